@@ -1,0 +1,5 @@
+//! Stub.
+/// Stub.
+#[derive(Debug, thiserror::Error)]
+#[error("stub")]
+pub struct Error;

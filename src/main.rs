@@ -1,0 +1,2 @@
+//! The program `cope-llama`.
+fn main() {}
