@@ -1,5 +1,37 @@
-//! Stub.
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-#[error("stub")]
-pub struct Error;
+//! LoRA adapters and GGUF files, without llama.cpp and without a tensor library.
+//!
+//! llama.cpp answers a bad file with a bare null, and some ill-formed adapters reach an assertion that ends the process.
+//! So every GGUF file that a person gives is read here first, by a reader that believes nothing the file says.
+//!
+//! - [`gguf::Gguf`]: the header of a GGUF file, read with bounded memory, and its tensors' bytes, read on demand.
+//! - [`gguf::write`]: a GGUF file from metadata and tensors; the same input gives the same bytes.
+//! - [`Adapter`]: a LoRA adapter as llama.cpp loads it; whether it fits a base.
+//! - [`sha256`]: the identity of a base.
+//!
+//! A file is written beside its place and renamed into it, so nothing half-written ever has its final name.
+//!
+//! ```
+//! use cope_convert::gguf::{self, Gguf, TensorData, Value};
+//!
+//! # let folder = tempfile::tempdir().unwrap();
+//! let path = folder.path().join("tiny.gguf");
+//! let metadata = [("general.architecture".to_owned(), Value::from("llama"))];
+//! let weights = [0.5; 6];
+//! gguf::write(&path, &metadata, &[TensorData::f32("output.weight", &[3, 2], &weights)])?;
+//!
+//! let model = Gguf::open(&path)?;
+//! assert_eq!(model.architecture()?, "llama");
+//! assert_eq!(model.tensors[0].n_bytes, 24);
+//! # Ok::<(), cope_convert::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod adapter;
+mod error;
+pub mod gguf;
+mod hash;
+
+pub use adapter::{Adapter, LoraTensor, Matrix};
+pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, Result};
+pub use hash::sha256;

@@ -1,1 +1,5 @@
 //! Integration tests, one binary, a module a subject.
+
+#![allow(missing_docs)]
+
+mod tiny;

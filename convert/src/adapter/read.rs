@@ -1,0 +1,159 @@
+//! From a GGUF file to an adapter.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use half::{bf16, f16};
+
+use crate::error::{AdapterFlaw, Error, Result, excerpt};
+use crate::gguf::{GgmlType, Gguf, TensorInfo};
+
+use super::check::check;
+use super::{
+    ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
+    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY,
+};
+
+/// Marks a LoRA that acts only after certain tokens, for which nothing here looks.
+const ALORA_TOKENS: &str = "adapter.alora.invocation_tokens";
+
+/// Reads and checks the adapter at `path`.
+pub(super) fn read(path: &Path) -> Result<Adapter> {
+    let file = Gguf::open(path)?;
+    check_type(&file)?;
+    let tensors = pair_tensors(&file)?
+        .into_iter()
+        .map(|(name, (a, b))| {
+            Ok(LoraTensor {
+                name: name.to_owned(),
+                a: read_matrix(&file, a)?,
+                b: read_matrix(&file, b)?,
+            })
+        })
+        .collect::<Result<_>>()?;
+    let adapter = Adapter {
+        architecture: file.str(GENERAL_ARCHITECTURE)?.to_owned(),
+        lora_alpha: optional(&file, LORA_ALPHA, Gguf::f32)?.unwrap_or(0.0),
+        base_sha256: optional(&file, BASE_SHA256, Gguf::str)?.map(str::to_owned),
+        contrast: optional(&file, CONTRAST, Gguf::f32)?,
+        plausibility: optional(&file, PLAUSIBILITY, Gguf::f32)?,
+        name: optional(&file, GENERAL_NAME, Gguf::str)?.map(str::to_owned),
+        tensors,
+    };
+    check(&adapter).map_err(|flaw| refuse(&file, flaw))?;
+    Ok(adapter)
+}
+
+fn refuse(file: &Gguf, flaw: AdapterFlaw) -> Error {
+    Error::Adapter {
+        path: file.path.clone(),
+        flaw,
+    }
+}
+
+/// The value of a key that may be missing, but may not be of another type.
+fn optional<'g, T>(
+    file: &'g Gguf,
+    key: &str,
+    read: fn(&'g Gguf, &str) -> Result<T>,
+) -> Result<Option<T>> {
+    file.get(key).map(|_| read(file, key)).transpose()
+}
+
+/// Refuses all but plain LoRA adapters.
+fn check_type(file: &Gguf) -> Result<()> {
+    let general_type = optional(file, GENERAL_TYPE, Gguf::str)?;
+    if general_type != Some("adapter") {
+        return Err(refuse(
+            file,
+            AdapterFlaw::NotAnAdapter {
+                general_type: general_type.map(excerpt),
+            },
+        ));
+    }
+    let adapter_type = optional(file, ADAPTER_TYPE, Gguf::str)?;
+    let adapter_type = if file.get(ALORA_TOKENS).is_some() {
+        Some("alora")
+    } else {
+        adapter_type
+    };
+    if adapter_type != Some("lora") {
+        return Err(refuse(
+            file,
+            AdapterFlaw::Type {
+                adapter_type: adapter_type.map(excerpt),
+            },
+        ));
+    }
+    Ok(())
+}
+
+/// The halves `(A, B)` of each base tensor, by its name.
+fn pair_tensors(file: &Gguf) -> Result<BTreeMap<&str, (&TensorInfo, &TensorInfo)>> {
+    let mut halves = BTreeMap::<&str, (Option<&TensorInfo>, Option<&TensorInfo>)>::new();
+    for tensor in &file.tensors {
+        if let Some(name) = tensor.name.strip_suffix(LORA_A) {
+            halves.entry(name).or_default().0 = Some(tensor);
+        } else if let Some(name) = tensor.name.strip_suffix(LORA_B) {
+            halves.entry(name).or_default().1 = Some(tensor);
+        } else {
+            return Err(refuse(file, AdapterFlaw::Suffix(tensor.name.clone())));
+        }
+    }
+    let whole = |(name, pair): (_, _)| match pair {
+        (Some(a), Some(b)) => Ok((name, (a, b))),
+        (a, _) => {
+            let missing = if a.is_none() { LORA_A } else { LORA_B };
+            Err(refuse(
+                file,
+                AdapterFlaw::Half {
+                    tensor: str::to_owned(name),
+                    missing,
+                },
+            ))
+        }
+    };
+    halves.into_iter().map(whole).collect()
+}
+
+/// Reads half of a pair as f32.
+fn read_matrix(file: &Gguf, tensor: &TensorInfo) -> Result<Matrix> {
+    // ggml's own writer leaves out dimensions of 1 at the end, as of an `A` of rank 1.
+    let (cols, rows) = match *tensor.shape {
+        [cols] => (cols, 1),
+        [cols, rows] | [cols, rows, 1] | [cols, rows, 1, 1] => (cols, rows),
+        _ => {
+            let (tensor, shape) = (tensor.name.clone(), tensor.shape.clone());
+            return Err(refuse(file, AdapterFlaw::NotMatrix { tensor, shape }));
+        }
+    };
+    let decode: fn(&[u8]) -> Vec<f32> = match tensor.ggml_type {
+        GgmlType::F32 => |bytes| decode(bytes, f32::from_le_bytes),
+        GgmlType::F16 => |bytes| decode(bytes, |pair| f16::from_le_bytes(pair).to_f32()),
+        GgmlType::BF16 => |bytes| decode(bytes, |pair| bf16::from_le_bytes(pair).to_f32()),
+        ggml_type => {
+            return Err(refuse(
+                file,
+                AdapterFlaw::TensorType {
+                    tensor: tensor.name.clone(),
+                    ggml_type,
+                },
+            ));
+        }
+    };
+    Ok(Matrix {
+        rows: rows as usize,
+        cols: cols as usize,
+        data: decode(&file.read(tensor)?),
+    })
+}
+
+/// Decodes little-endian numbers of `N` bytes.
+fn decode<const N: usize>(bytes: &[u8], number: fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&chunk| number(chunk))
+        .collect()
+}

@@ -1,0 +1,157 @@
+//! The writer: the same input gives the same bytes, and nothing is left behind when it fails.
+
+use std::collections::HashSet;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, GgufFlaw, Result};
+
+use super::read::{MAGIC, MAX_ENTRIES, MAX_TENSORS};
+use super::source::MAX_HEADER_BYTES;
+use super::tensor::{Data, MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
+use super::value::write_string;
+use super::{TensorData, Value};
+
+/// The version written.
+const VERSION: u32 = 3;
+
+/// Writes a GGUF file of version 3: metadata and tensors in the order given, the data streamed. An alignment other than
+/// the default is asked for by `general.alignment` in the metadata.
+///
+/// The file is written beside its place and renamed into it, replacing what was there. On Unix its owner alone may read
+/// it (mode 0600), for an adapter speaks with its user's voice.
+///
+/// # Errors
+///
+/// The input would give a file that [`Gguf::open`](super::Gguf::open) refuses, or the file cannot be written.
+pub fn write(path: &Path, metadata: &[(String, Value)], tensors: &[TensorData<'_>]) -> Result<()> {
+    let refuse = |flaw| Error::Gguf {
+        path: path.to_owned(),
+        flaw,
+    };
+    let alignment = alignment(metadata).map_err(refuse)?;
+    let header = encode_header(metadata, tensors, alignment).map_err(refuse)?;
+    replace_file(path, |out| {
+        out.write_all(&header)?;
+        tensors
+            .iter()
+            .try_for_each(|tensor| write_data(out, tensor, alignment))
+    })
+}
+
+/// Everything before the tensors' data.
+fn encode_header(
+    metadata: &[(String, Value)],
+    tensors: &[TensorData<'_>],
+    alignment: u64,
+) -> Result<Vec<u8>, GgufFlaw> {
+    check_count("metadata entries", metadata.len() as u64, MAX_ENTRIES)?;
+    check_count("tensors", tensors.len() as u64, MAX_TENSORS)?;
+    let mut out = Vec::new();
+    out.extend(MAGIC);
+    out.extend(VERSION.to_le_bytes());
+    out.extend((tensors.len() as u64).to_le_bytes());
+    out.extend((metadata.len() as u64).to_le_bytes());
+    let mut seen = HashSet::new();
+    for (key, value) in metadata {
+        check_name(key, MAX_KEY_BYTES)?;
+        if !seen.insert(key) {
+            return Err(GgufFlaw::DuplicateKey(key.clone()));
+        }
+        write_string(key, &mut out);
+        value.write(&mut out);
+    }
+    encode_tensors(tensors, alignment, &mut out)?;
+    check_count("bytes of header", out.len() as u64, MAX_HEADER_BYTES)?;
+    if !tensors.is_empty() {
+        out.resize(out.len().next_multiple_of(alignment as usize), 0);
+    }
+    Ok(out)
+}
+
+/// The tensors' entries, their data placed one after another.
+fn encode_tensors(
+    tensors: &[TensorData<'_>],
+    alignment: u64,
+    out: &mut Vec<u8>,
+) -> Result<(), GgufFlaw> {
+    let mut seen = HashSet::new();
+    let mut offset = 0_u64;
+    for tensor in tensors {
+        let TensorData {
+            name,
+            shape,
+            ggml_type,
+            ..
+        } = tensor;
+        check_name(name, MAX_NAME_BYTES)?;
+        if !seen.insert(name) {
+            return Err(GgufFlaw::DuplicateTensor(name.clone()));
+        }
+        let (expected, got) = (tensor_bytes(name, shape, *ggml_type)?, tensor.n_bytes());
+        if got != expected {
+            return Err(GgufFlaw::DataLength {
+                tensor: name.clone(),
+                expected,
+                got,
+            });
+        }
+        write_string(name, out);
+        out.extend((shape.len() as u32).to_le_bytes());
+        out.extend(shape.iter().flat_map(|dim| dim.to_le_bytes()));
+        out.extend(ggml_type.id().to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        // The data lies in memory, so that its length is far from overflowing.
+        offset += got.next_multiple_of(alignment);
+    }
+    Ok(())
+}
+
+/// Writes a tensor's data and pads it, as ggml wants it of the last tensor too.
+fn write_data(out: &mut impl Write, tensor: &TensorData<'_>, alignment: u64) -> io::Result<()> {
+    match tensor.data {
+        Data::Bytes(bytes) => out.write_all(bytes)?,
+        Data::F32(values) => values
+            .iter()
+            .try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
+    }
+    let n_bytes = tensor.n_bytes();
+    let padding = n_bytes.next_multiple_of(alignment) - n_bytes;
+    out.write_all(&vec![0; padding as usize])
+}
+
+fn check_count(what: &'static str, got: u64, limit: u64) -> Result<(), GgufFlaw> {
+    if got > limit {
+        return Err(GgufFlaw::TooMany {
+            field: "the header".to_owned(),
+            what,
+            got,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// Gives `path` the content that `write` writes, or leaves everything as it was.
+fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> io::Result<()>,
+) -> Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let replace = || {
+        // Made with mode 0600, and removed when dropped.
+        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        let mut out = BufWriter::new(&mut file);
+        write(&mut out)?;
+        out.flush()?;
+        drop(out);
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    replace().map_err(Error::io("write", path))
+}

@@ -1,0 +1,36 @@
+//! The identity of a file: its SHA-256.
+
+use std::fmt::Write;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::gguf::open_regular;
+
+/// Bytes hashed at a time: large enough that the calls do not count, small enough for any cache.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// The SHA-256 of a file, as 64 lower-case hexadecimal digits; the file is streamed.
+///
+/// # Errors
+///
+/// The file is missing, no regular file, or cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let (mut file, _) = open_regular(path)?;
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let n = file.read(&mut chunk).map_err(Error::io("read", path))?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&chunk[..n]);
+    }
+    let mut hex = String::with_capacity(64);
+    for byte in hasher.finalize() {
+        write!(hex, "{byte:02x}").expect("a String takes any text");
+    }
+    Ok(hex)
+}

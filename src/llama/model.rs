@@ -1,0 +1,103 @@
+//! A model's weights, loaded once and shared by all its contexts.
+
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use cope_convert::gguf::Gguf;
+
+use super::{c_path, log, preflight, start, sys};
+use crate::{Error, Result};
+
+/// A model: weights (memory-mapped where the system can) and vocabulary.
+#[derive(Debug)]
+pub struct Model {
+    raw: NonNull<sys::llama_model>,
+    path: PathBuf,
+    has_weights: bool,
+}
+
+// SAFETY: a loaded model belongs to no thread; llama.cpp itself shares it between contexts on many threads.
+unsafe impl Send for Model {}
+// SAFETY: after loading, llama.cpp only reads the model, except for its set of adapters, which is written and read
+// under `exclusive()`.
+unsafe impl Sync for Model {}
+
+impl Model {
+    /// Loads the model at `path`, with `gpu_layers` of its layers on a GPU if there is one (`None`: all of them).
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, is no sound GGUF model, or is one that llama.cpp cannot load; the error names it.
+    pub fn load(path: &Path, gpu_layers: Option<u32>) -> Result<Arc<Self>> {
+        // SAFETY: returns a plain value.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        params.n_gpu_layers = gpu_layers.map_or(-1, |n| n.min(i32::MAX as u32) as i32);
+        Self::load_with(path, params)
+    }
+
+    /// Loads only the vocabulary of the model at `path`: enough to tokenize, not to make a context.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_vocabulary(path: &Path) -> Result<Arc<Self>> {
+        // SAFETY: returns a plain value.
+        let mut params = unsafe { sys::llama_model_default_params() };
+        params.vocab_only = true;
+        Self::load_with(path, params)
+    }
+
+    fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>> {
+        preflight::check(path, &Gguf::open(path)?)?;
+        start();
+        log::forget();
+        let c_path = c_path(path)?;
+        // SAFETY: the path is NUL-terminated; `params` are defaults, whose pointers are null.
+        let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), params) };
+        let raw = NonNull::new(raw)
+            .ok_or_else(|| log::error(format!("load the model {}", path.display())))?;
+        let model = Self {
+            raw,
+            path: path.to_owned(),
+            has_weights: !params.vocab_only,
+        };
+        if model.adds_bos() && model.bos().is_none() || model.adds_eos() && model.eos().is_none() {
+            // llama.cpp would end the process at the first text it tokenizes.
+            return Err(Error::input(format!(
+                "{}: its tokenizer adds a special token that it does not name; get another file of this model",
+                path.display()
+            )));
+        }
+        Ok(Arc::new(model))
+    }
+
+    /// The file that the model was loaded from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The longest context that the model was trained on, in tokens.
+    #[must_use]
+    pub fn n_ctx_train(&self) -> u32 {
+        // SAFETY: `raw` is a live model.
+        unsafe { sys::llama_model_n_ctx_train(self.raw.as_ptr()) }.max(0) as u32
+    }
+
+    /// Whether weights were loaded, not the vocabulary alone.
+    pub(super) fn has_weights(&self) -> bool {
+        self.has_weights
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::llama_model {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: `raw` is live; contexts and adapters hold an `Arc` of the model, so none is left.
+        unsafe { sys::llama_model_free(self.raw.as_ptr()) };
+    }
+}

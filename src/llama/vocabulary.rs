@@ -1,0 +1,185 @@
+//! The vocabulary side of a model: text to tokens and back, special tokens, the chat template.
+
+use std::ffi::{CStr, c_char};
+
+use super::{Model, Token, sys};
+use crate::{Error, Result};
+
+impl Model {
+    /// The number of tokens in the vocabulary.
+    #[must_use]
+    pub fn n_vocab(&self) -> usize {
+        // SAFETY: `vocab` is live as long as the model.
+        unsafe { sys::llama_vocab_n_tokens(self.vocab()) }.max(0) as usize
+    }
+
+    /// The tokens of `text`. `add_special` adds what the vocabulary puts around a text (such as BOS);
+    /// `parse_special` turns the names of special tokens in the text into those tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if the text is longer than llama.cpp can take (2 GiB).
+    pub fn tokenize(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<Token>> {
+        let too_long = || {
+            Error::input(format!(
+                "a text of {} bytes is too long to tokenize",
+                text.len()
+            ))
+        };
+        let length = i32::try_from(text.len()).map_err(|_| too_long())?;
+        let fill = |tokens: &mut Vec<Token>| {
+            let room = i32::try_from(tokens.capacity()).map_err(|_| too_long())?;
+            // SAFETY: `text` has `length` bytes and `tokens` room for `room` tokens, which are plain integers.
+            let n = unsafe {
+                sys::llama_tokenize(
+                    self.vocab(),
+                    text.as_ptr().cast::<c_char>(),
+                    length,
+                    tokens.as_mut_ptr(),
+                    room,
+                    add_special,
+                    parse_special,
+                )
+            };
+            if n == i32::MIN {
+                return Err(too_long());
+            }
+            if let Ok(n) = usize::try_from(n) {
+                // SAFETY: llama.cpp has written `n` tokens, within the capacity.
+                unsafe { tokens.set_len(n) };
+            }
+            Ok(n)
+        };
+        // Few texts have more tokens than a third of their bytes; for those llama.cpp says how many, negated.
+        let mut tokens = Vec::with_capacity(text.len() / 3 + 8);
+        let n = fill(&mut tokens)?;
+        if n < 0 {
+            tokens.reserve_exact(n.unsigned_abs() as usize);
+            fill(&mut tokens)?;
+        }
+        Ok(tokens)
+    }
+
+    /// The bytes that `token` stands for: part of a text, and perhaps of a character. Special tokens and numbers
+    /// outside the vocabulary have none, unless `special` asks for the former's names.
+    #[must_use]
+    pub fn token_bytes(&self, token: Token, special: bool) -> Vec<u8> {
+        if !self.contains(token) {
+            return Vec::new();
+        }
+        let mut bytes = vec![0_u8; 32];
+        loop {
+            // SAFETY: `token` is in the vocabulary, and `bytes` has as many bytes as are said.
+            let n = unsafe {
+                let buffer = bytes.as_mut_ptr().cast::<c_char>();
+                sys::llama_token_to_piece(
+                    self.vocab(),
+                    token,
+                    buffer,
+                    bytes.len() as i32,
+                    0,
+                    special,
+                )
+            };
+            // A negative answer is the room that is needed.
+            bytes.resize(n.unsigned_abs() as usize, 0);
+            if n >= 0 {
+                return bytes;
+            }
+        }
+    }
+
+    /// How the vocabulary writes `token`: for humans and templates, not for joining into text.
+    #[must_use]
+    pub fn token_text(&self, token: Token) -> String {
+        if !self.contains(token) {
+            return String::new();
+        }
+        // SAFETY: `token` is in the vocabulary.
+        let text = unsafe { sys::llama_vocab_get_text(self.vocab(), token) };
+        // SAFETY: llama.cpp gives null or a string that lives as long as the model.
+        unsafe { string(text) }.unwrap_or_default()
+    }
+
+    /// Whether `token` ends a generation: end of turn, of text, or of message.
+    #[must_use]
+    pub fn is_eog(&self, token: Token) -> bool {
+        // SAFETY: `vocab` is live; the answer for unknown tokens is no.
+        unsafe { sys::llama_vocab_is_eog(self.vocab(), token) }
+    }
+
+    /// The token that begins a text, if the vocabulary has one.
+    #[must_use]
+    pub fn bos(&self) -> Option<Token> {
+        // SAFETY: `vocab` is live as long as the model.
+        self.known(unsafe { sys::llama_vocab_bos(self.vocab()) })
+    }
+
+    /// The token that ends a text, if the vocabulary has one.
+    #[must_use]
+    pub fn eos(&self) -> Option<Token> {
+        // SAFETY: `vocab` is live as long as the model.
+        self.known(unsafe { sys::llama_vocab_eos(self.vocab()) })
+    }
+
+    /// The token that ends a turn of a chat, if the vocabulary has one.
+    #[must_use]
+    pub fn eot(&self) -> Option<Token> {
+        // SAFETY: `vocab` is live as long as the model.
+        self.known(unsafe { sys::llama_vocab_eot(self.vocab()) })
+    }
+
+    /// Whether tokenizing with `add_special` puts [`bos`](Self::bos) in front.
+    #[must_use]
+    pub fn adds_bos(&self) -> bool {
+        // SAFETY: `vocab` is live as long as the model.
+        unsafe { sys::llama_vocab_get_add_bos(self.vocab()) }
+    }
+
+    pub(super) fn adds_eos(&self) -> bool {
+        // SAFETY: `vocab` is live as long as the model.
+        unsafe { sys::llama_vocab_get_add_eos(self.vocab()) }
+    }
+
+    /// The chat template in the model's file, in Jinja, if it has one.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<String> {
+        // SAFETY: a null name asks for the default template; the model is live.
+        let template = unsafe { sys::llama_model_chat_template(self.raw(), std::ptr::null()) };
+        // SAFETY: llama.cpp gives null or a string that lives as long as the model.
+        unsafe { string(template) }
+    }
+
+    /// Whether `token` is a token of the vocabulary. llama.cpp throws on others.
+    pub(super) fn contains(&self, token: Token) -> bool {
+        usize::try_from(token).is_ok_and(|token| token < self.n_vocab())
+    }
+
+    fn known(&self, token: Token) -> Option<Token> {
+        self.contains(token).then_some(token)
+    }
+
+    fn vocab(&self) -> *const sys::llama_vocab {
+        // SAFETY: the model is live, and its vocabulary is part of it.
+        unsafe { sys::llama_model_get_vocab(self.raw()) }
+    }
+}
+
+/// A copy of a C string, `None` for null.
+///
+/// # Safety
+///
+/// `text` must be null or NUL-terminated.
+unsafe fn string(text: *const c_char) -> Option<String> {
+    // SAFETY: not null, and NUL-terminated by this function's contract.
+    (!text.is_null()).then(|| {
+        unsafe { CStr::from_ptr(text) }
+            .to_string_lossy()
+            .into_owned()
+    })
+}

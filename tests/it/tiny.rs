@@ -1,0 +1,269 @@
+//! A seeded two-layer `llama` model of some 300 tokens, and random adapters for it: small enough for
+//! exact comparisons, whole enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
+
+use std::path::Path;
+
+use cope_convert::gguf::{self, Array, TensorData, Value};
+use cope_convert::{Adapter, LoraTensor, Matrix};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Width of the residual stream.
+pub const N_EMBD: usize = 64;
+/// Query heads, each of `N_EMBD / N_HEAD` = 16 dimensions.
+pub const N_HEAD: usize = 4;
+/// Key and value heads: two query heads share one.
+pub const N_HEAD_KV: usize = 2;
+/// Width of the feed-forward layers.
+pub const N_FF: usize = 128;
+/// Transformer blocks.
+pub const N_LAYER: usize = 2;
+/// Context that the model claims to be trained on.
+pub const N_CTX_TRAIN: u32 = 512;
+
+/// Standard deviation of every matrix entry: large enough that attention and the feed-forward layers,
+/// not the embedding alone, decide the next token.
+const WEIGHT_STD: f32 = 0.25;
+
+const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>\
+    {{ message.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
+
+/// Words that the vocabulary holds whole, so that texts become tokens of several lengths.
+const WORDS: [&str; 12] = [
+    "the", "and", "you", "wine", "note", "dear", "thanks", "fine", "alice", "hello", "th", "an",
+];
+
+/// The tiny model's description; [`write`](Self::write) makes the file.
+#[derive(Clone, Copy)]
+pub struct TinyModel {
+    /// Seed of all weights.
+    pub seed: u64,
+    /// Whether the output head is the token embedding (as in SmolLM2) or a matrix of its own.
+    pub tied: bool,
+}
+
+impl Default for TinyModel {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            tied: true,
+        }
+    }
+}
+
+impl TinyModel {
+    /// Writes the model as F32 GGUF to `path`.
+    pub fn write(self, path: &Path) {
+        let vocabulary = Vocabulary::new();
+        let metadata = metadata(&vocabulary);
+        let tensors = self.tensors(vocabulary.tokens.len());
+        let data: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape, values)| TensorData::f32(name, shape, values))
+            .collect();
+        gguf::write(path, &metadata, &data).expect("write the tiny model");
+    }
+
+    /// Name, ggml shape (fastest dimension first) and values of every tensor, in file order.
+    fn tensors(self, n_vocab: usize) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut matrix = |name: String, n_in: usize, n_out: usize| {
+            let values = gaussian(&mut rng, n_in * n_out, WEIGHT_STD);
+            (name, vec![n_in as u64, n_out as u64], values)
+        };
+        let norm = |name: String| (name, vec![N_EMBD as u64], vec![1.0; N_EMBD]);
+
+        let mut tensors = vec![
+            matrix("token_embd.weight".into(), N_EMBD, n_vocab),
+            norm("output_norm.weight".into()),
+        ];
+        if !self.tied {
+            tensors.push(matrix("output.weight".into(), N_EMBD, n_vocab));
+        }
+        for layer in 0..N_LAYER {
+            for name in ["attn_norm", "ffn_norm"] {
+                tensors.push(norm(tensor_name(layer, name)));
+            }
+            for name in LINEARS {
+                let (n_in, n_out) = dimensions(name);
+                tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
+            }
+        }
+        tensors
+    }
+}
+
+/// A random adapter on `targets` (`attn_q`, `ffn_down`, …) of every layer, of the given rank, strong enough
+/// to change the tiny model's choices. It names no base; set `base_sha256` where the check is wanted.
+pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut tensors = Vec::new();
+    for layer in 0..N_LAYER {
+        for target in targets {
+            let (n_in, n_out) = dimensions(target);
+            tensors.push(LoraTensor {
+                name: tensor_name(layer, target),
+                a: random_matrix(&mut rng, rank, n_in),
+                b: random_matrix(&mut rng, n_out, rank),
+            });
+        }
+    }
+    tensors.sort_by(|x, y| x.name.cmp(&y.name));
+    Adapter {
+        architecture: "llama".into(),
+        lora_alpha: 2.0 * rank as f32,
+        base_sha256: None,
+        contrast: None,
+        plausibility: None,
+        name: None,
+        tensors,
+    }
+}
+
+/// The linear layers of a block, by their GGUF names.
+pub const LINEARS: [&str; 7] = [
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_output",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+];
+
+fn tensor_name(layer: usize, linear: &str) -> String {
+    format!("blk.{layer}.{linear}.weight")
+}
+
+/// Input and output width of a linear layer.
+fn dimensions(linear: &str) -> (usize, usize) {
+    let n_kv = N_EMBD / N_HEAD * N_HEAD_KV;
+    match linear {
+        "attn_q" | "attn_output" => (N_EMBD, N_EMBD),
+        "attn_k" | "attn_v" => (N_EMBD, n_kv),
+        "ffn_gate" | "ffn_up" => (N_EMBD, N_FF),
+        "ffn_down" => (N_FF, N_EMBD),
+        other => panic!("the tiny model has no linear layer {other}"),
+    }
+}
+
+fn random_matrix(rng: &mut ChaCha8Rng, rows: usize, cols: usize) -> Matrix {
+    Matrix {
+        rows,
+        cols,
+        data: gaussian(rng, rows * cols, WEIGHT_STD),
+    }
+}
+
+/// `n` normal numbers by the Box–Muller transform.
+fn gaussian(rng: &mut ChaCha8Rng, n: usize, std: f32) -> Vec<f32> {
+    let mut draw = || {
+        let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
+        let angle = std::f32::consts::TAU * rng.random::<f32>();
+        std * radius * angle.cos()
+    };
+    (0..n).map(|_| draw()).collect()
+}
+
+/// A SentencePiece vocabulary: specials, all bytes, printable ASCII, and words with all their prefixes,
+/// so that merging pair by pair can reach them.
+struct Vocabulary {
+    tokens: Vec<String>,
+    scores: Vec<f32>,
+    types: Vec<i32>,
+}
+
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const BYTE: i32 = 6;
+
+impl Vocabulary {
+    fn new() -> Self {
+        let mut vocabulary = Self {
+            tokens: Vec::new(),
+            scores: Vec::new(),
+            types: Vec::new(),
+        };
+        vocabulary.add("<unk>", 0.0, UNKNOWN);
+        for special in [
+            "<s>",
+            "</s>",
+            "<|system|>",
+            "<|user|>",
+            "<|assistant|>",
+            "<|end|>",
+        ] {
+            vocabulary.add(special, 0.0, CONTROL);
+        }
+        for byte in 0..=u8::MAX {
+            vocabulary.add(&format!("<0x{byte:02X}>"), 0.0, BYTE);
+        }
+        for letter in std::iter::once('▁').chain('!'..='~') {
+            vocabulary.add(&letter.to_string(), -1000.0, NORMAL);
+        }
+        for word in WORDS {
+            let spaced = format!("▁{word}");
+            for text in [word, &spaced] {
+                for (end, letter) in text.char_indices().skip(1) {
+                    vocabulary.add(&text[..end + letter.len_utf8()], -(end as f32), NORMAL);
+                }
+            }
+        }
+        vocabulary
+    }
+
+    /// Adds a token unless it is there: llama.cpp aborts on duplicates.
+    fn add(&mut self, text: &str, score: f32, kind: i32) {
+        if !self.tokens.iter().any(|token| token == text) {
+            self.tokens.push(text.into());
+            self.scores.push(score);
+            self.types.push(kind);
+        }
+    }
+
+    fn id(&self, text: &str) -> Value {
+        let id = self.tokens.iter().position(|token| token == text);
+        Value::U32(id.expect("a special token") as u32)
+    }
+}
+
+fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+    let text = |text: &str| Value::String(text.into());
+    let count = |n: usize| Value::U32(n as u32);
+    [
+        ("general.architecture", text("llama")),
+        ("general.name", text("tiny")),
+        ("llama.context_length", Value::U32(N_CTX_TRAIN)),
+        ("llama.embedding_length", count(N_EMBD)),
+        ("llama.block_count", count(N_LAYER)),
+        ("llama.feed_forward_length", count(N_FF)),
+        ("llama.attention.head_count", count(N_HEAD)),
+        ("llama.attention.head_count_kv", count(N_HEAD_KV)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("llama.rope.dimension_count", count(N_EMBD / N_HEAD)),
+        ("llama.rope.freq_base", Value::F32(10_000.0)),
+        ("llama.vocab_size", count(vocabulary.tokens.len())),
+        ("tokenizer.ggml.model", text("llama")),
+        (
+            "tokenizer.ggml.tokens",
+            Value::Array(Array::String(vocabulary.tokens.clone())),
+        ),
+        (
+            "tokenizer.ggml.scores",
+            Value::Array(Array::F32(vocabulary.scores.clone())),
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::I32(vocabulary.types.clone())),
+        ),
+        ("tokenizer.ggml.bos_token_id", vocabulary.id("<s>")),
+        ("tokenizer.ggml.eos_token_id", vocabulary.id("</s>")),
+        ("tokenizer.ggml.eot_token_id", vocabulary.id("<|end|>")),
+        ("tokenizer.ggml.unknown_token_id", vocabulary.id("<unk>")),
+        ("tokenizer.chat_template", text(CHAT_TEMPLATE)),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
