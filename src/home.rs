@@ -40,8 +40,11 @@ impl Home {
         if let Some(root) = std::env::var_os("COPE_HOME").filter(|root| !root.is_empty()) {
             return Ok(Self::at(root));
         }
-        let directories = etcetera::choose_base_strategy()
-            .map_err(|_| Error::input("no home directory is known: set COPE_HOME to a folder for models and users"))?;
+        let directories = etcetera::choose_base_strategy().map_err(|_| {
+            Error::input(
+                "no home directory is known: set COPE_HOME to a folder for models and users",
+            )
+        })?;
         Ok(Self::at(directories.data_dir().join("cope-llama")))
     }
 
@@ -79,7 +82,10 @@ impl Home {
     /// [`Error::Io`] when the folder cannot be read.
     pub fn bases(&self) -> Result<Vec<PathBuf>> {
         let mut bases = entries(&self.models())?;
-        bases.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+        bases.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "gguf")
+        });
         Ok(bases)
     }
 
@@ -92,7 +98,9 @@ impl Home {
     pub fn base_ref(&self, path: &Path) -> Result<BaseRef> {
         let path = fs::canonicalize(path).map_err(Error::io("open", path))?;
         let gguf = cope_convert::gguf::Gguf::open(&path)?;
-        let inside = fs::canonicalize(self.models()).ok().and_then(|models| path.strip_prefix(models).ok());
+        let inside = fs::canonicalize(self.models())
+            .ok()
+            .and_then(|models| path.strip_prefix(models).ok());
         Ok(BaseRef {
             file: inside.unwrap_or(&path).to_string_lossy().into_owned(),
             sha256: self.sha256(&path)?,
@@ -106,7 +114,9 @@ impl Home {
     ///
     /// [`Error::Io`] when the folder cannot be read.
     pub fn users(&self) -> Result<Vec<UserFolder>> {
-        let names = entries(&self.users_folder())?.into_iter().filter(|path| path.is_dir());
+        let names = entries(&self.users_folder())?
+            .into_iter()
+            .filter(|path| path.is_dir());
         Ok(names
             .filter_map(|path| UserName::new(path.file_name()?.to_str()?).ok())
             .map(|name| self.user_folder(name))
@@ -120,7 +130,11 @@ impl Home {
     /// [`Error::Input`] when there is no such user.
     pub fn user(&self, name: UserName) -> Result<UserFolder> {
         let folder = self.user_folder(name);
-        if folder.path().is_dir() { Ok(folder) } else { Err(self.unknown_user(folder.name())) }
+        if folder.path().is_dir() {
+            Ok(folder)
+        } else {
+            Err(self.unknown_user(folder.name()))
+        }
     }
 
     /// The folder of a user, created where it is missing.
@@ -153,23 +167,41 @@ impl Home {
     }
 
     fn unknown_user(&self, name: &UserName) -> Error {
-        let names: Vec<String> =
-            self.users().unwrap_or_default().iter().map(|user| user.name().to_string()).collect();
-        let known = if names.is_empty() { "there are none yet".to_owned() } else { format!("there are: {}", names.join(", ")) };
-        Error::Input(format!("no user {name}, {known}; `cope-llama user import {name} FILE` makes one"))
+        let names: Vec<String> = self
+            .users()
+            .unwrap_or_default()
+            .iter()
+            .map(|user| user.name().to_string())
+            .collect();
+        let known = if names.is_empty() {
+            "there are none yet".to_owned()
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
+        Error::Input(format!(
+            "no user {name}, {known}; `cope-llama user import {name} FILE` makes one"
+        ))
     }
 
     fn sha256(&self, path: &Path) -> Result<String> {
         let seen = Seen::of(&fs::metadata(path).map_err(Error::io("read", path))?);
         let cache = self.models().join("hashes.json");
         // A cache that cannot be read is a cache that is empty.
-        let mut hashes: BTreeMap<PathBuf, Hashed> =
-            fs::read(&cache).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let mut hashes: BTreeMap<PathBuf, Hashed> = fs::read(&cache)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
         if let Some(hashed) = hashes.get(path).filter(|hashed| hashed.seen == seen) {
             return Ok(hashed.sha256.clone());
         }
         let sha256 = cope_convert::sha256(path)?;
-        hashes.insert(path.to_owned(), Hashed { seen, sha256: sha256.clone() });
+        hashes.insert(
+            path.to_owned(),
+            Hashed {
+                seen,
+                sha256: sha256.clone(),
+            },
+        );
         self.create_models()?;
         write_json(&cache, &hashes)?;
         Ok(sha256)
@@ -185,9 +217,15 @@ struct Seen {
 
 impl Seen {
     fn of(metadata: &Metadata) -> Self {
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified = metadata
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified_nanoseconds = modified.map_or(0, |time| time.as_nanos() as u64);
-        Self { bytes: metadata.len(), modified_nanoseconds }
+        Self {
+            bytes: metadata.len(),
+            modified_nanoseconds,
+        }
     }
 }
 
@@ -203,15 +241,23 @@ struct Hashed {
 /// # Errors
 ///
 /// [`Error::Io`], for example when the disk is full; the file at `path` is then as it was.
-pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     // tempfile creates its files with mode 0600.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write", path))?;
     let mut writer = BufWriter::new(&mut file);
-    write(&mut writer).and_then(|()| writer.flush()).map_err(Error::io("write", path))?;
+    write(&mut writer)
+        .and_then(|()| writer.flush())
+        .map_err(Error::io("write", path))?;
     drop(writer);
-    file.as_file().sync_all().map_err(Error::io("write", path))?;
-    file.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
+    file.as_file()
+        .sync_all()
+        .map_err(Error::io("write", path))?;
+    file.persist(path)
+        .map_err(|error| Error::io("write", path)(error.error))?;
     Ok(())
 }
 
@@ -223,7 +269,11 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 fn create_folder(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("create", path))
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io("create", path))
 }
 
 /// What is in a folder, by name; nothing when it is not there.

@@ -40,7 +40,10 @@ struct Conversation {
 impl Example {
     /// An example of one question and its answer.
     pub fn new(prompt: impl Into<String>, response: impl Into<String>) -> Self {
-        Self { prompt: vec![Message::user(prompt)], response: response.into() }
+        Self {
+            prompt: vec![Message::user(prompt)],
+            response: response.into(),
+        }
     }
 
     /// Gives the example back when it can be trained on.
@@ -49,18 +52,33 @@ impl Example {
     ///
     /// What is wrong with it, without the place where it stood.
     fn checked(self) -> Result<Self, String> {
-        if self.prompt.last().is_none_or(|message| message.role != Role::User) {
+        if self
+            .prompt
+            .last()
+            .is_none_or(|message| message.role != Role::User)
+        {
             return Err("an answer has no user message before it".into());
         }
-        if self.prompt.iter().any(|message| message.content.trim().is_empty()) {
+        if self
+            .prompt
+            .iter()
+            .any(|message| message.content.trim().is_empty())
+        {
             return Err("a message of the prompt is empty".into());
         }
         if self.response.trim().is_empty() {
             return Err("the response is empty".into());
         }
-        let bytes = self.response.len() + self.prompt.iter().map(|message| message.content.len()).sum::<usize>();
+        let bytes = self.response.len()
+            + self
+                .prompt
+                .iter()
+                .map(|message| message.content.len())
+                .sum::<usize>();
         if bytes > MAX_TEXT_BYTES {
-            return Err(format!("{bytes} bytes of text are too much for one item (at most {MAX_TEXT_BYTES})"));
+            return Err(format!(
+                "{bytes} bytes of text are too much for one item (at most {MAX_TEXT_BYTES})"
+            ));
         }
         Ok(self)
     }
@@ -80,7 +98,14 @@ impl TryFrom<Conversation> for Example {
     fn try_from(conversation: Conversation) -> Result<Self, String> {
         let mut prompt = conversation.messages;
         match prompt.pop() {
-            Some(Message { role: Role::Assistant, content }) => Self { prompt, response: content }.checked(),
+            Some(Message {
+                role: Role::Assistant,
+                content,
+            }) => Self {
+                prompt,
+                response: content,
+            }
+            .checked(),
             _ => Err("the last message is not the assistant's".into()),
         }
     }
@@ -116,7 +141,12 @@ pub struct Added {
 impl Profile {
     /// Adds those of `examples` that neither part has yet: what is trained on must not be measured on.
     pub fn add(&mut self, part: Part, examples: Vec<Example>) -> Added {
-        let mut seen: HashSet<Example> = self.history.iter().chain(&self.kept_apart).cloned().collect();
+        let mut seen: HashSet<Example> = self
+            .history
+            .iter()
+            .chain(&self.kept_apart)
+            .cloned()
+            .collect();
         let list = match part {
             Part::History => &mut self.history,
             Part::KeptApart => &mut self.kept_apart,
@@ -142,23 +172,44 @@ impl Profile {
 /// [`Error::Io`] when it cannot be read; [`Error::Input`] with the file and, where there is one, the line when it is
 /// malformed, empty or of a kind that is not known.
 pub fn import(path: &Path, lamp_user: Option<&str>) -> Result<Vec<Example>> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension = path
+        .extension()
+        .and_then(|extension| extension.to_str())
+        .unwrap_or_default();
     let examples = match extension.to_ascii_lowercase().as_str() {
         "jsonl" | "ndjson" => jsonl::parse(path, &read(path)?)?,
-        "json" => lamp::parse(path, &read(path)?)?.into_user(path, lamp_user)?.history,
+        "json" => {
+            lamp::parse(path, &read(path)?)?
+                .into_user(path, lamp_user)?
+                .history
+        }
         "txt" | "md" | "markdown" => vec![text::parse(path, &read(path)?)?],
-        _ => return Err(malformed(path, "is not a history (.jsonl), a LaMP file (.json) or a text (.txt, .md)")),
+        _ => {
+            return Err(malformed(
+                path,
+                "is not a history (.jsonl), a LaMP file (.json) or a text (.txt, .md)",
+            ));
+        }
     };
-    if examples.is_empty() { Err(malformed(path, "holds no items")) } else { Ok(examples) }
+    if examples.is_empty() {
+        Err(malformed(path, "holds no items"))
+    } else {
+        Ok(examples)
+    }
 }
 
 /// The whole of a file of bounded size.
 fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io("open", path))?;
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io("read", path))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(malformed(path, format_args!("is larger than {} MiB; split it", MAX_FILE_BYTES >> 20)));
+        return Err(malformed(
+            path,
+            format_args!("is larger than {} MiB; split it", MAX_FILE_BYTES >> 20),
+        ));
     }
     Ok(bytes)
 }
@@ -168,7 +219,13 @@ fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
         let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-        malformed(path, format_args!("line {line} is not valid UTF-8 (byte {} of the file)", good.len() + 1))
+        malformed(
+            path,
+            format_args!(
+                "line {line} is not valid UTF-8 (byte {} of the file)",
+                good.len() + 1
+            ),
+        )
     })?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }

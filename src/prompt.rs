@@ -57,17 +57,26 @@ pub struct Message {
 impl Message {
     /// A message of the system.
     pub fn system(content: impl Into<String>) -> Self {
-        Self { role: Role::System, content: content.into() }
+        Self {
+            role: Role::System,
+            content: content.into(),
+        }
     }
 
     /// A message of the person who asks.
     pub fn user(content: impl Into<String>) -> Self {
-        Self { role: Role::User, content: content.into() }
+        Self {
+            role: Role::User,
+            content: content.into(),
+        }
     }
 
     /// A message of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Self { role: Role::Assistant, content: content.into() }
+        Self {
+            role: Role::Assistant,
+            content: content.into(),
+        }
     }
 }
 
@@ -93,12 +102,19 @@ impl ChatTemplate {
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);
         environment.set_syntax(syntax.build().map_err(template_error)?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
         let source = source.unwrap_or(FALLBACK).to_owned();
-        environment.add_template_owned(Self::NAME, source).map_err(template_error)?;
-        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        environment
+            .add_template_owned(Self::NAME, source)
+            .map_err(template_error)?;
+        Ok(Self {
+            environment,
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+        })
     }
 
     /// The template that `model` carries.
@@ -107,8 +123,16 @@ impl ChatTemplate {
     ///
     /// As [`ChatTemplate::new`].
     pub fn of_model(model: &Model) -> Result<Self> {
-        let text = |token: Option<Token>| token.map(|token| model.token_text(token)).unwrap_or_default();
-        Self::new(model.chat_template().as_deref(), &text(model.bos()), &text(model.eos()))
+        let text = |token: Option<Token>| {
+            token
+                .map(|token| model.token_text(token))
+                .unwrap_or_default()
+        };
+        Self::new(
+            model.chat_template().as_deref(),
+            &text(model.bos()),
+            &text(model.eos()),
+        )
     }
 
     /// The text of `messages` up to where the model's answer begins.
@@ -120,7 +144,7 @@ impl ChatTemplate {
     pub fn render(&self, messages: &[Message]) -> Result<String> {
         let messages: Vec<Value> = messages
             .iter()
-            .map(|message| context! { role => message.role.name(), content => message.content })
+            .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
             .collect();
         self.environment
             .get_template(Self::NAME)
@@ -128,8 +152,8 @@ impl ChatTemplate {
                 template.render(context! {
                     messages,
                     add_generation_prompt => true,
-                    bos_token => self.bos,
-                    eos_token => self.eos,
+                    bos_token => self.bos.as_str(),
+                    eos_token => self.eos.as_str(),
                     tools => (),
                     documents => (),
                 })
@@ -161,10 +185,9 @@ impl ChatTemplate {
 ///
 /// When llama.cpp fails to tokenise, or the model has no token that ends a turn or a sequence.
 pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
-    let end = model
-        .eot()
-        .or(model.eos())
-        .ok_or_else(|| Error::input("the model has no token that ends an answer; use another base model"))?;
+    let end = model.eot().or(model.eos()).ok_or_else(|| {
+        Error::input("the model has no token that ends an answer; use another base model")
+    })?;
     let mut tokens = model.tokenize(response, false, false)?;
     tokens.push(end);
     Ok(tokens)
@@ -207,7 +230,9 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
 
 /// minijinja's error on one line; its own detail where it has one.
 fn template_error(error: minijinja::Error) -> Error {
-    let reason = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+    let reason = error
+        .detail()
+        .map_or_else(|| error.to_string(), str::to_owned);
     Error::Template(match error.line() {
         Some(line) => format!("{reason} (line {line} of the template)"),
         None => reason,

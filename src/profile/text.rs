@@ -14,7 +14,10 @@ use crate::Result;
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Example> {
     let text = utf8(path, bytes)?.replace("\r\n", "\n");
     let (title, body) = title_and_body(&text).ok_or_else(|| {
-        malformed(path, "has no text after its title: write the title on the first line, the text below it")
+        malformed(
+            path,
+            "has no text after its title: write the title on the first line, the text below it",
+        )
     })?;
     Example::new(format!("Write a text titled \"{title}\"."), body)
         .checked()
@@ -35,7 +38,10 @@ fn title_and_body(text: &str) -> Option<(&str, &str)> {
 fn front_matter(text: &str) -> Option<(Option<&str>, &str)> {
     let (head, body) = text.strip_prefix("---\n")?.split_once("\n---\n")?;
     let title = head.lines().find_map(|line| line.strip_prefix("title:"));
-    Some((title.map(|title| title.trim().trim_matches(['"', '\''])), body))
+    Some((
+        title.map(|title| title.trim().trim_matches(['"', '\''])),
+        body,
+    ))
 }
 
 fn first_line(text: &str) -> Option<(&str, &str)> {
