@@ -249,9 +249,9 @@ pub enum AdapterFlaw {
         shape: Vec<u64>,
     },
     /// A matrix whose data does not have `rows × cols` values.
-    #[error("a matrix of {tensor:?} has {got} values for {rows} rows of {cols}")]
+    #[error("the matrix {tensor:?} has {got} values for {rows} rows of {cols}")]
     DataLength {
-        /// The base tensor.
+        /// The adapter's tensor.
         tensor: String,
         /// Its rows.
         rows: usize,

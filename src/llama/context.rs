@@ -108,8 +108,7 @@ impl Context {
         let raw = unsafe { sys::llama_init_from_model(model.raw(), params(model, options)) };
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::error(format!("make a context of {} tokens", options.n_ctx)))?;
-        // From here on dropping `context` frees `raw`.
-        let mut context = Self {
+        let context = Self {
             raw,
             tokens: Vec::new(),
             // SAFETY: the context is live.
@@ -119,16 +118,16 @@ impl Context {
             is_sized: false,
             interrupt: None,
             model: Arc::clone(model),
-            _adapter: None,
+            _adapter: adapter.as_ref().map(|(adapter, _)| Arc::clone(adapter)),
         };
         drop(guard);
         if let Some((adapter, scale)) = adapter {
-            context.apply(adapter, scale)?;
+            context.apply(&adapter, scale)?;
         }
         Ok(context)
     }
 
-    fn apply(&mut self, adapter: Arc<LoraAdapter>, scale: f32) -> Result<()> {
+    fn apply(&self, adapter: &LoraAdapter, mut scale: f32) -> Result<()> {
         if !Arc::ptr_eq(adapter.model(), &self.model) {
             return Err(Error::input(
                 "the adapter was loaded for another model than the context's",
@@ -139,16 +138,16 @@ impl Context {
                 "an adapter cannot be scaled by {scale}"
             )));
         }
-        let (mut raw, mut scale) = (adapter.raw(), scale);
+        let mut lora = adapter.raw();
         // SAFETY: one adapter of the same, live model and its factor; llama.cpp copies both.
         let code = unsafe {
-            sys::llama_set_adapters_lora(self.raw.as_ptr(), &raw mut raw, 1, &raw mut scale)
+            sys::llama_set_adapters_lora(self.raw.as_ptr(), &raw mut lora, 1, &raw mut scale)
         };
-        if code != 0 {
-            return Err(log::error("apply the adapter to the context"));
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(log::error("apply the adapter to the context"))
         }
-        self._adapter = Some(adapter);
-        Ok(())
     }
 
     /// Lets `flag`, once true, stop a pass that is under way: it then fails with [`Error::Interrupted`]. Whoever

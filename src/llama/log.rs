@@ -31,17 +31,17 @@ pub(super) fn error(operation: impl Into<String>) -> Error {
     }
 }
 
-/// The logged lines as one, without the names of C++ functions that they begin with.
+/// The first line of the log, which tells the cause, without the name of the C++ function that it begins with.
 fn reason(log: &str) -> String {
-    let message = |line: &'_ str| match line.split_once(": ") {
+    let line = log
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
+    match line.split_once(": ") {
         Some((function, rest)) if !function.contains(' ') => rest.trim().to_owned(),
-        _ => line.trim().to_owned(),
-    };
-    log.lines()
-        .map(message)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ")
+        _ => line.to_owned(),
+    }
 }
 
 /// llama.cpp's log callback.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_one_line_without_function_names() {
+    fn a_reason_is_the_first_line_without_the_function_name() {
         let log = "llama_model_load: error loading model: no key llama.x\nload_impl: failed to load model\n";
         assert_eq!(
             reason(log),

@@ -9,7 +9,7 @@
 //!
 //! What a value needs it owns (an adapter its model, a context both), so values can be dropped in any order.
 //! Every file passes [`cope_convert`]'s checks and ours before llama.cpp opens it, since llama.cpp answers some
-//! bad files by ending the process. Its log is captured, never printed: the last errors become the reason of
+//! bad files by ending the process. Its log is captured, never printed: the first error becomes the reason of
 //! [`Error::Llama`](crate::Error::Llama).
 
 mod adapter;

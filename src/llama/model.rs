@@ -62,10 +62,13 @@ impl Model {
             path: path.to_owned(),
             has_weights: !params.vocab_only,
         };
-        if model.adds_bos() && model.bos().is_none() || model.adds_eos() && model.eos().is_none() {
-            // llama.cpp would end the process at the first text it tokenizes.
+        // The first text would end the process.
+        let is_usable = model.has_vocabulary()
+            && (model.bos().is_some() || !model.adds_bos())
+            && (model.eos().is_some() || !model.adds_eos());
+        if !is_usable {
             return Err(Error::input(format!(
-                "{}: its tokenizer adds a special token that it does not name; get another file of this model",
+                "{}: its vocabulary is not whole; get another file of this model",
                 path.display()
             )));
         }

@@ -141,6 +141,12 @@ impl Model {
         unsafe { sys::llama_vocab_get_add_bos(self.vocab()) }
     }
 
+    /// Whether there is a vocabulary at all. llama.cpp answers nothing about one that is not there.
+    pub(super) fn has_vocabulary(&self) -> bool {
+        // SAFETY: `vocab` is live as long as the model.
+        unsafe { sys::llama_vocab_type(self.vocab()) != sys::LLAMA_VOCAB_TYPE_NONE }
+    }
+
     pub(super) fn adds_eos(&self) -> bool {
         // SAFETY: `vocab` is live as long as the model.
         unsafe { sys::llama_vocab_get_add_eos(self.vocab()) }
@@ -176,10 +182,10 @@ impl Model {
 ///
 /// `text` must be null or NUL-terminated.
 unsafe fn string(text: *const c_char) -> Option<String> {
+    if text.is_null() {
+        return None;
+    }
     // SAFETY: not null, and NUL-terminated by this function's contract.
-    (!text.is_null()).then(|| {
-        unsafe { CStr::from_ptr(text) }
-            .to_string_lossy()
-            .into_owned()
-    })
+    let text = unsafe { CStr::from_ptr(text) };
+    Some(text.to_string_lossy().into_owned())
 }

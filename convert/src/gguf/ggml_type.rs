@@ -14,9 +14,6 @@ macro_rules! ggml_types {
         }
 
         impl GgmlType {
-            /// Every type, in the order of their numbers.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
             /// The type of a number in a file, if ggml has it.
             #[must_use]
             pub fn from_id(id: u32) -> Option<Self> {

@@ -155,3 +155,40 @@ fn replace_file(
     };
     replace().map_err(Error::io("write", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, "old").unwrap();
+        let failed = replace_file(&path, |out| {
+            out.write_all(&vec![0; 100_000])?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert!(matches!(
+            failed,
+            Err(Error::Io {
+                operation: "write",
+                ..
+            })
+        ));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// Linux's `/dev/full` refuses every write as a full disk does.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let mut full = fs::File::create("/dev/full").unwrap();
+        let tensor = TensorData::f32("t", &[8], &[0.5; 8]);
+        let reason = write_data(&mut full, &tensor, 32).unwrap_err();
+        assert_eq!(reason.kind(), io::ErrorKind::StorageFull);
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the reader, the writer and the adapters, on files made here.
+
+mod adapter;
+mod adapter_lies;
+mod files;
+mod gguf_lies;
+mod hash;
+mod roundtrip;

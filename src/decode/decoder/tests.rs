@@ -1,0 +1,321 @@
+use super::*;
+use crate::decode::Contrast;
+
+/// A model of four words whose next word depends on the last alone: `rows[last]` are its logits.
+struct Table {
+    rows: [[f32; 4]; 4],
+    n_ctx: usize,
+    tokens: Vec<Token>,
+    n_evaluated: usize,
+}
+
+/// The words 0, 1 and 2; token 3 ends the text.
+struct Words;
+
+impl Vocabulary for Words {
+    fn token_bytes(&self, token: Token) -> Vec<u8> {
+        ["a", "b", "c", ""][token as usize].into()
+    }
+
+    fn is_eog(&self, token: Token) -> bool {
+        token == 3
+    }
+}
+
+impl Table {
+    fn new(rows: [[f32; 4]; 4]) -> Self {
+        Self {
+            rows,
+            n_ctx: 16,
+            tokens: Vec::new(),
+            n_evaluated: 0,
+        }
+    }
+}
+
+impl LogitSource for Table {
+    fn n_vocab(&self) -> usize {
+        4
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.n_ctx
+    }
+
+    fn tokens(&self) -> &[Token] {
+        &self.tokens
+    }
+
+    fn extend(&mut self, tokens: &[Token]) -> Result<()> {
+        assert!(
+            self.tokens.len() + tokens.len() <= self.n_ctx,
+            "the loop minds the context"
+        );
+        self.tokens.extend_from_slice(tokens);
+        self.n_evaluated += tokens.len();
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        &self.rows[*self.tokens.last().expect("a pass") as usize]
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+    }
+
+    fn can_shift(&self) -> bool {
+        true
+    }
+
+    fn shift(&mut self, keep: usize, discard: usize) {
+        self.tokens.drain(keep..keep + discard);
+    }
+}
+
+/// a → b → c → the end.
+fn ending() -> Table {
+    Table::new([
+        [0., 2., 1., 0.],
+        [0., 0., 2., 1.],
+        [1., 0., 0., 2.],
+        [0.; 4],
+    ])
+}
+
+/// a → b → a → b → …, with c the next best.
+fn endless() -> Table {
+    Table::new([
+        [0., 2., 1., -9.],
+        [2., 0., 1., -9.],
+        [2., 0., 0., -9.],
+        [0.; 4],
+    ])
+}
+
+fn run(
+    policy: Policy<'_, Table>,
+    prompt: &[Token],
+    options: DecodeOptions,
+) -> (Vec<Piece>, Vec<Token>, Option<Finish>) {
+    let mut decoder = Decoder::new(policy, &Words, prompt, options).unwrap();
+    let pieces = decoder.by_ref().collect::<Result<_>>().unwrap();
+    (pieces, decoder.response().to_vec(), decoder.finish())
+}
+
+fn texts(texts: &[&str]) -> Vec<Piece> {
+    texts
+        .iter()
+        .map(|text| Piece::Text((*text).to_owned()))
+        .collect()
+}
+
+fn limit(n_predict: usize) -> DecodeOptions {
+    DecodeOptions {
+        n_predict: Some(n_predict),
+        ..DecodeOptions::default()
+    }
+}
+
+#[test]
+fn a_text_ends_with_its_turn() {
+    let (pieces, response, finish) =
+        run(Policy::Plain(&mut ending()), &[0], DecodeOptions::default());
+    assert_eq!(pieces, texts(&["b", "c"]));
+    assert_eq!((response, finish), (vec![1, 2], Some(Finish::EndOfTurn)));
+}
+
+#[test]
+fn the_contrast_turns_from_what_the_base_would_say() {
+    // To both, b follows a; the base is surer of it, so that the contrast takes c.
+    let mut base = endless();
+    base.rows[0] = [0., 4., 0., -9.];
+    let mut user = endless();
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    let policy = Policy::Cope {
+        base: &mut base,
+        user: &mut user,
+        contrast,
+    };
+    assert_eq!(run(policy, &[0], limit(4)).1, [2, 0, 2, 0]);
+    assert_eq!(base.tokens, user.tokens);
+}
+
+#[test]
+fn without_contrast_it_is_the_user_model_and_with_itself_the_base() {
+    let alone = run(Policy::Plain(&mut endless()), &[0], limit(6)).1;
+    let contrast = Contrast::new(0.0, 0.1).unwrap();
+    let (base, user) = (&mut ending(), &mut endless());
+    assert_eq!(
+        run(
+            Policy::Cope {
+                base,
+                user,
+                contrast
+            },
+            &[0],
+            limit(6)
+        )
+        .1,
+        alone
+    );
+    let contrast = Contrast::new(0.9, 0.1).unwrap();
+    let (base, user) = (&mut endless(), &mut endless());
+    assert_eq!(
+        run(
+            Policy::Cope {
+                base,
+                user,
+                contrast
+            },
+            &[0],
+            limit(6)
+        )
+        .1,
+        alone
+    );
+}
+
+#[test]
+fn length_and_stop_strings_end_a_text() {
+    let plain = |options| {
+        let (pieces, _, finish) = run(Policy::Plain(&mut endless()), &[0], options);
+        (pieces, finish)
+    };
+    assert_eq!(
+        plain(limit(3)),
+        (texts(&["b", "a", "b"]), Some(Finish::Length))
+    );
+    assert_eq!(plain(limit(0)), (texts(&[]), Some(Finish::Length)));
+    let stop = DecodeOptions {
+        stop: vec!["ab".into()],
+        ..DecodeOptions::default()
+    };
+    assert_eq!(plain(stop), (texts(&["b"]), Some(Finish::Stop)));
+    let held = DecodeOptions {
+        stop: vec!["bac".into()],
+        ..limit(4)
+    };
+    assert_eq!(plain(held), (texts(&["ba", "ba"]), Some(Finish::Length)));
+}
+
+#[test]
+fn a_full_context_forgets_the_middle_in_both_models_alike_and_says_so() {
+    let (base, user) = (&mut endless(), &mut endless());
+    let options = DecodeOptions {
+        n_keep: 2,
+        ..limit(20)
+    };
+    let policy = Policy::Cope {
+        base,
+        user,
+        contrast: Contrast::default(),
+    };
+    let (pieces, response, finish) = run(policy, &[2, 2, 0], options);
+    assert_eq!((response.len(), finish), (20, Some(Finish::Length)));
+    // 16 tokens fill the context: 3 of the prompt and 13 generated; the 14th is yet to be seen.
+    assert_eq!(pieces[14], Piece::Shifted(7));
+    assert_eq!(pieces.len(), 21);
+    assert_eq!(base.tokens, user.tokens);
+    assert_eq!(user.tokens[..2], [2, 2], "the first are kept");
+}
+
+#[test]
+fn a_full_context_ends_the_text_if_it_must_not_forget() {
+    let options = DecodeOptions {
+        context_shift: false,
+        ..DecodeOptions::default()
+    };
+    let (pieces, response, finish) = run(Policy::Plain(&mut endless()), &[0], options);
+    assert_eq!((response.len(), finish), (16, Some(Finish::ContextFull)));
+    assert_eq!(pieces.len(), 16);
+}
+
+#[test]
+fn a_further_turn_computes_only_what_is_new() {
+    let mut model = endless();
+    run(Policy::Plain(&mut model), &[2, 1, 0], limit(3));
+    assert_eq!(
+        (model.tokens.as_slice(), model.n_evaluated),
+        (&[2, 1, 0, 1, 0][..], 5)
+    );
+    run(Policy::Plain(&mut model), &[2, 1, 0, 1, 2, 0], limit(1));
+    assert_eq!(
+        (model.tokens.as_slice(), model.n_evaluated),
+        (&[2, 1, 0, 1, 2, 0][..], 7)
+    );
+    // The same prompt again: its last token, for the logits.
+    run(Policy::Plain(&mut model), &[2, 1, 0, 1, 2, 0], limit(1));
+    assert_eq!(model.n_evaluated, 8);
+}
+
+#[test]
+fn an_interrupt_ends_the_text_and_keeps_what_was_said() {
+    let flag = AtomicBool::new(false);
+    let mut model = endless();
+    let mut decoder = Decoder::new(
+        Policy::Plain(&mut model),
+        &Words,
+        &[0],
+        DecodeOptions::default(),
+    )
+    .unwrap()
+    .interruptible(&flag);
+    assert_eq!(decoder.next().unwrap().unwrap(), Piece::Text("b".into()));
+    flag.store(true, Ordering::Relaxed);
+    assert!(decoder.next().is_none());
+    assert_eq!(
+        (decoder.finish(), decoder.response()),
+        (Some(Finish::Interrupted), &[1][..])
+    );
+}
+
+#[test]
+fn prompts_that_cannot_be_answered_are_refused() {
+    let refusal = |prompt: &[Token]| {
+        let mut model = endless();
+        let policy = Policy::Plain(&mut model);
+        Decoder::new(policy, &Words, prompt, DecodeOptions::default())
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    let message = refusal(&[0; 17]);
+    assert!(
+        message.contains("17 tokens") && message.contains("context 16"),
+        "{message}"
+    );
+    assert!(refusal(&[]).contains("empty"));
+    assert_eq!(
+        run(Policy::Plain(&mut endless()), &[0; 16], limit(1)).1,
+        [1]
+    );
+}
+
+#[test]
+fn a_model_without_an_answer_is_an_error_and_the_end() {
+    let mut broken = Table::new([[f32::NAN; 4]; 4]);
+    let policy = Policy::Plain(&mut broken);
+    let mut decoder = Decoder::new(policy, &Words, &[0], DecodeOptions::default()).unwrap();
+    assert!(matches!(decoder.next(), Some(Err(Error::Llama { .. }))));
+    assert!(decoder.next().is_none());
+    assert_eq!(decoder.finish(), None);
+}
+
+#[test]
+fn a_seed_repeats_its_text() {
+    let draw = |seed| {
+        let sampling = Sampling {
+            temperature: 1.0,
+            seed,
+            ..Sampling::default()
+        };
+        let options = DecodeOptions {
+            sampling,
+            ..limit(12)
+        };
+        run(Policy::Plain(&mut endless()), &[0], options).1
+    };
+    assert_eq!(draw(1), draw(1));
+    assert!((2..10).any(|seed| draw(seed) != draw(1)));
+}
