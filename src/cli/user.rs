@@ -1,0 +1,215 @@
+//! `user import`, `user list`, `user show`, `user delete`.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use cope_llama::home::{Home, UserFolder, UserName};
+use cope_llama::profile::{self, Example, Part};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Add to a user's history what files hold
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(Import),
+    /// The users, how much is known of each, and whether they are trained
+    List,
+    /// One user: history, base model, stages of training
+    Show(Show),
+    /// Delete a user's folder: history, adapter, everything
+    Delete(Delete),
+}
+
+const IMPORT_EXAMPLES: &str = "\
+Files are told apart by their extension:
+  .jsonl     a line is {\"prompt\": \"…\", \"response\": \"…\"} or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
+  .txt, .md  one text: its title (or first line), then what the user wrote
+  .json      a LaMP file; --lamp-user names the user in it
+
+Examples:
+  cope-llama user import alice --demo
+  cope-llama user import bob letters.jsonl notes/*.md
+  cope-llama user import bob more.jsonl --kept-apart
+  cope-llama user import carol news_headline.json --lamp-user 42
+
+What is known already is not added again.";
+
+#[derive(Args)]
+pub struct Import {
+    /// The user; made when there is none of that name
+    user: String,
+    /// What the user wrote
+    #[arg(required_unless_present = "demo")]
+    files: Vec<PathBuf>,
+    /// Keep these items apart: never train on them, measure on them
+    #[arg(long)]
+    kept_apart: bool,
+    /// The user's id in a LaMP file
+    #[arg(long, value_name = "ID")]
+    lamp_user: Option<String>,
+    /// The history of alice, who is invented: 100 items and 12 kept apart
+    #[arg(long, conflicts_with_all = ["files", "kept_apart", "lamp_user"])]
+    demo: bool,
+}
+
+#[derive(Args)]
+pub struct Show {
+    /// The user
+    user: String,
+}
+
+#[derive(Args)]
+pub struct Delete {
+    /// The user
+    user: String,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+pub fn run(home: &Home, command: Command) -> Result<()> {
+    match command {
+        Command::Import(args) => import(home, &args),
+        Command::List => list(home),
+        Command::Show(args) => show(home, &args),
+        Command::Delete(args) => delete(home, &args),
+    }
+}
+
+fn import(home: &Home, args: &Import) -> Result<()> {
+    let name = UserName::new(&args.user)?;
+    // All files are read before anything is made, so that a broken one leaves nothing behind.
+    let parts = if args.demo { demo()? } else { files(args)? };
+    let folder = home.create_user(name)?;
+    let _lock = folder.lock()?;
+    let mut profile = folder.profile()?;
+    for (part, examples) in parts {
+        let added = profile.add(part, examples);
+        let place = match part {
+            Part::History => "to the history",
+            Part::KeptApart => "kept apart",
+        };
+        eprintln!(
+            "{}: {} new {place}, {} known already",
+            folder.name(),
+            added.new,
+            added.known
+        );
+    }
+    folder.save_profile(&profile)?;
+    Ok(())
+}
+
+fn files(args: &Import) -> Result<Vec<(Part, Vec<Example>)>> {
+    let part = if args.kept_apart {
+        Part::KeptApart
+    } else {
+        Part::History
+    };
+    let mut examples = Vec::new();
+    for file in &args.files {
+        examples.extend(profile::import(file, args.lamp_user.as_deref())?);
+    }
+    Ok(vec![(part, examples)])
+}
+
+fn demo() -> Result<Vec<(Part, Vec<Example>)>> {
+    let parse = |name: &str, text: &str| profile::jsonl::parse(Path::new(name), text.as_bytes());
+    let history = parse(
+        "alice/history.jsonl",
+        include_str!("../../models/alice/history.jsonl"),
+    )?;
+    let kept_apart = parse(
+        "alice/kept_apart.jsonl",
+        include_str!("../../models/alice/kept_apart.jsonl"),
+    )?;
+    Ok(vec![
+        (Part::History, history),
+        (Part::KeptApart, kept_apart),
+    ])
+}
+
+fn list(home: &Home) -> Result<()> {
+    let mut out = io::stdout().lock();
+    for user in home.users()? {
+        let profile = user.profile()?;
+        let (history, kept_apart) = (profile.history.len(), profile.kept_apart.len());
+        writeln!(
+            out,
+            "{:<20} {history:>5} items, {kept_apart} kept apart, {}",
+            user.name().as_str(),
+            state(&user)
+        )?;
+    }
+    Ok(())
+}
+
+fn state(user: &UserFolder) -> &'static str {
+    if user.adapter().exists() {
+        "trained"
+    } else {
+        "not trained"
+    }
+}
+
+fn show(home: &Home, args: &Show) -> Result<()> {
+    let user = home.user(UserName::new(&args.user)?)?;
+    let profile = user.profile()?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "user        {}", user.name())?;
+    writeln!(out, "folder      {}", user.path().display())?;
+    writeln!(
+        out,
+        "history     {} items, {} kept apart",
+        profile.history.len(),
+        profile.kept_apart.len()
+    )?;
+    if let Some(manifest) = user.manifest()? {
+        writeln!(
+            out,
+            "base        {} ({}, SHA-256 {})",
+            manifest.base.file, manifest.base.architecture, manifest.base.sha256
+        )?;
+        for (stage, figures) in &manifest.stages {
+            writeln!(out, "{stage:<11} {figures}")?;
+        }
+    }
+    writeln!(out, "adapter     {}", state(&user))?;
+    Ok(())
+}
+
+fn delete(home: &Home, args: &Delete) -> Result<()> {
+    let user = home.user(UserName::new(&args.user)?)?;
+    if !args.yes {
+        if !io::stdin().is_terminal() {
+            bail!(
+                "nobody can be asked here: add --yes to delete {}",
+                user.name()
+            );
+        }
+        eprint!(
+            "delete {} with {}? [y/N] ",
+            user.path().display(),
+            contents(&user)
+        );
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if !answer.trim().eq_ignore_ascii_case("y") {
+            bail!("{} was not deleted", user.name());
+        }
+    }
+    let name = user.name().clone();
+    user.delete()?;
+    eprintln!("{name} is deleted");
+    Ok(())
+}
+
+/// What a deletion loses. A history that cannot be read can still be deleted.
+fn contents(user: &UserFolder) -> String {
+    let history = user.profile().map_or_else(
+        |_| "its history".into(),
+        |profile| format!("{} items", profile.history.len()),
+    );
+    format!("{history}, {}", state(user))
+}

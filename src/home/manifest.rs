@@ -1,0 +1,25 @@
+//! What a user's adapter was trained from and how.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `manifest.json` of a user's folder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The base model that the adapter belongs to.
+    pub base: BaseRef,
+    /// The hyper-parameters, seed and figures of each stage that is done, by the stage's name.
+    pub stages: BTreeMap<String, serde_json::Value>,
+}
+
+/// A base model as a manifest keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRef {
+    /// The file's name in the models folder, or its absolute path elsewhere.
+    pub file: String,
+    /// The file's SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// `general.architecture`.
+    pub architecture: String,
+}

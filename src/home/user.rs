@@ -1,0 +1,260 @@
+//! One user's name and folder.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Manifest, open_if_there, write_atomic, write_json};
+use crate::profile::{Example, Profile};
+use crate::{Error, Result};
+
+/// A user's name that is safe as the name of a folder: 1–64 of `[A-Za-z0-9._-]`, the first no `.` and no `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(String);
+
+impl UserName {
+    const MAX_LEN: usize = 64;
+
+    /// # Errors
+    ///
+    /// [`Error::Input`] when `name` is not such a name.
+    pub fn new(name: &str) -> Result<Self> {
+        let wrong = if name.is_empty() {
+            "it is empty".to_owned()
+        } else if name.chars().count() > Self::MAX_LEN {
+            format!("it has {} characters", name.chars().count())
+        } else if name.starts_with(['.', '-']) {
+            format!("{name:?} begins with '.' or '-'")
+        } else if let Some(c) = name
+            .chars()
+            .find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c))
+        {
+            format!("{name:?} has {c:?}")
+        } else {
+            return Ok(Self(name.to_owned()));
+        };
+        let rule = format!(
+            "a name is 1 to {} ASCII letters, digits, '.', '_' or '-'",
+            Self::MAX_LEN
+        );
+        Err(Error::Input(format!("not a user's name: {wrong}; {rule}")))
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A user's folder. Each stage of the way of the data ends in a file here.
+///
+/// ```text
+/// history.jsonl  kept_apart.jsonl    what the user wrote: to train on, to measure on
+/// sft.gguf  pairs.jsonl              after SFT; mined pairs
+/// adapter.gguf                       after DPO
+/// manifest.json  train.jsonl         how it came about; the log of training
+/// typed_lines                        the lines typed in chats with this user
+/// ```
+#[derive(Clone, Debug)]
+pub struct UserFolder {
+    path: PathBuf,
+    name: UserName,
+}
+
+/// Holds a user's folder against other processes until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl UserFolder {
+    pub(super) fn at(path: PathBuf, name: UserName) -> Self {
+        Self { path, name }
+    }
+
+    /// Whose folder it is.
+    #[must_use]
+    pub fn name(&self) -> &UserName {
+        &self.name
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The examples to train on.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.path.join("history.jsonl")
+    }
+
+    /// The examples to measure on.
+    #[must_use]
+    pub fn kept_apart(&self) -> PathBuf {
+        self.path.join("kept_apart.jsonl")
+    }
+
+    /// The adapter after SFT.
+    #[must_use]
+    pub fn sft(&self) -> PathBuf {
+        self.path.join("sft.gguf")
+    }
+
+    /// The mined pairs.
+    #[must_use]
+    pub fn pairs(&self) -> PathBuf {
+        self.path.join("pairs.jsonl")
+    }
+
+    /// The adapter after DPO, which chats use.
+    #[must_use]
+    pub fn adapter(&self) -> PathBuf {
+        self.path.join("adapter.gguf")
+    }
+
+    /// The log of training.
+    #[must_use]
+    pub fn train_log(&self) -> PathBuf {
+        self.path.join("train.jsonl")
+    }
+
+    /// The lines typed in chats with this user.
+    #[must_use]
+    pub fn typed_lines(&self) -> PathBuf {
+        self.path.join("typed_lines")
+    }
+
+    /// Locks the folder for changes until the [`Lock`] is dropped, which the end of the process does too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when another process holds it.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path.join("lock");
+        let mut options = OpenOptions::new();
+        let file = options
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::Input(format!(
+                "another cope-llama is importing or training {}; wait until it has ended",
+                self.name
+            ))),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
+    }
+
+    /// Everything that is known of the user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when a file cannot be read, [`Error::Input`] when a line is malformed.
+    pub fn profile(&self) -> Result<Profile> {
+        Ok(Profile {
+            history: read_examples(&self.history())?,
+            kept_apart: read_examples(&self.kept_apart())?,
+        })
+    }
+
+    /// Replaces both parts of the profile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn save_profile(&self, profile: &Profile) -> Result<()> {
+        write_jsonl(&self.history(), &profile.history)?;
+        write_jsonl(&self.kept_apart(), &profile.kept_apart)
+    }
+
+    /// How the adapter came about; `None` before the first stage.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be read, [`Error::Input`] when it is malformed.
+    pub fn manifest(&self) -> Result<Option<Manifest>> {
+        let path = self.manifest_path();
+        let Some(file) = open_if_there(&path)? else {
+            return Ok(None);
+        };
+        serde_json::from_reader(BufReader::new(file))
+            .map(Some)
+            .map_err(|error| {
+                Error::Input(format!(
+                    "{}: {error}; delete the file and train {} again",
+                    path.display(),
+                    self.name
+                ))
+            })
+    }
+
+    /// Replaces the manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn save_manifest(&self, manifest: &Manifest) -> Result<()> {
+        write_json(&self.manifest_path(), manifest)
+    }
+
+    /// Deletes the folder with everything in it: first under another name, so that a stop in the middle leaves no user
+    /// with half a history.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], and [`Error::Input`] when another process is at work on the folder.
+    pub fn delete(self) -> Result<()> {
+        let _lock = self.lock()?;
+        let users = self.path.parent().unwrap_or(&self.path);
+        let trash = tempfile::Builder::new()
+            .prefix(".deleted-")
+            .tempdir_in(users)
+            .map_err(Error::io("delete", &self.path))?;
+        fs::rename(&self.path, trash.path().join(self.name.as_str()))
+            .map_err(Error::io("delete", &self.path))?;
+        trash.close().map_err(Error::io("delete", &self.path))
+    }
+
+    fn manifest_path(&self) -> PathBuf {
+        self.path.join("manifest.json")
+    }
+}
+
+/// Writes one value a line.
+fn write_jsonl(path: &Path, examples: &[Example]) -> Result<()> {
+    write_atomic(path, |writer: &mut dyn Write| {
+        examples.iter().try_for_each(|example| {
+            serde_json::to_writer(&mut *writer, example)?;
+            writer.write_all(b"\n")
+        })
+    })
+}
+
+fn read_examples(path: &Path) -> Result<Vec<Example>> {
+    let Some(file) = open_if_there(path)? else {
+        return Ok(Vec::new());
+    };
+    (1..)
+        .zip(BufReader::new(file).lines())
+        .map(|(number, line)| {
+            let line = line.map_err(Error::io("read", path))?;
+            serde_json::from_str(&line).map_err(|error| {
+                Error::Input(format!("{}: line {number}: {error}", path.display()))
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,88 @@
+//! Packed batches: the tokens of several sequences one after the other, without padding.
+//!
+//! A prompt's rows are followed by those of its responses, one or several, which share them:
+//!
+//! ```text
+//! rows       p₀ p₁ p₂ │ y₀ y₁ │ z₀ z₁ z₂
+//! positions  0  1  2  │ 3  4  │ 3  4  5
+//! sees       itself   │ p, y  │ p, z
+//! predicts         y₀ z₀  y₁ ·  z₁ z₂ ·
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::ops::attention::Segment;
+use crate::llama::Token;
+
+/// Rows of tokens, where each stands in its sequence, and what it sees.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// Token ids, `[t]`.
+    pub tokens: Vec<Token>,
+    /// Place of each in its sequence, `[t]`.
+    pub positions: Vec<usize>,
+    /// Which rows see which.
+    pub segments: Arc<Vec<Segment>>,
+}
+
+/// Rows together with the responses to be scored in them.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// What the model runs on.
+    pub rows: Rows,
+    /// Row of the hidden state that predicts each response token, `[r]`.
+    pub predictors: Vec<u32>,
+    /// The response tokens, `[r]`.
+    pub targets: Vec<u32>,
+    /// The part of `targets` that each response holds, in the order of [`Batch::push`].
+    pub responses: Vec<Range<usize>>,
+}
+
+impl Batch {
+    /// Adds a prompt with its responses. The prompt must have a token, as the first response token is predicted from it.
+    pub fn push<'a>(&mut self, prompt: &[Token], responses: impl IntoIterator<Item = &'a [Token]>) {
+        assert!(!prompt.is_empty(), "a prompt without tokens");
+        let prompt_rows = self.push_rows(prompt, 0, 0..0);
+        for response in responses {
+            // The last token of a response predicts nothing that is scored, so it needs no row.
+            let inputs = &response[..response.len().saturating_sub(1)];
+            let rows = self.push_rows(inputs, prompt.len(), prompt_rows.clone());
+            let first = self.targets.len();
+            let predictors = std::iter::once(prompt_rows.end - 1)
+                .chain(rows)
+                .take(response.len());
+            self.predictors.extend(predictors.map(|row| row as u32));
+            self.targets
+                .extend(response.iter().map(|&token| token as u32));
+            self.responses.push(first..self.targets.len());
+        }
+    }
+
+    /// Number of rows.
+    pub fn n_tokens(&self) -> usize {
+        self.rows.tokens.len()
+    }
+
+    fn push_rows(
+        &mut self,
+        tokens: &[Token],
+        position: usize,
+        prefix: Range<usize>,
+    ) -> Range<usize> {
+        let rows = self.rows.tokens.len()..self.rows.tokens.len() + tokens.len();
+        if !rows.is_empty() {
+            self.rows.tokens.extend(tokens);
+            self.rows
+                .positions
+                .extend(position..position + tokens.len());
+            let segment = Segment {
+                queries: rows.clone(),
+                prefix,
+                own: rows.clone(),
+            };
+            Arc::make_mut(&mut self.rows.segments).push(segment);
+        }
+        rows
+    }
+}

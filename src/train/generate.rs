@@ -1,0 +1,349 @@
+//! Sampling from the model in candle: many prompts, several samples each, in one running batch.
+//!
+//! A *slot* holds one prompt and its samples: its rows of the cache are the prompt's, which the samples share, followed
+//! by those of each sample. When a slot's samples have all ended the next prompt moves in, and its tokens join the next
+//! pass, so that every pass is as wide as the slots allow.
+
+use std::ops::Range;
+
+use candle_core::{Device, Tensor};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rayon::prelude::*;
+
+use super::model::Model;
+use super::ops::attention::{Segment, attend};
+use super::ops::logps::softmax_in_place;
+use super::ops::map_f32;
+use crate::Result;
+use crate::llama::Token;
+
+/// Prompts in work at a time: enough to keep a matmul busy, few enough for a small cache.
+const SLOTS: usize = 16;
+
+/// How to sample.
+#[derive(Clone, Copy, Debug)]
+pub struct SampleConfig {
+    /// Samples of each prompt.
+    pub n_samples: usize,
+    /// Divides the logits; 1 samples from the model as it is.
+    pub temperature: f32,
+    /// The smallest set of tokens with this probability is drawn from; 1 is all of them.
+    pub top_p: f32,
+    /// A sample ends here if not before.
+    pub max_new_tokens: usize,
+    /// Equal seeds give equal samples.
+    pub seed: u64,
+}
+
+/// One sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Its tokens, with the end-of-generation token where it came to one.
+    pub tokens: Vec<Token>,
+    /// Sum of the tokens' log-probabilities under the model itself (temperature 1, all tokens), nats.
+    pub logps: f64,
+    /// Whether it ended by itself.
+    pub finished: bool,
+}
+
+/// Samples from `model` without an adapter. Returns `[prompts][n_samples]`; `ended` hears how many prompts are done.
+///
+/// # Errors
+/// A tensor operation failed, or `ended` stopped the work.
+pub fn sample(
+    model: &Model,
+    prompts: &[Vec<Token>],
+    config: SampleConfig,
+    is_eog: &(dyn Fn(Token) -> bool + Sync),
+    mut ended: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<Vec<Sample>>> {
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+    let slot_rows = longest + config.n_samples * config.max_new_tokens;
+    let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(prompts.len())).map(|_| None).collect();
+    let mut cache = Cache::new(model, slots.len() * slot_rows);
+    let mut waiting = 0..prompts.len();
+    let mut results = vec![Vec::new(); prompts.len()];
+    let mut done = 0;
+    loop {
+        for (index, slot) in slots.iter_mut().enumerate() {
+            if slot.is_none() {
+                *slot = waiting
+                    .next()
+                    .map(|prompt| Slot::new(prompt, index * slot_rows, config));
+            }
+        }
+        if slots.iter().all(Option::is_none) {
+            return Ok(results);
+        }
+        let mut pass = Pass::default();
+        for slot in slots.iter_mut().flatten() {
+            slot.plan(&prompts[slot.prompt], config, &mut pass);
+        }
+        let logits = cache.run(model, &pass)?;
+        map_f32(&logits, |logits| {
+            let n_vocab = model.shape().n_vocab;
+            let mut running: Vec<_> = slots
+                .iter_mut()
+                .flatten()
+                .flat_map(|slot| &mut slot.samples)
+                .collect();
+            running
+                .par_iter_mut()
+                .filter(|sample| sample.running)
+                .for_each(|sample| {
+                    let row = &logits[sample.output * n_vocab..(sample.output + 1) * n_vocab];
+                    sample.draw(row.to_vec(), config, is_eog);
+                });
+        })?;
+        for slot in &mut slots {
+            if let Some(slot) =
+                slot.take_if(|slot| slot.samples.iter().all(|sample| !sample.running))
+            {
+                results[slot.prompt] = slot
+                    .samples
+                    .into_iter()
+                    .map(|running| running.sample)
+                    .collect();
+                done += 1;
+                ended(done)?;
+            }
+        }
+    }
+}
+
+/// A prompt in work.
+struct Slot {
+    prompt: usize,
+    /// Its first row of the cache.
+    first_row: usize,
+    prefilled: bool,
+    samples: Vec<Running>,
+}
+
+/// A sample in work.
+struct Running {
+    sample: Sample,
+    random: ChaCha8Rng,
+    running: bool,
+    /// Row of the pass's logits that its next token is drawn from.
+    output: usize,
+}
+
+impl Slot {
+    fn new(prompt: usize, first_row: usize, config: SampleConfig) -> Self {
+        let running = |index: usize| {
+            // A stream of its own, so that a sample does not depend on what else is in the batch.
+            let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+            random.set_stream((prompt * config.n_samples + index) as u64);
+            Running {
+                sample: Sample::default(),
+                random,
+                running: config.max_new_tokens > 0,
+                output: 0,
+            }
+        };
+        Self {
+            prompt,
+            first_row,
+            prefilled: false,
+            samples: (0..config.n_samples).map(running).collect(),
+        }
+    }
+
+    /// Adds to the pass what this slot needs next: its prompt, or the newest token of each running sample.
+    fn plan(&mut self, prompt: &[Token], config: SampleConfig, pass: &mut Pass) {
+        let prompt_rows = self.first_row..self.first_row + prompt.len();
+        if !self.prefilled {
+            self.prefilled = true;
+            let output = pass.push(prompt, 0, 0..0, prompt_rows.start);
+            self.samples
+                .iter_mut()
+                .for_each(|sample| sample.output = output);
+            return;
+        }
+        for (index, running) in self
+            .samples
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, running)| running.running)
+        {
+            let tokens = &running.sample.tokens;
+            let first_row = prompt_rows.end + index * config.max_new_tokens;
+            let newest = tokens.len() - 1;
+            running.output = pass.push(
+                &tokens[newest..],
+                prompt.len() + newest,
+                prompt_rows.clone(),
+                first_row,
+            );
+        }
+    }
+}
+
+impl Running {
+    fn draw(
+        &mut self,
+        mut logits: Vec<f32>,
+        config: SampleConfig,
+        is_eog: &(dyn Fn(Token) -> bool + Sync),
+    ) {
+        let unscaled = logits.clone();
+        logits.iter_mut().for_each(|z| *z /= config.temperature);
+        softmax_in_place(&mut logits);
+        let token = draw(&logits, config.top_p, self.random.random::<f32>());
+        let mut probabilities = unscaled;
+        softmax_in_place(&mut probabilities);
+        let sample = &mut self.sample;
+        sample.logps += f64::from(probabilities[token]).ln();
+        sample.tokens.push(token as Token);
+        sample.finished = is_eog(token as Token);
+        self.running = !sample.finished && sample.tokens.len() < config.max_new_tokens;
+    }
+}
+
+/// Draws from the smallest set of tokens whose probabilities reach `top_p`; `uniform` in [0, 1).
+fn draw(probabilities: &[f32], top_p: f32, uniform: f32) -> usize {
+    // Few tokens carry nearly all the mass. Only where these do not suffice are all of them sorted.
+    let likely = |least: f32| {
+        let mut tokens: Vec<usize> = (0..probabilities.len())
+            .filter(|&token| probabilities[token] >= least)
+            .collect();
+        tokens.sort_by(|&x, &y| {
+            probabilities[y]
+                .total_cmp(&probabilities[x])
+                .then(x.cmp(&y))
+        });
+        let mut mass = 0.0;
+        let kept = tokens.iter().position(|&token| {
+            mass += probabilities[token];
+            mass >= top_p
+        });
+        kept.map(|last| {
+            tokens.truncate(last + 1);
+            (tokens, mass)
+        })
+    };
+    let all = || {
+        (
+            (0..probabilities.len()).collect(),
+            probabilities.iter().sum(),
+        )
+    };
+    let (tokens, mass) = likely(1e-4).or_else(|| likely(0.0)).unwrap_or_else(all);
+    let mut rest = uniform * mass;
+    let drawn = tokens.iter().find(|&&token| {
+        rest -= probabilities[token];
+        rest < 0.0
+    });
+    *drawn.or(tokens.last()).unwrap_or(&0)
+}
+
+/// The tokens of one pass.
+#[derive(Default)]
+struct Pass {
+    tokens: Vec<Token>,
+    positions: Vec<usize>,
+    segments: Vec<Segment>,
+    /// Row of the cache that each token's key and value go to.
+    cache_rows: Vec<usize>,
+    /// Rows of the pass whose logits are wanted.
+    outputs: Vec<u32>,
+}
+
+impl Pass {
+    /// Adds consecutive tokens of one sequence, the first at `position`, of a sequence whose rows in the cache are
+    /// `prefix` and, from `first_row` on, its own. Returns the index of the last token's logits.
+    fn push(
+        &mut self,
+        tokens: &[Token],
+        position: usize,
+        prefix: Range<usize>,
+        first_row: usize,
+    ) -> usize {
+        let queries = self.tokens.len()..self.tokens.len() + tokens.len();
+        let row = first_row + position - prefix.len();
+        self.tokens.extend(tokens);
+        self.positions.extend(position..position + tokens.len());
+        self.cache_rows.extend(row..row + tokens.len());
+        self.outputs.push(queries.end as u32 - 1);
+        self.segments.push(Segment {
+            queries,
+            prefix,
+            own: first_row..row + tokens.len(),
+        });
+        self.outputs.len() - 1
+    }
+}
+
+/// Keys and values by block, `[rows, n_head_kv · head_dim]` each.
+struct Cache {
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+}
+
+impl Cache {
+    fn new(model: &Model, rows: usize) -> Self {
+        let heads = model.shape().heads;
+        let block = vec![0.0; rows * heads.n_head_kv * heads.head_dim];
+        let blocks = vec![block; model.shape().n_layer];
+        Self {
+            keys: blocks.clone(),
+            values: blocks,
+        }
+    }
+
+    /// Runs the pass; logits of its outputs, `[outputs, n_vocab]`.
+    fn run(&mut self, model: &Model, pass: &Pass) -> Result<Tensor> {
+        let heads = model.shape().heads;
+        let hidden = model.run(&pass.tokens, &pass.positions, None, |layer, q, k, v| {
+            let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
+            store(keys, k, &pass.cache_rows)?;
+            store(values, v, &pass.cache_rows)?;
+            let attended = map_f32(q, |q| attend(q, keys, values, heads, &pass.segments))?;
+            Tensor::from_vec(attended, q.shape(), q.device())
+        })?;
+        let outputs = Tensor::new(pass.outputs.as_slice(), &Device::Cpu)?;
+        Ok(model.head().forward(&hidden.index_select(&outputs, 0)?)?)
+    }
+}
+
+/// Copies the rows of `new` to the rows of `cache` that `places` names.
+fn store(cache: &mut [f32], new: &Tensor, places: &[usize]) -> candle_core::Result<()> {
+    let (_, width) = new.dims2()?;
+    map_f32(new, |new| {
+        for (row, &place) in new.chunks_exact(width).zip(places) {
+            cache[place * width..(place + 1) * width].copy_from_slice(row);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::draw;
+
+    #[test]
+    fn draws_from_the_nucleus_alone() {
+        let probabilities = [0.1, 0.5, 0.05, 0.35];
+        let drawn = |uniform| draw(&probabilities, 0.8, uniform);
+        assert_eq!(
+            (0..100)
+                .map(|i| drawn(i as f32 / 100.0))
+                .filter(|&t| t == 1)
+                .count(),
+            59
+        );
+        assert!((0..100).all(|i| matches!(drawn(i as f32 / 100.0), 1 | 3)));
+        assert_eq!(draw(&probabilities, 1.0, 0.999), 2);
+    }
+
+    #[test]
+    fn a_flat_distribution_needs_all_tokens() {
+        let probabilities = vec![1e-5; 100_000];
+        let seen: std::collections::BTreeSet<_> = (0..100)
+            .map(|i| draw(&probabilities, 1.0, i as f32 / 100.0) / 1_000)
+            .collect();
+        assert!(seen.len() > 95);
+    }
+}

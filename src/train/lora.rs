@@ -1,0 +1,290 @@
+//! Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): `y = W x + lora_scale · B A x`,
+//! `lora_scale = lora_alpha / rank`, with `A` `[rank, in]` and `B` `[out, rank]`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{Device, Tensor, Var};
+use cope_convert::{Adapter, LoraTensor, Matrix};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use super::ops::map_f32;
+use crate::{Error, Result};
+
+/// A linear layer of a block that an adapter may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetModule {
+    /// Queries of attention.
+    Q,
+    /// Keys.
+    K,
+    /// Values.
+    V,
+    /// Output of attention.
+    O,
+    /// Gate of the feed-forward block.
+    Gate,
+    /// Its upward projection.
+    Up,
+    /// Its downward projection.
+    Down,
+}
+
+impl TargetModule {
+    /// All of them, in the order of the forward pass.
+    pub const ALL: [Self; 7] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
+
+    /// The tensor's name in a GGUF file, between `blk.N.` and `.weight`.
+    fn gguf_name(self) -> &'static str {
+        match self {
+            Self::Q => "attn_q",
+            Self::K => "attn_k",
+            Self::V => "attn_v",
+            Self::O => "attn_output",
+            Self::Gate => "ffn_gate",
+            Self::Up => "ffn_up",
+            Self::Down => "ffn_down",
+        }
+    }
+
+    /// The tensor's name in a GGUF file.
+    pub fn tensor_name(self, layer: usize) -> String {
+        format!("blk.{layer}.{}.weight", self.gguf_name())
+    }
+}
+
+impl fmt::Display for TargetModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Q => "q",
+            Self::K => "k",
+            Self::V => "v",
+            Self::O => "o",
+            Self::Gate => "gate",
+            Self::Up => "up",
+            Self::Down => "down",
+        })
+    }
+}
+
+impl FromStr for TargetModule {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = || Self::ALL.map(|target| target.to_string()).join(", ");
+        let found = Self::ALL
+            .into_iter()
+            .find(|target| target.to_string() == name);
+        found.ok_or_else(|| {
+            Error::input(format_args!(
+                "there is no target module '{name}'; known are {}",
+                known()
+            ))
+        })
+    }
+}
+
+/// The size of an adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraConfig {
+    /// Rank of every pair of matrices.
+    pub rank: usize,
+    /// Numerator of `lora_scale`.
+    pub lora_alpha: f32,
+    /// The layers of each block that get a pair.
+    pub target_modules: Vec<TargetModule>,
+}
+
+/// An adapter in training: a pair of variables for each adapted layer.
+#[derive(Clone)]
+pub struct Lora {
+    lora_alpha: f32,
+    rank: usize,
+    /// By block, then in the order of [`TargetModule::ALL`].
+    slots: Vec<[Option<Slot>; 7]>,
+    frozen: bool,
+}
+
+#[derive(Clone)]
+struct Slot {
+    a: Var,
+    b: Var,
+}
+
+impl Lora {
+    /// A fresh adapter: `A` uniform in `±1/√in` (what PEFT's Kaiming initialisation comes to), `B` zero, so that it
+    /// changes nothing yet. `shape` gives `(out, in)` of each target; equal seeds give equal adapters.
+    ///
+    /// # Errors
+    /// The rank is zero.
+    pub fn new(
+        config: &LoraConfig,
+        n_layer: usize,
+        shape: impl Fn(TargetModule) -> (usize, usize),
+        seed: u64,
+    ) -> Result<Self> {
+        if config.rank == 0 || config.target_modules.is_empty() {
+            return Err(Error::input(
+                "an adapter needs a rank of at least 1 and a target module",
+            ));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut lora = Self::empty(config.rank, config.lora_alpha, n_layer);
+        for slots in &mut lora.slots {
+            for target in TargetModule::ALL {
+                if config.target_modules.contains(&target) {
+                    let (n_out, n_in) = shape(target);
+                    let bound = (n_in as f32).sqrt().recip();
+                    let a = (0..config.rank * n_in)
+                        .map(|_| random.random_range(-bound..bound))
+                        .collect();
+                    slots[target as usize] = Some(Slot {
+                        a: variable(a, config.rank, n_in)?,
+                        b: variable(vec![0.0; n_out * config.rank], n_out, config.rank)?,
+                    });
+                }
+            }
+        }
+        Ok(lora)
+    }
+
+    /// An adapter to go on with, or to measure. It must fit the base (`Adapter::check_fits`).
+    ///
+    /// # Errors
+    /// It adapts a layer that is no [`TargetModule`] of the `n_layer` blocks.
+    pub fn from_adapter(adapter: &Adapter, n_layer: usize) -> Result<Self> {
+        let mut lora = Self::empty(
+            adapter.rank(),
+            adapter.lora_scale() * adapter.rank() as f32,
+            n_layer,
+        );
+        for tensor in &adapter.tensors {
+            let places =
+                (0..n_layer).flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)));
+            let place = places
+                .into_iter()
+                .find(|(layer, target)| target.tensor_name(*layer) == tensor.name);
+            let (layer, target) = place.ok_or_else(|| {
+                Error::input(format_args!(
+                    "an adapter of {} cannot be trained on",
+                    tensor.name
+                ))
+            })?;
+            let matrix = |m: &Matrix| variable(m.data.clone(), m.rows, m.cols);
+            lora.slots[layer][target as usize] = Some(Slot {
+                a: matrix(&tensor.a)?,
+                b: matrix(&tensor.b)?,
+            });
+        }
+        Ok(lora)
+    }
+
+    fn empty(rank: usize, lora_alpha: f32, n_layer: usize) -> Self {
+        Self {
+            lora_alpha,
+            rank,
+            slots: vec![Default::default(); n_layer],
+            frozen: false,
+        }
+    }
+
+    /// The same variables, whose gradients are not asked for.
+    pub fn frozen(&self) -> Self {
+        Self {
+            frozen: true,
+            ..self.clone()
+        }
+    }
+
+    /// The trained matrices, by tensor name, `lora_a` before `lora_b`.
+    pub fn variables(&self) -> Vec<(String, Var)> {
+        let pairs = self.pairs().flat_map(|(name, slot)| {
+            [
+                (format!("{name}.lora_a"), slot.a.clone()),
+                (format!("{name}.lora_b"), slot.b.clone()),
+            ]
+        });
+        pairs.collect()
+    }
+
+    /// `y + lora_scale · B A x` where the layer is adapted, else `y`. `x`: `[t, in]`; `y`: `[t, out]`.
+    pub(super) fn add_to(
+        &self,
+        y: Tensor,
+        x: &Tensor,
+        layer: usize,
+        target: TargetModule,
+    ) -> candle_core::Result<Tensor> {
+        let Some(slot) = &self.slots[layer][target as usize] else {
+            return Ok(y);
+        };
+        let matrix = |var: &Var| {
+            if self.frozen {
+                var.as_detached_tensor()
+            } else {
+                var.as_tensor().clone()
+            }
+        };
+        let low = x.matmul(&matrix(&slot.a).t()?)?;
+        y + (low.matmul(&matrix(&slot.b).t()?)? * f64::from(self.lora_alpha / self.rank as f32))?
+    }
+
+    /// The adapter's matrices as values, in the order of their names.
+    ///
+    /// # Errors
+    /// A tensor could not be read.
+    pub fn to_tensors(&self) -> Result<Vec<LoraTensor>> {
+        let mut tensors = Vec::new();
+        for (name, slot) in self.pairs() {
+            tensors.push(LoraTensor {
+                name,
+                a: matrix(&slot.a)?,
+                b: matrix(&slot.b)?,
+            });
+        }
+        tensors.sort_by(|x, y| x.name.cmp(&y.name));
+        Ok(tensors)
+    }
+
+    /// Numerator of `lora_scale`.
+    pub fn lora_alpha(&self) -> f32 {
+        self.lora_alpha
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (String, &Slot)> {
+        self.slots.iter().enumerate().flat_map(|(layer, slots)| {
+            let targets = TargetModule::ALL.into_iter().zip(slots);
+            targets
+                .filter_map(move |(target, slot)| Some((target.tensor_name(layer), slot.as_ref()?)))
+        })
+    }
+}
+
+fn variable(data: Vec<f32>, rows: usize, cols: usize) -> Result<Var> {
+    Ok(Var::from_tensor(&Tensor::from_vec(
+        data,
+        (rows, cols),
+        &Device::Cpu,
+    )?)?)
+}
+
+fn matrix(var: &Var) -> Result<Matrix> {
+    let (rows, cols) = var.dims2()?;
+    Ok(Matrix {
+        rows,
+        cols,
+        data: map_f32(var, <[f32]>::to_vec)?,
+    })
+}

@@ -1,0 +1,147 @@
+//! Strided views of f32 matrices, and their product by the `gemm` crate, which candle's own matmul uses too.
+//!
+//! candle's matmul wants contiguous operands and computes the gradients of both; the ops here need neither.
+
+use gemm::Parallelism;
+
+/// A read-only view: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+/// A writable view with contiguous rows: element `(i, j)` is `data[i * row_stride + j]`.
+pub struct MatrixMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+/// Whether a product replaces what the destination holds or is added to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// `out = …`
+    Set,
+    /// `out += …`
+    Add,
+}
+
+/// Elements that a view of this shape spans.
+fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
+    if rows == 0 || cols == 0 {
+        0
+    } else {
+        (rows - 1) * row_stride + (cols - 1) * col_stride + 1
+    }
+}
+
+impl<'a> Matrix<'a> {
+    /// `[rows, cols]` with contiguous rows that lie `row_stride` elements apart, from the front of `data`.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(
+            span(rows, cols, row_stride, 1) <= data.len(),
+            "a view beyond its data"
+        );
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+        }
+    }
+
+    /// All of a row-major `[rows, cols]` matrix.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// The transpose: the same data with its strides exchanged.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+impl<'a> MatrixMut<'a> {
+    /// `[rows, cols]` with contiguous rows that lie `row_stride` elements apart, from the front of `data`.
+    pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(
+            span(rows, cols, row_stride, 1) <= data.len(),
+            "a view beyond its data"
+        );
+        assert!(rows <= 1 || cols <= row_stride, "rows that overlap");
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+        }
+    }
+
+    /// All of a row-major `[rows, cols]` matrix.
+    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+}
+
+/// `out = scale · left · right`, or `out += …`; `[m, k] · [k, n] → [m, n]`.
+///
+/// With `parallel`, on all of rayon's threads; the result does not depend on their number.
+pub fn matmul(
+    out: &mut MatrixMut,
+    into: Into,
+    scale: f32,
+    left: Matrix,
+    right: Matrix,
+    parallel: bool,
+) {
+    let (m, k, n) = (left.rows, left.cols, right.cols);
+    assert!(
+        right.rows == k && out.rows == m && out.cols == n,
+        "shapes of a product do not meet"
+    );
+    if m == 0 || n == 0 {
+        return;
+    }
+    let parallelism = if parallel {
+        Parallelism::Rayon(0)
+    } else {
+        Parallelism::None
+    };
+    // SAFETY: the constructors have checked that every element of the three views lies inside its slice, the shapes
+    // meet, and the borrow checker keeps `out` apart from the operands.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.data.as_mut_ptr(),
+            1,
+            out.row_stride as isize,
+            into == Into::Add,
+            left.data.as_ptr(),
+            left.col_stride as isize,
+            left.row_stride as isize,
+            right.data.as_ptr(),
+            right.col_stride as isize,
+            right.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}

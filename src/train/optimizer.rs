@@ -1,0 +1,107 @@
+//! AdamW (Loshchilov & Hutter 2019), as PyTorch computes it, with clipping by the global norm.
+//!
+//! ```text
+//! θ ← θ (1 − lr λ)
+//! m ← β₁ m + (1 − β₁) g       v ← β₂ v + (1 − β₂) g²
+//! θ ← θ − lr m̂ / (√v̂ + ε)     m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
+//! ```
+
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+
+use super::ops::map_f32;
+use crate::{Error, Result};
+
+const BETA1: f32 = 0.9;
+const BETA2: f32 = 0.999;
+const EPSILON: f32 = 1e-8;
+
+/// The moments of every variable.
+pub struct AdamW {
+    variables: Vec<(String, Var)>,
+    moments: Vec<Moments>,
+    weight_decay: f32,
+    step: i32,
+}
+
+struct Moments {
+    m: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl AdamW {
+    /// Moments of zero for `variables`, which are named for messages.
+    pub fn new(variables: Vec<(String, Var)>, weight_decay: f32) -> Self {
+        let zeros = |(_, var): &(String, Var)| {
+            let n = var.elem_count();
+            Moments {
+                m: vec![0.0; n],
+                v: vec![0.0; n],
+            }
+        };
+        let moments = variables.iter().map(zeros).collect();
+        Self {
+            variables,
+            moments,
+            weight_decay,
+            step: 0,
+        }
+    }
+
+    /// One update. Returns the norm of all gradients together, before they are scaled down to `max_grad_norm`.
+    ///
+    /// # Errors
+    /// A gradient is missing (a variable that the loss does not reach) or not finite; nothing is changed then.
+    pub fn update(
+        &mut self,
+        gradients: &GradStore,
+        learning_rate: f32,
+        max_grad_norm: f32,
+    ) -> Result<f64> {
+        let gradients: Vec<Vec<f32>> = self
+            .variables
+            .iter()
+            .map(|(name, var)| gradient(gradients, name, var))
+            .collect::<Result<_>>()?;
+        let squares = gradients
+            .iter()
+            .flatten()
+            .map(|&g| f64::from(g) * f64::from(g));
+        let norm = squares.sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return Err(Error::Train(
+                "the gradient is not finite; a smaller learning rate may help".into(),
+            ));
+        }
+        let clip = (f64::from(max_grad_norm) / (norm + 1e-6)).min(1.0) as f32;
+        self.step += 1;
+        let (correction1, correction2) = (1.0 - BETA1.powi(self.step), 1.0 - BETA2.powi(self.step));
+        let decay = 1.0 - learning_rate * self.weight_decay;
+        for (((_, var), moments), gradient) in
+            self.variables.iter().zip(&mut self.moments).zip(gradients)
+        {
+            let mut theta = map_f32(var, <[f32]>::to_vec)?;
+            let states = theta
+                .iter_mut()
+                .zip(&mut moments.m)
+                .zip(&mut moments.v)
+                .zip(gradient);
+            for (((theta, m), v), g) in states {
+                let g = g * clip;
+                *m = BETA1 * *m + (1.0 - BETA1) * g;
+                *v = BETA2 * *v + (1.0 - BETA2) * g * g;
+                let (m_hat, v_hat) = (*m / correction1, *v / correction2);
+                *theta = *theta * decay - learning_rate * m_hat / (v_hat.sqrt() + EPSILON);
+            }
+            var.set(&Tensor::from_vec(theta, var.shape(), var.device())?)?;
+        }
+        Ok(norm)
+    }
+}
+
+fn gradient(gradients: &GradStore, name: &str, var: &Var) -> Result<Vec<f32>> {
+    let gradient = gradients
+        .get(var)
+        .ok_or_else(|| Error::Train(format!("the loss does not reach {name}")))?;
+    Ok(map_f32(gradient, <[f32]>::to_vec)?)
+}

@@ -1,0 +1,57 @@
+//! What training tells about itself while it runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+
+/// A stage of the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Supervised fine-tuning on the user's texts.
+    Sft,
+    /// Sampling and choosing the negatives.
+    Mine,
+    /// Direct preference optimisation against them.
+    Dpo,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sft => "sft",
+            Self::Mine => "mine",
+            Self::Dpo => "dpo",
+        })
+    }
+}
+
+/// Figures by name; the names are those of TRL's logs.
+pub type Metrics = BTreeMap<&'static str, f64>;
+
+/// What has just happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A stage begins, with `total` steps of work before it.
+    Started {
+        /// Which.
+        stage: Stage,
+        /// Steps (mining: prompts).
+        total: usize,
+    },
+    /// A step was taken.
+    Step {
+        /// Of which stage.
+        stage: Stage,
+        /// Steps taken so far.
+        done: usize,
+        /// Its figures.
+        metrics: Metrics,
+    },
+}
+
+/// Told of every event; an error that it returns stops the work.
+pub type Observer<'a> = &'a mut dyn FnMut(Event) -> Result<()>;

@@ -1,0 +1,136 @@
+//! The frozen weights of a GGUF file as f32, whatever type the file holds them in.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use candle_core::Device;
+use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+use cope_convert::gguf::{GgmlType, Gguf, TensorInfo};
+
+use super::ops::linear::FrozenWeight;
+use super::ops::map_f32;
+use crate::{Error, Result};
+
+/// Reads the tensors of one file, and remembers which have been read.
+pub struct Weights<'a> {
+    gguf: &'a Gguf,
+    read: BTreeSet<&'a str>,
+}
+
+impl<'a> Weights<'a> {
+    /// Of a file whose header has been checked.
+    pub fn new(gguf: &'a Gguf) -> Self {
+        Self {
+            gguf,
+            read: BTreeSet::new(),
+        }
+    }
+
+    /// A vector of `len` values.
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
+        self.values(name, &[len as u64])
+    }
+
+    /// A matrix `[n_out, n_in]`.
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
+        Ok(FrozenWeight::new(
+            self.values(name, &[n_in as u64, n_out as u64])?,
+            n_out,
+            n_in,
+        ))
+    }
+
+    /// Whether the file has this tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// Checks that every tensor has been read: one that was not would silently change what the model computes.
+    ///
+    /// # Errors
+    /// Names the first tensor that this architecture has no place for.
+    pub fn finish(self) -> Result<()> {
+        match self
+            .gguf
+            .tensors
+            .iter()
+            .find(|tensor| !self.read.contains(tensor.name.as_str()))
+        {
+            Some(tensor) => Err(self.flaw(
+                &tensor.name,
+                "has no place in a model of this architecture as trained here",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// `shape` in ggml's order, fastest first.
+    fn values(&mut self, name: &str, shape: &[u64]) -> Result<Vec<f32>> {
+        let tensor = self
+            .gguf
+            .tensor(name)
+            .ok_or_else(|| self.flaw(name, "is missing"))?;
+        if tensor.shape != shape {
+            let reason = format!("has the shape {:?}, expected {shape:?}", tensor.shape);
+            return Err(self.flaw(name, &reason));
+        }
+        self.read.insert(&tensor.name);
+        let values = self.dequantize(tensor)?;
+        match values.iter().all(|value| value.is_finite()) {
+            true => Ok(values),
+            false => Err(self.flaw(name, "holds values that are not finite")),
+        }
+    }
+
+    fn dequantize(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
+        let unsupported = || {
+            self.flaw(
+                &tensor.name,
+                &format!(
+                    "is of type {}, which cannot be trained on",
+                    tensor.ggml_type
+                ),
+            )
+        };
+        let dtype = candle_type(tensor.ggml_type).ok_or_else(unsupported)?;
+        let storage =
+            QStorage::from_data(Cow::Owned(self.gguf.read(tensor)?), &Device::Cpu, dtype)?;
+        let shape: Vec<usize> = tensor.shape.iter().rev().map(|&n| n as usize).collect();
+        Ok(map_f32(
+            &QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?,
+            <[f32]>::to_vec,
+        )?)
+    }
+
+    fn flaw(&self, name: &str, reason: &str) -> Error {
+        Error::input(format_args!(
+            "{}: the tensor {name} {reason}",
+            self.gguf.path.display()
+        ))
+    }
+}
+
+fn candle_type(ggml_type: GgmlType) -> Option<GgmlDType> {
+    Some(match ggml_type {
+        GgmlType::F32 => GgmlDType::F32,
+        GgmlType::F16 => GgmlDType::F16,
+        GgmlType::BF16 => GgmlDType::BF16,
+        GgmlType::Q4_0 => GgmlDType::Q4_0,
+        GgmlType::Q4_1 => GgmlDType::Q4_1,
+        GgmlType::Q5_0 => GgmlDType::Q5_0,
+        GgmlType::Q5_1 => GgmlDType::Q5_1,
+        GgmlType::Q8_0 => GgmlDType::Q8_0,
+        GgmlType::Q2_K => GgmlDType::Q2K,
+        GgmlType::Q3_K => GgmlDType::Q3K,
+        GgmlType::Q4_K => GgmlDType::Q4K,
+        GgmlType::Q5_K => GgmlDType::Q5K,
+        GgmlType::Q6_K => GgmlDType::Q6K,
+        _ => return None,
+    })
+}
