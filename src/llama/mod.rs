@@ -10,7 +10,7 @@
 //! What a value needs it owns (an adapter its model, a context both), so values can be dropped in any order.
 //! Every file passes [`cope_convert`]'s checks and ours before llama.cpp opens it, since llama.cpp answers some
 //! bad files by ending the process. Its log is captured, never printed: the first error becomes the reason of
-//! [`Error::Llama`](crate::Error::Llama).
+//! [`Error::Llama`].
 
 mod adapter;
 mod chain;

@@ -30,8 +30,7 @@ impl Model {
     ///
     /// The file is missing, is no sound GGUF model, or is one that llama.cpp cannot load; the error names it.
     pub fn load(path: &Path, gpu_layers: Option<u32>) -> Result<Arc<Self>> {
-        // SAFETY: returns a plain value.
-        let mut params = unsafe { sys::llama_model_default_params() };
+        let mut params = default_params();
         params.n_gpu_layers = gpu_layers.map_or(-1, |n| n.min(i32::MAX as u32) as i32);
         Self::load_with(path, params)
     }
@@ -42,8 +41,7 @@ impl Model {
     ///
     /// As [`load`](Self::load).
     pub fn load_vocabulary(path: &Path) -> Result<Arc<Self>> {
-        // SAFETY: returns a plain value.
-        let mut params = unsafe { sys::llama_model_default_params() };
+        let mut params = default_params();
         params.vocab_only = true;
         Self::load_with(path, params)
     }
@@ -103,4 +101,15 @@ impl Drop for Model {
         // SAFETY: `raw` is live; contexts and adapters hold an `Arc` of the model, so none is left.
         unsafe { sys::llama_model_free(self.raw.as_ptr()) };
     }
+}
+
+/// llama.cpp's defaults, without what does not work.
+fn default_params() -> sys::llama_model_params {
+    // SAFETY: returns a plain value.
+    let mut params = unsafe { sys::llama_model_default_params() };
+    // GCC 12 and earlier take the stores to AMX's tile configuration for dead (llama.cpp's pull request 26954), so that
+    // the first prompt would end the process. AMX works only on weights repacked into a buffer of its own.
+    // SAFETY: reads a constant of the build.
+    params.use_extra_bufts = unsafe { sys::ggml_cpu_has_amx_int8() } == 0;
+    params
 }

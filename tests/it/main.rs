@@ -2,4 +2,8 @@
 
 #![allow(missing_docs)]
 
+mod damaged_models;
+mod decoding;
+mod fixture;
+mod llama;
 mod tiny;

@@ -54,8 +54,14 @@ impl Default for TinyModel {
 impl TinyModel {
     /// Writes the model as F32 GGUF to `path`.
     pub fn write(self, path: &Path) {
+        self.write_edited(path, |_| ());
+    }
+
+    /// Writes the model with other metadata than its own.
+    pub fn write_edited(self, path: &Path, edit: impl FnOnce(&mut Vec<(String, Value)>)) {
         let vocabulary = Vocabulary::new();
-        let metadata = metadata(&vocabulary);
+        let mut metadata = metadata(&vocabulary);
+        edit(&mut metadata);
         let tensors = self.tensors(vocabulary.tokens.len());
         let data: Vec<_> = tensors
             .iter()

@@ -1,0 +1,104 @@
+//! Models that are sound GGUF and lie in their metadata: each is refused in one line that names the file, and none ends
+//! the process. Each of these did, in llama.cpp, before it was checked.
+
+use cope_convert::gguf::{Array, Value};
+use cope_llama::llama::Model;
+
+use crate::tiny::TinyModel;
+
+/// Sets a metadata key, there or not.
+fn set(metadata: &mut Vec<(String, Value)>, key: &str, value: Value) {
+    metadata.retain(|entry| entry.0 != key);
+    metadata.push((key.to_owned(), value));
+}
+
+/// The refusal of a tiny model with `entries` set in its metadata.
+fn refusal(entries: &[(&str, Value)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.gguf");
+    TinyModel::default().write_edited(&path, |metadata| {
+        for (key, value) in entries {
+            set(metadata, key, value.clone());
+        }
+    });
+    let message = Model::load(&path, None)
+        .expect_err("a damaged model")
+        .to_string();
+    assert!(
+        message.contains("damaged.gguf") && !message.contains('\n'),
+        "{message}"
+    );
+    message
+}
+
+#[test]
+fn counts_that_contradict_each_other() {
+    let count = Value::U32;
+    let layers = Value::Array(Array::U32(vec![1, 2]));
+    let damages: &[&[(&str, Value)]] = &[
+        &[("llama.block_count", count(0))],
+        &[("llama.block_count", count(100_000))],
+        &[("llama.nextn_predict_layers", count(3))],
+        &[("llama.expert_count", count(8))],
+        &[
+            ("llama.expert_count", count(u32::MAX)),
+            ("llama.expert_used_count", count(2)),
+        ],
+        &[("llama.expert_used_count", count(2))],
+        &[("llama.expert_used_count", layers)],
+        &[("llama.expert_group_count", count(2))],
+        &[
+            ("llama.expert_count", count(8)),
+            ("llama.expert_used_count", count(2)),
+            ("llama.expert_group_count", count(3)),
+        ],
+    ];
+    for damage in damages {
+        let message = refusal(damage);
+        assert!(
+            message.contains("layers") || message.contains("experts"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn numbers_that_are_none() {
+    let epsilon = "llama.attention.layer_norm_rms_epsilon";
+    for value in [f32::NAN, -1.0] {
+        assert!(refusal(&[(epsilon, Value::F32(value))]).contains("epsilon"));
+    }
+    assert!(refusal(&[("llama.rope.scaling.type", Value::from("cubic"))]).contains("cubic"));
+}
+
+#[test]
+fn vocabularies_that_are_not_whole() {
+    let words = |words: &[&str]| {
+        Value::Array(Array::String(
+            words.iter().map(ToString::to_string).collect(),
+        ))
+    };
+    let tokens = "tokenizer.ggml.tokens";
+    assert!(refusal(&[(tokens, words(&["<unk>", "a", "a"]))]).contains("twice"));
+    assert!(refusal(&[(tokens, words(&["<unk>", "a", "b"]))]).contains("bytes"));
+    assert!(refusal(&[("tokenizer.ggml.model", Value::from("no_vocab"))]).contains("vocabulary"));
+}
+
+#[test]
+fn files_of_other_kinds() {
+    assert!(refusal(&[("general.type", Value::from("adapter"))]).contains("adapter"));
+    assert!(refusal(&[("split.count", Value::U16(2))]).contains("split"));
+    assert!(refusal(&[("llama.attention.causal", Value::Bool(false))]).contains("embeds"));
+    assert!(refusal(&[("general.architecture", Value::from("abacus"))]).contains("abacus"));
+}
+
+#[test]
+fn what_llama_cpp_refuses_itself_is_reported_with_its_reason() {
+    let message = refusal(&[("llama.attention.head_count", Value::U32(3))]);
+    assert!(
+        message.contains("llama.cpp failed to load the model"),
+        "{message}"
+    );
+    let message = refusal(&[("llama.feed_forward_length", Value::U32(256))]);
+    assert!(message.contains("shape"), "{message}");
+}

@@ -1,0 +1,222 @@
+//! The contrast and its arms in llama.cpp, on the tiny model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cope_llama::Error;
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Sampling};
+use cope_llama::llama::{Token, Twin};
+
+use crate::fixture::{Fixture, adapter, best, greedy, zero_adapter};
+
+fn cope(contrast: f32, plausibility: f32) -> Arm {
+    Arm::Cope(Contrast::new(contrast, plausibility).unwrap())
+}
+
+fn limit(n_predict: usize) -> DecodeOptions {
+    DecodeOptions {
+        n_predict: Some(n_predict),
+        ..DecodeOptions::default()
+    }
+}
+
+/// The tokens of a decoded response, and why it ended.
+fn decode(
+    twin: &mut Twin,
+    arm: Arm,
+    prompt: &[Token],
+    options: DecodeOptions,
+) -> (Vec<Token>, Option<Finish>) {
+    let model = Arc::clone(twin.base.model());
+    let mut decoder = Decoder::new(twin.policy(arm), &*model, prompt, options).unwrap();
+    for piece in decoder.by_ref() {
+        piece.unwrap();
+    }
+    (decoder.response().to_vec(), decoder.finish())
+}
+
+fn response(twin: &mut Twin, arm: Arm, prompt: &[Token]) -> Vec<Token> {
+    decode(twin, arm, prompt, limit(48)).0
+}
+
+#[test]
+fn without_contrast_the_text_is_the_user_models_own() {
+    let tiny = Fixture::new();
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let expected = greedy(&mut twin.user, &tiny.prompt(), 48);
+    assert_eq!(expected.len(), 48);
+    assert_eq!(
+        response(&mut twin, cope(0.0, 0.1), &tiny.prompt()),
+        expected
+    );
+    assert_eq!(response(&mut twin, Arm::User, &tiny.prompt()), expected);
+    assert_ne!(response(&mut twin, Arm::Base, &tiny.prompt()), expected);
+    assert_ne!(
+        response(&mut twin, cope(0.5, 0.1), &tiny.prompt()),
+        expected
+    );
+}
+
+#[test]
+fn a_user_who_is_the_base_gets_the_bases_text() {
+    let tiny = Fixture::new();
+    let mut twin = tiny.twin(&zero_adapter(), 1.0);
+    let expected = greedy(&mut twin.base, &tiny.prompt(), 48);
+    for contrast in [0.0, 0.3, 0.9] {
+        assert_eq!(
+            response(&mut twin, cope(contrast, 0.1), &tiny.prompt()),
+            expected
+        );
+    }
+    assert_eq!(response(&mut twin, Arm::Base, &tiny.prompt()), expected);
+}
+
+#[test]
+fn every_choice_is_plausible_to_the_user_and_best_contrasted() {
+    let tiny = Fixture::new();
+    let prompt = tiny.prompt();
+    for (contrast, plausibility) in [(0.3, 0.1), (1.0, 0.3), (3.0, 0.01)] {
+        let mut twin = tiny.twin(&adapter(), 1.0);
+        let chosen = response(&mut twin, cope(contrast, plausibility), &prompt);
+        let (mut base, mut user) = (twin.base, twin.user);
+        base.truncate(0);
+        user.truncate(0);
+        base.extend(&prompt).unwrap();
+        user.extend(&prompt).unwrap();
+        for token in chosen {
+            let max = user.logits()[best(user.logits()) as usize];
+            let is_plausible = |logit: f32| logit >= max + plausibility.ln();
+            let scores: Vec<f32> = std::iter::zip(user.logits(), base.logits())
+                .map(|(&user, &base)| {
+                    if is_plausible(user) {
+                        user - contrast * base
+                    } else {
+                        f32::NEG_INFINITY
+                    }
+                })
+                .collect();
+            assert_eq!(token, best(&scores), "α = {contrast}, τ = {plausibility}");
+            base.extend(&[token]).unwrap();
+            user.extend(&[token]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text() {
+    let tiny = Fixture::new();
+    let draw = |seed| {
+        let sampling = Sampling {
+            temperature: 1.0,
+            seed,
+            ..Sampling::default()
+        };
+        let options = DecodeOptions {
+            sampling,
+            ..limit(32)
+        };
+        decode(
+            &mut tiny.twin(&adapter(), 1.0),
+            cope(0.3, 0.01),
+            &tiny.prompt(),
+            options,
+        )
+        .0
+    };
+    assert_eq!(draw(1), draw(1));
+    assert_ne!(draw(1), draw(2));
+}
+
+#[test]
+fn a_second_turn_reuses_the_first_and_says_the_same_as_a_fresh_chat() {
+    let tiny = Fixture::new();
+    let mut chat = tiny.twin(&adapter(), 1.0);
+    let mut prompt = tiny.prompt();
+    let first = response(&mut chat, cope(0.3, 0.1), &prompt);
+    prompt.extend(&first[..20]);
+    prompt.extend(tiny.model.tokenize(" and thanks", false, true).unwrap());
+    let second = response(&mut chat, cope(0.3, 0.1), &prompt);
+    let mut fresh = tiny.twin(&adapter(), 1.0);
+    assert_eq!(second, response(&mut fresh, cope(0.3, 0.1), &prompt));
+    assert_eq!(
+        second,
+        response(&mut chat, cope(0.3, 0.1), &prompt),
+        "the same turn again"
+    );
+    assert_eq!(chat.base.tokens(), chat.user.tokens());
+}
+
+#[test]
+fn a_full_context_forgets_in_both_alike_and_goes_on() {
+    let tiny = Fixture::new();
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let prompt: Vec<Token> = (0..250).map(|n| 20 + n * 7 % 300).collect();
+    let model = Arc::clone(&tiny.model);
+    let options = DecodeOptions {
+        n_keep: 10,
+        ..limit(60)
+    };
+    let mut decoder = Decoder::new(twin.policy(cope(0.3, 0.1)), &*model, &prompt, options).unwrap();
+    let pieces: Vec<Piece> = decoder.by_ref().collect::<Result<_, _>>().unwrap();
+    let shifts: Vec<_> = pieces
+        .iter()
+        .filter(|piece| matches!(piece, Piece::Shifted(_)))
+        .collect();
+    assert_eq!(
+        shifts,
+        [&Piece::Shifted(123)],
+        "half of what is beyond the first 10 of 256"
+    );
+    assert_eq!(
+        (decoder.response().len(), decoder.finish()),
+        (60, Some(Finish::Length))
+    );
+    let generated = decoder.response()[..59].to_vec();
+    drop(decoder);
+    let expected: Vec<Token> = prompt[..10]
+        .iter()
+        .chain(&prompt[133..])
+        .chain(&generated)
+        .copied()
+        .collect();
+    assert_eq!(twin.base.tokens(), expected);
+    assert_eq!(twin.user.tokens(), expected);
+}
+
+#[test]
+fn a_prompt_beyond_the_context_is_refused_with_both_numbers() {
+    let tiny = Fixture::new();
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let model = Arc::clone(&tiny.model);
+    let refusal = Decoder::new(twin.policy(Arm::User), &*model, &[20; 257], limit(1)).err();
+    let message = refusal.unwrap().to_string();
+    assert!(
+        message.contains("257") && message.contains("256"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
+    let tiny = Fixture::new();
+    let flag = Arc::new(AtomicBool::new(false));
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    twin.set_interrupt(&flag);
+    let prompt = tiny.prompt();
+    let expected = response(&mut twin, Arm::User, &prompt);
+    let before = twin.user.tokens().to_vec();
+
+    flag.store(true, Ordering::Relaxed);
+    assert!(matches!(
+        twin.user.extend(&[20; 100]),
+        Err(Error::Interrupted)
+    ));
+    assert_eq!(twin.user.tokens(), before);
+    assert_eq!(
+        decode(&mut twin, Arm::User, &prompt, limit(8)),
+        (vec![], Some(Finish::Interrupted))
+    );
+
+    flag.store(false, Ordering::Relaxed);
+    assert_eq!(response(&mut twin, Arm::User, &prompt), expected);
+}

@@ -1,0 +1,103 @@
+//! The tiny model, loaded, and what most tests do with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cope_convert::gguf::Gguf;
+use cope_convert::{Adapter, sha256};
+use cope_llama::llama::{
+    Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token, Twin,
+};
+
+use crate::tiny::{TinyModel, tiny_adapter};
+
+/// A tiny model in its folder.
+pub struct Fixture {
+    pub folder: tempfile::TempDir,
+    pub path: PathBuf,
+    pub model: Arc<Model>,
+    pub base: Gguf,
+    pub base_sha256: String,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        TinyModel::default().write(&path);
+        Self {
+            model: Model::load(&path, None).unwrap(),
+            base: Gguf::open(&path).unwrap(),
+            base_sha256: sha256(&path).unwrap(),
+            path,
+            folder,
+        }
+    }
+
+    pub fn load(&self, adapter: &Adapter) -> cope_llama::Result<Arc<LoraAdapter>> {
+        let path = self.folder.path().join("adapter.gguf");
+        adapter.write_gguf(&path).unwrap();
+        LoraAdapter::load(&self.model, &path, &self.base, &self.base_sha256)
+    }
+
+    pub fn twin(&self, adapter: &Adapter, scale: f32) -> Twin {
+        let adapter = self.load(adapter).unwrap();
+        Twin::new(&self.model, adapter, scale, &exact()).unwrap()
+    }
+
+    pub fn prompt(&self) -> Vec<Token> {
+        self.model
+            .tokenize("hello alice, the wine", true, true)
+            .unwrap()
+    }
+}
+
+/// Contexts whose results do not depend on how tokens are batched, up to rounding of f32.
+pub fn exact() -> ContextOptions {
+    ContextOptions {
+        n_ctx: 256,
+        n_outputs: 16,
+        n_threads: 1,
+        kv_type: KvType::F32,
+        flash_attention: FlashAttention::Off,
+        ..ContextOptions::default()
+    }
+}
+
+/// A random adapter on the targets of the recipe.
+pub fn adapter() -> Adapter {
+    tiny_adapter(7, 4, &["attn_q", "attn_v"])
+}
+
+/// An adapter that changes nothing, as before the first step of training: B is nought.
+pub fn zero_adapter() -> Adapter {
+    let mut adapter = adapter();
+    adapter
+        .tensors
+        .iter_mut()
+        .for_each(|tensor| tensor.b.data.fill(0.0));
+    adapter
+}
+
+/// Greedy decoding by nothing but a context's logits.
+pub fn greedy(context: &mut Context, prompt: &[Token], n_predict: usize) -> Vec<Token> {
+    context.truncate(0);
+    context.extend(prompt).unwrap();
+    let mut response = Vec::new();
+    while response.len() < n_predict {
+        let token = best(context.logits());
+        if context.model().is_eog(token) {
+            break;
+        }
+        response.push(token);
+        context.extend(&[token]).unwrap();
+    }
+    response
+}
+
+pub fn best(logits: &[f32]) -> Token {
+    let best = (0..)
+        .zip(logits)
+        .reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.unwrap().0
+}

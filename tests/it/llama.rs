@@ -1,0 +1,279 @@
+//! Models, adapters and contexts of llama.cpp, on the tiny model.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cope_llama::Error;
+use cope_llama::llama::{
+    Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token, Twin,
+};
+
+use crate::fixture::{Fixture, adapter, exact, greedy};
+use crate::tiny::tiny_adapter;
+
+#[test]
+fn a_prompt_read_in_pieces_or_at_once_gives_the_same_logits() {
+    let tiny = Fixture::new();
+    let tokens: Vec<Token> = (0..40).map(|n| 20 + n * 7 % 300).collect();
+    let n_vocab = tiny.model.n_vocab();
+    let at_once = {
+        let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
+        let all = context.extend_all(&tokens).unwrap();
+        assert_eq!(all.len(), tokens.len() * n_vocab);
+        assert_eq!(&all[39 * n_vocab..], context.logits());
+        all
+    };
+    let small = ContextOptions {
+        n_batch: 16,
+        n_outputs: 1,
+        ..exact()
+    };
+    let mut context = Context::new(&tiny.model, None, &small).unwrap();
+    for (position, &token) in tokens.iter().enumerate() {
+        context.extend(&[token]).unwrap();
+        assert_close(context.logits(), &at_once[position * n_vocab..][..n_vocab]);
+    }
+    context.truncate(0);
+    context.extend(&tokens).unwrap();
+    assert_close(context.logits(), &at_once[39 * n_vocab..]);
+    assert_eq!(context.tokens(), tokens);
+}
+
+fn assert_close(got: &[f32], expected: &[f32]) {
+    let error = std::iter::zip(got, expected)
+        .map(|(x, y)| (x - y).abs())
+        .fold(0.0, f32::max);
+    assert!(error < 1e-3, "the logits differ by {error}");
+}
+
+#[test]
+fn tokens_that_do_not_exist_or_fit_are_refused() {
+    let tiny = Fixture::new();
+    let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
+    let n_vocab = tiny.model.n_vocab() as Token;
+    for tokens in [&[n_vocab][..], &[-1], &[20; 257]] {
+        assert!(matches!(context.extend(tokens), Err(Error::Input(_))));
+        assert!(context.is_empty());
+    }
+}
+
+#[test]
+fn adapters_come_and_go_while_contexts_live() {
+    let tiny = Fixture::new();
+    let prompt = tiny.prompt();
+    let mut first = tiny.twin(&adapter(), 1.0);
+    let expected = greedy(&mut first.user, &prompt, 48);
+    let mut second = tiny.twin(&tiny_adapter(8, 2, &["ffn_down", "attn_output"]), 1.0);
+    assert_ne!(greedy(&mut second.user, &prompt, 48), expected);
+    drop(second);
+    assert_eq!(greedy(&mut first.user, &prompt, 48), expected);
+    // Whatever is dropped first, the rest lives.
+    let Twin { base, mut user } = first;
+    drop((base, tiny));
+    assert_eq!(greedy(&mut user, &prompt, 48), expected);
+}
+
+#[test]
+fn threads_load_adapters_while_others_decode() {
+    let tiny = Fixture::new();
+    let expected = greedy(&mut tiny.twin(&adapter(), 1.0).user, &tiny.prompt(), 48);
+    let path = tiny.folder.path().join("shared.gguf");
+    adapter().write_gguf(&path).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let adapter =
+                        LoraAdapter::load(&tiny.model, &path, &tiny.base, &tiny.base_sha256);
+                    let twin = Twin::new(&tiny.model, adapter.unwrap(), 1.0, &exact());
+                    assert_eq!(
+                        greedy(&mut twin.unwrap().user, &tiny.prompt(), 48),
+                        expected
+                    );
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn an_adapter_of_another_base_is_refused() {
+    let tiny = Fixture::new();
+    let mut recorded = adapter();
+    recorded.base_sha256 = Some(tiny.base_sha256.clone());
+    tiny.load(&recorded).unwrap();
+    recorded.base_sha256 = Some("0".repeat(64));
+    assert!(matches!(tiny.load(&recorded), Err(Error::Convert(_))));
+
+    let mut foreign = adapter();
+    foreign.architecture = "qwen2".into();
+    assert!(matches!(tiny.load(&foreign), Err(Error::Convert(_))));
+
+    // Loaded for one model, used with another of the same file.
+    let other = Model::load(&tiny.path, None).unwrap();
+    let loaded = tiny.load(&adapter()).unwrap();
+    assert!(matches!(
+        Context::new(&other, Some((loaded, 1.0)), &exact()),
+        Err(Error::Input(_))
+    ));
+}
+
+#[test]
+fn every_kind_of_cache_decodes() {
+    let tiny = Fixture::new();
+    for (kv_type, flash_attention) in [
+        (KvType::F16, FlashAttention::Auto),
+        (KvType::F32, FlashAttention::On),
+        (KvType::F16, FlashAttention::Off),
+    ] {
+        let options = ContextOptions {
+            kv_type,
+            flash_attention,
+            ..exact()
+        };
+        let mut context = Context::new(&tiny.model, None, &options).unwrap();
+        let mut reference = Context::new(&tiny.model, None, &exact()).unwrap();
+        context.extend(&tiny.prompt()).unwrap();
+        reference.extend(&tiny.prompt()).unwrap();
+        let error = std::iter::zip(context.logits(), reference.logits())
+            .map(|(x, y)| (x - y).abs())
+            .fold(0.0, f32::max);
+        assert!(error < 0.2, "{kv_type:?} {flash_attention:?}: {error}");
+    }
+    // The tiny model's heads have 16 numbers, and a block of Q8_0 has 32.
+    let options = ContextOptions {
+        kv_type: KvType::Q8_0,
+        flash_attention: FlashAttention::Auto,
+        ..exact()
+    };
+    let refusal = Context::new(&tiny.model, None, &options)
+        .unwrap_err()
+        .to_string();
+    assert!(refusal.contains("q8_0"), "{refusal}");
+}
+
+#[test]
+fn texts_and_tokens_agree() {
+    let tiny = Fixture::new();
+    let model = &tiny.model;
+    let text = "dear alice, thanks for the wine: é 😀";
+    let tokens = model.tokenize(text, false, false).unwrap();
+    let bytes: Vec<u8> = tokens
+        .iter()
+        .flat_map(|&token| model.token_bytes(token, false))
+        .collect();
+    // SentencePiece puts a space in front of a text.
+    assert_eq!(String::from_utf8(bytes).unwrap(), format!(" {text}"));
+
+    let special = model.tokenize("<|user|>", true, true).unwrap();
+    assert_eq!(special.len(), 2);
+    assert_eq!(Some(special[0]), model.bos());
+    assert_eq!(model.token_text(special[1]), "<|user|>");
+    assert_eq!(model.token_bytes(special[1], false), b"");
+    assert_eq!(model.token_bytes(special[1], true), b"<|user|>");
+    assert!(
+        model.adds_bos()
+            && model.is_eog(model.eot().unwrap())
+            && model.is_eog(model.eos().unwrap())
+    );
+    assert!(model.chat_template().unwrap().contains("<|assistant|>"));
+
+    let beyond = model.n_vocab() as Token;
+    assert!(
+        model.token_bytes(beyond, true).is_empty() && !model.is_eog(-1) && !model.is_eog(beyond)
+    );
+
+    let long = "the wine ".repeat(3000) + &"\u{1}".repeat(5000);
+    let n_bytes = model.tokenize(&long, false, false).unwrap().len();
+    assert!(n_bytes > 5000 + 3000);
+}
+
+#[test]
+fn a_vocabulary_alone_tokenizes_but_does_not_decode() {
+    let tiny = Fixture::new();
+    let vocabulary = Model::load_vocabulary(&tiny.path).unwrap();
+    assert_eq!(
+        vocabulary.tokenize("hello", true, true).unwrap(),
+        tiny.model.tokenize("hello", true, true).unwrap()
+    );
+    assert!(matches!(
+        Context::new(&vocabulary, None, &exact()),
+        Err(Error::Input(_))
+    ));
+}
+
+#[test]
+fn missing_and_foreign_files_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusal = |path: &Path| {
+        let message = Model::load(path, None).unwrap_err().to_string();
+        assert!(message.contains(path.to_str().unwrap()), "{message}");
+        assert!(!message.contains('\n'), "{message}");
+    };
+    refusal(&folder.path().join("missing.gguf"));
+    refusal(folder.path());
+    let path = folder.path().join("notes.gguf");
+    std::fs::write(&path, "dear diary").unwrap();
+    refusal(&path);
+    let path = folder.path().join("adapter.gguf");
+    adapter().write_gguf(&path).unwrap();
+    refusal(&path);
+}
+
+#[test]
+fn an_adapters_scale_moves_the_user_between_base_and_adapter() {
+    let tiny = Fixture::new();
+    let logits = |scale| {
+        let mut twin = tiny.twin(&adapter(), scale);
+        twin.user.extend(&tiny.prompt()).unwrap();
+        twin.base.extend(&tiny.prompt()).unwrap();
+        (twin.user.logits().to_vec(), twin.base.logits().to_vec())
+    };
+    let distance = |scale| {
+        let (user, base) = logits(scale);
+        std::iter::zip(user, base)
+            .map(|(user, base)| (user - base).abs())
+            .sum::<f32>()
+    };
+    assert!(distance(0.0) == 0.0);
+    assert!(distance(0.01) > 0.0);
+    assert!(distance(1.0) > 2.0 * distance(0.01));
+    // Twice the scale is twice lora_alpha.
+    let mut doubled = adapter();
+    doubled.lora_alpha *= 2.0;
+    let mut twin = tiny.twin(&doubled, 0.5);
+    twin.user.extend(&tiny.prompt()).unwrap();
+    assert_eq!(twin.user.logits(), logits(1.0).0);
+}
+
+#[test]
+fn an_interrupt_amid_a_pass_leaves_the_cache_as_it_was() {
+    let tiny = Fixture::new();
+    let prompt = tiny.prompt();
+    let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
+    let expected = greedy(&mut context, &prompt, 16);
+    let flag = Arc::new(AtomicBool::new(false));
+    context.set_interrupt(Arc::clone(&flag));
+    context.truncate(0);
+    context.extend(&prompt).unwrap();
+    let person = std::thread::spawn({
+        let flag = Arc::clone(&flag);
+        move || {
+            std::thread::sleep(Duration::from_millis(20));
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    loop {
+        match context.extend(&[20; 200]) {
+            Ok(()) => context.truncate(prompt.len()),
+            Err(Error::Interrupted) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    person.join().unwrap();
+    assert_eq!(context.tokens(), prompt);
+    flag.store(false, Ordering::Relaxed);
+    assert_eq!(greedy(&mut context, &prompt, 16), expected);
+}
