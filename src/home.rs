@@ -6,6 +6,7 @@
 //! └── users/<name>/           see UserFolder
 //! ```
 
+mod jsonl;
 mod manifest;
 mod user;
 
@@ -19,6 +20,7 @@ use std::time::UNIX_EPOCH;
 use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 
+pub use jsonl::{read_jsonl, write_jsonl};
 pub use manifest::{BaseRef, Manifest};
 pub use user::{Lock, UserFolder, UserName};
 

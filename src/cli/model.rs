@@ -48,7 +48,10 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
         None => bases::default_base(),
     };
     let path = home.base(&base.file);
-    if home.base_ref(&path).is_ok_and(|found| found.sha256 == base.sha256) {
+    if home
+        .base_ref(&path)
+        .is_ok_and(|found| found.sha256 == base.sha256)
+    {
         eprintln!("{} is here already", base.name);
     } else {
         if let Some(reason) = base.consent.as_deref().filter(|_| !args.accept_licence) {

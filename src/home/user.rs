@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, Write};
+use std::io::BufReader;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Manifest, open_if_there, write_atomic, write_json};
-use crate::profile::{Example, Profile};
+use super::jsonl::{append_jsonl, read_jsonl, write_jsonl};
+use super::{Manifest, open_if_there, write_json};
+use serde::Serialize;
+
+use crate::profile::Profile;
 use crate::{Error, Result};
 
 /// A user's name that is safe as the name of a folder: 1–64 of `[A-Za-z0-9._-]`, the first no `.` and no `-`.
@@ -117,6 +120,18 @@ impl UserFolder {
         self.path.join("pairs.jsonl")
     }
 
+    /// Pairs mined for what is kept apart, to measure on.
+    #[must_use]
+    pub fn kept_apart_pairs(&self) -> PathBuf {
+        self.path.join("kept_apart_pairs.jsonl")
+    }
+
+    /// Where a stage that was stopped goes on from.
+    #[must_use]
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.join("checkpoint.gguf")
+    }
+
     /// The adapter after DPO, which chats use.
     #[must_use]
     pub fn adapter(&self) -> PathBuf {
@@ -127,6 +142,15 @@ impl UserFolder {
     #[must_use]
     pub fn train_log(&self) -> PathBuf {
         self.path.join("train.jsonl")
+    }
+
+    /// Adds a line to the log of training.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn log_training(&self, line: &impl Serialize) -> Result<()> {
+        append_jsonl(&self.train_log(), line)
     }
 
     /// The lines typed in chats with this user.
@@ -166,8 +190,8 @@ impl UserFolder {
     /// [`Error::Io`] when a file cannot be read, [`Error::Input`] when a line is malformed.
     pub fn profile(&self) -> Result<Profile> {
         Ok(Profile {
-            history: read_examples(&self.history())?,
-            kept_apart: read_examples(&self.kept_apart())?,
+            history: read_jsonl(&self.history())?,
+            kept_apart: read_jsonl(&self.kept_apart())?,
         })
     }
 
@@ -232,29 +256,4 @@ impl UserFolder {
     fn manifest_path(&self) -> PathBuf {
         self.path.join("manifest.json")
     }
-}
-
-/// Writes one value a line.
-fn write_jsonl(path: &Path, examples: &[Example]) -> Result<()> {
-    write_atomic(path, |writer: &mut dyn Write| {
-        examples.iter().try_for_each(|example| {
-            serde_json::to_writer(&mut *writer, example)?;
-            writer.write_all(b"\n")
-        })
-    })
-}
-
-fn read_examples(path: &Path) -> Result<Vec<Example>> {
-    let Some(file) = open_if_there(path)? else {
-        return Ok(Vec::new());
-    };
-    (1..)
-        .zip(BufReader::new(file).lines())
-        .map(|(number, line)| {
-            let line = line.map_err(Error::io("read", path))?;
-            serde_json::from_str(&line).map_err(|error| {
-                Error::Input(format!("{}: line {number}: {error}", path.display()))
-            })
-        })
-        .collect()
 }

@@ -4,6 +4,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
+use super::checkpoint::Checkpoint;
 use super::examples::EncodedPair;
 use super::fit::{FitConfig, StepLoss, fit};
 use super::lora::Lora;
@@ -45,6 +46,7 @@ pub fn dpo(
     pairs: &[EncodedPair],
     config: &DpoConfig,
     seed: u64,
+    checkpoint: &mut Checkpoint,
     observe: Observer,
 ) -> Result<()> {
     let base_logps = pair_logps(model, None, pairs)?;
@@ -68,6 +70,7 @@ pub fn dpo(
         pairs.len(),
         &config.fit,
         seed,
+        checkpoint,
         loss_of,
         observe,
     )

@@ -1,6 +1,13 @@
 //! Examples and pairs as token ids, made once by the one renderer and the one tokenizer.
 
-use crate::llama::Token;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::llama::{self, Token};
+use crate::profile::Example;
+use crate::prompt::{ChatTemplate, Message, response_tokens};
+use crate::{Error, Result};
 
 /// A prompt with the user's response to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,4 +27,125 @@ pub struct EncodedPair {
     pub chosen: Vec<Token>,
     /// The negative; without an end-of-turn token where it was cut off.
     pub rejected: Vec<Token>,
+}
+
+/// A line of `pairs.jsonl`, in TRL's conversational form.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The messages before the response.
+    pub prompt: Vec<Message>,
+    /// The user's own response, one message.
+    pub chosen: Vec<Message>,
+    /// The negative, one message.
+    pub rejected: Vec<Message>,
+    /// Whether the negative ended by itself, and was not cut off.
+    #[serde(default = "ended")]
+    pub rejected_ended: bool,
+}
+
+/// Pairs of other programs end as a chat turn does.
+fn ended() -> bool {
+    true
+}
+
+impl Pair {
+    /// A pair of `example`'s response and `rejected`.
+    pub fn new(example: &Example, rejected: String, rejected_ended: bool) -> Self {
+        Self {
+            prompt: example.prompt.clone(),
+            chosen: vec![Message::assistant(&example.response)],
+            rejected: vec![Message::assistant(rejected)],
+            rejected_ended,
+        }
+    }
+}
+
+/// Turns texts into token ids for one model.
+pub struct Encoder<'a> {
+    vocabulary: &'a llama::Model,
+    template: ChatTemplate,
+    n_ctx: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// For `vocabulary`'s model, whose context the texts must fit.
+    ///
+    /// # Errors
+    /// The model's chat template is not valid.
+    pub fn new(vocabulary: &'a llama::Model) -> Result<Self> {
+        let template = ChatTemplate::of_model(vocabulary)?;
+        Ok(Self {
+            vocabulary,
+            template,
+            n_ctx: vocabulary.n_ctx_train() as usize,
+        })
+    }
+
+    /// Encodes a part of a history, which `file` holds line by line.
+    ///
+    /// # Errors
+    /// An example does not fit the model's context; its line is named.
+    pub fn examples(&self, examples: &[Example], file: &Path) -> Result<Vec<Encoded>> {
+        let encode = |(line, example): (usize, &Example)| {
+            let prompt = self
+                .template
+                .prompt_tokens(self.vocabulary, &example.prompt)?;
+            let response = response_tokens(self.vocabulary, &example.response)?;
+            self.check_length(prompt.len() + response.len(), file, line + 1)?;
+            Ok(Encoded { prompt, response })
+        };
+        examples.iter().enumerate().map(encode).collect()
+    }
+
+    /// Encodes the pairs that `file` holds line by line.
+    ///
+    /// # Errors
+    /// A pair does not fit the model's context, or a side of it is not one message; its line is named.
+    pub fn pairs(&self, pairs: &[Pair], file: &Path) -> Result<Vec<EncodedPair>> {
+        let encode = |(line, pair): (usize, &Pair)| {
+            let ([chosen], [rejected]) = (pair.chosen.as_slice(), pair.rejected.as_slice()) else {
+                let place = format!("{}: line {}", file.display(), line + 1);
+                return Err(Error::Input(format!(
+                    "{place}: chosen and rejected must be one message each"
+                )));
+            };
+            let prompt = self.template.prompt_tokens(self.vocabulary, &pair.prompt)?;
+            let chosen = response_tokens(self.vocabulary, &chosen.content)?;
+            let mut rejected = response_tokens(self.vocabulary, &rejected.content)?;
+            if !pair.rejected_ended {
+                rejected.pop();
+            }
+            self.check_length(
+                prompt.len() + chosen.len().max(rejected.len()),
+                file,
+                line + 1,
+            )?;
+            Ok(EncodedPair {
+                prompt,
+                chosen,
+                rejected,
+            })
+        };
+        pairs.iter().enumerate().map(encode).collect()
+    }
+
+    /// The text of a sampled response, without its special tokens.
+    pub fn text(&self, tokens: &[Token]) -> String {
+        let bytes: Vec<u8> = tokens
+            .iter()
+            .flat_map(|&token| self.vocabulary.token_bytes(token, false))
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn check_length(&self, n_tokens: usize, file: &Path, line: usize) -> Result<()> {
+        if n_tokens <= self.n_ctx {
+            return Ok(());
+        }
+        Err(Error::Input(format!(
+            "{}: line {line}: {n_tokens} tokens, and the model's context has {}; shorten the item or take it out",
+            file.display(),
+            self.n_ctx
+        )))
+    }
 }

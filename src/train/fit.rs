@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Checkpoint;
 use super::lora::Lora;
 use super::optimizer::AdamW;
 use super::progress::{Event, Metrics, Observer, Stage};
@@ -55,59 +56,84 @@ impl FitConfig {
     }
 }
 
-/// Fits `lora` to `n_items` items, whose losses `loss_of` computes from their indices.
+/// Fits `lora` to `n_items` items, whose losses `loss_of` computes from their indices, from where `checkpoint` was.
 ///
 /// # Errors
-/// A loss is not finite (its step is named), a tensor operation failed, or the observer stopped the work.
+/// A loss is not finite (its step is named), a tensor operation failed, or the observer stopped the work; the
+/// checkpoint then holds the last good state.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the two stages that call it differ in each of them"
+)]
 pub fn fit(
     stage: Stage,
     lora: &Lora,
     n_items: usize,
     config: &FitConfig,
     seed: u64,
+    checkpoint: &mut Checkpoint,
     mut loss_of: impl FnMut(&[usize]) -> Result<StepLoss>,
     observe: Observer,
 ) -> Result<()> {
     let n_steps = config.n_steps(n_items);
     let mut optimizer = AdamW::new(lora.variables(), config.weight_decay);
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut order: Vec<usize> = (0..n_items).collect();
-    let mut step = 0;
+    let done = checkpoint.restore(&mut optimizer)?;
     observe(Event::Started {
         stage,
         total: n_steps,
+        done,
     })?;
-    for epoch in 0..config.epochs {
-        order.shuffle(&mut random);
-        for items in order.chunks(config.batch_size.max(1)) {
-            let StepLoss { loss, mut metrics } = loss_of(items)?;
-            let value = f64::from(loss.to_scalar::<f32>()?);
-            if !value.is_finite() {
-                let advice = "a smaller learning rate may help";
-                return Err(Error::Train(format!(
-                    "the loss of step {} of {stage} is {value}; {advice}",
-                    step + 1
-                )));
-            }
-            let learning_rate = config.learning_rate_at(step, n_steps);
-            let grad_norm =
-                optimizer.update(&loss.backward()?, learning_rate, config.max_grad_norm)?;
-            step += 1;
-            metrics.extend([
-                ("loss", value),
-                ("grad_norm", grad_norm),
-                ("learning_rate", f64::from(learning_rate)),
-                (
-                    "epoch",
-                    epoch as f64 + (step as f64 / n_steps as f64 * config.epochs as f64).fract(),
-                ),
-            ]);
-            observe(Event::Step {
-                stage,
-                done: step,
-                metrics,
-            })?;
+    for (step, items) in batches(n_items, config, seed)
+        .into_iter()
+        .enumerate()
+        .skip(done)
+    {
+        let StepLoss { loss, mut metrics } = loss_of(&items)?;
+        let value = f64::from(loss.to_scalar::<f32>()?);
+        if !value.is_finite() {
+            checkpoint.save(step, &optimizer)?;
+            let advice = "a smaller learning rate may help";
+            return Err(Error::Train(format!(
+                "the loss of step {} of {stage} is {value}; {advice}",
+                step + 1
+            )));
+        }
+        let learning_rate = config.learning_rate_at(step, n_steps);
+        let grad_norm = optimizer.update(&loss.backward()?, learning_rate, config.max_grad_norm)?;
+        metrics.extend([
+            ("loss", value),
+            ("grad_norm", grad_norm),
+            ("learning_rate", f64::from(learning_rate)),
+            (
+                "epoch",
+                (step + 1) as f64 * config.epochs as f64 / n_steps as f64,
+            ),
+        ]);
+        checkpoint.save_now_and_then(step + 1, &optimizer)?;
+        if let Err(stopped) = observe(Event::Step {
+            stage,
+            done: step + 1,
+            metrics,
+        }) {
+            checkpoint.save(step + 1, &optimizer)?;
+            return Err(stopped);
         }
     }
     Ok(())
+}
+
+/// The items of every step, which depend on the seed alone.
+fn batches(n_items: usize, config: &FitConfig, seed: u64) -> Vec<Vec<usize>> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut order: Vec<usize> = (0..n_items).collect();
+    let mut batches = Vec::with_capacity(config.n_steps(n_items));
+    for _ in 0..config.epochs {
+        order.shuffle(&mut random);
+        batches.extend(
+            order
+                .chunks(config.batch_size.max(1))
+                .map(<[usize]>::to_vec),
+        );
+    }
+    batches
 }

@@ -31,10 +31,17 @@ pub struct SampleConfig {
     pub temperature: f32,
     /// The smallest set of tokens with this probability is drawn from; 1 is all of them.
     pub top_p: f32,
-    /// A sample ends here if not before.
-    pub max_new_tokens: usize,
     /// Equal seeds give equal samples.
     pub seed: u64,
+}
+
+/// A prompt to sample from.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Its tokens.
+    pub prompt: &'a [Token],
+    /// A sample ends here if not before.
+    pub max_new_tokens: usize,
 }
 
 /// One sample.
@@ -48,30 +55,30 @@ pub struct Sample {
     pub finished: bool,
 }
 
-/// Samples from `model` without an adapter. Returns `[prompts][n_samples]`; `ended` hears how many prompts are done.
+/// Samples from `model` without an adapter. Returns `[requests][n_samples]`; `ended` hears how many requests are done.
 ///
 /// # Errors
 /// A tensor operation failed, or `ended` stopped the work.
 pub fn sample(
     model: &Model,
-    prompts: &[Vec<Token>],
+    requests: &[Request],
     config: SampleConfig,
     is_eog: &(dyn Fn(Token) -> bool + Sync),
     mut ended: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
-    let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-    let slot_rows = longest + config.n_samples * config.max_new_tokens;
-    let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(prompts.len())).map(|_| None).collect();
+    let rows = |request: &Request| request.prompt.len() + config.n_samples * request.max_new_tokens;
+    let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
+    let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
     let mut cache = Cache::new(model, slots.len() * slot_rows);
-    let mut waiting = 0..prompts.len();
-    let mut results = vec![Vec::new(); prompts.len()];
+    let mut waiting = 0..requests.len();
+    let mut results = vec![Vec::new(); requests.len()];
     let mut done = 0;
     loop {
         for (index, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() {
                 *slot = waiting
                     .next()
-                    .map(|prompt| Slot::new(prompt, index * slot_rows, config));
+                    .map(|number| Slot::new(number, requests[number], index * slot_rows, config));
             }
         }
         if slots.iter().all(Option::is_none) {
@@ -79,7 +86,7 @@ pub fn sample(
         }
         let mut pass = Pass::default();
         for slot in slots.iter_mut().flatten() {
-            slot.plan(&prompts[slot.prompt], config, &mut pass);
+            slot.plan(&mut pass);
         }
         let logits = cache.run(model, &pass)?;
         map_f32(&logits, |logits| {
@@ -101,7 +108,7 @@ pub fn sample(
             if let Some(slot) =
                 slot.take_if(|slot| slot.samples.iter().all(|sample| !sample.running))
             {
-                results[slot.prompt] = slot
+                results[slot.number] = slot
                     .samples
                     .into_iter()
                     .map(|running| running.sample)
@@ -113,9 +120,10 @@ pub fn sample(
     }
 }
 
-/// A prompt in work.
-struct Slot {
-    prompt: usize,
+/// A request in work.
+struct Slot<'a> {
+    number: usize,
+    request: Request<'a>,
     /// Its first row of the cache.
     first_row: usize,
     prefilled: bool,
@@ -126,26 +134,29 @@ struct Slot {
 struct Running {
     sample: Sample,
     random: ChaCha8Rng,
+    max_new_tokens: usize,
     running: bool,
     /// Row of the pass's logits that its next token is drawn from.
     output: usize,
 }
 
-impl Slot {
-    fn new(prompt: usize, first_row: usize, config: SampleConfig) -> Self {
+impl<'a> Slot<'a> {
+    fn new(number: usize, request: Request<'a>, first_row: usize, config: SampleConfig) -> Self {
         let running = |index: usize| {
             // A stream of its own, so that a sample does not depend on what else is in the batch.
             let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-            random.set_stream((prompt * config.n_samples + index) as u64);
+            random.set_stream((number * config.n_samples + index) as u64);
             Running {
                 sample: Sample::default(),
                 random,
-                running: config.max_new_tokens > 0,
+                max_new_tokens: request.max_new_tokens,
+                running: request.max_new_tokens > 0,
                 output: 0,
             }
         };
         Self {
-            prompt,
+            number,
+            request,
             first_row,
             prefilled: false,
             samples: (0..config.n_samples).map(running).collect(),
@@ -153,7 +164,11 @@ impl Slot {
     }
 
     /// Adds to the pass what this slot needs next: its prompt, or the newest token of each running sample.
-    fn plan(&mut self, prompt: &[Token], config: SampleConfig, pass: &mut Pass) {
+    fn plan(&mut self, pass: &mut Pass) {
+        let Request {
+            prompt,
+            max_new_tokens,
+        } = self.request;
         let prompt_rows = self.first_row..self.first_row + prompt.len();
         if !self.prefilled {
             self.prefilled = true;
@@ -170,7 +185,7 @@ impl Slot {
             .filter(|(_, running)| running.running)
         {
             let tokens = &running.sample.tokens;
-            let first_row = prompt_rows.end + index * config.max_new_tokens;
+            let first_row = prompt_rows.end + index * max_new_tokens;
             let newest = tokens.len() - 1;
             running.output = pass.push(
                 &tokens[newest..],
@@ -199,7 +214,7 @@ impl Running {
         sample.logps += f64::from(probabilities[token]).ln();
         sample.tokens.push(token as Token);
         sample.finished = is_eog(token as Token);
-        self.running = !sample.finished && sample.tokens.len() < config.max_new_tokens;
+        self.running = !sample.finished && sample.tokens.len() < self.max_new_tokens;
     }
 }
 
@@ -305,7 +320,9 @@ impl Cache {
             Tensor::from_vec(attended, q.shape(), q.device())
         })?;
         let outputs = Tensor::new(pass.outputs.as_slice(), &Device::Cpu)?;
-        Ok(model.head().forward(&hidden.index_select(&outputs, 0)?)?)
+        Ok(model
+            .head()
+            .forward(&hidden.index_select(&outputs, 0)?, None)?)
     }
 }
 

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use super::ops::linear::{FrozenWeight, LowRank};
 use super::ops::map_f32;
 use crate::{Error, Result};
 
@@ -219,16 +220,16 @@ impl Lora {
         pairs.collect()
     }
 
-    /// `y + lora_scale · B A x` where the layer is adapted, else `y`. `x`: `[t, in]`; `y`: `[t, out]`.
-    pub(super) fn add_to(
+    /// `W x`, plus `lora_scale · B A x` where the layer is adapted. `x`: `[t, in]`; the result `[t, out]`.
+    pub(super) fn forward(
         &self,
-        y: Tensor,
+        weight: &FrozenWeight,
         x: &Tensor,
         layer: usize,
         target: TargetModule,
     ) -> candle_core::Result<Tensor> {
         let Some(slot) = &self.slots[layer][target as usize] else {
-            return Ok(y);
+            return weight.forward(x, None);
         };
         let matrix = |var: &Var| {
             if self.frozen {
@@ -237,8 +238,15 @@ impl Lora {
                 var.as_tensor().clone()
             }
         };
-        let low = x.matmul(&matrix(&slot.a).t()?)?;
-        y + (low.matmul(&matrix(&slot.b).t()?)? * f64::from(self.lora_alpha / self.rank as f32))?
+        let lora_scale = self.lora_alpha / self.rank as f32;
+        weight.forward(
+            x,
+            Some(LowRank {
+                a: &matrix(&slot.a),
+                b: &matrix(&slot.b),
+                lora_scale,
+            }),
+        )
     }
 
     /// The adapter's matrices as values, in the order of their names.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::examples::Encoded;
-use super::generate::{Sample, SampleConfig, sample};
+use super::generate::{Request, Sample, SampleConfig, sample};
 use super::lora::Lora;
 use super::loss::response_logps;
 use super::model::Model;
@@ -26,7 +26,7 @@ pub struct MineConfig {
     pub temperature: f32,
     /// Nucleus of the samples.
     pub top_p: f32,
-    /// A sample ends here, in tokens, if not before.
+    /// A sample ends here, in tokens, or at the length of the user's own response, if not before.
     pub max_new_tokens: usize,
     /// α: the weight of the base's log-probability in the reward.
     pub base_weight: f32,
@@ -49,16 +49,20 @@ pub fn mine(
     observe(Event::Started {
         stage,
         total: examples.len(),
+        done: 0,
     })?;
-    let prompts: Vec<_> = examples
+    // A negative much longer than the user's own response would be told from it by its length alone.
+    let requests: Vec<_> = examples
         .iter()
-        .map(|example| example.prompt.clone())
+        .map(|example| Request {
+            prompt: &example.prompt,
+            max_new_tokens: example.response.len().min(config.max_new_tokens),
+        })
         .collect();
     let sampling = SampleConfig {
         n_samples: config.n_samples,
         temperature: config.temperature,
         top_p: config.top_p,
-        max_new_tokens: config.max_new_tokens,
         seed,
     };
     let ended = |done| {
@@ -68,7 +72,7 @@ pub fn mine(
             metrics: [].into(),
         })
     };
-    let samples = sample(model, &prompts, sampling, is_eog, ended)?;
+    let samples = sample(model, &requests, sampling, is_eog, ended)?;
 
     let mut worst = Vec::with_capacity(examples.len());
     for (examples, samples) in examples.chunks(PROMPTS).zip(samples.chunks(PROMPTS)) {

@@ -151,7 +151,7 @@ impl Model {
     /// # Errors
     /// A tensor operation failed.
     pub fn logits(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Tensor> {
-        Ok(self.head.forward(&self.hidden(rows, lora)?)?)
+        Ok(self.head.forward(&self.hidden(rows, lora)?, None)?)
     }
 
     fn hidden(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Tensor> {
@@ -174,8 +174,11 @@ impl Model {
         let mut x = self.embed(tokens)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let project = |x: &Tensor, target: TargetModule| {
-                let y = block.linear[target as usize].forward(x)?;
-                lora.map_or(Ok(y.clone()), |lora| lora.add_to(y, x, layer, target))
+                let weight = &block.linear[target as usize];
+                lora.map_or_else(
+                    || weight.forward(x, None),
+                    |lora| lora.forward(weight, x, layer, target),
+                )
             };
             let normed = block.attention_norm.forward(&x)?;
             let q = rope.forward(&project(&normed, TargetModule::Q)?)?;

@@ -48,6 +48,43 @@ impl AdamW {
         }
     }
 
+    /// Everything that the next updates depend on, by name: the variables and their moments.
+    ///
+    /// # Errors
+    /// A variable could not be read.
+    pub(super) fn state(&self) -> Result<Vec<(String, Vec<f32>)>> {
+        let mut state = Vec::with_capacity(3 * self.variables.len());
+        for ((name, var), moments) in self.variables.iter().zip(&self.moments) {
+            state.push((name.clone(), map_f32(var, <[f32]>::to_vec)?));
+            state.push((format!("{name}.m"), moments.m.clone()));
+            state.push((format!("{name}.v"), moments.v.clone()));
+        }
+        Ok(state)
+    }
+
+    /// Takes up a state after `step` updates, whose values `read(name, count)` gives.
+    ///
+    /// # Errors
+    /// Those of `read`; the state is then part old, part new.
+    pub(super) fn set_state(
+        &mut self,
+        step: usize,
+        mut read: impl FnMut(&str, usize) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        for ((name, var), moments) in self.variables.iter().zip(&mut self.moments) {
+            let n = var.elem_count();
+            var.set(&Tensor::from_vec(
+                read(name, n)?,
+                var.shape(),
+                var.device(),
+            )?)?;
+            moments.m = read(&format!("{name}.m"), n)?;
+            moments.v = read(&format!("{name}.v"), n)?;
+        }
+        self.step = step as i32;
+        Ok(())
+    }
+
     /// One update. Returns the norm of all gradients together, before they are scaled down to `max_grad_norm`.
     ///
     /// # Errors

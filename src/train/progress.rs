@@ -32,15 +32,39 @@ impl fmt::Display for Stage {
 /// Figures by name; the names are those of TRL's logs.
 pub type Metrics = BTreeMap<&'static str, f64>;
 
+/// Figures of a whole stage, by name.
+pub type Figures = BTreeMap<&'static str, f64>;
+
+/// A line of the training log.
+#[derive(Serialize)]
+pub(super) struct LogLine<'a> {
+    /// Which stage.
+    pub stage: Stage,
+    /// The step, from 1.
+    pub step: usize,
+    /// Its figures.
+    #[serde(flatten)]
+    pub metrics: &'a Metrics,
+}
+
 /// What has just happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A stage begins, with `total` steps of work before it.
+    /// A stage has ended before, for the same inputs.
+    UpToDate {
+        /// Which.
+        stage: Stage,
+        /// The figures of that time.
+        figures: BTreeMap<String, f64>,
+    },
+    /// A stage begins, or goes on from where it was stopped.
     Started {
         /// Which.
         stage: Stage,
-        /// Steps (mining: prompts).
+        /// Steps (mining: prompts) in all.
         total: usize,
+        /// Steps that were taken before the stop.
+        done: usize,
     },
     /// A step was taken.
     Step {
@@ -50,6 +74,13 @@ pub enum Event {
         done: usize,
         /// Its figures.
         metrics: Metrics,
+    },
+    /// A stage has ended and its file is in place.
+    Ended {
+        /// Which.
+        stage: Stage,
+        /// Its figures.
+        figures: Figures,
     },
 }
 

@@ -1,6 +1,7 @@
 //! Supervised fine-tuning on the user's own responses (OPPU), the first stage.
 
 use super::batch::Batch;
+use super::checkpoint::Checkpoint;
 use super::examples::Encoded;
 use super::fit::{FitConfig, StepLoss, fit};
 use super::lora::Lora;
@@ -8,6 +9,9 @@ use super::loss::sft_loss;
 use super::model::Model;
 use super::progress::{Observer, Stage};
 use crate::Result;
+
+/// Examples that are measured in one pass.
+const EXAMPLES: usize = 8;
 
 /// Fits `lora` to the responses of `examples`. Equal seeds give equal adapters.
 ///
@@ -19,6 +23,7 @@ pub fn sft(
     examples: &[Encoded],
     config: &FitConfig,
     seed: u64,
+    checkpoint: &mut Checkpoint,
     observe: Observer,
 ) -> Result<()> {
     let loss_of = |items: &[usize]| {
@@ -35,6 +40,7 @@ pub fn sft(
         examples.len(),
         config,
         seed,
+        checkpoint,
         loss_of,
         observe,
     )
@@ -47,4 +53,24 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded>) -> Batch {
         batch.push(&example.prompt, [example.response.as_slice()]);
     }
     batch
+}
+
+/// Mean log-probability, nats a token, of the responses of `examples`, with an adapter or without.
+///
+/// # Errors
+/// A tensor operation failed.
+pub fn mean_logprob(model: &Model, lora: Option<&Lora>, examples: &[Encoded]) -> Result<f64> {
+    let lora = lora.map(Lora::frozen);
+    let (mut sum, mut n_tokens) = (0.0, 0);
+    for examples in examples.chunks(EXAMPLES) {
+        let logprobs = model
+            .logprobs(&batch(examples), lora.as_ref())?
+            .to_vec1::<f32>()?;
+        sum += logprobs
+            .iter()
+            .map(|&logprob| f64::from(logprob))
+            .sum::<f64>();
+        n_tokens += logprobs.len();
+    }
+    Ok(sum / n_tokens.max(1) as f64)
 }

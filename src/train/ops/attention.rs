@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::matrix::{Into, Matrix, MatrixMut, matmul};
-use super::{contiguous, map_f32};
+use super::{contiguous, map_f32s};
 
 /// Consecutive query rows of one sequence, and the rows of the keys that they see: all of `prefix`, and of `own` as
 /// much as lies at or before the query, the last query seeing all of it.
@@ -117,17 +117,11 @@ impl CustomOp3 for Attention {
         d_out: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (heads, dim) = (self.heads, self.heads.head_dim);
-        let parts = map_f32(q, |q| {
-            map_f32(k, |k| {
-                map_f32(v, |v| {
-                    map_f32(d_out, |d_out| {
-                        each_head(&self.segments, heads, |segment, head| {
-                            Part::new(q, k, v, heads, segment, head).gradients(d_out)
-                        })
-                    })
-                })
+        let parts = map_f32s([q, k, v, d_out], |[q, k, v, d_out]| {
+            each_head(&self.segments, heads, |segment, head| {
+                Part::new(q, k, v, heads, segment, head).gradients(d_out)
             })
-        })????;
+        })?;
         let mut dq = vec![0.0; q.elem_count()];
         let mut dk = vec![0.0; k.elem_count()];
         let mut dv = vec![0.0; v.elem_count()];

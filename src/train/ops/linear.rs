@@ -1,14 +1,15 @@
-//! The frozen linear layer: `y = x Wᵀ`, with a gradient for `x` alone.
+//! Linear layers with a frozen weight: `y = x Wᵀ`, and with a LoRA `y = x Wᵀ + s (x Aᵀ) Bᵀ`.
 //!
 //! candle's matmul computes the gradients of both operands, so a frozen weight would cost a third of the work and an
-//! f32 gradient of its own size, thrown away. Here `dx = dy W`, and `W` has none.
+//! f32 gradient of its own size, thrown away. Here `W` has none: `dx = dy W + s (dy B) A`, `dA = s (dy B)ᵀ x`,
+//! `dB = s dyᵀ (x Aᵀ)`.
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::matrix::{Into, Matrix, MatrixMut, matmul};
-use super::{contiguous, map_f32};
+use super::{contiguous, map_f32, map_f32s};
 
 /// A frozen weight, `[out, in]` row-major, shared by the passes that use it.
 #[derive(Clone)]
@@ -44,9 +45,20 @@ impl FrozenWeight {
         &self.data[index * self.n_in..(index + 1) * self.n_in]
     }
 
-    /// `x Wᵀ` for `x` `[t, in]`; `[t, out]`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.contiguous()?.apply_op1(FrozenLinear(self.clone()))
+    /// `x Wᵀ`, plus what the LoRA adds, for `x` `[t, in]`; `[t, out]`.
+    pub fn forward(&self, x: &Tensor, lora: Option<LowRank>) -> Result<Tensor> {
+        let x = x.contiguous()?;
+        match lora {
+            None => x.apply_op1(FrozenLinear(self.clone())),
+            Some(LowRank { a, b, lora_scale }) => x.apply_op3(
+                a,
+                b,
+                AdaptedLinear {
+                    weight: self.clone(),
+                    lora_scale,
+                },
+            ),
+        }
     }
 
     /// `out = x Wᵀ` on slices: `[t, in]` → `[t, out]`.
@@ -78,6 +90,16 @@ impl FrozenWeight {
     }
 }
 
+/// The pair of matrices that a LoRA adds to a frozen weight.
+pub struct LowRank<'a> {
+    /// `A`: `[rank, in]`.
+    pub a: &'a Tensor,
+    /// `B`: `[out, rank]`.
+    pub b: &'a Tensor,
+    /// `lora_alpha / rank`.
+    pub lora_scale: f32,
+}
+
 struct FrozenLinear(FrozenWeight);
 
 impl CustomOp1 for FrozenLinear {
@@ -97,5 +119,128 @@ impl CustomOp1 for FrozenLinear {
         let mut dx = vec![0.0; x.elem_count()];
         map_f32(dy, |dy| self.0.apply_transposed(dy, &mut dx))?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+struct AdaptedLinear {
+    weight: FrozenWeight,
+    lora_scale: f32,
+}
+
+impl CustomOp3 for AdaptedLinear {
+    fn name(&self) -> &'static str {
+        "adapted-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, a, b) = (
+            contiguous(s1, l1)?,
+            contiguous(s2, l2)?,
+            contiguous(s3, l3)?,
+        );
+        let (n_in, n_out) = (self.weight.n_in, self.weight.n_out);
+        let (t, rank) = (x.len() / n_in, a.len() / n_in);
+        let mut y = vec![0.0; t * n_out];
+        self.weight.apply(x, &mut y);
+        let low = self.low(x, a);
+        let (low, b) = (Matrix::new(&low, t, rank), Matrix::new(b, n_out, rank));
+        matmul(
+            &mut MatrixMut::new(&mut y, t, n_out),
+            Into::Add,
+            self.lora_scale,
+            low,
+            b.t(),
+            true,
+        );
+        Ok((CpuStorage::F32(y), (t, n_out).into()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        a: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (n_in, n_out, scale) = (self.weight.n_in, self.weight.n_out, self.lora_scale);
+        let (t, rank) = (x.elem_count() / n_in, a.elem_count() / n_in);
+        let mut dx = vec![0.0; t * n_in];
+        let mut da = vec![0.0; rank * n_in];
+        let mut db = vec![0.0; n_out * rank];
+        map_f32s([x, a, b, dy], |[x, a, b, dy]| {
+            self.weight.apply_transposed(dy, &mut dx);
+            let low = self.low(x, a);
+            let low = Matrix::new(&low, t, rank);
+            let (x, a) = (Matrix::new(x, t, n_in), Matrix::new(a, rank, n_in));
+            let (b, dy) = (Matrix::new(b, n_out, rank), Matrix::new(dy, t, n_out));
+            matmul(
+                &mut MatrixMut::new(&mut db, n_out, rank),
+                Into::Set,
+                scale,
+                dy.t(),
+                low,
+                true,
+            );
+            let mut d_low = vec![0.0; t * rank];
+            matmul(
+                &mut MatrixMut::new(&mut d_low, t, rank),
+                Into::Set,
+                scale,
+                dy,
+                b,
+                true,
+            );
+            let d_low = Matrix::new(&d_low, t, rank);
+            matmul(
+                &mut MatrixMut::new(&mut da, rank, n_in),
+                Into::Set,
+                1.0,
+                d_low.t(),
+                x,
+                true,
+            );
+            matmul(
+                &mut MatrixMut::new(&mut dx, t, n_in),
+                Into::Add,
+                1.0,
+                d_low,
+                a,
+                true,
+            );
+        })?;
+        let tensor = |data, like: &Tensor| Tensor::from_vec(data, like.shape(), like.device());
+        Ok((
+            Some(tensor(dx, x)?),
+            Some(tensor(da, a)?),
+            Some(tensor(db, b)?),
+        ))
+    }
+}
+
+impl AdaptedLinear {
+    /// `x Aᵀ`: `[t, rank]`.
+    fn low(&self, x: &[f32], a: &[f32]) -> Vec<f32> {
+        let n_in = self.weight.n_in;
+        let (t, rank) = (x.len() / n_in, a.len() / n_in);
+        let mut low = vec![0.0; t * rank];
+        let (x, a) = (Matrix::new(x, t, n_in), Matrix::new(a, rank, n_in));
+        matmul(
+            &mut MatrixMut::new(&mut low, t, rank),
+            Into::Set,
+            1.0,
+            x,
+            a.t(),
+            true,
+        );
+        low
     }
 }

@@ -21,12 +21,27 @@ fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]>
 
 /// Reads the values of a tensor in place, in row-major order.
 pub fn map_f32<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => Ok(f(contiguous(storage, layout)?)),
-        _ => bail!("a tensor that is not on the CPU"),
+    map_f32s([tensor], |[values]| f(values))
+}
+
+/// [`map_f32`] of several tensors at once.
+fn map_f32s<const N: usize, T>(
+    tensors: [&Tensor; N],
+    f: impl FnOnce([&[f32]; N]) -> T,
+) -> Result<T> {
+    let mut held = Vec::with_capacity(N);
+    for tensor in tensors {
+        held.push(tensor.contiguous()?);
     }
+    let guards: Vec<_> = held.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices = [[].as_slice(); N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
+        *slice = match &**storage {
+            Storage::Cpu(storage) => contiguous(storage, layout)?,
+            _ => bail!("a tensor that is not on the CPU"),
+        };
+    }
+    Ok(f(slices))
 }
 
 /// `Σ xᵢ yᵢ` in sixteen partial sums, which the compiler keeps in vector registers.

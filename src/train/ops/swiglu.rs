@@ -5,7 +5,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{contiguous, map_f32};
+use super::{contiguous, map_f32, map_f32s};
 
 /// Rows of work that one thread takes at a time.
 const CHUNK: usize = 4096;
@@ -53,21 +53,19 @@ impl CustomOp2 for SwiGlu {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let mut d_gate = map_f32(dy, <[f32]>::to_vec)?;
         let mut d_up = d_gate.clone();
-        map_f32(gate, |gate| {
-            map_f32(up, |up| {
-                let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK));
-                chunks
-                    .zip(gate.par_chunks(CHUNK))
-                    .zip(up.par_chunks(CHUNK))
-                    .for_each(|(((dg, du), gate), up)| {
-                        for (((dg, du), gate), up) in dg.iter_mut().zip(du).zip(gate).zip(up) {
-                            let s = sigmoid(*gate);
-                            *dg *= up * s * (1.0 + gate * (1.0 - s));
-                            *du *= gate * s;
-                        }
-                    });
-            })
-        })??;
+        map_f32s([gate, up], |[gate, up]| {
+            let chunks = d_gate.par_chunks_mut(CHUNK).zip(d_up.par_chunks_mut(CHUNK));
+            chunks
+                .zip(gate.par_chunks(CHUNK))
+                .zip(up.par_chunks(CHUNK))
+                .for_each(|(((dg, du), gate), up)| {
+                    for (((dg, du), gate), up) in dg.iter_mut().zip(du).zip(gate).zip(up) {
+                        let s = sigmoid(*gate);
+                        *dg *= up * s * (1.0 + gate * (1.0 - s));
+                        *du *= gate * s;
+                    }
+                });
+        })?;
         let tensor = |data| Tensor::from_vec(data, gate.shape(), gate.device());
         Ok((Some(tensor(d_gate)?), Some(tensor(d_up)?)))
     }

@@ -1,0 +1,62 @@
+//! The settings of a training. The defaults, which stand here once, are for models of a few hundred million
+//! parameters; `benches/README.md` says what they were chosen on.
+
+use serde::{Deserialize, Serialize};
+
+use super::dpo::DpoConfig;
+use super::fit::FitConfig;
+use super::lora::{LoraConfig, TargetModule};
+use super::mine::MineConfig;
+
+/// Everything that, with the base and the history, decides the adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainConfig {
+    /// The size of the adapter.
+    pub lora: LoraConfig,
+    /// The first stage.
+    pub sft: FitConfig,
+    /// The second.
+    pub mine: MineConfig,
+    /// The third.
+    pub dpo: DpoConfig,
+    /// Seed of the initial adapter, the order of the items, and the samples.
+    pub seed: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        let fit = FitConfig {
+            learning_rate: 2e-3,
+            epochs: 2,
+            batch_size: 4,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            warmup: 0.1,
+        };
+        Self {
+            lora: LoraConfig {
+                rank: 8,
+                lora_alpha: 16.0,
+                target_modules: vec![TargetModule::Q, TargetModule::V],
+            },
+            sft: fit.clone(),
+            mine: MineConfig {
+                n_samples: 3,
+                temperature: 1.0,
+                top_p: 0.95,
+                max_new_tokens: 256,
+                base_weight: 1.0,
+            },
+            dpo: DpoConfig {
+                fit: FitConfig {
+                    learning_rate: 2e-4,
+                    epochs: 1,
+                    ..fit
+                },
+                beta: 0.1,
+                base_weight: 1.0,
+            },
+            seed: 0,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the manifest says of each stage: what it depended on, its settings and its figures.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::config::TrainConfig;
+use super::progress::{Figures, Stage};
+use crate::home::{BaseRef, Manifest, UserFolder};
+use crate::{Error, Result};
+
+/// A stage that has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// SHA-256 over everything that the stage's result depends on.
+    pub inputs: String,
+    /// The settings, with the seed.
+    pub settings: Value,
+    /// The stage's figures.
+    pub figures: BTreeMap<String, f64>,
+    /// How long it took; after a stop, since it went on.
+    pub seconds: f64,
+}
+
+impl StageRecord {
+    pub(super) fn new(
+        inputs: String,
+        config: &TrainConfig,
+        stage: Stage,
+        figures: &Figures,
+        elapsed: Duration,
+    ) -> Self {
+        let figures = figures
+            .iter()
+            .map(|(name, figure)| ((*name).to_owned(), *figure))
+            .collect();
+        Self {
+            inputs,
+            settings: settings(config, stage),
+            figures,
+            seconds: elapsed.as_secs_f64(),
+        }
+    }
+}
+
+/// The records of one user.
+pub(super) struct Records<'a> {
+    folder: &'a UserFolder,
+    manifest: Manifest,
+}
+
+impl<'a> Records<'a> {
+    /// Those of the user's manifest, if it is of this base; else none.
+    pub(super) fn open(folder: &'a UserFolder, base: &BaseRef) -> Result<Self> {
+        let manifest = folder.manifest()?.filter(|manifest| manifest.base == *base);
+        let manifest = manifest.unwrap_or_else(|| Manifest {
+            base: base.clone(),
+            stages: BTreeMap::new(),
+        });
+        Ok(Self { folder, manifest })
+    }
+
+    /// The record of a stage that has ended for these inputs, and whose file is there.
+    pub(super) fn current(&self, stage: Stage, inputs: &str) -> Option<StageRecord> {
+        let record = self.manifest.stages.get(&stage.to_string())?;
+        let record: StageRecord = serde_json::from_value(record.clone()).ok()?;
+        (record.inputs == inputs && output(self.folder, stage).exists()).then_some(record)
+    }
+
+    pub(super) fn add(&mut self, stage: Stage, record: StageRecord) -> Result<()> {
+        let record =
+            serde_json::to_value(record).map_err(|error| Error::Train(error.to_string()))?;
+        self.manifest.stages.insert(stage.to_string(), record);
+        self.folder.save_manifest(&self.manifest)
+    }
+}
+
+/// SHA-256 over what the result of a stage depends on: the base, the settings, and the files that it reads.
+pub(super) fn inputs(
+    folder: &UserFolder,
+    base: &BaseRef,
+    config: &TrainConfig,
+    stage: Stage,
+) -> Result<String> {
+    let files = match stage {
+        Stage::Sft => vec![folder.history(), folder.kept_apart()],
+        Stage::Mine => vec![folder.history(), folder.kept_apart(), folder.sft()],
+        Stage::Dpo => vec![folder.pairs(), folder.kept_apart_pairs(), folder.sft()],
+    };
+    let hashes = files
+        .iter()
+        .map(|file| hash(file, folder, stage))
+        .collect::<Result<Vec<_>>>()?;
+    let inputs = json!([base.sha256, stage, settings(config, stage), hashes]);
+    let digest = Sha256::digest(inputs.to_string());
+    Ok(digest.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+fn hash(file: &Path, folder: &UserFolder, stage: Stage) -> Result<Option<String>> {
+    if file.exists() {
+        return Ok(Some(cope_convert::sha256(file)?));
+    }
+    let needed = match stage {
+        Stage::Sft => None,
+        Stage::Mine => (file == folder.sft()).then_some(Stage::Sft),
+        Stage::Dpo if file == folder.sft() => Some(Stage::Sft),
+        Stage::Dpo => (file == folder.pairs()).then_some(Stage::Mine),
+    };
+    match needed {
+        Some(needed) => Err(Error::Input(format!(
+            "the stage {stage} needs {}, which is not there; run the stage {needed} first",
+            file.display()
+        ))),
+        None => Ok(None),
+    }
+}
+
+fn settings(config: &TrainConfig, stage: Stage) -> Value {
+    match stage {
+        Stage::Sft => json!({"lora": config.lora, "sft": config.sft, "seed": config.seed}),
+        Stage::Mine => json!({"mine": config.mine, "seed": config.seed}),
+        Stage::Dpo => json!({"dpo": config.dpo, "seed": config.seed}),
+    }
+}
+
+fn output(folder: &UserFolder, stage: Stage) -> std::path::PathBuf {
+    match stage {
+        Stage::Sft => folder.sft(),
+        Stage::Mine => folder.pairs(),
+        Stage::Dpo => folder.adapter(),
+    }
+}
