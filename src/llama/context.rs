@@ -5,63 +5,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{LoraAdapter, Model, Token, devices, exclusive, log, start, sys};
+use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
-
-/// The type of the numbers in a KV cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KvType {
-    /// 32 bits: for comparisons.
-    F32,
-    /// 16 bits, as llama.cpp's own default.
-    F16,
-    /// 8.5 bits: half the memory of [`F16`](Self::F16). Needs flash attention.
-    Q8_0,
-}
-
-/// Whether attention runs as one fused kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlashAttention {
-    /// On a GPU, and where the cache needs it. On a CPU the fused kernel takes longer: after a thousand tokens in F16 a
-    /// further one took 24 ms instead of 14 (SmolLM2-135M, two cores with AVX-512).
-    Auto,
-    /// Always.
-    On,
-    /// Never: for comparisons.
-    Off,
-}
-
-/// What a [`Context`] is made with. The default is for a chat: small buffers, one row of logits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContextOptions {
-    /// Room for tokens. llama.cpp rounds it up to a multiple of 256; it is never more than the model's own.
-    pub n_ctx: u32,
-    /// The most tokens in one pass. Compute buffers grow with it, some 70 KiB a token for a small model; a CPU reads a
-    /// prompt no faster beyond the default, a GPU does.
-    pub n_batch: u32,
-    /// The most positions in one pass whose logits [`extend_all`](Context::extend_all) gets; each takes
-    /// `n_vocab` floats.
-    pub n_outputs: u32,
-    /// Threads to compute with.
-    pub n_threads: usize,
-    /// The type of the KV cache.
-    pub kv_type: KvType,
-    /// Whether attention is fused.
-    pub flash_attention: FlashAttention,
-}
-
-impl Default for ContextOptions {
-    fn default() -> Self {
-        Self {
-            n_ctx: 2048,
-            n_batch: 128,
-            n_outputs: 1,
-            n_threads: std::thread::available_parallelism().map_or(1, usize::from),
-            kv_type: KvType::F16,
-            flash_attention: FlashAttention::Auto,
-        }
-    }
-}
 
 /// A context of one (model, adapter, scale), which never change: its cache would be wrong for any other.
 #[derive(Debug)]
@@ -107,7 +52,7 @@ impl Context {
         log::forget();
         // SAFETY: the model is live, the parameters are plain values and null pointers, and no other context is
         // being created (`exclusive`).
-        let raw = unsafe { sys::llama_init_from_model(model.raw(), params(model, options)) };
+        let raw = unsafe { sys::llama_init_from_model(model.raw(), options.params(model)) };
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::error(format!("make a context of {} tokens", options.n_ctx)))?;
         let context = Self {
@@ -391,35 +336,6 @@ impl Drop for Context {
 
 /// The only sequence of a context.
 const SEQUENCE: sys::llama_seq_id = 0;
-
-/// ggml's limit.
-const MAX_THREADS: usize = 512;
-
-/// llama.cpp's parameters for `options`.
-fn params(model: &Model, options: &ContextOptions) -> sys::llama_context_params {
-    // SAFETY: returns a plain value.
-    let mut params = unsafe { sys::llama_context_default_params() };
-    let n_threads = options.n_threads.clamp(1, MAX_THREADS) as i32;
-    params.n_ctx = options.n_ctx.clamp(1, model.n_ctx_train().max(1));
-    params.n_batch = options.n_batch.max(1);
-    params.n_ubatch = params.n_batch;
-    params.n_outputs_max = options.n_outputs.clamp(1, params.n_batch);
-    params.n_threads = n_threads;
-    params.n_threads_batch = n_threads;
-    params.type_k = match options.kv_type {
-        KvType::F32 => sys::GGML_TYPE_F32,
-        KvType::F16 => sys::GGML_TYPE_F16,
-        KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
-    };
-    params.type_v = params.type_k;
-    let is_wanted = || options.kv_type == KvType::Q8_0 || devices().iter().any(|it| it.is_gpu);
-    params.flash_attn_type = match options.flash_attention {
-        FlashAttention::Auto if is_wanted() => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
-        FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
-        FlashAttention::Auto | FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
-    };
-    params
-}
 
 /// llama.cpp's abort callback.
 ///

@@ -17,6 +17,7 @@ mod chain;
 mod context;
 mod log;
 mod model;
+mod options;
 mod preflight;
 mod system;
 mod twin;
@@ -30,8 +31,9 @@ use llama_cpp_sys_2 as sys;
 
 pub use adapter::LoraAdapter;
 pub use chain::{Candidate, Link, SamplerChain};
-pub use context::{Context, ContextOptions, FlashAttention, KvType};
+pub use context::Context;
 pub use model::Model;
+pub use options::{ContextOptions, FlashAttention, KvType};
 pub use system::{CpuFeature, Device, cpu_features, devices};
 pub use twin::Twin;
 

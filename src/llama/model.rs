@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cope_convert::gguf::Gguf;
+use cope_convert::gguf::{Gguf, Value};
 
-use super::{c_path, log, preflight, start, sys};
+use super::{Token, c_path, log, preflight, start, sys};
 use crate::{Error, Result};
 
 /// A model: weights (memory-mapped where the system can) and vocabulary.
@@ -15,6 +15,7 @@ pub struct Model {
     raw: NonNull<sys::llama_model>,
     path: PathBuf,
     has_weights: bool,
+    eot: Option<Token>,
 }
 
 // SAFETY: a loaded model belongs to no thread; llama.cpp itself shares it between contexts on many threads.
@@ -47,7 +48,8 @@ impl Model {
     }
 
     fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>> {
-        preflight::check(path, &Gguf::open(path)?)?;
+        let header = Gguf::open(path)?;
+        preflight::check(path, &header)?;
         start();
         log::forget();
         let c_path = c_path(path)?;
@@ -59,6 +61,10 @@ impl Model {
             raw,
             path: path.to_owned(),
             has_weights: !params.vocab_only,
+            eot: header
+                .get("tokenizer.ggml.eot_token_id")
+                .and_then(Value::as_u32)
+                .map(|token| token as Token),
         };
         // The first text would end the process.
         let is_usable = model.has_vocabulary()
@@ -84,6 +90,14 @@ impl Model {
     pub fn n_ctx_train(&self) -> u32 {
         // SAFETY: `raw` is a live model.
         unsafe { sys::llama_model_n_ctx_train(self.raw.as_ptr()) }.max(0) as u32
+    }
+
+    /// The token that ends a turn of a chat, if the file names one. Where it does not, [`eos`](Self::eos) is the better
+    /// guess: llama.cpp's own is the first that it comes upon, in no order, of the names that such tokens have (for
+    /// SmolLM2 that is `<|endoftext|>`, while its template ends a turn with `<|im_end|>`, its EOS).
+    #[must_use]
+    pub fn eot(&self) -> Option<Token> {
+        self.eot.filter(|&token| self.contains(token))
     }
 
     /// Whether weights were loaded, not the vocabulary alone.

@@ -127,13 +127,6 @@ impl Model {
         self.known(unsafe { sys::llama_vocab_eos(self.vocab()) })
     }
 
-    /// The token that ends a turn of a chat, if the vocabulary has one.
-    #[must_use]
-    pub fn eot(&self) -> Option<Token> {
-        // SAFETY: `vocab` is live as long as the model.
-        self.known(unsafe { sys::llama_vocab_eot(self.vocab()) })
-    }
-
     /// Whether tokenizing with `add_special` puts [`bos`](Self::bos) in front.
     #[must_use]
     pub fn adds_bos(&self) -> bool {

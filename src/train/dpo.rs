@@ -51,18 +51,9 @@ pub fn dpo(
 ) -> Result<()> {
     let base_logps = pair_logps(model, None, pairs)?;
     let loss_of = |items: &[usize]| {
-        let batch = batch(items.iter().map(|&item| &pairs[item]));
-        let base: Vec<f32> = items.iter().flat_map(|&item| base_logps[item]).collect();
-        let logps = response_logps(&model.logprobs(&batch, Some(lora))?, &batch.responses)?;
-        let rewards = config
-            .weights()
-            .reward(&logps, &Tensor::new(base, &Device::Cpu)?)?;
-        let mut metrics = reward_metrics(&rewards.to_vec1()?, &logps.to_vec1()?);
-        metrics.insert("num_tokens", batch.n_tokens() as f64);
-        Ok(StepLoss {
-            loss: dpo_loss(&rewards)?,
-            metrics,
-        })
+        let pairs: Vec<_> = items.iter().map(|&item| &pairs[item]).collect();
+        let base_logps: Vec<_> = items.iter().map(|&item| base_logps[item]).collect();
+        pair_loss(model, lora, &pairs, &base_logps, config)
     };
     fit(
         Stage::Dpo,
@@ -76,6 +67,29 @@ pub fn dpo(
     )
 }
 
+/// The loss of some pairs, with the figures of the log. `base_logps`: of each pair's chosen and rejected response, nats.
+///
+/// # Errors
+/// A tensor operation failed.
+pub fn pair_loss(
+    model: &Model,
+    lora: &Lora,
+    pairs: &[&EncodedPair],
+    base_logps: &[[f32; 2]],
+    config: &DpoConfig,
+) -> Result<StepLoss> {
+    let batch = batch(pairs.iter().copied());
+    let logps = response_logps(&model.logprobs(&batch, Some(lora))?, &batch.responses)?;
+    let base_logps = Tensor::new(base_logps.as_flattened(), &Device::Cpu)?;
+    let rewards = config.weights().reward(&logps, &base_logps)?;
+    let mut metrics = reward_metrics(&rewards.to_vec1()?, &logps.to_vec1()?);
+    metrics.insert("num_tokens", batch.n_tokens() as f64);
+    Ok(StepLoss {
+        loss: dpo_loss(&rewards)?,
+        metrics,
+    })
+}
+
 /// Rewards of `pairs` under an adapter, without a step: the figures of the log, over all of them.
 ///
 /// # Errors
@@ -86,7 +100,7 @@ pub fn measure_rewards(
     pairs: &[EncodedPair],
     config: &DpoConfig,
 ) -> Result<Metrics> {
-    let user = pair_logps(model, Some(&lora.frozen()), pairs)?.into_flattened();
+    let user = pair_logps(model, Some(lora), pairs)?.into_flattened();
     let base = pair_logps(model, None, pairs)?.into_flattened();
     let weights = config.weights();
     let reward = |(user, base): (&f32, &f32)| {
@@ -105,13 +119,21 @@ fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair>) -> Batch {
     batch
 }
 
-/// Log-probabilities of the responses, chosen and rejected of each pair, nats.
-fn pair_logps(model: &Model, lora: Option<&Lora>, pairs: &[EncodedPair]) -> Result<Vec<[f32; 2]>> {
+/// Log-probabilities of the responses, chosen and rejected of each pair, nats, with an adapter or without.
+///
+/// # Errors
+/// A tensor operation failed.
+pub fn pair_logps(
+    model: &Model,
+    lora: Option<&Lora>,
+    pairs: &[EncodedPair],
+) -> Result<Vec<[f32; 2]>> {
+    let lora = lora.map(Lora::frozen);
     let mut logps = Vec::with_capacity(pairs.len());
     for pairs in pairs.chunks(PAIRS) {
         let batch = batch(pairs);
-        let sums =
-            response_logps(&model.logprobs(&batch, lora)?, &batch.responses)?.to_vec1::<f32>()?;
+        let sums = response_logps(&model.logprobs(&batch, lora.as_ref())?, &batch.responses)?
+            .to_vec1::<f32>()?;
         logps.extend(sums.chunks_exact(2).map(|pair| [pair[0], pair[1]]));
     }
     Ok(logps)

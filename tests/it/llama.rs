@@ -11,7 +11,7 @@ use cope_llama::llama::{
 };
 
 use crate::fixture::{Fixture, adapter, exact, greedy};
-use crate::tiny::tiny_adapter;
+use crate::tiny::{TinyModel, tiny_adapter};
 
 #[test]
 fn a_prompt_read_in_pieces_or_at_once_gives_the_same_logits() {
@@ -188,6 +188,19 @@ fn texts_and_tokens_agree() {
     let long = "the wine ".repeat(3000) + &"\u{1}".repeat(5000);
     let n_bytes = model.tokenize(&long, false, false).unwrap().len();
     assert!(n_bytes > 5000 + 3000);
+}
+
+#[test]
+fn the_end_of_a_turn_is_what_the_file_names_and_no_guess() {
+    let tiny = Fixture::new();
+    assert_eq!(tiny.model.token_text(tiny.model.eot().unwrap()), "<|end|>");
+    let path = tiny.folder.path().join("nameless.gguf");
+    TinyModel::default().write_edited(&path, |metadata| {
+        metadata.retain(|(key, _)| key != "tokenizer.ggml.eot_token_id");
+    });
+    let nameless = Model::load_vocabulary(&path).unwrap();
+    assert_eq!(nameless.eot(), None);
+    assert_eq!(nameless.token_text(nameless.eos().unwrap()), "</s>");
 }
 
 #[test]

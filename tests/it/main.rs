@@ -7,3 +7,4 @@ mod decoding;
 mod fixture;
 mod llama;
 mod tiny;
+mod training;

@@ -1,0 +1,89 @@
+//! What a context is made with.
+
+use super::{Model, devices, sys};
+
+/// ggml's limit.
+const MAX_THREADS: usize = 512;
+
+/// The type of the numbers in a KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvType {
+    /// 32 bits: for comparisons.
+    F32,
+    /// 16 bits, as llama.cpp's own default.
+    F16,
+    /// 8.5 bits: half the memory of [`F16`](Self::F16). Needs flash attention.
+    Q8_0,
+}
+
+/// Whether attention runs as one fused kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlashAttention {
+    /// On a GPU, and where the cache needs it. On a CPU the fused kernel takes longer: after a thousand tokens in F16 a
+    /// further one took 24 ms instead of 14 (SmolLM2-135M, two cores with AVX-512).
+    Auto,
+    /// Always.
+    On,
+    /// Never: for comparisons.
+    Off,
+}
+
+/// What a [`Context`](super::Context) is made with. The default is for a chat: small buffers, one row of logits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextOptions {
+    /// Room for tokens. llama.cpp rounds it up to a multiple of 256; it is never more than the model's own.
+    pub n_ctx: u32,
+    /// The most tokens in one pass. Compute buffers grow with it, some 70 KiB a token for a small model; a CPU reads a
+    /// prompt no faster beyond the default, a GPU does.
+    pub n_batch: u32,
+    /// The most positions in one pass whose logits [`extend_all`](super::Context::extend_all) gets; each takes
+    /// `n_vocab` floats.
+    pub n_outputs: u32,
+    /// Threads to compute with.
+    pub n_threads: usize,
+    /// The type of the KV cache.
+    pub kv_type: KvType,
+    /// Whether attention is fused.
+    pub flash_attention: FlashAttention,
+}
+
+impl Default for ContextOptions {
+    fn default() -> Self {
+        Self {
+            n_ctx: 2048,
+            n_batch: 128,
+            n_outputs: 1,
+            n_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            kv_type: KvType::F16,
+            flash_attention: FlashAttention::Auto,
+        }
+    }
+}
+
+impl ContextOptions {
+    /// llama.cpp's parameters for a context of `model`.
+    pub(super) fn params(&self, model: &Model) -> sys::llama_context_params {
+        // SAFETY: returns a plain value.
+        let mut params = unsafe { sys::llama_context_default_params() };
+        let n_threads = self.n_threads.clamp(1, MAX_THREADS) as i32;
+        params.n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
+        params.n_batch = self.n_batch.max(1);
+        params.n_ubatch = params.n_batch;
+        params.n_outputs_max = self.n_outputs.clamp(1, params.n_batch);
+        params.n_threads = n_threads;
+        params.n_threads_batch = n_threads;
+        params.type_k = match self.kv_type {
+            KvType::F32 => sys::GGML_TYPE_F32,
+            KvType::F16 => sys::GGML_TYPE_F16,
+            KvType::Q8_0 => sys::GGML_TYPE_Q8_0,
+        };
+        params.type_v = params.type_k;
+        let is_wanted = || self.kv_type == KvType::Q8_0 || devices().iter().any(|it| it.is_gpu);
+        params.flash_attn_type = match self.flash_attention {
+            FlashAttention::Auto if is_wanted() => sys::LLAMA_FLASH_ATTN_TYPE_AUTO,
+            FlashAttention::On => sys::LLAMA_FLASH_ATTN_TYPE_ENABLED,
+            FlashAttention::Auto | FlashAttention::Off => sys::LLAMA_FLASH_ATTN_TYPE_DISABLED,
+        };
+        params
+    }
+}

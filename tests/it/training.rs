@@ -1,0 +1,299 @@
+//! Training on the tiny model, against llama.cpp, finite differences, and itself.
+
+use candle_core::Tensor;
+use cope_convert::{Adapter, Matrix};
+use cope_llama::train::batch::Batch;
+use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
+use cope_llama::train::generate::{Request, Sample, SampleConfig, sample};
+use cope_llama::train::lora::Lora;
+use cope_llama::train::loss::{response_logps, sft_loss};
+use cope_llama::train::model::Model;
+use cope_llama::train::{Encoded, EncodedPair, TrainConfig, sft};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::fixture::{Fixture, exact};
+use crate::tiny::{LINEARS, N_LAYER, TinyModel, tiny_adapter};
+
+/// The tiny model in candle, and token sequences for it.
+struct Tiny {
+    fixture: Fixture,
+    model: Model,
+}
+
+impl Tiny {
+    fn new() -> Self {
+        let fixture = Fixture::new();
+        let model = Model::load(&fixture.base).unwrap();
+        Self { fixture, model }
+    }
+
+    fn encode(&self, prompt: &str, response: &str) -> Encoded {
+        let tokens = |text, bos| self.fixture.model.tokenize(text, bos, true).unwrap();
+        Encoded {
+            prompt: tokens(prompt, true),
+            response: tokens(response, false),
+        }
+    }
+
+    fn pairs(&self) -> Vec<EncodedPair> {
+        let texts = [
+            ("hello alice", "dear you, thanks", "the wine"),
+            ("the note and the wine", "fine", "and and and alice"),
+        ];
+        let pair = |(prompt, chosen, rejected)| {
+            let (chosen, rejected) = (self.encode(prompt, chosen), self.encode(prompt, rejected));
+            EncodedPair {
+                prompt: chosen.prompt,
+                chosen: chosen.response,
+                rejected: rejected.response,
+            }
+        };
+        texts.map(pair).into()
+    }
+
+    fn examples(&self) -> Vec<Encoded> {
+        let example = |pair: EncodedPair| Encoded {
+            prompt: pair.prompt,
+            response: pair.chosen,
+        };
+        self.pairs().into_iter().map(example).collect()
+    }
+}
+
+fn all_targets() -> Adapter {
+    tiny_adapter(3, 4, &LINEARS)
+}
+
+fn lora(adapter: &Adapter) -> Lora {
+    Lora::from_adapter(adapter, N_LAYER).unwrap()
+}
+
+/// `[t][n_vocab]` in candle.
+fn candle_logits(model: &Model, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
+    let mut batch = Batch::default();
+    batch.push(tokens, []);
+    model
+        .logits(&batch.rows, lora)
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
+}
+
+fn largest_difference(x: &[f32], y: &[f32]) -> f32 {
+    assert_eq!(x.len(), y.len());
+    x.iter()
+        .zip(y)
+        .map(|(x, y)| (x - y).abs())
+        .fold(0.0, f32::max)
+}
+
+#[test]
+fn logits_are_llama_cpps() {
+    for tied in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        TinyModel {
+            tied,
+            ..TinyModel::default()
+        }
+        .write(&path);
+        let gguf = cope_convert::gguf::Gguf::open(&path).unwrap();
+        let model = Model::load(&gguf).unwrap();
+        let runtime = cope_llama::llama::Model::load(&path, None).unwrap();
+        let tokens = runtime
+            .tokenize("hello alice, the wine and a dear note", true, true)
+            .unwrap();
+
+        let mut context = cope_llama::llama::Context::new(&runtime, None, &exact()).unwrap();
+        let theirs = context.extend_all(&tokens).unwrap();
+        assert!(largest_difference(&candle_logits(&model, &tokens, None), &theirs) < 1e-3);
+    }
+}
+
+#[test]
+fn logits_with_an_adapter_are_llama_cpps() {
+    let tiny = Tiny::new();
+    let adapter = all_targets();
+    let tokens = tiny.fixture.prompt();
+    let theirs = tiny
+        .fixture
+        .twin(&adapter, 1.0)
+        .user
+        .extend_all(&tokens)
+        .unwrap();
+    let ours = candle_logits(&tiny.model, &tokens, Some(&lora(&adapter)));
+    assert!(largest_difference(&ours, &theirs) < 1e-3);
+    // The comparison would notice a missing adapter.
+    assert!(largest_difference(&candle_logits(&tiny.model, &tokens, None), &theirs) > 0.1);
+}
+
+#[test]
+fn a_shared_prompt_changes_nothing() {
+    let tiny = Tiny::new();
+    let lora = lora(&all_targets());
+    let pairs = tiny.pairs();
+    let mut shared = Batch::default();
+    let mut apart = Batch::default();
+    for pair in &pairs {
+        shared.push(&pair.prompt, [pair.chosen.as_slice(), &pair.rejected]);
+        apart.push(&pair.prompt, [pair.chosen.as_slice()]);
+        apart.push(&pair.prompt, [pair.rejected.as_slice()]);
+    }
+    assert!(shared.n_tokens() < apart.n_tokens());
+    let logprobs = |batch: &Batch| {
+        tiny.model
+            .logprobs(batch, Some(&lora))
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    assert!(largest_difference(&logprobs(&shared), &logprobs(&apart)) < 1e-4);
+
+    // And both are what the softmax of the whole sequence's logits says.
+    let pair = &pairs[0];
+    let whole = [pair.prompt.as_slice(), &pair.chosen].concat();
+    let logits = candle_logits(&tiny.model, &whole, Some(&lora));
+    let n_vocab = tiny.model.shape().n_vocab;
+    for (i, (&token, logprob)) in pair.chosen.iter().zip(logprobs(&shared)).enumerate() {
+        let row = pair.prompt.len() - 1 + i;
+        let row = &logits[row * n_vocab..(row + 1) * n_vocab];
+        let log_norm = row.iter().map(|z| f64::from(*z).exp()).sum::<f64>().ln();
+        assert!((f64::from(row[token as usize]) - log_norm - f64::from(logprob)).abs() < 1e-4);
+    }
+}
+
+/// Checks the gradient of every LoRA tensor, in a random direction, against `(f(θ + hd) − f(θ − hd)) / 2h`.
+fn check_gradients(loss_of: impl Fn(&Lora) -> Tensor) {
+    const STEP: f32 = 5e-4;
+    let adapter = all_targets();
+    let value = |adapter: &Adapter| f64::from(loss_of(&lora(adapter)).to_scalar::<f32>().unwrap());
+    let trained = lora(&adapter);
+    let gradients = loss_of(&trained).backward().unwrap();
+    let variables = trained.variables();
+    assert_eq!(variables.len(), 2 * LINEARS.len() * N_LAYER);
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    for (name, variable) in &variables {
+        let gradient: Vec<f32> = gradients
+            .get(variable)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1()
+            .unwrap();
+        let direction: Vec<f32> = gradient
+            .iter()
+            .map(|_| random.random_range(-1.0..1.0))
+            .collect();
+        let moved = |step: f32| {
+            let mut adapter = adapter.clone();
+            let matrix = matrix_mut(&mut adapter, name);
+            matrix
+                .data
+                .iter_mut()
+                .zip(&direction)
+                .for_each(|(x, d)| *x += step * d);
+            value(&adapter)
+        };
+        let expected = (moved(STEP) - moved(-STEP)) / (2.0 * f64::from(STEP));
+        let got: f64 = gradient
+            .iter()
+            .zip(&direction)
+            .map(|(g, d)| f64::from(g * d))
+            .sum();
+        assert!(
+            (got - expected).abs() < 0.01 * expected.abs() + 2e-3,
+            "{name}: {got}, expected {expected}"
+        );
+        assert!(
+            expected.abs() > 1e-2,
+            "{name}: {expected} is too small for the check to mean anything"
+        );
+    }
+}
+
+fn matrix_mut<'a>(adapter: &'a mut Adapter, name: &str) -> &'a mut Matrix {
+    let (tensor, side) = name.rsplit_once('.').unwrap();
+    let tensor = adapter
+        .tensors
+        .iter_mut()
+        .find(|t| t.name == tensor)
+        .unwrap();
+    if side == "lora_a" {
+        &mut tensor.a
+    } else {
+        &mut tensor.b
+    }
+}
+
+#[test]
+fn sft_gradients_are_finite_differences() {
+    let tiny = Tiny::new();
+    let batch = sft::batch(&tiny.examples());
+    check_gradients(|lora| sft_loss(&tiny.model.logprobs(&batch, Some(lora)).unwrap()).unwrap());
+}
+
+#[test]
+fn dpo_gradients_are_finite_differences() {
+    let tiny = Tiny::new();
+    let pairs = tiny.pairs();
+    let config = DpoConfig {
+        base_weight: 0.7,
+        ..TrainConfig::default().dpo
+    };
+    let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
+    let pairs: Vec<_> = pairs.iter().collect();
+    check_gradients(|lora| {
+        pair_loss(&tiny.model, lora, &pairs, &base_logps, &config)
+            .unwrap()
+            .loss
+    });
+}
+
+#[test]
+fn samples_are_the_models_own_and_repeat() {
+    let tiny = Tiny::new();
+    let examples = tiny.examples();
+    let config = SampleConfig {
+        n_samples: 3,
+        temperature: 1.0,
+        top_p: 0.95,
+        seed: 9,
+    };
+    let requests: Vec<_> = (0..20)
+        .map(|i| Request {
+            prompt: &examples[i % 2].prompt,
+            max_new_tokens: 5 + i % 7,
+        })
+        .collect();
+    let is_eog = |token| token == 2;
+    let draw =
+        |requests: &[Request]| sample(&tiny.model, requests, config, &is_eog, |_| Ok(())).unwrap();
+    let samples = draw(&requests);
+    assert_eq!(samples, draw(&requests));
+    // A sample does not depend on what else is in the batch.
+    let tokens = |samples: &[Sample]| samples.iter().map(|s| s.tokens.clone()).collect::<Vec<_>>();
+    assert_eq!(tokens(&samples[0]), tokens(&draw(&requests[..1])[0]));
+    // The cache gives what a pass over the whole sequence gives.
+    for (request, samples) in requests.iter().zip(&samples) {
+        assert_eq!(samples.len(), 3);
+        let mut batch = Batch::default();
+        batch.push(
+            request.prompt,
+            samples.iter().map(|sample| sample.tokens.as_slice()),
+        );
+        let logps = response_logps(
+            &tiny.model.logprobs(&batch, None).unwrap(),
+            &batch.responses,
+        )
+        .unwrap();
+        for (sample, logps) in samples.iter().zip(logps.to_vec1::<f32>().unwrap()) {
+            assert!((sample.logps - f64::from(logps)).abs() < 1e-3);
+            assert!(sample.finished == is_eog(*sample.tokens.last().unwrap()));
+            assert!(sample.finished || sample.tokens.len() == request.max_new_tokens);
+        }
+    }
+    assert_ne!(samples[0][0].tokens, samples[0][1].tokens);
+}
