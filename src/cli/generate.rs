@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::Args as ClapArgs;
+use clap::{ArgGroup, Args as ClapArgs};
 use cope_llama::decode::Finish;
 use cope_llama::home::Home;
 use cope_llama::prompt::Message;
@@ -18,13 +18,13 @@ use super::session::{Event, Session};
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 #[derive(ClapArgs)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("input").required(true))]
 pub struct Args {
     /// What to answer
-    #[arg(short, long, value_name = "TEXT", required_unless_present = "file")]
+    #[arg(short, long, value_name = "TEXT", group = "input")]
     prompt: Option<String>,
     /// A file with what to answer; - for stdin
-    #[arg(short, long, value_name = "FILE", conflicts_with = "prompt")]
+    #[arg(short, long, value_name = "FILE", group = "input")]
     file: Option<PathBuf>,
     /// Instructions before the prompt
     #[arg(long, value_name = "TEXT")]

@@ -2,9 +2,15 @@
 
 #![allow(missing_docs)]
 
+mod commands;
 mod damaged_models;
 mod decoding;
+mod default_model;
 mod fixture;
+mod histories;
+mod homes;
 mod llama;
+mod prompts;
+mod tidy;
 mod tiny;
 mod training;
