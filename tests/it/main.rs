@@ -4,7 +4,9 @@
 
 mod damaged_models;
 mod decoding;
+mod default_model;
 mod fixture;
+mod golden;
 mod llama;
 mod tiny;
 mod training;
