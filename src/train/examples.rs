@@ -68,16 +68,16 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// For `vocabulary`'s model, whose context the texts must fit.
+    /// For `vocabulary`'s model, in whose context of `n_ctx` tokens the texts must fit.
     ///
     /// # Errors
     /// The model's chat template is not valid.
-    pub fn new(vocabulary: &'a llama::Model) -> Result<Self> {
+    pub fn new(vocabulary: &'a llama::Model, n_ctx: usize) -> Result<Self> {
         let template = ChatTemplate::of_model(vocabulary)?;
         Ok(Self {
             vocabulary,
             template,
-            n_ctx: vocabulary.n_ctx_train() as usize,
+            n_ctx,
         })
     }
 

@@ -168,7 +168,7 @@ impl<'a> Recipe<'a> {
 
     fn mine(&self, observe: Observer) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
-        let encoder = Encoder::new(&self.vocabulary)?;
+        let encoder = self.encoder()?;
         let mut examples = self.history()?;
         let n_history = examples.len();
         examples.extend(self.kept_apart()?);
@@ -232,17 +232,22 @@ impl<'a> Recipe<'a> {
         Ok(figures)
     }
 
+    fn encoder(&self) -> Result<Encoder<'_>> {
+        Encoder::new(&self.vocabulary, self.model.shape().n_ctx)
+    }
+
     fn history(&self) -> Result<Vec<Encoded>> {
-        Encoder::new(&self.vocabulary)?.examples(&self.profile.history, &self.folder.history())
+        self.encoder()?
+            .examples(&self.profile.history, &self.folder.history())
     }
 
     fn kept_apart(&self) -> Result<Vec<Encoded>> {
-        Encoder::new(&self.vocabulary)?
+        self.encoder()?
             .examples(&self.profile.kept_apart, &self.folder.kept_apart())
     }
 
     fn pairs(&self, path: &Path) -> Result<Vec<EncodedPair>> {
-        Encoder::new(&self.vocabulary)?.pairs(&read_jsonl(path)?, path)
+        self.encoder()?.pairs(&read_jsonl(path)?, path)
     }
 
     /// The adapter of an earlier stage.

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 RANK, LORA_ALPHA, BETA, LEARNING_RATE, MAX_GRAD_NORM, STEPS = 4, 8, 0.1, 1e-3, 1.0, 3
 TARGETS = [f"self_attn.{x}_proj" for x in "qkvo"] + [f"mlp.{x}_proj" for x in ("gate", "up", "down")]
 
-# What the one renderer and the one tokenizer must give: (messages, response).
+# What the one renderer and the one tokenizer must give: (messages, response). No fractions among the Unicode: the reading
+# of a GGUF in transformers drops the split at digits (\p{N}) that the original tokenizer and llama.cpp have.
 CHATS = [
     ([{"role": "user", "content": "Write a two-line note: the meeting moves to 10:45."}], "Moved to 10:45.\nBring tea!"),
-    ([{"role": "user", "content": "Größe, naïve café ☕, 日本語, ½ — 👩‍🔬?"}], "Ça va, merci… 12345 дней ☕️"),
+    ([{"role": "user", "content": "Größe, naïve café ☕, 日本語, — 👩‍🔬?"}], "Ça va, merci… 12345 дней ☕️"),
     ([{"role": "system", "content": "You answer as a lighthouse keeper."}, {"role": "user", "content": "  Any news?\n\n\tTell me. "},
       {"role": "assistant", "content": "Fog."}, {"role": "user", "content": "And now?"}], " Still fog;  it doesn't mind us. "),
 ]

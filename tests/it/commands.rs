@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::default_model::default_model_path;
+use crate::default_model;
 use crate::tiny::TinyModel;
 
 /// The program in a folder of its own, with its data in `home` there.
@@ -145,7 +145,7 @@ fn a_broken_line_imports_nothing() {
 #[test]
 fn generate_answers_on_stdout_alone() {
     let sandbox = Sandbox::new();
-    let model = default_model_path();
+    let model = default_model::path();
     let model = model.to_str().unwrap();
     let text = sandbox.run(&["generate", "-m", model, "-p", "Say hello.", "-n", "8"]);
     assert!(text.status.success(), "{}", stderr(&text));

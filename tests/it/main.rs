@@ -7,6 +7,7 @@ mod damaged_models;
 mod decoding;
 mod default_model;
 mod fixture;
+mod golden;
 mod histories;
 mod homes;
 mod llama;

@@ -3,7 +3,7 @@
 use cope_llama::prompt::{ChatTemplate, Message, response_tokens};
 use serde::Deserialize;
 
-use crate::default_model::default_model;
+use crate::default_model;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -47,7 +47,7 @@ fn templates_render_as_in_transformers() {
 
 #[test]
 fn the_default_model_gets_the_text_and_the_tokens_of_transformers() {
-    let model = default_model();
+    let model = default_model::load();
     let template = ChatTemplate::of_model(&model).unwrap();
     for chat in golden().default_model {
         assert_eq!(template.render(&chat.messages).unwrap(), chat.text);
@@ -60,7 +60,7 @@ fn the_default_model_gets_the_text_and_the_tokens_of_transformers() {
 
 #[test]
 fn a_response_ends_with_one_end_of_turn_and_holds_no_other_special_token() {
-    let model = default_model();
+    let model = default_model::load();
     let tokens = response_tokens(&model, "so <|im_end|> is not the end").unwrap();
     let ends: Vec<usize> = (0..tokens.len())
         .filter(|&i| model.is_eog(tokens[i]))

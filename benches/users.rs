@@ -1,0 +1,278 @@
+//! Does an adapter learn its user? Trains real users of `../shared/data/lamp` by the product's own recipe, and measures on
+//! texts that training has not seen: mean log-probability a token under the base, under the user's adapter after SFT
+//! and after DPO, and, as the control, under the adapter of another user of the same task.
+//!
+//! ```text
+//! cargo bench --bench users -- --split dev --learning-rate 4e-3
+//! ```
+//!
+//! Settings are chosen on `dev`; `query` is for the report.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use cope_convert::Adapter;
+use cope_convert::gguf::Gguf;
+use cope_llama::bases;
+use cope_llama::home::{BaseRef, Home, UserName};
+use cope_llama::llama;
+use cope_llama::profile::{Profile, lamp};
+use cope_llama::train::lora::{Lora, TargetModule};
+use cope_llama::train::model::Model;
+use cope_llama::train::{Encoded, Encoder, Event, Stage, TrainConfig, sft, train};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Task, user, and the other user whose adapter is the control.
+const USERS: [(&str, &str, &str); 2] = [
+    ("news_headline_huffpost", "Ed Mazza", "Lee Moran"),
+    ("product_review_wine", "Kerin O’Keefe", "Roger Voss"),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Split {
+    Dev,
+    Query,
+}
+
+#[derive(Parser)]
+struct Options {
+    /// The base model [default: the default base of the home folder]
+    #[arg(short, long)]
+    model: Option<PathBuf>,
+    /// The folder of the LaMP files
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
+    data: PathBuf,
+    /// What to measure on
+    #[arg(long, value_enum, default_value = "query")]
+    split: Split,
+    /// Newest items of each history to train on
+    #[arg(long, default_value_t = 100)]
+    items: usize,
+    /// Only tasks whose name holds this
+    #[arg(long, default_value = "")]
+    task: String,
+    /// SFT alone
+    #[arg(long)]
+    sft_only: bool,
+    #[arg(long)]
+    learning_rate: Option<f32>,
+    #[arg(long)]
+    epochs: Option<usize>,
+    #[arg(long)]
+    rank: Option<usize>,
+    #[arg(long, value_delimiter = ',')]
+    target_modules: Option<Vec<TargetModule>>,
+    #[arg(long)]
+    dpo_learning_rate: Option<f32>,
+    #[arg(long)]
+    beta: Option<f32>,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    fn config(&self) -> TrainConfig {
+        let mut config = TrainConfig::default();
+        if let Some(learning_rate) = self.learning_rate {
+            config.sft.learning_rate = learning_rate;
+        }
+        if let Some(epochs) = self.epochs {
+            config.sft.epochs = epochs;
+        }
+        if let Some(rank) = self.rank {
+            config.lora.rank = rank;
+            config.lora.lora_alpha = 2.0 * rank as f32;
+        }
+        if let Some(targets) = &self.target_modules {
+            config.lora.target_modules.clone_from(targets);
+        }
+        if let Some(learning_rate) = self.dpo_learning_rate {
+            config.dpo.fit.learning_rate = learning_rate;
+        }
+        if let Some(beta) = self.beta {
+            config.dpo.beta = beta;
+        }
+        config
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let path = match &options.model {
+        Some(path) => path.clone(),
+        None => Home::open()?.base(&bases::default_base().file),
+    };
+    let bench = Bench {
+        gguf: Gguf::open(&path)?,
+        vocabulary: llama::Model::load_vocabulary(&path)?,
+        model: Model::load(&Gguf::open(&path)?)?,
+        home: tempfile::tempdir()?,
+        path,
+        options,
+    };
+    println!(
+        "mean log-probability, nats a token; in brackets the 95 % interval over items of the difference"
+    );
+    println!(
+        "| task | items | base | SFT | SFT + DPO | other user's | own − other's | margin before → after DPO | seconds |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for (task, user, other) in USERS
+        .into_iter()
+        .filter(|(task, _, _)| task.contains(&bench.options.task))
+    {
+        bench.row(task, user, other)?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    options: Options,
+    path: PathBuf,
+    gguf: Gguf,
+    model: Model,
+    vocabulary: std::sync::Arc<llama::Model>,
+    home: tempfile::TempDir,
+}
+
+impl Bench {
+    fn row(&self, task: &str, user: &str, other: &str) -> Result<()> {
+        let file = self.options.data.join(format!("{task}.json"));
+        let lamp = lamp::read(&file)?;
+        let profile = |id: &str| -> Result<Profile> {
+            let user = lamp
+                .users
+                .iter()
+                .find(|user| user.id == id)
+                .context("no such user")?;
+            let history =
+                user.history[user.history.len().saturating_sub(self.options.items)..].to_vec();
+            let kept_apart = match self.options.split {
+                Split::Dev => user.dev.clone(),
+                Split::Query => user.query.clone(),
+            };
+            Ok(Profile {
+                history,
+                kept_apart,
+            })
+        };
+        let started = Instant::now();
+        let (own, margins) = self.train("own", &profile(user)?)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let (others, _) = self.train("other", &profile(other)?)?;
+
+        let measured = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?
+            .examples(&profile(user)?.kept_apart, &file)?;
+        let base = self.logprobs(None, &measured)?;
+        let own: Vec<_> = own
+            .iter()
+            .map(|lora| self.logprobs(Some(lora), &measured))
+            .collect::<Result<_>>()?;
+        let other = self.logprobs(others.last(), &measured)?;
+        let last = own.last().context("no adapter")?;
+        let (low, high) = interval(last, &other);
+        println!(
+            "| {task} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:+.3} [{low:+.3}, {high:+.3}] | {margins} | {seconds:.0} |",
+            measured.len(),
+            mean(&base),
+            mean(&own[0]),
+            mean(last),
+            mean(&other),
+            mean(last) - mean(&other),
+        );
+        Ok(())
+    }
+
+    /// The adapters after SFT and after DPO, and what DPO did to the margin.
+    fn train(&self, name: &str, profile: &Profile) -> Result<(Vec<Lora>, String)> {
+        let home = Home::at(self.home.path());
+        let folder = home.create_user(UserName::new(name)?)?;
+        folder.save_profile(profile)?;
+        let base = BaseRef {
+            file: self.path.display().to_string(),
+            sha256: cope_convert::sha256(&self.path)?,
+            architecture: self.gguf.architecture()?.to_owned(),
+        };
+        let stages: &[Stage] = if self.options.sft_only {
+            &[Stage::Sft]
+        } else {
+            &[Stage::Sft, Stage::Mine, Stage::Dpo]
+        };
+        let mut margins = "–".to_owned();
+        train(
+            &folder,
+            &self.path,
+            &base,
+            &self.options.config(),
+            stages,
+            &mut |event| {
+                if let Event::Ended {
+                    stage: Stage::Dpo,
+                    figures,
+                } = event
+                {
+                    margins = format!(
+                        "{:.2} → {:.2}",
+                        figures["kept_apart/margin_before"], figures["kept_apart/margin"]
+                    );
+                }
+                Ok(())
+            },
+        )?;
+        let lora = |path: &Path| -> Result<Lora> {
+            Ok(Lora::from_adapter(
+                &Adapter::read_gguf(path)?,
+                self.model.shape().n_layer,
+            )?)
+        };
+        let mut adapters = vec![lora(&folder.sft())?];
+        if !self.options.sft_only {
+            adapters.push(lora(&folder.adapter())?);
+        }
+        folder.delete()?;
+        Ok((adapters, margins))
+    }
+
+    /// Sum and number of each item's token log-probabilities.
+    fn logprobs(&self, lora: Option<&Lora>, items: &[Encoded]) -> Result<Vec<(f64, f64)>> {
+        let item = |item: &Encoded| {
+            let n = item.response.len() as f64;
+            Ok((
+                n * sft::mean_logprob(&self.model, lora, std::slice::from_ref(item))?,
+                n,
+            ))
+        };
+        items.iter().map(item).collect()
+    }
+}
+
+/// Nats a token over all items.
+fn mean(items: &[(f64, f64)]) -> f64 {
+    items.iter().map(|item| item.0).sum::<f64>() / items.iter().map(|item| item.1).sum::<f64>()
+}
+
+/// 95 % interval of `mean(own) − mean(other)`, by a paired bootstrap over the items.
+fn interval(own: &[(f64, f64)], other: &[(f64, f64)]) -> (f64, f64) {
+    const RESAMPLES: usize = 10_000;
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut differences: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let drawn: Vec<usize> = own
+                .iter()
+                .map(|_| random.random_range(0..own.len()))
+                .collect();
+            let resampled =
+                |items: &[(f64, f64)]| mean(&drawn.iter().map(|&i| items[i]).collect::<Vec<_>>());
+            resampled(own) - resampled(other)
+        })
+        .collect();
+    differences.sort_by(f64::total_cmp);
+    (
+        differences[RESAMPLES / 40],
+        differences[RESAMPLES - 1 - RESAMPLES / 40],
+    )
+}

@@ -1,0 +1,338 @@
+//! Training on the real default model, against `transformers` and `peft`: the numbers are `tests/golden/peft.json`, and
+//! the program that printed them is `tests/golden/peft.py`, beside it.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use cope_convert::gguf::Gguf;
+use cope_convert::{Adapter, LoraTensor, Matrix};
+use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model as Runtime, Token};
+use cope_llama::prompt::{ChatTemplate, Message, response_tokens};
+use cope_llama::train::batch::Batch;
+use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
+use cope_llama::train::lora::{Lora, TargetModule};
+use cope_llama::train::loss::sft_loss;
+use cope_llama::train::model::Model;
+use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, sft};
+use serde_json::Value;
+
+use crate::default_model;
+
+const RANK: usize = 4;
+
+struct Golden {
+    json: Value,
+    gguf: Gguf,
+    model: Model,
+}
+
+impl Golden {
+    fn load() -> Self {
+        let gguf = Gguf::open(&default_model::path()).unwrap();
+        let json: Value = serde_json::from_str(include_str!("../golden/peft.json")).unwrap();
+        assert_eq!(
+            json["model_sha256"],
+            cope_convert::sha256(&gguf.path).unwrap()
+        );
+        Self {
+            json,
+            model: Model::load(&gguf).unwrap(),
+            gguf,
+        }
+    }
+
+    /// The initial adapter, by the formula of `peft.py`, in the row order of the GGUF file.
+    fn adapter(&self, strength: f32) -> Adapter {
+        let shape = self.model.shape();
+        let mut tensors = Vec::new();
+        for (t, (layer, target)) in (0..shape.n_layer)
+            .flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)))
+            .enumerate()
+        {
+            let (n_out, n_in) = shape.linear(target);
+            let t = t as f64 + 1.0;
+            let a = |i: f64, j: f64| 0.02 * (0.37 * t + 1.3 * i + 0.011 * j).sin();
+            let b = |o: f64, i: f64| {
+                f64::from(strength) * 0.005 * (0.53 * t + 0.017 * o + 0.9 * i).cos()
+            };
+            tensors.push(LoraTensor {
+                name: target.tensor_name(layer),
+                a: matrix(RANK, n_in, a),
+                b: matrix(n_out, RANK, b),
+            });
+        }
+        tensors.sort_by(|x, y| x.name.cmp(&y.name));
+        Adapter {
+            architecture: "llama".into(),
+            lora_alpha: 8.0,
+            base_sha256: None,
+            contrast: None,
+            plausibility: None,
+            name: None,
+            tensors,
+        }
+    }
+
+    fn lora(&self) -> Lora {
+        Lora::from_adapter(&self.adapter(1.0), self.model.shape().n_layer).unwrap()
+    }
+
+    fn pairs(&self) -> Vec<EncodedPair> {
+        let pair = |item: &Value| EncodedPair {
+            prompt: tokens(&item["prompt_tokens"]),
+            chosen: tokens(&item["chosen_tokens"]),
+            rejected: tokens(&item["rejected_tokens"]),
+        };
+        self.json["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(pair)
+            .collect()
+    }
+
+    fn examples(&self) -> Vec<Encoded> {
+        let example = |pair: EncodedPair| Encoded {
+            prompt: pair.prompt,
+            response: pair.chosen,
+        };
+        self.pairs().into_iter().map(example).collect()
+    }
+
+    /// Three steps of AdamW on one batch, each compared with peft's.
+    fn check_steps(
+        &self,
+        stage: &str,
+        loss_of: impl Fn(&Lora) -> (Tensor, Vec<(&'static str, f64)>),
+    ) {
+        let lora = self.lora();
+        let expected = &self.json[stage];
+        let mut optimizer = AdamW::new(lora.variables(), 0.01);
+        for (step, expected_step) in expected["steps"].as_array().unwrap().iter().enumerate() {
+            let (loss, metrics) = loss_of(&lora);
+            let gradients = loss.backward().unwrap();
+            if step == 0 {
+                for (name, variable) in lora
+                    .variables()
+                    .iter()
+                    .filter(|(name, _)| name.starts_with("blk.0."))
+                {
+                    let gradient = gradients
+                        .get(variable)
+                        .unwrap()
+                        .sqr()
+                        .unwrap()
+                        .sum_all()
+                        .unwrap();
+                    let norm = f64::from(gradient.to_scalar::<f32>().unwrap()).sqrt();
+                    let (target, side) = layer_0_name(name);
+                    assert_close(
+                        name,
+                        norm,
+                        &expected["first_grad_norms_of_layer_0"][target][side],
+                        1e-3,
+                        0.0,
+                    );
+                }
+            }
+            let value = f64::from(loss.to_scalar::<f32>().unwrap());
+            let grad_norm = optimizer.update(&gradients, 1e-3, 1.0).unwrap();
+            assert_close("loss", value, &expected_step["loss"], 1e-4, 0.0);
+            assert_close(
+                "grad_norm",
+                grad_norm,
+                &expected_step["grad_norm"],
+                1e-3,
+                0.0,
+            );
+            for (name, value) in metrics {
+                assert_close(name, value, &expected_step[name], 1e-3, 1e-5);
+            }
+        }
+    }
+}
+
+fn matrix(rows: usize, cols: usize, value: impl Fn(f64, f64) -> f64) -> Matrix {
+    let data = (0..rows * cols)
+        .map(|n| value((n / cols) as f64, (n % cols) as f64) as f32)
+        .collect();
+    Matrix { rows, cols, data }
+}
+
+fn tokens(json: &Value) -> Vec<Token> {
+    serde_json::from_value(json.clone()).unwrap()
+}
+
+/// `blk.0.attn_q.weight.lora_a` → `("q", "lora_a")`.
+fn layer_0_name(variable: &str) -> (String, &str) {
+    let (tensor, side) = variable.rsplit_once('.').unwrap();
+    let target = TargetModule::ALL
+        .into_iter()
+        .find(|target| target.tensor_name(0) == tensor)
+        .unwrap();
+    (target.to_string(), side)
+}
+
+fn assert_close(what: &str, got: f64, expected: &Value, relative: f64, absolute: f64) {
+    let expected = expected
+        .as_f64()
+        .unwrap_or_else(|| panic!("no golden number for {what}"));
+    let difference = (got - expected).abs();
+    assert!(
+        difference <= relative * expected.abs() + absolute,
+        "{what}: {got}, expected {expected}"
+    );
+}
+
+#[test]
+fn prompts_and_tokens_are_transformers() {
+    let golden = Golden::load();
+    let vocabulary = Runtime::load_vocabulary(&golden.gguf.path).unwrap();
+    let template = ChatTemplate::of_model(&vocabulary).unwrap();
+    let chats = golden.json["chats"].as_array().unwrap();
+    assert!(!chats.is_empty());
+    for chat in chats {
+        let messages: Vec<Message> = serde_json::from_value(chat["messages"].clone()).unwrap();
+        assert_eq!(
+            template.render(&messages).unwrap(),
+            chat["rendered"].as_str().unwrap()
+        );
+        assert_eq!(
+            template.prompt_tokens(&vocabulary, &messages).unwrap(),
+            tokens(&chat["prompt_tokens"])
+        );
+        let response = chat["response"].as_str().unwrap();
+        assert_eq!(
+            response_tokens(&vocabulary, response).unwrap(),
+            tokens(&chat["response_tokens"])
+        );
+    }
+}
+
+#[test]
+fn logprobs_are_pefts() {
+    let golden = Golden::load();
+    let batch = sft::batch(&golden.examples());
+    for (policy, lora) in [("base", None), ("user", Some(golden.lora()))] {
+        let ours = golden
+            .model
+            .logprobs(&batch, lora.as_ref())
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        let theirs = golden.json["chosen_logprobs"][policy].as_array().unwrap();
+        let theirs: Vec<&Value> = theirs
+            .iter()
+            .flat_map(|item| item.as_array().unwrap())
+            .collect();
+        assert_eq!(ours.len(), theirs.len());
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert_close(policy, f64::from(*ours), theirs, 0.0, 1e-3);
+        }
+    }
+}
+
+#[test]
+fn sft_steps_are_pefts() {
+    let golden = Golden::load();
+    let batch = sft::batch(&golden.examples());
+    golden.check_steps("sft", |lora| {
+        (
+            sft_loss(&golden.model.logprobs(&batch, Some(lora)).unwrap()).unwrap(),
+            Vec::new(),
+        )
+    });
+}
+
+#[test]
+fn dpo_steps_are_pefts() {
+    let golden = Golden::load();
+    let pairs = golden.pairs();
+    let config = DpoConfig {
+        beta: 0.1,
+        base_weight: 1.0,
+        ..TrainConfig::default().dpo
+    };
+    let base_logps = pair_logps(&golden.model, None, &pairs).unwrap();
+    let pairs: Vec<_> = pairs.iter().collect();
+    golden.check_steps("dpo", |lora| {
+        let step = pair_loss(&golden.model, lora, &pairs, &base_logps, &config).unwrap();
+        let names = ["rewards/chosen", "rewards/rejected", "logps/chosen"];
+        (
+            step.loss,
+            names.map(|name| (name, step.metrics[name])).into(),
+        )
+    });
+}
+
+/// What the KL below is measured on.
+const PARAGRAPH: &str = "The ferry was late again, and the whole quay knew it before the harbour master did. Nets lay \
+    drying over the rail, two dogs argued about a fish head, and somebody had left a ladder where the tide would find \
+    it. By noon the fog had gone out to sea, the bakery had sold its last loaf, and the ferry came round the point with \
+    its horn going, as if it were the town that had kept it waiting.";
+
+#[test]
+fn llama_cpp_computes_the_same_distribution() {
+    let golden = Golden::load();
+    let runtime = Runtime::load(&golden.gguf.path, None).unwrap();
+    let tokens = runtime.tokenize(PARAGRAPH, false, false).unwrap();
+    let adapter = golden.adapter(20.0);
+    let lora = Lora::from_adapter(&adapter, golden.model.shape().n_layer).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter.gguf");
+    adapter.write_gguf(&path).unwrap();
+    let loaded = LoraAdapter::load(&runtime, &path, &golden.gguf, "").unwrap();
+
+    let theirs = |adapter: Option<Arc<LoraAdapter>>| {
+        let options = ContextOptions {
+            n_ctx: 256,
+            n_outputs: 256,
+            ..ContextOptions::default()
+        };
+        let mut context = Context::new(&runtime, adapter.map(|a| (a, 1.0)), &options).unwrap();
+        context.extend_all(&tokens).unwrap()
+    };
+    let ours = |lora: Option<&Lora>| {
+        let mut batch = Batch::default();
+        batch.push(&tokens, []);
+        let logits = golden.model.logits(&batch.rows, lora).unwrap();
+        logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let n_vocab = golden.model.shape().n_vocab;
+    let base = mean_kl(&ours(None), &theirs(None), n_vocab);
+    let user = mean_kl(&ours(Some(&lora)), &theirs(Some(loaded)), n_vocab);
+    assert!(
+        base <= 0.01 && user <= 0.01,
+        "KL without adapter {base}, with adapter {user} nats a token"
+    );
+    // The comparison would notice an adapter that is ignored.
+    let without = mean_kl(&ours(Some(&lora)), &ours(None), n_vocab);
+    assert!(
+        without > 5.0 * user.max(0.01),
+        "the adapter changes no more than {without} nats a token"
+    );
+}
+
+/// Mean `KL(p ‖ q)`, nats a token, of the distributions that rows of logits stand for.
+fn mean_kl(p: &[f32], q: &[f32], n_vocab: usize) -> f64 {
+    assert_eq!(p.len(), q.len());
+    let logprobs = |row: &[f32]| -> Vec<f64> {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let log_norm = row
+            .iter()
+            .map(|z| f64::from(z - max).exp())
+            .sum::<f64>()
+            .ln();
+        row.iter().map(|z| f64::from(z - max) - log_norm).collect()
+    };
+    let kl = |(p, q): (&[f32], &[f32])| -> f64 {
+        logprobs(p)
+            .iter()
+            .zip(logprobs(q))
+            .map(|(p, q)| p.exp() * (p - q))
+            .sum()
+    };
+    let rows = p.chunks_exact(n_vocab).zip(q.chunks_exact(n_vocab));
+    let n = rows.len() as f64;
+    rows.map(kl).sum::<f64>() / n
+}
