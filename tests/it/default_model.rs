@@ -10,11 +10,7 @@ use cope_llama::llama::Model;
 /// `$COPE_TEST_MODEL`, or where `cope-llama model pull` has put it.
 pub fn path() -> PathBuf {
     let path = std::env::var_os("COPE_TEST_MODEL").map_or_else(
-        || {
-            Home::open()
-                .unwrap()
-                .base(&bases::default_base().file)
-        },
+        || Home::open().unwrap().base(&bases::default_base().file),
         PathBuf::from,
     );
     assert!(
