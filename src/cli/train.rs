@@ -185,6 +185,7 @@ impl Args {
 /// Shows training: a bar a stage at a terminal (else a line), and its figures on stdout when it has ended.
 struct Report {
     bar: ProgressBar,
+    /// When the stage under way began.
     started: Instant,
 }
 
@@ -221,7 +222,9 @@ impl Report {
             }
             Event::Ended { stage, figures } => {
                 self.bar.finish_and_clear();
-                eprintln!("{stage} took {} s", self.started.elapsed().as_secs());
+                let ended = Instant::now();
+                let seconds = (ended - std::mem::replace(&mut self.started, ended)).as_secs();
+                eprintln!("{stage} took {seconds} s");
                 let figures = figures
                     .into_iter()
                     .map(|(name, figure)| (name.to_owned(), figure))
@@ -249,7 +252,6 @@ impl Report {
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         self.bar.reset_eta();
-        self.started = Instant::now();
     }
 }
 

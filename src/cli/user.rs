@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::profile::{self, Example, Part};
+use cope_llama::train::{Stage, StageRecord};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -171,12 +172,27 @@ fn show(home: &Home, args: &Show) -> Result<()> {
             "base        {} ({}, SHA-256 {})",
             manifest.base.file, manifest.base.architecture, manifest.base.sha256
         )?;
-        for (stage, figures) in &manifest.stages {
-            writeln!(out, "{stage:<11} {figures}")?;
+        for stage in [Stage::Sft, Stage::Mine, Stage::Dpo].map(|stage| stage.to_string()) {
+            let record = manifest
+                .stages
+                .get(&stage)
+                .cloned()
+                .map(serde_json::from_value);
+            if let Some(record) = record.transpose()? {
+                writeln!(out, "{stage:<11} {}", summary(&record))?;
+            }
         }
     }
     writeln!(out, "adapter     {}", state(&user))?;
     Ok(())
+}
+
+fn summary(record: &StageRecord) -> String {
+    let figures = record
+        .figures
+        .iter()
+        .map(|(name, figure)| format!(", {name} {figure:.3}"));
+    format!("{:.0} s{}", record.seconds, figures.collect::<String>())
 }
 
 fn delete(home: &Home, args: &Delete) -> Result<()> {
