@@ -8,5 +8,6 @@ mod default_model;
 mod fixture;
 mod golden;
 mod llama;
+mod recipe;
 mod tiny;
 mod training;

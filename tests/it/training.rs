@@ -264,6 +264,7 @@ fn samples_are_the_models_own_and_repeat() {
     };
     let requests: Vec<_> = (0..20)
         .map(|i| Request {
+            number: i,
             prompt: &examples[i % 2].prompt,
             max_new_tokens: 5 + i % 7,
         })
