@@ -1,9 +1,15 @@
 //! The command line: one file a subcommand, each with its `Args` and `run`. Results go to stdout, all else to stderr.
 
+mod chat;
+mod doctor;
+mod generate;
 mod interrupt;
 mod model;
+mod options;
+mod session;
 mod user;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -38,6 +44,23 @@ enum Command {
     /// Users and their histories: import, list, show, delete
     #[command(subcommand)]
     User(user::Command),
+    /// Chat with a model that writes like a user
+    Chat(Box<chat::Args>),
+    /// Answer one prompt
+    Generate(Box<generate::Args>),
+    /// What the program runs on, where data lies, what to mend
+    Doctor,
+}
+
+/// The arguments, with llama.cpp's `-ngl` spelled as clap can read it.
+pub fn arguments() -> impl Iterator<Item = OsString> {
+    std::env::args_os().map(|argument| {
+        if argument == "-ngl" {
+            "--gpu-layers".into()
+        } else {
+            argument
+        }
+    })
 }
 
 /// Runs the command.
@@ -46,6 +69,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Model(command) => model::run(&home, command)?,
         Command::User(command) => user::run(&home, command)?,
+        Command::Chat(args) => chat::run(&home, *args)?,
+        Command::Generate(args) => generate::run(&home, &args)?,
+        Command::Doctor if doctor::run(&home)? => {}
+        Command::Doctor => return Ok(ExitCode::FAILURE),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -150,10 +150,14 @@ impl Home {
         Ok(folder)
     }
 
-    /// Where the chat keeps the lines that were typed while no user was chosen.
-    #[must_use]
-    pub fn typed_lines(&self) -> PathBuf {
-        self.root.join("typed_lines")
+    /// Where a chat without a user keeps the lines that were typed; its folder is created where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be created.
+    pub fn typed_lines(&self) -> Result<PathBuf> {
+        create_folder(&self.root)?;
+        Ok(self.root.join("typed_lines"))
     }
 
     fn models(&self) -> PathBuf {

@@ -106,7 +106,7 @@ impl ChatTemplate {
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        let source = source.unwrap_or(FALLBACK).to_owned();
+        let source = without_generation_tags(source.unwrap_or(FALLBACK));
         environment
             .add_template_owned(Self::NAME, source)
             .map_err(template_error)?;
@@ -191,6 +191,22 @@ pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
     let mut tokens = model.tokenize(response, false, false)?;
     tokens.push(end);
     Ok(tokens)
+}
+
+/// `transformers` lets templates mark what the model says, for training masks; the mark changes no text.
+fn without_generation_tags(source: &str) -> String {
+    let mut source = source.to_owned();
+    for opening in ["{%", "{%-"] {
+        source = source.replace(
+            &format!("{opening} generation "),
+            &format!("{opening} if true "),
+        );
+        source = source.replace(
+            &format!("{opening} endgeneration "),
+            &format!("{opening} endif "),
+        );
+    }
+    source
 }
 
 /// Templates call this to refuse messages that they cannot express.

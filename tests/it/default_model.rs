@@ -1,20 +1,28 @@
-//! Where the default model is that `make test` has pulled.
+//! The default base model, which the tests of real behaviour need. A test that cannot run has failed.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
-/// `$COPE_TEST_MODEL`, or the default base of the home folder.
+use cope_llama::bases;
+use cope_llama::home::Home;
+use cope_llama::llama::Model;
+
+/// `$COPE_TEST_MODEL`, or where `cope-llama model pull` has put it.
 pub fn path() -> PathBuf {
-    let path = std::env::var_os("COPE_TEST_MODEL")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| {
-            cope_llama::home::Home::open()
-                .unwrap()
-                .base(&cope_llama::bases::default_base().file)
-        });
+    let path = std::env::var_os("COPE_TEST_MODEL").map_or_else(
+        || Home::open().unwrap().base(&bases::default_base().file),
+        PathBuf::from,
+    );
     assert!(
-        path.exists(),
+        path.is_file(),
         "{} is missing: `make test` pulls it, or set COPE_TEST_MODEL",
         path.display()
     );
     path
+}
+
+/// The model, loaded once for all tests of a process.
+pub fn load() -> Arc<Model> {
+    static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
+    Arc::clone(MODEL.get_or_init(|| Model::load(&path(), None).unwrap()))
 }

@@ -1,0 +1,271 @@
+//! `chat`: the conversation, its commands, and the comparison of the three voices.
+
+mod columns;
+mod command;
+mod lines;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use cope_llama::decode::Contrast;
+use cope_llama::home::Home;
+use cope_llama::prompt::{Message, Role};
+
+use self::command::Command;
+use self::lines::Lines;
+use super::interrupt;
+use super::options::{ArmName, ModelArgs, SamplingArgs, Voice, VoiceArgs};
+use super::session::{Event, Session};
+
+/// How many prompts `--demo` answers.
+const N_DEMO: usize = 3;
+
+#[derive(ClapArgs)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Instructions before the chat
+    #[arg(long, value_name = "TEXT")]
+    system_prompt: Option<String>,
+    /// No chat: answer three of the prompts that the user kept apart, each with base, user model and CoPe
+    #[arg(long, requires = "user")]
+    demo: bool,
+    #[command(flatten)]
+    voice: VoiceArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+const HELP: &str = "\
+In the chat:
+  /compare      answer the last message with base, user model and CoPe side by side
+  /contrast X   set the contrast (α of CoPe)
+  /user NAME    go on with another user; the chat begins anew
+  /regen        answer the last message again
+  /clear        forget the chat
+  /help         show these commands
+  /exit         leave (so does Ctrl-D); Ctrl-C ends an answer
+
+Without a terminal each line of stdin is a message or a command.
+
+Examples:
+  cope-llama chat --user alice
+  cope-llama chat --user alice --contrast 0.5 --temp 0.8
+  printf 'Thank Ines for the ladder.\\n/compare\\n' | cope-llama chat --user alice";
+
+pub fn run(home: &Home, args: Args) -> Result<()> {
+    let mut chat = Chat::open(home, args)?;
+    if chat.args.demo {
+        return chat.demo();
+    }
+    let mut lines = Lines::open(home, chat.voice.user())?;
+    if lines.is_terminal() {
+        eprintln!("chatting with {}; /help shows the commands", chat.name());
+    }
+    while let Some(line) = lines.next()? {
+        let command = Command::parse(&line);
+        if matches!(command, Ok(Command::Exit)) {
+            break;
+        }
+        let result = command
+            .map_err(anyhow::Error::msg)
+            .and_then(|command| chat.obey(command, lines.width()));
+        match result {
+            // At a terminal the person can do better with the next line; a closed pipe has no reader for it.
+            Err(error) if lines.is_terminal() && !error.is::<io::Error>() => {
+                eprintln!("error: {error:#}")
+            }
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+struct Chat<'a> {
+    home: &'a Home,
+    args: Args,
+    stop: Arc<AtomicBool>,
+    voice: Voice,
+    session: Session,
+    /// What was said so far, after the system prompt.
+    messages: Vec<Message>,
+    /// Answers given so far to the last message: each is drawn with a seed of its own.
+    n_answers: u32,
+}
+
+impl<'a> Chat<'a> {
+    fn open(home: &'a Home, args: Args) -> Result<Self> {
+        let stop = interrupt::flag()?;
+        let voice = args.voice.voice(home)?;
+        let session = Session::open(home, &args.model, &args.voice, &voice, &stop, None)?;
+        Ok(Self {
+            home,
+            args,
+            stop,
+            voice,
+            session,
+            messages: Vec::new(),
+            n_answers: 0,
+        })
+    }
+
+    fn name(&self) -> String {
+        match &self.voice {
+            Voice::Base => "the base model".into(),
+            Voice::User(user) => user.name().to_string(),
+            Voice::File(path) => path.display().to_string(),
+        }
+    }
+
+    fn obey(&mut self, command: Command, width: usize) -> Result<()> {
+        match command {
+            Command::Say(text) if text.is_empty() => {}
+            Command::Say(text) => {
+                self.messages.push(Message::user(text));
+                self.n_answers = 0;
+                if let Err(error) = self.answer() {
+                    self.messages.pop();
+                    return Err(error);
+                }
+            }
+            Command::Regenerate => self.regenerate()?,
+            Command::Clear => self.messages.clear(),
+            Command::Compare => self.compare(width)?,
+            Command::Contrast(contrast) => {
+                self.session.contrast =
+                    Contrast::new(contrast, self.session.contrast.plausibility())?;
+                eprintln!("[contrast {contrast}]");
+            }
+            Command::User(name) => self.change_user(&name)?,
+            Command::Help => eprintln!("{HELP}"),
+            Command::Exit => {}
+        }
+        Ok(())
+    }
+
+    /// Answers the last message, streaming, and keeps the answer.
+    fn answer(&mut self) -> Result<()> {
+        let mut options = self.args.sampling.options();
+        options.sampling.seed = options.sampling.seed.wrapping_add(self.n_answers);
+        let arm = self.session.best_arm();
+        let messages = self.prompt();
+        let mut out = io::stdout().lock();
+        let answer = self.session.answer(&messages, arm, options, |event| {
+            match event {
+                Event::Text(text) => {
+                    out.write_all(text.as_bytes())?;
+                    out.flush()?;
+                }
+                Event::Note(note) => eprintln!("[{note}]"),
+            }
+            Ok(())
+        })?;
+        writeln!(out)?;
+        if let Some(note) = answer.note() {
+            eprintln!("[{note}]");
+        }
+        self.n_answers += 1;
+        self.messages.push(Message::assistant(answer.text));
+        Ok(())
+    }
+
+    fn regenerate(&mut self) -> Result<()> {
+        let Some(last) = self
+            .messages
+            .pop_if(|message| message.role == Role::Assistant)
+        else {
+            bail!("nothing was answered yet");
+        };
+        if self.args.sampling.temp <= 0.0 {
+            eprintln!(
+                "[at --temp 0 an answer is always the same; start with --temp 0.8 for others]"
+            );
+        }
+        if let Err(error) = self.answer() {
+            self.messages.push(last);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn change_user(&mut self, name: &str) -> Result<()> {
+        let voice = Voice::of_user(self.home, name)?;
+        let args = &self.args;
+        self.session = Session::open(
+            self.home,
+            &args.model,
+            &args.voice,
+            &voice,
+            &self.stop,
+            Some(&self.session),
+        )?;
+        self.voice = voice;
+        self.messages.clear();
+        eprintln!("[chatting with {}; the chat begins anew]", self.name());
+        Ok(())
+    }
+
+    /// The last message answered by each arm, as columns that fit into `width`, or one below the other.
+    fn compare(&mut self, width: usize) -> Result<()> {
+        let mut messages = self.prompt();
+        messages.pop_if(|message| message.role == Role::Assistant);
+        if messages
+            .last()
+            .is_none_or(|message| message.role != Role::User)
+        {
+            bail!("say something first, then compare");
+        }
+        let mut answers = Vec::new();
+        for name in ArmName::ALL {
+            let arm = name.arm(self.session.contrast);
+            let options = self.args.sampling.options();
+            let answer = self.session.answer(&messages, arm, options, |event| {
+                if let Event::Note(note) = event {
+                    eprintln!("[{}: {note}]", name.title());
+                }
+                Ok(())
+            })?;
+            if let Some(note) = answer.note() {
+                eprintln!("[{}: {note}]", name.title());
+            }
+            answers.push((name.title(), answer.text));
+        }
+        writeln!(io::stdout(), "{}", columns::beside(&answers, width))?;
+        Ok(())
+    }
+
+    /// The first prompts that the user kept apart, each compared, with what the user wrote.
+    fn demo(&mut self) -> Result<()> {
+        let user = self.voice.user().context("--demo needs --user")?;
+        let kept_apart = user.profile()?.kept_apart;
+        if kept_apart.is_empty() {
+            bail!(
+                "{0} has nothing kept apart: `cope-llama user import {0} FILE --kept-apart`",
+                user.name()
+            );
+        }
+        let name = self.name();
+        for example in kept_apart.into_iter().take(N_DEMO) {
+            if let Some(message) = example.prompt.last() {
+                writeln!(io::stdout(), "> {}\n", message.content)?;
+            }
+            self.messages = example.prompt;
+            self.compare(0)?;
+            writeln!(
+                io::stdout(),
+                "{}",
+                columns::beside(&[(&format!("{name}'s own"), example.response)], 0)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn prompt(&self) -> Vec<Message> {
+        let system = self.args.system_prompt.iter().map(Message::system);
+        system.chain(self.messages.iter().cloned()).collect()
+    }
+}

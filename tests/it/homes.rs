@@ -1,0 +1,154 @@
+//! What is kept on disk, and how.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use cope_llama::home::{Home, Manifest, UserName, write_atomic};
+use cope_llama::profile::{Example, Part, Profile};
+
+use crate::tiny::TinyModel;
+
+fn home() -> (tempfile::TempDir, Home) {
+    let folder = tempfile::tempdir().unwrap();
+    let home = Home::at(folder.path().join("home"));
+    (folder, home)
+}
+
+fn name(name: &str) -> UserName {
+    UserName::new(name).unwrap()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_name_never_leaves_its_folder() {
+    for good in ["a", "alice", "Bob-2", "c.d_e", &"x".repeat(64)] {
+        assert_eq!(name(good).as_str(), good);
+    }
+    let long = "x".repeat(300);
+    for bad in [
+        "",
+        ".",
+        "..",
+        "../a",
+        "a/b",
+        "a\\b",
+        "a\nb",
+        "a\u{1b}[2J",
+        "a b",
+        "-m",
+        "é",
+        "a\0",
+        &long,
+    ] {
+        let message = UserName::new(bad).unwrap_err().to_string();
+        assert!(!message.contains(char::is_control), "{message:?}");
+        assert!(message.len() < 200, "{message}");
+    }
+}
+
+#[test]
+fn everything_is_its_owners_alone() {
+    let (_folder, home) = home();
+    let user = home.create_user(name("alice")).unwrap();
+    user.save_profile(&Profile::default()).unwrap();
+    let _lock = user.lock().unwrap();
+    assert_eq!(mode(home.root()), 0o700);
+    assert_eq!(mode(user.path()), 0o700);
+    assert_eq!(mode(&home.create_models().unwrap()), 0o700);
+    for entry in fs::read_dir(user.path()).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn a_profile_and_a_manifest_come_back() {
+    let (folder, home) = home();
+    let base = folder.path().join("tiny.gguf");
+    TinyModel::default().write(&base);
+    let user = home.create_user(name("alice")).unwrap();
+    assert_eq!(user.profile().unwrap(), Profile::default());
+    assert_eq!(user.manifest().unwrap(), None);
+
+    let mut profile = Profile::default();
+    profile.add(Part::History, vec![Example::new("One?", "Two.")]);
+    profile.add(Part::KeptApart, vec![Example::new("Three?", "Four.")]);
+    user.save_profile(&profile).unwrap();
+    let stages = [("sft".to_owned(), serde_json::json!({"loss": 0.1}))].into();
+    let manifest = Manifest {
+        base: home.base_ref(&base).unwrap(),
+        stages,
+    };
+    user.save_manifest(&manifest).unwrap();
+
+    let user = home.user(name("alice")).unwrap();
+    assert_eq!(user.profile().unwrap(), profile);
+    assert_eq!(user.manifest().unwrap(), Some(manifest.clone()));
+    assert_eq!(
+        home.base(&manifest.base.file),
+        fs::canonicalize(base).unwrap()
+    );
+}
+
+#[test]
+fn a_base_in_the_models_folder_is_known_by_its_name_and_hashed_again_when_it_changes() {
+    let (_folder, home) = home();
+    let path = home.create_models().unwrap().join("tiny.gguf");
+    TinyModel::default().write(&path);
+    let before = home.base_ref(&path).unwrap();
+    assert_eq!(before.file, "tiny.gguf");
+    assert_eq!(before.sha256, cope_convert::sha256(&path).unwrap());
+    assert_eq!(home.base_ref(&path).unwrap(), before);
+
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(
+        home.base_ref(&path).unwrap().sha256,
+        cope_convert::sha256(&path).unwrap()
+    );
+    assert_ne!(home.base_ref(&path).unwrap(), before);
+}
+
+#[test]
+fn two_processes_do_not_change_one_user() {
+    let (_folder, home) = home();
+    let user = home.create_user(name("alice")).unwrap();
+    let lock = user.lock().unwrap();
+    let message = user.lock().unwrap_err().to_string();
+    assert!(message.contains("another cope-llama"), "{message}");
+    assert!(user.clone().delete().is_err());
+    drop(lock);
+    user.lock().unwrap();
+}
+
+#[test]
+fn a_deleted_user_leaves_nothing() {
+    let (_folder, home) = home();
+    let user = home.create_user(name("alice")).unwrap();
+    user.save_profile(&Profile::default()).unwrap();
+    let users = user.path().parent().unwrap().to_owned();
+    user.delete().unwrap();
+    assert_eq!(fs::read_dir(users).unwrap().count(), 0);
+    let message = home.user(name("alice")).unwrap_err().to_string();
+    assert!(message.contains("no user alice"), "{message}");
+}
+
+#[test]
+fn a_write_that_fails_leaves_the_file_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a");
+    write_atomic(&path, |writer| writer.write_all(b"first")).unwrap();
+    let result = write_atomic(&path, |writer| {
+        writer.write_all(b"second, in part")?;
+        Err(std::io::ErrorKind::StorageFull.into())
+    });
+    let message = result.unwrap_err().to_string();
+    assert!(message.starts_with("cannot write "), "{message}");
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
