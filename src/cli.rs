@@ -7,6 +7,7 @@ mod interrupt;
 mod model;
 mod options;
 mod session;
+mod train;
 mod user;
 
 use std::ffi::OsString;
@@ -44,6 +45,8 @@ enum Command {
     /// Users and their histories: import, list, show, delete
     #[command(subcommand)]
     User(user::Command),
+    /// Train a user's adapter: learn the texts, find what the user would not write, prefer the one to the other
+    Train(Box<train::Args>),
     /// Chat with a model that writes like a user
     Chat(Box<chat::Args>),
     /// Answer one prompt
@@ -69,6 +72,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Model(command) => model::run(&home, command)?,
         Command::User(command) => user::run(&home, command)?,
+        Command::Train(args) => train::run(&home, &args)?,
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
         Command::Doctor if doctor::run(&home)? => {}

@@ -9,13 +9,21 @@ use cope_llama::decode::{Arm, Contrast, DecodeOptions, Sampling};
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::ContextOptions;
 
+/// Which base it is.
+#[derive(Args)]
+#[command(next_help_heading = "Model")]
+pub struct BaseArg {
+    /// The base: a GGUF file, or a name of `model list` [default: the user's, else the first of that list]
+    #[arg(short, long, value_name = "FILE|NAME")]
+    model: Option<PathBuf>,
+}
+
 /// Which base is loaded, and how.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// The base: a GGUF file, or a name of `model list` [default: the user's, else the first of that list]
-    #[arg(short, long, value_name = "FILE|NAME")]
-    model: Option<PathBuf>,
+    #[command(flatten)]
+    pub base: BaseArg,
     /// Room for tokens, at most what the model was trained on
     #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_ctx)]
     ctx_size: u32,
@@ -27,9 +35,9 @@ pub struct ModelArgs {
     pub gpu_layers: Option<u32>,
 }
 
-impl ModelArgs {
+impl BaseArg {
     /// The file of the base for `user`.
-    pub fn base(&self, home: &Home, user: Option<&UserFolder>) -> Result<PathBuf> {
+    pub fn path(&self, home: &Home, user: Option<&UserFolder>) -> Result<PathBuf> {
         if let Some(model) = &self.model {
             return Ok(named_base(home, model));
         }
@@ -38,7 +46,9 @@ impl ModelArgs {
         }
         default_base(home)
     }
+}
 
+impl ModelArgs {
     pub fn context(&self) -> ContextOptions {
         let default = ContextOptions::default();
         ContextOptions {

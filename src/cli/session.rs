@@ -54,7 +54,7 @@ impl Session {
         stop: &Arc<AtomicBool>,
         before: Option<&Self>,
     ) -> Result<Self> {
-        let base = model_args.base(home, voice.user())?;
+        let base = model_args.base.path(home, voice.user())?;
         let model = match before {
             Some(session) if session.base == base => Arc::clone(&session.model),
             _ => Model::load(&base, model_args.gpu_layers)?,

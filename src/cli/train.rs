@@ -1,0 +1,288 @@
+//! `train`: from a user's history to their adapter.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use clap::builder::RangedU64ValueParser;
+use cope_llama::Error;
+use cope_llama::home::{Home, UserName};
+use cope_llama::train::lora::TargetModule;
+use cope_llama::train::{Event, Stage, TrainConfig, train};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::interrupt;
+use super::options::BaseArg;
+
+#[derive(ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The user
+    user: String,
+    /// Stages to run, if what they depend on has changed [default: all]
+    #[arg(long, value_delimiter = ',', value_parser = stage, value_name = "sft|mine|dpo")]
+    stage: Vec<Stage>,
+    #[command(flatten)]
+    base: BaseArg,
+    /// Seed of the initial adapter, the order of the items, and the samples
+    #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
+    seed: u64,
+    #[command(flatten)]
+    adapter: AdapterArgs,
+    #[command(flatten)]
+    sft: SftArgs,
+    #[command(flatten)]
+    mine: MineArgs,
+    #[command(flatten)]
+    dpo: DpoArgs,
+}
+
+const EXAMPLES: &str = "\
+Each stage leaves a file in the user's folder (sft.gguf, pairs.jsonl, adapter.gguf), a line of figures a step in
+train.jsonl, and what it was made from in manifest.json. Ctrl-C stops; the same command goes on from there.
+
+Examples:
+  cope-llama train alice
+  cope-llama train alice --stage sft --learning-rate 1e-3 --epochs 3
+  cope-llama train bob -m qwen2.5.gguf --rank 16 --target-modules q,k,v,o";
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Adapter")]
+struct AdapterArgs {
+    /// Rank of the adapter's matrices
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().lora.rank)]
+    rank: usize,
+    /// Its scale is this over the rank
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().lora.lora_alpha)]
+    lora_alpha: f32,
+    /// The layers of each block that it changes: q, k, v, o, gate, up, down
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = TrainConfig::default().lora.target_modules)]
+    target_modules: Vec<TargetModule>,
+}
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Stage sft: learn the user's texts")]
+struct SftArgs {
+    /// Peak learning rate
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().sft.learning_rate)]
+    learning_rate: f32,
+    /// Passes over the history
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().sft.epochs)]
+    epochs: usize,
+    /// Items a step
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().sft.batch_size)]
+    batch_size: usize,
+}
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Stage mine: find what the user would not write")]
+struct MineArgs {
+    /// Samples of the base for each prompt, of which the least like the user is kept
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().mine.n_samples)]
+    n_samples: usize,
+    /// Temperature of the samples
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.temperature)]
+    sample_temp: f32,
+    /// Nucleus of the samples
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.top_p)]
+    sample_top_p: f32,
+    /// The most tokens of a sample
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().mine.max_new_tokens)]
+    sample_tokens: usize,
+}
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Stage dpo: prefer the one to the other")]
+struct DpoArgs {
+    /// Peak learning rate
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.fit.learning_rate)]
+    dpo_learning_rate: f32,
+    /// Passes over the pairs
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().dpo.fit.epochs)]
+    dpo_epochs: usize,
+    /// Pairs a step
+    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().dpo.fit.batch_size)]
+    dpo_batch_size: usize,
+    /// How strongly the reward counts against staying near the base
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.beta)]
+    beta: f32,
+}
+
+fn stage(name: &str) -> Result<Stage, String> {
+    let mut stages = [Stage::Sft, Stage::Mine, Stage::Dpo].into_iter();
+    stages
+        .find(|stage| stage.to_string() == name)
+        .ok_or_else(|| "the stages are sft, mine and dpo".into())
+}
+
+fn count() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn positive(number: &str) -> Result<f32, String> {
+    let number: f32 = number.parse().map_err(|_| "not a number")?;
+    if number.is_finite() && number > 0.0 {
+        Ok(number)
+    } else {
+        Err("it must be above 0".into())
+    }
+}
+
+pub fn run(home: &Home, args: &Args) -> Result<()> {
+    let user = home.user(UserName::new(&args.user)?)?;
+    let base_path = args.base.path(home, Some(&user))?;
+    let base = home.base_ref(&base_path)?;
+    let stages = match args.stage.as_slice() {
+        [] => vec![Stage::Sft, Stage::Mine, Stage::Dpo],
+        chosen => chosen
+            .iter()
+            .copied()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect(),
+    };
+    let stop = interrupt::flag()?;
+    let mut report = Report::default();
+    train(
+        &user,
+        &base_path,
+        &base,
+        &args.config(),
+        &stages,
+        &mut |event| report.tell(event, &stop),
+    )?;
+    Ok(())
+}
+
+impl Args {
+    fn config(&self) -> TrainConfig {
+        let mut config = TrainConfig::default();
+        config.seed = self.seed;
+        config.lora.rank = self.adapter.rank;
+        config.lora.lora_alpha = self.adapter.lora_alpha;
+        config
+            .lora
+            .target_modules
+            .clone_from(&self.adapter.target_modules);
+        config.sft.learning_rate = self.sft.learning_rate;
+        config.sft.epochs = self.sft.epochs;
+        config.sft.batch_size = self.sft.batch_size;
+        config.mine.n_samples = self.mine.n_samples;
+        config.mine.temperature = self.mine.sample_temp;
+        config.mine.top_p = self.mine.sample_top_p;
+        config.mine.max_new_tokens = self.mine.sample_tokens;
+        config.dpo.fit.learning_rate = self.dpo.dpo_learning_rate;
+        config.dpo.fit.epochs = self.dpo.dpo_epochs;
+        config.dpo.fit.batch_size = self.dpo.dpo_batch_size;
+        config.dpo.beta = self.dpo.beta;
+        config
+    }
+}
+
+/// Shows training: a bar a stage at a terminal (else a line), and its figures on stdout when it has ended.
+struct Report {
+    bar: ProgressBar,
+    started: Instant,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Report {
+    fn tell(&mut self, event: Event, stop: &AtomicBool) -> cope_llama::Result<()> {
+        match event {
+            Event::UpToDate { stage, figures } => {
+                eprintln!("{stage} is done already");
+                show(stage, &figures)
+            }
+            Event::Started { stage, total, done } => {
+                self.start(stage, total, done);
+                Ok(())
+            }
+            Event::Step { done, metrics, .. } => {
+                if let Some(loss) = metrics.get("loss") {
+                    self.bar.set_message(format!("loss {loss:.3}"));
+                }
+                self.bar.set_position(done as u64);
+                if stop.load(Ordering::Relaxed) {
+                    self.bar.abandon();
+                    return Err(Error::Interrupted);
+                }
+                Ok(())
+            }
+            Event::Ended { stage, figures } => {
+                self.bar.finish_and_clear();
+                eprintln!("{stage} took {} s", self.started.elapsed().as_secs());
+                let figures = figures
+                    .into_iter()
+                    .map(|(name, figure)| (name.to_owned(), figure))
+                    .collect();
+                show(stage, &figures)
+            }
+        }
+    }
+
+    fn start(&mut self, stage: Stage, total: usize, done: usize) {
+        let what = match stage {
+            Stage::Sft => "learning the user's texts",
+            Stage::Mine => "finding what the user would not write",
+            Stage::Dpo => "preferring the one to the other",
+        };
+        if !io::stderr().is_terminal() {
+            eprintln!("{stage}: {what}, {total} steps");
+        }
+        let style = "{prefix} {wide_bar} {pos}/{len} {msg} {eta} left";
+        self.bar = ProgressBar::new(total as u64)
+            .with_position(done as u64)
+            .with_prefix(format!("{stage}: {what}"));
+        // A template that is wrong is a bar that looks plain.
+        self.bar.set_style(
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        self.bar.reset_eta();
+        self.started = Instant::now();
+    }
+}
+
+/// Prints what a stage has come to, on the texts kept apart where there are any.
+fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()> {
+    let figure = |name: &str| figures.get(name).copied();
+    let change =
+        |before: f64, after: f64| format!("{before:.3} → {after:.3} ({:+.3})", after - before);
+    let mut lines = Vec::new();
+    if let Some(pairs) = figure("pairs") {
+        lines.push(format!("{pairs} pairs"));
+    }
+    if let (Some(before), Some(after)) = (
+        figure("kept_apart/base_logprob"),
+        figure("kept_apart/logprob"),
+    ) {
+        lines.push(format!(
+            "log-probability of the texts kept apart, nats a token: {}",
+            change(before, after)
+        ));
+    }
+    if let (Some(before), Some(after)) = (
+        figure("kept_apart/margin_before"),
+        figure("kept_apart/margin"),
+    ) {
+        lines.push(format!(
+            "reward margin on the pairs kept apart: {}",
+            change(before, after)
+        ));
+    }
+    let mut out = io::stdout().lock();
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "{stage}: {line}"))
+        .map_err(Error::io("write", "the figures"))
+}
