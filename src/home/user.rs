@@ -126,7 +126,13 @@ impl UserFolder {
         self.path.join("kept_apart_pairs.jsonl")
     }
 
-    /// Where a stage that was stopped goes on from.
+    /// The pairs of a mining that was stopped.
+    #[must_use]
+    pub fn mined(&self) -> PathBuf {
+        self.path.join("mined.jsonl")
+    }
+
+    /// Where a fit that was stopped goes on from.
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint.gguf")

@@ -38,6 +38,8 @@ pub struct SampleConfig {
 /// A prompt to sample from.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
+    /// Decides, with the seed, the random numbers of its samples.
+    pub number: usize,
     /// Its tokens.
     pub prompt: &'a [Token],
     /// A sample ends here if not before.
@@ -145,7 +147,7 @@ impl<'a> Slot<'a> {
         let running = |index: usize| {
             // A stream of its own, so that a sample does not depend on what else is in the batch.
             let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-            random.set_stream((number * config.n_samples + index) as u64);
+            random.set_stream((request.number * config.n_samples + index) as u64);
             Running {
                 sample: Sample::default(),
                 random,
@@ -168,6 +170,7 @@ impl<'a> Slot<'a> {
         let Request {
             prompt,
             max_new_tokens,
+            ..
         } = self.request;
         let prompt_rows = self.first_row..self.first_row + prompt.len();
         if !self.prefilled {

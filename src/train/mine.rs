@@ -10,7 +10,6 @@ use super::generate::{Request, Sample, SampleConfig, sample};
 use super::lora::Lora;
 use super::loss::response_logps;
 use super::model::Model;
-use super::progress::{Event, Observer, Stage};
 use crate::Result;
 use crate::llama::Token;
 
@@ -32,75 +31,78 @@ pub struct MineConfig {
     pub base_weight: f32,
 }
 
-/// For each example the sample of lowest reward; `None` where all samples are the user's own response.
-///
-/// # Errors
-/// A tensor operation failed, or the observer stopped the work.
-pub fn mine(
-    model: &Model,
-    lora: &Lora,
-    examples: &[Encoded],
-    config: &MineConfig,
-    seed: u64,
-    is_eog: &(dyn Fn(Token) -> bool + Sync),
-    observe: Observer,
-) -> Result<Vec<Option<Sample>>> {
-    let stage = Stage::Mine;
-    observe(Event::Started {
-        stage,
-        total: examples.len(),
-        done: 0,
-    })?;
-    // A negative much longer than the user's own response would be told from it by its length alone.
-    let requests: Vec<_> = examples
-        .iter()
-        .map(|example| Request {
-            prompt: &example.prompt,
-            max_new_tokens: example.response.len().min(config.max_new_tokens),
-        })
-        .collect();
-    let sampling = SampleConfig {
-        n_samples: config.n_samples,
-        temperature: config.temperature,
-        top_p: config.top_p,
-        seed,
-    };
-    let ended = |done| {
-        observe(Event::Step {
-            stage,
-            done,
-            metrics: [].into(),
-        })
-    };
-    let samples = sample(model, &requests, sampling, is_eog, ended)?;
+/// What mining needs beside the examples.
+pub struct Miner<'a> {
+    /// The base.
+    pub model: &'a Model,
+    /// The user's adapter after SFT.
+    pub lora: &'a Lora,
+    /// How negatives are found.
+    pub config: &'a MineConfig,
+    /// Equal seeds give equal negatives.
+    pub seed: u64,
+    /// Whether a token ends a response.
+    pub is_eog: &'a (dyn Fn(Token) -> bool + Sync),
+}
 
-    let mut worst = Vec::with_capacity(examples.len());
-    for (examples, samples) in examples.chunks(PROMPTS).zip(samples.chunks(PROMPTS)) {
-        let mut batch = Batch::default();
-        for (example, samples) in examples.iter().zip(samples) {
-            batch.push(
-                &example.prompt,
-                samples.iter().map(|sample| sample.tokens.as_slice()),
-            );
+impl Miner<'_> {
+    /// For each example the sample of lowest reward; `None` where all samples are the user's own response. `first` is
+    /// the number of the first of them in the whole, on which their samples depend.
+    ///
+    /// # Errors
+    /// A tensor operation failed, or `ended`, which hears how many are sampled, stopped the work.
+    pub fn mine(
+        &self,
+        examples: &[Encoded],
+        first: usize,
+        ended: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Option<Sample>>> {
+        let config = self.config;
+        let requests: Vec<_> = examples
+            .iter()
+            .enumerate()
+            .map(|(number, example)| Request {
+                number: first + number,
+                prompt: &example.prompt,
+                max_new_tokens: example.response.len().min(config.max_new_tokens),
+            })
+            .collect();
+        let sampling = SampleConfig {
+            n_samples: config.n_samples,
+            temperature: config.temperature,
+            top_p: config.top_p,
+            seed: self.seed,
+        };
+        let samples = sample(self.model, &requests, sampling, self.is_eog, ended)?;
+
+        let mut worst = Vec::with_capacity(examples.len());
+        for (examples, samples) in examples.chunks(PROMPTS).zip(samples.chunks(PROMPTS)) {
+            let mut batch = Batch::default();
+            for (example, samples) in examples.iter().zip(samples) {
+                batch.push(
+                    &example.prompt,
+                    samples.iter().map(|sample| sample.tokens.as_slice()),
+                );
+            }
+            let logprobs = self.model.logprobs(&batch, Some(&self.lora.frozen()))?;
+            let user_logps = response_logps(&logprobs, &batch.responses)?.to_vec1::<f32>()?;
+            let mut user_logps = user_logps.into_iter();
+            for (example, samples) in examples.iter().zip(samples) {
+                let rewards = user_logps.by_ref().take(samples.len()).zip(samples);
+                let rewards = rewards.map(|(user, sample)| {
+                    (
+                        f64::from(user) - f64::from(config.base_weight) * sample.logps,
+                        sample,
+                    )
+                });
+                let others = rewards.filter(|(_, sample)| sample.tokens != example.response);
+                worst.push(
+                    others
+                        .min_by(|x, y| x.0.total_cmp(&y.0))
+                        .map(|(_, sample)| sample.clone()),
+                );
+            }
         }
-        let logprobs = model.logprobs(&batch, Some(&lora.frozen()))?;
-        let user_logps = response_logps(&logprobs, &batch.responses)?.to_vec1::<f32>()?;
-        let mut user_logps = user_logps.into_iter();
-        for (example, samples) in examples.iter().zip(samples) {
-            let rewards = user_logps.by_ref().take(samples.len()).zip(samples);
-            let rewards = rewards.map(|(user, sample)| {
-                (
-                    f64::from(user) - f64::from(config.base_weight) * sample.logps,
-                    sample,
-                )
-            });
-            let others = rewards.filter(|(_, sample)| sample.tokens != example.response);
-            worst.push(
-                others
-                    .min_by(|x, y| x.0.total_cmp(&y.0))
-                    .map(|(_, sample)| sample.clone()),
-            );
-        }
+        Ok(worst)
     }
-    Ok(worst)
 }

@@ -26,14 +26,8 @@ pub fn sft(
     checkpoint: &mut Checkpoint,
     observe: Observer,
 ) -> Result<()> {
-    let loss_of = |items: &[usize]| {
-        let batch = batch(items.iter().map(|&item| &examples[item]));
-        let loss = sft_loss(&model.logprobs(&batch, Some(lora))?)?;
-        Ok(StepLoss {
-            loss,
-            metrics: [("num_tokens", batch.n_tokens() as f64)].into(),
-        })
-    };
+    let loss_of =
+        |items: &[usize]| batch_loss(model, lora, items.iter().map(|&item| &examples[item]));
     fit(
         Stage::Sft,
         lora,
@@ -44,6 +38,23 @@ pub fn sft(
         loss_of,
         observe,
     )
+}
+
+/// The loss of some examples, with the figures of the log.
+///
+/// # Errors
+/// A tensor operation failed.
+pub fn batch_loss<'a>(
+    model: &Model,
+    lora: &Lora,
+    examples: impl IntoIterator<Item = &'a Encoded>,
+) -> Result<StepLoss> {
+    let batch = batch(examples);
+    let loss = sft_loss(&model.logprobs(&batch, Some(lora))?)?;
+    Ok(StepLoss {
+        loss,
+        metrics: [("num_tokens", batch.n_tokens() as f64)].into(),
+    })
 }
 
 /// Examples packed, each prompt with its response.

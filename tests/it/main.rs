@@ -12,6 +12,7 @@ mod histories;
 mod homes;
 mod llama;
 mod prompts;
+mod recipe;
 mod tidy;
 mod tiny;
 mod training;

@@ -1,12 +1,12 @@
 //! Training on the tiny model, against llama.cpp, finite differences, and itself.
 
-use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};
 use cope_llama::train::batch::Batch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
+use cope_llama::train::fit::StepLoss;
 use cope_llama::train::generate::{Request, Sample, SampleConfig, sample};
 use cope_llama::train::lora::Lora;
-use cope_llama::train::loss::{response_logps, sft_loss};
+use cope_llama::train::loss::response_logps;
 use cope_llama::train::model::Model;
 use cope_llama::train::{Encoded, EncodedPair, TrainConfig, sft};
 use rand::{RngExt, SeedableRng};
@@ -166,12 +166,13 @@ fn a_shared_prompt_changes_nothing() {
 }
 
 /// Checks the gradient of every LoRA tensor, in a random direction, against `(f(θ + hd) − f(θ − hd)) / 2h`.
-fn check_gradients(loss_of: impl Fn(&Lora) -> Tensor) {
+fn check_gradients(loss_of: impl Fn(&Lora) -> StepLoss) {
     const STEP: f32 = 5e-4;
     let adapter = all_targets();
-    let value = |adapter: &Adapter| f64::from(loss_of(&lora(adapter)).to_scalar::<f32>().unwrap());
+    let loss = |lora: &Lora| loss_of(lora).loss;
+    let value = |adapter: &Adapter| f64::from(loss(&lora(adapter)).to_scalar::<f32>().unwrap());
     let trained = lora(&adapter);
-    let gradients = loss_of(&trained).backward().unwrap();
+    let gradients = loss(&trained).backward().unwrap();
     let variables = trained.variables();
     assert_eq!(variables.len(), 2 * LINEARS.len() * N_LAYER);
     let mut random = ChaCha8Rng::seed_from_u64(5);
@@ -231,8 +232,8 @@ fn matrix_mut<'a>(adapter: &'a mut Adapter, name: &str) -> &'a mut Matrix {
 #[test]
 fn sft_gradients_are_finite_differences() {
     let tiny = Tiny::new();
-    let batch = sft::batch(&tiny.examples());
-    check_gradients(|lora| sft_loss(&tiny.model.logprobs(&batch, Some(lora)).unwrap()).unwrap());
+    let examples = tiny.examples();
+    check_gradients(|lora| sft::batch_loss(&tiny.model, lora, &examples).unwrap());
 }
 
 #[test]
@@ -245,11 +246,7 @@ fn dpo_gradients_are_finite_differences() {
     };
     let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
     let pairs: Vec<_> = pairs.iter().collect();
-    check_gradients(|lora| {
-        pair_loss(&tiny.model, lora, &pairs, &base_logps, &config)
-            .unwrap()
-            .loss
-    });
+    check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
 }
 
 #[test]
@@ -264,6 +261,7 @@ fn samples_are_the_models_own_and_repeat() {
     };
     let requests: Vec<_> = (0..20)
         .map(|i| Request {
+            number: i,
             prompt: &examples[i % 2].prompt,
             max_new_tokens: 5 + i % 7,
         })

@@ -1,0 +1,333 @@
+//! The stages of training on the tiny model: what they leave behind, when they run, and that a stop loses nothing.
+
+use std::fs;
+use std::path::Path;
+
+use cope_convert::Adapter;
+use cope_llama::home::{BaseRef, Home, UserFolder, UserName};
+use cope_llama::profile::{Example, Profile};
+use cope_llama::train::{Event, Pair, Stage, TrainConfig, train};
+use cope_llama::{Error, Result};
+
+use crate::fixture::Fixture;
+
+const STAGES: [Stage; 3] = [Stage::Sft, Stage::Mine, Stage::Dpo];
+
+/// A home with one user, and the tiny model as base.
+struct Setting {
+    fixture: Fixture,
+    base: BaseRef,
+    folder: UserFolder,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let fixture = Fixture::new();
+        let home = Home::at(fixture.folder.path().join("home"));
+        let folder = home.create_user(UserName::new("alice").unwrap()).unwrap();
+        let example = |(prompt, response): (&str, &str)| Example::new(prompt, response);
+        let texts = [
+            ("hello alice", "dear you, thanks"),
+            ("the wine", "fine wine and thanks"),
+            ("a note", "dear alice, the note"),
+            ("and you", "fine, thanks"),
+            ("the note", "hello you"),
+        ];
+        let history: Vec<_> = texts.map(example).into();
+        let kept_apart = vec![Example::new("thanks alice", "dear you, fine")];
+        folder
+            .save_profile(&Profile {
+                history,
+                kept_apart,
+            })
+            .unwrap();
+        let base = BaseRef {
+            file: fixture.path.display().to_string(),
+            sha256: fixture.base_sha256.clone(),
+            architecture: "llama".into(),
+        };
+        Self {
+            fixture,
+            base,
+            folder,
+        }
+    }
+
+    fn config() -> TrainConfig {
+        let mut config = TrainConfig::default();
+        config.sft.batch_size = 2;
+        config.dpo.fit.batch_size = 2;
+        config
+    }
+
+    /// Trains; the stages that ran, not those that were up to date.
+    fn train(&self, config: &TrainConfig, stages: &[Stage]) -> Result<Vec<Stage>> {
+        let mut ran = Vec::new();
+        self.observed(config, stages, &mut |event| {
+            if let Event::Ended { stage, .. } = event {
+                ran.push(stage);
+            }
+            Ok(())
+        })?;
+        Ok(ran)
+    }
+
+    fn observed(
+        &self,
+        config: &TrainConfig,
+        stages: &[Stage],
+        observe: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<()> {
+        train(
+            &self.folder,
+            &self.fixture.path,
+            &self.base,
+            config,
+            stages,
+            observe,
+        )
+    }
+
+    /// What training leaves for the user, byte by byte.
+    fn files(&self) -> [Vec<u8>; 3] {
+        [
+            self.folder.sft(),
+            self.folder.pairs(),
+            self.folder.adapter(),
+        ]
+        .map(|path| fs::read(path).unwrap())
+    }
+}
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn equal_seeds_give_equal_bytes() {
+    let (one, two) = (Setting::new(), Setting::new());
+    one.train(&Setting::config(), &STAGES).unwrap();
+    two.train(&Setting::config(), &STAGES).unwrap();
+    assert_eq!(one.files(), two.files());
+
+    let three = Setting::new();
+    three
+        .train(
+            &TrainConfig {
+                seed: 1,
+                ..Setting::config()
+            },
+            &STAGES,
+        )
+        .unwrap();
+    assert_ne!(one.files()[2], three.files()[2]);
+}
+
+#[test]
+fn a_stop_at_any_step_loses_nothing() {
+    let whole = Setting::new();
+    whole.train(&Setting::config(), &STAGES).unwrap();
+    let stopped = Setting::new();
+    let mut stops = 0;
+    loop {
+        // Every step of SFT and DPO is stopped after, and mining, which goes on by parts of many items, once.
+        let result = stopped.observed(&Setting::config(), &STAGES, &mut |event| match event {
+            Event::Step {
+                stage: Stage::Mine,
+                done: 1,
+                ..
+            } if stops < 7 => Err(Error::Interrupted),
+            Event::Step {
+                stage: Stage::Sft | Stage::Dpo,
+                ..
+            } => Err(Error::Interrupted),
+            _ => Ok(()),
+        });
+        match result {
+            Ok(()) => break,
+            Err(Error::Interrupted) => stops += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(stops < 20, "no progress");
+    }
+    assert_eq!(stops, 6 + 1 + 3);
+    assert_eq!(stopped.files(), whole.files());
+    assert!(!stopped.folder.checkpoint().exists() && !stopped.folder.mined().exists());
+}
+
+#[test]
+fn stages_run_when_what_they_depend_on_has_changed() {
+    let setting = Setting::new();
+    let config = Setting::config();
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), STAGES);
+    assert!(setting.train(&config, &STAGES).unwrap().is_empty());
+
+    let mut other_dpo = config.clone();
+    other_dpo.dpo.beta = 0.3;
+    assert_eq!(setting.train(&other_dpo, &STAGES).unwrap(), [Stage::Dpo]);
+
+    let mut profile = setting.folder.profile().unwrap();
+    profile
+        .history
+        .push(Example::new("wine", "thanks and fine wine"));
+    setting.folder.save_profile(&profile).unwrap();
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), STAGES);
+
+    fs::remove_file(setting.folder.adapter()).unwrap();
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), [Stage::Dpo]);
+}
+
+#[test]
+fn a_stage_can_be_run_alone_and_says_what_it_needs() {
+    let setting = Setting::new();
+    let error = setting
+        .train(&Setting::config(), &[Stage::Dpo])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("run the stage mine first") || error.contains("run the stage sft first"),
+        "{error}"
+    );
+    assert_eq!(
+        setting.train(&Setting::config(), &[Stage::Sft]).unwrap(),
+        [Stage::Sft]
+    );
+    assert_eq!(
+        setting.train(&Setting::config(), &[Stage::Mine]).unwrap(),
+        [Stage::Mine]
+    );
+    assert_eq!(
+        setting.train(&Setting::config(), &[Stage::Dpo]).unwrap(),
+        [Stage::Dpo]
+    );
+}
+
+#[test]
+fn training_leaves_pairs_a_log_and_a_manifest() {
+    let setting = Setting::new();
+    setting.train(&Setting::config(), &STAGES).unwrap();
+
+    let profile = setting.folder.profile().unwrap();
+    let pairs: Vec<Pair> = cope_llama::home::read_jsonl(&setting.folder.pairs()).unwrap();
+    assert_eq!(pairs.len(), profile.history.len());
+    for (pair, example) in pairs.iter().zip(&profile.history) {
+        assert_eq!(
+            (&pair.prompt, &pair.chosen[0].content),
+            (&example.prompt, &example.response)
+        );
+        assert_ne!(pair.rejected[0].content, example.response);
+    }
+    let log = lines(&setting.folder.train_log());
+    let of = |stage: &str| {
+        log.iter()
+            .filter(|line| line["stage"] == stage)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((of("sft").len(), of("dpo").len()), (6, 3));
+    for name in ["loss", "grad_norm", "learning_rate", "epoch"] {
+        assert!(log.iter().all(|line| line[name].is_number()), "{name}");
+    }
+    for name in [
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+        "logps/chosen",
+    ] {
+        assert!(
+            of("dpo").iter().all(|line| line[name].is_number()),
+            "{name}"
+        );
+    }
+    let manifest = setting.folder.manifest().unwrap().unwrap();
+    assert_eq!(manifest.base, setting.base);
+    assert_eq!(manifest.stages["sft"]["settings"]["lora"]["rank"], 8);
+    assert!(manifest.stages["dpo"]["figures"]["kept_apart/margin"].is_number());
+
+    let adapter = Adapter::read_gguf(&setting.folder.adapter()).unwrap();
+    adapter
+        .check_fits(&setting.fixture.base, &setting.base.sha256)
+        .unwrap();
+    assert_eq!(
+        adapter.base_sha256.as_deref(),
+        Some(setting.base.sha256.as_str())
+    );
+    assert!(adapter.contrast.is_some() && adapter.plausibility.is_some());
+}
+
+#[test]
+fn training_learns() {
+    let setting = Setting::new();
+    let mut config = Setting::config();
+    config.sft.epochs = 10;
+    config.dpo.fit.epochs = 3;
+    setting.train(&config, &STAGES).unwrap();
+    let log = lines(&setting.folder.train_log());
+    let losses = |stage: &str| -> Vec<f64> {
+        log.iter()
+            .filter(|line| line["stage"] == stage)
+            .map(|line| line["loss"].as_f64().unwrap())
+            .collect()
+    };
+    for stage in ["sft", "dpo"] {
+        let losses = losses(stage);
+        let epoch = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        assert!(
+            epoch(&losses[losses.len() - 3..]) < 0.9 * epoch(&losses[..3]),
+            "{stage}: {losses:?}"
+        );
+    }
+}
+
+#[test]
+fn bad_input_is_said() {
+    let setting = Setting::new();
+    let too_long = Example::new("hello", "wine and ".repeat(400));
+    let history = vec![Example::new("hello", "you"), too_long];
+    setting
+        .folder
+        .save_profile(&Profile {
+            history,
+            kept_apart: Vec::new(),
+        })
+        .unwrap();
+    let error = setting
+        .train(&Setting::config(), &STAGES)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("history.jsonl: line 2") && error.contains("512"),
+        "{error}"
+    );
+
+    setting.folder.save_profile(&Profile::default()).unwrap();
+    let error = setting
+        .train(&Setting::config(), &STAGES)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no history"), "{error}");
+
+    let _held = setting.folder.lock().unwrap();
+    assert!(setting.train(&Setting::config(), &STAGES).is_err());
+}
+
+#[test]
+fn a_learning_rate_that_explodes_is_said_with_its_step() {
+    let setting = Setting::new();
+    let mut config = Setting::config();
+    config.sft.learning_rate = 1e30;
+    let error = setting
+        .train(&config, &[Stage::Sft])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("step") && error.contains("learning rate"),
+        "{error}"
+    );
+    assert!(!setting.folder.sft().exists());
+}
