@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::profile::{self, Example, Part};
 use cope_llama::train::{Stage, StageRecord};
@@ -12,7 +12,7 @@ use cope_llama::train::{Stage, StageRecord};
 #[derive(Subcommand)]
 pub enum Command {
     /// Add to a user's history what files hold
-    #[command(after_help = IMPORT_EXAMPLES)]
+    #[command(after_help = IMPORT_EXAMPLES, group = ArgGroup::new("source").required(true), override_usage = IMPORT_USAGE)]
     Import(Import),
     /// The users, how much is known of each, and whether they are trained
     List,
@@ -22,9 +22,14 @@ pub enum Command {
     Delete(Delete),
 }
 
+const IMPORT_USAGE: &str = "\
+cope-llama user import [OPTIONS] <USER> <FILES>...
+       cope-llama user import <USER> --demo";
+
 const IMPORT_EXAMPLES: &str = "\
 Files are told apart by their extension:
-  .jsonl     a line is {\"prompt\": \"…\", \"response\": \"…\"} or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
+  .jsonl     on each line {\"prompt\": \"…\", \"response\": \"…\"},
+             or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
   .txt, .md  one text: its title (or first line), then what the user wrote
   .json      a LaMP file; --lamp-user names the user in it
 
@@ -41,7 +46,7 @@ pub struct Import {
     /// The user; made when there is none of that name
     user: String,
     /// What the user wrote
-    #[arg(required_unless_present = "demo")]
+    #[arg(group = "source")]
     files: Vec<PathBuf>,
     /// Keep these items apart: never train on them, measure on them
     #[arg(long)]
@@ -50,7 +55,7 @@ pub struct Import {
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
     /// The history of alice, who is invented: 100 items and 12 kept apart
-    #[arg(long, conflicts_with_all = ["files", "kept_apart", "lamp_user"])]
+    #[arg(long, group = "source", conflicts_with_all = ["kept_apart", "lamp_user"])]
     demo: bool,
 }
 
