@@ -1,11 +1,53 @@
 //! cope-llama: per-user language models on one's own machine.
 //!
-//! One direction, no way back; between the stages lies a file in the user's folder:
+//! From what a person wrote, a small LoRA adapter is trained on a quantised GGUF model; while decoding, the adapted
+//! model is contrasted with the base, which brings out what is the person's own (CoPe: "Personalized LLM Decoding via
+//! Contrasting Personal Preference", EMNLP 2025).
+//!
+//! # The way of the data
+//!
+//! One direction, no way back. Between the stages lies a file in the user's folder, so that each can be run again alone,
+//! stopped and gone on with, and looked at.
 //!
 //! ```text
 //! history ─→ examples ─→ SFT ─→ mine negatives ─→ DPO ─→ adapter.gguf ─→ twin contexts ─→ contrast ─→ text
 //! Profile    Example            Pair                     Adapter          Twin             Contrast     Decoder
 //! ```
+//!
+//! One GGUF file is the base of everything: [`train`] reads its weights, quantisation included, and llama.cpp, behind
+//! [`llama`], runs it; both use its tokenizer and its chat template ([`prompt`]). So an adapter is trained against exactly
+//! the weights and the prompts that it is used with.
+//!
+//! # Where things are
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`home`] | every path on disk, users' folders, the manifest |
+//! | [`bases`] | the base models that can be pulled, by name and SHA-256 |
+//! | [`profile`], [`task`] | a user's history, and the files that it is imported from |
+//! | [`prompt`] | the only renderer of chat templates |
+//! | [`train`] | SFT, mining and DPO in candle |
+//! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
+//! | [`decode`] | the contrast and the decoding loop |
+//! | `cope_convert` | GGUF files and adapters, believing nothing that they say |
+//!
+//! # Invariants
+//!
+//! `tests/it/tidy.rs` holds the tree to those that can be read off it.
+//!
+//! - Only `llama/` names llama.cpp; only `train/` names candle; `cope_convert` names neither, and needs no C++. Only
+//!   `home` joins data paths. Only the program prints.
+//! - llama.cpp is never given a file that has not been checked, since it answers some bad files by ending the process.
+//!   Files of users never panic.
+//! - A file is written beside its place and renamed into it: nothing half-written ever has its final name.
+//! - A KV cache belongs to one (base, adapter, scale), which a context never changes.
+//! - The contrast does no I/O, and allocates nothing for a token.
+//! - All arms (base, user, CoPe) go through one decoding loop; the plain two-pass schedule stays, as the oracle of faster
+//!   ones.
+//! - Equal seeds give equal bytes: adapters, pairs and texts, also across a stop.
+//! - `unsafe` lives in `llama/` and in `train/ops`, each block with the reason why it is sound.
+
+#![deny(unsafe_code)]
 
 pub mod bases;
 pub mod decode;

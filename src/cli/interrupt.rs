@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-/// From now on Ctrl-C (and SIGTERM) sets the flag that this gives; a second one before the flag is taken down again
+/// From now on Ctrl-C sets the flag that this gives; a second one before the flag is taken down again
 /// ends the program. Called once a program.
 pub fn flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));

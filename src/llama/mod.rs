@@ -12,6 +12,8 @@
 //! bad files by ending the process. Its log is captured, never printed: the first error becomes the reason of
 //! [`Error::Llama`].
 
+#![allow(unsafe_code)]
+
 mod adapter;
 mod chain;
 mod context;

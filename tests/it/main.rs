@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod commands;
+mod consumer;
 mod damaged_models;
 mod decoding;
 mod default_model;

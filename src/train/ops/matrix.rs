@@ -2,6 +2,8 @@
 //!
 //! candle's matmul wants contiguous operands and computes the gradients of both; the ops here need neither.
 
+#![allow(unsafe_code)]
+
 use gemm::Parallelism;
 
 /// A read-only view: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
