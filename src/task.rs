@@ -1,4 +1,4 @@
-//! The tasks of LaMP and `LongLaMP`: how a profile's item becomes a prompt and a response.
+//! The tasks of LaMP and LongLaMP: how a profile's item becomes a prompt and a response.
 
 use serde::Deserialize;
 
@@ -70,30 +70,33 @@ impl Task {
     pub fn example(self, item: &Item) -> Result<Example, String> {
         let (input, response) = match self {
             Self::NewsHeadline => {
-                let text = field("text", &item.text)?;
+                let text = field("text", item.text.as_deref())?;
                 (
                     format!("Generate a headline for the following article: {text}"),
-                    field("title", &item.title)?,
+                    field("title", item.title.as_deref())?,
                 )
             }
             Self::ScholarlyTitle => {
-                let text = field("abstract", &item.abstract_text)?;
+                let text = field("abstract", item.abstract_text.as_deref())?;
                 let input =
                     format!("Generate a title for the following abstract of a paper: {text}");
-                (input, field("title", &item.title)?)
+                (input, field("title", item.title.as_deref())?)
             }
             Self::AbstractGeneration => {
-                let title = field("title", &item.title)?;
+                let title = field("title", item.title.as_deref())?;
                 (
                     format!("Generate an abstract for the title \"{title}\""),
-                    field("abstract", &item.abstract_text)?,
+                    field("abstract", item.abstract_text.as_deref())?,
                 )
             }
             Self::ProductReview => (
                 review_prompt(item)?,
-                field("reviewText", &item.review_text)?,
+                field("reviewText", item.review_text.as_deref())?,
             ),
-            Self::TopicWriting => (topic_prompt(item)?, field("content", &item.content)?),
+            Self::TopicWriting => (
+                topic_prompt(item)?,
+                field("content", item.content.as_deref())?,
+            ),
         };
         Ok(Example {
             prompt: self.prompt(input),
@@ -103,8 +106,8 @@ impl Task {
 }
 
 fn review_prompt(item: &Item) -> Result<String, String> {
-    let overall = field("overall", &item.overall)?;
-    let description = field("description", &item.description)?;
+    let overall = field("overall", item.overall.as_deref())?;
+    let description = field("description", item.description.as_deref())?;
     let mut prompt = format!(
         "Generate the review text written by a reviewer who has a given an overall rating of \"{overall}\" \
          for a product with description \"{description}\"."
@@ -115,7 +118,7 @@ fn review_prompt(item: &Item) -> Result<String, String> {
             .strip_prefix(summary.as_str())
             .is_some_and(|rest| rest.starts_with(" ("));
         if !is_name {
-            prompt += &format!(" The summary of the review text is \"{summary}\".");
+            prompt.extend([" The summary of the review text is \"", summary, "\"."]);
         }
     }
     Ok(prompt)
@@ -128,15 +131,14 @@ fn topic_prompt(item: &Item) -> Result<String, String> {
             "Generate the content for a blog post titled \"{title}\""
         ));
     }
-    let question = field("summary", &item.summary)?;
+    let question = field("summary", item.summary.as_deref())?;
     Ok(format!(
         "Generate the content for a forum post answering \"{question}\""
     ))
 }
 
-fn field<'a>(name: &str, value: &'a Option<String>) -> Result<&'a str, String> {
+fn field<'a>(name: &str, value: Option<&'a str>) -> Result<&'a str, String> {
     value
-        .as_deref()
         .filter(|value| !value.is_empty())
         .ok_or_else(|| format!("the field {name:?} is missing"))
 }

@@ -230,84 +230,89 @@ fn a_chat_outgrows_its_context_and_says_so() {
     assert!(message.contains("--ctx-size"), "{message}");
 }
 
-#[test]
-fn a_user_is_trained_and_chats_on_that_base_alone() {
+/// A tiny model, and ann, who has a short history and a text kept apart.
+fn with_ann() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
-    TinyModel {
-        seed: 2,
-        ..TinyModel::default()
-    }
-    .write(&sandbox.path().join("other.gguf"));
     let item = |n: usize| {
         format!("{{\"prompt\": \"note {n}\", \"response\": \"dear alice, {n} thanks\"}}\n")
     };
     sandbox.file("history.jsonl", &(1..6).map(item).collect::<String>());
     sandbox.file("kept_apart.jsonl", &item(7));
-    assert!(
-        sandbox
-            .run(&["user", "import", "ann", "history.jsonl"])
-            .status
-            .success()
-    );
-    assert!(
-        sandbox
-            .run(&["user", "import", "ann", "kept_apart.jsonl", "--kept-apart"])
-            .status
-            .success()
-    );
-    assert!(
-        error(&sandbox.run(&["chat", "--user", "ann", "-m", "tiny.gguf"]))
-            .contains("`cope-llama train ann`")
-    );
+    for arguments in [["history.jsonl", ""], ["kept_apart.jsonl", "--kept-apart"]] {
+        let arguments = arguments
+            .into_iter()
+            .filter(|argument| !argument.is_empty());
+        let import = sandbox
+            .command(&["user", "import", "ann"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(import.status.success(), "{}", stderr(&import));
+    }
+    sandbox
+}
 
+const TRAIN: [&str; 8] = [
+    "train",
+    "ann",
+    "-m",
+    "tiny.gguf",
+    "--sample-tokens",
+    "8",
+    "--rank",
+    "2",
+];
+
+#[test]
+fn training_ends_with_figures_and_is_not_repeated() {
+    let sandbox = with_ann();
+    let untrained = sandbox.run(&["chat", "--user", "ann", "-m", "tiny.gguf"]);
+    assert!(error(&untrained).contains("`cope-llama train ann`"));
     let dpo = sandbox.run(&["train", "ann", "-m", "tiny.gguf", "--stage", "dpo"]);
     assert!(
         error(&dpo).contains("run the stage mine first"),
         "{}",
         stderr(&dpo)
     );
-    let settings = [
-        "train",
-        "ann",
-        "-m",
-        "tiny.gguf",
-        "--sample-tokens",
-        "8",
-        "--rank",
-        "2",
-    ];
-    let train = sandbox.run(&settings);
+
+    let train = sandbox.run(&TRAIN);
     assert!(train.status.success(), "{}", stderr(&train));
-    for line in [
+    for start in [
         "sft: log-probability of the texts kept apart",
         "mine: ",
         "dpo: reward margin on the pairs kept apart",
     ] {
         assert!(
-            stdout(&train).lines().any(|found| found.starts_with(line)),
+            stdout(&train).lines().any(|line| line.starts_with(start)),
             "{}",
             stdout(&train)
         );
     }
-    let again = sandbox.run(&settings);
+    let again = sandbox.run(&TRAIN);
     assert_eq!(stdout(&again), stdout(&train));
     assert_eq!(
         stderr(&again),
         "sft is done already\nmine is done already\ndpo is done already\n"
     );
     assert!(stdout(&sandbox.run(&["user", "show", "ann"])).contains("adapter     trained\n"));
+}
+
+#[test]
+fn a_trained_user_chats_on_that_base_alone() {
+    let sandbox = with_ann();
+    assert!(sandbox.run(&TRAIN).status.success());
 
     // The base is the one that the user was trained on; nobody has to name it.
-    let chat = sandbox.run_with(
-        &["chat", "--user", "ann", "-n", "4"],
-        "note 3\n/compare\n/contrast 0\n/regen\n",
-    );
+    let chat = ["chat", "--user", "ann", "-n", "4"];
+    let chat = sandbox.run_with(&chat, "note 3\n/compare\n/contrast 0\n/regen\n");
     assert!(chat.status.success(), "{}", stderr(&chat));
-    assert!(stdout(&chat).lines().any(|line| {
-        line.split_whitespace()
-            .eq(["base", "user", "model", "CoPe"])
-    }));
+    let titles = ["base", "user", "model", "CoPe"];
+    assert!(
+        stdout(&chat)
+            .lines()
+            .any(|line| line.split_whitespace().eq(titles))
+    );
     let demo = stdout(&sandbox.run(&["chat", "--user", "ann", "-n", "4", "--demo"]));
     for line in [
         "> note 7",
@@ -319,6 +324,11 @@ fn a_user_is_trained_and_chats_on_that_base_alone() {
         assert!(demo.lines().any(|found| found == line), "{demo}");
     }
 
+    TinyModel {
+        seed: 2,
+        ..TinyModel::default()
+    }
+    .write(&sandbox.path().join("other.gguf"));
     let other = sandbox.run(&[
         "generate",
         "--user",
@@ -330,13 +340,12 @@ fn a_user_is_trained_and_chats_on_that_base_alone() {
     ]);
     assert!(error(&other).contains("base"), "{}", stderr(&other));
     std::fs::remove_file(sandbox.path().join("tiny.gguf")).unwrap();
-    let doctor = sandbox.run(&["doctor"]);
+    let doctor = stdout(&sandbox.run(&["doctor"]));
     assert!(
-        stdout(&doctor)
+        doctor
             .lines()
             .any(|line| line.starts_with("mend      ann: ")),
-        "{}",
-        stdout(&doctor)
+        "{doctor}"
     );
 }
 
