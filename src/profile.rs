@@ -218,7 +218,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
-        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+        let line = good.split(|&byte| byte == b'\n').count();
         malformed(
             path,
             format_args!(

@@ -245,6 +245,10 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
 }
 
 /// minijinja's error on one line; its own detail where it has one.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
 fn template_error(error: minijinja::Error) -> Error {
     let reason = error
         .detail()

@@ -70,30 +70,33 @@ impl Task {
     pub fn example(self, item: &Item) -> Result<Example, String> {
         let (input, response) = match self {
             Self::NewsHeadline => {
-                let text = field("text", &item.text)?;
+                let text = field("text", item.text.as_ref())?;
                 (
                     format!("Generate a headline for the following article: {text}"),
-                    field("title", &item.title)?,
+                    field("title", item.title.as_ref())?,
                 )
             }
             Self::ScholarlyTitle => {
-                let text = field("abstract", &item.abstract_text)?;
+                let text = field("abstract", item.abstract_text.as_ref())?;
                 let input =
                     format!("Generate a title for the following abstract of a paper: {text}");
-                (input, field("title", &item.title)?)
+                (input, field("title", item.title.as_ref())?)
             }
             Self::AbstractGeneration => {
-                let title = field("title", &item.title)?;
+                let title = field("title", item.title.as_ref())?;
                 (
                     format!("Generate an abstract for the title \"{title}\""),
-                    field("abstract", &item.abstract_text)?,
+                    field("abstract", item.abstract_text.as_ref())?,
                 )
             }
             Self::ProductReview => (
                 review_prompt(item)?,
-                field("reviewText", &item.review_text)?,
+                field("reviewText", item.review_text.as_ref())?,
             ),
-            Self::TopicWriting => (topic_prompt(item)?, field("content", &item.content)?),
+            Self::TopicWriting => (
+                topic_prompt(item)?,
+                field("content", item.content.as_ref())?,
+            ),
         };
         Ok(Example {
             prompt: self.prompt(input),
@@ -103,8 +106,8 @@ impl Task {
 }
 
 fn review_prompt(item: &Item) -> Result<String, String> {
-    let overall = field("overall", &item.overall)?;
-    let description = field("description", &item.description)?;
+    let overall = field("overall", item.overall.as_ref())?;
+    let description = field("description", item.description.as_ref())?;
     let mut prompt = format!(
         "Generate the review text written by a reviewer who has a given an overall rating of \"{overall}\" \
          for a product with description \"{description}\"."
@@ -115,7 +118,9 @@ fn review_prompt(item: &Item) -> Result<String, String> {
             .strip_prefix(summary.as_str())
             .is_some_and(|rest| rest.starts_with(" ("));
         if !is_name {
-            prompt += &format!(" The summary of the review text is \"{summary}\".");
+            prompt += " The summary of the review text is \"";
+            prompt += summary;
+            prompt += "\".";
         }
     }
     Ok(prompt)
@@ -128,15 +133,15 @@ fn topic_prompt(item: &Item) -> Result<String, String> {
             "Generate the content for a blog post titled \"{title}\""
         ));
     }
-    let question = field("summary", &item.summary)?;
+    let question = field("summary", item.summary.as_ref())?;
     Ok(format!(
         "Generate the content for a forum post answering \"{question}\""
     ))
 }
 
-fn field<'a>(name: &str, value: &'a Option<String>) -> Result<&'a str, String> {
+fn field<'a>(name: &str, value: Option<&'a String>) -> Result<&'a str, String> {
     value
-        .as_deref()
+        .map(String::as_str)
         .filter(|value| !value.is_empty())
         .ok_or_else(|| format!("the field {name:?} is missing"))
 }
