@@ -45,7 +45,7 @@ enum Command {
     /// Users and their histories: import, list, show, delete
     #[command(subcommand)]
     User(user::Command),
-    /// Train a user's adapter: learn the texts, find what the user would not write, prefer the one to the other
+    /// Train a user's adapter on the history, in three stages
     Train(Box<train::Args>),
     /// Chat with a model that writes like a user
     Chat(Box<chat::Args>),

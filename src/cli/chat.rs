@@ -24,7 +24,7 @@ use super::session::{Event, Session};
 const N_DEMO: usize = 3;
 
 #[derive(ClapArgs)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, allow_negative_numbers = true)]
 pub struct Args {
     /// Instructions before the chat
     #[arg(long, value_name = "TEXT")]
@@ -55,7 +55,7 @@ Without a terminal each line of stdin is a message or a command.
 Examples:
   cope-llama chat --user alice
   cope-llama chat --user alice --contrast 0.5 --temp 0.8
-  printf 'Thank Ines for the ladder.\\n/compare\\n' | cope-llama chat --user alice";
+  echo 'Thank Ines for the ladder.' | cope-llama chat --user alice";
 
 pub fn run(home: &Home, args: Args) -> Result<()> {
     let mut chat = Chat::open(home, args)?;

@@ -89,7 +89,10 @@ fn base_models(out: &mut impl Write, home: &Home, findings: &mut Findings) -> Re
                     ));
                 }
             }
-            Err(error) => findings.add(format!("{error}; delete the file or pull it again")),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                findings.add(format!("{error:#}; delete the file or pull it again"));
+            }
         }
     }
     if paths.is_empty() {
@@ -108,7 +111,7 @@ fn users(out: &mut impl Write, home: &Home, findings: &mut Findings) -> Result<(
                 user.name(),
                 profile.history.len()
             )?,
-            Err(error) => findings.add(error.to_string()),
+            Err(error) => findings.add(format!("{:#}", anyhow::Error::from(error))),
         }
         if let Err(error) = check_adapter(home, &user) {
             findings.add(format!(

@@ -18,7 +18,7 @@ use super::session::{Event, Session};
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 #[derive(ClapArgs)]
-#[command(after_help = EXAMPLES, group = ArgGroup::new("input").required(true))]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true, group = ArgGroup::new("input").required(true))]
 pub struct Args {
     /// What to answer
     #[arg(short, long, value_name = "TEXT", group = "input")]
@@ -47,7 +47,7 @@ const EXAMPLES: &str = "\
 Examples:
   cope-llama generate --user alice -p \"Reply to: Are you free on Friday?\"
   cope-llama generate --user alice --arm user --temp 0.8 -s 7 -f prompt.txt
-  cope-llama generate -m model.gguf --lora adapter.gguf --contrast 0.5 -p \"A title for a walk in the rain\" --json";
+  cope-llama generate -m base.gguf --lora adapter.gguf --contrast 0.5 -p Hello --json";
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut messages: Vec<Message> = args.system_prompt.iter().map(Message::system).collect();

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use clap::builder::RangedU64ValueParser;
 use cope_llama::Error;
 use cope_llama::home::{Home, UserName};
 use cope_llama::train::lora::TargetModule;
@@ -18,18 +17,18 @@ use super::interrupt;
 use super::options::BaseArg;
 
 #[derive(ClapArgs)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
     /// The user
     user: String,
     /// Stages to run, if what they depend on has changed [default: all]
     #[arg(long, value_delimiter = ',', value_parser = stage, value_name = "sft|mine|dpo")]
     stage: Vec<Stage>,
-    #[command(flatten)]
-    base: BaseArg,
     /// Seed of the initial adapter, the order of the items, and the samples
     #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
     seed: u64,
+    #[command(flatten)]
+    base: BaseArg,
     #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
@@ -41,19 +40,20 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-Each stage leaves a file in the user's folder (sft.gguf, pairs.jsonl, adapter.gguf), a line of figures a step in
-train.jsonl, and what it was made from in manifest.json. Ctrl-C stops; the same command goes on from there.
+Each stage leaves a file in the user's folder (sft.gguf, pairs.jsonl,
+adapter.gguf), its figures in train.jsonl, and what it was made from in
+manifest.json. Ctrl-C stops; the same command goes on from there.
 
 Examples:
   cope-llama train alice
   cope-llama train alice --stage sft --learning-rate 1e-3 --epochs 3
-  cope-llama train bob -m qwen2.5.gguf --rank 16 --target-modules q,k,v,o";
+  cope-llama train bob -m other.gguf --rank 16 --target-modules q,k,v,o";
 
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Adapter")]
 struct AdapterArgs {
     /// Rank of the adapter's matrices
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().lora.rank)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().lora.rank)]
     rank: usize,
     /// Its scale is this over the rank
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().lora.lora_alpha)]
@@ -70,10 +70,10 @@ struct SftArgs {
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().sft.learning_rate)]
     learning_rate: f32,
     /// Passes over the history
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().sft.epochs)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().sft.epochs)]
     epochs: usize,
     /// Items a step
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().sft.batch_size)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().sft.batch_size)]
     batch_size: usize,
 }
 
@@ -81,7 +81,7 @@ struct SftArgs {
 #[command(next_help_heading = "Stage mine: find what the user would not write")]
 struct MineArgs {
     /// Samples of the base for each prompt, of which the least like the user is kept
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().mine.n_samples)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().mine.n_samples)]
     n_samples: usize,
     /// Temperature of the samples
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.temperature)]
@@ -90,7 +90,7 @@ struct MineArgs {
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.top_p)]
     sample_top_p: f32,
     /// The most tokens of a sample
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().mine.max_new_tokens)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().mine.max_new_tokens)]
     sample_tokens: usize,
 }
 
@@ -101,10 +101,10 @@ struct DpoArgs {
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.fit.learning_rate)]
     dpo_learning_rate: f32,
     /// Passes over the pairs
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().dpo.fit.epochs)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().dpo.fit.epochs)]
     dpo_epochs: usize,
     /// Pairs a step
-    #[arg(long, value_name = "N", value_parser = count(), default_value_t = TrainConfig::default().dpo.fit.batch_size)]
+    #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().dpo.fit.batch_size)]
     dpo_batch_size: usize,
     /// How strongly the reward counts against staying near the base
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.beta)]
@@ -118,8 +118,11 @@ fn stage(name: &str) -> Result<Stage, String> {
         .ok_or_else(|| "the stages are sft, mine and dpo".into())
 }
 
-fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
+fn count(number: &str) -> Result<usize, String> {
+    match number.parse() {
+        Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
+        Ok(number) => Ok(number),
+    }
 }
 
 fn positive(number: &str) -> Result<f32, String> {
@@ -185,6 +188,7 @@ impl Args {
 /// Shows training: a bar a stage at a terminal (else a line), and its figures on stdout when it has ended.
 struct Report {
     bar: ProgressBar,
+    /// When the stage under way began.
     started: Instant,
 }
 
@@ -221,7 +225,9 @@ impl Report {
             }
             Event::Ended { stage, figures } => {
                 self.bar.finish_and_clear();
-                eprintln!("{stage} took {} s", self.started.elapsed().as_secs());
+                let ended = Instant::now();
+                let seconds = (ended - std::mem::replace(&mut self.started, ended)).as_secs();
+                eprintln!("{stage} took {seconds} s");
                 let figures = figures
                     .into_iter()
                     .map(|(name, figure)| (name.to_owned(), figure))
@@ -249,7 +255,6 @@ impl Report {
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         self.bar.reset_eta();
-        self.started = Instant::now();
     }
 }
 

@@ -4,14 +4,15 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::profile::{self, Example, Part};
+use cope_llama::train::{Stage, StageRecord};
 
 #[derive(Subcommand)]
 pub enum Command {
     /// Add to a user's history what files hold
-    #[command(after_help = IMPORT_EXAMPLES)]
+    #[command(after_help = IMPORT_EXAMPLES, group = ArgGroup::new("source").required(true), override_usage = IMPORT_USAGE)]
     Import(Import),
     /// The users, how much is known of each, and whether they are trained
     List,
@@ -21,9 +22,14 @@ pub enum Command {
     Delete(Delete),
 }
 
+const IMPORT_USAGE: &str = "\
+cope-llama user import [OPTIONS] <USER> <FILES>...
+       cope-llama user import <USER> --demo";
+
 const IMPORT_EXAMPLES: &str = "\
 Files are told apart by their extension:
-  .jsonl     a line is {\"prompt\": \"…\", \"response\": \"…\"} or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
+  .jsonl     on each line {\"prompt\": \"…\", \"response\": \"…\"},
+             or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
   .txt, .md  one text: its title (or first line), then what the user wrote
   .json      a LaMP file; --lamp-user names the user in it
 
@@ -40,7 +46,7 @@ pub struct Import {
     /// The user; made when there is none of that name
     user: String,
     /// What the user wrote
-    #[arg(required_unless_present = "demo")]
+    #[arg(group = "source")]
     files: Vec<PathBuf>,
     /// Keep these items apart: never train on them, measure on them
     #[arg(long)]
@@ -49,7 +55,7 @@ pub struct Import {
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
     /// The history of alice, who is invented: 100 items and 12 kept apart
-    #[arg(long, conflicts_with_all = ["files", "kept_apart", "lamp_user"])]
+    #[arg(long, group = "source", conflicts_with_all = ["kept_apart", "lamp_user"])]
     demo: bool,
 }
 
@@ -171,12 +177,27 @@ fn show(home: &Home, args: &Show) -> Result<()> {
             "base        {} ({}, SHA-256 {})",
             manifest.base.file, manifest.base.architecture, manifest.base.sha256
         )?;
-        for (stage, figures) in &manifest.stages {
-            writeln!(out, "{stage:<11} {figures}")?;
+        for stage in [Stage::Sft, Stage::Mine, Stage::Dpo].map(|stage| stage.to_string()) {
+            let record = manifest
+                .stages
+                .get(&stage)
+                .cloned()
+                .map(serde_json::from_value);
+            if let Some(record) = record.transpose()? {
+                writeln!(out, "{stage:<11} {}", summary(&record))?;
+            }
         }
     }
     writeln!(out, "adapter     {}", state(&user))?;
     Ok(())
+}
+
+fn summary(record: &StageRecord) -> String {
+    let figures = record
+        .figures
+        .iter()
+        .map(|(name, figure)| format!(", {name} {figure:.3}"));
+    format!("{:.0} s{}", record.seconds, figures.collect::<String>())
 }
 
 fn delete(home: &Home, args: &Delete) -> Result<()> {

@@ -55,6 +55,10 @@ impl Sandbox {
         TinyModel::default().write(&path);
         path
     }
+
+    fn file(&self, name: &str, content: &str) {
+        std::fs::write(self.path().join(name), content).unwrap();
+    }
 }
 
 fn stdout(output: &Output) -> String {
@@ -152,8 +156,7 @@ fn generate_answers_on_stdout_alone() {
     assert_eq!(stdout(&text).lines().count(), 1);
     assert_eq!(stderr(&text), "[ended after 8 tokens; -n sets the limit]\n");
 
-    let prompt = sandbox.path().join("prompt.txt");
-    std::fs::write(&prompt, "Say hello.\n").unwrap();
+    sandbox.file("prompt.txt", "Say hello.\n");
     let json = sandbox.run(&[
         "generate",
         "-m",
@@ -228,11 +231,173 @@ fn a_chat_outgrows_its_context_and_says_so() {
 }
 
 #[test]
+fn a_user_is_trained_and_chats_on_that_base_alone() {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    TinyModel {
+        seed: 2,
+        ..TinyModel::default()
+    }
+    .write(&sandbox.path().join("other.gguf"));
+    let item = |n: usize| {
+        format!("{{\"prompt\": \"note {n}\", \"response\": \"dear alice, {n} thanks\"}}\n")
+    };
+    sandbox.file("history.jsonl", &(1..6).map(item).collect::<String>());
+    sandbox.file("kept_apart.jsonl", &item(7));
+    assert!(
+        sandbox
+            .run(&["user", "import", "ann", "history.jsonl"])
+            .status
+            .success()
+    );
+    assert!(
+        sandbox
+            .run(&["user", "import", "ann", "kept_apart.jsonl", "--kept-apart"])
+            .status
+            .success()
+    );
+    assert!(
+        error(&sandbox.run(&["chat", "--user", "ann", "-m", "tiny.gguf"]))
+            .contains("`cope-llama train ann`")
+    );
+
+    let dpo = sandbox.run(&["train", "ann", "-m", "tiny.gguf", "--stage", "dpo"]);
+    assert!(
+        error(&dpo).contains("run the stage mine first"),
+        "{}",
+        stderr(&dpo)
+    );
+    let settings = [
+        "train",
+        "ann",
+        "-m",
+        "tiny.gguf",
+        "--sample-tokens",
+        "8",
+        "--rank",
+        "2",
+    ];
+    let train = sandbox.run(&settings);
+    assert!(train.status.success(), "{}", stderr(&train));
+    for line in [
+        "sft: log-probability of the texts kept apart",
+        "mine: ",
+        "dpo: reward margin on the pairs kept apart",
+    ] {
+        assert!(
+            stdout(&train).lines().any(|found| found.starts_with(line)),
+            "{}",
+            stdout(&train)
+        );
+    }
+    let again = sandbox.run(&settings);
+    assert_eq!(stdout(&again), stdout(&train));
+    assert_eq!(
+        stderr(&again),
+        "sft is done already\nmine is done already\ndpo is done already\n"
+    );
+    assert!(stdout(&sandbox.run(&["user", "show", "ann"])).contains("adapter     trained\n"));
+
+    // The base is the one that the user was trained on; nobody has to name it.
+    let chat = sandbox.run_with(
+        &["chat", "--user", "ann", "-n", "4"],
+        "note 3\n/compare\n/contrast 0\n/regen\n",
+    );
+    assert!(chat.status.success(), "{}", stderr(&chat));
+    assert!(stdout(&chat).lines().any(|line| {
+        line.split_whitespace()
+            .eq(["base", "user", "model", "CoPe"])
+    }));
+    let demo = stdout(&sandbox.run(&["chat", "--user", "ann", "-n", "4", "--demo"]));
+    for line in [
+        "> note 7",
+        "── base",
+        "── user model",
+        "── CoPe",
+        "── ann's own",
+    ] {
+        assert!(demo.lines().any(|found| found == line), "{demo}");
+    }
+
+    let other = sandbox.run(&[
+        "generate",
+        "--user",
+        "ann",
+        "-m",
+        "other.gguf",
+        "-p",
+        "note 3",
+    ]);
+    assert!(error(&other).contains("base"), "{}", stderr(&other));
+    std::fs::remove_file(sandbox.path().join("tiny.gguf")).unwrap();
+    let doctor = sandbox.run(&["doctor"]);
+    assert!(
+        stdout(&doctor)
+            .lines()
+            .any(|line| line.starts_with("mend      ann: ")),
+        "{}",
+        stdout(&doctor)
+    );
+}
+
+#[test]
+fn an_empty_history_is_not_trained_on() {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    sandbox.file("apart.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
+    assert!(
+        sandbox
+            .run(&["user", "import", "ann", "apart.jsonl", "--kept-apart"])
+            .status
+            .success()
+    );
+    let message = error(&sandbox.run(&["train", "ann", "-m", "tiny.gguf"]));
+    assert!(
+        message.contains("ann has no history to train on"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.file("one.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
+    assert!(
+        sandbox
+            .run(&["user", "import", "alice", "one.jsonl"])
+            .status
+            .success()
+    );
+    let before = stdout(&sandbox.run(&["user", "show", "alice"]));
+
+    // No file may grow beyond a few kilobytes: writing fails as on a full disk.
+    let limited = "trap '' XFSZ; ulimit -f 4; exec \"$0\" user import alice --demo";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", limited, env!("CARGO_BIN_EXE_cope-llama")])
+        .env("COPE_HOME", sandbox.path().join("home"));
+    let import = command.output().unwrap();
+    assert_eq!(import.status.code(), Some(1));
+    assert!(
+        stderr(&import).contains("error: cannot write "),
+        "{}",
+        stderr(&import)
+    );
+    assert_eq!(stdout(&sandbox.run(&["user", "show", "alice"])), before);
+    let folder = std::fs::read_dir(sandbox.path().join("home/users/alice")).unwrap();
+    let mut names: Vec<_> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["history.jsonl", "kept_apart.jsonl", "lock"]);
+}
+
+#[test]
 fn a_model_that_is_none_is_refused_by_name() {
     let sandbox = Sandbox::new();
     let tiny = std::fs::read(sandbox.tiny_model()).unwrap();
     std::fs::write(sandbox.path().join("cut.gguf"), &tiny[..tiny.len() / 2]).unwrap();
-    std::fs::write(sandbox.path().join("text.gguf"), "no model").unwrap();
+    sandbox.file("text.gguf", "no model");
     for file in ["cut.gguf", "text.gguf", "missing.gguf"] {
         let message = error(&sandbox.run(&["generate", "-m", file, "-p", "a"]));
         assert!(message.contains(file), "{message}");

@@ -1,0 +1,49 @@
+# `make chat`: from a fresh clone to a chat with alice. `make test`: everything that a change must pass.
+
+PROGRAM = target/release/cope-llama
+# What is missing afterwards is installed by .ci/needs; rustup puts cargo here.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# See .cargo/config.toml: a host that builds for itself uses all that its CPU has.
+ifeq ($(shell uname -sm),Linux aarch64)
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS = -C target-cpu=native
+endif
+
+# Stock llama.cpp, in the version that the program which runs it asks for.
+ORACLE_VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' tests/golden/consumer.py)
+ORACLE = target/oracle-$(ORACLE_VERSION)
+export COPE_ORACLE_PYTHON = $(CURDIR)/$(ORACLE)/bin/python
+
+# Contexts compute on all cores and wait for each other's threads: tests beside each other would only be slower.
+ifneq ($(shell command -v cargo-nextest),)
+TESTS = cargo nextest run --release --workspace --test-threads 1
+else
+TESTS = cargo test --release --workspace --lib --bins --tests -- --test-threads 1
+endif
+
+.PHONY: chat test build
+
+chat: build
+	@$(PROGRAM) model pull > /dev/null
+	@$(PROGRAM) user show alice > /dev/null 2>&1 || $(PROGRAM) user import alice --demo
+	@$(PROGRAM) user show alice | grep -q '^adapter *trained$$' || $(PROGRAM) train alice
+	@if [ -t 0 ]; then $(PROGRAM) chat --user alice; else $(PROGRAM) chat --user alice --demo -n 128; fi
+
+build:
+	@.ci/needs
+	@cargo build --release
+
+test:
+	@.ci/needs test
+	@$(MAKE) --no-print-directory $(ORACLE)/ready
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo build --release --workspace
+	$(PROGRAM) model pull
+	$(TESTS)
+	cargo test --release --workspace --doc
+
+$(ORACLE)/ready:
+	python3 -m venv $(ORACLE)
+	$(ORACLE)/bin/python -m pip install --disable-pip-version-check -q xllamacpp==$(ORACLE_VERSION)
+	touch $@
