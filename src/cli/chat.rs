@@ -77,7 +77,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
         match result {
             // At a terminal the person can do better with the next line; a closed pipe has no reader for it.
             Err(error) if lines.is_terminal() && !error.is::<io::Error>() => {
-                eprintln!("error: {error:#}")
+                eprintln!("error: {error:#}");
             }
             result => result?,
         }

@@ -162,8 +162,10 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
 
 impl Args {
     fn config(&self) -> TrainConfig {
-        let mut config = TrainConfig::default();
-        config.seed = self.seed;
+        let mut config = TrainConfig {
+            seed: self.seed,
+            ..TrainConfig::default()
+        };
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
         config

@@ -231,6 +231,7 @@ fn a_chat_outgrows_its_context_and_says_so() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn a_user_is_trained_and_chats_on_that_base_alone() {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
