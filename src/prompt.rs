@@ -101,7 +101,7 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);
-        environment.set_syntax(syntax.build().map_err(|error| template_error(&error))?);
+        environment.set_syntax(syntax.build().map_err(template_error)?);
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
@@ -109,7 +109,7 @@ impl ChatTemplate {
         let source = without_generation_tags(source.unwrap_or(FALLBACK));
         environment
             .add_template_owned(Self::NAME, source)
-            .map_err(|error| template_error(&error))?;
+            .map_err(template_error)?;
         Ok(Self {
             environment,
             bos: bos.to_owned(),
@@ -158,7 +158,7 @@ impl ChatTemplate {
                     documents => (),
                 })
             })
-            .map_err(|error| template_error(&error))
+            .map_err(template_error)
     }
 
     /// The token ids of `messages` up to where the answer begins, with the token that begins a sequence exactly once
@@ -245,7 +245,11 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
 }
 
 /// minijinja's error on one line; its own detail where it has one.
-fn template_error(error: &minijinja::Error) -> Error {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
+fn template_error(error: minijinja::Error) -> Error {
     let reason = error
         .detail()
         .map_or_else(|| error.to_string(), str::to_owned);

@@ -1,4 +1,4 @@
-//! The tasks of LaMP and LongLaMP: how a profile's item becomes a prompt and a response.
+//! The tasks of LaMP and `LongLaMP`: how a profile's item becomes a prompt and a response.
 
 use serde::Deserialize;
 
@@ -70,32 +70,32 @@ impl Task {
     pub fn example(self, item: &Item) -> Result<Example, String> {
         let (input, response) = match self {
             Self::NewsHeadline => {
-                let text = field("text", item.text.as_deref())?;
+                let text = field("text", item.text.as_ref())?;
                 (
                     format!("Generate a headline for the following article: {text}"),
-                    field("title", item.title.as_deref())?,
+                    field("title", item.title.as_ref())?,
                 )
             }
             Self::ScholarlyTitle => {
-                let text = field("abstract", item.abstract_text.as_deref())?;
+                let text = field("abstract", item.abstract_text.as_ref())?;
                 let input =
                     format!("Generate a title for the following abstract of a paper: {text}");
-                (input, field("title", item.title.as_deref())?)
+                (input, field("title", item.title.as_ref())?)
             }
             Self::AbstractGeneration => {
-                let title = field("title", item.title.as_deref())?;
+                let title = field("title", item.title.as_ref())?;
                 (
                     format!("Generate an abstract for the title \"{title}\""),
-                    field("abstract", item.abstract_text.as_deref())?,
+                    field("abstract", item.abstract_text.as_ref())?,
                 )
             }
             Self::ProductReview => (
                 review_prompt(item)?,
-                field("reviewText", item.review_text.as_deref())?,
+                field("reviewText", item.review_text.as_ref())?,
             ),
             Self::TopicWriting => (
                 topic_prompt(item)?,
-                field("content", item.content.as_deref())?,
+                field("content", item.content.as_ref())?,
             ),
         };
         Ok(Example {
@@ -106,8 +106,8 @@ impl Task {
 }
 
 fn review_prompt(item: &Item) -> Result<String, String> {
-    let overall = field("overall", item.overall.as_deref())?;
-    let description = field("description", item.description.as_deref())?;
+    let overall = field("overall", item.overall.as_ref())?;
+    let description = field("description", item.description.as_ref())?;
     let mut prompt = format!(
         "Generate the review text written by a reviewer who has a given an overall rating of \"{overall}\" \
          for a product with description \"{description}\"."
@@ -118,7 +118,9 @@ fn review_prompt(item: &Item) -> Result<String, String> {
             .strip_prefix(summary.as_str())
             .is_some_and(|rest| rest.starts_with(" ("));
         if !is_name {
-            prompt.extend([" The summary of the review text is \"", summary, "\"."]);
+            prompt += " The summary of the review text is \"";
+            prompt += summary;
+            prompt += "\".";
         }
     }
     Ok(prompt)
@@ -131,14 +133,15 @@ fn topic_prompt(item: &Item) -> Result<String, String> {
             "Generate the content for a blog post titled \"{title}\""
         ));
     }
-    let question = field("summary", item.summary.as_deref())?;
+    let question = field("summary", item.summary.as_ref())?;
     Ok(format!(
         "Generate the content for a forum post answering \"{question}\""
     ))
 }
 
-fn field<'a>(name: &str, value: Option<&'a str>) -> Result<&'a str, String> {
+fn field<'a>(name: &str, value: Option<&'a String>) -> Result<&'a str, String> {
     value
+        .map(String::as_str)
         .filter(|value| !value.is_empty())
         .ok_or_else(|| format!("the field {name:?} is missing"))
 }

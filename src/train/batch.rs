@@ -40,7 +40,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds a prompt with its responses. The prompt must have a token, as the first response token is predicted from it.
+    /// Adds a prompt with its responses.
+    ///
+    /// # Panics
+    /// The prompt is empty: the first token of a response is predicted from its last.
     pub fn push<'a>(&mut self, prompt: &[Token], responses: impl IntoIterator<Item = &'a [Token]>) {
         assert!(!prompt.is_empty(), "a prompt without tokens");
         let prompt_rows = self.push_rows(prompt, 0, 0..0);

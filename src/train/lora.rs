@@ -202,6 +202,7 @@ impl Lora {
     }
 
     /// The same variables, whose gradients are not asked for.
+    #[must_use]
     pub fn frozen(&self) -> Self {
         Self {
             frozen: true,

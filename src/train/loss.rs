@@ -10,11 +10,17 @@ use std::ops::Range;
 use candle_core::{Result, Tensor};
 
 /// `logprobs`: `[r]`, nats. Returns a scalar.
+///
+/// # Errors
+/// A tensor operation failed.
 pub fn sft_loss(logprobs: &Tensor) -> Result<Tensor> {
     logprobs.mean_all()?.neg()
 }
 
 /// Sums of each response's log-probabilities: `[r]` → `[n_responses]`.
+///
+/// # Errors
+/// A tensor operation failed.
 pub fn response_logps(logprobs: &Tensor, responses: &[Range<usize>]) -> Result<Tensor> {
     let sums: Result<Vec<_>> = responses
         .iter()
@@ -34,12 +40,18 @@ pub struct RewardWeights {
 
 impl RewardWeights {
     /// `β (logps − α base_logps)`; all `[n]`.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
     pub fn reward(self, logps: &Tensor, base_logps: &Tensor) -> Result<Tensor> {
         (logps - (base_logps * self.base_weight)?)? * self.beta
     }
 }
 
 /// `rewards`: `[2 n]`, chosen and rejected in turn. Returns a scalar.
+///
+/// # Errors
+/// A tensor operation failed.
 pub fn dpo_loss(rewards: &Tensor) -> Result<Tensor> {
     let pairs = rewards.reshape(((), 2))?;
     let margins = (pairs.narrow(1, 0, 1)? - pairs.narrow(1, 1, 1)?)?;

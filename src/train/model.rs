@@ -99,9 +99,10 @@ impl Model {
         }
         let norm = norm(&mut weights, "output_norm.weight")?;
         let embedding = weights.matrix("token_embd.weight", shape.n_vocab, shape.n_embd)?;
-        let head = match weights.contains("output.weight") {
-            true => weights.matrix("output.weight", shape.n_vocab, shape.n_embd)?,
-            false => embedding.clone(),
+        let head = if weights.contains("output.weight") {
+            weights.matrix("output.weight", shape.n_vocab, shape.n_embd)?
+        } else {
+            embedding.clone()
         };
         weights.finish()?;
         Ok(Self {

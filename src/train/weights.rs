@@ -82,9 +82,10 @@ impl<'a> Weights<'a> {
         }
         self.read.insert(&tensor.name);
         let values = self.dequantize(tensor)?;
-        match values.iter().all(|value| value.is_finite()) {
-            true => Ok(values),
-            false => Err(self.flaw(name, "holds values that are not finite")),
+        if values.iter().all(|value| value.is_finite()) {
+            Ok(values)
+        } else {
+            Err(self.flaw(name, "holds values that are not finite"))
         }
     }
 

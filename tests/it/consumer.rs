@@ -29,13 +29,14 @@ const PROMPTS: [&str; 5] = [
 ];
 const N_PREDICT: usize = 48;
 
-/// The Python of the virtual environment that `make test` makes.
+/// The Python of the virtual environment with `xllamacpp`, which `make test` makes.
 fn python() -> PathBuf {
-    let made = concat!(env!("CARGO_MANIFEST_DIR"), "/target/oracle/bin/python");
-    let python = std::env::var_os("COPE_TEST_PYTHON").map_or_else(|| made.into(), PathBuf::from);
+    let python = std::env::var_os("COPE_ORACLE_PYTHON").map(PathBuf::from);
+    let python = python
+        .expect("COPE_ORACLE_PYTHON is not set: `make test` makes the environment and sets it");
     assert!(
         python.exists(),
-        "{} is missing: `make test` makes it, or set COPE_TEST_PYTHON",
+        "{} is missing: `make test` makes it",
         python.display()
     );
     python

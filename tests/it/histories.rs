@@ -69,26 +69,23 @@ fn jsonl_has_pairs_or_messages() {
 #[test]
 fn texts_have_a_title_and_a_body() {
     let folder = Folder::new();
-    let walk = [Example::new(
-        "Write a text titled \"A walk\".",
-        "It rained.\n\nWe went.",
-    )];
+    let walk = Example::new("Write a text titled \"A walk\".", "It rained.\n\nWe went.");
     assert_eq!(
         folder.import("a.txt", "\nA walk\nIt rained.\n\nWe went.\n"),
-        walk
+        std::slice::from_ref(&walk)
     );
     assert_eq!(
         folder.import("b.md", "# A walk\n\nIt rained.\n\nWe went.\n"),
-        walk
+        std::slice::from_ref(&walk)
     );
     let front = "---\r\ndate: 2024\r\ntitle: \"A walk\"\r\n---\r\nIt rained.\r\n\r\nWe went.\r\n";
-    assert_eq!(folder.import("c.MD", front), walk);
+    assert_eq!(folder.import("c.MD", front), std::slice::from_ref(&walk));
     assert_eq!(
         folder.import(
             "d.md",
             "---\ndate: 2024\n---\n## A walk\nIt rained.\n\nWe went."
         ),
-        walk
+        [walk]
     );
 }
 

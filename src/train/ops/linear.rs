@@ -91,6 +91,7 @@ impl FrozenWeight {
 }
 
 /// The pair of matrices that a LoRA adds to a frozen weight.
+#[derive(Clone, Copy)]
 pub struct LowRank<'a> {
     /// `A`: `[rank, in]`.
     pub a: &'a Tensor,
