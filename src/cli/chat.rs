@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use cope_llama::decode::Contrast;
+use cope_llama::decode::{Contrast, Finish};
 use cope_llama::home::Home;
 use cope_llama::prompt::{Message, Role};
 
@@ -231,6 +231,9 @@ impl<'a> Chat<'a> {
             })?;
             if let Some(note) = answer.note() {
                 eprintln!("[{}: {note}]", name.title());
+            }
+            if answer.finish == Finish::Interrupted {
+                return Ok(());
             }
             answers.push((name.title(), answer.text));
         }
