@@ -16,9 +16,9 @@ export COPE_ORACLE_PYTHON = $(CURDIR)/$(ORACLE)/bin/python
 
 # Contexts compute on all cores and wait for each other's threads: tests beside each other would only be slower.
 ifneq ($(shell command -v cargo-nextest),)
-TESTS = cargo nextest run --release --workspace --test-threads 1
+TESTS = cargo nextest run --release --workspace --no-fail-fast --test-threads 1
 else
-TESTS = cargo test --release --workspace --lib --bins --tests -- --test-threads 1
+TESTS = cargo test --release --workspace --lib --bins --tests --no-fail-fast -- --test-threads 1
 endif
 
 .PHONY: chat test build
