@@ -54,7 +54,7 @@ fn trained_adapter(folder: &std::path::Path) -> PathBuf {
         .create_user(UserName::new("alice").unwrap())
         .unwrap();
     let mut profile = Profile::default();
-    profile.add(Part::History, history[..16].to_vec());
+    profile.add(Part::History, history[..24].to_vec());
     user.save_profile(&profile).unwrap();
     let base = BaseRef {
         file: path.display().to_string(),
@@ -62,7 +62,7 @@ fn trained_adapter(folder: &std::path::Path) -> PathBuf {
         architecture: "llama".into(),
     };
     let mut config = TrainConfig::default();
-    config.sft.epochs = 1;
+    config.sft.epochs = 2;
     train(&user, &path, &base, &config, &[Stage::Sft], &mut |_| Ok(())).unwrap();
     user.sft()
 }
