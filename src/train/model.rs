@@ -206,7 +206,7 @@ impl Model {
         let mut x = Vec::with_capacity(tokens.len() * self.shape.n_embd);
         for &token in tokens {
             match usize::try_from(token) {
-                Ok(id) if id < self.shape.n_vocab => x.extend_from_slice(self.embedding.row(id)),
+                Ok(id) if id < self.shape.n_vocab => x.extend(self.embedding.row(id)),
                 _ => {
                     return Err(Error::Train(format!(
                         "a token id {token} beyond the vocabulary"

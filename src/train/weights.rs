@@ -40,7 +40,7 @@ impl<'a> Weights<'a> {
     /// The tensor is missing, has another shape, or is of a type that cannot be read.
     pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
         Ok(FrozenWeight::new(
-            self.values(name, &[n_in as u64, n_out as u64])?,
+            &self.values(name, &[n_in as u64, n_out as u64])?,
             n_out,
             n_in,
         ))
