@@ -297,6 +297,18 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it is there and cannot be removed.
+pub fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// A file for reading; `None` when it is not there.
 fn open_if_there(path: &Path) -> Result<Option<File>> {
     match File::open(path) {

@@ -3,8 +3,6 @@
 //! The order of the items follows from the seed, so these are all that the rest of the stage depends on, and it ends in
 //! the same bytes as if it had never been stopped.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -88,19 +86,6 @@ impl Checkpoint {
         gguf::write(&self.path, &metadata, &tensors)?;
         self.saved = Instant::now();
         Ok(())
-    }
-
-    /// Removes a checkpoint that is not needed any more.
-    ///
-    /// # Errors
-    /// It is there and cannot be removed.
-    pub(super) fn remove(path: &Path) -> Result<()> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", path)(error))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn damaged(&self, name: &str) -> Error {

@@ -1,12 +1,11 @@
 //! What mining has found so far, so that a stop costs no more than the part that was under way.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::examples::Pair;
-use crate::home::write_jsonl;
+use crate::home::{read_jsonl, remove_if_there, write_jsonl};
 use crate::{Error, Result};
 
 /// The pairs of the examples so far; `None` where there is no negative.
@@ -30,16 +29,10 @@ impl Mined {
 
     /// What the file at `path` holds for these inputs; nothing if it is of others, or damaged.
     pub(super) fn open(path: &Path, inputs: &str) -> Result<Self> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Error::io("read", path)(error)),
+        let lines: Vec<Line> = match read_jsonl(path) {
+            Err(Error::Input(_)) => Vec::new(),
+            lines => lines?,
         };
-        let lines: Vec<Line> = text
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
-            .unwrap_or_default();
         let ours = lines.iter().all(|line| line.inputs == inputs);
         let pairs = lines
             .into_iter()
@@ -70,9 +63,6 @@ impl Mined {
 
     /// Removes the file, once the pairs are where they belong.
     pub(super) fn remove(self) -> Result<()> {
-        fs::remove_file(&self.path).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(Error::io("remove", &self.path)(error)),
-        })
+        remove_if_there(&self.path)
     }
 }

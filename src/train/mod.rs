@@ -38,7 +38,7 @@ pub use optimizer::AdamW;
 pub use progress::{Event, Figures, Metrics, Observer, Stage};
 pub use record::StageRecord;
 
-use crate::home::{BaseRef, UserFolder};
+use crate::home::{BaseRef, UserFolder, remove_if_there};
 use crate::{Error, Result};
 use recipe::Recipe;
 use record::Records;
@@ -88,7 +88,7 @@ pub fn train(
             stage,
             StageRecord::new(inputs, config, stage, &figures, started.elapsed()),
         )?;
-        Checkpoint::remove(&folder.checkpoint())?;
+        remove_if_there(&folder.checkpoint())?;
         observe(Event::Ended { stage, figures })?;
     }
     Ok(())
