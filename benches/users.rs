@@ -51,6 +51,9 @@ struct Options {
     /// Newest items of each history to train on
     #[arg(long, default_value_t = 100)]
     items: usize,
+    /// With `--split dev`: the newest items of the history that are measured on too, and not trained on
+    #[arg(long, default_value_t = 0)]
+    held_out: usize,
     /// Only tasks whose name holds this
     #[arg(long, default_value = "")]
     task: String,
@@ -117,10 +120,17 @@ fn main() -> Result<()> {
     println!(
         "mean log-probability, nats a token; in brackets the 95 % interval over items of the difference"
     );
-    println!(
-        "| task | items | base | SFT | SFT + DPO | other user's | own − other's | margin before → after DPO | seconds |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    let stages: &[&str] = if bench.options.sft_only {
+        &["SFT"]
+    } else {
+        &["SFT", "SFT + DPO"]
+    };
+    print!("| task | items | base |");
+    for stage in stages {
+        print!(" {stage} | own − other's |");
+    }
+    println!(" margin before → after DPO | seconds |");
+    println!("|---|---|---|{}---|---|", "---|---|".repeat(stages.len()));
     for (task, user, other) in USERS
         .into_iter()
         .filter(|(task, _, _)| task.contains(&bench.options.task))
@@ -149,12 +159,17 @@ impl Bench {
                 .iter()
                 .find(|user| user.id == id)
                 .context("no such user")?;
-            let history =
-                user.history[user.history.len().saturating_sub(self.options.items)..].to_vec();
+            let mut history = user.history.clone();
             let kept_apart = match self.options.split {
-                Split::Dev => user.dev.clone(),
+                Split::Dev => {
+                    let held_out = history.len().saturating_sub(self.options.held_out);
+                    let mut kept_apart = history.split_off(held_out);
+                    kept_apart.extend(user.dev.clone());
+                    kept_apart
+                }
                 Split::Query => user.query.clone(),
             };
+            history.drain(..history.len().saturating_sub(self.options.items));
             Ok(Profile {
                 history,
                 kept_apart,
@@ -167,23 +182,20 @@ impl Bench {
 
         let measured = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?
             .examples(&profile(user)?.kept_apart, &file)?;
-        let base = self.logprobs(None, &measured)?;
-        let own: Vec<_> = own
-            .iter()
-            .map(|lora| self.logprobs(Some(lora), &measured))
-            .collect::<Result<_>>()?;
-        let other = self.logprobs(others.last(), &measured)?;
-        let last = own.last().context("no adapter")?;
-        let (low, high) = interval(last, &other);
-        println!(
-            "| {task} | {} | {:.3} | {:.3} | {:.3} | {:.3} | {:+.3} [{low:+.3}, {high:+.3}] | {margins} | {seconds:.0} |",
-            measured.len(),
-            mean(&base),
-            mean(&own[0]),
-            mean(last),
-            mean(&other),
-            mean(last) - mean(&other),
-        );
+        let n_items = measured.len();
+        let base = mean(&self.logprobs(None, &measured)?);
+        print!("| {task} | {n_items} | {base:.3} |");
+        for (own, other) in own.iter().zip(&others) {
+            let own = self.logprobs(Some(own), &measured)?;
+            let other = self.logprobs(Some(other), &measured)?;
+            let (low, high) = interval(&own, &other);
+            let (own, other) = (mean(&own), mean(&other));
+            print!(
+                " {own:.3} | {:+.3} [{low:+.3}, {high:+.3}] |",
+                own - other
+            );
+        }
+        println!(" {margins} | {seconds:.0} |");
         Ok(())
     }
 

@@ -90,7 +90,8 @@ pub fn pair_loss(
     })
 }
 
-/// Rewards of `pairs` under an adapter, without a step: the figures of the log, over all of them.
+/// Rewards of `pairs` under an adapter, without a step: the figures of the log, over all of them. `base_logps` as in
+/// [`pair_loss`].
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -98,15 +99,18 @@ pub fn measure_rewards(
     model: &Model,
     lora: &Lora,
     pairs: &[EncodedPair],
+    base_logps: &[[f32; 2]],
     config: &DpoConfig,
 ) -> Result<Metrics> {
     let user = pair_logps(model, Some(lora), pairs)?.into_flattened();
-    let base = pair_logps(model, None, pairs)?.into_flattened();
     let weights = config.weights();
     let reward = |(user, base): (&f32, &f32)| {
         (weights.beta * (f64::from(*user) - weights.base_weight * f64::from(*base))) as f32
     };
-    let rewards: Vec<f32> = user.iter().zip(&base).map(reward).collect();
+    let rewards: Vec<f32> = user
+        .iter()
+        .zip(base_logps.as_flattened())
+        .map(reward).collect();
     Ok(reward_metrics(&rewards, &user))
 }
 

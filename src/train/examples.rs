@@ -49,14 +49,14 @@ fn ended() -> bool {
 }
 
 impl Pair {
-    /// A pair of `example`'s response and `rejected`.
-    pub fn new(example: &Example, rejected: String, rejected_ended: bool) -> Self {
-        Self {
+    /// A pair of `example`'s response and `rejected`; none where that is nothing, cut off before its first text.
+    pub fn new(example: &Example, rejected: String, rejected_ended: bool) -> Option<Self> {
+        (rejected_ended || !rejected.is_empty()).then(|| Self {
             prompt: example.prompt.clone(),
             chosen: vec![Message::assistant(&example.response)],
             rejected: vec![Message::assistant(rejected)],
             rejected_ended,
-        }
+        })
     }
 }
 
@@ -100,20 +100,23 @@ impl<'a> Encoder<'a> {
     /// Encodes the pairs that `file` holds line by line.
     ///
     /// # Errors
-    /// A pair does not fit the model's context, or a side of it is not one message; its line is named.
+    /// A pair does not fit the model's context, or a side of it is not one message or nothing; its line is named.
     pub fn pairs(&self, pairs: &[Pair], file: &Path) -> Result<Vec<EncodedPair>> {
         let encode = |(line, pair): (usize, &Pair)| {
+            let malformed = |what: &str| {
+                Error::Input(format!("{}: line {}: {what}", file.display(), line + 1))
+            };
             let ([chosen], [rejected]) = (pair.chosen.as_slice(), pair.rejected.as_slice()) else {
-                let place = format!("{}: line {}", file.display(), line + 1);
-                return Err(Error::Input(format!(
-                    "{place}: chosen and rejected must be one message each"
-                )));
+                return Err(malformed("chosen and rejected must be one message each"));
             };
             let prompt = self.template.prompt_tokens(self.vocabulary, &pair.prompt)?;
             let chosen = response_tokens(self.vocabulary, &chosen.content)?;
             let mut rejected = response_tokens(self.vocabulary, &rejected.content)?;
             if !pair.rejected_ended {
                 rejected.pop();
+            }
+            if rejected.is_empty() {
+                return Err(malformed("the rejected response is cut off before its first text"));
             }
             self.check_length(
                 prompt.len() + chosen.len().max(rejected.len()),
@@ -147,5 +150,21 @@ impl<'a> Encoder<'a> {
             file.display(),
             self.n_ctx
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pair;
+    use crate::profile::Example;
+
+    #[test]
+    fn nothing_is_no_negative() {
+        let example = Example::new("Say hello.", "Hello!");
+        let pair = |rejected: &str, ended| Pair::new(&example, rejected.to_owned(), ended);
+        assert!(pair("", false).is_none());
+        assert_eq!(pair("Hi", false).unwrap().rejected[0].content, "Hi");
+        // A response that ends at once is one that the model can give.
+        assert!(pair("", true).is_some());
     }
 }

@@ -103,7 +103,7 @@ pub fn sample(
                 .filter(|sample| sample.running)
                 .for_each(|sample| {
                     let row = &logits[sample.output * n_vocab..(sample.output + 1) * n_vocab];
-                    sample.draw(row.to_vec(), config, is_eog);
+                    sample.draw(row, config, is_eog);
                 });
         })?;
         for slot in &mut slots {
@@ -203,18 +203,20 @@ impl<'a> Slot<'a> {
 impl Running {
     fn draw(
         &mut self,
-        mut logits: Vec<f32>,
+        logits: &[f32],
         config: SampleConfig,
         is_eog: &(dyn Fn(Token) -> bool + Sync),
     ) {
-        let unscaled = logits.clone();
-        logits.iter_mut().for_each(|z| *z /= config.temperature);
-        softmax_in_place(&mut logits);
-        let token = draw(&logits, config.top_p, self.random.random::<f32>());
-        let mut probabilities = unscaled;
-        softmax_in_place(&mut probabilities);
+        let mut probabilities = logits.to_vec();
+        let log_z = softmax_in_place(&mut probabilities);
+        if config.temperature != 1.0 {
+            probabilities.clear();
+            probabilities.extend(logits.iter().map(|z| z / config.temperature));
+            softmax_in_place(&mut probabilities);
+        }
+        let token = draw(&probabilities, config.top_p, self.random.random::<f32>());
         let sample = &mut self.sample;
-        sample.logps += f64::from(probabilities[token]).ln();
+        sample.logps += f64::from(logits[token] - log_z);
         sample.tokens.push(token as Token);
         sample.finished = is_eog(token as Token);
         self.running = !sample.finished && sample.tokens.len() < self.max_new_tokens;

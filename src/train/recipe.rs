@@ -122,9 +122,8 @@ impl<'a> Recipe<'a> {
             };
             let negatives = miner.mine(&examples[part.clone()], first, &mut ended)?;
             let pair = |(example, negative): (&&Example, Option<Sample>)| {
-                negative.map(|negative| {
-                    Pair::new(example, encoder.text(&negative.tokens), negative.finished)
-                })
+                let negative = negative?;
+                Pair::new(example, encoder.text(&negative.tokens), negative.finished)
             };
             mined.add(originals[part].iter().zip(negatives).map(pair).collect())?;
         }
@@ -147,7 +146,10 @@ impl<'a> Recipe<'a> {
         }
         let kept_apart = self.pairs(&self.folder.kept_apart_pairs())?;
         let config = &self.config.dpo;
-        let measure = |lora: &Lora| dpo::measure_rewards(&self.model, lora, &kept_apart, config);
+        let base_logps = dpo::pair_logps(&self.model, None, &kept_apart)?;
+        let measure = |lora: &Lora| {
+            dpo::measure_rewards(&self.model, lora, &kept_apart, &base_logps, config)
+        };
         let before = measure(&lora)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let mut observe = self.logged(observe);
