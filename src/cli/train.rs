@@ -262,30 +262,22 @@ impl Report {
 
 /// Prints what a stage has come to, on the texts kept apart where there are any.
 fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()> {
-    let figure = |name: &str| figures.get(name).copied();
-    let change =
-        |before: f64, after: f64| format!("{before:.3} → {after:.3} ({:+.3})", after - before);
     let mut lines = Vec::new();
-    if let Some(pairs) = figure("pairs") {
+    if let Some(pairs) = figures.get("pairs") {
         lines.push(format!("{pairs} pairs"));
     }
-    if let (Some(before), Some(after)) = (
-        figure("kept_apart/base_logprob"),
-        figure("kept_apart/logprob"),
-    ) {
-        lines.push(format!(
-            "log-probability of the texts kept apart, nats a token: {}",
-            change(before, after)
-        ));
-    }
-    if let (Some(before), Some(after)) = (
-        figure("kept_apart/margin_before"),
-        figure("kept_apart/margin"),
-    ) {
-        lines.push(format!(
-            "reward margin on the pairs kept apart: {}",
-            change(before, after)
-        ));
+    for (name, what) in [
+        (
+            "logprob",
+            "log-probability of the texts kept apart, nats a token",
+        ),
+        ("margin", "reward margin on the pairs kept apart"),
+    ] {
+        let figure = |suffix| figures.get(&format!("kept_apart/{name}{suffix}"));
+        if let (Some(before), Some(after)) = (figure("_before"), figure("")) {
+            let change = after - before;
+            lines.push(format!("{what}: {before:.3} → {after:.3} ({change:+.3})"));
+        }
     }
     let mut out = io::stdout().lock();
     lines

@@ -37,7 +37,7 @@ impl Default for TrainConfig {
             lora: LoraConfig {
                 rank: 8,
                 lora_alpha: 16.0,
-                target_modules: vec![TargetModule::Q, TargetModule::V],
+                target_modules: TargetModule::ALL.to_vec(),
             },
             sft: fit.clone(),
             mine: MineConfig {
@@ -49,7 +49,7 @@ impl Default for TrainConfig {
             },
             dpo: DpoConfig {
                 fit: FitConfig {
-                    learning_rate: 2e-4,
+                    learning_rate: 1e-4,
                     epochs: 1,
                     ..fit
                 },

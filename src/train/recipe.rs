@@ -75,16 +75,11 @@ impl<'a> Recipe<'a> {
         )?;
         self.save(&lora, &self.folder.sft())?;
         let kept_apart = self.kept_apart()?;
+        let measure = |lora| sft::mean_logprob(&self.model, lora, &kept_apart);
         let mut figures = Figures::new();
         if !kept_apart.is_empty() {
-            figures.insert(
-                "kept_apart/base_logprob",
-                sft::mean_logprob(&self.model, None, &kept_apart)?,
-            );
-            figures.insert(
-                "kept_apart/logprob",
-                sft::mean_logprob(&self.model, Some(&lora), &kept_apart)?,
-            );
+            figures.insert("kept_apart/logprob_before", measure(None)?);
+            figures.insert("kept_apart/logprob", measure(Some(&lora))?);
         }
         Ok(figures)
     }
@@ -144,13 +139,17 @@ impl<'a> Recipe<'a> {
                 "there are no pairs to train on; run the stage `mine` first",
             ));
         }
-        let kept_apart = self.pairs(&self.folder.kept_apart_pairs())?;
         let config = &self.config.dpo;
-        let base_logps = dpo::pair_logps(&self.model, None, &kept_apart)?;
-        let measure = |lora: &Lora| {
-            dpo::measure_rewards(&self.model, lora, &kept_apart, &base_logps, config)
+        let kept_apart = self.kept_apart()?;
+        let kept_apart_pairs = self.pairs(&self.folder.kept_apart_pairs())?;
+        let base_logps = dpo::pair_logps(&self.model, None, &kept_apart_pairs)?;
+        let measure = |lora: &Lora| -> Result<_> {
+            let rewards =
+                dpo::measure_rewards(&self.model, lora, &kept_apart_pairs, &base_logps, config)?;
+            let logprob = sft::mean_logprob(&self.model, Some(lora), &kept_apart)?;
+            Ok((logprob, rewards["rewards/margins"]))
         };
-        let before = measure(&lora)?;
+        let (logprob_before, margin_before) = measure(&lora)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let mut observe = self.logged(observe);
         dpo::dpo(
@@ -165,13 +164,11 @@ impl<'a> Recipe<'a> {
         self.save(&lora, &self.folder.adapter())?;
         let mut figures = Figures::new();
         if !kept_apart.is_empty() {
-            let after = measure(&lora)?;
-            figures.insert("kept_apart/margin_before", before["rewards/margins"]);
-            figures.insert("kept_apart/margin", after["rewards/margins"]);
-            figures.insert(
-                "kept_apart/logprob",
-                sft::mean_logprob(&self.model, Some(&lora), &self.kept_apart()?)?,
-            );
+            let (logprob, margin) = measure(&lora)?;
+            figures.insert("kept_apart/logprob_before", logprob_before);
+            figures.insert("kept_apart/logprob", logprob);
+            figures.insert("kept_apart/margin_before", margin_before);
+            figures.insert("kept_apart/margin", margin);
         }
         Ok(figures)
     }
