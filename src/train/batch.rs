@@ -81,8 +81,7 @@ impl Batch {
                 .extend(position..position + tokens.len());
             let segment = Segment {
                 queries: rows.clone(),
-                prefix,
-                own: rows.clone(),
+                keys: vec![prefix, rows.clone()],
             };
             Arc::make_mut(&mut self.rows.segments).push(segment);
         }

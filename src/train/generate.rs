@@ -290,8 +290,7 @@ impl Pass {
         self.outputs.push(queries.end as u32 - 1);
         self.segments.push(Segment {
             queries,
-            prefix,
-            own: first_row..row + tokens.len(),
+            keys: vec![prefix, first_row..row + tokens.len()],
         });
         self.outputs.len() - 1
     }
@@ -321,7 +320,7 @@ impl Cache {
             let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
             store(keys, k, &pass.cache_rows)?;
             store(values, v, &pass.cache_rows)?;
-            let attended = map_f32(q, |q| attend(q, keys, values, heads, &pass.segments))?;
+            let attended = map_f32(q, |q| attend(q, keys, values, heads, &pass.segments, model.window(layer)))?;
             Tensor::from_vec(attended, q.shape(), q.device())
         })?;
         let outputs = Tensor::new(pass.outputs.as_slice(), &Device::Cpu)?;

@@ -12,6 +12,7 @@ mod checkpoint;
 mod config;
 pub mod dpo;
 mod examples;
+mod family;
 pub mod fit;
 pub mod generate;
 pub mod lora;
@@ -25,6 +26,7 @@ mod progress;
 mod recipe;
 mod record;
 pub mod sft;
+mod shape;
 mod weights;
 
 use std::path::Path;
@@ -37,6 +39,7 @@ pub use ops::attention::{Heads, Segment};
 pub use optimizer::AdamW;
 pub use progress::{Event, Figures, Metrics, Observer, Stage};
 pub use record::StageRecord;
+pub use shape::Shape;
 
 use crate::home::{BaseRef, UserFolder, remove_if_there};
 use crate::{Error, Result};

@@ -2,116 +2,128 @@
 //!
 //! ```text
 //! x = embedding(tokens)
-//! block:  x += O · attention(rope(Q n), rope(K n), V n),  n = norm(x)
-//!         x += Down · (silu(Gate m) ∘ (Up m)),            m = norm(x)
+//! block:  x += post(O · attention(rope(norm(Q n)), rope(norm(K n)), V n)),  n = norm(x)
+//!         x += post(Down · (f(Gate m) ∘ (Up m))),                           m = norm(x)
 //! hidden = norm(x)           logits = Head · hidden
 //! ```
+//!
+//! The norms of Q and K, the post-norms, and biases of the linear layers are there where the file holds them; what else
+//! sets a family apart is in [`super::family`].
 
 use candle_core::{Device, Tensor};
 use cope_convert::gguf::Gguf;
 
 use super::batch::{Batch, Rows};
+use super::family::Family;
 use super::lora::{Lora, LoraConfig, TargetModule};
-use super::ops::attention::{Heads, attention};
+use super::ops::attention::{Mask, attention};
+use super::ops::gate::gated;
 use super::ops::linear::FrozenWeight;
 use super::ops::logps::token_logprobs;
 use super::ops::norm::RmsNorm;
 use super::ops::rope::Rope;
-use super::ops::swiglu::swiglu;
+use super::shape::{RopeSettings, Shape};
 use super::weights::Weights;
 use crate::llama::Token;
 use crate::{Error, Result};
 
-/// Architectures, as `general.architecture` names them, that can be trained.
-pub const ARCHITECTURES: [&str; 1] = ["llama"];
-
-/// The sizes of a model.
-#[derive(Clone, Debug)]
-pub struct Shape {
-    /// Number of blocks.
-    pub n_layer: usize,
-    /// Features of the residual stream.
-    pub n_embd: usize,
-    /// Features of the feed-forward block.
-    pub n_ff: usize,
-    /// Heads of attention.
-    pub heads: Heads,
-    /// Tokens of the vocabulary.
-    pub n_vocab: usize,
-    /// Positions that the model was made for.
-    pub n_ctx: usize,
-}
-
 /// A model with frozen weights.
 pub struct Model {
+    family: &'static Family,
     shape: Shape,
     embedding: FrozenWeight,
     blocks: Vec<Block>,
     norm: RmsNorm,
     head: FrozenWeight,
-    /// Radians a position, `[n_rot / 2]`.
-    frequencies: Vec<f32>,
+    /// Divisors of the frequencies of full attention's pairs, `[n_rot / 2]`, where the file has them (Llama 3).
+    rope_factors: Option<Vec<f32>>,
 }
 
 struct Block {
     attention_norm: RmsNorm,
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
+    post_attention_norm: Option<RmsNorm>,
     feed_forward_norm: RmsNorm,
+    post_feed_forward_norm: Option<RmsNorm>,
     /// In the order of [`TargetModule::ALL`].
     linear: [FrozenWeight; 7],
+}
+
+impl Block {
+    fn read(weights: &mut Weights, layer: usize, shape: &Shape) -> Result<Self> {
+        let [q, k, v, o, gate, up, down] = TargetModule::ALL.map(|target| {
+            let (n_out, n_in) = shape.linear(target);
+            weights.linear(&target.tensor_name(layer), n_out, n_in)
+        });
+        let linear = [q?, k?, v?, o?, gate?, up?, down?];
+        let mut norm = |name: &str, len: usize| -> Result<Option<RmsNorm>> {
+            let name = format!("blk.{layer}.{name}.weight");
+            let weight = weights.vector_if_there(&name, len)?;
+            Ok(weight.map(|weight| RmsNorm::new(weight, shape.epsilon)))
+        };
+        let (n_embd, head_dim) = (shape.n_embd, shape.heads.head_dim);
+        let q_norm = norm("attn_q_norm", head_dim)?;
+        let k_norm = norm("attn_k_norm", head_dim)?;
+        let post_attention_norm = norm("post_attention_norm", n_embd)?;
+        let post_feed_forward_norm = norm("post_ffw_norm", n_embd)?;
+        let mut norm = |name: &str| -> Result<RmsNorm> {
+            let weight = weights.vector(&format!("blk.{layer}.{name}.weight"), n_embd)?;
+            Ok(RmsNorm::new(weight, shape.epsilon))
+        };
+        Ok(Self {
+            attention_norm: norm("attn_norm")?,
+            feed_forward_norm: norm("ffn_norm")?,
+            q_norm,
+            k_norm,
+            post_attention_norm,
+            post_feed_forward_norm,
+            linear,
+        })
+    }
 }
 
 impl Model {
     /// Reads and dequantises all weights: 4 bytes a parameter.
     ///
     /// # Errors
-    /// The architecture is not one of [`ARCHITECTURES`], or a setting or tensor is missing, of another shape, or one
-    /// that this code does not know.
+    /// The architecture is of no [`Family`], or a setting or tensor is missing, of another shape, or one that this code
+    /// does not know.
     pub fn load(gguf: &Gguf) -> Result<Self> {
         let architecture = gguf.architecture()?;
-        if !ARCHITECTURES.contains(&architecture) {
-            return Err(Error::input(format_args!(
+        let family = Family::of(architecture).ok_or_else(|| {
+            Error::input(format_args!(
                 "{}: models of architecture '{architecture}' cannot be trained yet; supported: {}",
                 gguf.path.display(),
-                ARCHITECTURES.join(", ")
-            )));
-        }
-        let shape = Shape::read(gguf, architecture)?;
+                Family::supported()
+            ))
+        })?;
+        let shape = Shape::read(gguf, family)?;
         let mut weights = Weights::new(gguf);
-        let frequencies = frequencies(gguf, architecture, shape.heads.head_dim, &mut weights)?;
-        let epsilon = gguf.f32(&format!("{architecture}.attention.layer_norm_rms_epsilon"))?;
-        let norm = |weights: &mut Weights, name: &str| -> Result<RmsNorm> {
-            Ok(RmsNorm::new(weights.vector(name, shape.n_embd)?, epsilon))
-        };
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
-            let [q, k, v, o, gate, up, down] = TargetModule::ALL.map(|target| {
-                let (n_out, n_in) = shape.linear(target);
-                weights.matrix(&target.tensor_name(layer), n_out, n_in)
-            });
-            let linear = [q?, k?, v?, o?, gate?, up?, down?];
-            let attention_norm = norm(&mut weights, &format!("blk.{layer}.attn_norm.weight"))?;
-            let feed_forward_norm = norm(&mut weights, &format!("blk.{layer}.ffn_norm.weight"))?;
-            blocks.push(Block {
-                attention_norm,
-                feed_forward_norm,
-                linear,
-            });
+            blocks.push(Block::read(&mut weights, layer, &shape)?);
         }
-        let norm = norm(&mut weights, "output_norm.weight")?;
-        let embedding = weights.matrix("token_embd.weight", shape.n_vocab, shape.n_embd)?;
+        let norm = RmsNorm::new(
+            weights.vector("output_norm.weight", shape.n_embd)?,
+            shape.epsilon,
+        );
+        let embedding = weights.linear("token_embd.weight", shape.n_vocab, shape.n_embd)?;
         let head = if weights.contains("output.weight") {
-            weights.matrix("output.weight", shape.n_vocab, shape.n_embd)?
+            weights.linear("output.weight", shape.n_vocab, shape.n_embd)?
         } else {
             embedding.clone()
         };
+        let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
         weights.finish()?;
         Ok(Self {
+            family,
             shape,
             embedding,
             blocks,
             norm,
             head,
-            frequencies,
+            rope_factors,
         })
     }
 
@@ -155,9 +167,19 @@ impl Model {
         Ok(self.head.forward(&self.hidden(rows, lora)?, None)?)
     }
 
+    /// Keys that a query of a block sees at most, if not all before it.
+    pub(super) fn window(&self, layer: usize) -> Option<usize> {
+        let sliding = self.shape.sliding.filter(|sliding| sliding.has(layer))?;
+        Some(sliding.window)
+    }
+
     fn hidden(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Tensor> {
-        let attend = |_, q: &Tensor, k: &Tensor, v: &Tensor| {
-            attention(q, k, v, self.shape.heads, &rows.segments)
+        let attend = |layer, q: &Tensor, k: &Tensor, v: &Tensor| {
+            let mask = Mask {
+                segments: &rows.segments,
+                window: self.window(layer),
+            };
+            attention(q, k, v, self.shape.heads, mask)
         };
         self.run(&rows.tokens, &rows.positions, lora, attend)
     }
@@ -171,9 +193,15 @@ impl Model {
         lora: Option<&Lora>,
         mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Tensor> {
-        let rope = Rope::new(positions, &self.frequencies, self.shape.heads.head_dim);
+        let full = self.rope(positions, self.shape.rope, self.rope_factors.as_deref());
+        let sliding = self.shape.sliding;
+        let sliding = sliding.map(|sliding| self.rope(positions, sliding.rope, None));
         let mut x = self.embed(tokens)?;
         for (layer, block) in self.blocks.iter().enumerate() {
+            let rope = match &sliding {
+                Some(sliding) if self.window(layer).is_some() => sliding,
+                _ => &full,
+            };
             let project = |x: &Tensor, target: TargetModule| {
                 let weight = &block.linear[target as usize];
                 lora.map_or_else(
@@ -182,19 +210,39 @@ impl Model {
                 )
             };
             let normed = block.attention_norm.forward(&x)?;
-            let q = rope.forward(&project(&normed, TargetModule::Q)?)?;
-            let k = rope.forward(&project(&normed, TargetModule::K)?)?;
+            let q = normed_if(&block.q_norm, project(&normed, TargetModule::Q)?)?;
+            let k = normed_if(&block.k_norm, project(&normed, TargetModule::K)?)?;
             let v = project(&normed, TargetModule::V)?;
-            let attended = attend(layer, &q, &k, &v)?;
-            x = (x + project(&attended, TargetModule::O)?)?;
+            let attended = attend(layer, &rope.forward(&q)?, &rope.forward(&k)?, &v)?;
+            let attended = project(&attended, TargetModule::O)?;
+            x = (x + normed_if(&block.post_attention_norm, attended)?)?;
             let normed = block.feed_forward_norm.forward(&x)?;
-            let gated = swiglu(
-                &project(&normed, TargetModule::Gate)?,
-                &project(&normed, TargetModule::Up)?,
-            )?;
-            x = (x + project(&gated, TargetModule::Down)?)?;
+            let gate = project(&normed, TargetModule::Gate)?;
+            let up = project(&normed, TargetModule::Up)?;
+            let down = project(&gated(&gate, &up, self.family.activation)?, TargetModule::Down)?;
+            x = (x + normed_if(&block.post_feed_forward_norm, down)?)?;
         }
         Ok(self.norm.forward(&x)?)
+    }
+
+    fn rope(&self, positions: &[usize], settings: RopeSettings, factors: Option<&[f32]>) -> Rope {
+        let RopeSettings {
+            n_rot,
+            base,
+            factor,
+        } = settings;
+        let frequencies: Vec<f32> = (0..n_rot / 2)
+            .map(|i| {
+                let own = factors.map_or(1.0, |factors| factors[i]);
+                base.powf(-2.0 * i as f32 / n_rot as f32) / factor / own
+            })
+            .collect();
+        Rope::new(
+            positions,
+            &frequencies,
+            self.family.pairs,
+            self.shape.heads.head_dim,
+        )
     }
 
     /// The head over rows of hidden states: `[r, n_embd]` → `[r, n_vocab]`.
@@ -214,6 +262,10 @@ impl Model {
                 }
             }
         }
+        if self.family.scales_embedding {
+            let scale = (self.shape.n_embd as f32).sqrt();
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
         Ok(Tensor::from_vec(
             x,
             (tokens.len(), self.shape.n_embd),
@@ -222,108 +274,9 @@ impl Model {
     }
 }
 
-impl Shape {
-    fn read(gguf: &Gguf, architecture: &str) -> Result<Self> {
-        let size = |key: &str| -> Result<usize> {
-            Ok(gguf.u32(&format!("{architecture}.{key}"))? as usize)
-        };
-        let or = |key: &str, default: usize| match gguf.get(&format!("{architecture}.{key}")) {
-            Some(_) => size(key),
-            None => Ok(default),
-        };
-        let (n_embd, n_head) = (size("embedding_length")?, size("attention.head_count")?);
-        let n_head_kv = or("attention.head_count_kv", n_head)?;
-        let flaw = |reason: &str| Error::input(format_args!("{}: {reason}", gguf.path.display()));
-        if n_head == 0 || n_head_kv == 0 || n_head % n_head_kv != 0 {
-            return Err(flaw(&format!(
-                "{n_head} heads cannot share {n_head_kv} key heads"
-            )));
-        }
-        let head_dim = or("attention.key_length", n_embd / n_head)?;
-        if head_dim == 0 || or("attention.value_length", head_dim)? != head_dim {
-            return Err(flaw(
-                "keys and values have different lengths, which is not supported in training",
-            ));
-        }
-        let embedding = gguf
-            .tensor("token_embd.weight")
-            .ok_or_else(|| flaw("the tensor token_embd.weight is missing"))?;
-        Ok(Self {
-            n_layer: size("block_count")?,
-            n_embd,
-            n_ff: size("feed_forward_length")?,
-            heads: Heads {
-                n_head,
-                n_head_kv,
-                head_dim,
-            },
-            n_vocab: embedding.shape.get(1).map_or(0, |&n| n as usize),
-            n_ctx: size("context_length")?,
-        })
+fn normed_if(norm: &Option<RmsNorm>, x: Tensor) -> candle_core::Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(&x),
+        None => Ok(x),
     }
-
-    /// `(out, in)` of a linear layer.
-    pub fn linear(&self, target: TargetModule) -> (usize, usize) {
-        let (q, kv) = (
-            self.heads.n_head * self.heads.head_dim,
-            self.heads.n_head_kv * self.heads.head_dim,
-        );
-        match target {
-            TargetModule::Q => (q, self.n_embd),
-            TargetModule::K | TargetModule::V => (kv, self.n_embd),
-            TargetModule::O => (self.n_embd, q),
-            TargetModule::Gate | TargetModule::Up => (self.n_ff, self.n_embd),
-            TargetModule::Down => (self.n_embd, self.n_ff),
-        }
-    }
-}
-
-/// Radians a position of each pair, `[n_rot / 2]`: `base^(−2i / n_rot)`, slowed down by the file's own factors.
-fn frequencies(
-    gguf: &Gguf,
-    architecture: &str,
-    head_dim: usize,
-    weights: &mut Weights,
-) -> Result<Vec<f32>> {
-    let key = |name: &str| format!("{architecture}.rope.{name}");
-    let optional = |name: &str, default: f32| match gguf.get(&key(name)) {
-        Some(_) => gguf.f32(&key(name)),
-        None => Ok(default),
-    };
-    let n_rot = match gguf.get(&key("dimension_count")) {
-        Some(_) => gguf.u32(&key("dimension_count"))? as usize,
-        None => head_dim,
-    };
-    let factor = match gguf
-        .get(&key("scaling.type"))
-        .map(|_| gguf.str(&key("scaling.type")))
-        .transpose()?
-    {
-        None | Some("none") => 1.0,
-        Some("linear") => optional("scaling.factor", 1.0)?,
-        Some(other) => {
-            let path = gguf.path.display();
-            return Err(Error::input(format_args!(
-                "{path}: RoPE scaling of type '{other}' cannot be trained with"
-            )));
-        }
-    };
-    if n_rot == 0 || n_rot % 2 != 0 || n_rot > head_dim {
-        let path = gguf.path.display();
-        return Err(Error::input(format_args!(
-            "{path}: RoPE over {n_rot} of a head's {head_dim} features"
-        )));
-    }
-    let base = optional("freq_base", 10_000.0)?;
-    let mut frequencies: Vec<f32> = (0..n_rot / 2)
-        .map(|i| base.powf(-2.0 * i as f32 / n_rot as f32) / factor)
-        .collect();
-    if weights.contains("rope_freqs.weight") {
-        let factors = weights.vector("rope_freqs.weight", n_rot / 2)?;
-        frequencies
-            .iter_mut()
-            .zip(factors)
-            .for_each(|(frequency, factor)| *frequency /= factor);
-    }
-    Ok(frequencies)
 }

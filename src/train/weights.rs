@@ -34,16 +34,32 @@ impl<'a> Weights<'a> {
         self.values(name, &[len as u64])
     }
 
-    /// A matrix `[n_out, n_in]`.
+    /// [`Weights::vector`] of a tensor that a file may do without.
     ///
     /// # Errors
-    /// The tensor is missing, has another shape, or is of a type that cannot be read.
-    pub fn matrix(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
-        Ok(FrozenWeight::new(
+    /// As there, but for a missing tensor.
+    pub fn vector_if_there(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        match self.contains(name) {
+            true => self.vector(name, len).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// A linear layer: the matrix `[n_out, n_in]` called `name`, and its bias if there is one.
+    ///
+    /// # Errors
+    /// A tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
+        let weight = FrozenWeight::new(
             &self.values(name, &[n_in as u64, n_out as u64])?,
             n_out,
             n_in,
-        ))
+        );
+        let bias = name.replace(".weight", ".bias");
+        Ok(match self.vector_if_there(&bias, n_out)? {
+            Some(bias) => weight.with_bias(bias),
+            None => weight,
+        })
     }
 
     /// Whether the file has this tensor.

@@ -22,9 +22,13 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
+        Self::of(TinyModel::default())
+    }
+
+    pub fn of(tiny: TinyModel) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
-        TinyModel::default().write(&path);
+        tiny.write(&path);
         Self {
             model: Model::load(&path, None).unwrap(),
             base: Gguf::open(&path).unwrap(),

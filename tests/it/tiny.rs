@@ -1,5 +1,5 @@
-//! A seeded two-layer `llama` model of some 300 tokens, and random adapters for it: small enough for
-//! exact comparisons, whole enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
+//! A seeded two-layer model of some 300 tokens, of each family that can be trained, and random adapters for it: small
+//! enough for exact comparisons, whole enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
 
 use std::path::Path;
 
@@ -40,13 +40,26 @@ pub struct TinyModel {
     pub seed: u64,
     /// Whether the output head is the token embedding (as in SmolLM2) or a matrix of its own.
     pub tied: bool,
+    /// `general.architecture`, one of [`FAMILIES`].
+    pub architecture: &'static str,
+    /// Whether the file has Llama 3's factors of RoPE frequencies.
+    pub rope_factors: bool,
 }
+
+/// The families: `qwen2` has biases, `qwen3` norms of queries and keys, `gemma3` these, post-norms, and a first block
+/// whose tokens see the newest [`WINDOW`] alone.
+pub const FAMILIES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
+
+/// Tokens that one of `gemma3`'s sliding blocks sees.
+const WINDOW: u32 = 5;
 
 impl Default for TinyModel {
     fn default() -> Self {
         Self {
             seed: 1,
             tied: true,
+            architecture: "llama",
+            rope_factors: false,
         }
     }
 }
@@ -60,7 +73,7 @@ impl TinyModel {
     /// Writes the model with other metadata than its own.
     pub fn write_edited(self, path: &Path, edit: impl FnOnce(&mut Vec<(String, Value)>)) {
         let vocabulary = Vocabulary::new();
-        let mut metadata = metadata(&vocabulary);
+        let mut metadata = metadata(self.architecture, &vocabulary);
         edit(&mut metadata);
         let tensors = self.tensors(vocabulary.tokens.len());
         let data: Vec<_> = tensors
@@ -95,7 +108,46 @@ impl TinyModel {
                 tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
             }
         }
+        tensors.extend(self.vectors());
         tensors
+    }
+
+    /// The vectors that set the families apart.
+    fn vectors(self) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+        const HEAD_DIM: usize = N_EMBD / N_HEAD;
+        let names: &[(&str, usize)] = match self.architecture {
+            "qwen2" => &[
+                ("attn_q.bias", N_EMBD),
+                ("attn_k.bias", HEAD_DIM * N_HEAD_KV),
+                ("attn_v.bias", HEAD_DIM * N_HEAD_KV),
+            ],
+            "qwen3" => &[
+                ("attn_q_norm.weight", HEAD_DIM),
+                ("attn_k_norm.weight", HEAD_DIM),
+            ],
+            "gemma3" => &[
+                ("attn_q_norm.weight", HEAD_DIM),
+                ("attn_k_norm.weight", HEAD_DIM),
+                ("post_attention_norm.weight", N_EMBD),
+                ("post_ffw_norm.weight", N_EMBD),
+            ],
+            _ => &[],
+        };
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 1);
+        let mut vector = |name: String, len: usize| {
+            let values = (0..len).map(|_| rng.random_range(0.5..1.5)).collect();
+            (name, vec![len as u64], values)
+        };
+        let mut vectors = Vec::new();
+        for layer in 0..N_LAYER {
+            for (name, len) in names {
+                vectors.push(vector(format!("blk.{layer}.{name}"), *len));
+            }
+        }
+        if self.rope_factors {
+            vectors.push(vector("rope_freqs.weight".into(), HEAD_DIM / 2));
+        }
+        vectors
     }
 }
 
@@ -234,22 +286,34 @@ impl Vocabulary {
     }
 }
 
-fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+fn metadata(architecture: &str, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
     let text = |text: &str| Value::String(text.into());
     let count = |n: usize| Value::U32(n as u32);
-    [
-        ("general.architecture", text("llama")),
+    let mut settings = vec![
+        ("context_length", Value::U32(N_CTX_TRAIN)),
+        ("embedding_length", count(N_EMBD)),
+        ("block_count", count(N_LAYER)),
+        ("feed_forward_length", count(N_FF)),
+        ("attention.head_count", count(N_HEAD)),
+        ("attention.head_count_kv", count(N_HEAD_KV)),
+        ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("rope.dimension_count", count(N_EMBD / N_HEAD)),
+        ("rope.freq_base", Value::F32(10_000.0)),
+        ("vocab_size", count(vocabulary.tokens.len())),
+    ];
+    if architecture == "gemma3" {
+        settings.push(("attention.sliding_window", Value::U32(WINDOW)));
+        settings.push(("attention.sliding_window_pattern", Value::U32(2)));
+        settings.push(("rope.freq_base_swa", Value::F32(1_000.0)));
+    }
+    let settings = settings
+        .into_iter()
+        .map(|(key, value)| (format!("{architecture}.{key}"), value));
+    let general = [
+        ("general.architecture", text(architecture)),
         ("general.name", text("tiny")),
-        ("llama.context_length", Value::U32(N_CTX_TRAIN)),
-        ("llama.embedding_length", count(N_EMBD)),
-        ("llama.block_count", count(N_LAYER)),
-        ("llama.feed_forward_length", count(N_FF)),
-        ("llama.attention.head_count", count(N_HEAD)),
-        ("llama.attention.head_count_kv", count(N_HEAD_KV)),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-        ("llama.rope.dimension_count", count(N_EMBD / N_HEAD)),
-        ("llama.rope.freq_base", Value::F32(10_000.0)),
-        ("llama.vocab_size", count(vocabulary.tokens.len())),
+    ];
+    let tokenizer = [
         ("tokenizer.ggml.model", text("llama")),
         (
             "tokenizer.ggml.tokens",
@@ -268,8 +332,11 @@ fn metadata(vocabulary: &Vocabulary) -> Vec<(String, Value)> {
         ("tokenizer.ggml.eot_token_id", vocabulary.id("<|end|>")),
         ("tokenizer.ggml.unknown_token_id", vocabulary.id("<unk>")),
         ("tokenizer.chat_template", text(CHAT_TEMPLATE)),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    ];
+    let owned = |(key, value): (&str, Value)| (key.to_owned(), value);
+    let general = general.into_iter().map(owned);
+    general
+        .chain(settings)
+        .chain(tokenizer.into_iter().map(owned))
+        .collect()
 }

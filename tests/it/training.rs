@@ -12,8 +12,8 @@ use cope_llama::train::{Encoded, EncodedPair, TrainConfig, sft};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::fixture::{Fixture, exact};
-use crate::tiny::{LINEARS, N_LAYER, TinyModel, tiny_adapter};
+use crate::fixture::Fixture;
+use crate::tiny::{FAMILIES, LINEARS, N_LAYER, TinyModel, tiny_adapter};
 
 /// The tiny model in candle, and token sequences for it.
 struct Tiny {
@@ -23,7 +23,11 @@ struct Tiny {
 
 impl Tiny {
     fn new() -> Self {
-        let fixture = Fixture::new();
+        Self::of(TinyModel::default())
+    }
+
+    fn of(tiny: TinyModel) -> Self {
+        let fixture = Fixture::of(tiny);
         let model = Model::load(&fixture.base).unwrap();
         Self { fixture, model }
     }
@@ -61,6 +65,25 @@ impl Tiny {
     }
 }
 
+/// Each family once, `llama` with a head of its own and Llama 3's RoPE too.
+fn families() -> Vec<Tiny> {
+    let llama3 = TinyModel {
+        tied: false,
+        rope_factors: true,
+        ..TinyModel::default()
+    };
+    let of = |architecture| TinyModel {
+        architecture,
+        ..TinyModel::default()
+    };
+    FAMILIES
+        .into_iter()
+        .map(of)
+        .chain([llama3])
+        .map(Tiny::of)
+        .collect()
+}
+
 fn all_targets() -> Adapter {
     tiny_adapter(3, 4, &LINEARS)
 }
@@ -92,47 +115,39 @@ fn largest_difference(x: &[f32], y: &[f32]) -> f32 {
 
 #[test]
 fn logits_are_llama_cpps() {
-    for tied in [true, false] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("tiny.gguf");
-        TinyModel {
-            tied,
-            ..TinyModel::default()
-        }
-        .write(&path);
-        let gguf = cope_convert::gguf::Gguf::open(&path).unwrap();
-        let model = Model::load(&gguf).unwrap();
-        let runtime = cope_llama::llama::Model::load(&path, None).unwrap();
+    for tiny in families() {
+        let adapter = Adapter {
+            architecture: tiny.fixture.base.architecture().unwrap().to_owned(),
+            ..all_targets()
+        };
+        let runtime = &tiny.fixture.model;
         let tokens = runtime
             .tokenize("hello alice, the wine and a dear note", true, true)
             .unwrap();
+        let mut twin = tiny.fixture.twin(&adapter, 1.0);
+        let base = twin.base.extend_all(&tokens).unwrap();
+        let user = twin.user.extend_all(&tokens).unwrap();
 
-        let mut context = cope_llama::llama::Context::new(&runtime, None, &exact()).unwrap();
-        let theirs = context.extend_all(&tokens).unwrap();
-        assert!(largest_difference(&candle_logits(&model, &tokens, None), &theirs) < 1e-3);
+        // ggml looks GELU up in a table of half precision. Rounded alike, the logits differ by 1e-5.
+        let tolerance = match adapter.architecture.as_str() {
+            "gemma3" => 5e-3,
+            _ => 1e-3,
+        };
+        let ours = candle_logits(&tiny.model, &tokens, None);
+        assert!(largest_difference(&ours, &base) < tolerance);
+        let ours = candle_logits(&tiny.model, &tokens, Some(&lora(&adapter)));
+        assert!(largest_difference(&ours, &user) < tolerance);
+        // The comparison would notice a missing adapter.
+        assert!(largest_difference(&base, &user) > 0.1);
     }
 }
 
 #[test]
-fn logits_with_an_adapter_are_llama_cpps() {
-    let tiny = Tiny::new();
-    let adapter = all_targets();
-    let tokens = tiny.fixture.prompt();
-    let theirs = tiny
-        .fixture
-        .twin(&adapter, 1.0)
-        .user
-        .extend_all(&tokens)
-        .unwrap();
-    let ours = candle_logits(&tiny.model, &tokens, Some(&lora(&adapter)));
-    assert!(largest_difference(&ours, &theirs) < 1e-3);
-    // The comparison would notice a missing adapter.
-    assert!(largest_difference(&candle_logits(&tiny.model, &tokens, None), &theirs) > 0.1);
+fn a_shared_prompt_changes_nothing() {
+    families().iter().for_each(check_shared_prompt);
 }
 
-#[test]
-fn a_shared_prompt_changes_nothing() {
-    let tiny = Tiny::new();
+fn check_shared_prompt(tiny: &Tiny) {
     let lora = lora(&all_targets());
     let pairs = tiny.pairs();
     let mut shared = Batch::default();
@@ -204,8 +219,9 @@ fn check_gradients(loss_of: impl Fn(&Lora) -> StepLoss) {
             .zip(&direction)
             .map(|(g, d)| f64::from(g * d))
             .sum();
+        // A loss is known to half a millionth, so its quotient to some thousandths.
         assert!(
-            (got - expected).abs() < 0.01 * expected.abs() + 2e-3,
+            (got - expected).abs() < 0.01 * expected.abs() + 4e-3,
             "{name}: {got}, expected {expected}"
         );
         assert!(
@@ -231,9 +247,10 @@ fn matrix_mut<'a>(adapter: &'a mut Adapter, name: &str) -> &'a mut Matrix {
 
 #[test]
 fn sft_gradients_are_finite_differences() {
-    let tiny = Tiny::new();
-    let examples = tiny.examples();
-    check_gradients(|lora| sft::batch_loss(&tiny.model, lora, &examples).unwrap());
+    for tiny in families() {
+        let examples = tiny.examples();
+        check_gradients(|lora| sft::batch_loss(&tiny.model, lora, &examples).unwrap());
+    }
 }
 
 #[test]
@@ -251,7 +268,10 @@ fn dpo_gradients_are_finite_differences() {
 
 #[test]
 fn samples_are_the_models_own_and_repeat() {
-    let tiny = Tiny::new();
+    families().iter().for_each(check_samples);
+}
+
+fn check_samples(tiny: &Tiny) {
     let examples = tiny.examples();
     let config = SampleConfig {
         n_samples: 3,

@@ -1,4 +1,4 @@
-//! Causal grouped-query attention over packed sequences: in each head, row by row,
+//! Causal grouped-query attention over packed sequences, full or sliding: in each head, row by row,
 //! `o = softmax(q Kᵀ / √head_dim) V` over the keys that the row may see.
 //!
 //! With `P` the probabilities and `dP = dO Vᵀ`: `dS = P ∘ (dP − rowsum(P ∘ dP))`, `dQ = dS K / √head_dim`,
@@ -13,19 +13,27 @@ use rayon::prelude::*;
 use super::matrix::{Into, Matrix, MatrixMut, matmul};
 use super::{contiguous, map_f32s};
 
-/// Consecutive query rows of one sequence, and the rows of the keys that they see: all of `prefix`, and of `own` as
-/// much as lies at or before the query, the last query seeing all of it.
+/// Queries of one sequence that are computed together: enough for a product, few enough for the scores of a long
+/// sequence to stay small and the keys after them to be left out.
+const QUERIES: usize = 128;
+
+/// Consecutive query rows of one sequence, and the rows of the keys that they see, in the order of their positions: as
+/// many as lie at or before the query, the last query seeing all of them.
 ///
-/// A sequence on its own has an empty prefix. Several continuations of one prompt have the prompt's rows as theirs, so
-/// that it is computed once. While decoding, the queries are the newest rows alone.
+/// A sequence on its own has its own rows as keys. Several continuations of one prompt have the prompt's rows before
+/// theirs, so that it is computed once. While decoding, the queries are the newest rows alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Rows of the queries.
     pub queries: Range<usize>,
-    /// Rows of keys and values that every query sees.
-    pub prefix: Range<usize>,
-    /// Rows of keys and values that are seen causally.
-    pub own: Range<usize>,
+    /// Rows of keys and values; the queries' own are the last.
+    pub keys: Vec<Range<usize>>,
+}
+
+impl Segment {
+    fn n_keys(&self) -> usize {
+        self.keys.iter().map(Range::len).sum()
+    }
 }
 
 /// The shape of the heads.
@@ -39,39 +47,61 @@ pub struct Heads {
     pub head_dim: usize,
 }
 
+impl Heads {
+    /// The key head that serves a query head.
+    fn of_keys(self, head: usize) -> usize {
+        head * self.n_head_kv / self.n_head
+    }
+}
+
+/// Who sees what.
+#[derive(Clone, Copy, Debug)]
+pub struct Mask<'a> {
+    /// The sequences.
+    pub segments: &'a Arc<Vec<Segment>>,
+    /// Keys that a query sees at most, the newest of them: sliding attention.
+    pub window: Option<usize>,
+}
+
 /// `q`: `[t, n_head · head_dim]`; `k`, `v`: `[t_kv, n_head_kv · head_dim]`; the result has `q`'s shape.
-pub fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: Heads,
-    segments: &Arc<Vec<Segment>>,
-) -> Result<Tensor> {
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
     let op = Attention {
         heads,
-        segments: Arc::clone(segments),
+        segments: Arc::clone(mask.segments),
+        window: mask.window,
     };
     q.contiguous()?
         .apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
 /// The forward pass on slices, for decoding over a cache; shapes as in [`attention`].
-pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, segments: &[Segment]) -> Vec<f32> {
-    let parts = each_head(segments, heads, |segment, head| {
-        let part = Part::new(q, k, v, heads, segment, head);
-        let p = part.probabilities();
-        let mut out = vec![0.0; segment.queries.len() * heads.head_dim];
-        part.weighted_sum(&p, &mut out);
-        out
-    });
+pub fn attend(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    heads: Heads,
+    segments: &[Segment],
+    window: Option<usize>,
+) -> Vec<f32> {
+    let tasks = Task::all(segments, heads);
+    let parts: Vec<_> = tasks
+        .par_iter()
+        .map(|task| {
+            let part = Part::new(q, k, v, heads, task, window);
+            let mut out = vec![0.0; part.n_queries * heads.head_dim];
+            part.sum_over_keys(&part.probabilities(), 1.0, |piece| piece.values, &mut out);
+            out
+        })
+        .collect();
     let mut out = vec![0.0; q.len()];
-    for ((segment, head), part) in segment_heads(segments, heads).zip(parts) {
+    for (task, part) in tasks.iter().zip(parts) {
+        let first = task.first_query();
         add_rows(
             &mut out,
             &part,
-            segment.queries.start,
+            first,
             heads.n_head,
-            head,
+            task.head,
             heads.head_dim,
         );
     }
@@ -81,6 +111,7 @@ pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, segments: &[Segment
 struct Attention {
     heads: Heads,
     segments: Arc<Vec<Segment>>,
+    window: Option<usize>,
 }
 
 impl CustomOp3 for Attention {
@@ -103,7 +134,14 @@ impl CustomOp3 for Attention {
             contiguous(s3, l3)?,
         );
         Ok((
-            CpuStorage::F32(attend(q, k, v, self.heads, &self.segments)),
+            CpuStorage::F32(attend(
+                q,
+                k,
+                v,
+                self.heads,
+                &self.segments,
+                self.window,
+            )),
             l1.shape().clone(),
         ))
     }
@@ -117,44 +155,31 @@ impl CustomOp3 for Attention {
         d_out: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (heads, dim) = (self.heads, self.heads.head_dim);
-        let parts = map_f32s([q, k, v, d_out], |[q, k, v, d_out]| {
-            each_head(&self.segments, heads, |segment, head| {
-                Part::new(q, k, v, heads, segment, head).gradients(d_out)
-            })
-        })?;
+        let tasks = Task::all(&self.segments, heads);
         let mut dq = vec![0.0; q.elem_count()];
         let mut dk = vec![0.0; k.elem_count()];
         let mut dv = vec![0.0; v.elem_count()];
-        for ((segment, head), part) in segment_heads(&self.segments, heads).zip(parts) {
-            let head_kv = head * heads.n_head_kv / heads.n_head;
-            let (prefix_rows, prefix) = (segment.prefix.start, segment.prefix.len() * dim);
-            add_rows(
-                &mut dq,
-                &part.dq,
-                segment.queries.start,
-                heads.n_head,
-                head,
-                dim,
-            );
-            for (total, part) in [(&mut dk, &part.dk), (&mut dv, &part.dv)] {
-                add_rows(
-                    total,
-                    &part[..prefix],
-                    prefix_rows,
-                    heads.n_head_kv,
-                    head_kv,
-                    dim,
-                );
-                add_rows(
-                    total,
-                    &part[prefix..],
-                    segment.own.start,
-                    heads.n_head_kv,
-                    head_kv,
-                    dim,
-                );
+        map_f32s([q, k, v, d_out], |[q, k, v, d_out]| {
+            let parts: Vec<_> = tasks
+                .par_iter()
+                .map(|task| {
+                    let part = Part::new(q, k, v, heads, task, self.window);
+                    let gradients = part.gradients(d_out);
+                    (part, gradients)
+                })
+                .collect();
+            for (task, (part, gradients)) in tasks.iter().zip(parts) {
+                let (first, head_kv) = (task.first_query(), heads.of_keys(task.head));
+                add_rows(&mut dq, &gradients.dq, first, heads.n_head, task.head, dim);
+                for piece in &part.pieces {
+                    let values = piece.columns.start * dim..piece.columns.end * dim;
+                    for (total, part) in [(&mut dk, &gradients.dk), (&mut dv, &gradients.dv)] {
+                        let part = &part[values.clone()];
+                        add_rows(total, part, piece.first_row, heads.n_head_kv, head_kv, dim);
+                    }
+                }
             }
-        }
+        })?;
         let tensor = |data, like: &Tensor| Tensor::from_vec(data, like.shape(), like.device());
         Ok((
             Some(tensor(dq, q)?),
@@ -164,23 +189,33 @@ impl CustomOp3 for Attention {
     }
 }
 
-fn segment_heads(segments: &[Segment], heads: Heads) -> impl Iterator<Item = (&Segment, usize)> {
-    segments
-        .iter()
-        .flat_map(move |segment| (0..heads.n_head).map(move |head| (segment, head)))
+/// One head of some queries of one segment.
+struct Task<'a> {
+    segment: &'a Segment,
+    /// Of the segment's queries.
+    queries: Range<usize>,
+    head: usize,
 }
 
-/// `f` of every segment and head, in parallel, the results in the order of [`segment_heads`].
-fn each_head<T: Send>(
-    segments: &[Segment],
-    heads: Heads,
-    f: impl Fn(&Segment, usize) -> T + Sync,
-) -> Vec<T> {
-    let tasks = segments.len() * heads.n_head;
-    (0..tasks)
-        .into_par_iter()
-        .map(|task| f(&segments[task / heads.n_head], task % heads.n_head))
-        .collect()
+impl<'a> Task<'a> {
+    fn all(segments: &'a [Segment], heads: Heads) -> Vec<Self> {
+        let mut tasks = Vec::new();
+        for segment in segments {
+            for start in (0..segment.queries.len()).step_by(QUERIES) {
+                let queries = start..segment.queries.len().min(start + QUERIES);
+                tasks.extend((0..heads.n_head).map(|head| Self {
+                    segment,
+                    queries: queries.clone(),
+                    head,
+                }));
+            }
+        }
+        tasks
+    }
+
+    fn first_query(&self) -> usize {
+        self.segment.queries.start + self.queries.start
+    }
 }
 
 /// Adds `part`, `[rows, dim]`, to one head's columns of `total`, `[_, n_heads · dim]`, from row `first` on.
@@ -203,18 +238,28 @@ fn add_rows(
     }
 }
 
-/// One head of one segment. The keys are those of the prefix followed by the own ones, `n_keys` together.
+/// What one task computes on: its queries and the keys that any of them sees, `n_keys` together.
 struct Part<'a> {
     q: Matrix<'a>,
-    keys: [Matrix<'a>; 2],
-    values: [Matrix<'a>; 2],
-    columns: [Range<usize>; 2],
+    pieces: Vec<Piece<'a>>,
     n_queries: usize,
     n_keys: usize,
-    head: usize,
+    /// Keys before and including the first query's own.
+    first_seen: usize,
+    window: Option<usize>,
     heads: Heads,
+    head: usize,
     first_query: usize,
     scale: f32,
+}
+
+/// Keys that lie together.
+struct Piece<'a> {
+    /// Their place among the part's keys.
+    columns: Range<usize>,
+    first_row: usize,
+    keys: Matrix<'a>,
+    values: Matrix<'a>,
 }
 
 struct Gradients {
@@ -232,30 +277,46 @@ impl<'a> Part<'a> {
         k: &'a [f32],
         v: &'a [f32],
         heads: Heads,
-        segment: &Segment,
-        head: usize,
+        task: &Task,
+        window: Option<usize>,
     ) -> Self {
         let dim = heads.head_dim;
-        let head_kv = head * heads.n_head_kv / heads.n_head;
-        let view = |data: &'a [f32], rows: &Range<usize>, n_heads: usize, head: usize| {
-            let first = ((rows.start * n_heads + head) * dim).min(data.len());
-            Matrix::strided(&data[first..], rows.len(), dim, n_heads * dim)
+        let view = |data: &'a [f32], first: usize, rows: usize, n_heads: usize, head: usize| {
+            let first = ((first * n_heads + head) * dim).min(data.len());
+            Matrix::strided(&data[first..], rows, dim, n_heads * dim)
         };
-        let parts = [&segment.prefix, &segment.own];
-        let (n_prefix, n_keys) = (
-            segment.prefix.len(),
-            segment.prefix.len() + segment.own.len(),
-        );
+        // Positions, which are places among all of the segment's keys.
+        let own = task.segment.n_keys() - task.segment.queries.len();
+        let (first, end) = (own + task.queries.start, own + task.queries.end);
+        let oldest = window.map_or(0, |window| (first + 1).saturating_sub(window));
+
+        let mut pieces = Vec::with_capacity(task.segment.keys.len());
+        let mut position = 0;
+        let head_kv = heads.of_keys(task.head);
+        for rows in &task.segment.keys {
+            let (from, to) = (oldest.max(position), end.min(position + rows.len()));
+            if from < to {
+                let first_row = rows.start + from - position;
+                pieces.push(Piece {
+                    columns: from - oldest..to - oldest,
+                    first_row,
+                    keys: view(k, first_row, to - from, heads.n_head_kv, head_kv),
+                    values: view(v, first_row, to - from, heads.n_head_kv, head_kv),
+                });
+            }
+            position += rows.len();
+        }
+        let (first_query, n_queries) = (task.first_query(), task.queries.len());
         Self {
-            q: view(q, &segment.queries, heads.n_head, head),
-            keys: parts.map(|rows| view(k, rows, heads.n_head_kv, head_kv)),
-            values: parts.map(|rows| view(v, rows, heads.n_head_kv, head_kv)),
-            columns: [0..n_prefix, n_prefix..n_keys],
-            n_queries: segment.queries.len(),
-            n_keys,
-            head,
+            q: view(q, first_query, n_queries, heads.n_head, task.head),
+            pieces,
+            n_queries,
+            n_keys: end - oldest,
+            first_seen: first + 1 - oldest,
+            window,
             heads,
-            first_query: segment.queries.start,
+            head: task.head,
+            first_query,
             scale: (dim as f32).sqrt().recip(),
         }
     }
@@ -263,47 +324,57 @@ impl<'a> Part<'a> {
     /// `[n_queries, n_keys]`, each row's sum 1.
     fn probabilities(&self) -> Vec<f32> {
         let mut p = vec![0.0; self.n_queries * self.n_keys];
-        self.products(&mut p, self.scale, self.q, self.keys);
+        self.products(&mut p, self.scale, self.q, |piece| piece.keys);
         for (i, row) in p.chunks_exact_mut(self.n_keys).enumerate() {
-            let (seen, unseen) = row.split_at_mut(self.n_keys - self.n_queries + i + 1);
+            let end = self.first_seen + i;
+            let start = self.window.map_or(0, |window| end.saturating_sub(window));
+            row[..start].fill(0.0);
+            row[end..].fill(0.0);
+            let seen = &mut row[start..end];
             let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             seen.iter_mut().for_each(|s| *s = (*s - max).exp());
             let norm = seen.iter().sum::<f32>().recip();
             seen.iter_mut().for_each(|s| *s *= norm);
-            unseen.fill(0.0);
         }
         p
     }
 
-    /// `out = scale · left · rightᵀ` for the two ranges of keys: `[n_queries, n_keys]`.
-    fn products(&self, out: &mut [f32], scale: f32, left: Matrix, right: [Matrix; 2]) {
-        for (columns, right) in self.columns.clone().into_iter().zip(right) {
+    /// `out = scale · left · rightᵀ` for each piece of the keys: `[n_queries, n_keys]`.
+    fn products<'p>(
+        &'p self,
+        out: &mut [f32],
+        scale: f32,
+        left: Matrix,
+        right: impl Fn(&'p Piece<'a>) -> Matrix<'p>,
+    ) {
+        for piece in &self.pieces {
             let mut out = MatrixMut::strided(
-                &mut out[columns.start..],
+                &mut out[piece.columns.start..],
                 self.n_queries,
-                columns.len(),
+                piece.columns.len(),
                 self.n_keys,
             );
-            matmul(&mut out, Into::Set, scale, left, right.t(), false);
+            matmul(&mut out, Into::Set, scale, left, right(piece).t(), false);
         }
     }
 
-    /// `out += p · V`: `[n_queries, head_dim]`.
-    fn weighted_sum(&self, p: &[f32], out: &mut [f32]) {
-        self.sum_over_keys(p, 1.0, self.values, out);
-    }
-
-    /// `out += scale · weights · rows` for `weights` `[n_queries, n_keys]`.
-    fn sum_over_keys(&self, weights: &[f32], scale: f32, rows: [Matrix; 2], out: &mut [f32]) {
+    /// `out += scale · weights · rows` for `weights` `[n_queries, n_keys]`: `[n_queries, head_dim]`.
+    fn sum_over_keys<'p>(
+        &'p self,
+        weights: &[f32],
+        scale: f32,
+        rows: impl Fn(&'p Piece<'a>) -> Matrix<'p>,
+        out: &mut [f32],
+    ) {
         let mut out = MatrixMut::new(out, self.n_queries, self.heads.head_dim);
-        for (columns, rows) in self.columns.clone().into_iter().zip(rows) {
+        for piece in &self.pieces {
             let weights = Matrix::strided(
-                &weights[columns.start..],
+                &weights[piece.columns.start..],
                 self.n_queries,
-                columns.len(),
+                piece.columns.len(),
                 self.n_keys,
             );
-            matmul(&mut out, Into::Add, scale, weights, rows, false);
+            matmul(&mut out, Into::Add, scale, weights, rows(piece), false);
         }
     }
 
@@ -313,20 +384,17 @@ impl<'a> Part<'a> {
         let d_out = &d_out[(self.first_query * n_head + self.head) * dim..];
         let d_out = Matrix::strided(d_out, self.n_queries, dim, n_head * dim);
         let p = self.probabilities();
-        let transposed = |weights| Matrix::new(weights, self.n_queries, self.n_keys).t();
-
-        let mut dv = vec![0.0; self.n_keys * dim];
-        matmul(
-            &mut MatrixMut::new(&mut dv, self.n_keys, dim),
-            Into::Set,
-            1.0,
-            transposed(&p),
-            d_out,
-            false,
-        );
-
+        // `weightsᵀ · rows`: `[n_keys, head_dim]`.
+        let by_key = |weights: &[f32], scale: f32, rows: Matrix| {
+            let mut out = vec![0.0; self.n_keys * dim];
+            let weights = Matrix::new(weights, self.n_queries, self.n_keys).t();
+            let mut view = MatrixMut::new(&mut out, self.n_keys, dim);
+            matmul(&mut view, Into::Set, scale, weights, rows, false);
+            out
+        };
+        let dv = by_key(&p, 1.0, d_out);
         let mut ds = vec![0.0; p.len()];
-        self.products(&mut ds, 1.0, d_out, self.values);
+        self.products(&mut ds, 1.0, d_out, |piece| piece.values);
         for (ds, p) in ds
             .chunks_exact_mut(self.n_keys)
             .zip(p.chunks_exact(self.n_keys))
@@ -337,16 +405,8 @@ impl<'a> Part<'a> {
                 .for_each(|(ds, p)| *ds = p * (*ds - sum));
         }
         let mut dq = vec![0.0; self.n_queries * dim];
-        self.sum_over_keys(&ds, self.scale, self.keys, &mut dq);
-        let mut dk = vec![0.0; self.n_keys * dim];
-        matmul(
-            &mut MatrixMut::new(&mut dk, self.n_keys, dim),
-            Into::Set,
-            self.scale,
-            transposed(&ds),
-            self.q,
-            false,
-        );
+        self.sum_over_keys(&ds, self.scale, |piece| piece.keys, &mut dq);
+        let dk = by_key(&ds, self.scale, self.q);
         Gradients { dq, dk, dv }
     }
 }

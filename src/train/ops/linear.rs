@@ -1,4 +1,4 @@
-//! Linear layers with a frozen weight: `y = x Wᵀ`, and with a LoRA `y = x Wᵀ + s (x Aᵀ) Bᵀ`.
+//! Linear layers with a frozen weight: `y = x Wᵀ + b`, and with a LoRA `y = x Wᵀ + b + s (x Aᵀ) Bᵀ`.
 //!
 //! candle's matmul computes the gradients of both operands, so a frozen weight would cost a third of the work and an
 //! f32 gradient of its own size, thrown away. Here `W` has none: `dx = dy W + s (dy B) A`, `dA = s (dy B)ᵀ x`,
@@ -19,6 +19,8 @@ use super::{contiguous, map_f32, map_f32s};
 #[derive(Clone)]
 pub struct FrozenWeight {
     data: Arc<Vec<f32>>,
+    /// `[out]`
+    bias: Option<Arc<Vec<f32>>>,
     n_out: usize,
     n_in: usize,
 }
@@ -32,8 +34,19 @@ impl FrozenWeight {
         assert_eq!(data.len(), n_out * n_in, "a weight of another shape");
         Self {
             data: Arc::new(transpose(data, n_in)),
+            bias: None,
             n_out,
             n_in,
+        }
+    }
+
+    /// With a bias, `[out]`, frozen too.
+    #[must_use]
+    pub fn with_bias(self, bias: Vec<f32>) -> Self {
+        assert_eq!(bias.len(), self.n_out, "a bias of another shape");
+        Self {
+            bias: Some(Arc::new(bias)),
+            ..self
         }
     }
 
@@ -73,12 +86,20 @@ impl FrozenWeight {
         }
     }
 
-    /// `out = x Wᵀ` on slices: `[t, in]` → `[t, out]`.
+    /// `out = x Wᵀ + b` on slices: `[t, in]` → `[t, out]`.
     pub(super) fn apply(&self, x: &[f32], out: &mut [f32]) {
         let t = x.len() / self.n_in;
+        let into = match &self.bias {
+            None => Into::Set,
+            Some(bias) => {
+                out.chunks_exact_mut(self.n_out)
+                    .for_each(|row| row.copy_from_slice(bias));
+                Into::Add
+            }
+        };
         matmul(
             &mut MatrixMut::new(out, t, self.n_out),
-            Into::Set,
+            into,
             1.0,
             Matrix::new(x, t, self.n_in),
             self.transposed(),

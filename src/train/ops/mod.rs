@@ -2,12 +2,12 @@
 //! the tokens of a batch lie one after the other, `[t, features]`, with no padding between sequences.
 
 pub mod attention;
+pub mod gate;
 pub mod linear;
 pub mod logps;
 pub mod matrix;
 pub mod norm;
 pub mod rope;
-pub mod swiglu;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 

@@ -1,5 +1,5 @@
-//! Rotary position embedding on consecutive pairs, the row order of `llama` GGUFs:
-//! `(x₂ᵢ, x₂ᵢ₊₁)` turns by the angle `position · base^(−2i / n_rot)`, in each head alike.
+//! Rotary position embedding: pair `i` of a head's features turns by the angle `position · frequency_i`, in each head
+//! alike.
 //!
 //! A rotation's gradient is the rotation back.
 
@@ -10,18 +10,28 @@ use rayon::prelude::*;
 
 use super::{contiguous, map_f32};
 
+/// Which features make a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// `(x₂ᵢ, x₂ᵢ₊₁)`: the row order of `llama` GGUFs.
+    Adjacent,
+    /// `(xᵢ, xᵢ₊ₙ)`, `n = n_rot / 2`: that of the others.
+    Halves,
+}
+
 /// The angles' sines and cosines for the rows of one batch.
 #[derive(Clone)]
 pub struct Rope {
     /// `[t, n_rot / 2]` of (cos, sin).
     rotations: Arc<Vec<(f32, f32)>>,
+    pairs: Pairs,
     head_dim: usize,
     n_rot: usize,
 }
 
 impl Rope {
     /// `positions`: `[t]`; `frequencies`: `[n_rot / 2]`, radians a position.
-    pub fn new(positions: &[usize], frequencies: &[f32], head_dim: usize) -> Self {
+    pub fn new(positions: &[usize], frequencies: &[f32], pairs: Pairs, head_dim: usize) -> Self {
         let turn = |&position: &usize| {
             frequencies.iter().map(move |frequency| {
                 let (sin, cos) = (position as f32 * frequency).sin_cos();
@@ -31,6 +41,7 @@ impl Rope {
         let rotations = Arc::new(positions.iter().flat_map(turn).collect());
         Self {
             rotations,
+            pairs,
             head_dim,
             n_rot: 2 * frequencies.len(),
         }
@@ -51,15 +62,28 @@ impl Rope {
             .zip(self.rotations.par_chunks(half))
             .for_each(|(row, rotations)| {
                 for head in row.chunks_exact_mut(self.head_dim) {
-                    for (pair, (cos, sin)) in head[..self.n_rot].chunks_exact_mut(2).zip(rotations)
-                    {
-                        let (x, y, sin) = (pair[0], pair[1], sign * sin);
-                        pair[0] = x * cos - y * sin;
-                        pair[1] = x * sin + y * cos;
+                    let turned = &mut head[..self.n_rot];
+                    match self.pairs {
+                        Pairs::Adjacent => {
+                            for (pair, &(cos, sin)) in turned.chunks_exact_mut(2).zip(rotations) {
+                                (pair[0], pair[1]) = turn(pair[0], pair[1], cos, sign * sin);
+                            }
+                        }
+                        Pairs::Halves => {
+                            let (first, second) = turned.split_at_mut(half);
+                            for ((x, y), &(cos, sin)) in first.iter_mut().zip(second).zip(rotations)
+                            {
+                                (*x, *y) = turn(*x, *y, cos, sign * sin);
+                            }
+                        }
                     }
                 }
             });
     }
+}
+
+fn turn(x: f32, y: f32, cos: f32, sin: f32) -> (f32, f32) {
+    (x * cos - y * sin, x * sin + y * cos)
 }
 
 struct Rotate {

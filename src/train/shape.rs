@@ -1,0 +1,244 @@
+//! The sizes and settings of a model, as its GGUF file gives them.
+
+use cope_convert::gguf::Gguf;
+
+use super::family::Family;
+use super::lora::TargetModule;
+use super::ops::attention::Heads;
+use crate::{Error, Result};
+
+/// The sizes of a model.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Number of blocks.
+    pub n_layer: usize,
+    /// Features of the residual stream.
+    pub n_embd: usize,
+    /// Features of the feed-forward block.
+    pub n_ff: usize,
+    /// Heads of attention.
+    pub heads: Heads,
+    /// Tokens of the vocabulary.
+    pub n_vocab: usize,
+    /// Positions that the model was made for.
+    pub n_ctx: usize,
+    /// Added under the root of every norm.
+    pub epsilon: f32,
+    /// Of the blocks with full attention.
+    pub rope: RopeSettings,
+    /// Of the others.
+    pub sliding: Option<Sliding>,
+}
+
+/// Rotary position embedding: feature pair `i` turns by `position · base^(−2i / n_rot) / factor`.
+#[derive(Clone, Copy, Debug)]
+pub struct RopeSettings {
+    /// Features of a head that turn.
+    pub n_rot: usize,
+    /// The base.
+    pub base: f32,
+    /// Linear scaling.
+    pub factor: f32,
+}
+
+/// Blocks whose tokens see only the newest ones before them.
+#[derive(Clone, Copy, Debug)]
+pub struct Sliding {
+    /// Tokens that are seen, the token itself among them.
+    pub window: usize,
+    /// Of so many blocks in a row, the last one is full.
+    pub pattern: usize,
+    /// Their rotary embedding.
+    pub rope: RopeSettings,
+}
+
+impl Sliding {
+    /// Whether a block is one of them.
+    pub fn has(&self, layer: usize) -> bool {
+        layer % self.pattern != self.pattern - 1
+    }
+}
+
+/// Settings that would change what a model computes, and that nothing here knows.
+const UNKNOWN: [&str; 8] = [
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "logit_scale",
+    "embedding_scale",
+    "residual_scale",
+    "attention.scale",
+    "attention.clamp_kqv",
+    "expert_count",
+];
+
+impl Shape {
+    /// Of a file of `family`.
+    ///
+    /// # Errors
+    /// A setting is missing, contradicts another, or is one that is not known here.
+    pub fn read(gguf: &Gguf, family: &Family) -> Result<Self> {
+        let settings = Settings {
+            gguf,
+            architecture: family.architecture,
+        };
+        for key in UNKNOWN {
+            let name = settings.key(key);
+            let off = matches!(gguf.u32(&name), Ok(0)) || matches!(gguf.f32(&name), Ok(0.0));
+            if settings.has(key) && !off {
+                return Err(settings.flaw(&format!(
+                    "the setting {name} is not supported in training"
+                )));
+            }
+        }
+        let embedding = gguf
+            .tensor("token_embd.weight")
+            .ok_or_else(|| settings.flaw("the tensor token_embd.weight is missing"))?;
+        let (n_layer, n_embd) = (
+            settings.size("block_count")?,
+            settings.size("embedding_length")?,
+        );
+        // The one model of the family whose queries are scaled by another number than its heads' length.
+        if family.architecture == "gemma3" && n_layer == 62 {
+            return Err(settings.flaw("Gemma 3 27B is not supported in training"));
+        }
+        let heads = settings.heads(n_embd)?;
+        let rope = settings.rope(heads)?;
+        Ok(Self {
+            n_layer,
+            n_embd,
+            n_ff: settings.size("feed_forward_length")?,
+            heads,
+            n_vocab: embedding.shape.get(1).map_or(0, |&n| n as usize),
+            n_ctx: settings.size("context_length")?,
+            epsilon: gguf.f32(&settings.key("attention.layer_norm_rms_epsilon"))?,
+            rope,
+            sliding: settings.sliding(family, rope)?,
+        })
+    }
+
+    /// `(out, in)` of a linear layer.
+    pub fn linear(&self, target: TargetModule) -> (usize, usize) {
+        let (q, kv) = (
+            self.heads.n_head * self.heads.head_dim,
+            self.heads.n_head_kv * self.heads.head_dim,
+        );
+        match target {
+            TargetModule::Q => (q, self.n_embd),
+            TargetModule::K | TargetModule::V => (kv, self.n_embd),
+            TargetModule::O => (self.n_embd, q),
+            TargetModule::Gate | TargetModule::Up => (self.n_ff, self.n_embd),
+            TargetModule::Down => (self.n_embd, self.n_ff),
+        }
+    }
+}
+
+/// The settings of one file, whose keys begin with its architecture.
+struct Settings<'a> {
+    gguf: &'a Gguf,
+    architecture: &'a str,
+}
+
+impl Settings<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.gguf.get(&self.key(name)).is_some()
+    }
+
+    fn size(&self, name: &str) -> Result<usize> {
+        Ok(self.gguf.u32(&self.key(name))? as usize)
+    }
+
+    fn size_or(&self, name: &str, default: usize) -> Result<usize> {
+        if self.has(name) {
+            self.size(name)
+        } else {
+            Ok(default)
+        }
+    }
+
+    fn f32(&self, name: &str, default: f32) -> Result<f32> {
+        if self.has(name) {
+            Ok(self.gguf.f32(&self.key(name))?)
+        } else {
+            Ok(default)
+        }
+    }
+
+    fn heads(&self, n_embd: usize) -> Result<Heads> {
+        let n_head = self.size("attention.head_count")?;
+        let n_head_kv = self.size_or("attention.head_count_kv", n_head)?;
+        if n_head == 0 || n_head_kv == 0 || n_head % n_head_kv != 0 {
+            return Err(self.flaw(&format!(
+                "{n_head} heads cannot share {n_head_kv} key heads"
+            )));
+        }
+        let head_dim = self.size_or("attention.key_length", n_embd / n_head)?;
+        if head_dim == 0 || self.size_or("attention.value_length", head_dim)? != head_dim {
+            return Err(self.flaw(
+                "keys and values have different lengths, which is not supported in training",
+            ));
+        }
+        Ok(Heads {
+            n_head,
+            n_head_kv,
+            head_dim,
+        })
+    }
+
+    fn rope(&self, heads: Heads) -> Result<RopeSettings> {
+        let scaling = match self.has("rope.scaling.type") {
+            true => self.gguf.str(&self.key("rope.scaling.type"))?,
+            false => "none",
+        };
+        let factor = match scaling {
+            "none" => 1.0,
+            "linear" => self.f32("rope.scaling.factor", 1.0)?,
+            other => {
+                return Err(self.flaw(&format!(
+                    "RoPE scaling of type '{other}' cannot be trained with"
+                )));
+            }
+        };
+        let (n_rot, head_dim) = (
+            self.size_or("rope.dimension_count", heads.head_dim)?,
+            heads.head_dim,
+        );
+        if n_rot == 0 || n_rot % 2 != 0 || n_rot > head_dim {
+            return Err(self.flaw(&format!(
+                "RoPE over {n_rot} of a head's {head_dim} features"
+            )));
+        }
+        Ok(RopeSettings {
+            n_rot,
+            base: self.f32("rope.freq_base", 10_000.0)?,
+            factor,
+        })
+    }
+
+    fn sliding(&self, family: &Family, rope: RopeSettings) -> Result<Option<Sliding>> {
+        let window = self.size_or("attention.sliding_window", 0)?;
+        let Some(pattern) = family.sliding_pattern.filter(|_| window > 0) else {
+            return Ok(None);
+        };
+        let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
+        if pattern == 0 {
+            return Err(self.flaw("a pattern of no blocks for sliding attention"));
+        }
+        Ok(Some(Sliding {
+            window,
+            pattern,
+            rope: RopeSettings {
+                base: self.f32("rope.freq_base_swa", 10_000.0)?,
+                factor: 1.0,
+                ..rope
+            },
+        }))
+    }
+
+    fn flaw(&self, reason: &str) -> Error {
+        Error::input(format_args!("{}: {reason}", self.gguf.path.display()))
+    }
+}
