@@ -1,6 +1,6 @@
-//! Does an adapter learn its user? Trains real users of `../shared/data/lamp` by the product's own recipe, and measures on
-//! texts that training has not seen: mean log-probability a token under the base, under the user's adapter after SFT
-//! and after DPO, and, as the control, under the adapter of another user of the same task.
+//! Does an adapter learn its user? Trains two real users of each task of `../shared/data/lamp` by the product's own
+//! recipe, and measures on texts that training has not seen: mean log-probability a token under the base, under the
+//! user's own adapter after SFT and after DPO, and, as the control, under the other user's.
 //!
 //! ```text
 //! cargo bench --bench users -- --split dev --learning-rate 4e-3
@@ -25,10 +25,10 @@ use cope_llama::train::{Encoded, Encoder, Event, Stage, TrainConfig, sft, train}
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Task, user, and the other user whose adapter is the control.
-const USERS: [(&str, &str, &str); 2] = [
-    ("news_headline_huffpost", "Ed Mazza", "Lee Moran"),
-    ("product_review_wine", "Kerin O’Keefe", "Roger Voss"),
+/// Task, and two users, each of whom is the other's control.
+const USERS: [(&str, [&str; 2]); 2] = [
+    ("news_headline_huffpost", ["Ed Mazza", "Lee Moran"]),
+    ("product_review_wine", ["Kerin O’Keefe", "Roger Voss"]),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -125,17 +125,20 @@ fn main() -> Result<()> {
     } else {
         &["SFT", "SFT + DPO"]
     };
-    print!("| task | items | base |");
+    print!("| task | user | items | base |");
     for stage in stages {
         print!(" {stage} | own − other's |");
     }
     println!(" margin before → after DPO | seconds |");
-    println!("|---|---|---|{}---|---|", "---|---|".repeat(stages.len()));
-    for (task, user, other) in USERS
+    println!(
+        "|---|---|---|---|{}---|---|",
+        "---|---|".repeat(stages.len())
+    );
+    for (task, users) in USERS
         .into_iter()
-        .filter(|(task, _, _)| task.contains(&bench.options.task))
+        .filter(|(task, _)| task.contains(&bench.options.task))
     {
-        bench.row(task, user, other)?;
+        bench.rows(task, users)?;
     }
     Ok(())
 }
@@ -150,7 +153,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn row(&self, task: &str, user: &str, other: &str) -> Result<()> {
+    /// A row for each of the users, and one for both together.
+    fn rows(&self, task: &str, users: [&str; 2]) -> Result<()> {
         let file = self.options.data.join(format!("{task}.json"));
         let lamp = lamp::read(&file)?;
         let profile = |id: &str| -> Result<Profile> {
@@ -175,34 +179,41 @@ impl Bench {
                 kept_apart,
             })
         };
-        let started = Instant::now();
-        let (own, margins) = self.train("own", &profile(user)?)?;
-        let seconds = started.elapsed().as_secs_f64();
-        let (others, _) = self.train("other", &profile(other)?)?;
-
-        let measured = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?
-            .examples(&profile(user)?.kept_apart, &file)?;
-        let n_items = measured.len();
-        let base = mean(&self.logprobs(None, &measured)?);
-        print!("| {task} | {n_items} | {base:.3} |");
-        for (own, other) in own.iter().zip(&others) {
-            let own = self.logprobs(Some(own), &measured)?;
-            let other = self.logprobs(Some(other), &measured)?;
-            let (low, high) = interval(&own, &other);
-            let (own, other) = (mean(&own), mean(&other));
-            print!(
-                " {own:.3} | {:+.3} [{low:+.3}, {high:+.3}] |",
-                own - other
-            );
+        let encoder = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?;
+        let mut trained = Vec::new();
+        for user in users {
+            let started = Instant::now();
+            let profile = profile(user)?;
+            let (adapters, margins) = self.train(&profile)?;
+            let seconds = started.elapsed().as_secs_f64();
+            let items = encoder.examples(&profile.kept_apart, &file)?;
+            trained.push((items, adapters, margins, seconds));
         }
-        println!(" {margins} | {seconds:.0} |");
+
+        let mut both = Measured::default();
+        for (user, [own, other]) in users.iter().zip([[0, 1], [1, 0]]) {
+            let (items, own, margins, seconds) = &trained[own];
+            let mut measured = Measured {
+                base: self.logprobs(None, items)?,
+                stages: Vec::new(),
+            };
+            for (own, other) in own.iter().zip(&trained[other].1) {
+                let own = self.logprobs(Some(own), items)?;
+                measured
+                    .stages
+                    .push((own, self.logprobs(Some(other), items)?));
+            }
+            println!("| {task} | {user} {measured} {margins} | {seconds:.0} |");
+            both.extend(measured);
+        }
+        println!("| {task} | both {both} | |");
         Ok(())
     }
 
     /// The adapters after SFT and after DPO, and what DPO did to the margin.
-    fn train(&self, name: &str, profile: &Profile) -> Result<(Vec<Lora>, String)> {
+    fn train(&self, profile: &Profile) -> Result<(Vec<Lora>, String)> {
         let home = Home::at(self.home.path());
-        let folder = home.create_user(UserName::new(name)?)?;
+        let folder = home.create_user(UserName::new("bench")?)?;
         folder.save_profile(profile)?;
         let base = BaseRef {
             file: self.path.display().to_string(),
@@ -259,6 +270,37 @@ impl Bench {
             ))
         };
         items.iter().map(item).collect()
+    }
+}
+
+/// Log-probabilities of each item: under the base, and after each stage under the own and the other's adapter.
+#[derive(Default)]
+struct Measured {
+    base: Vec<(f64, f64)>,
+    stages: Vec<(Vec<(f64, f64)>, Vec<(f64, f64)>)>,
+}
+
+impl Measured {
+    fn extend(&mut self, more: Self) {
+        self.base.extend(more.base);
+        self.stages.resize(more.stages.len(), Default::default());
+        for ((own, other), more) in self.stages.iter_mut().zip(more.stages) {
+            own.extend(more.0);
+            other.extend(more.1);
+        }
+    }
+}
+
+/// Cells of the table.
+impl std::fmt::Display for Measured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "| {} | {:.3} |", self.base.len(), mean(&self.base))?;
+        for (own, other) in &self.stages {
+            let ((low, high), own, other) = (interval(own, other), mean(own), mean(other));
+            let difference = own - other;
+            write!(f, " {own:.3} | {difference:+.3} [{low:+.3}, {high:+.3}] |")?;
+        }
+        Ok(())
     }
 }
 

@@ -110,7 +110,8 @@ pub fn measure_rewards(
     let rewards: Vec<f32> = user
         .iter()
         .zip(base_logps.as_flattened())
-        .map(reward).collect();
+        .map(reward)
+        .collect();
     Ok(reward_metrics(&rewards, &user))
 }
 

@@ -103,9 +103,8 @@ impl<'a> Encoder<'a> {
     /// A pair does not fit the model's context, or a side of it is not one message or nothing; its line is named.
     pub fn pairs(&self, pairs: &[Pair], file: &Path) -> Result<Vec<EncodedPair>> {
         let encode = |(line, pair): (usize, &Pair)| {
-            let malformed = |what: &str| {
-                Error::Input(format!("{}: line {}: {what}", file.display(), line + 1))
-            };
+            let malformed =
+                |what: &str| Error::Input(format!("{}: line {}: {what}", file.display(), line + 1));
             let ([chosen], [rejected]) = (pair.chosen.as_slice(), pair.rejected.as_slice()) else {
                 return Err(malformed("chosen and rejected must be one message each"));
             };
@@ -116,7 +115,9 @@ impl<'a> Encoder<'a> {
                 rejected.pop();
             }
             if rejected.is_empty() {
-                return Err(malformed("the rejected response is cut off before its first text"));
+                return Err(malformed(
+                    "the rejected response is cut off before its first text",
+                ));
             }
             self.check_length(
                 prompt.len() + chosen.len().max(rejected.len()),

@@ -209,7 +209,7 @@ impl Running {
     ) {
         let mut probabilities = logits.to_vec();
         let log_z = softmax_in_place(&mut probabilities);
-        if config.temperature != 1.0 {
+        if config.temperature.to_bits() != 1f32.to_bits() {
             probabilities.clear();
             probabilities.extend(logits.iter().map(|z| z / config.temperature));
             softmax_in_place(&mut probabilities);
@@ -320,7 +320,9 @@ impl Cache {
             let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
             store(keys, k, &pass.cache_rows)?;
             store(values, v, &pass.cache_rows)?;
-            let attended = map_f32(q, |q| attend(q, keys, values, heads, &pass.segments, model.window(layer)))?;
+            let attended = map_f32(q, |q| {
+                attend(q, keys, values, heads, &pass.segments, model.window(layer))
+            })?;
             Tensor::from_vec(attended, q.shape(), q.device())
         })?;
         let outputs = Tensor::new(pass.outputs.as_slice(), &Device::Cpu)?;

@@ -210,17 +210,20 @@ impl Model {
                 )
             };
             let normed = block.attention_norm.forward(&x)?;
-            let q = normed_if(&block.q_norm, project(&normed, TargetModule::Q)?)?;
-            let k = normed_if(&block.k_norm, project(&normed, TargetModule::K)?)?;
+            let q = normed_if(block.q_norm.as_ref(), project(&normed, TargetModule::Q)?)?;
+            let k = normed_if(block.k_norm.as_ref(), project(&normed, TargetModule::K)?)?;
             let v = project(&normed, TargetModule::V)?;
             let attended = attend(layer, &rope.forward(&q)?, &rope.forward(&k)?, &v)?;
             let attended = project(&attended, TargetModule::O)?;
-            x = (x + normed_if(&block.post_attention_norm, attended)?)?;
+            x = (x + normed_if(block.post_attention_norm.as_ref(), attended)?)?;
             let normed = block.feed_forward_norm.forward(&x)?;
             let gate = project(&normed, TargetModule::Gate)?;
             let up = project(&normed, TargetModule::Up)?;
-            let down = project(&gated(&gate, &up, self.family.activation)?, TargetModule::Down)?;
-            x = (x + normed_if(&block.post_feed_forward_norm, down)?)?;
+            let down = project(
+                &gated(&gate, &up, self.family.activation)?,
+                TargetModule::Down,
+            )?;
+            x = (x + normed_if(block.post_feed_forward_norm.as_ref(), down)?)?;
         }
         Ok(self.norm.forward(&x)?)
     }
@@ -274,7 +277,7 @@ impl Model {
     }
 }
 
-fn normed_if(norm: &Option<RmsNorm>, x: Tensor) -> candle_core::Result<Tensor> {
+fn normed_if(norm: Option<&RmsNorm>, x: Tensor) -> candle_core::Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(&x),
         None => Ok(x),

@@ -85,9 +85,9 @@ impl Shape {
             let name = settings.key(key);
             let off = matches!(gguf.u32(&name), Ok(0)) || matches!(gguf.f32(&name), Ok(0.0));
             if settings.has(key) && !off {
-                return Err(settings.flaw(&format!(
-                    "the setting {name} is not supported in training"
-                )));
+                return Err(
+                    settings.flaw(&format!("the setting {name} is not supported in training"))
+                );
             }
         }
         let embedding = gguf
@@ -189,9 +189,10 @@ impl Settings<'_> {
     }
 
     fn rope(&self, heads: Heads) -> Result<RopeSettings> {
-        let scaling = match self.has("rope.scaling.type") {
-            true => self.gguf.str(&self.key("rope.scaling.type"))?,
-            false => "none",
+        let scaling = if self.has("rope.scaling.type") {
+            self.gguf.str(&self.key("rope.scaling.type"))?
+        } else {
+            "none"
         };
         let factor = match scaling {
             "none" => 1.0,

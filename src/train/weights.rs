@@ -39,9 +39,10 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As there, but for a missing tensor.
     pub fn vector_if_there(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
-        match self.contains(name) {
-            true => self.vector(name, len).map(Some),
-            false => Ok(None),
+        if self.contains(name) {
+            self.vector(name, len).map(Some)
+        } else {
+            Ok(None)
         }
     }
 

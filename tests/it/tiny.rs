@@ -42,7 +42,7 @@ pub struct TinyModel {
     pub tied: bool,
     /// `general.architecture`, one of [`FAMILIES`].
     pub architecture: &'static str,
-    /// Whether the file has Llama 3's factors of RoPE frequencies.
+    /// Whether the file has Llama 3's factors of the rotary frequencies.
     pub rope_factors: bool,
 }
 

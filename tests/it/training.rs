@@ -65,7 +65,7 @@ impl Tiny {
     }
 }
 
-/// Each family once, `llama` with a head of its own and Llama 3's RoPE too.
+/// Each family once, `llama` with a head of its own and Llama 3's rotary embedding too.
 fn families() -> Vec<Tiny> {
     let llama3 = TinyModel {
         tied: false,

@@ -134,14 +134,7 @@ impl CustomOp3 for Attention {
             contiguous(s3, l3)?,
         );
         Ok((
-            CpuStorage::F32(attend(
-                q,
-                k,
-                v,
-                self.heads,
-                &self.segments,
-                self.window,
-            )),
+            CpuStorage::F32(attend(q, k, v, self.heads, &self.segments, self.window)),
             l1.shape().clone(),
         ))
     }

@@ -1,4 +1,4 @@
-//! The gate of the feed-forward block: `y = f(gate) · up`, with `f` the SiLU (`SwiGLU`) or the GELU (`GeGLU`).
+//! The gate of the feed-forward block: `y = f(gate) · up`, with `f` the `SiLU` or the GELU.
 //!
 //! `d gate = dy · up · f′(gate)`, `d up = dy · f(gate)`.
 

@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::matrix::{Into, Matrix, MatrixMut, matmul};
-use super::{contiguous, map_f32, map_f32s};
+use super::{contiguous, map_f32, map_f32s, thin};
 
 /// A frozen weight, shared by the passes that use it.
 ///
@@ -203,16 +203,9 @@ impl CustomOp3 for AdaptedLinear {
         let (t, rank) = (x.len() / n_in, a.len() / n_in);
         let mut y = vec![0.0; t * n_out];
         self.weight.apply(x, &mut y);
-        let low = self.low(x, a);
-        let (low, b) = (Matrix::new(&low, t, rank), Matrix::new(b, n_out, rank));
-        matmul(
-            &mut MatrixMut::new(&mut y, t, n_out),
-            Into::Add,
-            self.lora_scale,
-            low,
-            b.t(),
-            true,
-        );
+        let low = thin::project(x, a, n_in);
+        let b = thin::transposed(b, rank);
+        thin::expand(&mut y, self.lora_scale, &low, &b, n_out);
         Ok((CpuStorage::F32(y), (t, n_out).into()))
     }
 
@@ -225,50 +218,17 @@ impl CustomOp3 for AdaptedLinear {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (n_in, n_out, scale) = (self.weight.n_in, self.weight.n_out, self.lora_scale);
-        let (t, rank) = (x.elem_count() / n_in, a.elem_count() / n_in);
-        let mut dx = vec![0.0; t * n_in];
-        let mut da = vec![0.0; rank * n_in];
-        let mut db = vec![0.0; n_out * rank];
-        map_f32s([x, a, b, dy], |[x, a, b, dy]| {
+        let rank = a.elem_count() / n_in;
+        let (dx, da, db) = map_f32s([x, a, b, dy], |[x, a, b, dy]| {
+            let mut dx = vec![0.0; x.len()];
             self.weight.apply_transposed(dy, &mut dx);
-            let low = self.low(x, a);
-            let low = Matrix::new(&low, t, rank);
-            let (x, a) = (Matrix::new(x, t, n_in), Matrix::new(a, rank, n_in));
-            let (b, dy) = (Matrix::new(b, n_out, rank), Matrix::new(dy, t, n_out));
-            matmul(
-                &mut MatrixMut::new(&mut db, n_out, rank),
-                Into::Set,
-                scale,
-                dy.t(),
-                low,
-                true,
-            );
-            let mut d_low = vec![0.0; t * rank];
-            matmul(
-                &mut MatrixMut::new(&mut d_low, t, rank),
-                Into::Set,
-                scale,
-                dy,
-                b,
-                true,
-            );
-            let d_low = Matrix::new(&d_low, t, rank);
-            matmul(
-                &mut MatrixMut::new(&mut da, rank, n_in),
-                Into::Set,
-                1.0,
-                d_low.t(),
-                x,
-                true,
-            );
-            matmul(
-                &mut MatrixMut::new(&mut dx, t, n_in),
-                Into::Add,
-                1.0,
-                d_low,
-                a,
-                true,
-            );
+            let low = thin::project(x, a, n_in);
+            let db = thin::reduce(scale, &low, dy, n_out);
+            let mut d_low = thin::project(dy, &thin::transposed(b, rank), n_out);
+            d_low.iter_mut().for_each(|d| *d *= scale);
+            let da = thin::reduce(1.0, &d_low, x, n_in);
+            thin::expand(&mut dx, 1.0, &d_low, a, n_in);
+            (dx, da, thin::transposed(&db, n_out))
         })?;
         let tensor = |data, like: &Tensor| Tensor::from_vec(data, like.shape(), like.device());
         Ok((
@@ -276,24 +236,5 @@ impl CustomOp3 for AdaptedLinear {
             Some(tensor(da, a)?),
             Some(tensor(db, b)?),
         ))
-    }
-}
-
-impl AdaptedLinear {
-    /// `x Aᵀ`: `[t, rank]`.
-    fn low(&self, x: &[f32], a: &[f32]) -> Vec<f32> {
-        let n_in = self.weight.n_in;
-        let (t, rank) = (x.len() / n_in, a.len() / n_in);
-        let mut low = vec![0.0; t * rank];
-        let (x, a) = (Matrix::new(x, t, n_in), Matrix::new(a, rank, n_in));
-        matmul(
-            &mut MatrixMut::new(&mut low, t, rank),
-            Into::Set,
-            1.0,
-            x,
-            a.t(),
-            true,
-        );
-        low
     }
 }

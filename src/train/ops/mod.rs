@@ -8,6 +8,7 @@ pub mod logps;
 pub mod matrix;
 pub mod norm;
 pub mod rope;
+mod thin;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
