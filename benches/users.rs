@@ -261,7 +261,7 @@ impl Bench {
     }
 
     /// Sum and number of each item's token log-probabilities.
-    fn logprobs(&self, lora: Option<&Lora>, items: &[Encoded]) -> Result<Vec<(f64, f64)>> {
+    fn logprobs(&self, lora: Option<&Lora>, items: &[Encoded]) -> Result<Items> {
         let item = |item: &Encoded| {
             let n = item.response.len() as f64;
             Ok((
@@ -273,11 +273,14 @@ impl Bench {
     }
 }
 
+/// Sum and number of each item's token log-probabilities.
+type Items = Vec<(f64, f64)>;
+
 /// Log-probabilities of each item: under the base, and after each stage under the own and the other's adapter.
 #[derive(Default)]
 struct Measured {
-    base: Vec<(f64, f64)>,
-    stages: Vec<(Vec<(f64, f64)>, Vec<(f64, f64)>)>,
+    base: Items,
+    stages: Vec<(Items, Items)>,
 }
 
 impl Measured {
