@@ -112,7 +112,7 @@ fn main() -> Result<()> {
     let bench = Bench {
         gguf: Gguf::open(&path)?,
         vocabulary: llama::Model::load_vocabulary(&path)?,
-        model: Model::load(&Gguf::open(&path)?)?,
+        model: Model::load(&Gguf::open(&path)?, TrainConfig::default().weight_type)?,
         home: tempfile::tempdir()?,
         path,
         options,

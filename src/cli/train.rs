@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 use cope_llama::Error;
 use cope_llama::home::{Home, UserName};
 use cope_llama::train::lora::TargetModule;
-use cope_llama::train::{Event, Stage, TrainConfig, train};
+use cope_llama::train::{Event, Stage, TrainConfig, WeightType, train};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
@@ -27,6 +27,9 @@ pub struct Args {
     /// Seed of the initial adapter, the order of the items, and the samples
     #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
     seed: u64,
+    /// Type that the base's weights are multiplied in [default: bf16 where the CPU does that itself, else f32]
+    #[arg(long, value_name = "f32|bf16", value_parser = weight_type)]
+    weights: Option<WeightType>,
     #[command(flatten)]
     base: BaseArg,
     #[command(flatten)]
@@ -118,6 +121,14 @@ fn stage(name: &str) -> Result<Stage, String> {
         .ok_or_else(|| "the stages are sft, mine and dpo".into())
 }
 
+fn weight_type(name: &str) -> Result<WeightType, String> {
+    match name {
+        "f32" => Ok(WeightType::F32),
+        "bf16" => Ok(WeightType::Bf16),
+        _ => Err("the types are f32 and bf16".into()),
+    }
+}
+
 fn count(number: &str) -> Result<usize, String> {
     match number.parse() {
         Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
@@ -166,6 +177,7 @@ impl Args {
             seed: self.seed,
             ..TrainConfig::default()
         };
+        config.weight_type = self.weights.unwrap_or(config.weight_type);
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
         config

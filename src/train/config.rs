@@ -7,6 +7,7 @@ use super::dpo::DpoConfig;
 use super::fit::FitConfig;
 use super::lora::{LoraConfig, TargetModule};
 use super::mine::MineConfig;
+use super::ops::weight::WeightType;
 
 /// Everything that, with the base and the history, decides the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub struct TrainConfig {
     pub mine: MineConfig,
     /// The third.
     pub dpo: DpoConfig,
+    /// How the base's weights are held and multiplied.
+    pub weight_type: WeightType,
     /// Seed of the initial adapter, the order of the items, and the samples.
     pub seed: u64,
 }
@@ -56,6 +59,7 @@ impl Default for TrainConfig {
                 beta: 0.1,
                 base_weight: 1.0,
             },
+            weight_type: WeightType::fastest(),
             seed: 0,
         }
     }

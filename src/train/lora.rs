@@ -11,8 +11,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use super::ops::linear::{FrozenWeight, LowRank};
+use super::ops::linear::LowRank;
 use super::ops::map_f32;
+use super::ops::weight::FrozenWeight;
 use crate::{Error, Result};
 
 /// A linear layer of a block that an adapter may change.

@@ -36,6 +36,7 @@ pub use checkpoint::Checkpoint;
 pub use config::TrainConfig;
 pub use examples::{Encoded, EncodedPair, Encoder, Pair};
 pub use ops::attention::{Heads, Segment};
+pub use ops::weight::WeightType;
 pub use optimizer::AdamW;
 pub use progress::{Event, Figures, Metrics, Observer, Stage};
 pub use record::StageRecord;

@@ -18,10 +18,10 @@ use super::family::Family;
 use super::lora::{Lora, LoraConfig, TargetModule};
 use super::ops::attention::{Mask, attention};
 use super::ops::gate::gated;
-use super::ops::linear::FrozenWeight;
 use super::ops::logps::token_logprobs;
 use super::ops::norm::RmsNorm;
 use super::ops::rope::Rope;
+use super::ops::weight::{FrozenWeight, WeightType};
 use super::shape::{RopeSettings, Shape};
 use super::weights::Weights;
 use crate::llama::Token;
@@ -84,12 +84,12 @@ impl Block {
 }
 
 impl Model {
-    /// Reads and dequantises all weights: 4 bytes a parameter.
+    /// Reads all weights, to hold them in `weight_type`.
     ///
     /// # Errors
     /// The architecture is of no [`Family`], or a setting or tensor is missing, of another shape, or one that this code
     /// does not know.
-    pub fn load(gguf: &Gguf) -> Result<Self> {
+    pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
         let architecture = gguf.architecture()?;
         let family = Family::of(architecture).ok_or_else(|| {
             Error::input(format_args!(
@@ -99,7 +99,7 @@ impl Model {
             ))
         })?;
         let shape = Shape::read(gguf, family)?;
-        let mut weights = Weights::new(gguf);
+        let mut weights = Weights::new(gguf, weight_type);
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
             blocks.push(Block::read(&mut weights, layer, &shape)?);

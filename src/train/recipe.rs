@@ -52,7 +52,7 @@ impl<'a> Recipe<'a> {
             folder,
             base,
             config,
-            model: Model::load(&gguf)?,
+            model: Model::load(&gguf, config.weight_type)?,
             gguf,
             vocabulary,
             profile,

@@ -126,9 +126,15 @@ fn hash(file: &Path, folder: &UserFolder, stage: Stage) -> Result<Option<String>
 
 fn settings(config: &TrainConfig, stage: Stage) -> Value {
     match stage {
-        Stage::Sft => json!({"lora": config.lora, "sft": config.sft, "seed": config.seed}),
-        Stage::Mine => json!({"mine": config.mine, "seed": config.seed}),
-        Stage::Dpo => json!({"dpo": config.dpo, "seed": config.seed}),
+        Stage::Sft => {
+            json!({"lora": config.lora, "sft": config.sft, "seed": config.seed, "weight_type": config.weight_type})
+        }
+        Stage::Mine => {
+            json!({"mine": config.mine, "seed": config.seed, "weight_type": config.weight_type})
+        }
+        Stage::Dpo => {
+            json!({"dpo": config.dpo, "seed": config.seed, "weight_type": config.weight_type})
+        }
     }
 }
 

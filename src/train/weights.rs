@@ -1,4 +1,4 @@
-//! The frozen weights of a GGUF file as f32, whatever type the file holds them in.
+//! The frozen weights of a GGUF file, whatever type the file holds them in.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,21 +7,23 @@ use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use cope_convert::gguf::{GgmlType, Gguf, TensorInfo};
 
-use super::ops::linear::FrozenWeight;
 use super::ops::map_f32;
+use super::ops::weight::{FrozenWeight, WeightType};
 use crate::{Error, Result};
 
 /// Reads the tensors of one file, and remembers which have been read.
 pub struct Weights<'a> {
     gguf: &'a Gguf,
+    weight_type: WeightType,
     read: BTreeSet<&'a str>,
 }
 
 impl<'a> Weights<'a> {
-    /// Of a file whose header has been checked.
-    pub fn new(gguf: &'a Gguf) -> Self {
+    /// Of a file whose header has been checked; its matrices are to be held in `weight_type`.
+    pub fn new(gguf: &'a Gguf, weight_type: WeightType) -> Self {
         Self {
             gguf,
+            weight_type,
             read: BTreeSet::new(),
         }
     }
@@ -55,6 +57,7 @@ impl<'a> Weights<'a> {
             &self.values(name, &[n_in as u64, n_out as u64])?,
             n_out,
             n_in,
+            self.weight_type,
         );
         let bias = name.replace(".weight", ".bias");
         Ok(match self.vector_if_there(&bias, n_out)? {

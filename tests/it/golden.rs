@@ -12,7 +12,7 @@ use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
 use cope_llama::train::lora::{Lora, TargetModule};
 use cope_llama::train::model::Model;
-use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, sft};
+use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use serde_json::Value;
 
 use crate::default_model;
@@ -35,7 +35,7 @@ impl Golden {
         );
         Self {
             json,
-            model: Model::load(&gguf).unwrap(),
+            model: Model::load(&gguf, WeightType::F32).unwrap(),
             gguf,
         }
     }

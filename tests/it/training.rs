@@ -8,7 +8,7 @@ use cope_llama::train::generate::{Request, Sample, SampleConfig, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::loss::response_logps;
 use cope_llama::train::model::Model;
-use cope_llama::train::{Encoded, EncodedPair, TrainConfig, sft};
+use cope_llama::train::{Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -28,7 +28,7 @@ impl Tiny {
 
     fn of(tiny: TinyModel) -> Self {
         let fixture = Fixture::of(tiny);
-        let model = Model::load(&fixture.base).unwrap();
+        let model = Model::load(&fixture.base, WeightType::F32).unwrap();
         Self { fixture, model }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::linear::FrozenWeight;
+use super::weight::FrozenWeight;
 use super::{contiguous, map_f32};
 
 /// Rows whose logits are in memory at a time: 12 MB at a vocabulary of 49,152.

@@ -7,8 +7,10 @@ pub mod linear;
 pub mod logps;
 pub mod matrix;
 pub mod norm;
+mod panels;
 pub mod rope;
 mod thin;
+pub mod weight;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
