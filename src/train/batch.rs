@@ -8,6 +8,8 @@
 //! sees       itself   │ p, y  │ p, z
 //! predicts         y₀ z₀  y₁ ·  z₁ z₂ ·
 //! ```
+//!
+//! What all prompts of a batch begin with, such as a chat template's system prompt, can stand before them once.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,22 +39,49 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// The part of `targets` that each response holds, in the order of [`Batch::push`].
     pub responses: Vec<Range<usize>>,
+    /// Rows that every prompt begins with.
+    shared: Range<usize>,
 }
 
 impl Batch {
+    /// A batch for these prompts, which are to be pushed: what they all begin with is in it once.
+    pub fn sharing<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> Self {
+        let mut prompts = prompts.into_iter().peekable();
+        let mut batch = Self::default();
+        let Some(first) = prompts.next().filter(|_| prompts.peek().is_some()) else {
+            return batch;
+        };
+        // A prompt's last token stays its own: it predicts the response.
+        let own = |prompt: &[Token]| prompt.len().saturating_sub(1);
+        let common = prompts.fold(own(first), |common, prompt| {
+            let same = first.iter().zip(prompt).take_while(|(x, y)| x == y);
+            same.count().min(common).min(own(prompt))
+        });
+        batch.shared = batch.push_rows(&first[..common], 0, Vec::new());
+        batch
+    }
+
     /// Adds a prompt with its responses.
     ///
     /// # Panics
-    /// The prompt is empty: the first token of a response is predicted from its last.
+    /// The prompt is empty: the first token of a response is predicted from its last. Or it is none of those that the
+    /// batch was made for.
     pub fn push<'a>(&mut self, prompt: &[Token], responses: impl IntoIterator<Item = &'a [Token]>) {
         assert!(!prompt.is_empty(), "a prompt without tokens");
-        let prompt_rows = self.push_rows(prompt, 0, 0..0);
+        let (shared, own) = prompt.split_at(self.shared.len());
+        assert_eq!(
+            shared,
+            &self.rows.tokens[self.shared.clone()],
+            "a prompt with another beginning"
+        );
+        let own = self.push_rows(own, shared.len(), vec![self.shared.clone()]);
         for response in responses {
             // The last token of a response predicts nothing that is scored, so it needs no row.
             let inputs = &response[..response.len().saturating_sub(1)];
-            let rows = self.push_rows(inputs, prompt.len(), prompt_rows.clone());
+            let before = vec![self.shared.clone(), own.clone()];
+            let rows = self.push_rows(inputs, prompt.len(), before);
             let first = self.targets.len();
-            let predictors = std::iter::once(prompt_rows.end - 1)
+            let predictors = std::iter::once(own.end - 1)
                 .chain(rows)
                 .take(response.len());
             self.predictors.extend(predictors.map(|row| row as u32));
@@ -71,7 +100,7 @@ impl Batch {
         &mut self,
         tokens: &[Token],
         position: usize,
-        prefix: Range<usize>,
+        mut keys: Vec<Range<usize>>,
     ) -> Range<usize> {
         let rows = self.rows.tokens.len()..self.rows.tokens.len() + tokens.len();
         if !rows.is_empty() {
@@ -79,11 +108,9 @@ impl Batch {
             self.rows
                 .positions
                 .extend(position..position + tokens.len());
-            let segment = Segment {
-                queries: rows.clone(),
-                keys: vec![prefix, rows.clone()],
-            };
-            Arc::make_mut(&mut self.rows.segments).push(segment);
+            keys.push(rows.clone());
+            let queries = rows.clone();
+            Arc::make_mut(&mut self.rows.segments).push(Segment { queries, keys });
         }
         rows
     }

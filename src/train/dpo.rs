@@ -116,8 +116,9 @@ pub fn measure_rewards(
 }
 
 /// Pairs packed, each prompt with its chosen and its rejected response.
-fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair>) -> Batch {
-    let mut batch = Batch::default();
+fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) -> Batch {
+    let pairs = pairs.into_iter();
+    let mut batch = Batch::sharing(pairs.clone().map(|pair| pair.prompt.as_slice()));
     for pair in pairs {
         batch.push(&pair.prompt, [pair.chosen.as_slice(), &pair.rejected]);
     }

@@ -77,7 +77,8 @@ impl Miner<'_> {
 
         let mut worst = Vec::with_capacity(examples.len());
         for (examples, samples) in examples.chunks(PROMPTS).zip(samples.chunks(PROMPTS)) {
-            let mut batch = Batch::default();
+            let mut batch =
+                Batch::sharing(examples.iter().map(|example| example.prompt.as_slice()));
             for (example, samples) in examples.iter().zip(samples) {
                 batch.push(
                     &example.prompt,

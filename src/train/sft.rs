@@ -47,7 +47,7 @@ pub fn sft(
 pub fn batch_loss<'a>(
     model: &Model,
     lora: &Lora,
-    examples: impl IntoIterator<Item = &'a Encoded>,
+    examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone>,
 ) -> Result<StepLoss> {
     let batch = batch(examples);
     let loss = sft_loss(&model.logprobs(&batch, Some(lora))?)?;
@@ -57,9 +57,10 @@ pub fn batch_loss<'a>(
     })
 }
 
-/// Examples packed, each prompt with its response.
-pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded>) -> Batch {
-    let mut batch = Batch::default();
+/// Examples packed, each prompt with its response, and what all prompts begin with once.
+pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone>) -> Batch {
+    let examples = examples.into_iter();
+    let mut batch = Batch::sharing(examples.clone().map(|example| example.prompt.as_slice()));
     for example in examples {
         batch.push(&example.prompt, [example.response.as_slice()]);
     }

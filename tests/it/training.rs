@@ -157,7 +157,11 @@ fn check_shared_prompt(tiny: &Tiny) {
         apart.push(&pair.prompt, [pair.chosen.as_slice()]);
         apart.push(&pair.prompt, [pair.rejected.as_slice()]);
     }
-    assert!(shared.n_tokens() < apart.n_tokens());
+    let mut prefixed = Batch::sharing(pairs.iter().map(|pair| pair.prompt.as_slice()));
+    for pair in &pairs {
+        prefixed.push(&pair.prompt, [pair.chosen.as_slice(), &pair.rejected]);
+    }
+    assert!(shared.n_tokens() < apart.n_tokens() && prefixed.n_tokens() < shared.n_tokens());
     let logprobs = |batch: &Batch| {
         tiny.model
             .logprobs(batch, Some(&lora))
@@ -166,6 +170,7 @@ fn check_shared_prompt(tiny: &Tiny) {
             .unwrap()
     };
     assert!(largest_difference(&logprobs(&shared), &logprobs(&apart)) < 1e-4);
+    assert!(largest_difference(&logprobs(&prefixed), &logprobs(&apart)) < 1e-4);
 
     // And both are what the softmax of the whole sequence's logits says.
     let pair = &pairs[0];
