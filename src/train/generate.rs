@@ -6,16 +6,15 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
+use super::head::gather;
 use super::model::Model;
-use super::ops::attention::{Segment, attend};
-use super::ops::logps::softmax_in_place;
-use super::ops::map_f32;
+use super::ops::attention::{Mask, Segment, attend};
+use super::ops::vector::softmax;
 use crate::Result;
 use crate::llama::Token;
 
@@ -91,21 +90,19 @@ pub fn sample(
             slot.plan(&mut pass);
         }
         let logits = cache.run(model, &pass)?;
-        map_f32(&logits, |logits| {
-            let n_vocab = model.shape().n_vocab;
-            let mut running: Vec<_> = slots
-                .iter_mut()
-                .flatten()
-                .flat_map(|slot| &mut slot.samples)
-                .collect();
-            running
-                .par_iter_mut()
-                .filter(|sample| sample.running)
-                .for_each(|sample| {
-                    let row = &logits[sample.output * n_vocab..(sample.output + 1) * n_vocab];
-                    sample.draw(row, config, is_eog);
-                });
-        })?;
+        let n_vocab = model.shape().n_vocab;
+        let mut running: Vec<_> = slots
+            .iter_mut()
+            .flatten()
+            .flat_map(|slot| &mut slot.samples)
+            .collect();
+        running
+            .par_iter_mut()
+            .filter(|sample| sample.running)
+            .for_each(|sample| {
+                let row = &logits[sample.output * n_vocab..(sample.output + 1) * n_vocab];
+                sample.draw(row, config, is_eog);
+            });
         for slot in &mut slots {
             if let Some(slot) =
                 slot.take_if(|slot| slot.samples.iter().all(|sample| !sample.running))
@@ -208,11 +205,11 @@ impl Running {
         is_eog: &(dyn Fn(Token) -> bool + Sync),
     ) {
         let mut probabilities = logits.to_vec();
-        let log_z = softmax_in_place(&mut probabilities);
+        let log_z = softmax(&mut probabilities);
         if config.temperature.to_bits() != 1f32.to_bits() {
             probabilities.clear();
             probabilities.extend(logits.iter().map(|z| z / config.temperature));
-            softmax_in_place(&mut probabilities);
+            softmax(&mut probabilities);
         }
         let token = draw(&probabilities, config.top_p, self.random.random::<f32>());
         let sample = &mut self.sample;
@@ -314,32 +311,29 @@ impl Cache {
     }
 
     /// Runs the pass; logits of its outputs, `[outputs, n_vocab]`.
-    fn run(&mut self, model: &Model, pass: &Pass) -> Result<Tensor> {
+    fn run(&mut self, model: &Model, pass: &Pass) -> Result<Vec<f32>> {
         let heads = model.shape().heads;
+        let width = heads.n_head_kv * heads.head_dim;
         let hidden = model.run(&pass.tokens, &pass.positions, None, |layer, q, k, v| {
             let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
-            store(keys, k, &pass.cache_rows)?;
-            store(values, v, &pass.cache_rows)?;
-            let attended = map_f32(q, |q| {
-                attend(q, keys, values, heads, &pass.segments, model.window(layer))
-            })?;
-            Tensor::from_vec(attended, q.shape(), q.device())
+            store(keys, k, &pass.cache_rows, width);
+            store(values, v, &pass.cache_rows, width);
+            let mask = Mask {
+                segments: &pass.segments,
+                window: model.window(layer),
+            };
+            attend(q, keys, values, heads, mask)
         })?;
-        let outputs = Tensor::new(pass.outputs.as_slice(), &Device::Cpu)?;
-        Ok(model
-            .head()
-            .forward(&hidden.index_select(&outputs, 0)?, None)?)
+        let outputs = gather(&hidden, &pass.outputs, model.shape().n_embd);
+        Ok(model.head().logits(&outputs))
     }
 }
 
 /// Copies the rows of `new` to the rows of `cache` that `places` names.
-fn store(cache: &mut [f32], new: &Tensor, places: &[usize]) -> candle_core::Result<()> {
-    let (_, width) = new.dims2()?;
-    map_f32(new, |new| {
-        for (row, &place) in new.chunks_exact(width).zip(places) {
-            cache[place * width..(place + 1) * width].copy_from_slice(row);
-        }
-    })
+fn store(cache: &mut [f32], new: &[f32], places: &[usize], width: usize) {
+    for (row, &place) in new.chunks_exact(width).zip(places) {
+        cache[place * width..(place + 1) * width].copy_from_slice(row);
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::linear::LowRank;
 use super::ops::map_f32;
-use super::ops::weight::FrozenWeight;
+use super::ops::thin::transposed;
 use crate::{Error, Result};
 
 /// A linear layer of a block that an adapter may change.
@@ -222,33 +222,43 @@ impl Lora {
         pairs.collect()
     }
 
-    /// `W x`, plus `lora_scale · B A x` where the layer is adapted. `x`: `[t, in]`; the result `[t, out]`.
-    pub(super) fn forward(
-        &self,
-        weight: &FrozenWeight,
-        x: &Tensor,
-        layer: usize,
-        target: TargetModule,
-    ) -> candle_core::Result<Tensor> {
-        let Some(slot) = &self.slots[layer][target as usize] else {
-            return weight.forward(x, None);
-        };
-        let matrix = |var: &Var| {
-            if self.frozen {
-                var.as_detached_tensor()
-            } else {
-                var.as_tensor().clone()
+    /// The matrices of one block, in one tensor.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub(super) fn layer(&self, layer: usize) -> candle_core::Result<LayerLora> {
+        let slots = &self.slots[layer];
+        let mut matrices = Vec::new();
+        let mut shapes = [None; 7];
+        for (slot, shape) in slots.iter().zip(&mut shapes) {
+            if let Some(slot) = slot {
+                for var in [&slot.a, &slot.b] {
+                    let tensor = if self.frozen {
+                        var.as_detached_tensor()
+                    } else {
+                        var.as_tensor().clone()
+                    };
+                    matrices.push(tensor.flatten_all()?);
+                }
+                *shape = Some((slot.b.dim(0)?, slot.a.dim(1)?));
             }
+        }
+        let flat = if matrices.is_empty() {
+            Tensor::zeros(0, DType::F32, &Device::Cpu)?
+        } else {
+            Tensor::cat(&matrices, 0)?
         };
-        let lora_scale = self.lora_alpha / self.rank as f32;
-        weight.forward(
-            x,
-            Some(LowRank {
-                a: &matrix(&slot.a),
-                b: &matrix(&slot.b),
-                lora_scale,
-            }),
-        )
+        let layout = LoraLayout {
+            rank: self.rank,
+            lora_scale: self.lora_alpha / self.rank as f32,
+            shapes,
+        };
+        Ok(LayerLora { flat, layout })
+    }
+
+    /// Whether gradients are asked for.
+    pub(super) fn is_trained(&self) -> bool {
+        !self.frozen
     }
 
     /// The adapter's matrices as values, in the order of their names.
@@ -280,6 +290,50 @@ impl Lora {
                 .filter_map(move |(target, slot)| Some((target.tensor_name(layer), slot.as_ref()?)))
         })
     }
+}
+
+/// A block's adapters, in the order of [`TargetModule::ALL`].
+pub(super) type Adapters<'a> = [Option<LowRank<'a>>; 7];
+
+/// `dA` and `dB` of each.
+pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; 7];
+
+/// The matrices of one block's adapters, one after the other.
+pub(super) struct LayerLora {
+    /// `A`, `[rank, in]`, and `B`, `[out, rank]`, of each adapted layer in the order of [`TargetModule::ALL`].
+    pub flat: Tensor,
+    pub layout: LoraLayout,
+}
+
+/// Where [`LayerLora::flat`] has what.
+pub(super) struct LoraLayout {
+    rank: usize,
+    lora_scale: f32,
+    /// `(out, in)` of the adapted layers.
+    shapes: [Option<(usize, usize)>; 7],
+}
+
+impl LoraLayout {
+    /// The matrices that `flat` holds.
+    pub fn split<'a>(&self, mut flat: &'a [f32]) -> Adapters<'a> {
+        self.shapes.map(|shape| {
+            let (n_out, n_in) = shape?;
+            let (a, rest) = flat.split_at(self.rank * n_in);
+            let (b, rest) = rest.split_at(self.rank * n_out);
+            flat = rest;
+            Some(LowRank {
+                a,
+                b_t: transposed(b, self.rank),
+                lora_scale: self.lora_scale,
+            })
+        })
+    }
+}
+
+/// Gradients in the order of [`LayerLora::flat`].
+pub(super) fn flat_gradients(gradients: LoraGradients) -> Vec<f32> {
+    let pairs = gradients.into_iter().flatten();
+    pairs.flat_map(|(a, b)| a.into_iter().chain(b)).collect()
 }
 
 fn variable(data: Vec<f32>, rows: usize, cols: usize) -> Result<Var> {

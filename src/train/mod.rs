@@ -8,6 +8,7 @@
 //! settings, and the files of the stages before. The manifest records all of these, and the figures.
 
 pub mod batch;
+mod block;
 mod checkpoint;
 mod config;
 pub mod dpo;
@@ -15,6 +16,7 @@ mod examples;
 mod family;
 pub mod fit;
 pub mod generate;
+mod head;
 pub mod lora;
 pub mod loss;
 pub mod mine;

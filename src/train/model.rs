@@ -1,24 +1,23 @@
 //! The transformer in candle, on the weights of the GGUF file that llama.cpp runs, with places for LoRA.
 //!
 //! ```text
-//! x = embedding(tokens)
-//! block:  x += post(O · attention(rope(norm(Q n)), rope(norm(K n)), V n)),  n = norm(x)
-//!         x += post(Down · (f(Gate m) ∘ (Up m))),                           m = norm(x)
-//! hidden = norm(x)           logits = Head · hidden
+//! x = embedding(tokens)      x = block(x), for each block      logits = Head · norm(x)
 //! ```
 //!
-//! The norms of Q and K, the post-norms, and biases of the linear layers are there where the file holds them; what else
-//! sets a family apart is in [`super::family`].
+//! What is in a block stands in [`super::block`], what else sets a family apart in [`super::family`].
+
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use cope_convert::gguf::Gguf;
 
 use super::batch::{Batch, Rows};
+use super::block::{Block, BlockOp};
 use super::family::Family;
+use super::head::{Head, HeadOp, Predictions};
 use super::lora::{Lora, LoraConfig, TargetModule};
-use super::ops::attention::{Mask, attention};
-use super::ops::gate::gated;
-use super::ops::logps::token_logprobs;
+use super::ops::attention::{Mask, attend};
+use super::ops::map_f32;
 use super::ops::norm::RmsNorm;
 use super::ops::rope::Rope;
 use super::ops::weight::{FrozenWeight, WeightType};
@@ -32,55 +31,48 @@ pub struct Model {
     family: &'static Family,
     shape: Shape,
     embedding: FrozenWeight,
-    blocks: Vec<Block>,
-    norm: RmsNorm,
-    head: FrozenWeight,
+    blocks: Vec<Arc<Block>>,
+    head: Arc<Head>,
     /// Divisors of the frequencies of full attention's pairs, `[n_rot / 2]`, where the file has them (Llama 3).
     rope_factors: Option<Vec<f32>>,
 }
 
-struct Block {
-    attention_norm: RmsNorm,
-    q_norm: Option<RmsNorm>,
-    k_norm: Option<RmsNorm>,
-    post_attention_norm: Option<RmsNorm>,
-    feed_forward_norm: RmsNorm,
-    post_feed_forward_norm: Option<RmsNorm>,
-    /// In the order of [`TargetModule::ALL`].
-    linear: [FrozenWeight; 7],
-}
-
-impl Block {
-    fn read(weights: &mut Weights, layer: usize, shape: &Shape) -> Result<Self> {
-        let [q, k, v, o, gate, up, down] = TargetModule::ALL.map(|target| {
-            let (n_out, n_in) = shape.linear(target);
-            weights.linear(&target.tensor_name(layer), n_out, n_in)
-        });
-        let linear = [q?, k?, v?, o?, gate?, up?, down?];
-        let mut norm = |name: &str, len: usize| -> Result<Option<RmsNorm>> {
-            let name = format!("blk.{layer}.{name}.weight");
-            let weight = weights.vector_if_there(&name, len)?;
-            Ok(weight.map(|weight| RmsNorm::new(weight, shape.epsilon)))
-        };
-        let (n_embd, head_dim) = (shape.n_embd, shape.heads.head_dim);
-        let q_norm = norm("attn_q_norm", head_dim)?;
-        let k_norm = norm("attn_k_norm", head_dim)?;
-        let post_attention_norm = norm("post_attention_norm", n_embd)?;
-        let post_feed_forward_norm = norm("post_ffw_norm", n_embd)?;
-        let mut norm = |name: &str| -> Result<RmsNorm> {
-            let weight = weights.vector(&format!("blk.{layer}.{name}.weight"), n_embd)?;
-            Ok(RmsNorm::new(weight, shape.epsilon))
-        };
-        Ok(Self {
-            attention_norm: norm("attn_norm")?,
-            feed_forward_norm: norm("ffn_norm")?,
-            q_norm,
-            k_norm,
-            post_attention_norm,
-            post_feed_forward_norm,
-            linear,
-        })
-    }
+fn read_block(
+    weights: &mut Weights,
+    layer: usize,
+    shape: &Shape,
+    family: &Family,
+) -> Result<Block> {
+    let [q, k, v, o, gate, up, down] = TargetModule::ALL.map(|target| {
+        let (n_out, n_in) = shape.linear(target);
+        weights.linear(&target.tensor_name(layer), n_out, n_in)
+    });
+    let linear = [q?, k?, v?, o?, gate?, up?, down?];
+    let mut norm = |name: &str, len: usize| -> Result<Option<RmsNorm>> {
+        let name = format!("blk.{layer}.{name}.weight");
+        let weight = weights.vector_if_there(&name, len)?;
+        Ok(weight.map(|weight| RmsNorm::new(weight, shape.epsilon)))
+    };
+    let (n_embd, head_dim) = (shape.n_embd, shape.heads.head_dim);
+    let q_norm = norm("attn_q_norm", head_dim)?;
+    let k_norm = norm("attn_k_norm", head_dim)?;
+    let post_attention_norm = norm("post_attention_norm", n_embd)?;
+    let post_feed_forward_norm = norm("post_ffw_norm", n_embd)?;
+    let mut norm = |name: &str| -> Result<RmsNorm> {
+        let weight = weights.vector(&format!("blk.{layer}.{name}.weight"), n_embd)?;
+        Ok(RmsNorm::new(weight, shape.epsilon))
+    };
+    Ok(Block {
+        attention_norm: norm("attn_norm")?,
+        feed_forward_norm: norm("ffn_norm")?,
+        q_norm,
+        k_norm,
+        post_attention_norm,
+        post_feed_forward_norm,
+        linear,
+        heads: shape.heads,
+        activation: family.activation,
+    })
 }
 
 impl Model {
@@ -102,7 +94,8 @@ impl Model {
         let mut weights = Weights::new(gguf, weight_type);
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
-            blocks.push(Block::read(&mut weights, layer, &shape)?);
+            let block = read_block(&mut weights, layer, &shape, family)?;
+            blocks.push(Arc::new(block));
         }
         let norm = RmsNorm::new(
             weights.vector("output_norm.weight", shape.n_embd)?,
@@ -121,8 +114,7 @@ impl Model {
             shape,
             embedding,
             blocks,
-            norm,
-            head,
+            head: Arc::new(Head { norm, weight: head }),
             rope_factors,
         })
     }
@@ -145,26 +137,36 @@ impl Model {
         )
     }
 
-    /// Log-probabilities, in nats, of the batch's response tokens, `[r]`; the head runs at these positions alone.
+    /// Log-probabilities, in nats, of the batch's response tokens, `[r]`; the head runs at these positions alone. They
+    /// have a gradient if the adapter is there and not frozen.
     ///
     /// # Errors
     /// A tensor operation failed.
     pub fn logprobs(&self, batch: &Batch, lora: Option<&Lora>) -> Result<Tensor> {
-        let hidden = self.hidden(&batch.rows, lora)?;
-        let predictors = Tensor::new(batch.predictors.as_slice(), &Device::Cpu)?;
-        Ok(token_logprobs(
-            &hidden.index_select(&predictors, 0)?,
-            &self.head,
-            batch.targets.clone(),
-        )?)
+        let predictions = Predictions {
+            predictors: batch.predictors.clone(),
+            targets: batch.targets.clone(),
+        };
+        match lora {
+            Some(lora) if lora.is_trained() => {
+                let x = self.graph(&batch.rows, lora)?;
+                Ok(HeadOp::apply(&self.head, &x, predictions)?)
+            }
+            _ => {
+                let x = self.run_rows(&batch.rows, lora)?;
+                let logprobs = self.head.logprobs(&x, &predictions)?;
+                let n = logprobs.len();
+                Ok(Tensor::from_vec(logprobs, n, &Device::Cpu)?)
+            }
+        }
     }
 
-    /// Logits of every row, `[t, n_vocab]`, unnormalised.
+    /// Logits of every row, `[t][n_vocab]`, unnormalised.
     ///
     /// # Errors
     /// A tensor operation failed.
-    pub fn logits(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Tensor> {
-        Ok(self.head.forward(&self.hidden(rows, lora)?, None)?)
+    pub fn logits(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Vec<f32>> {
+        Ok(self.head.logits(&self.run_rows(rows, lora)?))
     }
 
     /// Keys that a query of a block sees at most, if not all before it.
@@ -173,59 +175,63 @@ impl Model {
         Some(sliding.window)
     }
 
-    fn hidden(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Tensor> {
-        let attend = |layer, q: &Tensor, k: &Tensor, v: &Tensor| {
+    /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
+    fn graph(&self, rows: &Rows, lora: &Lora) -> Result<Tensor> {
+        let ropes = self.ropes(&rows.positions);
+        let x = self.embed(&rows.tokens)?;
+        let mut x = Tensor::from_vec(x, (rows.tokens.len(), self.shape.n_embd), &Device::Cpu)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let window = self.window(layer);
+            let rope = ropes.of(window);
+            let lora = lora.layer(layer)?;
+            x = BlockOp::apply(block, &x, lora, rope, &rows.segments, window)?;
+        }
+        Ok(x)
+    }
+
+    fn run_rows(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Vec<f32>> {
+        self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
             let mask = Mask {
                 segments: &rows.segments,
                 window: self.window(layer),
             };
-            attention(q, k, v, self.shape.heads, mask)
-        };
-        self.run(&rows.tokens, &rows.positions, lora, attend)
+            attend(q, k, v, self.shape.heads, mask)
+        })
     }
 
-    /// The blocks, with `attend(layer, q, k, v)` for attention: over the rows themselves, or over a cache.
-    /// Returns the hidden states after the last norm, `[t, n_embd]`.
+    /// The blocks without gradients, with `attend(layer, q, k, v)` for attention: over the rows themselves, or over a
+    /// cache. Returns `[t, n_embd]`, before the last norm.
     pub(super) fn run(
         &self,
         tokens: &[Token],
         positions: &[usize],
         lora: Option<&Lora>,
-        mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<Tensor> {
-        let full = self.rope(positions, self.shape.rope, self.rope_factors.as_deref());
-        let sliding = self.shape.sliding;
-        let sliding = sliding.map(|sliding| self.rope(positions, sliding.rope, None));
+        mut attend: impl FnMut(usize, &[f32], &[f32], &[f32]) -> Vec<f32>,
+    ) -> Result<Vec<f32>> {
+        let ropes = self.ropes(positions);
         let mut x = self.embed(tokens)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let rope = match &sliding {
-                Some(sliding) if self.window(layer).is_some() => sliding,
-                _ => &full,
+            let rope = ropes.of(self.window(layer));
+            let attend = |q: &[f32], k: &[f32], v: &[f32]| attend(layer, q, k, v);
+            x = match lora {
+                None => block.forward(&x, &Default::default(), rope, attend),
+                Some(lora) => {
+                    let lora = lora.layer(layer)?;
+                    map_f32(&lora.flat, |flat| {
+                        block.forward(&x, &lora.layout.split(flat), rope, attend)
+                    })?
+                }
             };
-            let project = |x: &Tensor, target: TargetModule| {
-                let weight = &block.linear[target as usize];
-                lora.map_or_else(
-                    || weight.forward(x, None),
-                    |lora| lora.forward(weight, x, layer, target),
-                )
-            };
-            let normed = block.attention_norm.forward(&x)?;
-            let q = normed_if(block.q_norm.as_ref(), project(&normed, TargetModule::Q)?)?;
-            let k = normed_if(block.k_norm.as_ref(), project(&normed, TargetModule::K)?)?;
-            let v = project(&normed, TargetModule::V)?;
-            let attended = attend(layer, &rope.forward(&q)?, &rope.forward(&k)?, &v)?;
-            let attended = project(&attended, TargetModule::O)?;
-            x = (x + normed_if(block.post_attention_norm.as_ref(), attended)?)?;
-            let normed = block.feed_forward_norm.forward(&x)?;
-            let gate = project(&normed, TargetModule::Gate)?;
-            let up = project(&normed, TargetModule::Up)?;
-            let down = project(
-                &gated(&gate, &up, self.family.activation)?,
-                TargetModule::Down,
-            )?;
-            x = (x + normed_if(block.post_feed_forward_norm.as_ref(), down)?)?;
         }
-        Ok(self.norm.forward(&x)?)
+        Ok(x)
+    }
+
+    fn ropes(&self, positions: &[usize]) -> Ropes {
+        let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
+        Ropes {
+            full: rope(self.shape.rope, self.rope_factors.as_deref()),
+            sliding: self.shape.sliding.map(|sliding| rope(sliding.rope, None)),
+        }
     }
 
     fn rope(&self, positions: &[usize], settings: RopeSettings, factors: Option<&[f32]>) -> Rope {
@@ -248,12 +254,13 @@ impl Model {
         )
     }
 
-    /// The head over rows of hidden states: `[r, n_embd]` → `[r, n_vocab]`.
-    pub(super) fn head(&self) -> &FrozenWeight {
+    /// The last norm and the output head.
+    pub(super) fn head(&self) -> &Head {
         &self.head
     }
 
-    fn embed(&self, tokens: &[Token]) -> Result<Tensor> {
+    /// `[t, n_embd]`
+    fn embed(&self, tokens: &[Token]) -> Result<Vec<f32>> {
         let mut x = Vec::with_capacity(tokens.len() * self.shape.n_embd);
         for &token in tokens {
             match usize::try_from(token) {
@@ -269,17 +276,23 @@ impl Model {
             let scale = (self.shape.n_embd as f32).sqrt();
             x.iter_mut().for_each(|x| *x *= scale);
         }
-        Ok(Tensor::from_vec(
-            x,
-            (tokens.len(), self.shape.n_embd),
-            &Device::Cpu,
-        )?)
+        Ok(x)
     }
 }
 
-fn normed_if(norm: Option<&RmsNorm>, x: Tensor) -> candle_core::Result<Tensor> {
-    match norm {
-        Some(norm) => norm.forward(&x),
-        None => Ok(x),
+/// The rotations of the rows of a batch.
+struct Ropes {
+    full: Arc<Rope>,
+    /// Of the blocks with sliding attention.
+    sliding: Option<Arc<Rope>>,
+}
+
+impl Ropes {
+    /// That of a block with this window.
+    fn of(&self, window: Option<usize>) -> &Arc<Rope> {
+        match &self.sliding {
+            Some(sliding) if window.is_some() => sliding,
+            _ => &self.full,
+        }
     }
 }

@@ -5,13 +5,11 @@
 //! `dK = dSᵀ Q / √head_dim`, `dV = Pᵀ dO`. The backward pass computes `P` again rather than keep it.
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::matrix::{Into, Matrix, MatrixMut, matmul};
-use super::{contiguous, map_f32s};
+use super::vector::{dot, softmax};
 
 /// Queries of one sequence that are computed together: enough for a product, few enough for the scores of a long
 /// sequence to stay small and the keys after them to be left out.
@@ -58,128 +56,63 @@ impl Heads {
 #[derive(Clone, Copy, Debug)]
 pub struct Mask<'a> {
     /// The sequences.
-    pub segments: &'a Arc<Vec<Segment>>,
+    pub segments: &'a [Segment],
     /// Keys that a query sees at most, the newest of them: sliding attention.
     pub window: Option<usize>,
 }
 
 /// `q`: `[t, n_head · head_dim]`; `k`, `v`: `[t_kv, n_head_kv · head_dim]`; the result has `q`'s shape.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, mask: Mask) -> Result<Tensor> {
-    let op = Attention {
-        heads,
-        segments: Arc::clone(mask.segments),
-        window: mask.window,
-    };
-    q.contiguous()?
-        .apply_op3(&k.contiguous()?, &v.contiguous()?, op)
-}
-
-/// The forward pass on slices, for decoding over a cache; shapes as in [`attention`].
-pub fn attend(
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    heads: Heads,
-    segments: &[Segment],
-    window: Option<usize>,
-) -> Vec<f32> {
-    let tasks = Task::all(segments, heads);
+pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, mask: Mask) -> Vec<f32> {
+    let tasks = Task::all(mask.segments, heads);
     let parts: Vec<_> = tasks
         .par_iter()
         .map(|task| {
-            let part = Part::new(q, k, v, heads, task, window);
+            let part = Part::new(q, k, v, heads, task, mask.window);
             let mut out = vec![0.0; part.n_queries * heads.head_dim];
             part.sum_over_keys(&part.probabilities(), 1.0, |piece| piece.values, &mut out);
             out
         })
         .collect();
     let mut out = vec![0.0; q.len()];
+    let (n_head, dim) = (heads.n_head, heads.head_dim);
     for (task, part) in tasks.iter().zip(parts) {
-        let first = task.first_query();
-        add_rows(
-            &mut out,
-            &part,
-            first,
-            heads.n_head,
-            task.head,
-            heads.head_dim,
-        );
+        add_rows(&mut out, &part, task.first_query(), n_head, task.head, dim);
     }
     out
 }
 
-struct Attention {
+/// The gradients of `q`, `k` and `v` from that of the result.
+pub fn attend_backward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
     heads: Heads,
-    segments: Arc<Vec<Segment>>,
-    window: Option<usize>,
-}
-
-impl CustomOp3 for Attention {
-    fn name(&self) -> &'static str {
-        "packed-attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, k, v) = (
-            contiguous(s1, l1)?,
-            contiguous(s2, l2)?,
-            contiguous(s3, l3)?,
-        );
-        Ok((
-            CpuStorage::F32(attend(q, k, v, self.heads, &self.segments, self.window)),
-            l1.shape().clone(),
-        ))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        _: &Tensor,
-        d_out: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (heads, dim) = (self.heads, self.heads.head_dim);
-        let tasks = Task::all(&self.segments, heads);
-        let mut dq = vec![0.0; q.elem_count()];
-        let mut dk = vec![0.0; k.elem_count()];
-        let mut dv = vec![0.0; v.elem_count()];
-        map_f32s([q, k, v, d_out], |[q, k, v, d_out]| {
-            let parts: Vec<_> = tasks
-                .par_iter()
-                .map(|task| {
-                    let part = Part::new(q, k, v, heads, task, self.window);
-                    let gradients = part.gradients(d_out);
-                    (part, gradients)
-                })
-                .collect();
-            for (task, (part, gradients)) in tasks.iter().zip(parts) {
-                let (first, head_kv) = (task.first_query(), heads.of_keys(task.head));
-                add_rows(&mut dq, &gradients.dq, first, heads.n_head, task.head, dim);
-                for piece in &part.pieces {
-                    let values = piece.columns.start * dim..piece.columns.end * dim;
-                    for (total, part) in [(&mut dk, &gradients.dk), (&mut dv, &gradients.dv)] {
-                        let part = &part[values.clone()];
-                        add_rows(total, part, piece.first_row, heads.n_head_kv, head_kv, dim);
-                    }
-                }
+    mask: Mask,
+    d_out: &[f32],
+) -> [Vec<f32>; 3] {
+    let dim = heads.head_dim;
+    let tasks = Task::all(mask.segments, heads);
+    let parts: Vec<_> = tasks
+        .par_iter()
+        .map(|task| {
+            let part = Part::new(q, k, v, heads, task, mask.window);
+            let gradients = part.gradients(d_out);
+            (part, gradients)
+        })
+        .collect();
+    let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| vec![0.0; x.len()]);
+    for (task, (part, gradients)) in tasks.iter().zip(parts) {
+        let (first, head_kv) = (task.first_query(), heads.of_keys(task.head));
+        add_rows(&mut dq, &gradients.dq, first, heads.n_head, task.head, dim);
+        for piece in &part.pieces {
+            let values = piece.columns.start * dim..piece.columns.end * dim;
+            for (total, part) in [(&mut dk, &gradients.dk), (&mut dv, &gradients.dv)] {
+                let part = &part[values.clone()];
+                add_rows(total, part, piece.first_row, heads.n_head_kv, head_kv, dim);
             }
-        })?;
-        let tensor = |data, like: &Tensor| Tensor::from_vec(data, like.shape(), like.device());
-        Ok((
-            Some(tensor(dq, q)?),
-            Some(tensor(dk, k)?),
-            Some(tensor(dv, v)?),
-        ))
+        }
     }
+    [dq, dk, dv]
 }
 
 /// One head of some queries of one segment.
@@ -324,10 +257,7 @@ impl<'a> Part<'a> {
             row[..start].fill(0.0);
             row[end..].fill(0.0);
             let seen = &mut row[start..end];
-            let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            seen.iter_mut().for_each(|s| *s = (*s - max).exp());
-            let norm = seen.iter().sum::<f32>().recip();
-            seen.iter_mut().for_each(|s| *s *= norm);
+            softmax(seen);
         }
         p
     }
@@ -392,7 +322,7 @@ impl<'a> Part<'a> {
             .chunks_exact_mut(self.n_keys)
             .zip(p.chunks_exact(self.n_keys))
         {
-            let sum = super::dot(ds, p);
+            let sum = dot(ds, p);
             ds.iter_mut()
                 .zip(p)
                 .for_each(|(ds, p)| *ds = p * (*ds - sum));

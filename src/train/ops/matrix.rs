@@ -33,6 +33,16 @@ pub enum Into {
     Add,
 }
 
+impl Into {
+    /// Stores `values` in `out` or adds them to it.
+    pub fn store(self, out: &mut [f32], values: impl Iterator<Item = f32>) {
+        match self {
+            Self::Set => out.iter_mut().zip(values).for_each(|(out, y)| *out = y),
+            Self::Add => out.iter_mut().zip(values).for_each(|(out, y)| *out += y),
+        }
+    }
+}
+
 /// Elements that a view of this shape spans.
 fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
     if rows == 0 || cols == 0 {
@@ -61,6 +71,11 @@ impl<'a> Matrix<'a> {
     /// All of a row-major `[rows, cols]` matrix.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows and columns.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
     }
 
     /// The transpose: the same data with its strides exchanged.

@@ -2,73 +2,60 @@
 //!
 //! With `s = 1 / √(mean(x²) + ε)` and `g = dy · w`: `dx = s · g − x · s³ · mean(g · x)`.
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{contiguous, dot, map_f32};
+use super::ROWS;
+use super::matrix::Into;
+use super::vector::dot;
 
 /// A normalisation with its frozen weight.
-#[derive(Clone)]
 pub struct RmsNorm {
-    weight: Arc<Vec<f32>>,
+    weight: Vec<f32>,
     epsilon: f32,
 }
 
 impl RmsNorm {
     /// `weight`: `[d]`.
     pub fn new(weight: Vec<f32>, epsilon: f32) -> Self {
-        Self {
-            weight: Arc::new(weight),
-            epsilon,
-        }
+        Self { weight, epsilon }
     }
 
     /// `[t, d]` → `[t, d]`.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.contiguous()?.apply_op1(self.clone())
+    pub fn forward(&self, x: &[f32]) -> Vec<f32> {
+        let mut y = x.to_vec();
+        let rows = y.par_chunks_mut(self.weight.len()).with_min_len(ROWS);
+        rows.for_each(|row| {
+            let s = self.inverse_rms(row);
+            row.iter_mut()
+                .zip(&self.weight)
+                .for_each(|(x, w)| *x *= s * w);
+        });
+        y
+    }
+
+    /// `dx = …`, or `dx += …`; `x`, `dy`, `dx`: `[t, d]`.
+    pub fn backward(&self, x: &[f32], dy: &[f32], into: Into, dx: &mut [f32]) {
+        let d = self.weight.len();
+        dx.par_chunks_mut(d)
+            .zip(x.par_chunks(d))
+            .zip(dy.par_chunks(d))
+            .with_min_len(ROWS)
+            .for_each_init(
+                || vec![0.0; d],
+                |g, ((dx, x), dy)| {
+                    let s = self.inverse_rms(x);
+                    let scaled = dy.iter().zip(&self.weight).map(|(dy, w)| dy * w);
+                    g.iter_mut().zip(scaled).for_each(|(g, scaled)| *g = scaled);
+                    let pull = s * s * dot(g, x) / d as f32;
+                    let gradient = g.iter().zip(x).map(|(g, x)| s * (g - x * pull));
+                    into.store(dx, gradient);
+                },
+            );
     }
 
     fn inverse_rms(&self, row: &[f32]) -> f32 {
         (dot(row, row) / row.len() as f32 + self.epsilon)
             .sqrt()
             .recip()
-    }
-}
-
-impl CustomOp1 for RmsNorm {
-    fn name(&self) -> &'static str {
-        "rms-norm"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let d = self.weight.len();
-        let mut y = contiguous(storage, layout)?.to_vec();
-        y.par_chunks_mut(d).for_each(|row| {
-            let s = self.inverse_rms(row);
-            row.iter_mut()
-                .zip(&*self.weight)
-                .for_each(|(x, w)| *x *= s * w);
-        });
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let d = self.weight.len();
-        let mut dx = map_f32(dy, <[f32]>::to_vec)?;
-        map_f32(x, |x| {
-            dx.par_chunks_mut(d)
-                .zip(x.par_chunks(d))
-                .for_each(|(g, x)| {
-                    let s = self.inverse_rms(x);
-                    g.iter_mut().zip(&*self.weight).for_each(|(g, w)| *g *= w);
-                    let pull = s * s * dot(g, x) / d as f32;
-                    g.iter_mut()
-                        .zip(x)
-                        .for_each(|(g, x)| *g = s * (*g - x * pull));
-                });
-        })?;
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

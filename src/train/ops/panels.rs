@@ -73,10 +73,7 @@ impl Panels {
                     // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and
                     // each lies in `out` by its length, asserted above.
                     let out = unsafe { out.slice(row * self.n_out + first, columns) };
-                    match into {
-                        Into::Set => out.copy_from_slice(&tile[..columns]),
-                        Into::Add => out.iter_mut().zip(tile).for_each(|(out, y)| *out += y),
-                    }
+                    into.store(out, tile[..columns].iter().copied());
                 }
             });
     }

@@ -3,12 +3,9 @@
 //!
 //! A rotation's gradient is the rotation back.
 
-use std::sync::Arc;
-
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{contiguous, map_f32};
+use super::ROWS;
 
 /// Which features make a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +17,9 @@ pub enum Pairs {
 }
 
 /// The angles' sines and cosines for the rows of one batch.
-#[derive(Clone)]
 pub struct Rope {
     /// `[t, n_rot / 2]` of (cos, sin).
-    rotations: Arc<Vec<(f32, f32)>>,
+    rotations: Vec<(f32, f32)>,
     pairs: Pairs,
     head_dim: usize,
     n_rot: usize,
@@ -38,7 +34,7 @@ impl Rope {
                 (cos, sin)
             })
         };
-        let rotations = Arc::new(positions.iter().flat_map(turn).collect());
+        let rotations = positions.iter().flat_map(turn).collect();
         Self {
             rotations,
             pairs,
@@ -47,19 +43,23 @@ impl Rope {
         }
     }
 
-    /// `[t, n_head · head_dim]` → the same shape.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.contiguous()?.apply_op1(Rotate {
-            rope: self.clone(),
-            back: false,
-        })
+    /// Turns the rows of `x`, `[t, n_head · head_dim]`.
+    pub fn forward(&self, x: &mut [f32]) {
+        self.rotate(x, 1.0);
     }
 
-    fn rotate(&self, rows: &mut [f32], width: usize, back: bool) {
-        let sign = if back { -1.0 } else { 1.0 };
+    /// Turns the gradient of the result into that of `x`.
+    pub fn backward(&self, dy: &mut [f32]) {
+        self.rotate(dy, -1.0);
+    }
+
+    /// `sign`: that of the angles.
+    fn rotate(&self, rows: &mut [f32], sign: f32) {
         let half = self.n_rot / 2;
-        rows.par_chunks_mut(width)
+        let t = self.rotations.len() / half;
+        rows.par_chunks_mut(rows.len() / t.max(1))
             .zip(self.rotations.par_chunks(half))
+            .with_min_len(ROWS)
             .for_each(|(row, rotations)| {
                 for head in row.chunks_exact_mut(self.head_dim) {
                     let turned = &mut head[..self.n_rot];
@@ -84,29 +84,4 @@ impl Rope {
 
 fn turn(x: f32, y: f32, cos: f32, sin: f32) -> (f32, f32) {
     (x * cos - y * sin, x * sin + y * cos)
-}
-
-struct Rotate {
-    rope: Rope,
-    back: bool,
-}
-
-impl CustomOp1 for Rotate {
-    fn name(&self) -> &'static str {
-        "rope"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = layout.shape().dims2()?;
-        let mut y = contiguous(storage, layout)?.to_vec();
-        self.rope.rotate(&mut y, width, self.back);
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let (_, width) = x.dims2()?;
-        let mut dx = map_f32(dy, <[f32]>::to_vec)?;
-        self.rope.rotate(&mut dx, width, !self.back);
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
-    }
 }

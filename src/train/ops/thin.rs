@@ -3,12 +3,15 @@
 
 use rayon::prelude::*;
 
-use super::dot;
+use super::vector::dot;
 
 /// Rows that one thread takes at a time.
 const ROWS: usize = 16;
 /// Columns that one thread takes at a time.
-const COLUMNS: usize = 256;
+const COLUMNS: usize = 64;
+/// Rows of the thin matrix that share a load of the wide one.
+const TOGETHER: usize = 4;
+const LANES: usize = 16;
 
 /// `rows · thinᵀ`: `[t, width] · [rank, width]ᵀ → [t, rank]`.
 pub fn project(rows: &[f32], thin: &[f32], width: usize) -> Vec<f32> {
@@ -18,12 +21,37 @@ pub fn project(rows: &[f32], thin: &[f32], width: usize) -> Vec<f32> {
         .zip(rows.par_chunks(ROWS * width))
         .for_each(|(out, rows)| {
             for (out, row) in out.chunks_exact_mut(rank).zip(rows.chunks_exact(width)) {
-                for (out, thin) in out.iter_mut().zip(thin.chunks_exact(width)) {
+                let (together, alone) = out.as_chunks_mut::<TOGETHER>();
+                let (thin, rest) = thin.split_at(together.len() * TOGETHER * width);
+                for (out, thin) in together.iter_mut().zip(thin.chunks_exact(TOGETHER * width)) {
+                    *out = dots(row, thin);
+                }
+                for (out, thin) in alone.iter_mut().zip(rest.chunks_exact(width)) {
                     *out = dot(row, thin);
                 }
             }
         });
     out
+}
+
+/// The dot products of `x` with each of some rows, which lie one after the other.
+fn dots(x: &[f32], rows: &[f32]) -> [f32; TOGETHER] {
+    let width = x.len();
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let rows: [&[f32]; TOGETHER] = std::array::from_fn(|r| &rows[r * width..][..width]);
+    let chunked = rows.map(|row| &row.as_chunks::<LANES>().0[..chunks.len()]);
+    let mut sums = [[0.0; LANES]; TOGETHER];
+    for (i, x) in chunks.iter().enumerate() {
+        for (sums, row) in sums.iter_mut().zip(&chunked) {
+            for lane in 0..LANES {
+                sums[lane] += x[lane] * row[i][lane];
+            }
+        }
+    }
+    std::array::from_fn(|r| {
+        let tail = &rows[r][width - rest.len()..];
+        sums[r].iter().sum::<f32>() + rest.iter().zip(tail).map(|(x, y)| x * y).sum::<f32>()
+    })
 }
 
 /// `out += scale · low · thin`: `[t, rank] · [rank, width] → [t, width]`.
@@ -33,24 +61,49 @@ pub fn expand(out: &mut [f32], scale: f32, low: &[f32], thin: &[f32], width: usi
         .zip(low.par_chunks(ROWS * rank))
         .for_each(|(out, low)| {
             for (out, low) in out.chunks_exact_mut(width).zip(low.chunks_exact(rank)) {
-                for (low, thin) in low.iter().zip(thin.chunks_exact(width)) {
-                    add_scaled(out, scale * low, thin);
+                let (together, alone) = low.as_chunks::<TOGETHER>();
+                let (thin, rest) = thin.split_at(together.len() * TOGETHER * width);
+                for (low, thin) in together.iter().zip(thin.chunks_exact(TOGETHER * width)) {
+                    add_scaled(out, low.map(|low| scale * low), thin);
+                }
+                for (low, thin) in alone.iter().zip(rest.chunks_exact(width)) {
+                    add_scaled(out, [scale * low], thin);
                 }
             }
         });
 }
 
+/// `out += Σᵣ scalesᵣ · rowsᵣ`.
+fn add_scaled<const N: usize>(out: &mut [f32], scales: [f32; N], rows: &[f32]) {
+    let rows: [&[f32]; N] = std::array::from_fn(|r| &rows[r * out.len()..][..out.len()]);
+    for (i, out) in out.iter_mut().enumerate() {
+        for (scale, row) in scales.iter().zip(&rows) {
+            *out += scale * row[i];
+        }
+    }
+}
+
 /// `scale · lowᵀ · rows`: `[t, rank]ᵀ · [t, width] → [rank, width]`.
 pub fn reduce(scale: f32, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
     let rank = low.len() * width / rows.len().max(1);
-    let blocks: Vec<Vec<f32>> = (0..width.div_ceil(COLUMNS))
+    let strips: Vec<Vec<f32>> = (0..width.div_ceil(COLUMNS))
         .into_par_iter()
-        .map(|block| {
-            let columns = block * COLUMNS..width.min((block + 1) * COLUMNS);
-            let mut sums = vec![0.0; rank * columns.len()];
-            for (low, row) in low.chunks_exact(rank).zip(rows.chunks_exact(width)) {
-                for (low, sums) in low.iter().zip(sums.chunks_exact_mut(columns.len())) {
-                    add_scaled(sums, scale * low, &row[columns.clone()]);
+        .map(|strip| {
+            let columns = strip * COLUMNS..width.min((strip + 1) * COLUMNS);
+            let mut sums = vec![0.0; rank * COLUMNS];
+            let rows = || rows.chunks_exact(width).map(|row| &row[columns.clone()]);
+            for (first, sums) in (0..rank)
+                .step_by(TOGETHER)
+                .zip(sums.chunks_mut(TOGETHER * COLUMNS))
+            {
+                if sums.len() == TOGETHER * COLUMNS && columns.len() == COLUMNS {
+                    sums.copy_from_slice(sum_outer(low, rank, first, rows()).as_flattened());
+                } else {
+                    for (low, row) in low.chunks_exact(rank).zip(rows()) {
+                        for (low, sums) in low[first..].iter().zip(sums.chunks_exact_mut(COLUMNS)) {
+                            add_scaled(&mut sums[..row.len()], [*low], row);
+                        }
+                    }
                 }
             }
             sums
@@ -58,12 +111,37 @@ pub fn reduce(scale: f32, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
         .collect();
     let mut out = Vec::with_capacity(rank * width);
     for r in 0..rank {
-        for block in &blocks {
-            let n = block.len() / rank;
-            out.extend(&block[r * n..(r + 1) * n]);
+        for (strip, first) in strips.iter().zip((0..width).step_by(COLUMNS)) {
+            let columns = COLUMNS.min(width - first);
+            out.extend(
+                strip[r * COLUMNS..][..columns]
+                    .iter()
+                    .map(|sum| scale * sum),
+            );
         }
     }
     out
+}
+
+/// `Σₜ lowₜᵣ · rowsₜ` for some `r` from `first` on, over one strip of columns, in registers.
+fn sum_outer<'a>(
+    low: &[f32],
+    rank: usize,
+    first: usize,
+    rows: impl Iterator<Item = &'a [f32]>,
+) -> [[f32; COLUMNS]; TOGETHER] {
+    let mut sums = [[0.0; COLUMNS]; TOGETHER];
+    for (low, row) in low.chunks_exact(rank).zip(rows) {
+        let low = &low[first..first + TOGETHER];
+        if let Ok(row) = <&[f32; COLUMNS]>::try_from(row) {
+            for (sums, low) in sums.iter_mut().zip(low) {
+                for column in 0..COLUMNS {
+                    sums[column] += low * row[column];
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// The transpose of a matrix with `cols` columns.
@@ -71,11 +149,4 @@ pub fn transposed(matrix: &[f32], cols: usize) -> Vec<f32> {
     (0..cols)
         .flat_map(|col| matrix[col..].iter().step_by(cols).copied())
         .collect()
-}
-
-/// `out += scale · row`.
-fn add_scaled(out: &mut [f32], scale: f32, row: &[f32]) {
-    out.iter_mut()
-        .zip(row)
-        .for_each(|(out, x)| *out += scale * x);
 }

@@ -103,49 +103,47 @@ impl FrozenWeight {
         }
     }
 
-    /// `out = x Wᵀ + b` on slices: `[t, in]` → `[t, out]`.
-    pub fn apply(&self, x: &[f32], out: &mut [f32]) {
-        let into = match &self.bias {
-            None => Into::Set,
-            Some(bias) => {
-                out.chunks_exact_mut(self.n_out)
-                    .for_each(|row| row.copy_from_slice(bias));
-                Into::Add
-            }
-        };
+    /// `y = x Wᵀ + b`, or `y += …`: `[t, in]` → `[t, out]`.
+    pub fn apply(&self, x: &[f32], into: Into, y: &mut [f32]) {
+        let mut into = into;
+        if let Some(bias) = &self.bias {
+            y.chunks_exact_mut(self.n_out)
+                .for_each(|row| into.store(row, bias.iter().copied()));
+            into = Into::Add;
+        }
         match &self.data {
             Data::F32(transposed) => {
-                let t = x.len() / self.n_in;
-                matmul(
-                    &mut MatrixMut::new(out, t, self.n_out),
-                    into,
-                    1.0,
-                    Matrix::new(x, t, self.n_in),
-                    Matrix::new(transposed, self.n_in, self.n_out),
-                    true,
-                );
+                let weight = Matrix::new(transposed, self.n_in, self.n_out);
+                product(x, weight, into, y);
             }
-            Data::Bf16(panels) => panels[0].product(x, into, out),
+            Data::Bf16(panels) => panels[0].product(x, into, y),
         }
     }
 
-    /// `out = dy W` on slices: `[t, out]` → `[t, in]`.
-    pub fn apply_transposed(&self, dy: &[f32], out: &mut [f32]) {
+    /// `dx = dy W`, or `dx += …`: `[t, out]` → `[t, in]`.
+    pub fn apply_transposed(&self, dy: &[f32], into: Into, dx: &mut [f32]) {
         match &self.data {
             Data::F32(transposed) => {
-                let t = dy.len() / self.n_out;
-                matmul(
-                    &mut MatrixMut::new(out, t, self.n_in),
-                    Into::Set,
-                    1.0,
-                    Matrix::new(dy, t, self.n_out),
-                    Matrix::new(transposed, self.n_in, self.n_out).t(),
-                    true,
-                );
+                let weight = Matrix::new(transposed, self.n_in, self.n_out).t();
+                product(dy, weight, into, dx);
             }
-            Data::Bf16(panels) => panels[1].product(dy, Into::Set, out),
+            Data::Bf16(panels) => panels[1].product(dy, into, dx),
         }
     }
+}
+
+/// `y = x · weight`, or `y += …`, for `x` and `y` of as many rows as they have.
+fn product(x: &[f32], weight: Matrix, into: Into, y: &mut [f32]) {
+    let (n_in, n_out) = weight.shape();
+    let t = x.len() / n_in;
+    matmul(
+        &mut MatrixMut::new(y, t, n_out),
+        into,
+        1.0,
+        Matrix::new(x, t, n_in),
+        weight,
+        true,
+    );
 }
 
 /// `[rows, width]` row-major → `[width, rows]` row-major, by tiles that fit the cache.

@@ -1,0 +1,314 @@
+//! A block of the transformer, forwards and backwards, on packed rows of features.
+//!
+//! ```text
+//! mid = x   + post(O · attention(rope(norm(Q n)), rope(norm(K n)), V n)),  n = norm(x)
+//! y   = mid + post(Down · (f(Gate m) ∘ (Up m))),                           m = norm(mid)
+//! ```
+//!
+//! The norms of Q and K, the post-norms, and biases of the linear layers are there where the file holds them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result as CandleResult, Tensor};
+
+use super::lora::{Adapters, LayerLora, LoraGradients, LoraLayout, TargetModule, flat_gradients};
+use super::ops::attention::{Heads, Mask, Segment, attend, attend_backward};
+use super::ops::gate::{Activation, gated, gated_backward};
+use super::ops::linear::Linear;
+use super::ops::matrix::Into;
+use super::ops::norm::RmsNorm;
+use super::ops::rope::Rope;
+use super::ops::weight::FrozenWeight;
+use super::ops::{contiguous, map_f32};
+
+/// A block's frozen weights.
+pub struct Block {
+    pub attention_norm: RmsNorm,
+    pub q_norm: Option<RmsNorm>,
+    pub k_norm: Option<RmsNorm>,
+    pub post_attention_norm: Option<RmsNorm>,
+    pub feed_forward_norm: RmsNorm,
+    pub post_feed_forward_norm: Option<RmsNorm>,
+    /// In the order of [`TargetModule::ALL`].
+    pub linear: [FrozenWeight; 7],
+    pub heads: Heads,
+    pub activation: Activation,
+}
+
+/// What the backward pass wants again of the forward pass, `[t, …]` each.
+#[derive(Default)]
+struct Activations {
+    /// Before their norms, where these are.
+    q_raw: Vec<f32>,
+    k_raw: Vec<f32>,
+    /// After the rotation.
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    attended: Vec<f32>,
+    /// Before the post-norms, where these are.
+    o_raw: Vec<f32>,
+    down_raw: Vec<f32>,
+    mid: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// `x Aᵀ` of each adapter.
+    low: [Vec<f32>; 7],
+}
+
+impl Block {
+    /// `x`: `[t, n_embd]`; the result's shape too. `attend(q, k, v)` gives attention's result, over the rows
+    /// themselves or over a cache.
+    pub fn forward(
+        &self,
+        x: &[f32],
+        adapters: &Adapters,
+        rope: &Rope,
+        attend: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f32>,
+    ) -> Vec<f32> {
+        self.forward_keeping(x, adapters, rope, attend).0
+    }
+
+    fn forward_keeping(
+        &self,
+        x: &[f32],
+        adapters: &Adapters,
+        rope: &Rope,
+        attend: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f32>,
+    ) -> (Vec<f32>, Activations) {
+        use TargetModule::{Down, Gate, K, O, Q, Up, V};
+        let mut kept = Activations::default();
+        let project = |x: &[f32], target: TargetModule, kept: &mut Activations| {
+            let (y, low) = self.linear(target, adapters).apply(x);
+            kept.low[target as usize] = low;
+            y
+        };
+        let n = self.attention_norm.forward(x);
+        let q = project(&n, Q, &mut kept);
+        (kept.q, kept.q_raw) = normed(self.q_norm.as_ref(), q);
+        let k = project(&n, K, &mut kept);
+        (kept.k, kept.k_raw) = normed(self.k_norm.as_ref(), k);
+        kept.v = project(&n, V, &mut kept);
+        rope.forward(&mut kept.q);
+        rope.forward(&mut kept.k);
+        kept.attended = attend(&kept.q, &kept.k, &kept.v);
+        let o = self.linear(O, adapters);
+        let norm = self.post_attention_norm.as_ref();
+        (kept.mid, kept.o_raw, kept.low[O as usize]) = add_projected(x, &o, &kept.attended, norm);
+
+        let m = self.feed_forward_norm.forward(&kept.mid);
+        kept.gate = project(&m, Gate, &mut kept);
+        kept.up = project(&m, Up, &mut kept);
+        let product = gated(&kept.gate, &kept.up, self.activation);
+        let down = self.linear(Down, adapters);
+        let norm = self.post_feed_forward_norm.as_ref();
+        let y;
+        (y, kept.down_raw, kept.low[Down as usize]) =
+            add_projected(&kept.mid, &down, &product, norm);
+        (y, kept)
+    }
+
+    /// The gradients of `x`, `[t, n_embd]`, and of the adapters, from that of the result.
+    fn backward(
+        &self,
+        x: &[f32],
+        kept: Activations,
+        adapters: &Adapters,
+        rope: &Rope,
+        mask: Mask,
+        dy: &[f32],
+    ) -> (Vec<f32>, LoraGradients) {
+        use TargetModule::{Down, Gate, K, O, Q, Up, V};
+        let linear = |target| self.linear(target, adapters);
+        let mut gradients = LoraGradients::default();
+
+        let mut d_mid = dy.to_vec();
+        let d_down = d_normed(self.post_feed_forward_norm.as_ref(), &kept.down_raw, dy);
+        let d_down = d_down.as_deref().unwrap_or(dy);
+        let mut product = vec![0.0; kept.gate.len()];
+        let d_low = linear(Down).input_gradient(d_down, Into::Set, &mut product);
+        let (mut d_gate, mut d_up) = (kept.gate, kept.up);
+        gated_backward(&mut d_gate, &mut d_up, &mut product, self.activation);
+        gradients[Down as usize] =
+            linear(Down).lora_gradients(&product, &kept.low[Down as usize], d_down, &d_low);
+
+        let m = self.feed_forward_norm.forward(&kept.mid);
+        let mut d_m = vec![0.0; m.len()];
+        for (target, dy, into) in [(Gate, &d_gate, Into::Set), (Up, &d_up, Into::Add)] {
+            let d_low = linear(target).input_gradient(dy, into, &mut d_m);
+            let low = &kept.low[target as usize];
+            gradients[target as usize] = linear(target).lora_gradients(&m, low, dy, &d_low);
+        }
+        self.feed_forward_norm
+            .backward(&kept.mid, &d_m, Into::Add, &mut d_mid);
+
+        let d_o = d_normed(self.post_attention_norm.as_ref(), &kept.o_raw, &d_mid);
+        let d_o = d_o.as_deref().unwrap_or(&d_mid);
+        let mut d_attended = vec![0.0; kept.attended.len()];
+        let d_low = linear(O).input_gradient(d_o, Into::Set, &mut d_attended);
+        gradients[O as usize] =
+            linear(O).lora_gradients(&kept.attended, &kept.low[O as usize], d_o, &d_low);
+        let [mut dq, mut dk, dv] =
+            attend_backward(&kept.q, &kept.k, &kept.v, self.heads, mask, &d_attended);
+        rope.backward(&mut dq);
+        rope.backward(&mut dk);
+        let dq = d_normed(self.q_norm.as_ref(), &kept.q_raw, &dq).unwrap_or(dq);
+        let dk = d_normed(self.k_norm.as_ref(), &kept.k_raw, &dk).unwrap_or(dk);
+
+        let n = self.attention_norm.forward(x);
+        let mut d_n = vec![0.0; n.len()];
+        let sources = [
+            (Q, &dq, Into::Set),
+            (K, &dk, Into::Add),
+            (V, &dv, Into::Add),
+        ];
+        for (target, dy, into) in sources {
+            let d_low = linear(target).input_gradient(dy, into, &mut d_n);
+            let low = &kept.low[target as usize];
+            gradients[target as usize] = linear(target).lora_gradients(&n, low, dy, &d_low);
+        }
+        let mut dx = d_mid;
+        self.attention_norm.backward(x, &d_n, Into::Add, &mut dx);
+        (dx, gradients)
+    }
+
+    fn linear<'a>(&'a self, target: TargetModule, adapters: &'a Adapters) -> Linear<'a> {
+        Linear {
+            weight: &self.linear[target as usize],
+            lora: adapters[target as usize].as_ref(),
+        }
+    }
+}
+
+/// The normed rows, and `x` itself where its norm's gradient will want it again.
+fn normed(norm: Option<&RmsNorm>, x: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
+    match norm {
+        Some(norm) => (norm.forward(&x), x),
+        None => (x, Vec::new()),
+    }
+}
+
+/// The gradient before the norm, where there is one.
+fn d_normed(norm: Option<&RmsNorm>, x: &[f32], dy: &[f32]) -> Option<Vec<f32>> {
+    norm.map(|norm| {
+        let mut dx = vec![0.0; x.len()];
+        norm.backward(x, dy, Into::Set, &mut dx);
+        dx
+    })
+}
+
+/// `x + post(linear(rows))`; with it what the post-norm was given, where there is one, and the linear layer's `low`.
+fn add_projected(
+    x: &[f32],
+    linear: &Linear,
+    rows: &[f32],
+    norm: Option<&RmsNorm>,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let mut y = x.to_vec();
+    match norm {
+        None => {
+            let low = linear.forward(rows, Into::Add, &mut y);
+            (y, Vec::new(), low)
+        }
+        Some(norm) => {
+            let (raw, low) = linear.apply(rows);
+            Into::Add.store(&mut y, norm.forward(&raw).into_iter());
+            (y, raw, low)
+        }
+    }
+}
+
+/// A block as an operation of candle's graph, with gradients for its input and its adapters.
+pub struct BlockOp {
+    block: Arc<Block>,
+    layout: LoraLayout,
+    rope: Arc<Rope>,
+    segments: Arc<Vec<Segment>>,
+    window: Option<usize>,
+    /// From the forward pass to the backward.
+    kept: Mutex<Option<Activations>>,
+}
+
+impl BlockOp {
+    /// `x`: `[t, n_embd]`; the result's shape too.
+    pub fn apply(
+        block: &Arc<Block>,
+        x: &Tensor,
+        lora: LayerLora,
+        rope: &Arc<Rope>,
+        segments: &Arc<Vec<Segment>>,
+        window: Option<usize>,
+    ) -> CandleResult<Tensor> {
+        let op = Self {
+            block: Arc::clone(block),
+            layout: lora.layout,
+            rope: Arc::clone(rope),
+            segments: Arc::clone(segments),
+            window,
+            kept: Mutex::default(),
+        };
+        x.contiguous()?.apply_op2(&lora.flat, op)
+    }
+
+    fn mask(&self) -> Mask<'_> {
+        Mask {
+            segments: &self.segments,
+            window: self.window,
+        }
+    }
+
+    fn forward(&self, x: &[f32], flat: &[f32]) -> (Vec<f32>, Activations) {
+        let attend =
+            |q: &[f32], k: &[f32], v: &[f32]| attend(q, k, v, self.block.heads, self.mask());
+        self.block
+            .forward_keeping(x, &self.layout.split(flat), &self.rope, attend)
+    }
+}
+
+impl CustomOp2 for BlockOp {
+    fn name(&self) -> &'static str {
+        "block"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> CandleResult<(CpuStorage, candle_core::Shape)> {
+        let (y, kept) = self.forward(contiguous(s1, l1)?, contiguous(s2, l2)?);
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        flat: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let (dx, d_flat) = map_f32(x, |x| {
+            map_f32(flat, |flat| {
+                map_f32(dy, |dy| {
+                    let kept = kept.unwrap_or_else(|| self.forward(x, flat).1);
+                    let adapters = self.layout.split(flat);
+                    let (dx, gradients) =
+                        self.block
+                            .backward(x, kept, &adapters, &self.rope, self.mask(), dy);
+                    (dx, flat_gradients(gradients))
+                })
+            })
+        })???;
+        Ok((
+            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
+            Some(Tensor::from_vec(d_flat, flat.shape(), flat.device())?),
+        ))
+    }
+}

@@ -1,0 +1,164 @@
+//! The end of the model: the last norm and the output head, and the log-probabilities of given tokens.
+//!
+//! `log p(y) = z_y − log Σ_v exp(z_v)`, `z = W h`, `h = norm(x)`. With `d` the gradient of a row's result,
+//! `dh = d (W_y − p W)`. The factor in brackets does not depend on `d`, so the forward pass computes it from the logits
+//! that it has at hand, and no logits outlive a chunk of rows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::ops::matrix::Into;
+use super::ops::norm::RmsNorm;
+use super::ops::vector::softmax;
+use super::ops::weight::FrozenWeight;
+use super::ops::{contiguous, map_f32};
+
+/// Rows whose logits are in memory at a time: 12 MB at a vocabulary of 49,152.
+const ROWS: usize = 64;
+
+/// The last norm, and the head's frozen weight, `[n_vocab, n_embd]`.
+pub struct Head {
+    pub norm: RmsNorm,
+    pub weight: FrozenWeight,
+}
+
+/// The tokens to be scored, and the row of `x` that predicts each; both `[r]`.
+#[derive(Clone)]
+pub struct Predictions {
+    /// Rows of `x`.
+    pub predictors: Vec<u32>,
+    /// Token ids.
+    pub targets: Vec<u32>,
+}
+
+impl Head {
+    /// Unnormalised, `[r, n_vocab]`, for rows `x`, `[r, n_embd]`.
+    pub fn logits(&self, x: &[f32]) -> Vec<f32> {
+        let mut logits = vec![0.0; x.len() / self.weight.n_in() * self.weight.n_out()];
+        self.weight
+            .apply(&self.norm.forward(x), Into::Set, &mut logits);
+        logits
+    }
+
+    /// Log-probabilities, nats, `[r]`, from `x`, `[t, n_embd]`.
+    ///
+    /// # Errors
+    /// A token is beyond the vocabulary.
+    pub fn logprobs(&self, x: &[f32], predictions: &Predictions) -> Result<Vec<f32>> {
+        Ok(self.logprobs_and_jacobian(x, predictions, false)?.0)
+    }
+
+    /// With the log-probabilities, if asked for, `W_y − p W`, `[r, n_embd]`.
+    fn logprobs_and_jacobian(
+        &self,
+        x: &[f32],
+        predictions: &Predictions,
+        with_jacobian: bool,
+    ) -> Result<(Vec<f32>, Vec<f32>)> {
+        let (n_vocab, d) = (self.weight.n_out(), self.weight.n_in());
+        let targets = &predictions.targets;
+        if targets.iter().any(|&target| target as usize >= n_vocab) {
+            bail!("a token id beyond the vocabulary of {n_vocab}");
+        }
+        let mut logprobs = vec![0.0; targets.len()];
+        let mut jacobian = vec![0.0; if with_jacobian { targets.len() * d } else { 0 }];
+        let mut logits = vec![0.0; ROWS.min(targets.len()) * n_vocab];
+        for first in (0..targets.len()).step_by(ROWS) {
+            let rows = first..targets.len().min(first + ROWS);
+            let targets = &targets[rows.clone()];
+            let logits = &mut logits[..targets.len() * n_vocab];
+            let hidden = self
+                .norm
+                .forward(&gather(x, &predictions.predictors[rows.clone()], d));
+            self.weight.apply(&hidden, Into::Set, logits);
+            let out = logprobs[rows.clone()].par_iter_mut().zip(targets);
+            out.zip(logits.par_chunks_mut(n_vocab))
+                .for_each(|((out, &target), logits)| {
+                    let chosen = logits[target as usize];
+                    *out = chosen - softmax(logits);
+                });
+            if with_jacobian {
+                let jacobian = &mut jacobian[rows.start * d..rows.end * d];
+                self.weight.apply_transposed(logits, Into::Set, jacobian);
+                for (row, &target) in jacobian.chunks_exact_mut(d).zip(targets) {
+                    row.iter_mut()
+                        .zip(self.weight.row(target as usize))
+                        .for_each(|(j, w)| *j = w - *j);
+                }
+            }
+        }
+        Ok((logprobs, jacobian))
+    }
+}
+
+/// Rows of `x`, `[t, d]`, one after the other.
+pub fn gather(x: &[f32], rows: &[u32], d: usize) -> Vec<f32> {
+    rows.iter()
+        .flat_map(|&row| &x[row as usize * d..(row as usize + 1) * d])
+        .copied()
+        .collect()
+}
+
+/// [`Head::logprobs`] as an operation of candle's graph, with a gradient for `x`.
+pub struct HeadOp {
+    head: Arc<Head>,
+    predictions: Predictions,
+    /// From the forward pass to the backward.
+    jacobian: Mutex<Vec<f32>>,
+}
+
+impl HeadOp {
+    /// `x`: `[t, n_embd]`; the result `[r]`.
+    pub fn apply(head: &Arc<Head>, x: &Tensor, predictions: Predictions) -> Result<Tensor> {
+        x.contiguous()?.apply_op1(Self {
+            head: Arc::clone(head),
+            predictions,
+            jacobian: Mutex::default(),
+        })
+    }
+}
+
+impl CustomOp1 for HeadOp {
+    fn name(&self) -> &'static str {
+        "head"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = contiguous(storage, layout)?;
+        let (logprobs, jacobian) = self
+            .head
+            .logprobs_and_jacobian(x, &self.predictions, true)?;
+        *self.jacobian.lock().unwrap_or_else(PoisonError::into_inner) = jacobian;
+        let n = logprobs.len();
+        Ok((CpuStorage::F32(logprobs), n.into()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, d_logprobs: &Tensor) -> Result<Option<Tensor>> {
+        let mut dh =
+            std::mem::take(&mut *self.jacobian.lock().unwrap_or_else(PoisonError::into_inner));
+        let d = self.head.weight.n_in();
+        let predictors = &self.predictions.predictors;
+        if dh.len() != predictors.len() * d {
+            bail!("a second backward pass through one forward pass");
+        }
+        map_f32(d_logprobs, |d_logprobs| {
+            for (row, d) in dh.chunks_exact_mut(d).zip(d_logprobs) {
+                row.iter_mut().for_each(|j| *j *= d);
+            }
+        })?;
+        let mut dx = vec![0.0; x.elem_count()];
+        map_f32(x, |x| {
+            let rows = gather(x, predictors, d);
+            let mut d_rows = vec![0.0; rows.len()];
+            self.head.norm.backward(&rows, &dh, Into::Set, &mut d_rows);
+            // Responses that share a prompt are predicted from one row.
+            for (&row, d_row) in predictors.iter().zip(d_rows.chunks_exact(d)) {
+                let dx = &mut dx[row as usize * d..(row as usize + 1) * d];
+                Into::Add.store(dx, d_row.iter().copied());
+            }
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
