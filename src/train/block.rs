@@ -14,11 +14,10 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result as CandleResult, Tensor}
 use super::lora::{Adapters, LayerLora, LoraGradients, LoraLayout, TargetModule, flat_gradients};
 use super::ops::attention::{Heads, Mask, Segment, attend, attend_backward};
 use super::ops::gate::{Activation, gated, gated_backward};
-use super::ops::linear::Linear;
+use super::ops::linear::{FrozenWeight, LowRank};
 use super::ops::matrix::Into;
 use super::ops::norm::RmsNorm;
 use super::ops::rope::Rope;
-use super::ops::weight::FrozenWeight;
 use super::ops::{contiguous, map_f32};
 
 /// A block's frozen weights.
@@ -125,19 +124,18 @@ impl Block {
         let mut d_mid = dy.to_vec();
         let d_down = d_normed(self.post_feed_forward_norm.as_ref(), &kept.down_raw, dy);
         let d_down = d_down.as_deref().unwrap_or(dy);
-        let mut product = vec![0.0; kept.gate.len()];
-        let d_low = linear(Down).input_gradient(d_down, Into::Set, &mut product);
+        let mut d_product = vec![0.0; kept.gate.len()];
+        let product = gated(&kept.gate, &kept.up, self.activation);
+        let given = (&*product, &*kept.low[Down as usize]);
+        gradients[Down as usize] = linear(Down).backward(given, d_down, Into::Set, &mut d_product);
         let (mut d_gate, mut d_up) = (kept.gate, kept.up);
-        gated_backward(&mut d_gate, &mut d_up, &mut product, self.activation);
-        gradients[Down as usize] =
-            linear(Down).lora_gradients(&product, &kept.low[Down as usize], d_down, &d_low);
+        gated_backward(&mut d_gate, &mut d_up, &d_product, self.activation);
 
         let m = self.feed_forward_norm.forward(&kept.mid);
         let mut d_m = vec![0.0; m.len()];
         for (target, dy, into) in [(Gate, &d_gate, Into::Set), (Up, &d_up, Into::Add)] {
-            let d_low = linear(target).input_gradient(dy, into, &mut d_m);
-            let low = &kept.low[target as usize];
-            gradients[target as usize] = linear(target).lora_gradients(&m, low, dy, &d_low);
+            let given = (&*m, &*kept.low[target as usize]);
+            gradients[target as usize] = linear(target).backward(given, dy, into, &mut d_m);
         }
         self.feed_forward_norm
             .backward(&kept.mid, &d_m, Into::Add, &mut d_mid);
@@ -145,9 +143,8 @@ impl Block {
         let d_o = d_normed(self.post_attention_norm.as_ref(), &kept.o_raw, &d_mid);
         let d_o = d_o.as_deref().unwrap_or(&d_mid);
         let mut d_attended = vec![0.0; kept.attended.len()];
-        let d_low = linear(O).input_gradient(d_o, Into::Set, &mut d_attended);
-        gradients[O as usize] =
-            linear(O).lora_gradients(&kept.attended, &kept.low[O as usize], d_o, &d_low);
+        let given = (&*kept.attended, &*kept.low[O as usize]);
+        gradients[O as usize] = linear(O).backward(given, d_o, Into::Set, &mut d_attended);
         let [mut dq, mut dk, dv] =
             attend_backward(&kept.q, &kept.k, &kept.v, self.heads, mask, &d_attended);
         rope.backward(&mut dq);
@@ -163,20 +160,51 @@ impl Block {
             (V, &dv, Into::Add),
         ];
         for (target, dy, into) in sources {
-            let d_low = linear(target).input_gradient(dy, into, &mut d_n);
-            let low = &kept.low[target as usize];
-            gradients[target as usize] = linear(target).lora_gradients(&n, low, dy, &d_low);
+            let given = (&*n, &*kept.low[target as usize]);
+            gradients[target as usize] = linear(target).backward(given, dy, into, &mut d_n);
         }
         let mut dx = d_mid;
         self.attention_norm.backward(x, &d_n, Into::Add, &mut dx);
         (dx, gradients)
     }
 
-    fn linear<'a>(&'a self, target: TargetModule, adapters: &'a Adapters) -> Linear<'a> {
-        Linear {
+    fn linear<'a>(&'a self, target: TargetModule, adapters: &'a Adapters) -> Adapted<'a> {
+        Adapted {
             weight: &self.linear[target as usize],
             lora: adapters[target as usize].as_ref(),
         }
+    }
+}
+
+/// A linear layer with its adapter, if it has one.
+struct Adapted<'a> {
+    weight: &'a FrozenWeight,
+    lora: Option<&'a LowRank<'a>>,
+}
+
+impl Adapted<'_> {
+    fn forward(&self, x: &[f32], into: Into, y: &mut [f32]) -> Vec<f32> {
+        self.weight.forward(x, self.lora, into, y)
+    }
+
+    /// [`Self::forward`] into a matrix of its own.
+    fn apply(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let mut y = vec![0.0; x.len() / self.weight.n_in() * self.weight.n_out()];
+        let low = self.forward(x, Into::Set, &mut y);
+        (y, low)
+    }
+
+    /// The gradient of `x` in `dx`; returns those of the adapter.
+    fn backward(
+        &self,
+        (x, low): (&[f32], &[f32]),
+        dy: &[f32],
+        into: Into,
+        dx: &mut [f32],
+    ) -> Option<(Vec<f32>, Vec<f32>)> {
+        let d_low = self.weight.backward(dy, self.lora, into, dx);
+        self.lora
+            .map(|_| self.weight.lora_gradients((x, low), (dy, &d_low)))
     }
 }
 
@@ -200,7 +228,7 @@ fn d_normed(norm: Option<&RmsNorm>, x: &[f32], dy: &[f32]) -> Option<Vec<f32>> {
 /// `x + post(linear(rows))`; with it what the post-norm was given, where there is one, and the linear layer's `low`.
 fn add_projected(
     x: &[f32],
-    linear: &Linear,
+    linear: &Adapted,
     rows: &[f32],
     norm: Option<&RmsNorm>,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {

@@ -7,7 +7,7 @@ use super::dpo::DpoConfig;
 use super::fit::FitConfig;
 use super::lora::{LoraConfig, TargetModule};
 use super::mine::MineConfig;
-use super::ops::weight::WeightType;
+use super::ops::linear::WeightType;
 
 /// Everything that, with the base and the history, decides the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
+use super::ops::linear::FrozenWeight;
 use super::ops::matrix::Into;
 use super::ops::norm::RmsNorm;
 use super::ops::vector::softmax;
-use super::ops::weight::FrozenWeight;
 use super::ops::{contiguous, map_f32};
 
 /// Rows whose logits are in memory at a time: 12 MB at a vocabulary of 49,152.
@@ -38,7 +38,7 @@ impl Head {
     pub fn logits(&self, x: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; x.len() / self.weight.n_in() * self.weight.n_out()];
         self.weight
-            .apply(&self.norm.forward(x), Into::Set, &mut logits);
+            .forward(&self.norm.forward(x), None, Into::Set, &mut logits);
         logits
     }
 
@@ -72,7 +72,7 @@ impl Head {
             let hidden = self
                 .norm
                 .forward(&gather(x, &predictions.predictors[rows.clone()], d));
-            self.weight.apply(&hidden, Into::Set, logits);
+            self.weight.forward(&hidden, None, Into::Set, logits);
             let out = logprobs[rows.clone()].par_iter_mut().zip(targets);
             out.zip(logits.par_chunks_mut(n_vocab))
                 .for_each(|((out, &target), logits)| {
@@ -81,7 +81,7 @@ impl Head {
                 });
             if with_jacobian {
                 let jacobian = &mut jacobian[rows.start * d..rows.end * d];
-                self.weight.apply_transposed(logits, Into::Set, jacobian);
+                self.weight.backward(logits, None, Into::Set, jacobian);
                 for (row, &target) in jacobian.chunks_exact_mut(d).zip(targets) {
                     row.iter_mut()
                         .zip(self.weight.row(target as usize))

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use super::ops::linear::LowRank;
 use super::ops::map_f32;
-use super::ops::thin::transposed;
 use crate::{Error, Result};
 
 /// A linear layer of a block that an adapter may change.
@@ -323,7 +322,7 @@ impl LoraLayout {
             flat = rest;
             Some(LowRank {
                 a,
-                b_t: transposed(b, self.rank),
+                b,
                 lora_scale: self.lora_scale,
             })
         })

@@ -7,8 +7,8 @@ use candle_core::Device;
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use cope_convert::gguf::{GgmlType, Gguf, TensorInfo};
 
+use super::ops::linear::{FrozenWeight, WeightType};
 use super::ops::map_f32;
-use super::ops::weight::{FrozenWeight, WeightType};
 use crate::{Error, Result};
 
 /// Reads the tensors of one file, and remembers which have been read.

@@ -30,12 +30,11 @@ pub fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     y
 }
 
-/// Turns `gate` and `up` into their gradients and `dy`, that of the result, into the result, which whoever goes on
-/// backwards wants again.
-pub fn gated_backward(gate: &mut [f32], up: &mut [f32], dy: &mut [f32], activation: Activation) {
+/// Turns `gate` and `up` into their gradients; `dy`: that of the result.
+pub fn gated_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32], activation: Activation) {
     gate.par_chunks_mut(CHUNK)
         .zip(up.par_chunks_mut(CHUNK))
-        .zip(dy.par_chunks_mut(CHUNK))
+        .zip(dy.par_chunks(CHUNK))
         .for_each(|((gate, up), dy)| match activation {
             Activation::Silu => apply_backward(gate, up, dy, silu),
             Activation::Gelu => apply_backward(gate, up, dy, gelu),
@@ -53,12 +52,12 @@ fn apply(gate: &mut [f32], up: &[f32], value_and_slope: impl Fn(f32) -> (f32, f3
 fn apply_backward(
     gate: &mut [f32],
     up: &mut [f32],
-    dy: &mut [f32],
+    dy: &[f32],
     value_and_slope: impl Fn(f32) -> (f32, f32),
 ) {
     for ((gate, up), dy) in gate.iter_mut().zip(up).zip(dy) {
         let (value, slope) = value_and_slope(*gate);
-        (*gate, *up, *dy) = (*dy * *up * slope, *dy * value, value * *up);
+        (*gate, *up) = (dy * *up * slope, dy * value);
     }
 }
 

@@ -6,6 +6,7 @@
 //! candle ([`super::block`]), made of these, and the log-probabilities at the end another ([`super::head`]).
 
 pub mod attention;
+pub mod bf16;
 pub mod gate;
 pub mod linear;
 pub mod matrix;
@@ -14,7 +15,6 @@ mod panels;
 pub mod rope;
 pub mod thin;
 pub mod vector;
-pub mod weight;
 
 /// Rows of a batch that one thread takes at a time, where there is little to do on each.
 const ROWS: usize = 8;

@@ -54,8 +54,8 @@ fn dots(x: &[f32], rows: &[f32]) -> [f32; TOGETHER] {
     })
 }
 
-/// `out += scale · low · thin`: `[t, rank] · [rank, width] → [t, width]`.
-pub fn expand(out: &mut [f32], scale: f32, low: &[f32], thin: &[f32], width: usize) {
+/// `out += low · thin`: `[t, rank] · [rank, width] → [t, width]`.
+pub fn expand(out: &mut [f32], low: &[f32], thin: &[f32], width: usize) {
     let rank = thin.len() / width;
     out.par_chunks_mut(ROWS * width)
         .zip(low.par_chunks(ROWS * rank))
@@ -64,10 +64,10 @@ pub fn expand(out: &mut [f32], scale: f32, low: &[f32], thin: &[f32], width: usi
                 let (together, alone) = low.as_chunks::<TOGETHER>();
                 let (thin, rest) = thin.split_at(together.len() * TOGETHER * width);
                 for (low, thin) in together.iter().zip(thin.chunks_exact(TOGETHER * width)) {
-                    add_scaled(out, low.map(|low| scale * low), thin);
+                    add_scaled(out, *low, thin);
                 }
                 for (low, thin) in alone.iter().zip(rest.chunks_exact(width)) {
-                    add_scaled(out, [scale * low], thin);
+                    add_scaled(out, [*low], thin);
                 }
             }
         });
@@ -77,14 +77,16 @@ pub fn expand(out: &mut [f32], scale: f32, low: &[f32], thin: &[f32], width: usi
 fn add_scaled<const N: usize>(out: &mut [f32], scales: [f32; N], rows: &[f32]) {
     let rows: [&[f32]; N] = std::array::from_fn(|r| &rows[r * out.len()..][..out.len()]);
     for (i, out) in out.iter_mut().enumerate() {
+        let mut sum = *out;
         for (scale, row) in scales.iter().zip(&rows) {
-            *out += scale * row[i];
+            sum += scale * row[i];
         }
+        *out = sum;
     }
 }
 
-/// `scale · lowᵀ · rows`: `[t, rank]ᵀ · [t, width] → [rank, width]`.
-pub fn reduce(scale: f32, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
+/// `lowᵀ · rows`: `[t, rank]ᵀ · [t, width] → [rank, width]`.
+pub fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
     let rank = low.len() * width / rows.len().max(1);
     let strips: Vec<Vec<f32>> = (0..width.div_ceil(COLUMNS))
         .into_par_iter()
@@ -113,11 +115,7 @@ pub fn reduce(scale: f32, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
     for r in 0..rank {
         for (strip, first) in strips.iter().zip((0..width).step_by(COLUMNS)) {
             let columns = COLUMNS.min(width - first);
-            out.extend(
-                strip[r * COLUMNS..][..columns]
-                    .iter()
-                    .map(|sum| scale * sum),
-            );
+            out.extend(&strip[r * COLUMNS..][..columns]);
         }
     }
     out

@@ -1,0 +1,138 @@
+//! The operations that a training step is made of, at SmolLM2-135M's sizes, forwards and backwards.
+//!
+//! ```text
+//! cargo bench --bench ops
+//! ```
+//!
+//! Throughput is in multiply-adds a second for products, in values a second for the rest.
+
+use std::hint::black_box;
+
+use cope_llama::train::ops::attention::{Heads, Mask, Segment, attend, attend_backward};
+use cope_llama::train::ops::gate::{Activation, gated, gated_backward};
+use cope_llama::train::ops::linear::{FrozenWeight, LowRank, WeightType};
+use cope_llama::train::ops::matrix::Into;
+use cope_llama::train::ops::norm::RmsNorm;
+use cope_llama::train::ops::rope::{Pairs, Rope};
+use cope_llama::train::ops::vector::softmax;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Rows of a batch: four short texts with their prompts.
+const T: usize = 320;
+const N_EMBD: usize = 576;
+const N_FF: usize = 1536;
+const N_VOCAB: usize = 49_152;
+const RANK: usize = 8;
+const HEADS: Heads = Heads {
+    n_head: 9,
+    n_head_kv: 3,
+    head_dim: 64,
+};
+
+fn values(n: usize) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(n as u64);
+    (0..n).map(|_| random.random_range(-0.5..0.5)).collect()
+}
+
+fn linear(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("linear");
+    group.throughput(Throughput::Elements((T * N_EMBD * N_FF) as u64));
+    let (x, dy) = (values(T * N_EMBD), values(T * N_FF));
+    let (a, b) = (values(RANK * N_EMBD), values(RANK * N_FF));
+    let lora = LowRank {
+        a: &a,
+        b: &b,
+        lora_scale: 2.0,
+    };
+    for weight_type in [WeightType::F32, WeightType::Bf16] {
+        let weight = FrozenWeight::new(&values(N_FF * N_EMBD), N_FF, N_EMBD, weight_type);
+        for (name, lora) in [("", None), ("+lora", Some(&lora))] {
+            let mut y = vec![0.0; T * N_FF];
+            group.bench_function(format!("{weight_type:?}{name}/forward"), |bencher| {
+                bencher.iter(|| black_box(weight.forward(&x, lora, Into::Set, &mut y)));
+            });
+            let low = weight.forward(&x, lora, Into::Set, &mut y);
+            let mut dx = vec![0.0; T * N_EMBD];
+            group.bench_function(format!("{weight_type:?}{name}/backward"), |bencher| {
+                bencher.iter(|| {
+                    let d_low = weight.backward(&dy, lora, Into::Set, &mut dx);
+                    lora.map(|_| black_box(weight.lora_gradients((&x, &low), (&dy, &d_low))))
+                });
+            });
+        }
+    }
+}
+
+fn attention(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("attention");
+    let (q, kv) = (values(T * N_EMBD), values(T * 192));
+    let own: Vec<_> = (0..4).map(|i| i * T / 4..(i + 1) * T / 4).collect();
+    let segments: Vec<_> = own
+        .into_iter()
+        .map(|rows| Segment {
+            queries: rows.clone(),
+            keys: vec![rows],
+        })
+        .collect();
+    let mask = Mask {
+        segments: &segments,
+        window: None,
+    };
+    group.throughput(Throughput::Elements((T * T / 4 * N_EMBD) as u64));
+    group.bench_function("forward", |bencher| {
+        bencher.iter(|| black_box(attend(&q, &kv, &kv, HEADS, mask)));
+    });
+    group.bench_function("backward", |bencher| {
+        bencher.iter(|| black_box(attend_backward(&q, &kv, &kv, HEADS, mask, &q)));
+    });
+}
+
+fn rows(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rows");
+    let (x, dy) = (values(T * N_EMBD), values(T * N_EMBD));
+    group.throughput(Throughput::Elements((T * N_EMBD) as u64));
+    let norm = RmsNorm::new(values(N_EMBD), 1e-5);
+    group.bench_function("norm/forward", |bencher| {
+        bencher.iter(|| black_box(norm.forward(&x)));
+    });
+    let mut dx = dy.clone();
+    group.bench_function("norm/backward", |bencher| {
+        bencher.iter(|| norm.backward(&x, &dy, Into::Set, &mut dx));
+    });
+    let positions: Vec<usize> = (0..T).collect();
+    let rope = Rope::new(&positions, &values(32), Pairs::Adjacent, HEADS.head_dim);
+    group.bench_function("rope/forward", |bencher| {
+        bencher.iter(|| rope.forward(&mut dx));
+    });
+    let (gate, up, dy) = (values(T * N_FF), values(T * N_FF), values(T * N_FF));
+    group.throughput(Throughput::Elements((T * N_FF) as u64));
+    for activation in [Activation::Silu, Activation::Gelu] {
+        group.bench_function(format!("{activation:?}/forward"), |bencher| {
+            bencher.iter(|| black_box(gated(&gate, &up, activation)));
+        });
+        group.bench_function(format!("{activation:?}/backward"), |bencher| {
+            bencher.iter_batched_ref(
+                || (gate.clone(), up.clone()),
+                |(gate, up)| gated_backward(gate, up, &dy, activation),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    let mut logits = values(N_VOCAB);
+    group.throughput(Throughput::Elements(N_VOCAB as u64));
+    group.bench_function("softmax", |bencher| {
+        bencher.iter(|| black_box(softmax(&mut logits)));
+    });
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(20)
+        .warm_up_time(std::time::Duration::from_millis(300))
+        .measurement_time(std::time::Duration::from_secs(1));
+    targets = linear, attention, rows
+}
+criterion_main!(benches);

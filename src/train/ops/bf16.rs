@@ -1,0 +1,216 @@
+//! Products in bf16 with sums in f32, at the speed of the CPU's bf16 dot products where it has them.
+//!
+//! One operand is *rounded rows*, `[t, k]` row-major. The other is a *panel*: 32 of the weight's outputs, as
+//! `[k / 2][32][2]`: for each pair of inputs the two values of each output side by side, which is the order in which an
+//! instruction of AVX512-BF16 multiplies and adds 32 of them. Elsewhere a panel is widened and multiplied as f32, which
+//! gives the same sums in another order.
+
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::matrix::{Into, Matrix, MatrixMut, matmul};
+
+/// Outputs of a panel: two vectors of 16.
+pub const WIDTH: usize = 32;
+
+/// Whether this CPU multiplies bf16 by itself, so that it is faster than f32.
+pub fn is_native() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return avx512::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// Rows in bf16, `[t, k]`, each with a zero after it if `k` is odd.
+pub struct RoundedRows {
+    data: Vec<bf16>,
+    width: usize,
+}
+
+impl RoundedRows {
+    /// Of `x`, `[t, k]`.
+    pub fn new(x: &[f32], k: usize) -> Self {
+        let width = k.next_multiple_of(2);
+        let mut data = vec![bf16::ZERO; x.len() / k * width];
+        data.par_chunks_mut(width)
+            .zip(x.par_chunks(k))
+            .with_min_len(super::ROWS)
+            .for_each(|(rounded, x)| {
+                rounded.iter_mut().zip(x).for_each(|(r, x)| *r = round(*x));
+            });
+        Self { data, width }
+    }
+
+    /// Of the transpose of `x`, `[k, t]`, which is small.
+    pub fn transposed(x: &[f32], t: usize) -> Self {
+        Self::new(&super::thin::transposed(x, t), x.len() / t)
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    fn rows(&self, rows: Range<usize>) -> &[bf16] {
+        &self.data[rows.start * self.width..rows.end * self.width]
+    }
+}
+
+/// `tile += x panelᵀ`, `[rows, 32]`, over the inputs that the panel has: those of `x` from `first` on, which is even.
+pub fn accumulate(
+    panel: &[bf16],
+    x: &RoundedRows,
+    rows: Range<usize>,
+    first: usize,
+    tile: &mut [f32],
+) {
+    let n = rows.len();
+    let x_rows = &x.rows(rows)[first..];
+    #[cfg(target_arch = "x86_64")]
+    if avx512::available() {
+        // SAFETY: the CPU has the instructions.
+        unsafe { avx512::accumulate(panel, x_rows, x.width, tile) };
+        return;
+    }
+    let depth = panel.len() / WIDTH;
+    let wide: Vec<f32> = x_rows.iter().map(|x| x.to_f32()).collect();
+    // [k / 2][32][2] → [k][32]
+    let mut weights = vec![0.0; panel.len()];
+    for (pair, rows) in panel
+        .chunks_exact(2 * WIDTH)
+        .zip(weights.chunks_exact_mut(2 * WIDTH))
+    {
+        for o in 0..WIDTH {
+            rows[o] = pair[2 * o].to_f32();
+            rows[WIDTH + o] = pair[2 * o + 1].to_f32();
+        }
+    }
+    matmul(
+        &mut MatrixMut::new(tile, n, WIDTH),
+        Into::Add,
+        1.0,
+        Matrix::strided(&wide, n, depth, x.width),
+        Matrix::new(&weights, depth, WIDTH),
+        false,
+    );
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    use half::bf16;
+
+    use super::WIDTH;
+
+    /// Rows of `x` that share a load of the weights: 24 of the 32 vector registers hold their sums.
+    const TALL: usize = 12;
+    /// Pairs of inputs in a go: 16 KB of a panel, which stay in the first cache while the rows pass.
+    const DEEP: usize = 128;
+
+    pub fn available() -> bool {
+        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+    }
+
+    /// # Safety
+    /// [`available`].
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
+        for (first, panel) in (0..).step_by(2 * DEEP).zip(panel.chunks(DEEP * 2 * WIDTH)) {
+            let mut x = &x[first..];
+            for tile in tile.chunks_mut(TALL * WIDTH) {
+                match tile.len() / WIDTH {
+                    12 => rows::<12>(panel, x, width, tile),
+                    11 => rows::<11>(panel, x, width, tile),
+                    10 => rows::<10>(panel, x, width, tile),
+                    9 => rows::<9>(panel, x, width, tile),
+                    8 => rows::<8>(panel, x, width, tile),
+                    7 => rows::<7>(panel, x, width, tile),
+                    6 => rows::<6>(panel, x, width, tile),
+                    5 => rows::<5>(panel, x, width, tile),
+                    4 => rows::<4>(panel, x, width, tile),
+                    3 => rows::<3>(panel, x, width, tile),
+                    2 => rows::<2>(panel, x, width, tile),
+                    _ => rows::<1>(panel, x, width, tile),
+                }
+                x = x.get(TALL * width..).unwrap_or(&[]);
+            }
+        }
+    }
+
+    /// `tile += x panelᵀ` for `N` rows of `x` that lie `width` apart, over the pairs of inputs that `panel` has.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn rows<const N: usize>(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
+        let pairs = panel.len() / (2 * WIDTH);
+        assert!(x.len() >= (N - 1) * width + 2 * pairs && tile.len() >= N * WIDTH);
+        let mut sums = [[_mm512_setzero_ps(); 2]; N];
+        // SAFETY: every address lies in its slice, by the lengths asserted above; unaligned loads and stores.
+        unsafe {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (half, sum) in sums.iter_mut().enumerate() {
+                    *sum = _mm512_loadu_ps(tile.as_ptr().add(row * WIDTH + half * 16));
+                }
+            }
+            for pair in 0..pairs {
+                let weights = panel.as_ptr().add(pair * 2 * WIDTH);
+                let low = operand(_mm512_loadu_si512(weights.cast()));
+                let high = operand(_mm512_loadu_si512(weights.add(WIDTH).cast()));
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let two = x.as_ptr().add(row * width + 2 * pair);
+                    let two = std::mem::transmute::<[bf16; 2], i32>(two.cast::<[bf16; 2]>().read());
+                    let two = operand(_mm512_set1_epi32(two));
+                    sums[0] = _mm512_dpbf16_ps(sums[0], two, low);
+                    sums[1] = _mm512_dpbf16_ps(sums[1], two, high);
+                }
+            }
+            for (row, sums) in sums.iter().enumerate() {
+                for (half, sum) in sums.iter().enumerate() {
+                    _mm512_storeu_ps(tile.as_mut_ptr().add(row * WIDTH + half * 16), *sum);
+                }
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn operand(bits: __m512i) -> __m512bh {
+        // SAFETY: both are 64 bytes in which every pattern is a value.
+        unsafe { std::mem::transmute(bits) }
+    }
+}
+
+/// `bf16::from_f32`, without its branches, so that the compiler makes vector instructions of it.
+#[inline]
+pub fn round(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let nearest_even = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    let quiet_nan = bits >> 16 | 0x40;
+    bf16::from_bits(if x.is_nan() { quiet_nan } else { nearest_even } as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_that_of_half() {
+        let special = [
+            0.0,
+            -0.0,
+            f32::NAN,
+            f32::INFINITY,
+            f32::MAX,
+            f32::MIN_POSITIVE,
+        ];
+        let patterns = (0..=u32::MAX).step_by(9973).map(f32::from_bits);
+        for x in special.into_iter().chain(patterns) {
+            assert_eq!(round(x).to_bits(), bf16::from_f32(x).to_bits(), "{x}");
+        }
+    }
+}
