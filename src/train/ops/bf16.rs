@@ -51,7 +51,7 @@ impl RoundedRows {
     }
 
     /// Number of rows.
-    pub fn len(&self) -> usize {
+    pub fn n_rows(&self) -> usize {
         self.data.len() / self.width
     }
 

@@ -54,6 +54,9 @@ fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize
 
 impl<'a> Matrix<'a> {
     /// `[rows, cols]` with contiguous rows that lie `row_stride` elements apart, from the front of `data`.
+    ///
+    /// # Panics
+    /// `data` is too short, or rows overlap.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(
             span(rows, cols, row_stride, 1) <= data.len(),
@@ -79,6 +82,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The transpose: the same data with its strides exchanged.
+    #[must_use]
     pub fn t(self) -> Self {
         Self {
             rows: self.cols,
@@ -92,6 +96,9 @@ impl<'a> Matrix<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// `[rows, cols]` with contiguous rows that lie `row_stride` elements apart, from the front of `data`.
+    ///
+    /// # Panics
+    /// `data` is too short, or rows overlap.
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(
             span(rows, cols, row_stride, 1) <= data.len(),
@@ -115,6 +122,9 @@ impl<'a> MatrixMut<'a> {
 /// `out = scale · left · right`, or `out += …`; `[m, k] · [k, n] → [m, n]`.
 ///
 /// With `parallel`, on all of rayon's threads; the result does not depend on their number.
+///
+/// # Panics
+/// The shapes do not meet.
 pub fn matmul(
     out: &mut MatrixMut,
     into: Into,

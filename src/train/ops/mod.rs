@@ -22,6 +22,9 @@ const ROWS: usize = 8;
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
 /// The values of a contiguous f32 tensor, as an op's forward pass receives it.
+///
+/// # Errors
+/// It is not contiguous, or of another type.
 pub fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
@@ -30,6 +33,9 @@ pub fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f
 }
 
 /// Reads the values of a tensor in place, in row-major order.
+///
+/// # Errors
+/// It is not on the CPU, or of another type.
 pub fn map_f32<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();

@@ -85,9 +85,12 @@ impl Panels {
 /// # Panics
 /// The shapes do not meet.
 pub fn product(terms: &[(&RoundedRows, &Panels)], into: Into, out: &mut [f32]) {
-    let (t, n_out) = terms.first().map_or((0, 0), |(x, w)| (x.len(), w.n_out));
+    let (t, n_out) = terms.first().map_or((0, 0), |(x, w)| (x.n_rows(), w.n_out));
     assert!(
-        terms.iter().all(|(x, w)| x.len() == t && w.n_out == n_out) && out.len() == t * n_out,
+        terms
+            .iter()
+            .all(|(x, w)| x.n_rows() == t && w.n_out == n_out)
+            && out.len() == t * n_out,
         "shapes of a product do not meet"
     );
     let out = Shared(out.as_mut_ptr());
@@ -97,10 +100,9 @@ pub fn product(terms: &[(&RoundedRows, &Panels)], into: Into, out: &mut [f32]) {
         .for_each(|task| {
             let (panel, block) = (task / blocks, task % blocks);
             let rows = block * ROWS..t.min((block + 1) * ROWS);
-            let mut tile = [0.0; ROWS * WIDTH];
-            let tile = &mut tile[..rows.len() * WIDTH];
+            let mut tile = vec![0.0; rows.len() * WIDTH];
             for (x, weight) in terms {
-                accumulate(weight.panel(panel), x, rows.clone(), 0, tile);
+                accumulate(weight.panel(panel), x, rows.clone(), 0, &mut tile);
             }
             let first = panel * WIDTH;
             let columns = WIDTH.min(n_out - first);

@@ -32,7 +32,7 @@ impl Multiply for Packed {
             return Vec::new();
         };
         let rank = lora.a.len() / self.n_in;
-        let mut low = vec![0.0; x.len() * rank];
+        let mut low = vec![0.0; x.n_rows() * rank];
         product(
             &[(&x, &Panels::of_rows(lora.a, self.n_in))],
             Into::Set,
