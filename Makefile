@@ -47,3 +47,14 @@ $(ORACLE)/ready:
 	python3 -m venv $(ORACLE)
 	$(ORACLE)/bin/python -m pip install --disable-pip-version-check -q xllamacpp==$(ORACLE_VERSION)
 	touch $@
+
+PEER = target/peer
+
+# Beside transformers + peft; some gigabytes of their wheels.
+bench-training: $(PEER)/ready
+	cargo bench --bench training -- --python $(PEER)/bin/python
+
+$(PEER)/ready:
+	python3 -m venv $(PEER)
+	$(PEER)/bin/python -m pip install --disable-pip-version-check -q torch==2.15.0 transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 gguf==0.19.0
+	touch $@

@@ -14,6 +14,7 @@ use cope_llama::train::ops::linear::{FrozenWeight, LowRank, WeightType};
 use cope_llama::train::ops::matrix::Into;
 use cope_llama::train::ops::norm::RmsNorm;
 use cope_llama::train::ops::rope::{Pairs, Rope};
+use cope_llama::train::ops::stored::Stored;
 use cope_llama::train::ops::vector::softmax;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rand::{RngExt, SeedableRng};
@@ -46,8 +47,9 @@ fn linear(criterion: &mut Criterion) {
         b: &b,
         lora_scale: 2.0,
     };
-    for weight_type in [WeightType::F32, WeightType::Bf16] {
-        let weight = FrozenWeight::new(&values(N_FF * N_EMBD), N_FF, N_EMBD, weight_type);
+    for weight_type in [WeightType::F32, WeightType::Bf16, WeightType::Quantized] {
+        let stored = Stored::of_values(&values(N_FF * N_EMBD), N_FF, N_EMBD);
+        let weight = FrozenWeight::new(stored, weight_type);
         for (name, lora) in [("", None), ("+lora", Some(&lora))] {
             let mut y = vec![0.0; T * N_FF];
             group.bench_function(format!("{weight_type:?}{name}/forward"), |bencher| {

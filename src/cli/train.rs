@@ -28,8 +28,11 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
     seed: u64,
     /// Type that the base's weights are multiplied in [default: bf16 where the CPU does that itself, else f32]
-    #[arg(long, value_name = "f32|bf16", value_parser = weight_type)]
+    #[arg(long, value_name = "f32|bf16|quantized", value_parser = weight_type)]
     weights: Option<WeightType>,
+    /// Compute activations again rather than keep them: a third slower, less memory, the same adapter
+    #[arg(long)]
+    recompute: bool,
     #[command(flatten)]
     base: BaseArg,
     #[command(flatten)]
@@ -125,7 +128,8 @@ fn weight_type(name: &str) -> Result<WeightType, String> {
     match name {
         "f32" => Ok(WeightType::F32),
         "bf16" => Ok(WeightType::Bf16),
-        _ => Err("the types are f32 and bf16".into()),
+        "quantized" => Ok(WeightType::Quantized),
+        _ => Err("the types are f32, bf16 and quantized".into()),
     }
 }
 
@@ -159,7 +163,10 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             .collect(),
     };
     let stop = interrupt::flag()?;
-    let mut report = Report::default();
+    let mut report = Report::new(match (args.weights, args.recompute) {
+        (Some(WeightType::Quantized), true) => "",
+        _ => "; less with --weights quantized --recompute",
+    });
     train(
         &user,
         &base_path,
@@ -178,6 +185,7 @@ impl Args {
             ..TrainConfig::default()
         };
         config.weight_type = self.weights.unwrap_or(config.weight_type);
+        config.recompute = self.recompute;
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
         config
@@ -204,23 +212,29 @@ struct Report {
     bar: ProgressBar,
     /// When the stage under way began.
     started: Instant,
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        Self {
-            bar: ProgressBar::hidden(),
-            started: Instant::now(),
-        }
-    }
+    /// What would take less memory.
+    smaller: &'static str,
 }
 
 impl Report {
+    fn new(smaller: &'static str) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            started: Instant::now(),
+            smaller,
+        }
+    }
+
     fn tell(&mut self, event: Event, stop: &AtomicBool) -> cope_llama::Result<()> {
         match event {
             Event::UpToDate { stage, figures } => {
                 eprintln!("{stage} is done already");
                 show(stage, &figures)
+            }
+            Event::Memory { bytes } => {
+                let gigabytes = bytes as f64 / 1e9;
+                eprintln!("memory: about {gigabytes:.1} GB{}", self.smaller);
+                Ok(())
             }
             Event::Started { stage, total, done } => {
                 self.start(stage, total, done);

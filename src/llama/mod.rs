@@ -17,6 +17,7 @@
 mod adapter;
 mod chain;
 mod context;
+mod dequantize;
 mod log;
 mod model;
 mod options;
@@ -34,6 +35,7 @@ use llama_cpp_sys_2 as sys;
 pub use adapter::LoraAdapter;
 pub use chain::{Candidate, Link, SamplerChain};
 pub use context::Context;
+pub use dequantize::{can_dequantize, dequantize};
 pub use model::Model;
 pub use options::{ContextOptions, FlashAttention, KvType};
 pub use system::{CpuFeature, Device, cpu_features, devices};

@@ -253,8 +253,9 @@ pub struct BlockOp {
     rope: Arc<Rope>,
     segments: Arc<Vec<Segment>>,
     window: Option<usize>,
-    /// From the forward pass to the backward.
+    /// From the forward pass to the backward; none where that computes them again.
     kept: Mutex<Option<Activations>>,
+    recompute: bool,
 }
 
 impl BlockOp {
@@ -266,6 +267,7 @@ impl BlockOp {
         rope: &Arc<Rope>,
         segments: &Arc<Vec<Segment>>,
         window: Option<usize>,
+        recompute: bool,
     ) -> CandleResult<Tensor> {
         let op = Self {
             block: Arc::clone(block),
@@ -274,6 +276,7 @@ impl BlockOp {
             segments: Arc::clone(segments),
             window,
             kept: Mutex::default(),
+            recompute,
         };
         x.contiguous()?.apply_op2(&lora.flat, op)
     }
@@ -306,7 +309,9 @@ impl CustomOp2 for BlockOp {
         l2: &Layout,
     ) -> CandleResult<(CpuStorage, candle_core::Shape)> {
         let (y, kept) = self.forward(contiguous(s1, l1)?, contiguous(s2, l2)?);
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        if !self.recompute {
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
         Ok((CpuStorage::F32(y), l1.shape().clone()))
     }
 

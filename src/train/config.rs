@@ -22,6 +22,9 @@ pub struct TrainConfig {
     pub dpo: DpoConfig,
     /// How the base's weights are held and multiplied.
     pub weight_type: WeightType,
+    /// Whether the backward pass computes each block's activations again rather than keep them: slower by a third, the
+    /// same result.
+    pub recompute: bool,
     /// Seed of the initial adapter, the order of the items, and the samples.
     pub seed: u64,
 }
@@ -60,6 +63,7 @@ impl Default for TrainConfig {
                 base_weight: 1.0,
             },
             weight_type: WeightType::fastest(),
+            recompute: false,
             seed: 0,
         }
     }

@@ -1,8 +1,11 @@
 //! The families of models that can be trained: what sets one apart that its file does not say. What a file does say is
 //! read from it: its settings ([`super::shape`]), and which biases and norms it holds.
 
+use cope_convert::gguf::Gguf;
+
 use super::ops::gate::Activation;
 use super::ops::rope::Pairs;
+use crate::{Error, Result};
 
 /// A family of models.
 #[derive(Debug)]
@@ -52,15 +55,21 @@ const FAMILIES: [Family; 4] = [
 ];
 
 impl Family {
-    /// The family of an architecture.
-    pub fn of(architecture: &str) -> Option<&'static Self> {
-        FAMILIES
+    /// The family of a model.
+    ///
+    /// # Errors
+    /// It is of none of these.
+    pub fn of(gguf: &Gguf) -> Result<&'static Self> {
+        let architecture = gguf.architecture()?;
+        let family = FAMILIES
             .iter()
-            .find(|family| family.architecture == architecture)
-    }
-
-    /// The architectures that can be trained, for messages.
-    pub fn supported() -> String {
-        FAMILIES.map(|family| family.architecture).join(", ")
+            .find(|family| family.architecture == architecture);
+        family.ok_or_else(|| {
+            let supported = FAMILIES.map(|family| family.architecture).join(", ");
+            Error::input(format_args!(
+                "{}: models of architecture '{architecture}' cannot be trained yet; supported: {supported}",
+                gguf.path.display(),
+            ))
+        })
     }
 }

@@ -19,7 +19,7 @@ use crate::Result;
 use crate::llama::Token;
 
 /// Prompts in work at a time: enough to keep a matmul busy, few enough for a small cache.
-const SLOTS: usize = 16;
+pub(super) const SLOTS: usize = 16;
 
 /// How to sample.
 #[derive(Clone, Copy, Debug)]

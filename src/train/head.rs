@@ -16,7 +16,7 @@ use super::ops::vector::softmax;
 use super::ops::{contiguous, map_f32};
 
 /// Rows whose logits are in memory at a time: 12 MB at a vocabulary of 49,152.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// The last norm, and the head's frozen weight, `[n_vocab, n_embd]`.
 pub struct Head {

@@ -19,6 +19,7 @@ pub mod generate;
 mod head;
 pub mod lora;
 pub mod loss;
+mod memory;
 pub mod mine;
 mod mined;
 pub mod model;
@@ -82,7 +83,7 @@ pub fn train(
         }
         let recipe = match &mut recipe {
             Some(recipe) => recipe,
-            none => none.insert(Recipe::load(folder, base_path, base, config)?),
+            none => none.insert(Recipe::load(folder, base_path, base, config, observe)?),
         };
         let started = Instant::now();
         let figures = match stage {

@@ -35,6 +35,7 @@ pub struct Model {
     head: Arc<Head>,
     /// Divisors of the frequencies of full attention's pairs, `[n_rot / 2]`, where the file has them (Llama 3).
     rope_factors: Option<Vec<f32>>,
+    recompute: bool,
 }
 
 fn read_block(
@@ -82,14 +83,7 @@ impl Model {
     /// The architecture is of no [`Family`], or a setting or tensor is missing, of another shape, or one that this code
     /// does not know.
     pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
-        let architecture = gguf.architecture()?;
-        let family = Family::of(architecture).ok_or_else(|| {
-            Error::input(format_args!(
-                "{}: models of architecture '{architecture}' cannot be trained yet; supported: {}",
-                gguf.path.display(),
-                Family::supported()
-            ))
-        })?;
+        let family = Family::of(gguf)?;
         let shape = Shape::read(gguf, family)?;
         let mut weights = Weights::new(gguf, weight_type);
         let mut blocks = Vec::with_capacity(shape.n_layer);
@@ -116,7 +110,14 @@ impl Model {
             blocks,
             head: Arc::new(Head { norm, weight: head }),
             rope_factors,
+            recompute: false,
         })
+    }
+
+    /// The same model, whose backward passes compute each block's activations again rather than keep them.
+    #[must_use]
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The model's sizes.
@@ -184,7 +185,15 @@ impl Model {
             let window = self.window(layer);
             let rope = ropes.of(window);
             let lora = lora.layer(layer)?;
-            x = BlockOp::apply(block, &x, lora, rope, &rows.segments, window)?;
+            x = BlockOp::apply(
+                block,
+                &x,
+                lora,
+                rope,
+                &rows.segments,
+                window,
+                self.recompute,
+            )?;
         }
         Ok(x)
     }

@@ -57,6 +57,11 @@ pub enum Event {
         /// The figures of that time.
         figures: BTreeMap<String, f64>,
     },
+    /// What the stages that are to run will take.
+    Memory {
+        /// The peak, bytes.
+        bytes: u64,
+    },
     /// A stage begins, or goes on from where it was stopped.
     Started {
         /// Which.

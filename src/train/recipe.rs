@@ -9,12 +9,15 @@ use cope_convert::gguf::Gguf;
 use super::checkpoint::Checkpoint;
 use super::config::TrainConfig;
 use super::examples::{Encoded, EncodedPair, Encoder, Pair};
+use super::family::Family;
 use super::generate::Sample;
 use super::lora::Lora;
+use super::memory::Estimate;
 use super::mine::Miner;
 use super::mined::Mined;
 use super::model::Model;
 use super::progress::{Event, Figures, LogLine, Metrics, Observer, Stage};
+use super::shape::Shape;
 use super::{dpo, sft};
 use crate::home::{BaseRef, UserFolder, read_jsonl, write_jsonl};
 use crate::profile::{Example, Profile};
@@ -37,6 +40,7 @@ impl<'a> Recipe<'a> {
         base_path: &Path,
         base: &'a BaseRef,
         config: &'a TrainConfig,
+        observe: Observer,
     ) -> Result<Self> {
         let profile = folder.profile()?;
         if profile.history.is_empty() {
@@ -48,11 +52,23 @@ impl<'a> Recipe<'a> {
         }
         let gguf = Gguf::open(base_path)?;
         let vocabulary = llama::Model::load_vocabulary(base_path)?;
+        let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
+        let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
+        let bytes = Estimate {
+            shape: &shape,
+            file_bytes: std::fs::metadata(base_path)
+                .map_err(Error::io("read", base_path))?
+                .len(),
+            config,
+            examples: &encoder.examples(&profile.history, &folder.history())?,
+        }
+        .bytes();
+        observe(Event::Memory { bytes })?;
         Ok(Self {
             folder,
             base,
             config,
-            model: Model::load(&gguf, config.weight_type)?,
+            model: Model::load(&gguf, config.weight_type)?.recomputing(config.recompute),
             gguf,
             vocabulary,
             profile,

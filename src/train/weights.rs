@@ -1,14 +1,11 @@
 //! The frozen weights of a GGUF file, whatever type the file holds them in.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use candle_core::Device;
-use candle_core::quantized::{GgmlDType, QStorage, QTensor};
-use cope_convert::gguf::{GgmlType, Gguf, TensorInfo};
+use cope_convert::gguf::Gguf;
 
 use super::ops::linear::{FrozenWeight, WeightType};
-use super::ops::map_f32;
+use super::ops::stored::Stored;
 use crate::{Error, Result};
 
 /// Reads the tensors of one file, and remembers which have been read.
@@ -33,7 +30,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// The tensor is missing, has another shape, or is of a type that cannot be read.
     pub fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
-        self.values(name, &[len as u64])
+        Ok(self.stored(name, 1, len)?.row(0))
     }
 
     /// [`Weights::vector`] of a tensor that a file may do without.
@@ -53,12 +50,8 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// A tensor is missing, has another shape, or is of a type that cannot be read.
     pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
-        let weight = FrozenWeight::new(
-            &self.values(name, &[n_in as u64, n_out as u64])?,
-            n_out,
-            n_in,
-            self.weight_type,
-        );
+        let stored = self.stored(name, n_out, n_in)?;
+        let weight = FrozenWeight::new(stored, self.weight_type);
         let bias = name.replace(".weight", ".bias");
         Ok(match self.vector_if_there(&bias, n_out)? {
             Some(bias) => weight.with_bias(bias),
@@ -90,43 +83,31 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// `shape` in ggml's order, fastest first.
-    fn values(&mut self, name: &str, shape: &[u64]) -> Result<Vec<f32>> {
+    fn stored(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Stored> {
         let tensor = self
             .gguf
             .tensor(name)
             .ok_or_else(|| self.flaw(name, "is missing"))?;
-        if tensor.shape != shape {
+        // In ggml's order, fastest first.
+        let shape = [n_in as u64, n_out as u64];
+        let is_vector = n_out == 1 && tensor.shape == shape[..1];
+        if tensor.shape != shape && !is_vector {
             let reason = format!("has the shape {:?}, expected {shape:?}", tensor.shape);
             return Err(self.flaw(name, &reason));
         }
-        self.read.insert(&tensor.name);
-        let values = self.dequantize(tensor)?;
-        if values.iter().all(|value| value.is_finite()) {
-            Ok(values)
-        } else {
-            Err(self.flaw(name, "holds values that are not finite"))
-        }
-    }
-
-    fn dequantize(&self, tensor: &TensorInfo) -> Result<Vec<f32>> {
-        let unsupported = || {
+        let stored = Stored::new(tensor.ggml_type, self.gguf.read(tensor)?, n_out, n_in);
+        let stored = stored.ok_or_else(|| {
+            let ggml_type = tensor.ggml_type;
             self.flaw(
-                &tensor.name,
-                &format!(
-                    "is of type {}, which cannot be trained on",
-                    tensor.ggml_type
-                ),
+                name,
+                &format!("is of type {ggml_type}, which cannot be trained on"),
             )
-        };
-        let dtype = candle_type(tensor.ggml_type).ok_or_else(unsupported)?;
-        let storage =
-            QStorage::from_data(Cow::Owned(self.gguf.read(tensor)?), &Device::Cpu, dtype)?;
-        let shape: Vec<usize> = tensor.shape.iter().rev().map(|&n| n as usize).collect();
-        Ok(map_f32(
-            &QTensor::new(storage, shape)?.dequantize(&Device::Cpu)?,
-            <[f32]>::to_vec,
-        )?)
+        })?;
+        if !stored.is_finite() {
+            return Err(self.flaw(name, "holds values that are not finite"));
+        }
+        self.read.insert(&tensor.name);
+        Ok(stored)
     }
 
     fn flaw(&self, name: &str, reason: &str) -> Error {
@@ -135,23 +116,4 @@ impl<'a> Weights<'a> {
             self.gguf.path.display()
         ))
     }
-}
-
-fn candle_type(ggml_type: GgmlType) -> Option<GgmlDType> {
-    Some(match ggml_type {
-        GgmlType::F32 => GgmlDType::F32,
-        GgmlType::F16 => GgmlDType::F16,
-        GgmlType::BF16 => GgmlDType::BF16,
-        GgmlType::Q4_0 => GgmlDType::Q4_0,
-        GgmlType::Q4_1 => GgmlDType::Q4_1,
-        GgmlType::Q5_0 => GgmlDType::Q5_0,
-        GgmlType::Q5_1 => GgmlDType::Q5_1,
-        GgmlType::Q8_0 => GgmlDType::Q8_0,
-        GgmlType::Q2_K => GgmlDType::Q2K,
-        GgmlType::Q3_K => GgmlDType::Q3K,
-        GgmlType::Q4_K => GgmlDType::Q4K,
-        GgmlType::Q5_K => GgmlDType::Q5K,
-        GgmlType::Q6_K => GgmlDType::Q6K,
-        _ => return None,
-    })
 }

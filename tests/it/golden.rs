@@ -16,6 +16,7 @@ use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, WeightType, sf
 use serde_json::Value;
 
 use crate::default_model;
+use crate::training::gradients;
 
 const RANK: usize = 4;
 
@@ -251,6 +252,22 @@ fn dpo_steps_are_pefts() {
     golden.check_steps("dpo", &names, |lora| {
         pair_loss(&golden.model, lora, &pairs, &base_logps, &config).unwrap()
     });
+}
+
+#[test]
+fn weights_in_bf16_come_to_nearly_the_same_gradient() {
+    let golden = Golden::load();
+    let (examples, lora) = (golden.examples(), golden.lora());
+    let exact = gradients(&golden.model, &lora, &examples);
+    let length = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    for weight_type in [WeightType::Bf16, WeightType::Quantized] {
+        let model = Model::load(&golden.gguf, weight_type).unwrap();
+        let rounded = gradients(&model, &lora, &examples);
+        let difference = length(&mut exact.iter().zip(&rounded).map(|(x, y)| x - y));
+        let off = (difference / length(&mut exact.iter().copied())).sqrt();
+        println!("{weight_type:?}: {off}");
+        assert!(off < 0.05, "{weight_type:?} is off by {off}");
+    }
 }
 
 /// What the KL below is measured on.

@@ -265,6 +265,28 @@ fn dpo_gradients_are_finite_differences() {
     check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
 }
 
+/// Gradients of all LoRA tensors, one after the other.
+pub fn gradients(model: &Model, lora: &Lora, examples: &[Encoded]) -> Vec<f32> {
+    let loss = sft::batch_loss(model, lora, examples).unwrap().loss;
+    let gradients = loss.backward().unwrap();
+    let variables = lora.variables();
+    let values = variables.iter().flat_map(|(_, variable)| {
+        let gradient = gradients.get(variable).unwrap();
+        gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    });
+    values.collect()
+}
+
+#[test]
+fn recomputing_changes_nothing() {
+    for tiny in families() {
+        let (examples, lora) = (tiny.examples(), lora(&all_targets()));
+        let kept = gradients(&tiny.model, &lora, &examples);
+        let model = Model::load(&tiny.fixture.base, WeightType::F32).unwrap();
+        assert_eq!(kept, gradients(&model.recomputing(true), &lora, &examples));
+    }
+}
+
 #[test]
 fn samples_are_the_models_own_and_repeat() {
     families().iter().for_each(check_samples);

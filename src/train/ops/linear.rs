@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::Into;
+use super::stored::Stored;
 
 /// The type that weights are held and multiplied in while training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub enum WeightType {
     /// Rounded to bf16, as is what meets them: 4 bytes a parameter, since the orders of the forward and of the backward
     /// pass are both kept. Faster where the CPU multiplies bf16 by itself.
     Bf16,
+    /// Held as the file has them, and rounded to bf16 anew for every product. The slowest, and the smallest.
+    Quantized,
 }
 
 impl WeightType {
@@ -77,15 +80,13 @@ pub struct FrozenWeight {
 }
 
 impl FrozenWeight {
-    /// From `[out, in]` row-major values.
-    ///
-    /// # Panics
-    /// There are more or fewer than `n_out · n_in`.
-    pub fn new(weight: &[f32], n_out: usize, n_in: usize, weight_type: WeightType) -> Self {
-        assert_eq!(weight.len(), n_out * n_in, "a weight of another shape");
+    /// From what a file holds.
+    pub fn new(stored: Stored, weight_type: WeightType) -> Self {
+        let (n_out, n_in) = (stored.n_out(), stored.n_in());
         let weight: Arc<dyn Multiply> = match weight_type {
-            WeightType::F32 => Arc::new(f32::Dense::new(weight, n_out, n_in)),
-            WeightType::Bf16 => Arc::new(bf16::Packed::new(weight, n_in)),
+            WeightType::F32 => Arc::new(f32::Dense::new(&stored)),
+            WeightType::Bf16 => Arc::new(bf16::Packed::new(&stored)),
+            WeightType::Quantized => Arc::new(stored),
         };
         Self {
             weight,
@@ -163,5 +164,64 @@ impl FrozenWeight {
             self.weight.outer(d_low, x, self.n_in),
             super::thin::transposed(&d_b_t, self.n_out),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::RngExt;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::*;
+
+    fn values(n: usize, seed: u64) -> Vec<f32> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        (0..n).map(|_| random.random_range(-1.0..1.0)).collect()
+    }
+
+    /// `y`, `dx`, `dA` and `dB` of an adapted layer.
+    fn results(weight_type: WeightType, (t, n_out, n_in): (usize, usize, usize)) -> Vec<Vec<f32>> {
+        const RANK: usize = 3;
+        let stored = Stored::of_values(&values(n_out * n_in, 1), n_out, n_in);
+        let weight = FrozenWeight::new(stored, weight_type).with_bias(values(n_out, 2));
+        let (a, b) = (values(RANK * n_in, 3), values(RANK * n_out, 4));
+        let lora = LowRank {
+            a: &a,
+            b: &b,
+            lora_scale: 0.5,
+        };
+        let (x, dy) = (values(t * n_in, 5), values(t * n_out, 6));
+        let (mut y, mut dx) = (values(t * n_out, 7), values(t * n_in, 8));
+        let low = weight.forward(&x, Some(&lora), Into::Add, &mut y);
+        let d_low = weight.backward(&dy, Some(&lora), Into::Add, &mut dx);
+        let (d_a, d_b) = weight.lora_gradients((&x, &low), (&dy, &d_low));
+        vec![y, dx, d_a, d_b, weight.row(n_out - 1)]
+    }
+
+    #[test]
+    fn every_weight_type_computes_the_same() {
+        for shape in [(1, 5, 7), (150, 96, 300), (20, 600, 64)] {
+            let [exact, packed, stored] =
+                [WeightType::F32, WeightType::Bf16, WeightType::Quantized]
+                    .map(|weight_type| results(weight_type, shape));
+            for ((exact, packed), stored) in exact.iter().zip(&packed).zip(&stored) {
+                let size = exact.iter().map(|x| x * x).sum::<f32>().sqrt();
+                let distance = |x: &[f32], y: &[f32]| {
+                    let squares = x.iter().zip(y).map(|(x, y)| (x - y) * (x - y));
+                    squares.sum::<f32>().sqrt() / size
+                };
+                assert!(
+                    distance(exact, packed) < 0.01,
+                    "{}",
+                    distance(exact, packed)
+                );
+                assert!(
+                    distance(packed, stored) < 0.003,
+                    "{}",
+                    distance(packed, stored)
+                );
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod matrix;
 pub mod norm;
 mod panels;
 pub mod rope;
+pub mod stored;
 pub mod thin;
 pub mod vector;
 

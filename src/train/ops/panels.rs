@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use half::bf16;
 use rayon::prelude::*;
 
@@ -12,6 +14,19 @@ use super::matrix::Into;
 /// threads.
 const ROWS: usize = 144;
 
+/// A weight `[n_out, n_in]`, or what can be read as its panels.
+pub trait PanelSource: Sync {
+    /// `(n_out, n_in)`.
+    fn shape(&self) -> (usize, usize);
+
+    /// Panels that are read together.
+    fn group(&self) -> usize;
+
+    /// Calls `part(panel, input, data)` for the parts of a group of panels, `data` being `[inputs / 2][32][2]` of the
+    /// inputs from `input` on, which is even.
+    fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16]));
+}
+
 /// A weight `[n_out, n_in]`.
 pub struct Panels {
     /// `[n_out / 32][n_in / 2][32][2]`, both rounded up, zero beyond the weight.
@@ -21,48 +36,38 @@ pub struct Panels {
 }
 
 impl Panels {
-    /// Of `weight`, `[n_out, n_in]` row-major.
+    /// Of a weight that is stored in another way.
+    pub fn of(source: &impl PanelSource) -> Self {
+        let (n_out, n_in) = source.shape();
+        let len = panel_len(n_in);
+        let mut data = vec![bf16::ZERO; n_out.div_ceil(WIDTH) * len];
+        data.par_chunks_mut(source.group() * len)
+            .enumerate()
+            .for_each(|(group, data)| {
+                source.read(group, &mut |panel, input, part| {
+                    data[panel * len + input * WIDTH..][..part.len()].copy_from_slice(part);
+                });
+            });
+        Self { data, n_out, n_in }
+    }
+
+    /// Of `weight`, `[n_out, n_in]` row-major, which is small.
     pub fn of_rows(weight: &[f32], n_in: usize) -> Self {
-        Self::filled(weight.len() / n_in, n_in, |first, panel| {
-            for (o, row) in weight[first * n_in..]
-                .chunks_exact(n_in)
-                .take(WIDTH)
-                .enumerate()
-            {
-                for (i, value) in row.iter().enumerate() {
-                    panel[i / 2 * WIDTH + o][i % 2] = round(*value);
-                }
-            }
-        })
+        let n_out = weight.len() / n_in;
+        Self::of_columns(&super::thin::transposed(weight, n_in), n_out)
     }
 
     /// Of the transpose of `weight`, `[n_in, n_out]` row-major.
     pub fn of_columns(weight: &[f32], n_out: usize) -> Self {
-        Self::filled(n_out, weight.len() / n_out, |first, panel| {
-            let columns = first..n_out.min(first + WIDTH);
-            let pairs = weight.chunks(2 * n_out).zip(panel.chunks_exact_mut(WIDTH));
-            for (rows, panel) in pairs {
-                let (even, odd) = rows.split_at(n_out);
-                for (values, value) in panel.iter_mut().zip(&even[columns.clone()]) {
-                    values[0] = round(*value);
-                }
-                for (values, value) in panel
-                    .iter_mut()
-                    .zip(odd.get(columns.clone()).unwrap_or(&[]))
-                {
-                    values[1] = round(*value);
-                }
-            }
-        })
-    }
-
-    /// `fill(o, panel)` sets the outputs from `o` on in `[n_in / 2][32]` pairs.
-    fn filled(n_out: usize, n_in: usize, fill: impl Fn(usize, &mut [[bf16; 2]]) + Sync) -> Self {
-        let len = n_in.next_multiple_of(2) * WIDTH;
+        let n_in = weight.len() / n_out;
+        let len = panel_len(n_in);
         let mut data = vec![bf16::ZERO; n_out.div_ceil(WIDTH) * len];
         data.par_chunks_mut(len)
             .enumerate()
-            .for_each(|(panel, data)| fill(panel * WIDTH, data.as_chunks_mut().0));
+            .for_each(|(panel, data)| {
+                let columns = panel * WIDTH..n_out.min((panel + 1) * WIDTH);
+                interleave(weight, n_out, columns, data.as_chunks_mut().0);
+            });
         Self { data, n_out, n_in }
     }
 
@@ -74,43 +79,87 @@ impl Panels {
     }
 
     fn panel(&self, panel: usize) -> &[bf16] {
-        let len = self.n_in.next_multiple_of(2) * WIDTH;
+        let len = panel_len(self.n_in);
         &self.data[panel * len..(panel + 1) * len]
     }
 }
 
-/// `out = Σ x Wᵀ`, or `out += …`, over the terms: `[t, n_in]` each → `[t, n_out]`. The result does not depend on the
-/// number of threads.
+impl PanelSource for Panels {
+    fn shape(&self) -> (usize, usize) {
+        (self.n_out, self.n_in)
+    }
+
+    fn group(&self) -> usize {
+        1
+    }
+
+    fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16])) {
+        part(0, 0, self.panel(group));
+    }
+}
+
+/// Values of a panel.
+fn panel_len(n_in: usize) -> usize {
+    n_in.next_multiple_of(2) * WIDTH
+}
+
+/// Sets `panel`, `[rows / 2][32]` pairs, to some columns, 32 at most, of the rows of `values`, which are `width` long.
+pub fn interleave(values: &[f32], width: usize, columns: Range<usize>, panel: &mut [[bf16; 2]]) {
+    for (rows, panel) in values.chunks(2 * width).zip(panel.chunks_exact_mut(WIDTH)) {
+        let (even, odd) = rows.split_at(width);
+        for (pair, value) in panel.iter_mut().zip(&even[columns.clone()]) {
+            pair[0] = round(*value);
+        }
+        // The last row may have none beside it.
+        let odd = odd.get(columns.clone()).unwrap_or(&[]);
+        for (pair, value) in panel.iter_mut().zip(odd) {
+            pair[1] = round(*value);
+        }
+    }
+}
+
+/// `out = x Wᵀ`, or `out += …`, with another such term added: `[t, n_in]` each → `[t, n_out]`. The result does not
+/// depend on the number of threads.
 ///
 /// # Panics
 /// The shapes do not meet.
-pub fn product(terms: &[(&RoundedRows, &Panels)], into: Into, out: &mut [f32]) {
-    let (t, n_out) = terms.first().map_or((0, 0), |(x, w)| (x.n_rows(), w.n_out));
+pub fn product(
+    (x, weight): (&RoundedRows, &dyn PanelSource),
+    also: Option<(&RoundedRows, &Panels)>,
+    into: Into,
+    out: &mut [f32],
+) {
+    let (t, (n_out, _)) = (x.n_rows(), weight.shape());
     assert!(
-        terms
-            .iter()
-            .all(|(x, w)| x.n_rows() == t && w.n_out == n_out)
-            && out.len() == t * n_out,
+        also.is_none_or(|(x, w)| x.n_rows() == t && w.n_out == n_out) && out.len() == t * n_out,
         "shapes of a product do not meet"
     );
     let out = Shared(out.as_mut_ptr());
-    let blocks = t.div_ceil(ROWS);
-    (0..n_out.div_ceil(WIDTH) * blocks)
+    let (blocks, group) = (t.div_ceil(ROWS), weight.group());
+    let n_panels = n_out.div_ceil(WIDTH);
+    (0..n_panels.div_ceil(group) * blocks)
         .into_par_iter()
         .for_each(|task| {
-            let (panel, block) = (task / blocks, task % blocks);
+            let (first, block) = (task / blocks * group, task % blocks);
             let rows = block * ROWS..t.min((block + 1) * ROWS);
-            let mut tile = vec![0.0; rows.len() * WIDTH];
-            for (x, weight) in terms {
-                accumulate(weight.panel(panel), x, rows.clone(), 0, &mut tile);
-            }
-            let first = panel * WIDTH;
-            let columns = WIDTH.min(n_out - first);
-            for (row, tile) in rows.zip(tile.chunks_exact(WIDTH)) {
-                // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and each
-                // lies in `out` by its length, asserted above.
-                let out = unsafe { out.slice(row * n_out + first, columns) };
-                into.store(out, tile[..columns].iter().copied());
+            let n_panels = group.min(n_panels - first);
+            let mut tiles = vec![0.0; n_panels * rows.len() * WIDTH];
+            let mut tiles: Vec<_> = tiles.chunks_exact_mut(rows.len() * WIDTH).collect();
+            weight.read(task / blocks, &mut |panel, input, part| {
+                accumulate(part, x, rows.clone(), input, tiles[panel]);
+            });
+            for (panel, tile) in (first..).zip(&mut tiles) {
+                if let Some((x, weight)) = also {
+                    accumulate(weight.panel(panel), x, rows.clone(), 0, tile);
+                }
+                let start = panel * WIDTH;
+                let columns = WIDTH.min(n_out - start);
+                for (row, tile) in rows.clone().zip(tile.chunks_exact(WIDTH)) {
+                    // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and
+                    // each lies in `out` by its length, asserted above.
+                    let out = unsafe { out.slice(row * n_out + start, columns) };
+                    into.store(out, tile[..columns].iter().copied());
+                }
             }
         });
 }
@@ -164,7 +213,12 @@ mod tests {
                 Panels::of_columns(&transposed, n_out),
             ] {
                 let mut out = vec![1.0; t * n_out];
-                product(&[(&rows, &weight), (&rows, &weight)], Into::Add, &mut out);
+                product(
+                    (&rows, &weight),
+                    Some((&rows, &weight)),
+                    Into::Add,
+                    &mut out,
+                );
                 for (index, &y) in out.iter().enumerate() {
                     let (row, o) = (index / n_out, index % n_out);
                     let terms = x[row * n_in..(row + 1) * n_in]
@@ -190,7 +244,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut out = [0.0];
             let rows = RoundedRows::new(&[bad, 1.0], 2);
-            product(&[(&rows, &weight)], Into::Set, &mut out);
+            product((&rows, &weight), None, Into::Set, &mut out);
             assert!(!out[0].is_finite() && out[0].is_nan() == bad.is_nan());
         }
     }

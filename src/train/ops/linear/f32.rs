@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::super::matrix::{Into, Matrix, MatrixMut, matmul};
+use super::super::stored::Stored;
 use super::super::thin;
 use super::{LowRank, Multiply};
 
@@ -15,10 +16,25 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// From `[out, in]` row-major values.
-    pub fn new(weight: &[f32], n_out: usize, n_in: usize) -> Self {
+    pub fn new(stored: &Stored) -> Self {
+        let (n_out, n_in, strip) = (stored.n_out(), stored.n_in(), stored.strip());
+        let mut transposed = vec![0.0; n_out * n_in];
+        transposed
+            .par_chunks_mut(strip * n_out)
+            .enumerate()
+            .for_each(|(index, columns)| {
+                let first = index * strip;
+                let width = columns.len() / n_out;
+                let mut row = vec![0.0; width];
+                for o in 0..n_out {
+                    stored.read(o..o + 1, first..first + width, &mut row);
+                    for (column, value) in columns.chunks_exact_mut(n_out).zip(&row) {
+                        column[o] = *value;
+                    }
+                }
+            });
         Self {
-            transposed: transpose(weight, n_in),
+            transposed,
             n_out,
             n_in,
         }
@@ -74,25 +90,4 @@ fn product(x: &[f32], weight: Matrix, into: Into, y: &mut [f32]) {
         weight,
         true,
     );
-}
-
-/// `[rows, width]` row-major → `[width, rows]` row-major, by tiles that fit the cache.
-fn transpose(data: &[f32], width: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let rows = data.len() / width;
-    let mut transposed = vec![0.0; data.len()];
-    transposed
-        .par_chunks_mut(TILE * rows)
-        .enumerate()
-        .for_each(|(tile, columns)| {
-            let first = tile * TILE;
-            for start in (0..rows).step_by(TILE) {
-                for (offset, column) in columns.chunks_exact_mut(rows).enumerate() {
-                    for row in start..rows.min(start + TILE) {
-                        column[row] = data[row * width + first + offset];
-                    }
-                }
-            }
-        });
-    transposed
 }

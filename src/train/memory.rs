@@ -1,0 +1,98 @@
+//! How much memory a training takes, told before it starts.
+//!
+//! Held all the time: the frozen weights, and the adapter with its gradient and AdamW's moments. On top of them comes
+//! the largest of what the stages hold for a while: a step's activations, which grow with its tokens (one block's
+//! inputs each, or with recomputation one value a feature), or the cache that mining samples into.
+
+use super::config::TrainConfig;
+use super::examples::Encoded;
+use super::generate::SLOTS;
+use super::head;
+use super::lora::TargetModule;
+use super::ops::linear::WeightType;
+use super::shape::Shape;
+
+/// The program itself, its vocabulary, buffers that come and go, and what the allocator keeps of them.
+const PROGRAM: u64 = 60 << 20;
+
+/// What a training of some examples takes.
+pub(super) struct Estimate<'a> {
+    pub shape: &'a Shape,
+    /// Bytes of the model's file.
+    pub file_bytes: u64,
+    pub config: &'a TrainConfig,
+    pub examples: &'a [Encoded],
+}
+
+impl Estimate<'_> {
+    /// The peak in bytes.
+    pub fn bytes(&self) -> u64 {
+        let floats = self.adapter() + self.step().max(self.sampling());
+        PROGRAM + self.weights() + 4 * floats
+    }
+
+    fn weights(&self) -> u64 {
+        let shape = self.shape;
+        let linear = |target| {
+            let (n_out, n_in) = shape.linear(target);
+            (n_out * n_in) as u64
+        };
+        let blocks = TargetModule::ALL.map(linear).iter().sum::<u64>() * shape.n_layer as u64;
+        let head = (shape.n_vocab * shape.n_embd) as u64;
+        match self.config.weight_type {
+            WeightType::F32 | WeightType::Bf16 => 4 * (blocks + head),
+            WeightType::Quantized => self.file_bytes,
+        }
+    }
+
+    /// The adapter, its gradient, two moments, and copies on the way between them.
+    fn adapter(&self) -> u64 {
+        let lora = &self.config.lora;
+        let values = |&target: &TargetModule| {
+            let (n_out, n_in) = self.shape.linear(target);
+            (lora.rank * (n_out + n_in)) as u64
+        };
+        let values: u64 = lora.target_modules.iter().map(values).sum();
+        6 * values * self.shape.n_layer as u64
+    }
+
+    /// Activations of the longest step of SFT or DPO.
+    fn step(&self) -> u64 {
+        let shape = self.shape;
+        let (q, kv) = (
+            shape.heads.n_head * shape.heads.head_dim,
+            shape.heads.n_head_kv * shape.heads.head_dim,
+        );
+        let kept = 2 * q + 2 * kv + shape.n_embd + 2 * shape.n_ff;
+        let passing = 8 * shape.n_embd + 5 * shape.n_ff;
+        let blocks = if self.config.recompute {
+            1
+        } else {
+            shape.n_layer
+        };
+        let a_token = blocks * kept + passing + shape.n_layer * shape.n_embd;
+        let logits = head::ROWS * shape.n_vocab;
+        let (sft, dpo) = (&self.config.sft, &self.config.dpo.fit);
+        let tokens = self.longest(sft.batch_size, |x| x.prompt.len() + x.response.len());
+        let pair_tokens = self.longest(dpo.batch_size, |x| x.prompt.len() + 2 * x.response.len());
+        (tokens.max(pair_tokens) * a_token + logits) as u64
+    }
+
+    /// The cache of the samples, and their logits.
+    fn sampling(&self) -> u64 {
+        let (shape, mine) = (self.shape, &self.config.mine);
+        let rows = self.longest(1, |x| {
+            x.prompt.len() + mine.n_samples * x.response.len().min(mine.max_new_tokens)
+        });
+        let slots = SLOTS.min(self.examples.len());
+        let row = 2 * shape.n_layer * shape.heads.n_head_kv * shape.heads.head_dim;
+        (slots * (rows * row + mine.n_samples * shape.n_vocab)) as u64
+    }
+
+    /// The sum of the `n` largest lengths.
+    fn longest(&self, n: usize, length: impl Fn(&Encoded) -> usize) -> usize {
+        let mut lengths: Vec<usize> = self.examples.iter().map(length).collect();
+        lengths.sort_unstable_by(|x, y| y.cmp(x));
+        lengths.iter().take(n).sum()
+    }
+}

@@ -1,0 +1,164 @@
+//! A weight in the bytes of its file, widened block by block where it is used.
+
+use std::ops::Range;
+
+use cope_convert::gguf::GgmlType;
+use half::bf16;
+use rayon::prelude::*;
+
+use super::bf16::{WIDTH, round};
+use super::panels::{PanelSource, interleave};
+use crate::llama::{can_dequantize, dequantize};
+
+/// A matrix `[n_out, n_in]`, row-major.
+pub struct Stored {
+    ggml_type: GgmlType,
+    bytes: Vec<u8>,
+    n_out: usize,
+    n_in: usize,
+}
+
+impl Stored {
+    /// From the bytes of a tensor. `None` if its type cannot be widened.
+    ///
+    /// # Panics
+    /// There are more or fewer bytes than the matrix has.
+    pub fn new(ggml_type: GgmlType, bytes: Vec<u8>, n_out: usize, n_in: usize) -> Option<Self> {
+        let stored = Self {
+            ggml_type,
+            bytes,
+            n_out,
+            n_in,
+        };
+        assert_eq!(
+            stored.bytes.len(),
+            n_out * stored.row_bytes(n_in),
+            "another shape"
+        );
+        can_dequantize(ggml_type).then_some(stored)
+    }
+
+    /// Of values, `[n_out, n_in]` row-major.
+    pub fn of_values(values: &[f32], n_out: usize, n_in: usize) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        Self {
+            ggml_type: GgmlType::F32,
+            bytes: bytes.collect(),
+            n_out,
+            n_in,
+        }
+    }
+
+    /// Whether all values are.
+    pub fn is_finite(&self) -> bool {
+        (0..self.n_out)
+            .into_par_iter()
+            .all(|row| self.row(row).iter().all(|value| value.is_finite()))
+    }
+
+    /// Number of output features.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// Number of input features.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Columns to read together: whole blocks.
+    pub fn strip(&self) -> usize {
+        self.block_size().next_multiple_of(2 * WIDTH)
+    }
+
+    /// Writes the values of `rows` and `columns`, `[rows, columns]` row-major, to `out`.
+    pub fn read(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+        let (start, end) = (self.row_bytes(columns.start), self.row_bytes(columns.end));
+        for (row, out) in rows.zip(out.chunks_exact_mut(columns.len())) {
+            let row = &self.bytes[row * self.row_bytes(self.n_in)..];
+            dequantize(self.ggml_type, &row[start..end], out);
+        }
+    }
+
+    /// Row `index`, `[n_in]`.
+    pub fn row(&self, index: usize) -> Vec<f32> {
+        let mut row = vec![0.0; self.n_in];
+        self.read(index..index + 1, 0..self.n_in, &mut row);
+        row
+    }
+
+    /// Bytes of so many values of a row.
+    fn row_bytes(&self, values: usize) -> usize {
+        values / self.block_size() * self.ggml_type.type_size() as usize
+    }
+
+    fn block_size(&self) -> usize {
+        self.ggml_type.block_size() as usize
+    }
+}
+
+/// `W` as panels.
+pub struct Rows<'a>(pub &'a Stored);
+
+impl PanelSource for Rows<'_> {
+    fn shape(&self) -> (usize, usize) {
+        (self.0.n_out, self.0.n_in)
+    }
+
+    fn group(&self) -> usize {
+        1
+    }
+
+    fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16])) {
+        let (n_out, n_in) = self.shape();
+        let rows = group * WIDTH..n_out.min((group + 1) * WIDTH);
+        let mut values = vec![0.0; rows.len() * n_in];
+        self.0.read(rows, 0..n_in, &mut values);
+        let mut panel = vec![[bf16::ZERO; 2]; n_in.div_ceil(2) * WIDTH];
+        for (o, row) in values.chunks_exact(n_in).enumerate() {
+            for (i, value) in row.iter().enumerate() {
+                panel[i / 2 * WIDTH + o][i % 2] = round(*value);
+            }
+        }
+        part(0, 0, panel.as_flattened());
+    }
+}
+
+/// `Wᵀ` as panels.
+pub struct Columns<'a>(pub &'a Stored);
+
+impl Columns<'_> {
+    /// Rows of `W` that are in work at a time.
+    const ROWS: usize = 256;
+}
+
+impl PanelSource for Columns<'_> {
+    fn shape(&self) -> (usize, usize) {
+        (self.0.n_in, self.0.n_out)
+    }
+
+    fn group(&self) -> usize {
+        self.0.strip() / WIDTH
+    }
+
+    fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16])) {
+        let (n_in, n_out) = self.shape();
+        let strip = self.0.strip();
+        let columns = group * strip..n_in.min((group + 1) * strip);
+        let width = columns.len();
+        let mut values = vec![0.0; Self::ROWS * width];
+        let mut panel = vec![[bf16::ZERO; 2]; Self::ROWS / 2 * WIDTH];
+        for first in (0..n_out).step_by(Self::ROWS) {
+            let rows = first..n_out.min(first + Self::ROWS);
+            let values = &mut values[..rows.len() * width];
+            let panel = &mut panel[..rows.len().div_ceil(2) * WIDTH];
+            self.0.read(rows, columns.clone(), values);
+            for (index, start) in (0..width).step_by(WIDTH).enumerate() {
+                let columns = start..width.min(start + WIDTH);
+                panel.fill([bf16::ZERO; 2]);
+                interleave(values, width, columns, panel);
+                part(index, first, panel.as_flattened());
+            }
+        }
+    }
+}
