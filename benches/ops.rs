@@ -46,6 +46,7 @@ fn linear(criterion: &mut Criterion) {
         a: &a,
         b: &b,
         lora_scale: 2.0,
+        dropout: None,
     };
     for weight_type in [WeightType::F32, WeightType::Bf16, WeightType::Quantized] {
         let stored = Stored::of_values(&values(N_FF * N_EMBD), N_FF, N_EMBD);
@@ -60,7 +61,9 @@ fn linear(criterion: &mut Criterion) {
             group.bench_function(format!("{weight_type:?}{name}/backward"), |bencher| {
                 bencher.iter(|| {
                     let d_low = weight.backward(&dy, lora, Into::Set, &mut dx);
-                    lora.map(|_| black_box(weight.lora_gradients((&x, &low), (&dy, &d_low))))
+                    lora.map(|lora| {
+                        black_box(weight.lora_gradients(lora, (&x, &low), (&dy, &d_low)))
+                    })
                 });
             });
         }

@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
 use cope_llama::home::{Home, UserName};
+use cope_llama::train::fit::{FitConfig, Schedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{Event, Stage, TrainConfig, WeightType, train};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -19,8 +20,12 @@ use super::options::BaseArg;
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
-    /// The user
-    user: String,
+    /// The users, one after the other
+    #[arg(value_name = "USER", required_unless_present = "all")]
+    users: Vec<String>,
+    /// All users, one after the other
+    #[arg(long, conflicts_with = "users")]
+    all: bool,
     /// Stages to run, if what they depend on has changed [default: all]
     #[arg(long, value_delimiter = ',', value_parser = stage, value_name = "sft|mine|dpo")]
     stage: Vec<Stage>,
@@ -38,6 +43,8 @@ pub struct Args {
     #[command(flatten)]
     adapter: AdapterArgs,
     #[command(flatten)]
+    fit: FitArgs,
+    #[command(flatten)]
     sft: SftArgs,
     #[command(flatten)]
     mine: MineArgs,
@@ -48,12 +55,15 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Each stage leaves a file in the user's folder (sft.gguf, pairs.jsonl,
 adapter.gguf), its figures in train.jsonl, and what it was made from in
-manifest.json. Ctrl-C stops; the same command goes on from there.
+manifest.json. Ctrl-C stops; the same command goes on from there. Of several
+users, those that are done for the same inputs are passed over, and one who
+fails does not keep the others from their turn.
 
 Examples:
   cope-llama train alice
   cope-llama train alice --stage sft --learning-rate 1e-3 --epochs 3
-  cope-llama train bob -m other.gguf --rank 16 --target-modules q,k,v,o";
+  cope-llama train bob -m other.gguf --rank 16 --target-modules q,k,v,o
+  cope-llama train --all --epochs 8 --patience 2";
 
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Adapter")]
@@ -67,6 +77,44 @@ struct AdapterArgs {
     /// The layers of each block that it changes: q, k, v, o, gate, up, down
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = TrainConfig::default().lora.target_modules)]
     target_modules: Vec<TargetModule>,
+}
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Stages sft and dpo")]
+struct FitArgs {
+    /// Items that are computed at a time; a step's gradient is the sum over them [default: all of a step]
+    #[arg(long, value_name = "N", value_parser = count)]
+    micro_batch_size: Option<usize>,
+    /// How the learning rate falls to zero
+    #[arg(long, value_name = "linear|cosine", value_parser = schedule, default_value = "linear")]
+    schedule: Schedule,
+    /// Part of the steps in which it rises before
+    #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.warmup)]
+    warmup: f32,
+    /// Probability that a feature is kept from an adapter
+    #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.dropout)]
+    dropout: f32,
+    /// AdamW's weight decay
+    #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.weight_decay)]
+    weight_decay: f32,
+    /// Gradients longer than this are scaled down to it
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().sft.max_grad_norm)]
+    max_grad_norm: f32,
+    /// End after so many epochs without a gain on the texts kept apart, and go back to the best [default: go on]
+    #[arg(long, value_name = "N", value_parser = count)]
+    patience: Option<usize>,
+}
+
+impl FitArgs {
+    fn set(&self, config: &mut FitConfig) {
+        config.micro_batch_size = self.micro_batch_size.unwrap_or(0);
+        config.schedule = self.schedule;
+        config.warmup = self.warmup;
+        config.dropout = self.dropout;
+        config.weight_decay = self.weight_decay;
+        config.max_grad_norm = self.max_grad_norm;
+        config.patience = self.patience.unwrap_or(0);
+    }
 }
 
 #[derive(ClapArgs)]
@@ -133,6 +181,21 @@ fn weight_type(name: &str) -> Result<WeightType, String> {
     }
 }
 
+fn schedule(name: &str) -> Result<Schedule, String> {
+    match name {
+        "linear" => Ok(Schedule::Linear),
+        "cosine" => Ok(Schedule::Cosine),
+        _ => Err("the schedules are linear and cosine".into()),
+    }
+}
+
+fn part(number: &str) -> Result<f32, String> {
+    match number.parse() {
+        Ok(part) if (0.0..1.0).contains(&part) => Ok(part),
+        _ => Err("it must be at least 0 and below 1".into()),
+    }
+}
+
 fn count(number: &str) -> Result<usize, String> {
     match number.parse() {
         Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
@@ -150,7 +213,42 @@ fn positive(number: &str) -> Result<f32, String> {
 }
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
-    let user = home.user(UserName::new(&args.user)?)?;
+    let users = if args.all {
+        let names = home.users()?;
+        names.iter().map(|user| user.name().to_string()).collect()
+    } else {
+        args.users.clone()
+    };
+    let stop = interrupt::flag()?;
+    let mut failed = Vec::new();
+    for name in &users {
+        if users.len() > 1 {
+            eprintln!("── {name}");
+        }
+        match train_user(home, args, name, &stop) {
+            Ok(()) => {}
+            // Alone, or told to stop: the error is the command's own.
+            Err(error) if users.len() == 1 || stop.load(Ordering::Relaxed) => return Err(error),
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                failed.push(name.as_str());
+            }
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!(
+            "{} of {} users could not be trained: {}",
+            failed.len(),
+            users.len(),
+            failed.join(", ")
+        )
+    }
+}
+
+fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result<()> {
+    let user = home.user(UserName::new(name)?)?;
     let base_path = args.base.path(home, Some(&user))?;
     let base = home.base_ref(&base_path)?;
     let stages = match args.stage.as_slice() {
@@ -162,7 +260,6 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             .into_iter()
             .collect(),
     };
-    let stop = interrupt::flag()?;
     let mut report = Report::new(match (args.weights, args.recompute) {
         (Some(WeightType::Quantized), true) => "",
         _ => "; less with --weights quantized --recompute",
@@ -173,7 +270,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         &base,
         &args.config(),
         &stages,
-        &mut |event| report.tell(event, &stop),
+        &mut |event| report.tell(event, stop),
     )?;
     Ok(())
 }
@@ -192,6 +289,8 @@ impl Args {
             .lora
             .target_modules
             .clone_from(&self.adapter.target_modules);
+        self.fit.set(&mut config.sft);
+        self.fit.set(&mut config.dpo.fit);
         config.sft.learning_rate = self.sft.learning_rate;
         config.sft.epochs = self.sft.epochs;
         config.sft.batch_size = self.sft.batch_size;

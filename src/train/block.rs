@@ -204,7 +204,7 @@ impl Adapted<'_> {
     ) -> Option<(Vec<f32>, Vec<f32>)> {
         let d_low = self.weight.backward(dy, self.lora, into, dx);
         self.lora
-            .map(|_| self.weight.lora_gradients((x, low), (dy, &d_low)))
+            .map(|lora| self.weight.lora_gradients(lora, (x, low), (dy, &d_low)))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cope_convert::gguf::{self, Gguf, TensorData, Value};
 
+use super::fit::Best;
 use super::optimizer::AdamW;
 use crate::{Error, Result};
 
@@ -31,20 +32,21 @@ impl Checkpoint {
         }
     }
 
-    /// Sets the optimiser and its variables as they were saved, if they were for the same inputs; the steps taken.
+    /// Sets the optimiser and its variables as they were saved, if they were for the same inputs; the steps taken, and
+    /// the best adapter on the way.
     ///
     /// # Errors
     /// The file is of these inputs and yet does not fit, or cannot be read.
-    pub(super) fn restore(&self, optimizer: &mut AdamW) -> Result<usize> {
+    pub(super) fn restore(&self, optimizer: &mut AdamW) -> Result<(usize, Option<Best>)> {
         // A file that is damaged, or of a stage with other inputs, is as good as none.
         let Ok(file) = Gguf::open(&self.path) else {
-            return Ok(0);
+            return Ok((0, None));
         };
         if file.str("cope.inputs").ok() != Some(&self.inputs) {
-            return Ok(0);
+            return Ok((0, None));
         }
         let step = file.u32("cope.step")? as usize;
-        optimizer.set_state(step, |name, n| {
+        let read = |name: &str, n: usize| {
             let tensor = file
                 .tensor(name)
                 .filter(|tensor| tensor.n_bytes == 4 * n as u64);
@@ -54,31 +56,66 @@ impl Checkpoint {
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect())
-        })?;
-        Ok(step)
+        };
+        optimizer.set_state(step, read)?;
+        let Ok(score) = file.str("cope.best.score") else {
+            return Ok((step, None));
+        };
+        let mut values = optimizer.values()?;
+        for (index, values) in values.iter_mut().enumerate() {
+            *values = read(&best_name(index), values.len())?;
+        }
+        let best = Best {
+            score: score.parse().map_err(|_| self.damaged("cope.best.score"))?,
+            stale: file.u32("cope.best.stale")? as usize,
+            values,
+        };
+        Ok((step, Some(best)))
     }
 
     /// Saves the state after `step` steps, if the last time is long enough ago.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn save_now_and_then(&mut self, step: usize, optimizer: &AdamW) -> Result<()> {
+    pub(super) fn save_now_and_then(
+        &mut self,
+        step: usize,
+        optimizer: &AdamW,
+        best: Option<&Best>,
+    ) -> Result<()> {
         if self.saved.elapsed() < INTERVAL {
             return Ok(());
         }
-        self.save(step, optimizer)
+        self.save(step, optimizer, best)
     }
 
     /// Saves the state after `step` steps.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn save(&mut self, step: usize, optimizer: &AdamW) -> Result<()> {
-        let state = optimizer.state()?;
-        let metadata = [
+    pub(super) fn save(
+        &mut self,
+        step: usize,
+        optimizer: &AdamW,
+        best: Option<&Best>,
+    ) -> Result<()> {
+        let mut state = optimizer.state()?;
+        let mut metadata = vec![
             ("cope.inputs".to_owned(), Value::from(self.inputs.as_str())),
             ("cope.step".to_owned(), Value::from(step as u32)),
         ];
+        if let Some(best) = best {
+            let values = best.values.iter().cloned().enumerate();
+            state.extend(values.map(|(index, values)| (best_name(index), values)));
+            metadata.extend([
+                // As text, which gives the same number again.
+                (
+                    "cope.best.score".to_owned(),
+                    best.score.to_string().as_str().into(),
+                ),
+                ("cope.best.stale".to_owned(), Value::from(best.stale as u32)),
+            ]);
+        }
         let tensors: Vec<_> = state
             .iter()
             .map(|(name, values)| TensorData::f32(name.as_str(), &[values.len() as u64], values))
@@ -94,4 +131,8 @@ impl Checkpoint {
             self.path.display()
         ))
     }
+}
+
+fn best_name(variable: usize) -> String {
+    format!("best.{variable}")
 }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::dpo::DpoConfig;
-use super::fit::FitConfig;
+use super::fit::{FitConfig, Schedule};
 use super::lora::{LoraConfig, TargetModule};
 use super::mine::MineConfig;
 use super::ops::linear::WeightType;
@@ -35,9 +35,13 @@ impl Default for TrainConfig {
             learning_rate: 2e-3,
             epochs: 2,
             batch_size: 4,
+            micro_batch_size: 0,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
             warmup: 0.1,
+            schedule: Schedule::Linear,
+            dropout: 0.0,
+            patience: 0,
         };
         Self {
             lora: LoraConfig {

@@ -4,13 +4,12 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
-use super::checkpoint::Checkpoint;
 use super::examples::EncodedPair;
-use super::fit::{FitConfig, StepLoss, fit};
+use super::fit::{FitConfig, Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::{RewardWeights, dpo_loss, response_logps};
 use super::model::Model;
-use super::progress::{Metrics, Observer, Stage};
+use super::progress::{Metrics, Stage};
 use crate::Result;
 
 /// Pairs whose base log-probabilities are computed in one pass.
@@ -36,35 +35,63 @@ impl DpoConfig {
     }
 }
 
-/// Refines `lora` on `pairs`. The base's log-probabilities are computed once, before the first step.
-///
-/// # Errors
-/// See [`fit`].
-pub fn dpo(
-    model: &Model,
-    lora: &Lora,
-    pairs: &[EncodedPair],
-    config: &DpoConfig,
-    seed: u64,
-    checkpoint: &mut Checkpoint,
-    observe: Observer,
-) -> Result<()> {
-    let base_logps = pair_logps(model, None, pairs)?;
-    let loss_of = |items: &[usize]| {
-        let pairs: Vec<_> = items.iter().map(|&item| &pairs[item]).collect();
-        let base_logps: Vec<_> = items.iter().map(|&item| base_logps[item]).collect();
-        pair_loss(model, lora, &pairs, &base_logps, config)
-    };
-    fit(
-        Stage::Dpo,
-        lora,
-        pairs.len(),
-        &config.fit,
-        seed,
-        checkpoint,
-        loss_of,
-        observe,
-    )
+/// Pairs as what an adapter is fitted to. The base's log-probabilities are computed once, before the first step.
+pub struct Dpo<'a> {
+    /// The base.
+    pub model: &'a Model,
+    /// α and β.
+    pub config: &'a DpoConfig,
+    /// What is learnt.
+    pub pairs: ScoredPairs<'a>,
+    /// What is not, and says how good the adapter is: by the loss, nats.
+    pub kept_apart: &'a ScoredPairs<'a>,
+}
+
+/// Pairs with the base's log-probabilities of their chosen and rejected responses, nats.
+pub struct ScoredPairs<'a> {
+    /// The pairs.
+    pub pairs: &'a [EncodedPair],
+    /// By pair.
+    pub base_logps: Vec<[f32; 2]>,
+}
+
+impl<'a> ScoredPairs<'a> {
+    /// Computes the log-probabilities.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub fn new(model: &Model, pairs: &'a [EncodedPair]) -> Result<Self> {
+        let base_logps = pair_logps(model, None, pairs)?;
+        Ok(Self { pairs, base_logps })
+    }
+}
+
+impl Objective for Dpo<'_> {
+    fn stage(&self) -> Stage {
+        Stage::Dpo
+    }
+
+    fn n_items(&self) -> usize {
+        self.pairs.pairs.len()
+    }
+
+    fn loss(&self, lora: &Lora, items: &[usize]) -> Result<StepLoss> {
+        let pairs: Vec<_> = items.iter().map(|&item| &self.pairs.pairs[item]).collect();
+        let base_logps: Vec<_> = items
+            .iter()
+            .map(|&item| self.pairs.base_logps[item])
+            .collect();
+        pair_loss(self.model, lora, &pairs, &base_logps, self.config)
+    }
+
+    fn score(&self, lora: &Lora) -> Result<Option<f64>> {
+        if self.kept_apart.pairs.is_empty() {
+            return Ok(None);
+        }
+        let rewards = rewards(self.model, lora, self.kept_apart, self.config)?;
+        let loss = dpo_loss(&Tensor::new(rewards, &Device::Cpu)?)?;
+        Ok(Some(-f64::from(loss.to_scalar::<f32>()?)))
+    }
 }
 
 /// The loss of some pairs, with the figures of the log. `base_logps`: of each pair's chosen and rejected response, nats.
@@ -82,37 +109,42 @@ pub fn pair_loss(
     let logps = response_logps(&model.logprobs(&batch, Some(lora))?, &batch.responses)?;
     let base_logps = Tensor::new(base_logps.as_flattened(), &Device::Cpu)?;
     let rewards = config.weights().reward(&logps, &base_logps)?;
-    let mut metrics = reward_metrics(&rewards.to_vec1()?, &logps.to_vec1()?);
-    metrics.insert("num_tokens", batch.n_tokens() as f64);
     Ok(StepLoss {
         loss: dpo_loss(&rewards)?,
-        metrics,
+        weight: pairs.len() as f64,
+        n_tokens: batch.n_tokens(),
+        metrics: reward_metrics(&rewards.to_vec1()?, &logps.to_vec1()?),
     })
 }
 
-/// Rewards of `pairs` under an adapter, without a step: the figures of the log, over all of them. `base_logps` as in
-/// [`pair_loss`].
+/// Mean reward of the chosen responses over that of the rejected ones, without a step.
 ///
 /// # Errors
 /// A tensor operation failed.
-pub fn measure_rewards(
+pub fn mean_margin(
     model: &Model,
     lora: &Lora,
-    pairs: &[EncodedPair],
-    base_logps: &[[f32; 2]],
+    pairs: &ScoredPairs,
     config: &DpoConfig,
-) -> Result<Metrics> {
-    let user = pair_logps(model, Some(lora), pairs)?.into_flattened();
+) -> Result<f64> {
+    let rewards = rewards(model, lora, pairs, config)?;
+    Ok(mean(&rewards, 0) - mean(&rewards, 1))
+}
+
+/// Of each pair's chosen and rejected response in turn.
+fn rewards(
+    model: &Model,
+    lora: &Lora,
+    pairs: &ScoredPairs,
+    config: &DpoConfig,
+) -> Result<Vec<f32>> {
+    let user = pair_logps(model, Some(lora), pairs.pairs)?.into_flattened();
     let weights = config.weights();
+    let base = pairs.base_logps.as_flattened();
     let reward = |(user, base): (&f32, &f32)| {
         (weights.beta * (f64::from(*user) - weights.base_weight * f64::from(*base))) as f32
     };
-    let rewards: Vec<f32> = user
-        .iter()
-        .zip(base_logps.as_flattened())
-        .map(reward)
-        .collect();
-    Ok(reward_metrics(&rewards, &user))
+    Ok(user.iter().zip(base).map(reward).collect())
 }
 
 /// Pairs packed, each prompt with its chosen and its rejected response.
@@ -148,15 +180,6 @@ pub fn pair_logps(
 /// `rewards`, `logps`: chosen and rejected in turn. Means, by TRL's names.
 fn reward_metrics(rewards: &[f32], logps: &[f32]) -> Metrics {
     let n = (rewards.len() / 2).max(1) as f64;
-    let mean = |values: &[f32], side: usize| {
-        values
-            .iter()
-            .skip(side)
-            .step_by(2)
-            .map(|&x| f64::from(x))
-            .sum::<f64>()
-            / n
-    };
     let wins = rewards
         .chunks_exact(2)
         .filter(|pair| pair[0] > pair[1])
@@ -170,4 +193,15 @@ fn reward_metrics(rewards: &[f32], logps: &[f32]) -> Metrics {
         ("logps/rejected", mean(logps, 1)),
     ]
     .into()
+}
+
+/// Of the values of one side, 0 or 1, in turn with the other's.
+fn mean(values: &[f32], side: usize) -> f64 {
+    let sum: f64 = values
+        .iter()
+        .skip(side)
+        .step_by(2)
+        .map(|&x| f64::from(x))
+        .sum();
+    sum / (values.len() / 2).max(1) as f64
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::Checkpoint;
 use super::lora::Lora;
-use super::optimizer::AdamW;
+use super::optimizer::{AdamW, Gradients};
 use super::progress::{Event, Metrics, Observer, Stage};
 use crate::{Error, Result};
 
@@ -21,63 +21,117 @@ pub struct FitConfig {
     pub epochs: usize,
     /// Items a step.
     pub batch_size: usize,
+    /// Items that are computed at a time; a step's gradient is the sum over them. 0 is all of a step.
+    pub micro_batch_size: usize,
     /// AdamW's λ.
     pub weight_decay: f32,
     /// Gradients longer than this are scaled down to it.
     pub max_grad_norm: f32,
-    /// Part of the steps, 0 to 1, in which the learning rate rises; it falls linearly to zero after.
+    /// Part of the steps, 0 to 1, in which the learning rate rises.
     pub warmup: f32,
+    /// How it falls to zero after.
+    pub schedule: Schedule,
+    /// Probability that a feature is kept from an adapter, 0 to 1.
+    pub dropout: f32,
+    /// Ends after so many epochs without a gain on the items kept apart, and goes back to the best; 0 does neither.
+    pub patience: usize,
 }
 
-/// A step's loss, a scalar, with what else is worth a line in the log.
-pub struct StepLoss {
-    /// What is differentiated.
-    pub loss: Tensor,
-    /// Beside `loss`, `grad_norm` and `learning_rate`.
-    pub metrics: Metrics,
+/// The way of the learning rate after the warm-up, `p` going from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// `1 − p`
+    Linear,
+    /// `(1 + cos πp) / 2`
+    Cosine,
 }
 
 impl FitConfig {
     /// Steps that `n_items` make.
     pub fn n_steps(&self, n_items: usize) -> usize {
-        self.epochs * n_items.div_ceil(self.batch_size.max(1))
+        self.epochs * self.steps_an_epoch(n_items)
     }
 
-    /// Learning rate of `step`, from 0, of `n_steps`: up over the warm-up, then linearly down to zero.
+    fn steps_an_epoch(&self, n_items: usize) -> usize {
+        n_items.div_ceil(self.batch_size.max(1))
+    }
+
+    /// Learning rate of `step`, from 0, of `n_steps`: up over the warm-up, then down to zero.
     pub fn learning_rate_at(&self, step: usize, n_steps: usize) -> f32 {
         let warmup = (self.warmup * n_steps as f32).ceil();
-        let step = step as f32;
+        let (step, n_steps) = (step as f32, n_steps as f32);
         let factor = if step < warmup {
             (step + 1.0) / (warmup + 1.0)
         } else {
-            (n_steps as f32 - step) / (n_steps as f32 - warmup)
+            let left = (n_steps - step) / (n_steps - warmup);
+            match self.schedule {
+                Schedule::Linear => left,
+                Schedule::Cosine => 0.5 - 0.5 * (std::f32::consts::PI * left).cos(),
+            }
         };
         self.learning_rate * factor
     }
 }
 
-/// Fits `lora` to `n_items` items, whose losses `loss_of` computes from their indices, from where `checkpoint` was.
+/// What an adapter is fitted to.
+pub trait Objective {
+    /// For messages and the log.
+    fn stage(&self) -> Stage;
+
+    /// Number of items.
+    fn n_items(&self) -> usize;
+
+    /// The mean loss of some items.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    fn loss(&self, lora: &Lora, items: &[usize]) -> Result<StepLoss>;
+
+    /// How good the adapter is on the items kept apart, if there are any; more is better.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    fn score(&self, lora: &Lora) -> Result<Option<f64>>;
+}
+
+/// The loss of some items, with what else is worth a line in the log.
+pub struct StepLoss {
+    /// What is differentiated, a scalar.
+    pub loss: Tensor,
+    /// How much it counts beside the losses of other items of the step: what it is a mean over.
+    pub weight: f64,
+    /// Rows that the model ran on.
+    pub n_tokens: usize,
+    /// Other means, by TRL's names.
+    pub metrics: Metrics,
+}
+
+/// The best adapter so far by its score on the items kept apart.
+pub(super) struct Best {
+    pub score: f64,
+    /// Epochs since.
+    pub stale: usize,
+    pub values: Vec<Vec<f32>>,
+}
+
+/// Fits `lora` to the objective, from where `checkpoint` was. Equal seeds give equal adapters.
 ///
 /// # Errors
-/// A loss is not finite (its step is named), a tensor operation failed, or the observer stopped the work; the
-/// checkpoint then holds the last good state.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the two stages that call it differ in each of them"
-)]
+/// A loss or a gradient is not finite (its step is named), a tensor operation failed, or the observer stopped the work;
+/// the checkpoint then holds the last good state.
 pub fn fit(
-    stage: Stage,
+    objective: &dyn Objective,
     lora: &Lora,
-    n_items: usize,
     config: &FitConfig,
     seed: u64,
     checkpoint: &mut Checkpoint,
-    mut loss_of: impl FnMut(&[usize]) -> Result<StepLoss>,
     observe: Observer,
 ) -> Result<()> {
+    let (stage, n_items) = (objective.stage(), objective.n_items());
     let n_steps = config.n_steps(n_items);
     let mut optimizer = AdamW::new(lora.variables(), config.weight_decay);
-    let done = checkpoint.restore(&mut optimizer)?;
+    let (done, mut best) = checkpoint.restore(&mut optimizer)?;
     observe(Event::Started {
         stage,
         total: n_steps,
@@ -88,20 +142,33 @@ pub fn fit(
         .enumerate()
         .skip(done)
     {
-        let StepLoss { loss, mut metrics } = loss_of(&items)?;
-        let value = f64::from(loss.to_scalar::<f32>()?);
-        if !value.is_finite() {
-            checkpoint.save(step, &optimizer)?;
-            let advice = "a smaller learning rate may help";
-            return Err(Error::Train(format!(
-                "the loss of step {} of {stage} is {value}; {advice}",
-                step + 1
-            )));
+        if best
+            .as_ref()
+            .is_some_and(|best| best.stale >= config.patience)
+        {
+            break;
         }
+        let dropped = |part| lora.dropping(config.dropout, seed, (step * n_items + part) as u64);
         let learning_rate = config.learning_rate_at(step, n_steps);
-        let grad_norm = optimizer.update(&loss.backward()?, learning_rate, config.max_grad_norm)?;
+        let taken = gradients_of(
+            objective,
+            dropped,
+            &items,
+            config.micro_batch_size,
+            &optimizer,
+        )
+        .and_then(|(gradients, metrics)| {
+            let norm = optimizer.update(gradients, learning_rate, config.max_grad_norm)?;
+            Ok((norm, metrics))
+        });
+        let (grad_norm, mut metrics) = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                checkpoint.save(step, &optimizer, best.as_ref())?;
+                return Err(in_step(error, step + 1, stage));
+            }
+        };
         metrics.extend([
-            ("loss", value),
             ("grad_norm", grad_norm),
             ("learning_rate", f64::from(learning_rate)),
             (
@@ -109,17 +176,99 @@ pub fn fit(
                 (step + 1) as f64 * config.epochs as f64 / n_steps as f64,
             ),
         ]);
-        checkpoint.save_now_and_then(step + 1, &optimizer)?;
+        let ends_epoch = (step + 1).is_multiple_of(config.steps_an_epoch(n_items));
+        if ends_epoch
+            && config.patience > 0
+            && let Some(score) = objective.score(lora)?
+        {
+            metrics.insert("eval_loss", -score);
+            best = Some(better(best, score, &optimizer)?);
+        }
+        checkpoint.save_now_and_then(step + 1, &optimizer, best.as_ref())?;
         if let Err(stopped) = observe(Event::Step {
             stage,
             done: step + 1,
             metrics,
         }) {
-            checkpoint.save(step + 1, &optimizer)?;
+            checkpoint.save(step + 1, &optimizer, best.as_ref())?;
             return Err(stopped);
         }
     }
-    Ok(())
+    match best {
+        Some(best) => optimizer.set_values(best.values),
+        None => Ok(()),
+    }
+}
+
+/// The gradient of a step, summed over its micro-batches, and the means of their metrics. `lora`: the adapter for each
+/// of them.
+fn gradients_of(
+    objective: &dyn Objective,
+    lora: impl Fn(usize) -> Lora,
+    items: &[usize],
+    micro_batch_size: usize,
+    optimizer: &AdamW,
+) -> Result<(Gradients, Metrics)> {
+    let size = if micro_batch_size == 0 {
+        items.len()
+    } else {
+        micro_batch_size
+    };
+    let mut total: Option<(Gradients, f64)> = None;
+    let (mut sums, mut n_tokens) = (Metrics::new(), 0);
+    for (part, items) in items.chunks(size).enumerate() {
+        let step = objective.loss(&lora(part), items)?;
+        let loss = f64::from(step.loss.to_scalar::<f32>()?);
+        if !loss.is_finite() {
+            let advice = "a smaller learning rate may help";
+            return Err(Error::Train(format!("the loss is {loss}; {advice}")));
+        }
+        for (name, value) in step.metrics.into_iter().chain([("loss", loss)]) {
+            *sums.entry(name).or_default() += step.weight * value;
+        }
+        n_tokens += step.n_tokens;
+        let gradients = optimizer.gradients(&step.loss.backward()?)?;
+        total = Some(match total {
+            None => (gradients, step.weight),
+            Some((sum, weight)) => {
+                let weights = [weight, step.weight].map(|x| (x / (weight + step.weight)) as f32);
+                (weighted_sum(sum, &gradients, weights), weight + step.weight)
+            }
+        });
+    }
+    let (gradients, weight) = total.unwrap_or_default();
+    sums.values_mut().for_each(|sum| *sum /= weight);
+    sums.insert("num_tokens", n_tokens as f64);
+    Ok((gradients, sums))
+}
+
+fn weighted_sum(mut sum: Gradients, more: &Gradients, [w, v]: [f32; 2]) -> Gradients {
+    let values = sum.iter_mut().flatten().zip(more.iter().flatten());
+    values.for_each(|(sum, more)| *sum = w * *sum + v * more);
+    sum
+}
+
+/// What is kept after an epoch that came to `score`.
+fn better(best: Option<Best>, score: f64, optimizer: &AdamW) -> Result<Best> {
+    match best {
+        Some(best) if best.score >= score => Ok(Best {
+            stale: best.stale + 1,
+            ..best
+        }),
+        _ => Ok(Best {
+            score,
+            stale: 0,
+            values: optimizer.values()?,
+        }),
+    }
+}
+
+/// Says in which step an error came up.
+fn in_step(error: Error, step: usize, stage: Stage) -> Error {
+    match error {
+        Error::Train(reason) => Error::Train(format!("step {step} of {stage}: {reason}")),
+        other => other,
+    }
 }
 
 /// The items of every step, which depend on the seed alone.

@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use super::ops::dropout::Dropout;
 use super::ops::linear::LowRank;
 use super::ops::map_f32;
 use crate::{Error, Result};
@@ -116,6 +117,8 @@ pub struct Lora {
     /// By block, then in the order of [`TargetModule::ALL`].
     slots: Vec<[Option<Slot>; 7]>,
     frozen: bool,
+    /// What its input loses, as (rate, seed, number of the pass).
+    dropout: Option<(f32, u64, u64)>,
 }
 
 #[derive(Clone)]
@@ -198,6 +201,7 @@ impl Lora {
             rank,
             slots: vec![Default::default(); n_layer],
             frozen: false,
+            dropout: None,
         }
     }
 
@@ -206,6 +210,17 @@ impl Lora {
     pub fn frozen(&self) -> Self {
         Self {
             frozen: true,
+            dropout: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same variables for one pass in training, in which each input feature of an adapter is lost with probability
+    /// `rate`; equal seeds and numbers lose the same ones.
+    #[must_use]
+    pub fn dropping(&self, rate: f32, seed: u64, number: u64) -> Self {
+        Self {
+            dropout: (rate > 0.0).then_some((rate, seed, number)),
             ..self.clone()
         }
     }
@@ -251,6 +266,11 @@ impl Lora {
             rank: self.rank,
             lora_scale: self.lora_alpha / self.rank as f32,
             shapes,
+            dropout: self.dropout.map(|(rate, seed, number)| Dropout {
+                rate,
+                seed,
+                stream: (number * self.slots.len() as u64 + layer as u64) * 7,
+            }),
         };
         Ok(LayerLora { flat, layout })
     }
@@ -310,12 +330,16 @@ pub(super) struct LoraLayout {
     lora_scale: f32,
     /// `(out, in)` of the adapted layers.
     shapes: [Option<(usize, usize)>; 7],
+    /// Of the first of them; the others have the next streams.
+    dropout: Option<Dropout>,
 }
 
 impl LoraLayout {
     /// The matrices that `flat` holds.
     pub fn split<'a>(&self, mut flat: &'a [f32]) -> Adapters<'a> {
+        let mut streams = 0..;
         self.shapes.map(|shape| {
+            let stream = streams.next().unwrap_or_default();
             let (n_out, n_in) = shape?;
             let (a, rest) = flat.split_at(self.rank * n_in);
             let (b, rest) = rest.split_at(self.rank * n_out);
@@ -324,6 +348,10 @@ impl LoraLayout {
                 a,
                 b,
                 lora_scale: self.lora_scale,
+                dropout: self.dropout.map(|dropout| Dropout {
+                    stream: dropout.stream + stream,
+                    ..dropout
+                }),
             })
         })
     }

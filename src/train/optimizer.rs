@@ -16,6 +16,9 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
+/// A gradient for each variable, in their order.
+pub type Gradients = Vec<Vec<f32>>;
+
 /// The moments of every variable.
 pub struct AdamW {
     variables: Vec<(String, Var)>,
@@ -85,21 +88,47 @@ impl AdamW {
         Ok(())
     }
 
+    /// The gradients of the variables.
+    ///
+    /// # Errors
+    /// One is missing: the loss does not reach its variable.
+    pub fn gradients(&self, store: &GradStore) -> Result<Gradients> {
+        self.variables
+            .iter()
+            .map(|(name, var)| gradient(store, name, var))
+            .collect()
+    }
+
+    /// The variables' values.
+    ///
+    /// # Errors
+    /// One could not be read.
+    pub(super) fn values(&self) -> Result<Vec<Vec<f32>>> {
+        let value = |(_, var): &(String, Var)| Ok(map_f32(var, <[f32]>::to_vec)?);
+        self.variables.iter().map(value).collect()
+    }
+
+    /// Sets the variables.
+    ///
+    /// # Errors
+    /// One could not be set.
+    pub(super) fn set_values(&mut self, values: Vec<Vec<f32>>) -> Result<()> {
+        for ((_, var), values) in self.variables.iter().zip(values) {
+            var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
+        }
+        Ok(())
+    }
+
     /// One update. Returns the norm of all gradients together, before they are scaled down to `max_grad_norm`.
     ///
     /// # Errors
-    /// A gradient is missing (a variable that the loss does not reach) or not finite; nothing is changed then.
+    /// A gradient is not finite; nothing is changed then.
     pub fn update(
         &mut self,
-        gradients: &GradStore,
+        gradients: Gradients,
         learning_rate: f32,
         max_grad_norm: f32,
     ) -> Result<f64> {
-        let gradients: Vec<Vec<f32>> = self
-            .variables
-            .iter()
-            .map(|(name, var)| gradient(gradients, name, var))
-            .collect::<Result<_>>()?;
         let squares = gradients
             .iter()
             .flatten()

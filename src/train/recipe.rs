@@ -8,8 +8,10 @@ use cope_convert::gguf::Gguf;
 
 use super::checkpoint::Checkpoint;
 use super::config::TrainConfig;
+use super::dpo::{self, Dpo, ScoredPairs};
 use super::examples::{Encoded, EncodedPair, Encoder, Pair};
 use super::family::Family;
+use super::fit::fit;
 use super::generate::Sample;
 use super::lora::Lora;
 use super::memory::Estimate;
@@ -17,8 +19,8 @@ use super::mine::Miner;
 use super::mined::Mined;
 use super::model::Model;
 use super::progress::{Event, Figures, LogLine, Metrics, Observer, Stage};
+use super::sft::{self, Sft};
 use super::shape::Shape;
-use super::{dpo, sft};
 use crate::home::{BaseRef, UserFolder, read_jsonl, write_jsonl};
 use crate::profile::{Example, Profile};
 use crate::{Error, Result, decode, llama};
@@ -80,17 +82,21 @@ impl<'a> Recipe<'a> {
         let lora = self.model.lora(&self.config.lora, self.config.seed)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let mut observe = self.logged(observe);
-        sft::sft(
-            &self.model,
+        let kept_apart = self.kept_apart()?;
+        let objective = Sft {
+            model: &self.model,
+            examples: &examples,
+            kept_apart: &kept_apart,
+        };
+        fit(
+            &objective,
             &lora,
-            &examples,
             &self.config.sft,
             self.config.seed,
             &mut checkpoint,
             &mut observe,
         )?;
         self.save(&lora, &self.folder.sft())?;
-        let kept_apart = self.kept_apart()?;
         let measure = |lora| sft::mean_logprob(&self.model, lora, &kept_apart);
         let mut figures = Figures::new();
         if !kept_apart.is_empty() {
@@ -158,21 +164,26 @@ impl<'a> Recipe<'a> {
         let config = &self.config.dpo;
         let kept_apart = self.kept_apart()?;
         let kept_apart_pairs = self.pairs(&self.folder.kept_apart_pairs())?;
-        let base_logps = dpo::pair_logps(&self.model, None, &kept_apart_pairs)?;
+        let kept_apart_pairs = ScoredPairs::new(&self.model, &kept_apart_pairs)?;
         let measure = |lora: &Lora| -> Result<_> {
-            let rewards =
-                dpo::measure_rewards(&self.model, lora, &kept_apart_pairs, &base_logps, config)?;
-            let logprob = sft::mean_logprob(&self.model, Some(lora), &kept_apart)?;
-            Ok((logprob, rewards["rewards/margins"]))
+            Ok((
+                sft::mean_logprob(&self.model, Some(lora), &kept_apart)?,
+                dpo::mean_margin(&self.model, lora, &kept_apart_pairs, config)?,
+            ))
         };
         let (logprob_before, margin_before) = measure(&lora)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let mut observe = self.logged(observe);
-        dpo::dpo(
-            &self.model,
-            &lora,
-            &pairs,
+        let objective = Dpo {
+            model: &self.model,
             config,
+            pairs: ScoredPairs::new(&self.model, &pairs)?,
+            kept_apart: &kept_apart_pairs,
+        };
+        fit(
+            &objective,
+            &lora,
+            &config.fit,
             self.config.seed,
             &mut checkpoint,
             &mut observe,

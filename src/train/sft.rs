@@ -1,43 +1,50 @@
 //! Supervised fine-tuning on the user's own responses (OPPU), the first stage.
 
 use super::batch::Batch;
-use super::checkpoint::Checkpoint;
 use super::examples::Encoded;
-use super::fit::{FitConfig, StepLoss, fit};
+use super::fit::{Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::sft_loss;
 use super::model::Model;
-use super::progress::{Observer, Stage};
+use super::progress::{Metrics, Stage};
 use crate::Result;
 
 /// Examples that are measured in one pass.
 const EXAMPLES: usize = 8;
 
-/// Fits `lora` to the responses of `examples`. Equal seeds give equal adapters.
-///
-/// # Errors
-/// See [`fit`].
-pub fn sft(
-    model: &Model,
-    lora: &Lora,
-    examples: &[Encoded],
-    config: &FitConfig,
-    seed: u64,
-    checkpoint: &mut Checkpoint,
-    observe: Observer,
-) -> Result<()> {
-    let loss_of =
-        |items: &[usize]| batch_loss(model, lora, items.iter().map(|&item| &examples[item]));
-    fit(
-        Stage::Sft,
-        lora,
-        examples.len(),
-        config,
-        seed,
-        checkpoint,
-        loss_of,
-        observe,
-    )
+/// The user's responses as what an adapter is fitted to.
+pub struct Sft<'a> {
+    /// The base.
+    pub model: &'a Model,
+    /// What is learnt.
+    pub examples: &'a [Encoded],
+    /// What is not, and says how good the adapter is: by the mean log-probability, nats a token.
+    pub kept_apart: &'a [Encoded],
+}
+
+impl Objective for Sft<'_> {
+    fn stage(&self) -> Stage {
+        Stage::Sft
+    }
+
+    fn n_items(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn loss(&self, lora: &Lora, items: &[usize]) -> Result<StepLoss> {
+        batch_loss(
+            self.model,
+            lora,
+            items.iter().map(|&item| &self.examples[item]),
+        )
+    }
+
+    fn score(&self, lora: &Lora) -> Result<Option<f64>> {
+        if self.kept_apart.is_empty() {
+            return Ok(None);
+        }
+        mean_logprob(self.model, Some(lora), self.kept_apart).map(Some)
+    }
 }
 
 /// The loss of some examples, with the figures of the log.
@@ -53,7 +60,9 @@ pub fn batch_loss<'a>(
     let loss = sft_loss(&model.logprobs(&batch, Some(lora))?)?;
     Ok(StepLoss {
         loss,
-        metrics: [("num_tokens", batch.n_tokens() as f64)].into(),
+        weight: batch.targets.len() as f64,
+        n_tokens: batch.n_tokens(),
+        metrics: Metrics::new(),
     })
 }
 

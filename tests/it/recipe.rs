@@ -6,7 +6,8 @@ use std::path::Path;
 use cope_convert::Adapter;
 use cope_llama::home::{BaseRef, Home, UserFolder, UserName};
 use cope_llama::profile::{Example, Profile};
-use cope_llama::train::{Event, Pair, Stage, TrainConfig, train};
+use cope_llama::train::fit::Schedule;
+use cope_llama::train::{Event, Pair, Stage, TrainConfig, WeightType, train};
 use cope_llama::{Error, Result};
 
 use crate::fixture::Fixture;
@@ -129,18 +130,33 @@ fn equal_seeds_give_equal_bytes() {
 
 #[test]
 fn a_stop_at_any_step_loses_nothing() {
+    assert_eq!(stop_at_every_step(&Setting::config()), 6 + 1 + 3);
+    // With everything that a checkpoint can hold.
+    let mut config = Setting::config();
+    for fit in [&mut config.sft, &mut config.dpo.fit] {
+        fit.epochs = 6;
+        fit.patience = 1;
+        fit.dropout = 0.2;
+        fit.micro_batch_size = 1;
+        fit.schedule = Schedule::Cosine;
+    }
+    stop_at_every_step(&config);
+}
+
+/// Trains whole, and stopped after every step; the two come to the same. The number of stops.
+fn stop_at_every_step(config: &TrainConfig) -> usize {
     let whole = Setting::new();
-    whole.train(&Setting::config(), &STAGES).unwrap();
+    whole.train(config, &STAGES).unwrap();
     let stopped = Setting::new();
-    let mut stops = 0;
+    let (mut stops, mut mining) = (0, true);
     loop {
         // Every step of SFT and DPO is stopped after, and mining, which goes on by parts of many items, once.
-        let result = stopped.observed(&Setting::config(), &STAGES, &mut |event| match event {
+        let result = stopped.observed(config, &STAGES, &mut |event| match event {
             Event::Step {
                 stage: Stage::Mine,
                 done: 1,
                 ..
-            } if stops < 7 => Err(Error::Interrupted),
+            } if std::mem::take(&mut mining) => Err(Error::Interrupted),
             Event::Step {
                 stage: Stage::Sft | Stage::Dpo,
                 ..
@@ -152,11 +168,58 @@ fn a_stop_at_any_step_loses_nothing() {
             Err(Error::Interrupted) => stops += 1,
             Err(error) => panic!("{error}"),
         }
-        assert!(stops < 20, "no progress");
+        assert!(stops < 50, "no progress");
     }
-    assert_eq!(stops, 6 + 1 + 3);
     assert_eq!(stopped.files(), whole.files());
     assert!(!stopped.folder.checkpoint().exists() && !stopped.folder.mined().exists());
+    stops
+}
+
+#[test]
+fn micro_batches_come_to_the_same_steps() {
+    let trained = |micro_batch_size| {
+        let setting = Setting::new();
+        let mut config = Setting::config();
+        config.weight_type = WeightType::F32;
+        config.sft.batch_size = 4;
+        config.sft.micro_batch_size = micro_batch_size;
+        setting.train(&config, &[Stage::Sft]).unwrap();
+        lines(&setting.folder.train_log())
+    };
+    let (whole, parts) = (trained(0), trained(1));
+    assert_eq!(whole.len(), parts.len());
+    for (whole, parts) in whole.iter().zip(&parts) {
+        for name in ["loss", "grad_norm"] {
+            let (x, y) = (whole[name].as_f64().unwrap(), parts[name].as_f64().unwrap());
+            assert!((x - y).abs() < 1e-3 * x.abs(), "{name}: {x}, {y}");
+        }
+    }
+}
+
+#[test]
+fn early_stopping_goes_back_to_the_best() {
+    let setting = Setting::new();
+    let mut config = Setting::config();
+    config.sft.epochs = 40;
+    config.sft.learning_rate = 0.05;
+    config.sft.patience = 2;
+    let mut figures = None;
+    setting
+        .observed(&config, &[Stage::Sft], &mut |event| {
+            if let Event::Ended { figures: ended, .. } = event {
+                figures = Some(ended);
+            }
+            Ok(())
+        })
+        .unwrap();
+    let scores: Vec<f64> = lines(&setting.folder.train_log())
+        .iter()
+        .filter_map(|line| Some(-line["eval_loss"].as_f64()?))
+        .collect();
+    let best = scores.iter().copied().fold(f64::MIN, f64::max);
+    assert!(scores.len() < 40, "{scores:?}");
+    assert!(scores.iter().rev().take(2).all(|score| *score <= best) && scores.len() > 2);
+    assert!((figures.unwrap()["kept_apart/logprob"] - best).abs() < 1e-9);
 }
 
 #[test]

@@ -253,6 +253,15 @@ fn sft_gradients_are_finite_differences() {
 }
 
 #[test]
+fn gradients_with_dropout_are_finite_differences() {
+    let tiny = Tiny::new();
+    let examples = tiny.examples();
+    check_gradients(|lora| {
+        sft::batch_loss(&tiny.model, &lora.dropping(0.3, 7, 1), &examples).unwrap()
+    });
+}
+
+#[test]
 fn dpo_gradients_are_finite_differences() {
     let tiny = Tiny::new();
     let pairs = tiny.pairs();

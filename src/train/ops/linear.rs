@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::dropout::Dropout;
 use super::matrix::Into;
 use super::stored::Stored;
+use super::thin;
 
 /// The type that weights are held and multiplied in while training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub struct LowRank<'a> {
     pub b: &'a [f32],
     /// `lora_alpha / rank`.
     pub lora_scale: f32,
+    /// Of `x` on its way to `A`.
+    pub dropout: Option<Dropout>,
 }
 
 impl LowRank<'_> {
@@ -133,12 +137,20 @@ impl FrozenWeight {
         into: Into,
         y: &mut [f32],
     ) -> Vec<f32> {
-        let Some(bias) = &self.bias else {
+        let mut into = into;
+        if let Some(bias) = &self.bias {
+            y.chunks_exact_mut(self.n_out)
+                .for_each(|row| into.store(row, bias.iter().copied()));
+            into = Into::Add;
+        }
+        let Some((lora, dropout)) = with_dropout(lora) else {
             return self.weight.forward(x, lora, into, y);
         };
-        y.chunks_exact_mut(self.n_out)
-            .for_each(|row| into.store(row, bias.iter().copied()));
-        self.weight.forward(x, lora, Into::Add, y)
+        self.weight.forward(x, None, into, y);
+        let low = lora.scaled(thin::project(&dropout.of(x, self.n_in), lora.a, self.n_in));
+        let rank = lora.a.len() / self.n_in;
+        thin::expand(y, &low, &thin::transposed(lora.b, rank), self.n_out);
+        low
     }
 
     /// `dx = …`, or `dx += …`: `[t, out]` → `[t, in]`. Returns `s (dy B)`, `[t, rank]`, which the gradient of `A` wants
@@ -150,21 +162,39 @@ impl FrozenWeight {
         into: Into,
         dx: &mut [f32],
     ) -> Vec<f32> {
-        self.weight.backward(dy, lora, into, dx)
+        let Some((lora, dropout)) = with_dropout(lora) else {
+            return self.weight.backward(dy, lora, into, dx);
+        };
+        self.weight.backward(dy, None, into, dx);
+        let b_t = thin::transposed(lora.b, lora.a.len() / self.n_in);
+        let d_low = lora.scaled(thin::project(dy, &b_t, self.n_out));
+        let mut dropped = vec![0.0; dx.len()];
+        thin::expand(&mut dropped, &d_low, lora.a, self.n_in);
+        dropout.apply(&mut dropped, self.n_in);
+        Into::Add.store(dx, dropped.into_iter());
+        d_low
     }
 
     /// `dA`, `[rank, in]`, and `dB`, `[out, rank]`, from what [`Self::forward`] and [`Self::backward`] returned.
     pub fn lora_gradients(
         &self,
+        lora: &LowRank,
         (x, low): (&[f32], &[f32]),
         (dy, d_low): (&[f32], &[f32]),
     ) -> (Vec<f32>, Vec<f32>) {
         let d_b_t = self.weight.outer(low, dy, self.n_out);
-        (
-            self.weight.outer(d_low, x, self.n_in),
-            super::thin::transposed(&d_b_t, self.n_out),
-        )
+        let d_a = match lora.dropout {
+            Some(dropout) => self
+                .weight
+                .outer(d_low, &dropout.of(x, self.n_in), self.n_in),
+            None => self.weight.outer(d_low, x, self.n_in),
+        };
+        (d_a, thin::transposed(&d_b_t, self.n_out))
     }
+}
+
+fn with_dropout<'l, 'a>(lora: Option<&'l LowRank<'a>>) -> Option<(&'l LowRank<'a>, Dropout)> {
+    lora.and_then(|lora| Some((lora, lora.dropout?)))
 }
 
 #[cfg(test)]
@@ -190,12 +220,13 @@ mod tests {
             a: &a,
             b: &b,
             lora_scale: 0.5,
+            dropout: None,
         };
         let (x, dy) = (values(t * n_in, 5), values(t * n_out, 6));
         let (mut y, mut dx) = (values(t * n_out, 7), values(t * n_in, 8));
         let low = weight.forward(&x, Some(&lora), Into::Add, &mut y);
         let d_low = weight.backward(&dy, Some(&lora), Into::Add, &mut dx);
-        let (d_a, d_b) = weight.lora_gradients((&x, &low), (&dy, &d_low));
+        let (d_a, d_b) = weight.lora_gradients(&lora, (&x, &low), (&dy, &d_low));
         vec![y, dx, d_a, d_b, weight.row(n_out - 1)]
     }
 

@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod bf16;
+pub mod dropout;
 pub mod gate;
 pub mod linear;
 pub mod matrix;
