@@ -1,4 +1,5 @@
-//! Training beside what one would run instead: transformers + peft, on the same items with the same settings.
+//! Training beside what one would run instead: transformers + peft (`peer.py`), on the same tokens in the same order
+//! from the same initial adapter, with the same settings.
 //!
 //! ```text
 //! make bench-training            # makes the peer's Python environment, then runs this
@@ -7,18 +8,25 @@
 //! Both run as programs of their own, one after the other. Peak memory is the kernel's figure for the whole process.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use cope_convert::gguf::Gguf;
 use cope_llama::home::{Home, UserName};
-use cope_llama::profile::{Profile, lamp};
-use serde_json::Value;
+use cope_llama::llama;
+use cope_llama::profile::{Example, Profile, lamp};
+use cope_llama::train::fit::FitConfig;
+use cope_llama::train::lora::TargetModule;
+use cope_llama::train::model::Model;
+use cope_llama::train::{Encoded, Encoder, TrainConfig, WeightType};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
 
-/// Task, user, and the most tokens of a sample.
-const TASKS: [(&str, &str, usize); 2] = [
-    ("news_headline_huffpost", "Ed Mazza", 40),
-    ("product_review_wine", "Kerin O’Keefe", 64),
+/// Task and user.
+const TASKS: [(&str, &str); 2] = [
+    ("news_headline_huffpost", "Ed Mazza"),
+    ("product_review_wine", "Kerin O’Keefe"),
 ];
 const STAGES: [&str; 3] = ["sft", "mine", "dpo"];
 
@@ -27,10 +35,10 @@ struct Options {
     /// Models [default: the bases that are pulled]
     #[arg(short, long)]
     model: Vec<PathBuf>,
-    /// The folder of the peer; the data lie beside it
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/peers"))]
-    peer: PathBuf,
-    /// Its Python
+    /// The folder of the LaMP files
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
+    data: PathBuf,
+    /// The Python that has the peer's packages
     #[arg(long)]
     python: PathBuf,
     /// Newest items of each history
@@ -49,6 +57,8 @@ struct Run {
     /// By stage.
     seconds: [f64; 3],
     peak_mb: f64,
+    /// Of SFT, by step.
+    losses: Vec<f64>,
 }
 
 fn main() -> Result<()> {
@@ -61,12 +71,7 @@ fn main() -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|");
     for model in &models {
         for task in TASKS.iter().filter(|task| task.0.contains(&options.task)) {
-            let bench = Bench {
-                options: &options,
-                model,
-                task: *task,
-            };
-            bench.rows()?;
+            Bench::new(&options, model, *task)?.rows()?;
         }
     }
     Ok(())
@@ -88,11 +93,32 @@ fn pulled() -> Result<Vec<PathBuf>> {
 struct Bench<'a> {
     options: &'a Options,
     model: &'a Path,
-    task: (&'static str, &'static str, usize),
+    task: &'static str,
+    history: Vec<Example>,
+    scratch: TempDir,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn new(
+        options: &'a Options,
+        model: &'a Path,
+        (task, user): (&'static str, &str),
+    ) -> Result<Self> {
+        let lamp = lamp::read(&options.data.join(format!("{task}.json")))?;
+        let user = lamp.users.iter().find(|x| x.id == user);
+        let mut history = user.context("no such user")?.history.clone();
+        history.drain(..history.len().saturating_sub(options.items));
+        Ok(Self {
+            options,
+            model,
+            task,
+            history,
+            scratch: tempfile::tempdir()?,
+        })
+    }
+
     fn rows(&self) -> Result<()> {
+        self.write_inputs()?;
         let f32 = self.peer("f32")?;
         self.row("peer, f32", &f32, None);
         let bf16 = self.peer("bf16")?;
@@ -100,13 +126,22 @@ impl Bench<'_> {
         let best = Run {
             seconds: std::array::from_fn(|stage| f32.seconds[stage].min(bf16.seconds[stage])),
             peak_mb: f32.peak_mb.min(bf16.peak_mb),
+            losses: Vec::new(),
         };
         let whole = |run: &Run| run.seconds.iter().sum::<f64>();
-        let best_whole = whole(&f32).min(whole(&bf16));
-        let ours = self.ours(&[])?;
-        self.row("ours", &ours, Some((&best, best_whole)));
+        let best = (&best, whole(&f32).min(whole(&bf16)));
+        let exact = self.ours(&["--weights", "f32"])?;
+        self.row("ours, f32", &exact, Some(best));
+        self.row("ours", &self.ours(&[])?, Some(best));
         let smallest = self.ours(&["--weights", "quantized", "--recompute"])?;
-        self.row("ours, smallest", &smallest, Some((&best, best_whole)));
+        self.row("ours, smallest", &smallest, Some(best));
+        let apart = exact.losses.iter().zip(&f32.losses);
+        let apart = apart.map(|(x, y)| (x / y - 1.0).abs()).fold(0.0, f64::max);
+        println!(
+            "\nSFT's losses in f32, ours and the peer's: at most {:.3} % apart in {} steps\n",
+            100.0 * apart,
+            exact.losses.len()
+        );
         Ok(())
     }
 
@@ -132,66 +167,101 @@ impl Bench<'_> {
         let model = self.model.file_stem().unwrap_or_default().display();
         println!(
             "| {model} | {} | {name} | {} |",
-            self.task.0,
+            self.task,
             cells.join(" | ")
         );
     }
 
+    fn config() -> TrainConfig {
+        let mut config = TrainConfig::default();
+        config.lora.target_modules = vec![TargetModule::Q, TargetModule::V];
+        config
+    }
+
+    fn inputs(&self) -> PathBuf {
+        self.scratch.path().join("inputs.json")
+    }
+
+    /// What our program starts from, for the peer.
+    fn write_inputs(&self) -> Result<()> {
+        let config = Self::config();
+        let gguf = Gguf::open(self.model)?;
+        let model = Model::load(&gguf, WeightType::Quantized)?;
+        let vocabulary = llama::Model::load_vocabulary(self.model)?;
+        let encoder = Encoder::new(&vocabulary, model.shape().n_ctx)?;
+        let examples = encoder.examples(&self.history, Path::new("history"))?;
+        let mut lora_a = Map::new();
+        for tensor in model.lora(&config.lora, config.seed)?.to_tensors()? {
+            let name = tensor.name.replace("blk.", "").replace("attn_", "");
+            let rows: Vec<&[f32]> = tensor.a.data.chunks(tensor.a.cols).collect();
+            lora_a.insert(name.replace(".weight", ""), json!(rows));
+        }
+        let steps = |fit: &FitConfig| -> Vec<Value> {
+            let n_steps = fit.n_steps(examples.len());
+            let batches = fit.batches(examples.len(), config.seed).into_iter();
+            let rate = |step| fit.learning_rate_at(step, n_steps);
+            batches
+                .enumerate()
+                .map(|(step, items)| json!({"items": items, "learning_rate": rate(step)}))
+                .collect()
+        };
+        let last = |example: &Encoded| example.response.last().copied();
+        let inputs = json!({
+            "examples": examples.iter().map(|x| (&x.prompt, &x.response)).collect::<Vec<_>>(),
+            "eos": examples.first().and_then(last),
+            "sft": steps(&config.sft),
+            "dpo": steps(&config.dpo.fit),
+            "lora_a": lora_a,
+            "lora_alpha": config.lora.lora_alpha,
+            "n_samples": config.mine.n_samples,
+            "top_p": config.mine.top_p,
+            "max_new_tokens": config.mine.max_new_tokens,
+            "beta": config.dpo.beta,
+        });
+        Ok(std::fs::write(self.inputs(), inputs.to_string())?)
+    }
+
     fn peer(&self, dtype: &str) -> Result<Run> {
-        let (task, user, max_new) = self.task;
-        let mut command = Command::new(&self.options.python);
-        command.arg(self.options.peer.join("hf_cope.py"));
-        command.arg("--model").arg(self.model);
-        command.args([
-            "--task",
-            task,
-            "--user",
-            user,
-            "--dtype",
-            dtype,
-            "--queries",
-            "0",
-        ]);
-        command.args(["--items", &self.options.items.to_string()]);
-        command.args(["--max-new", &max_new.to_string(), "--dpo-lr", "1e-4"]);
-        let output = command.stderr(Stdio::null()).output()?;
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
+        let output = Command::new(&self.options.python)
+            .arg(program)
+            .args([self.model, &self.inputs()])
+            .args(["--dtype", dtype])
+            .output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the peer failed: {errors}");
         let lines: Vec<Value> = String::from_utf8(output.stdout)?
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
-        let stage = |name: &str| {
-            let line = lines.iter().find(|line| line["stage"] == name);
-            line.with_context(|| format!("the peer did not come to {name}"))
+        let figure = |stage: &str, name: &str| {
+            let line = lines.iter().find(|line| line["stage"] == stage);
+            let figure = line.and_then(|line| line[name].as_f64());
+            figure.with_context(|| format!("the peer gave no {name} of {stage}"))
         };
-        let seconds =
-            |name: &str| -> Result<f64> { stage(name)?["seconds"].as_f64().context("no seconds") };
+        let losses = lines.iter().find(|line| line["stage"] == "sft");
+        let losses = losses.map_or(Value::Null, |line| line["losses"].clone());
         Ok(Run {
-            seconds: [seconds("sft")?, seconds("mine")?, seconds("dpo")?],
-            peak_mb: stage("dpo")?["peak_rss_mb"].as_f64().context("no memory")?,
+            seconds: [
+                figure("sft", "seconds")?,
+                figure("mine", "seconds")?,
+                figure("dpo", "seconds")?,
+            ],
+            peak_mb: figure("dpo", "peak_mb")?,
+            losses: serde_json::from_value(losses)?,
         })
     }
 
-    /// Our program, told to train what the peer does: rank 8 on Q and V.
+    /// Our program, told to train what the peer does: Q and V.
     fn ours(&self, options: &[&str]) -> Result<Run> {
         /// Runs the rest of its arguments, and prints the peak of their memory in MB.
         const MEASURE: &str = "import resource, subprocess, sys\n\
             subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n\
             print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)";
-        let (task, user, max_new) = self.task;
-        let file = self.options.peer.join(format!("../data/lamp/{task}.json"));
-        let lamp = lamp::read(&file)?;
-        let user = lamp
-            .users
-            .iter()
-            .find(|x| x.id == user)
-            .context("no such user")?;
-        let mut history = user.history.clone();
-        history.drain(..history.len().saturating_sub(self.options.items));
-        let folder = tempfile::tempdir()?;
-        let home = Home::at(folder.path());
-        let bench = home.create_user(UserName::new("bench")?)?;
-        bench.save_profile(&Profile {
-            history,
+        let folder = tempfile::tempdir_in(self.scratch.path())?;
+        let user = Home::at(folder.path()).create_user(UserName::new("bench")?)?;
+        user.save_profile(&Profile {
+            history: self.history.clone(),
             kept_apart: Vec::new(),
         })?;
         let output = Command::new(&self.options.python)
@@ -204,25 +274,27 @@ impl Bench<'_> {
                 "-m",
             ])
             .arg(self.model)
-            .args([
-                "--target-modules",
-                "q,v",
-                "--sample-tokens",
-                &max_new.to_string(),
-            ])
+            .args(["--target-modules", "q,v"])
             .args(options)
             .env("COPE_HOME", folder.path())
             .output()?;
         ensure!(output.status.success(), "our training failed");
-        let manifest = std::fs::read_to_string(folder.path().join("users/bench/manifest.json"))?;
+        let manifest = std::fs::read_to_string(user.path().join("manifest.json"))?;
         let manifest: Value = serde_json::from_str(&manifest)?;
-        let seconds = |stage: &str| manifest["stages"][stage]["seconds"].as_f64();
         let mut run = Run {
             seconds: [0.0; 3],
             peak_mb: String::from_utf8(output.stdout)?.trim().parse()?,
+            losses: Vec::new(),
         };
         for (total, stage) in run.seconds.iter_mut().zip(STAGES) {
-            *total = seconds(stage).with_context(|| format!("no seconds of {stage}"))?;
+            let seconds = manifest["stages"][stage]["seconds"].as_f64();
+            *total = seconds.with_context(|| format!("no seconds of {stage}"))?;
+        }
+        for line in std::fs::read_to_string(user.train_log())?.lines() {
+            let line: Value = serde_json::from_str(line)?;
+            if line["stage"] == "sft" {
+                run.losses.extend(line["loss"].as_f64());
+            }
         }
         Ok(run)
     }

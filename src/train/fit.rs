@@ -72,6 +72,18 @@ impl FitConfig {
         };
         self.learning_rate * factor
     }
+
+    /// The items of every step, which depend on the seed alone.
+    pub fn batches(&self, n_items: usize, seed: u64) -> Vec<Vec<usize>> {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut order: Vec<usize> = (0..n_items).collect();
+        let mut batches = Vec::with_capacity(self.n_steps(n_items));
+        for _ in 0..self.epochs {
+            order.shuffle(&mut random);
+            batches.extend(order.chunks(self.batch_size.max(1)).map(<[usize]>::to_vec));
+        }
+        batches
+    }
 }
 
 /// What an adapter is fitted to.
@@ -137,7 +149,8 @@ pub fn fit(
         total: n_steps,
         done,
     })?;
-    for (step, items) in batches(n_items, config, seed)
+    for (step, items) in config
+        .batches(n_items, seed)
         .into_iter()
         .enumerate()
         .skip(done)
@@ -269,20 +282,4 @@ fn in_step(error: Error, step: usize, stage: Stage) -> Error {
         Error::Train(reason) => Error::Train(format!("step {step} of {stage}: {reason}")),
         other => other,
     }
-}
-
-/// The items of every step, which depend on the seed alone.
-fn batches(n_items: usize, config: &FitConfig, seed: u64) -> Vec<Vec<usize>> {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut order: Vec<usize> = (0..n_items).collect();
-    let mut batches = Vec::with_capacity(config.n_steps(n_items));
-    for _ in 0..config.epochs {
-        order.shuffle(&mut random);
-        batches.extend(
-            order
-                .chunks(config.batch_size.max(1))
-                .map(<[usize]>::to_vec),
-        );
-    }
-    batches
 }
