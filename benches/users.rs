@@ -219,6 +219,7 @@ impl Bench {
             file: self.path.display().to_string(),
             sha256: cope_convert::sha256(&self.path)?,
             architecture: self.gguf.architecture()?.to_owned(),
+            task_sha256: None,
         };
         let stages: &[Stage] = if self.options.sft_only {
             &[Stage::Sft]

@@ -6,8 +6,11 @@ mod generate;
 mod interrupt;
 mod model;
 mod options;
+mod report;
 mod session;
 mod train;
+mod train_options;
+mod train_task;
 mod user;
 
 use std::ffi::OsString;
@@ -47,6 +50,8 @@ enum Command {
     User(user::Command),
     /// Train a user's adapter on the history, in three stages
     Train(Box<train::Args>),
+    /// Train a task's adapter on many users' items, for users' adapters to be trained on top of
+    TrainTask(Box<train_task::Args>),
     /// Chat with a model that writes like a user
     Chat(Box<chat::Args>),
     /// Answer one prompt
@@ -73,6 +78,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Model(command) => model::run(&home, command)?,
         Command::User(command) => user::run(&home, command)?,
         Command::Train(args) => train::run(&home, &args)?,
+        Command::TrainTask(args) => train_task::run(&home, &args)?,
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
         Command::Doctor if doctor::run(&home)? => {}

@@ -107,7 +107,36 @@ impl Home {
             file: inside.unwrap_or(&path).to_string_lossy().into_owned(),
             sha256: self.sha256(&path)?,
             architecture: gguf.architecture()?.to_owned(),
+            task_sha256: None,
         })
+    }
+
+    /// The folder of a task, created where it is missing: laid out as a user's, whose history is many users' items.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be created.
+    pub fn create_task(&self, name: UserName) -> Result<UserFolder> {
+        let folder = self.task_folder(name);
+        create_folder(folder.path())?;
+        Ok(folder)
+    }
+
+    /// The folder of a task that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when there is no such task.
+    pub fn task(&self, name: UserName) -> Result<UserFolder> {
+        let folder = self.task_folder(name);
+        if folder.sft().is_file() {
+            Ok(folder)
+        } else {
+            Err(Error::input(format_args!(
+                "there is no task '{0}'; `cope-llama train-task {0} FILE…` makes it",
+                folder.name()
+            )))
+        }
     }
 
     /// The users, by name.
@@ -170,6 +199,10 @@ impl Home {
 
     fn user_folder(&self, name: UserName) -> UserFolder {
         UserFolder::at(self.users_folder().join(name.as_str()), name)
+    }
+
+    fn task_folder(&self, name: UserName) -> UserFolder {
+        UserFolder::at(self.root.join("tasks").join(name.as_str()), name)
     }
 
     fn unknown_user(&self, name: &UserName) -> Error {

@@ -54,6 +54,9 @@ pub enum Error {
         /// What is wrong with it.
         flaw: AdapterFlaw,
     },
+    /// Adapters that have no sum.
+    #[error("the adapters cannot be stacked: {0}")]
+    Stack(String),
     /// A sound adapter and a sound base that do not belong together.
     #[error("the adapter does not fit {}: {misfit}", base.display())]
     Misfit {
@@ -295,6 +298,9 @@ pub enum AdapterFlaw {
     /// A weight or a setting that is NaN or infinite.
     #[error("{0:?} holds a value that is not finite")]
     NotFinite(String),
+    /// `cope.task_sha256` is no SHA-256.
+    #[error("its cope.task_sha256 is not 64 lower-case hexadecimal digits")]
+    TaskHash,
     /// A recorded base hash that is none.
     #[error("its cope.base_sha256 is not 64 lower-case hexadecimal digits")]
     BaseHash,

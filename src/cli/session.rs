@@ -1,6 +1,6 @@
 //! A loaded base with the contexts of a voice: what `chat` and `generate` ask for answers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -69,12 +69,17 @@ impl Session {
             Some(path) => {
                 let stored = Adapter::read_gguf(&path)?;
                 let contrast = voice_args.contrast(stored.contrast, stored.plausibility)?;
-                let sha256 = home.base_ref(&base)?.sha256;
-                let adapter = LoraAdapter::load(&model, &path, &Gguf::open(&base)?, &sha256)?;
-                (
-                    Contexts::Twin(Twin::new(&model, adapter, 1.0, &options)?),
-                    contrast,
-                )
+                let (sha256, gguf) = (home.base_ref(&base)?.sha256, Gguf::open(&base)?);
+                let load = |path: &Path| LoraAdapter::load(&model, path, &gguf, &sha256);
+                let (task, adapter) = match &stored.task_sha256 {
+                    None => (None, load(&path)?),
+                    Some(task) => {
+                        let (task, stacked) = on_task(voice, &stored, task)?;
+                        (Some(load(&task)?), load(&stacked)?)
+                    }
+                };
+                let twin = Twin::new(&model, task, adapter, 1.0, &options)?;
+                (Contexts::Twin(twin), contrast)
             }
         };
         match &mut contexts {
@@ -222,4 +227,23 @@ fn adapter_path(voice: &Voice) -> Result<Option<PathBuf>> {
             user.name()
         ),
     }
+}
+
+/// For an adapter that was trained on top of a task adapter: the path of that one, and of both as one.
+fn on_task(voice: &Voice, adapter: &Adapter, task_sha256: &str) -> Result<(PathBuf, PathBuf)> {
+    let Voice::User(user) = voice else {
+        bail!(
+            "this adapter was trained on top of a task adapter and is of no use alone: give --user"
+        );
+    };
+    let (task, stacked) = (user.task(), user.stacked());
+    if !task.is_file() || cope_convert::sha256(&task)? != task_sha256 {
+        bail!(
+            "{} is not the task adapter that {1}'s was trained on top of: run `cope-llama train {1} --task NAME`",
+            task.display(),
+            user.name()
+        );
+    }
+    Adapter::stack(&[(&Adapter::read_gguf(&task)?, 1.0), (adapter, 1.0)])?.write_gguf(&stacked)?;
+    Ok((task, stacked))
 }

@@ -22,4 +22,7 @@ pub struct BaseRef {
     pub sha256: String,
     /// `general.architecture`.
     pub architecture: String,
+    /// The SHA-256 of the task adapter on top of it, which lies in the user's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_sha256: Option<String>,
 }

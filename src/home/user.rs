@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::jsonl::{append_jsonl, read_jsonl, write_jsonl};
-use super::{Manifest, open_if_there, write_json};
+use super::{Manifest, open_if_there, write_atomic, write_json};
 use serde::Serialize;
 
 use crate::profile::Profile;
@@ -112,6 +112,28 @@ impl UserFolder {
     #[must_use]
     pub fn sft(&self) -> PathBuf {
         self.path.join("sft.gguf")
+    }
+
+    /// The task adapter that the user's was trained on top of: a copy, so that it stays the one.
+    #[must_use]
+    pub fn task(&self) -> PathBuf {
+        self.path.join("task.gguf")
+    }
+
+    /// Keeps a copy of this task adapter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be read or written.
+    pub fn set_task(&self, adapter: &Path) -> Result<()> {
+        let bytes = fs::read(adapter).map_err(Error::io("read", adapter))?;
+        write_atomic(&self.task(), |file| file.write_all(&bytes))
+    }
+
+    /// Task and user's adapter as one, for llama.cpp; made anew from both whenever it is wanted.
+    #[must_use]
+    pub fn stacked(&self) -> PathBuf {
+        self.path.join("stacked.gguf")
     }
 
     /// The mined pairs.

@@ -16,18 +16,20 @@ pub struct Twin {
 }
 
 impl Twin {
-    /// Both contexts, alike but for `adapter`, applied at llama.cpp's run-time factor `scale` (1 for as trained).
+    /// Both contexts, alike but for their adapters: the base's, if it is one with a task, and the user's, applied at
+    /// llama.cpp's run-time factor `scale` (1 for as trained).
     ///
     /// # Errors
     ///
     /// As [`Context::new`].
     pub fn new(
         model: &Arc<Model>,
+        task: Option<Arc<LoraAdapter>>,
         adapter: Arc<LoraAdapter>,
         scale: f32,
         options: &ContextOptions,
     ) -> Result<Self> {
-        let base = Context::new(model, None, options)?;
+        let base = Context::new(model, task.map(|task| (task, 1.0)), options)?;
         let user = Context::new(model, Some((adapter, scale)), options)?;
         Ok(Self { base, user })
     }

@@ -28,6 +28,21 @@ pub struct Rows {
     pub segments: Arc<Vec<Segment>>,
 }
 
+/// What several prompts begin with; of a single one, nothing. The last token of each is not in it: it predicts the
+/// response.
+pub(super) fn common_beginning<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> &'a [Token] {
+    let mut prompts = prompts.into_iter().peekable();
+    let Some(first) = prompts.next().filter(|_| prompts.peek().is_some()) else {
+        return &[];
+    };
+    let own = |prompt: &[Token]| prompt.len().saturating_sub(1);
+    let common = prompts.fold(own(first), |common, prompt| {
+        let same = first.iter().zip(prompt).take_while(|(x, y)| x == y);
+        same.count().min(common).min(own(prompt))
+    });
+    &first[..common]
+}
+
 /// Rows together with the responses to be scored in them.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -46,18 +61,8 @@ pub struct Batch {
 impl Batch {
     /// A batch for these prompts, which are to be pushed: what they all begin with is in it once.
     pub fn sharing<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> Self {
-        let mut prompts = prompts.into_iter().peekable();
         let mut batch = Self::default();
-        let Some(first) = prompts.next().filter(|_| prompts.peek().is_some()) else {
-            return batch;
-        };
-        // A prompt's last token stays its own: it predicts the response.
-        let own = |prompt: &[Token]| prompt.len().saturating_sub(1);
-        let common = prompts.fold(own(first), |common, prompt| {
-            let same = first.iter().zip(prompt).take_while(|(x, y)| x == y);
-            same.count().min(common).min(own(prompt))
-        });
-        batch.shared = batch.push_rows(&first[..common], 0, Vec::new());
+        batch.shared = batch.push_rows(common_beginning(prompts), 0, Vec::new());
         batch
     }
 

@@ -1,7 +1,7 @@
 //! Sampling from the model in candle: many prompts, several samples each, in one running batch.
 //!
-//! A *slot* holds one prompt and its samples: its rows of the cache are the prompt's, which the samples share, followed
-//! by those of each sample. When a slot's samples have all ended the next prompt moves in, and its tokens join the next
+//! What all prompts begin with has the first rows of the cache. A *slot* holds one prompt and its samples: its rows are
+//! the rest of the prompt, which the samples share, followed by those of each sample. When a slot's samples have all ended the next prompt moves in, and its tokens join the next
 //! pass, so that every pass is as wide as the slots allow.
 
 use std::ops::Range;
@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
+use super::batch::common_beginning;
 use super::head::gather;
 use super::model::Model;
 use super::ops::attention::{Mask, Segment, attend};
@@ -67,25 +68,32 @@ pub fn sample(
     is_eog: &(dyn Fn(Token) -> bool + Sync),
     mut ended: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Vec<Sample>>> {
-    let rows = |request: &Request| request.prompt.len() + config.n_samples * request.max_new_tokens;
+    let shared = common_beginning(requests.iter().map(|request| request.prompt));
+    let rows = |request: &Request| {
+        request.prompt.len() - shared.len() + config.n_samples * request.max_new_tokens
+    };
     let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
     let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
-    let mut cache = Cache::new(model, slots.len() * slot_rows);
+    let mut cache = Cache::new(model, shared.len() + slots.len() * slot_rows);
     let mut waiting = 0..requests.len();
     let mut results = vec![Vec::new(); requests.len()];
-    let mut done = 0;
+    let (mut done, mut shared_is_run) = (0, false);
     loop {
         for (index, slot) in slots.iter_mut().enumerate() {
             if slot.is_none() {
-                *slot = waiting
-                    .next()
-                    .map(|number| Slot::new(number, requests[number], index * slot_rows, config));
+                *slot = waiting.next().map(|number| {
+                    let first_row = shared.len() + index * slot_rows;
+                    Slot::new(number, requests[number], shared.len(), first_row, config)
+                });
             }
         }
         if slots.iter().all(Option::is_none) {
             return Ok(results);
         }
         let mut pass = Pass::default();
+        if !std::mem::replace(&mut shared_is_run, true) && !shared.is_empty() {
+            pass.push(shared, 0, Vec::new(), 0);
+        }
         for slot in slots.iter_mut().flatten() {
             slot.plan(&mut pass);
         }
@@ -123,6 +131,8 @@ pub fn sample(
 struct Slot<'a> {
     number: usize,
     request: Request<'a>,
+    /// Tokens of its prompt that all prompts share.
+    n_shared: usize,
     /// Its first row of the cache.
     first_row: usize,
     prefilled: bool,
@@ -140,7 +150,13 @@ struct Running {
 }
 
 impl<'a> Slot<'a> {
-    fn new(number: usize, request: Request<'a>, first_row: usize, config: SampleConfig) -> Self {
+    fn new(
+        number: usize,
+        request: Request<'a>,
+        n_shared: usize,
+        first_row: usize,
+        config: SampleConfig,
+    ) -> Self {
         let running = |index: usize| {
             // A stream of its own, so that a sample does not depend on what else is in the batch.
             let mut random = ChaCha8Rng::seed_from_u64(config.seed);
@@ -156,6 +172,7 @@ impl<'a> Slot<'a> {
         Self {
             number,
             request,
+            n_shared,
             first_row,
             prefilled: false,
             samples: (0..config.n_samples).map(running).collect(),
@@ -169,10 +186,12 @@ impl<'a> Slot<'a> {
             max_new_tokens,
             ..
         } = self.request;
-        let prompt_rows = self.first_row..self.first_row + prompt.len();
+        let own = &prompt[self.n_shared..];
+        let (shared_rows, own_rows) =
+            (0..self.n_shared, self.first_row..self.first_row + own.len());
         if !self.prefilled {
             self.prefilled = true;
-            let output = pass.push(prompt, 0, 0..0, prompt_rows.start);
+            let output = pass.push(own, self.n_shared, vec![shared_rows], own_rows.start);
             self.samples
                 .iter_mut()
                 .for_each(|sample| sample.output = output);
@@ -185,12 +204,12 @@ impl<'a> Slot<'a> {
             .filter(|(_, running)| running.running)
         {
             let tokens = &running.sample.tokens;
-            let first_row = prompt_rows.end + index * max_new_tokens;
+            let first_row = own_rows.end + index * max_new_tokens;
             let newest = tokens.len() - 1;
             running.output = pass.push(
                 &tokens[newest..],
                 prompt.len() + newest,
-                prompt_rows.clone(),
+                vec![shared_rows.clone(), own_rows.clone()],
                 first_row,
             );
         }
@@ -270,24 +289,25 @@ struct Pass {
 }
 
 impl Pass {
-    /// Adds consecutive tokens of one sequence, the first at `position`, of a sequence whose rows in the cache are
-    /// `prefix` and, from `first_row` on, its own. Returns the index of the last token's logits.
+    /// Adds consecutive tokens of one sequence, the first at `position`, of a sequence whose rows in the cache are those
+    /// `before` and, from `first_row` on, its own. Returns the index of the last token's logits.
     fn push(
         &mut self,
         tokens: &[Token],
         position: usize,
-        prefix: Range<usize>,
+        mut before: Vec<Range<usize>>,
         first_row: usize,
     ) -> usize {
         let queries = self.tokens.len()..self.tokens.len() + tokens.len();
-        let row = first_row + position - prefix.len();
+        let row = first_row + position - before.iter().map(Range::len).sum::<usize>();
         self.tokens.extend(tokens);
         self.positions.extend(position..position + tokens.len());
         self.cache_rows.extend(row..row + tokens.len());
         self.outputs.push(queries.end as u32 - 1);
+        before.push(first_row..row + tokens.len());
         self.segments.push(Segment {
             queries,
-            keys: vec![prefix, first_row..row + tokens.len()],
+            keys: before,
         });
         self.outputs.len() - 1
     }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
+use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 
 use super::batch::{Batch, Rows};
@@ -83,9 +84,21 @@ impl Model {
     /// The architecture is of no [`Family`], or a setting or tensor is missing, of another shape, or one that this code
     /// does not know.
     pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
+        Self::load_with_task(gguf, weight_type, None)
+    }
+
+    /// [`Self::load`] of the sum of a base and a task adapter, which must fit it (`Adapter::check_fits`).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_with_task(
+        gguf: &Gguf,
+        weight_type: WeightType,
+        task: Option<&Adapter>,
+    ) -> Result<Self> {
         let family = Family::of(gguf)?;
         let shape = Shape::read(gguf, family)?;
-        let mut weights = Weights::new(gguf, weight_type);
+        let mut weights = Weights::new(gguf, weight_type, task);
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
             let block = read_block(&mut weights, layer, &shape, family)?;

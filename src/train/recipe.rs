@@ -53,6 +53,7 @@ impl<'a> Recipe<'a> {
             )));
         }
         let gguf = Gguf::open(base_path)?;
+        let task = task_adapter(folder, base, &gguf)?;
         let vocabulary = llama::Model::load_vocabulary(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
@@ -70,7 +71,8 @@ impl<'a> Recipe<'a> {
             folder,
             base,
             config,
-            model: Model::load(&gguf, config.weight_type)?.recomputing(config.recompute),
+            model: Model::load_with_task(&gguf, config.weight_type, task.as_ref())?
+                .recomputing(config.recompute),
             gguf,
             vocabulary,
             profile,
@@ -231,6 +233,7 @@ impl<'a> Recipe<'a> {
             architecture: self.base.architecture.clone(),
             lora_alpha: lora.lora_alpha(),
             base_sha256: Some(self.base.sha256.clone()),
+            task_sha256: self.base.task_sha256.clone(),
             contrast: Some(contrast.contrast()),
             plausibility: Some(contrast.plausibility()),
             name: Some(self.folder.name().to_string()),
@@ -257,4 +260,22 @@ impl<'a> Recipe<'a> {
             observe(event)
         }
     }
+}
+
+/// The task adapter that `base` speaks of, from the user's folder.
+fn task_adapter(folder: &UserFolder, base: &BaseRef, gguf: &Gguf) -> Result<Option<Adapter>> {
+    let Some(expected) = &base.task_sha256 else {
+        return Ok(None);
+    };
+    let path = folder.task();
+    if cope_convert::sha256(&path)? != *expected {
+        let advice = "give --task again";
+        return Err(Error::input(format_args!(
+            "{} is not the task adapter that was asked for; {advice}",
+            path.display()
+        )));
+    }
+    let adapter = Adapter::read_gguf(&path)?;
+    adapter.check_fits(gguf, &base.sha256)?;
+    Ok(Some(adapter))
 }

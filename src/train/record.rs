@@ -96,7 +96,13 @@ pub(super) fn inputs(
         .iter()
         .map(|file| hash(file, folder, stage))
         .collect::<Result<Vec<_>>>()?;
-    let inputs = json!([base.sha256, stage, settings(config, stage), hashes]);
+    let inputs = json!([
+        base.sha256,
+        base.task_sha256,
+        stage,
+        settings(config, stage),
+        hashes
+    ]);
     let digest = Sha256::digest(inputs.to_string());
     Ok(digest.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 
 use super::ops::linear::{FrozenWeight, WeightType};
@@ -12,15 +13,18 @@ use crate::{Error, Result};
 pub struct Weights<'a> {
     gguf: &'a Gguf,
     weight_type: WeightType,
+    /// What is added to the matrices.
+    task: Option<&'a Adapter>,
     read: BTreeSet<&'a str>,
 }
 
 impl<'a> Weights<'a> {
-    /// Of a file whose header has been checked; its matrices are to be held in `weight_type`.
-    pub fn new(gguf: &'a Gguf, weight_type: WeightType) -> Self {
+    /// Of a file whose header has been checked; its matrices, with those of `task` added, are to be held in `weight_type`.
+    pub fn new(gguf: &'a Gguf, weight_type: WeightType, task: Option<&'a Adapter>) -> Self {
         Self {
             gguf,
             weight_type,
+            task,
             read: BTreeSet::new(),
         }
     }
@@ -107,7 +111,15 @@ impl<'a> Weights<'a> {
             return Err(self.flaw(name, "holds values that are not finite"));
         }
         self.read.insert(&tensor.name);
-        Ok(stored)
+        let added = self.task.and_then(|task| {
+            let pair = task.tensors.iter().find(|pair| pair.name == name)?;
+            let b = pair.b.data.iter().map(|b| task.lora_scale() * b);
+            Some((pair.a.data.clone(), b.collect()))
+        });
+        Ok(match added {
+            Some((a, b)) => stored.adding(a, b),
+            None => stored,
+        })
     }
 
     fn flaw(&self, name: &str, reason: &str) -> Error {

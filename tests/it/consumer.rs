@@ -60,6 +60,7 @@ fn trained_adapter(folder: &std::path::Path) -> PathBuf {
         file: path.display().to_string(),
         sha256: cope_convert::sha256(&path).unwrap(),
         architecture: "llama".into(),
+        task_sha256: None,
     };
     // On every machine the same adapter.
     let mut config = TrainConfig {

@@ -46,7 +46,7 @@ impl Fixture {
 
     pub fn twin(&self, adapter: &Adapter, scale: f32) -> Twin {
         let adapter = self.load(adapter).unwrap();
-        Twin::new(&self.model, adapter, scale, &exact()).unwrap()
+        Twin::new(&self.model, None, adapter, scale, &exact()).unwrap()
     }
 
     pub fn prompt(&self) -> Vec<Token> {

@@ -66,6 +66,7 @@ impl Golden {
             architecture: "llama".into(),
             lora_alpha: 8.0,
             base_sha256: None,
+            task_sha256: None,
             contrast: None,
             plausibility: None,
             name: None,

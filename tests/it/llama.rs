@@ -87,7 +87,7 @@ fn threads_load_adapters_while_others_decode() {
                 for _ in 0..4 {
                     let adapter =
                         LoraAdapter::load(&tiny.model, &path, &tiny.base, &tiny.base_sha256);
-                    let twin = Twin::new(&tiny.model, adapter.unwrap(), 1.0, &exact());
+                    let twin = Twin::new(&tiny.model, None, adapter.unwrap(), 1.0, &exact());
                     assert_eq!(
                         greedy(&mut twin.unwrap().user, &tiny.prompt(), 48),
                         expected

@@ -11,6 +11,7 @@ use cope_llama::train::{Event, Pair, Stage, TrainConfig, WeightType, train};
 use cope_llama::{Error, Result};
 
 use crate::fixture::Fixture;
+use crate::tiny::tiny_adapter;
 
 const STAGES: [Stage; 3] = [Stage::Sft, Stage::Mine, Stage::Dpo];
 
@@ -46,6 +47,7 @@ impl Setting {
             file: fixture.path.display().to_string(),
             sha256: fixture.base_sha256.clone(),
             architecture: "llama".into(),
+            task_sha256: None,
         };
         Self {
             fixture,
@@ -321,6 +323,33 @@ fn training_leaves_pairs_a_log_and_a_manifest() {
         Some(setting.base.sha256.as_str())
     );
     assert!(adapter.contrast.is_some() && adapter.plausibility.is_some());
+}
+
+#[test]
+fn a_user_on_top_of_a_task() {
+    let mut setting = Setting::new();
+    let path = setting.fixture.folder.path().join("task.gguf");
+    let mut take_up = |seed| {
+        tiny_adapter(seed, 2, &["attn_q", "ffn_up"])
+            .write_gguf(&path)
+            .unwrap();
+        setting.folder.set_task(&path).unwrap();
+        setting.base.task_sha256 = Some(cope_convert::sha256(&path).unwrap());
+        let ran = setting.train(&Setting::config(), &STAGES).unwrap();
+        let adapter = Adapter::read_gguf(&setting.folder.adapter()).unwrap();
+        assert_eq!(adapter.task_sha256, setting.base.task_sha256);
+        (ran.len(), setting.files())
+    };
+    let (n_stages, files) = take_up(1);
+    assert_eq!(n_stages, 3);
+    assert_eq!(take_up(1).0, 0);
+    // Another task is another base.
+    let (n_stages, others) = take_up(2);
+    assert!(n_stages == 3 && files != others);
+
+    setting.base.task_sha256 = Some("0".repeat(64));
+    let error = setting.train(&Setting::config(), &STAGES).unwrap_err();
+    assert!(error.to_string().contains("task adapter"), "{error}");
 }
 
 #[test]

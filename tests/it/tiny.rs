@@ -171,6 +171,7 @@ pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
         architecture: "llama".into(),
         lora_alpha: 2.0 * rank as f32,
         base_sha256: None,
+        task_sha256: None,
         contrast: None,
         plausibility: None,
         name: None,

@@ -137,6 +137,35 @@ fn logits_are_llama_cpps() {
 }
 
 #[test]
+fn a_task_adapter_is_part_of_the_base() {
+    let tiny = Tiny::new();
+    let task = tiny_adapter(8, 2, &["attn_q", "attn_output", "ffn_down"]);
+    let user = all_targets();
+    let stacked = Adapter::stack(&[(&task, 1.0), (&user, 1.0)]).unwrap();
+    let runtime = &tiny.fixture.model;
+    let tokens = runtime
+        .tokenize("hello alice, the wine", true, true)
+        .unwrap();
+    let theirs = |adapter| {
+        let mut twin = tiny.fixture.twin(adapter, 1.0);
+        twin.user.extend_all(&tokens).unwrap()
+    };
+    for weight_type in [WeightType::F32, WeightType::Quantized] {
+        let model = Model::load_with_task(&tiny.fixture.base, weight_type, Some(&task)).unwrap();
+        // Quantised weights are multiplied in bf16.
+        let tolerance = match weight_type {
+            WeightType::F32 => 1e-3,
+            _ => 0.2,
+        };
+        let base = candle_logits(&model, &tokens, None);
+        assert!(largest_difference(&base, &theirs(&task)) < tolerance);
+        let with_user = candle_logits(&model, &tokens, Some(&lora(&user)));
+        assert!(largest_difference(&with_user, &theirs(&stacked)) < tolerance);
+        assert!(largest_difference(&base, &candle_logits(&tiny.model, &tokens, None)) > 0.5);
+    }
+}
+
+#[test]
 fn a_shared_prompt_changes_nothing() {
     families().iter().for_each(check_shared_prompt);
 }

@@ -42,6 +42,9 @@ fn check_settings(adapter: &Adapter) -> Result<(), AdapterFlaw> {
     if !adapter.base_sha256.as_ref().is_none_or(is_hash) {
         return Err(AdapterFlaw::BaseHash);
     }
+    if !adapter.task_sha256.as_ref().is_none_or(is_hash) {
+        return Err(AdapterFlaw::TaskHash);
+    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 
 mod check;
 mod read;
+mod stack;
 mod write;
 
 use std::path::Path;
@@ -26,6 +27,7 @@ const GENERAL_NAME: &str = "general.name";
 const ADAPTER_TYPE: &str = "adapter.type";
 const LORA_ALPHA: &str = "adapter.lora.alpha";
 const BASE_SHA256: &str = "cope.base_sha256";
+const TASK_SHA256: &str = "cope.task_sha256";
 const CONTRAST: &str = "cope.contrast";
 const PLAUSIBILITY: &str = "cope.plausibility";
 
@@ -38,6 +40,8 @@ pub struct Adapter {
     pub lora_alpha: f32,
     /// The SHA-256 of the base's file, 64 lower-case hexadecimal digits; adapters of other programs have none.
     pub base_sha256: Option<String>,
+    /// The SHA-256 of the task adapter that this one was trained on top of, and is of use with alone.
+    pub task_sha256: Option<String>,
     /// The contrast (α of CoPe) that suits the adapter.
     pub contrast: Option<f32>,
     /// The plausibility threshold (τ of CoPe) that suits the adapter.
@@ -89,6 +93,16 @@ impl Adapter {
     /// The adapter is one that [`read_gguf`](Self::read_gguf) would refuse, or the file cannot be written.
     pub fn write_gguf(&self, path: &Path) -> Result<()> {
         write::write(self, path)
+    }
+
+    /// One adapter that does what several do together, each times a factor of its own. What it is called, and the
+    /// contrast, are the last one's.
+    ///
+    /// # Errors
+    ///
+    /// There are none, or they are of different bases.
+    pub fn stack(adapters: &[(&Self, f32)]) -> Result<Self> {
+        stack::stack(adapters)
     }
 
     /// The rank of all pairs; 0 for an adapter without any.

@@ -11,7 +11,7 @@ use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use super::check::check;
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY,
+    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY, TASK_SHA256,
 };
 
 /// Marks a LoRA that acts only after certain tokens, for which nothing here looks.
@@ -35,6 +35,7 @@ pub(super) fn read(path: &Path) -> Result<Adapter> {
         architecture: file.str(GENERAL_ARCHITECTURE)?.to_owned(),
         lora_alpha: optional(&file, LORA_ALPHA, Gguf::f32)?.unwrap_or(0.0),
         base_sha256: optional(&file, BASE_SHA256, Gguf::str)?.map(str::to_owned),
+        task_sha256: optional(&file, TASK_SHA256, Gguf::str)?.map(str::to_owned),
         contrast: optional(&file, CONTRAST, Gguf::f32)?,
         plausibility: optional(&file, PLAUSIBILITY, Gguf::f32)?,
         name: optional(&file, GENERAL_NAME, Gguf::str)?.map(str::to_owned),

@@ -8,7 +8,7 @@ use crate::gguf::{self, TensorData, Value};
 use super::check::check;
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY,
+    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY, TASK_SHA256,
 };
 
 /// Checks the adapter and writes it to `path`.
@@ -35,6 +35,7 @@ fn metadata(adapter: &Adapter) -> Vec<(String, Value)> {
         (ADAPTER_TYPE, Some(Value::from("lora"))),
         (LORA_ALPHA, Some(Value::from(adapter.lora_alpha))),
         (BASE_SHA256, text(&adapter.base_sha256)),
+        (TASK_SHA256, text(&adapter.task_sha256)),
         (CONTRAST, adapter.contrast.map(Value::from)),
         (PLAUSIBILITY, adapter.plausibility.map(Value::from)),
     ]

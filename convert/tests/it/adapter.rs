@@ -50,7 +50,8 @@ proptest! {
         let folder = Folder::new();
         let (first, second) = (folder.join("first.gguf"), folder.join("second.gguf"));
         let architecture = "llama".to_owned();
-        let written = Adapter { architecture, lora_alpha, base_sha256, contrast, plausibility, name, tensors };
+        let task_sha256 = base_sha256.as_ref().map(|hash: &String| hash.chars().rev().collect());
+        let written = Adapter { architecture, lora_alpha, base_sha256, task_sha256, contrast, plausibility, name, tensors };
         written.write_gguf(&first).unwrap();
         let read = Adapter::read_gguf(&first).unwrap();
         prop_assert_eq!(&read, &written);

@@ -64,6 +64,7 @@ pub fn adapter() -> Adapter {
         architecture: "llama".to_owned(),
         lora_alpha: 4.0,
         base_sha256: Some("0123456789abcdef".repeat(4)),
+        task_sha256: None,
         contrast: Some(0.5),
         plausibility: Some(0.1),
         name: Some("alice".to_owned()),

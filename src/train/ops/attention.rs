@@ -333,3 +333,75 @@ impl<'a> Part<'a> {
         Gradients { dq, dk, dv }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{assert_gradient, values};
+    use super::*;
+
+    const HEADS: Heads = Heads {
+        n_head: 4,
+        n_head_kv: 2,
+        head_dim: 6,
+    };
+
+    /// A prompt of five rows, two continuations of it, and a sequence of its own.
+    fn segments() -> Vec<Segment> {
+        let segment = |before: Range<usize>, queries: Range<usize>| Segment {
+            keys: vec![before, queries.clone()],
+            queries,
+        };
+        vec![
+            segment(0..0, 0..5),
+            segment(0..5, 5..8),
+            segment(0..5, 8..12),
+            segment(0..0, 12..15),
+        ]
+    }
+
+    /// Row by row, straight from the formula.
+    fn naive(q: &[f32], k: &[f32], v: &[f32], mask: Mask) -> Vec<f32> {
+        let (d, mut out) = (HEADS.head_dim, vec![0.0; q.len()]);
+        for segment in mask.segments {
+            let keys: Vec<usize> = segment.keys.iter().cloned().flatten().collect();
+            for (i, row) in segment.queries.clone().enumerate() {
+                let end = keys.len() - segment.queries.len() + i + 1;
+                let start = mask.window.map_or(0, |window| end.saturating_sub(window));
+                for head in 0..HEADS.n_head {
+                    let at = |row: usize, n: usize, head: usize| (row * n + head) * d;
+                    let q = &q[at(row, HEADS.n_head, head)..][..d];
+                    let key = |&row: &usize| at(row, HEADS.n_head_kv, HEADS.of_keys(head));
+                    let seen = &keys[start..end];
+                    let score = |row| dot(q, &k[key(row)..][..d]) / (d as f32).sqrt();
+                    let mut p: Vec<f32> = seen.iter().map(score).collect();
+                    softmax(&mut p);
+                    let out = &mut out[at(row, HEADS.n_head, head)..][..d];
+                    for (p, seen) in p.iter().zip(seen) {
+                        let v = &v[key(seen)..][..d];
+                        out.iter_mut().zip(v).for_each(|(out, v)| *out += p * v);
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn agrees_with_the_formula_and_its_gradients_with_finite_differences() {
+        let (q, k, v) = (values(15 * 24, 1), values(15 * 12, 2), values(15 * 12, 3));
+        let (segments, d_out) = (segments(), values(15 * 24, 4));
+        for window in [None, Some(3)] {
+            let mask = Mask {
+                segments: &segments,
+                window,
+            };
+            let out = attend(&q, &k, &v, HEADS, mask);
+            let expected = naive(&q, &k, &v, mask);
+            assert!(out.iter().zip(&expected).all(|(x, y)| (x - y).abs() < 1e-5));
+            let [dq, dk, dv] = attend_backward(&q, &k, &v, HEADS, mask, &d_out);
+            assert_gradient(&q, &d_out, &dq, |q| attend(q, &k, &v, HEADS, mask));
+            assert_gradient(&k, &d_out, &dk, |k| attend(&q, k, &v, HEADS, mask));
+            assert_gradient(&v, &d_out, &dv, |v| attend(&q, &k, v, HEADS, mask));
+        }
+    }
+}

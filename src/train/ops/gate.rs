@@ -79,3 +79,28 @@ fn gelu(x: f32) -> (f32, f32) {
         0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope_of_u,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{assert_gradient, values};
+    use super::*;
+
+    #[test]
+    fn gradients_are_finite_differences() {
+        for activation in [Activation::Silu, Activation::Gelu] {
+            let (gate, up, dy) = (values(300, 1), values(300, 2), values(300, 3));
+            let (mut d_gate, mut d_up) = (gate.clone(), up.clone());
+            gated_backward(&mut d_gate, &mut d_up, &dy, activation);
+            assert_gradient(&gate, &dy, &d_gate, |gate| gated(gate, &up, activation));
+            assert_gradient(&up, &dy, &d_up, |up| gated(&gate, up, activation));
+        }
+    }
+
+    #[test]
+    fn large_arguments_saturate() {
+        for (x, silu_of, gelu_of) in [(100.0, 100.0, 100.0), (-100.0, 0.0, 0.0)] {
+            assert!((silu(x).0 - silu_of).abs() < 1e-3 && silu(x).1.is_finite());
+            assert!((gelu(x).0 - gelu_of).abs() < 1e-3 && gelu(x).1.is_finite());
+        }
+    }
+}

@@ -199,15 +199,46 @@ fn with_dropout<'l, 'a>(lora: Option<&'l LowRank<'a>>) -> Option<(&'l LowRank<'a
 
 #[cfg(test)]
 mod tests {
-    use rand::RngExt;
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::SeedableRng;
-
+    use super::super::check::{assert_gradient, values};
     use super::*;
 
-    fn values(n: usize, seed: u64) -> Vec<f32> {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        (0..n).map(|_| random.random_range(-1.0..1.0)).collect()
+    fn low_rank<'a>(a: &'a [f32], b: &'a [f32], dropout: Option<Dropout>) -> LowRank<'a> {
+        LowRank {
+            a,
+            b,
+            lora_scale: 0.5,
+            dropout,
+        }
+    }
+
+    #[test]
+    fn gradients_are_finite_differences() {
+        const RANK: usize = 3;
+        let (t, n_out, n_in) = (5, 14, 10);
+        let stored = Stored::of_values(&values(n_out * n_in, 1), n_out, n_in);
+        let weight = FrozenWeight::new(stored, WeightType::F32).with_bias(values(n_out, 2));
+        let (x, dy) = (values(t * n_in, 3), values(t * n_out, 4));
+        let (a, b) = (values(RANK * n_in, 5), values(RANK * n_out, 6));
+        let dropout = Dropout {
+            rate: 0.3,
+            seed: 1,
+            stream: 2,
+        };
+        for dropout in [None, Some(dropout)] {
+            let forward = |x: &[f32], a: &[f32], b: &[f32]| {
+                let mut y = vec![0.0; t * n_out];
+                let low = weight.forward(x, Some(&low_rank(a, b, dropout)), Into::Set, &mut y);
+                (y, low)
+            };
+            let mut dx = vec![0.0; t * n_in];
+            let given = low_rank(&a, &b, dropout);
+            let d_low = weight.backward(&dy, Some(&given), Into::Set, &mut dx);
+            let low = forward(&x, &a, &b).1;
+            let (d_a, d_b) = weight.lora_gradients(&given, (&x, &low), (&dy, &d_low));
+            assert_gradient(&x, &dy, &dx, |x| forward(x, &a, &b).0);
+            assert_gradient(&a, &dy, &d_a, |a| forward(&x, a, &b).0);
+            assert_gradient(&b, &dy, &d_b, |b| forward(&x, &a, b).0);
+        }
     }
 
     /// `y`, `dx`, `dA` and `dB` of an adapted layer.

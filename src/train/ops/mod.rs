@@ -7,6 +7,8 @@
 
 pub mod attention;
 pub mod bf16;
+#[cfg(test)]
+mod check;
 pub mod dropout;
 pub mod gate;
 pub mod linear;

@@ -59,3 +59,26 @@ impl RmsNorm {
             .recip()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{assert_gradient, values};
+    use super::*;
+
+    #[test]
+    fn gradient_is_the_finite_difference() {
+        let norm = RmsNorm::new(values(24, 1), 1e-5);
+        let (x, dy) = (values(7 * 24, 2), values(7 * 24, 3));
+        let mut dx = vec![0.0; x.len()];
+        norm.backward(&x, &dy, Into::Set, &mut dx);
+        assert_gradient(&x, &dy, &dx, |x| norm.forward(x));
+    }
+
+    #[test]
+    fn rows_have_the_length_of_the_weight() {
+        let norm = RmsNorm::new(vec![1.0; 16], 0.0);
+        for row in norm.forward(&values(5 * 16, 4)).chunks(16) {
+            assert!((dot(row, row) - 16.0).abs() < 1e-4);
+        }
+    }
+}

@@ -85,3 +85,25 @@ impl Rope {
 fn turn(x: f32, y: f32, cos: f32, sin: f32) -> (f32, f32) {
     (x * cos - y * sin, x * sin + y * cos)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{assert_gradient, values};
+    use super::*;
+
+    #[test]
+    fn gradient_is_the_finite_difference() {
+        for pairs in [Pairs::Adjacent, Pairs::Halves] {
+            // Six of a head's eight features turn.
+            let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
+            let (x, dy) = (values(3 * 16, 1), values(3 * 16, 2));
+            let mut dx = dy.clone();
+            rope.backward(&mut dx);
+            assert_gradient(&x, &dy, &dx, |x| {
+                let mut y = x.to_vec();
+                rope.forward(&mut y);
+                y
+            });
+        }
+    }
+}

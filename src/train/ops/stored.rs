@@ -16,6 +16,16 @@ pub struct Stored {
     bytes: Vec<u8>,
     n_out: usize,
     n_in: usize,
+    added: Option<Added>,
+}
+
+/// A low-rank matrix that is added to the bytes' values: another adapter's `s B A`.
+struct Added {
+    /// `[rank, n_in]`
+    a: Vec<f32>,
+    /// `s B`, `[n_out, rank]`
+    b: Vec<f32>,
+    rank: usize,
 }
 
 impl Stored {
@@ -29,6 +39,7 @@ impl Stored {
             bytes,
             n_out,
             n_in,
+            added: None,
         };
         assert_eq!(
             stored.bytes.len(),
@@ -46,7 +57,23 @@ impl Stored {
             bytes: bytes.collect(),
             n_out,
             n_in,
+            added: None,
         }
+    }
+
+    /// With `b · a` added, `[n_out, rank]` and `[rank, n_in]`.
+    ///
+    /// # Panics
+    /// The shapes do not meet.
+    #[must_use]
+    pub fn adding(self, a: Vec<f32>, b: Vec<f32>) -> Self {
+        let rank = a.len() / self.n_in;
+        assert!(
+            a.len() == rank * self.n_in && b.len() == self.n_out * rank,
+            "a sum of other shapes"
+        );
+        let added = Some(Added { a, b, rank });
+        Self { added, ..self }
     }
 
     /// Whether all values are.
@@ -75,8 +102,17 @@ impl Stored {
     pub fn read(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
         let (start, end) = (self.row_bytes(columns.start), self.row_bytes(columns.end));
         for (row, out) in rows.zip(out.chunks_exact_mut(columns.len())) {
-            let row = &self.bytes[row * self.row_bytes(self.n_in)..];
-            dequantize(self.ggml_type, &row[start..end], out);
+            let bytes = &self.bytes[row * self.row_bytes(self.n_in)..];
+            dequantize(self.ggml_type, &bytes[start..end], out);
+            if let Some(Added { a, b, rank }) = &self.added {
+                for (b, a) in b[row * rank..][..*rank]
+                    .iter()
+                    .zip(a.chunks_exact(self.n_in))
+                {
+                    let a = &a[columns.clone()];
+                    out.iter_mut().zip(a).for_each(|(out, a)| *out += b * a);
+                }
+            }
         }
     }
 

@@ -1,0 +1,84 @@
+//! `train-task`: an adapter for a task, from many users' items, for users' adapters to be trained on top of.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use cope_llama::home::{Home, UserName};
+use cope_llama::profile::{self, Example, Profile, lamp};
+use cope_llama::train::{Stage, train};
+
+use super::interrupt;
+use super::report::Report;
+use super::train_options::{TrainOptions, count};
+
+#[derive(ClapArgs)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true)]
+pub struct Args {
+    /// What to call the task
+    task: String,
+    /// Items of many users: files as `user import` takes them; of a LaMP file all users
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Ids of users of LaMP files to leave out: those that adapters are to be trained for
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    except: Vec<String>,
+    /// Newest items of each user of a LaMP file [default: all]
+    #[arg(long, value_name = "N", value_parser = count)]
+    per_user: Option<usize>,
+    #[command(flatten)]
+    options: TrainOptions,
+}
+
+const EXAMPLES: &str = "\
+The task's adapter is the base that its users' adapters are trained on and that
+decoding contrasts with. It learns what all users have in common, so that
+theirs need not.
+
+Examples:
+  cope-llama train-task headlines news_headline.json --except 42 --per-user 20
+  cope-llama user import carol news_headline.json --lamp-user 42
+  cope-llama train carol --task headlines";
+
+pub fn run(home: &Home, args: &Args) -> Result<()> {
+    let mut history = Vec::new();
+    for file in &args.files {
+        history.extend(items(file, args)?);
+    }
+    let base_path = args.options.base.path(home, None)?;
+    let base = home.base_ref(&base_path)?;
+    let folder = home.create_task(UserName::new(&args.task)?)?;
+    let profile = Profile {
+        history,
+        kept_apart: Vec::new(),
+    };
+    eprintln!("{}: {} items", folder.name(), profile.history.len());
+    folder.save_profile(&profile)?;
+    let stop = interrupt::flag()?;
+    let mut report = Report::new(args.options.smaller());
+    let config = args.options.config();
+    train(
+        &folder,
+        &base_path,
+        &base,
+        &config,
+        &[Stage::Sft],
+        &mut |event| report.tell(event, &stop),
+    )?;
+    Ok(())
+}
+
+fn items(file: &Path, args: &Args) -> Result<Vec<Example>> {
+    if file.extension().is_none_or(|extension| extension != "json") {
+        return Ok(profile::import(file, None)?);
+    }
+    let users = lamp::read(file)?.users.into_iter();
+    let others = users.filter(|user| !args.except.contains(&user.id));
+    let newest = |user: lamp::User| {
+        let first = args
+            .per_user
+            .map_or(0, |n| user.history.len().saturating_sub(n));
+        user.history.into_iter().skip(first)
+    };
+    Ok(others.flat_map(newest).collect())
+}
