@@ -7,15 +7,18 @@
 //!
 //! Both run as programs of their own, one after the other. Peak memory is the kernel's figure for the whole process.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use common::{Run, train};
 use cope_convert::gguf::Gguf;
-use cope_llama::home::{Home, UserName};
+use cope_llama::home::Home;
 use cope_llama::llama;
-use cope_llama::profile::{Example, Profile, lamp};
+use cope_llama::profile::{Example, lamp};
 use cope_llama::train::fit::FitConfig;
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::model::Model;
@@ -28,8 +31,6 @@ const TASKS: [(&str, &str); 2] = [
     ("news_headline_huffpost", "Ed Mazza"),
     ("product_review_wine", "Kerin O’Keefe"),
 ];
-const STAGES: [&str; 3] = ["sft", "mine", "dpo"];
-
 #[derive(Parser)]
 struct Options {
     /// Models [default: the bases that are pulled]
@@ -52,19 +53,10 @@ struct Options {
     bench: bool,
 }
 
-/// What one training took.
-struct Run {
-    /// By stage.
-    seconds: [f64; 3],
-    peak_mb: f64,
-    /// Of SFT, by step.
-    losses: Vec<f64>,
-}
-
 fn main() -> Result<()> {
     let options = Options::parse();
     let models = match options.model.as_slice() {
-        [] => pulled()?,
+        [] => Home::open()?.bases()?,
         given => given.to_vec(),
     };
     println!("| model | task | | SFT, s | mining, s | DPO, s | whole, s | peak, MB |");
@@ -75,19 +67,6 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn pulled() -> Result<Vec<PathBuf>> {
-    let folder = Home::open()?.base("");
-    let mut models: Vec<PathBuf> = std::fs::read_dir(&folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<Result<_>>()?;
-    models.retain(|path| {
-        path.extension()
-            .is_some_and(|extension| extension == "gguf")
-    });
-    models.sort();
-    Ok(models)
 }
 
 struct Bench<'a> {
@@ -126,7 +105,9 @@ impl<'a> Bench<'a> {
         let best = Run {
             seconds: std::array::from_fn(|stage| f32.seconds[stage].min(bf16.seconds[stage])),
             peak_mb: f32.peak_mb.min(bf16.peak_mb),
+            told_mb: 0.0,
             losses: Vec::new(),
+            n_tokens: 0.0,
         };
         let whole = |run: &Run| run.seconds.iter().sum::<f64>();
         let best = (&best, whole(&f32).min(whole(&bf16)));
@@ -161,7 +142,12 @@ impl<'a> Bench<'a> {
             .collect();
         cells.push(cell(run.seconds.iter().sum(), peer.map(|(_, whole)| whole)));
         cells.push(match peer {
-            Some((peer, _)) => format!("{:.0} (1/{:.1})", run.peak_mb, peer.peak_mb / run.peak_mb),
+            Some((peer, _)) => format!(
+                "{:.0} (1/{:.1}; told {:.0})",
+                run.peak_mb,
+                peer.peak_mb / run.peak_mb,
+                run.told_mb
+            ),
             None => format!("{:.0}", run.peak_mb),
         });
         let model = self.model.file_stem().unwrap_or_default().display();
@@ -248,54 +234,15 @@ impl<'a> Bench<'a> {
                 figure("dpo", "seconds")?,
             ],
             peak_mb: figure("dpo", "peak_mb")?,
+            told_mb: 0.0,
             losses: serde_json::from_value(losses)?,
+            n_tokens: 0.0,
         })
     }
 
     /// Our program, told to train what the peer does: Q and V.
     fn ours(&self, options: &[&str]) -> Result<Run> {
-        /// Runs the rest of its arguments, and prints the peak of their memory in MB.
-        const MEASURE: &str = "import resource, subprocess, sys\n\
-            subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n\
-            print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)";
-        let folder = tempfile::tempdir_in(self.scratch.path())?;
-        let user = Home::at(folder.path()).create_user(UserName::new("bench")?)?;
-        user.save_profile(&Profile {
-            history: self.history.clone(),
-            kept_apart: Vec::new(),
-        })?;
-        let output = Command::new(&self.options.python)
-            .args([
-                "-c",
-                MEASURE,
-                env!("CARGO_BIN_EXE_cope-llama"),
-                "train",
-                "bench",
-                "-m",
-            ])
-            .arg(self.model)
-            .args(["--target-modules", "q,v"])
-            .args(options)
-            .env("COPE_HOME", folder.path())
-            .output()?;
-        ensure!(output.status.success(), "our training failed");
-        let manifest = std::fs::read_to_string(user.path().join("manifest.json"))?;
-        let manifest: Value = serde_json::from_str(&manifest)?;
-        let mut run = Run {
-            seconds: [0.0; 3],
-            peak_mb: String::from_utf8(output.stdout)?.trim().parse()?,
-            losses: Vec::new(),
-        };
-        for (total, stage) in run.seconds.iter_mut().zip(STAGES) {
-            let seconds = manifest["stages"][stage]["seconds"].as_f64();
-            *total = seconds.with_context(|| format!("no seconds of {stage}"))?;
-        }
-        for line in std::fs::read_to_string(user.train_log())?.lines() {
-            let line: Value = serde_json::from_str(line)?;
-            if line["stage"] == "sft" {
-                run.losses.extend(line["loss"].as_f64());
-            }
-        }
-        Ok(run)
+        let options = [&["--target-modules", "q,v"], options].concat();
+        train(&self.options.python, self.model, &self.history, &options)
     }
 }

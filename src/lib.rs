@@ -18,6 +18,9 @@
 //! [`llama`], runs it; both use its tokenizer and its chat template ([`prompt`]). So an adapter is trained against exactly
 //! the weights and the prompts that it is used with.
 //!
+//! A task adapter, trained alike from many users' items, can stand between the model and its users' adapters: the base,
+//! in all of the above, is then the model with it.
+//!
 //! # Where things are
 //!
 //! | module | what it holds |

@@ -35,7 +35,7 @@ impl Report {
             }
             Event::Memory { bytes } => {
                 let gigabytes = bytes as f64 / 1e9;
-                eprintln!("memory: about {gigabytes:.1} GB{}", self.smaller);
+                eprintln!("memory: about {gigabytes:.2} GB{}", self.smaller);
                 Ok(())
             }
             Event::Started { stage, total, done } => {

@@ -91,12 +91,15 @@ fn stage(name: &str) -> Result<Stage, String> {
 }
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
-    let users = if args.all {
-        let names = home.users()?;
-        names.iter().map(|user| user.name().to_string()).collect()
+    let users: Vec<String> = if args.all {
+        let users = home.users()?;
+        users.iter().map(|user| user.name().to_string()).collect()
     } else {
         args.users.clone()
     };
+    if users.is_empty() {
+        bail!("there are no users; `cope-llama user import NAME FILE…` makes one");
+    }
     let stop = interrupt::flag()?;
     let mut failed = Vec::new();
     for name in &users {
@@ -132,8 +135,7 @@ fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result
     if let Some(task) = &args.task {
         let task = home.task(UserName::new(task)?)?.sft();
         Adapter::read_gguf(&task)?.check_fits(&Gguf::open(&base_path)?, &base.sha256)?;
-        base.task_sha256 = Some(cope_convert::sha256(&task)?);
-        user.set_task(&task)?;
+        base.task_sha256 = Some(user.add_task(&task)?);
     }
     let stages = match args.stage.as_slice() {
         [] => vec![Stage::Sft, Stage::Mine, Stage::Dpo],

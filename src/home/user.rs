@@ -7,11 +7,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::jsonl::{append_jsonl, read_jsonl, write_jsonl};
-use super::{Manifest, open_if_there, write_atomic, write_json};
+use super::{Manifest, entries, open_if_there, remove_if_there, write_atomic, write_json};
 use serde::Serialize;
 
 use crate::profile::Profile;
 use crate::{Error, Result};
+
+/// What the names of task adapters begin with.
+const TASK: &str = "task-";
 
 /// A user's name that is safe as the name of a folder: 1–64 of `[A-Za-z0-9._-]`, the first no `.` and no `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,20 +117,41 @@ impl UserFolder {
         self.path.join("sft.gguf")
     }
 
-    /// The task adapter that the user's was trained on top of: a copy, so that it stays the one.
+    /// The task adapter of this SHA-256 that the user's was trained on top of: a copy, so that it stays the one.
     #[must_use]
-    pub fn task(&self) -> PathBuf {
-        self.path.join("task.gguf")
+    pub fn task(&self, sha256: &str) -> PathBuf {
+        self.path.join(format!("{TASK}{sha256}.gguf"))
     }
 
-    /// Keeps a copy of this task adapter.
+    /// Keeps a copy of a task adapter; its SHA-256.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when it cannot be read or written.
-    pub fn set_task(&self, adapter: &Path) -> Result<()> {
+    pub fn add_task(&self, adapter: &Path) -> Result<String> {
+        let sha256 = cope_convert::sha256(adapter)?;
         let bytes = fs::read(adapter).map_err(Error::io("read", adapter))?;
-        write_atomic(&self.task(), |file| file.write_all(&bytes))
+        write_atomic(&self.task(&sha256), |file| file.write_all(&bytes))?;
+        Ok(sha256)
+    }
+
+    /// Removes the task adapters that the user's is not trained on top of any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when one cannot be removed.
+    pub fn remove_tasks_but(&self, sha256: Option<&str>) -> Result<()> {
+        let kept = sha256.map(|sha256| self.task(sha256));
+        for path in entries(&self.path)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(TASK) && Some(&path) != kept.as_ref() {
+                remove_if_there(&path)?;
+            }
+        }
+        if kept.is_none() {
+            remove_if_there(&self.stacked())?;
+        }
+        Ok(())
     }
 
     /// Task and user's adapter as one, for llama.cpp; made anew from both whenever it is wanted.

@@ -96,6 +96,9 @@ pub fn train(
             StageRecord::new(inputs, config, stage, &figures, started.elapsed()),
         )?;
         remove_if_there(&folder.checkpoint())?;
+        if stage == Stage::Dpo {
+            folder.remove_tasks_but(base.task_sha256.as_deref())?;
+        }
         observe(Event::Ended { stage, figures })?;
     }
     Ok(())

@@ -267,8 +267,8 @@ fn task_adapter(folder: &UserFolder, base: &BaseRef, gguf: &Gguf) -> Result<Opti
     let Some(expected) = &base.task_sha256 else {
         return Ok(None);
     };
-    let path = folder.task();
-    if cope_convert::sha256(&path)? != *expected {
+    let path = folder.task(expected);
+    if !path.is_file() || cope_convert::sha256(&path)? != *expected {
         let advice = "give --task again";
         return Err(Error::input(format_args!(
             "{} is not the task adapter that was asked for; {advice}",

@@ -333,8 +333,7 @@ fn a_user_on_top_of_a_task() {
         tiny_adapter(seed, 2, &["attn_q", "ffn_up"])
             .write_gguf(&path)
             .unwrap();
-        setting.folder.set_task(&path).unwrap();
-        setting.base.task_sha256 = Some(cope_convert::sha256(&path).unwrap());
+        setting.base.task_sha256 = Some(setting.folder.add_task(&path).unwrap());
         let ran = setting.train(&Setting::config(), &STAGES).unwrap();
         let adapter = Adapter::read_gguf(&setting.folder.adapter()).unwrap();
         assert_eq!(adapter.task_sha256, setting.base.task_sha256);
@@ -346,6 +345,11 @@ fn a_user_on_top_of_a_task() {
     // Another task is another base.
     let (n_stages, others) = take_up(2);
     assert!(n_stages == 3 && files != others);
+
+    // The first one is gone with the adapter that was on top of it.
+    let folder = std::fs::read_dir(setting.folder.path()).unwrap();
+    let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("task-")).count(), 1);
 
     setting.base.task_sha256 = Some("0".repeat(64));
     let error = setting.train(&Setting::config(), &STAGES).unwrap_err();
