@@ -10,10 +10,11 @@ use super::generate::SLOTS;
 use super::head;
 use super::lora::TargetModule;
 use super::ops::linear::WeightType;
+use super::progress::Stage;
 use super::shape::Shape;
 
 /// The program itself, its vocabulary, buffers that come and go, and what the allocator keeps of them.
-const PROGRAM: u64 = 60 << 20;
+const PROGRAM: u64 = 40 << 20;
 
 /// What a training of some examples takes.
 pub(super) struct Estimate<'a> {
@@ -21,14 +22,27 @@ pub(super) struct Estimate<'a> {
     /// Bytes of the model's file.
     pub file_bytes: u64,
     pub config: &'a TrainConfig,
+    /// Those that are to run.
+    pub stages: &'a [Stage],
     pub examples: &'a [Encoded],
 }
 
 impl Estimate<'_> {
     /// The peak in bytes.
     pub fn bytes(&self) -> u64 {
-        let floats = self.adapter() + self.step().max(self.sampling());
-        PROGRAM + self.weights() + 4 * floats
+        let stage = |stage: &Stage| match stage {
+            Stage::Sft => {
+                let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
+                self.step(self.longest(self.config.sft.batch_size, tokens))
+            }
+            Stage::Mine => self.sampling(),
+            Stage::Dpo => {
+                let tokens = |x: &Encoded| x.prompt.len() + x.response.len() + self.sample_len(x);
+                self.step(self.longest(self.config.dpo.fit.batch_size, tokens))
+            }
+        };
+        let passing = self.stages.iter().map(stage).max().unwrap_or(0);
+        PROGRAM + self.weights() + 4 * (self.adapter() + passing)
     }
 
     fn weights(&self) -> u64 {
@@ -56,8 +70,8 @@ impl Estimate<'_> {
         6 * values * self.shape.n_layer as u64
     }
 
-    /// Activations of the longest step of SFT or DPO.
-    fn step(&self) -> u64 {
+    /// Activations of a step of so many tokens.
+    fn step(&self, tokens: usize) -> u64 {
         let shape = self.shape;
         let (q, kv) = (
             shape.heads.n_head * shape.heads.head_dim,
@@ -72,21 +86,21 @@ impl Estimate<'_> {
         };
         let a_token = blocks * kept + passing + shape.n_layer * shape.n_embd;
         let logits = head::ROWS * shape.n_vocab;
-        let (sft, dpo) = (&self.config.sft, &self.config.dpo.fit);
-        let tokens = self.longest(sft.batch_size, |x| x.prompt.len() + x.response.len());
-        let pair_tokens = self.longest(dpo.batch_size, |x| x.prompt.len() + 2 * x.response.len());
-        (tokens.max(pair_tokens) * a_token + logits) as u64
+        (tokens * a_token + logits) as u64
     }
 
     /// The cache of the samples, and their logits.
     fn sampling(&self) -> u64 {
         let (shape, mine) = (self.shape, &self.config.mine);
-        let rows = self.longest(1, |x| {
-            x.prompt.len() + mine.n_samples * x.response.len().min(mine.max_new_tokens)
-        });
+        let rows = self.longest(1, |x| x.prompt.len() + mine.n_samples * self.sample_len(x));
         let slots = SLOTS.min(self.examples.len());
         let row = 2 * shape.n_layer * shape.heads.n_head_kv * shape.heads.head_dim;
         (slots * (rows * row + mine.n_samples * shape.n_vocab)) as u64
+    }
+
+    /// The most tokens of a sample.
+    fn sample_len(&self, example: &Encoded) -> usize {
+        example.response.len().min(self.config.mine.max_new_tokens)
     }
 
     /// The sum of the `n` largest lengths.

@@ -83,7 +83,9 @@ pub fn train(
         }
         let recipe = match &mut recipe {
             Some(recipe) => recipe,
-            none => none.insert(Recipe::load(folder, base_path, base, config, observe)?),
+            none => none.insert(Recipe::load(
+                folder, base_path, base, config, stages, observe,
+            )?),
         };
         let started = Instant::now();
         let figures = match stage {

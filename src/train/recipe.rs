@@ -42,6 +42,7 @@ impl<'a> Recipe<'a> {
         base_path: &Path,
         base: &'a BaseRef,
         config: &'a TrainConfig,
+        stages: &[Stage],
         observe: Observer,
     ) -> Result<Self> {
         let profile = folder.profile()?;
@@ -63,6 +64,7 @@ impl<'a> Recipe<'a> {
                 .map_err(Error::io("read", base_path))?
                 .len(),
             config,
+            stages,
             examples: &encoder.examples(&profile.history, &folder.history())?,
         }
         .bytes();
