@@ -67,26 +67,12 @@ fn forward(
     y: &mut [f32],
 ) -> Vec<f32> {
     let (_, n_in) = weight.shape();
-    let x = RoundedRows::new(x, n_in);
-    let Some(lora) = lora else {
-        product((&x, weight), None, into, y);
-        return Vec::new();
-    };
-    let rank = lora.a.len() / n_in;
-    let mut low = vec![0.0; x.n_rows() * rank];
-    product(
-        (&x, &Panels::of_rows(lora.a, n_in)),
-        None,
-        Into::Set,
-        &mut low,
-    );
-    let low = lora.scaled(low);
-    let b = (
-        &RoundedRows::new(&low, rank),
-        &Panels::of_rows(lora.b, rank),
-    );
-    product((&x, weight), Some(b), into, y);
-    low
+    let matrices = lora.map(|lora| {
+        let rank = lora.a.len() / n_in;
+        let (a, b) = (Panels::of_rows(lora.a, n_in), Panels::of_rows(lora.b, rank));
+        (lora, rank, a, b)
+    });
+    adapted_product(weight, x, matrices, into, y)
 }
 
 /// `transposed`: `Wᵀ`.
@@ -97,27 +83,35 @@ fn backward(
     into: Into,
     dx: &mut [f32],
 ) -> Vec<f32> {
-    let (n_in, n_out) = transposed.shape();
-    let dy = RoundedRows::new(dy, n_out);
-    let Some(lora) = lora else {
-        product((&dy, transposed), None, into, dx);
+    let (n_in, _) = transposed.shape();
+    let matrices = lora.map(|lora| {
+        let rank = lora.a.len() / n_in;
+        let b_t = Panels::of_columns(lora.b, rank);
+        (lora, rank, b_t, Panels::of_columns(lora.a, n_in))
+    });
+    adapted_product(transposed, dy, matrices, into, dx)
+}
+
+/// `y = x Wᵀ + low Uᵀ`, or `y += …`; returns `low = s (x Dᵀ)`, `[t, rank]`. Of a LoRA, its rank, `D`, which leads down to
+/// it, and `U`, which leads up again.
+fn adapted_product(
+    weight: &dyn PanelSource,
+    x: &[f32],
+    lora: Option<(&LowRank, usize, Panels, Panels)>,
+    into: Into,
+    y: &mut [f32],
+) -> Vec<f32> {
+    let x = RoundedRows::new(x, weight.shape().1);
+    let Some((lora, rank, down, up)) = lora else {
+        product((&x, weight), None, into, y);
         return Vec::new();
     };
-    let rank = lora.a.len() / n_in;
-    let mut d_low = vec![0.0; dy.n_rows() * rank];
-    product(
-        (&dy, &Panels::of_columns(lora.b, rank)),
-        None,
-        Into::Set,
-        &mut d_low,
-    );
-    let d_low = lora.scaled(d_low);
-    let a = (
-        &RoundedRows::new(&d_low, rank),
-        &Panels::of_columns(lora.a, n_in),
-    );
-    product((&dy, transposed), Some(a), into, dx);
-    d_low
+    let mut low = vec![0.0; x.n_rows() * rank];
+    product((&x, &down), None, Into::Set, &mut low);
+    let low = lora.scaled(low);
+    let rounded = RoundedRows::new(&low, rank);
+    product((&x, weight), Some((&rounded, &up)), into, y);
+    low
 }
 
 fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
