@@ -4,8 +4,8 @@
 
 INPUTS.json is what our program starts from, so that both do the same: `examples` (token ids of prompt and
 response), `sft` and `dpo` (for each step its items and its learning rate), `lora_a` (the initial A of each
-layer's q and v; B is zero), `lora_alpha`, `n_samples`, `top_p`, `max_new_tokens`, `beta`. Prints a line of JSON
-a stage: seconds, tokens, losses by step, and the process's peak memory so far.
+layer's q and v; B is zero), `lora_alpha`, `n_samples`, `top_p`, `max_new_tokens`, `beta`. Prints the machine's matmul peak, and a
+line of JSON a stage: seconds, tokens, losses by step, and the process's peak memory so far.
 """
 import argparse, json, os, resource, time
 import torch
@@ -120,6 +120,17 @@ class Peer:
         self.fit("dpo", self.inputs["dpo"], loss)
 
 
+def matmul_peak(dtype, n=2048, repeats=5):
+    """FLOP/s of the fastest of some products of square matrices."""
+    a, b = torch.rand(n, n).to(dtype), torch.rand(n, n).to(dtype)
+    seconds = []
+    for _ in range(repeats):
+        start = time.time()
+        a @ b
+        seconds.append(time.time() - start)
+    return 2 * n ** 3 / min(seconds)
+
+
 def report(stage, start, **figures):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"stage": stage, "seconds": time.time() - start, "peak_mb": peak, **figures}), flush=True)
@@ -132,6 +143,8 @@ def main():
     parser.add_argument("--dtype", choices=["f32", "bf16"], required=True)
     args = parser.parse_args()
     torch.manual_seed(0)
+    peak = matmul_peak({"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype])
+    print(json.dumps({"stage": "matmul", "flop_s": peak}), flush=True)
     with open(args.inputs, encoding="utf-8") as file:
         peer = Peer(args.model, json.load(file), args.dtype)
     peer.sft()

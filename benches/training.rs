@@ -11,6 +11,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -22,6 +23,9 @@ use cope_llama::profile::{Example, lamp};
 use cope_llama::train::fit::FitConfig;
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::model::Model;
+use cope_llama::train::ops::linear::FrozenWeight;
+use cope_llama::train::ops::matrix::Into;
+use cope_llama::train::ops::stored::Stored;
 use cope_llama::train::{Encoded, Encoder, TrainConfig, WeightType};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -98,9 +102,9 @@ impl<'a> Bench<'a> {
 
     fn rows(&self) -> Result<()> {
         self.write_inputs()?;
-        let f32 = self.peer("f32")?;
+        let (f32, _) = self.peer("f32")?;
         self.row("peer, f32", &f32, None);
-        let bf16 = self.peer("bf16")?;
+        let (bf16, peak) = self.peer("bf16")?;
         self.row("peer, bf16", &bf16, None);
         let best = Run {
             seconds: std::array::from_fn(|stage| f32.seconds[stage].min(bf16.seconds[stage])),
@@ -113,17 +117,42 @@ impl<'a> Bench<'a> {
         let best = (&best, whole(&f32).min(whole(&bf16)));
         let exact = self.ours(&["--weights", "f32"])?;
         self.row("ours, f32", &exact, Some(best));
-        self.row("ours", &self.ours(&[])?, Some(best));
+        let fastest = self.ours(&[])?;
+        self.row("ours", &fastest, Some(best));
         let smallest = self.ours(&["--weights", "quantized", "--recompute"])?;
         self.row("ours, smallest", &smallest, Some(best));
         let apart = exact.losses.iter().zip(&f32.losses);
         let apart = apart.map(|(x, y)| (x / y - 1.0).abs()).fold(0.0, f64::max);
         println!(
-            "\nSFT's losses in f32, ours and the peer's: at most {:.3} % apart in {} steps\n",
+            "\nSFT's losses in f32, ours and the peer's: at most {:.3} % apart in {} steps.",
             100.0 * apart,
             exact.losses.len()
         );
+        let (ours, speed) = (matmul_peak(), self.sft_flop(&fastest)? / fastest.seconds[0]);
+        println!(
+            "A bf16 matmul runs at {:.0} GFLOP/s, PyTorch's at {:.0}; the products of SFT at {:.0}: {:.0} % of the \
+             greater.\n",
+            ours / 1e9,
+            peak / 1e9,
+            speed / 1e9,
+            100.0 * speed / ours.max(peak)
+        );
         Ok(())
+    }
+
+    /// Multiplications and additions with frozen weights that SFT's steps cannot do without: forwards and backwards
+    /// through the blocks for every row, and through the head for every token of a response.
+    fn sft_flop(&self, run: &Run) -> Result<f64> {
+        let (model, examples) = self.encoded()?;
+        let shape = model.shape();
+        let n_responses: usize = examples.iter().map(|x| x.response.len()).sum();
+        let linear = |target| {
+            let (n_out, n_in) = shape.linear(target);
+            n_out * n_in
+        };
+        let blocks = shape.n_layer * TargetModule::ALL.map(linear).iter().sum::<usize>();
+        let head = Self::config().sft.epochs * n_responses * shape.n_vocab * shape.n_embd;
+        Ok(4.0 * (run.n_tokens * blocks as f64 + head as f64))
     }
 
     /// A row; with the better of the peer's runs, by stage and as a whole, their ratio too.
@@ -168,14 +197,18 @@ impl<'a> Bench<'a> {
         self.scratch.path().join("inputs.json")
     }
 
-    /// What our program starts from, for the peer.
-    fn write_inputs(&self) -> Result<()> {
-        let config = Self::config();
-        let gguf = Gguf::open(self.model)?;
-        let model = Model::load(&gguf, WeightType::Quantized)?;
+    fn encoded(&self) -> Result<(Model, Vec<Encoded>)> {
+        let model = Model::load(&Gguf::open(self.model)?, WeightType::Quantized)?;
         let vocabulary = llama::Model::load_vocabulary(self.model)?;
         let encoder = Encoder::new(&vocabulary, model.shape().n_ctx)?;
         let examples = encoder.examples(&self.history, Path::new("history"))?;
+        Ok((model, examples))
+    }
+
+    /// What our program starts from, for the peer.
+    fn write_inputs(&self) -> Result<()> {
+        let config = Self::config();
+        let (model, examples) = self.encoded()?;
         let mut lora_a = Map::new();
         for tensor in model.lora(&config.lora, config.seed)?.to_tensors()? {
             let name = tensor.name.replace("blk.", "").replace("attn_", "");
@@ -207,7 +240,8 @@ impl<'a> Bench<'a> {
         Ok(std::fs::write(self.inputs(), inputs.to_string())?)
     }
 
-    fn peer(&self, dtype: &str) -> Result<Run> {
+    /// The peer's run, and what its matmul reaches, in FLOP/s.
+    fn peer(&self, dtype: &str) -> Result<(Run, f64)> {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
         let output = Command::new(&self.options.python)
             .arg(program)
@@ -225,9 +259,10 @@ impl<'a> Bench<'a> {
             let figure = line.and_then(|line| line[name].as_f64());
             figure.with_context(|| format!("the peer gave no {name} of {stage}"))
         };
+        let peak = figure("matmul", "flop_s")?;
         let losses = lines.iter().find(|line| line["stage"] == "sft");
         let losses = losses.map_or(Value::Null, |line| line["losses"].clone());
-        Ok(Run {
+        let run = Run {
             seconds: [
                 figure("sft", "seconds")?,
                 figure("mine", "seconds")?,
@@ -237,7 +272,8 @@ impl<'a> Bench<'a> {
             told_mb: 0.0,
             losses: serde_json::from_value(losses)?,
             n_tokens: 0.0,
-        })
+        };
+        Ok((run, peak))
     }
 
     /// Our program, told to train what the peer does: Q and V.
@@ -245,4 +281,18 @@ impl<'a> Bench<'a> {
         let options = [&["--target-modules", "q,v"], options].concat();
         train(&self.options.python, self.model, &self.history, &options)
     }
+}
+
+/// FLOP/s of the fastest of some bf16 products of square matrices.
+fn matmul_peak() -> f64 {
+    const N: usize = 2048;
+    let values: Vec<f32> = (0..N * N).map(|i| (i % 7) as f32).collect();
+    let weight = FrozenWeight::new(Stored::of_values(&values, N, N), WeightType::Bf16);
+    let mut y = vec![0.0; N * N];
+    let seconds = (0..5).map(|_| {
+        let start = Instant::now();
+        weight.forward(&values, None, Into::Set, &mut y);
+        start.elapsed().as_secs_f64()
+    });
+    2.0 * (N as f64).powi(3) / seconds.fold(f64::INFINITY, f64::min)
 }

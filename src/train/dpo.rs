@@ -35,34 +35,47 @@ impl DpoConfig {
     }
 }
 
-/// Pairs as what an adapter is fitted to. The base's log-probabilities are computed once, before the first step.
+/// Pairs as what an adapter is fitted to. The base's log-probabilities are computed once, while mining or before the
+/// first step.
 pub struct Dpo<'a> {
     /// The base.
     pub model: &'a Model,
     /// α and β.
     pub config: &'a DpoConfig,
     /// What is learnt.
-    pub pairs: ScoredPairs<'a>,
+    pub pairs: &'a ScoredPairs,
     /// What is not, and says how good the adapter is: by the loss, nats.
-    pub kept_apart: &'a ScoredPairs<'a>,
+    pub kept_apart: &'a ScoredPairs,
 }
 
 /// Pairs with the base's log-probabilities of their chosen and rejected responses, nats.
-pub struct ScoredPairs<'a> {
+pub struct ScoredPairs {
     /// The pairs.
-    pub pairs: &'a [EncodedPair],
+    pub pairs: Vec<EncodedPair>,
     /// By pair.
     pub base_logps: Vec<[f32; 2]>,
 }
 
-impl<'a> ScoredPairs<'a> {
-    /// Computes the log-probabilities.
+impl ScoredPairs {
+    /// Computes the log-probabilities that are not `known`.
     ///
     /// # Errors
     /// A tensor operation failed.
-    pub fn new(model: &Model, pairs: &'a [EncodedPair]) -> Result<Self> {
-        let base_logps = pair_logps(model, None, pairs)?;
-        Ok(Self { pairs, base_logps })
+    pub fn new(model: &Model, pairs: Vec<(EncodedPair, Option<[f32; 2]>)>) -> Result<Self> {
+        let (pairs, known): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let unknown = pairs
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none());
+        let unknown: Vec<_> = unknown.map(|(pair, _)| pair).collect();
+        let mut computed = pair_logps(model, None, &unknown)?.into_iter();
+        let base_logps = known
+            .into_iter()
+            .filter_map(|known| known.or_else(|| computed.next()));
+        Ok(Self {
+            base_logps: base_logps.collect(),
+            pairs,
+        })
     }
 }
 
@@ -138,7 +151,8 @@ fn rewards(
     pairs: &ScoredPairs,
     config: &DpoConfig,
 ) -> Result<Vec<f32>> {
-    let user = pair_logps(model, Some(lora), pairs.pairs)?.into_flattened();
+    let each: Vec<_> = pairs.pairs.iter().collect();
+    let user = pair_logps(model, Some(lora), &each)?.into_flattened();
     let weights = config.weights();
     let base = pairs.base_logps.as_flattened();
     let reward = |(user, base): (&f32, &f32)| {
@@ -164,12 +178,12 @@ fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) 
 pub fn pair_logps(
     model: &Model,
     lora: Option<&Lora>,
-    pairs: &[EncodedPair],
+    pairs: &[&EncodedPair],
 ) -> Result<Vec<[f32; 2]>> {
     let lora = lora.map(Lora::frozen);
     let mut logps = Vec::with_capacity(pairs.len());
     for pairs in pairs.chunks(PAIRS) {
-        let batch = batch(pairs);
+        let batch = batch(pairs.iter().copied());
         let sums = response_logps(&model.logprobs(&batch, lora.as_ref())?, &batch.responses)?
             .to_vec1::<f32>()?;
         logps.extend(sums.chunks_exact(2).map(|pair| [pair[0], pair[1]]));

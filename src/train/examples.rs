@@ -30,7 +30,7 @@ pub struct EncodedPair {
 }
 
 /// A line of `pairs.jsonl`, in TRL's conversational form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// The messages before the response.
     pub prompt: Vec<Message>,
@@ -41,6 +41,20 @@ pub struct Pair {
     /// Whether the negative ended by itself, and was not cut off.
     #[serde(default = "ended")]
     pub rejected_ended: bool,
+    /// The base's log-probabilities of both, where mining came upon them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_logps: Option<BaseLogps>,
+}
+
+/// The base's log-probabilities of a pair's responses, nats.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseLogps {
+    /// Of the chosen response.
+    pub chosen: f32,
+    /// Of the rejected response.
+    pub rejected: f32,
+    /// Says of which base and which tokens; they are of no use for others.
+    pub of: String,
 }
 
 /// Pairs of other programs end as a chat turn does.
@@ -56,6 +70,7 @@ impl Pair {
             chosen: vec![Message::assistant(&example.response)],
             rejected: vec![Message::assistant(rejected)],
             rejected_ended,
+            base_logps: None,
         })
     }
 }

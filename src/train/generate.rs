@@ -1,11 +1,16 @@
 //! Sampling from the model in candle: many prompts, several samples each, in one running batch.
 //!
 //! What all prompts begin with has the first rows of the cache. A *slot* holds one prompt and its samples: its rows are
-//! the rest of the prompt, which the samples share, followed by those of each sample. When a slot's samples have all ended the next prompt moves in, and its tokens join the next
-//! pass, so that every pass is as wide as the slots allow.
+//! the rest of the prompt, which the samples share, followed by those of each sample. When a slot's samples have all
+//! ended the next prompt moves in, and its tokens join the next pass, so that every pass is as wide as the slots allow.
+//! A response that is there already is scored in the pass that reads its prompt.
 
+mod pass;
+
+use std::cmp::Reverse;
 use std::ops::Range;
 
+use pass::{Cache, Pass};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -14,7 +19,6 @@ use rayon::prelude::*;
 use super::batch::common_beginning;
 use super::head::gather;
 use super::model::Model;
-use super::ops::attention::{Mask, Segment, attend};
 use super::ops::vector::softmax;
 use crate::Result;
 use crate::llama::Token;
@@ -35,13 +39,15 @@ pub struct SampleConfig {
     pub seed: u64,
 }
 
-/// A prompt to sample from.
+/// A prompt to sample from, and a response to it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Decides, with the seed, the random numbers of its samples.
     pub number: usize,
     /// Its tokens.
     pub prompt: &'a [Token],
+    /// A response whose log-probability is wanted too.
+    pub response: &'a [Token],
     /// A sample ends here if not before.
     pub max_new_tokens: usize,
 }
@@ -57,7 +63,16 @@ pub struct Sample {
     pub finished: bool,
 }
 
-/// Samples from `model` without an adapter. Returns `[requests][n_samples]`; `ended` hears how many requests are done.
+/// What a request comes to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampled {
+    /// `[n_samples]`
+    pub samples: Vec<Sample>,
+    /// Sum of the response's tokens' log-probabilities, nats.
+    pub response_logps: f64,
+}
+
+/// Samples from `model` without an adapter. `ended` hears how many requests are done.
 ///
 /// # Errors
 /// A tensor operation failed, or `ended` stopped the work.
@@ -67,16 +82,20 @@ pub fn sample(
     config: SampleConfig,
     is_eog: &(dyn Fn(Token) -> bool + Sync),
     mut ended: impl FnMut(usize) -> Result<()>,
-) -> Result<Vec<Vec<Sample>>> {
+) -> Result<Vec<Sampled>> {
     let shared = common_beginning(requests.iter().map(|request| request.prompt));
     let rows = |request: &Request| {
-        request.prompt.len() - shared.len() + config.n_samples * request.max_new_tokens
+        let samples = config.n_samples * request.max_new_tokens;
+        request.prompt.len() - shared.len() + samples.max(request.response.len())
     };
     let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
     let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
     let mut cache = Cache::new(model, shared.len() + slots.len() * slot_rows);
-    let mut waiting = 0..requests.len();
-    let mut results = vec![Vec::new(); requests.len()];
+    // The longest first, so that none goes on alone in the end.
+    let mut waiting: Vec<usize> = (0..requests.len()).collect();
+    waiting.sort_by_key(|&number| Reverse(requests[number].max_new_tokens));
+    let mut waiting = waiting.into_iter();
+    let mut results = vec![Sampled::default(); requests.len()];
     let (mut done, mut shared_is_run) = (0, false);
     loop {
         for (index, slot) in slots.iter_mut().enumerate() {
@@ -92,12 +111,18 @@ pub fn sample(
         }
         let mut pass = Pass::default();
         if !std::mem::replace(&mut shared_is_run, true) && !shared.is_empty() {
-            pass.push(shared, 0, Vec::new(), 0);
+            pass.push(shared, 0, &[], 0);
         }
         for slot in slots.iter_mut().flatten() {
             slot.plan(&mut pass);
         }
-        let logits = cache.run(model, &pass)?;
+        let hidden = cache.run(model, &pass)?;
+        let logprobs = model.head().logprobs(&hidden, &pass.scored)?;
+        for slot in slots.iter_mut().flatten() {
+            slot.response_logps += sum(&logprobs[std::mem::take(&mut slot.scored)]);
+        }
+        let outputs = gather(&hidden, &pass.outputs, model.shape().n_embd);
+        let logits = model.head().logits(&outputs);
         let n_vocab = model.shape().n_vocab;
         let mut running: Vec<_> = slots
             .iter_mut()
@@ -115,11 +140,11 @@ pub fn sample(
             if let Some(slot) =
                 slot.take_if(|slot| slot.samples.iter().all(|sample| !sample.running))
             {
-                results[slot.number] = slot
-                    .samples
-                    .into_iter()
-                    .map(|running| running.sample)
-                    .collect();
+                let samples = slot.samples.into_iter().map(|running| running.sample);
+                results[slot.number] = Sampled {
+                    samples: samples.collect(),
+                    response_logps: slot.response_logps,
+                };
                 done += 1;
                 ended(done)?;
             }
@@ -136,6 +161,9 @@ struct Slot<'a> {
     /// Its first row of the cache.
     first_row: usize,
     prefilled: bool,
+    /// Of the pass's log-probabilities, those of the response.
+    scored: Range<usize>,
+    response_logps: f64,
     samples: Vec<Running>,
 }
 
@@ -175,26 +203,35 @@ impl<'a> Slot<'a> {
             n_shared,
             first_row,
             prefilled: false,
+            scored: 0..0,
+            response_logps: 0.0,
             samples: (0..config.n_samples).map(running).collect(),
         }
     }
 
-    /// Adds to the pass what this slot needs next: its prompt, or the newest token of each running sample.
+    /// Adds to the pass what this slot needs next: its prompt and response, or the newest token of each running sample.
     fn plan(&mut self, pass: &mut Pass) {
         let Request {
             prompt,
+            response,
             max_new_tokens,
             ..
         } = self.request;
         let own = &prompt[self.n_shared..];
         let (shared_rows, own_rows) =
             (0..self.n_shared, self.first_row..self.first_row + own.len());
+        let before = [shared_rows.clone(), own_rows.clone()];
         if !self.prefilled {
             self.prefilled = true;
-            let output = pass.push(own, self.n_shared, vec![shared_rows], own_rows.start);
-            self.samples
-                .iter_mut()
-                .for_each(|sample| sample.output = output);
+            let prompt_rows = pass.push(own, self.n_shared, &[shared_rows], own_rows.start);
+            let output = pass.output(prompt_rows.end - 1);
+            for sample in &mut self.samples {
+                sample.output = output;
+            }
+            // The rows of the cache are those of the samples, which need them only after this pass.
+            let inputs = &response[..response.len().saturating_sub(1)];
+            let rows = pass.push(inputs, prompt.len(), &before, own_rows.end);
+            self.scored = pass.score(prompt_rows.end - 1, rows, response);
             return;
         }
         for (index, running) in self
@@ -206,12 +243,9 @@ impl<'a> Slot<'a> {
             let tokens = &running.sample.tokens;
             let first_row = own_rows.end + index * max_new_tokens;
             let newest = tokens.len() - 1;
-            running.output = pass.push(
-                &tokens[newest..],
-                prompt.len() + newest,
-                vec![shared_rows.clone(), own_rows.clone()],
-                first_row,
-            );
+            let position = prompt.len() + newest;
+            let row = pass.push(&tokens[newest..], position, &before, first_row);
+            running.output = pass.output(row.start);
         }
     }
 }
@@ -241,7 +275,7 @@ impl Running {
 
 /// Draws from the smallest set of tokens whose probabilities reach `top_p`; `uniform` in [0, 1).
 fn draw(probabilities: &[f32], top_p: f32, uniform: f32) -> usize {
-    // Few tokens carry nearly all the mass. Only where these do not suffice are all of them sorted.
+    // Few tokens carry nearly all the mass; what is not needed is not sorted.
     let likely = |least: f32| {
         let mut tokens: Vec<usize> = (0..probabilities.len())
             .filter(|&token| probabilities[token] >= least)
@@ -267,7 +301,8 @@ fn draw(probabilities: &[f32], top_p: f32, uniform: f32) -> usize {
             probabilities.iter().sum(),
         )
     };
-    let (tokens, mass) = likely(1e-4).or_else(|| likely(0.0)).unwrap_or_else(all);
+    let least = [1e-4, 1e-5, 1e-6, 0.0];
+    let (tokens, mass) = least.into_iter().find_map(likely).unwrap_or_else(all);
     let mut rest = uniform * mass;
     let drawn = tokens.iter().find(|&&token| {
         rest -= probabilities[token];
@@ -276,84 +311,8 @@ fn draw(probabilities: &[f32], top_p: f32, uniform: f32) -> usize {
     *drawn.or(tokens.last()).unwrap_or(&0)
 }
 
-/// The tokens of one pass.
-#[derive(Default)]
-struct Pass {
-    tokens: Vec<Token>,
-    positions: Vec<usize>,
-    segments: Vec<Segment>,
-    /// Row of the cache that each token's key and value go to.
-    cache_rows: Vec<usize>,
-    /// Rows of the pass whose logits are wanted.
-    outputs: Vec<u32>,
-}
-
-impl Pass {
-    /// Adds consecutive tokens of one sequence, the first at `position`, of a sequence whose rows in the cache are those
-    /// `before` and, from `first_row` on, its own. Returns the index of the last token's logits.
-    fn push(
-        &mut self,
-        tokens: &[Token],
-        position: usize,
-        mut before: Vec<Range<usize>>,
-        first_row: usize,
-    ) -> usize {
-        let queries = self.tokens.len()..self.tokens.len() + tokens.len();
-        let row = first_row + position - before.iter().map(Range::len).sum::<usize>();
-        self.tokens.extend(tokens);
-        self.positions.extend(position..position + tokens.len());
-        self.cache_rows.extend(row..row + tokens.len());
-        self.outputs.push(queries.end as u32 - 1);
-        before.push(first_row..row + tokens.len());
-        self.segments.push(Segment {
-            queries,
-            keys: before,
-        });
-        self.outputs.len() - 1
-    }
-}
-
-/// Keys and values by block, `[rows, n_head_kv · head_dim]` each.
-struct Cache {
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
-}
-
-impl Cache {
-    fn new(model: &Model, rows: usize) -> Self {
-        let heads = model.shape().heads;
-        let block = vec![0.0; rows * heads.n_head_kv * heads.head_dim];
-        let blocks = vec![block; model.shape().n_layer];
-        Self {
-            keys: blocks.clone(),
-            values: blocks,
-        }
-    }
-
-    /// Runs the pass; logits of its outputs, `[outputs, n_vocab]`.
-    fn run(&mut self, model: &Model, pass: &Pass) -> Result<Vec<f32>> {
-        let heads = model.shape().heads;
-        let width = heads.n_head_kv * heads.head_dim;
-        let hidden = model.run(&pass.tokens, &pass.positions, None, |layer, q, k, v| {
-            let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
-            store(keys, k, &pass.cache_rows, width);
-            store(values, v, &pass.cache_rows, width);
-            let mask = Mask {
-                segments: &pass.segments,
-                window: model.window(layer),
-            };
-            attend(q, keys, values, heads, mask)
-        })?;
-        let outputs = gather(&hidden, &pass.outputs, model.shape().n_embd);
-        Ok(model.head().logits(&outputs))
-    }
-}
-
-/// Copies the rows of `new` to the rows of `cache` that `places` names.
-fn store(cache: &mut [f32], new: &[f32], places: &[usize], width: usize) {
-    for (row, &place) in new.chunks_exact(width).zip(places) {
-        cache[place * width..(place + 1) * width].copy_from_slice(row);
-    }
+fn sum(logprobs: &[f32]) -> f64 {
+    logprobs.iter().map(|&logprob| f64::from(logprob)).sum()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub struct Head {
 }
 
 /// The tokens to be scored, and the row of `x` that predicts each; both `[r]`.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Predictions {
     /// Rows of `x`.
     pub predictors: Vec<u32>,

@@ -45,6 +45,15 @@ pub struct Miner<'a> {
     pub is_eog: &'a (dyn Fn(Token) -> bool + Sync),
 }
 
+/// The sample that is least like the user.
+#[derive(Clone, Debug)]
+pub struct Negative {
+    /// It.
+    pub sample: Sample,
+    /// The base's log-probability of the user's own response, nats: what DPO will ask beside that of the sample.
+    pub chosen_logps: f64,
+}
+
 impl Miner<'_> {
     /// For each example the sample of lowest reward; `None` where all samples are the user's own response. `first` is
     /// the number of the first of them in the whole, on which their samples depend.
@@ -56,7 +65,7 @@ impl Miner<'_> {
         examples: &[Encoded],
         first: usize,
         ended: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Option<Sample>>> {
+    ) -> Result<Vec<Option<Negative>>> {
         let config = self.config;
         let requests: Vec<_> = examples
             .iter()
@@ -64,6 +73,7 @@ impl Miner<'_> {
             .map(|(number, example)| Request {
                 number: first + number,
                 prompt: &example.prompt,
+                response: &example.response,
                 max_new_tokens: example.response.len().min(config.max_new_tokens),
             })
             .collect();
@@ -73,35 +83,35 @@ impl Miner<'_> {
             top_p: config.top_p,
             seed: self.seed,
         };
-        let samples = sample(self.model, &requests, sampling, self.is_eog, ended)?;
+        let sampled = sample(self.model, &requests, sampling, self.is_eog, ended)?;
 
         let mut worst = Vec::with_capacity(examples.len());
-        for (examples, samples) in examples.chunks(PROMPTS).zip(samples.chunks(PROMPTS)) {
+        for (examples, sampled) in examples.chunks(PROMPTS).zip(sampled.chunks(PROMPTS)) {
             let mut batch =
                 Batch::sharing(examples.iter().map(|example| example.prompt.as_slice()));
-            for (example, samples) in examples.iter().zip(samples) {
+            for (example, sampled) in examples.iter().zip(sampled) {
+                let samples = sampled.samples.iter();
                 batch.push(
                     &example.prompt,
-                    samples.iter().map(|sample| sample.tokens.as_slice()),
+                    samples.map(|sample| sample.tokens.as_slice()),
                 );
             }
             let logprobs = self.model.logprobs(&batch, Some(&self.lora.frozen()))?;
             let user_logps = response_logps(&logprobs, &batch.responses)?.to_vec1::<f32>()?;
             let mut user_logps = user_logps.into_iter();
-            for (example, samples) in examples.iter().zip(samples) {
+            for (example, sampled) in examples.iter().zip(sampled) {
+                let samples = &sampled.samples;
                 let rewards = user_logps.by_ref().take(samples.len()).zip(samples);
                 let rewards = rewards.map(|(user, sample)| {
-                    (
-                        f64::from(user) - f64::from(config.base_weight) * sample.logps,
-                        sample,
-                    )
+                    let base = f64::from(config.base_weight) * sample.logps;
+                    (f64::from(user) - base, sample)
                 });
                 let others = rewards.filter(|(_, sample)| sample.tokens != example.response);
-                worst.push(
-                    others
-                        .min_by(|x, y| x.0.total_cmp(&y.0))
-                        .map(|(_, sample)| sample.clone()),
-                );
+                let negative = others.min_by(|x, y| x.0.total_cmp(&y.0));
+                worst.push(negative.map(|(_, sample)| Negative {
+                    sample: sample.clone(),
+                    chosen_logps: sampled.response_logps,
+                }));
             }
         }
         Ok(worst)

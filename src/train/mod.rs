@@ -37,7 +37,7 @@ use std::time::Instant;
 
 pub use checkpoint::Checkpoint;
 pub use config::TrainConfig;
-pub use examples::{Encoded, EncodedPair, Encoder, Pair};
+pub use examples::{BaseLogps, Encoded, EncodedPair, Encoder, Pair};
 pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;
 pub use optimizer::AdamW;
@@ -70,6 +70,18 @@ pub fn train(
     observe: Observer,
 ) -> Result<()> {
     let _lock = folder.lock()?;
+    // On a thread of the pool, whose parallel loops begin without waking another and waiting for it.
+    rayon::scope(|_| run_stages(folder, base_path, base, config, stages, observe))
+}
+
+fn run_stages(
+    folder: &UserFolder,
+    base_path: &Path,
+    base: &BaseRef,
+    config: &TrainConfig,
+    stages: &[Stage],
+    observe: Observer,
+) -> Result<()> {
     let mut records = Records::open(folder, base)?;
     let mut recipe = None;
     for &stage in stages {

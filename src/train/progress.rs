@@ -90,4 +90,4 @@ pub enum Event {
 }
 
 /// Told of every event; an error that it returns stops the work.
-pub type Observer<'a> = &'a mut dyn FnMut(Event) -> Result<()>;
+pub type Observer<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
+use serde_json::json;
 
 use super::checkpoint::Checkpoint;
 use super::config::TrainConfig;
 use super::dpo::{self, Dpo, ScoredPairs};
-use super::examples::{Encoded, EncodedPair, Encoder, Pair};
+use super::examples::{BaseLogps, Encoded, EncodedPair, Encoder, Pair};
 use super::family::Family;
 use super::fit::fit;
-use super::generate::Sample;
 use super::lora::Lora;
 use super::memory::Estimate;
-use super::mine::Miner;
+use super::mine::{Miner, Negative};
 use super::mined::Mined;
 use super::model::Model;
 use super::progress::{Event, Figures, LogLine, Metrics, Observer, Stage};
+use super::record;
 use super::sft::{self, Sft};
 use super::shape::Shape;
 use crate::home::{BaseRef, UserFolder, read_jsonl, write_jsonl};
@@ -142,9 +143,8 @@ impl<'a> Recipe<'a> {
                 })
             };
             let negatives = miner.mine(&examples[part.clone()], first, &mut ended)?;
-            let pair = |(example, negative): (&&Example, Option<Sample>)| {
-                let negative = negative?;
-                Pair::new(example, encoder.text(&negative.tokens), negative.finished)
+            let pair = |(example, negative): (&&Example, Option<Negative>)| {
+                self.pair(&encoder, example, negative?)
             };
             mined.add(originals[part].iter().zip(negatives).map(pair).collect())?;
         }
@@ -160,7 +160,7 @@ impl<'a> Recipe<'a> {
     pub(super) fn dpo(&self, inputs: &str, observe: Observer) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let pairs = self.pairs(&self.folder.pairs())?;
-        if pairs.is_empty() {
+        if pairs.pairs.is_empty() {
             return Err(Error::input(
                 "there are no pairs to train on; run the stage `mine` first",
             ));
@@ -168,7 +168,6 @@ impl<'a> Recipe<'a> {
         let config = &self.config.dpo;
         let kept_apart = self.kept_apart()?;
         let kept_apart_pairs = self.pairs(&self.folder.kept_apart_pairs())?;
-        let kept_apart_pairs = ScoredPairs::new(&self.model, &kept_apart_pairs)?;
         let measure = |lora: &Lora| -> Result<_> {
             Ok((
                 sft::mean_logprob(&self.model, Some(lora), &kept_apart)?,
@@ -181,7 +180,7 @@ impl<'a> Recipe<'a> {
         let objective = Dpo {
             model: &self.model,
             config,
-            pairs: ScoredPairs::new(&self.model, &pairs)?,
+            pairs: &pairs,
             kept_apart: &kept_apart_pairs,
         };
         fit(
@@ -218,8 +217,63 @@ impl<'a> Recipe<'a> {
             .examples(&self.profile.kept_apart, &self.folder.kept_apart())
     }
 
-    fn pairs(&self, path: &Path) -> Result<Vec<EncodedPair>> {
-        self.encoder()?.pairs(&read_jsonl(path)?, path)
+    /// What mining found, with the base's log-probabilities where the pair has the same tokens as text.
+    fn pair(&self, encoder: &Encoder, example: &Example, negative: Negative) -> Option<Pair> {
+        let Negative {
+            sample,
+            chosen_logps,
+        } = negative;
+        let text = encoder.text(&sample.tokens);
+        let mut pair = Pair::new(example, text, sample.finished)?;
+        // What does not fit the model's context is DPO's to report, which knows the line.
+        let encoded = encoder.pairs(std::slice::from_ref(&pair), Path::new(""));
+        if let Some(encoded) = encoded.ok().and_then(|mut encoded| encoded.pop())
+            && encoded.rejected == sample.tokens
+        {
+            pair.base_logps = Some(BaseLogps {
+                chosen: chosen_logps as f32,
+                rejected: sample.logps as f32,
+                of: self.of_base(&encoded),
+            });
+        }
+        Some(pair)
+    }
+
+    fn pairs(&self, path: &Path) -> Result<ScoredPairs> {
+        let pairs: Vec<Pair> = read_jsonl(path)?;
+        let encoded = self.encoder()?.pairs(&pairs, path)?;
+        let known = |(encoded, pair): (EncodedPair, Pair)| {
+            let known = pair.base_logps;
+            let known = known.filter(|known| known.of == self.of_base(&encoded));
+            (encoded, known.map(|known| [known.chosen, known.rejected]))
+        };
+        ScoredPairs::new(
+            &self.model,
+            encoded.into_iter().zip(pairs).map(known).collect(),
+        )
+    }
+
+    /// Names the base as this training sees it, and a pair's tokens.
+    fn of_base(&self, pair: &EncodedPair) -> String {
+        let EncodedPair {
+            prompt,
+            chosen,
+            rejected,
+        } = pair;
+        let BaseRef {
+            sha256,
+            task_sha256,
+            ..
+        } = self.base;
+        let weights = self.config.weight_type;
+        record::digest(&json!([
+            sha256,
+            task_sha256,
+            weights,
+            prompt,
+            chosen,
+            rejected
+        ]))
     }
 
     /// The adapter of an earlier stage.

@@ -103,12 +103,17 @@ pub(super) fn inputs(
         settings(config, stage),
         hashes
     ]);
-    let digest = Sha256::digest(inputs.to_string());
-    Ok(digest.iter().fold(String::new(), |mut text, byte| {
+    Ok(digest(&inputs))
+}
+
+/// SHA-256 of a value's JSON.
+pub(super) fn digest(value: &Value) -> String {
+    let digest = Sha256::digest(value.to_string());
+    digest.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
-    }))
+    })
 }
 
 fn hash(file: &Path, folder: &UserFolder, stage: Stage) -> Result<Option<String>> {

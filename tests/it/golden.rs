@@ -249,8 +249,8 @@ fn dpo_steps_are_pefts() {
         base_weight: 1.0,
         ..TrainConfig::default().dpo
     };
-    let base_logps = pair_logps(&golden.model, None, &pairs).unwrap();
     let pairs: Vec<_> = pairs.iter().collect();
+    let base_logps = pair_logps(&golden.model, None, &pairs).unwrap();
     let names = ["rewards/chosen", "rewards/rejected", "logps/chosen"];
     golden.check_steps("dpo", &names, |lora| {
         pair_loss(&golden.model, lora, &pairs, &base_logps, &config).unwrap()

@@ -164,8 +164,7 @@ fn texts_and_tokens_agree() {
         .iter()
         .flat_map(|&token| model.token_bytes(token, false))
         .collect();
-    // SentencePiece puts a space in front of a text.
-    assert_eq!(String::from_utf8(bytes).unwrap(), format!(" {text}"));
+    assert_eq!(String::from_utf8(bytes).unwrap(), text);
 
     let special = model.tokenize("<|user|>", true, true).unwrap();
     assert_eq!(special.len(), 2);

@@ -7,7 +7,7 @@ use cope_convert::Adapter;
 use cope_llama::home::{BaseRef, Home, UserFolder, UserName};
 use cope_llama::profile::{Example, Profile};
 use cope_llama::train::fit::Schedule;
-use cope_llama::train::{Event, Pair, Stage, TrainConfig, WeightType, train};
+use cope_llama::train::{Event, Observer, Pair, Stage, TrainConfig, WeightType, train};
 use cope_llama::{Error, Result};
 
 use crate::fixture::Fixture;
@@ -75,12 +75,7 @@ impl Setting {
         Ok(ran)
     }
 
-    fn observed(
-        &self,
-        config: &TrainConfig,
-        stages: &[Stage],
-        observe: &mut dyn FnMut(Event) -> Result<()>,
-    ) -> Result<()> {
+    fn observed(&self, config: &TrainConfig, stages: &[Stage], observe: Observer) -> Result<()> {
         train(
             &self.folder,
             &self.fixture.path,
@@ -128,6 +123,52 @@ fn equal_seeds_give_equal_bytes() {
         )
         .unwrap();
     assert_ne!(one.files()[2], three.files()[2]);
+}
+
+#[test]
+fn dpo_learns_from_mining_what_the_base_thinks() {
+    let setting = Setting::new();
+    let mut config = Setting::config();
+    // Of an untrained model's tokens, few together make a text that has the same tokens again.
+    config.mine.max_new_tokens = 1;
+    setting.train(&config, &STAGES).unwrap();
+    let path = setting.folder.pairs();
+    let mined = lines(&path);
+    let is_known = |pair: &serde_json::Value| pair["base_logps"].is_object();
+    assert!(mined.iter().any(is_known), "{mined:?}");
+    let trained_on = |pairs: &[serde_json::Value]| {
+        let lines: Vec<_> = pairs.iter().map(ToString::to_string).collect();
+        fs::write(&path, lines.join("\n")).unwrap();
+        setting.train(&config, &[Stage::Dpo]).unwrap();
+        let log = lines(&setting.folder.train_log());
+        let loss = log.last().unwrap()["loss"].as_f64().unwrap();
+        (fs::read(setting.folder.adapter()).unwrap(), loss)
+    };
+    let edited = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let mut pairs = mined.clone();
+        pairs.iter_mut().for_each(edit);
+        trained_on(&pairs)
+    };
+    let forget = |pair: &mut serde_json::Value| pair["base_logps"] = serde_json::Value::Null;
+    let reword = |pair: &mut serde_json::Value| pair["chosen"][0]["content"] = "dear".into();
+
+    // What is computed anew is the same.
+    let (_, known) = edited(&|_| ());
+    let (_, computed) = edited(&forget);
+    assert!((known - computed).abs() < 1e-4, "{known} {computed}");
+    let (_, wrong) = edited(&|pair| {
+        if is_known(pair) {
+            pair["base_logps"]["chosen"] = (-50.0).into();
+        }
+    });
+    assert!((wrong - computed).abs() > 1e-2, "{wrong} {computed}");
+    // Of another text it is of no use.
+    let stale = edited(&reword);
+    let reworded = edited(&|pair| {
+        reword(pair);
+        forget(pair);
+    });
+    assert_eq!(stale, reworded);
 }
 
 #[test]

@@ -332,6 +332,7 @@ fn metadata(architecture: &str, vocabulary: &Vocabulary) -> Vec<(String, Value)>
         ("tokenizer.ggml.eos_token_id", vocabulary.id("</s>")),
         ("tokenizer.ggml.eot_token_id", vocabulary.id("<|end|>")),
         ("tokenizer.ggml.unknown_token_id", vocabulary.id("<unk>")),
+        ("tokenizer.ggml.add_space_prefix", Value::Bool(false)),
         ("tokenizer.chat_template", text(CHAT_TEMPLATE)),
     ];
     let owned = |(key, value): (&str, Value)| (key.to_owned(), value);

@@ -4,7 +4,7 @@ use cope_convert::{Adapter, Matrix};
 use cope_llama::train::batch::Batch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
-use cope_llama::train::generate::{Request, Sample, SampleConfig, sample};
+use cope_llama::train::generate::{Request, SampleConfig, Sampled, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::loss::response_logps;
 use cope_llama::train::model::Model;
@@ -298,8 +298,8 @@ fn dpo_gradients_are_finite_differences() {
         base_weight: 0.7,
         ..TrainConfig::default().dpo
     };
-    let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
     let pairs: Vec<_> = pairs.iter().collect();
+    let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
     check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
 }
 
@@ -342,35 +342,41 @@ fn check_samples(tiny: &Tiny) {
         .map(|i| Request {
             number: i,
             prompt: &examples[i % 2].prompt,
+            response: &examples[i % 2].response,
             max_new_tokens: 5 + i % 7,
         })
         .collect();
     let is_eog = |token| token == 2;
     let draw =
         |requests: &[Request]| sample(&tiny.model, requests, config, &is_eog, |_| Ok(())).unwrap();
-    let samples = draw(&requests);
-    assert_eq!(samples, draw(&requests));
+    let sampled = draw(&requests);
+    assert_eq!(sampled, draw(&requests));
     // A sample does not depend on what else is in the batch.
-    let tokens = |samples: &[Sample]| samples.iter().map(|s| s.tokens.clone()).collect::<Vec<_>>();
-    assert_eq!(tokens(&samples[0]), tokens(&draw(&requests[..1])[0]));
+    let tokens = |sampled: &Sampled| {
+        let samples = sampled.samples.iter();
+        samples.map(|s| s.tokens.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(&sampled[0]), tokens(&draw(&requests[..1])[0]));
     // The cache gives what a pass over the whole sequence gives.
-    for (request, samples) in requests.iter().zip(&samples) {
+    for (request, sampled) in requests.iter().zip(&sampled) {
+        let samples = &sampled.samples;
         assert_eq!(samples.len(), 3);
         let mut batch = Batch::default();
-        batch.push(
-            request.prompt,
-            samples.iter().map(|sample| sample.tokens.as_slice()),
-        );
+        let tokens = samples.iter().map(|sample| sample.tokens.as_slice());
+        batch.push(request.prompt, tokens.chain([request.response]));
         let logps = response_logps(
             &tiny.model.logprobs(&batch, None).unwrap(),
             &batch.responses,
         )
         .unwrap();
-        for (sample, logps) in samples.iter().zip(logps.to_vec1::<f32>().unwrap()) {
+        let logps = logps.to_vec1::<f32>().unwrap();
+        assert!((sampled.response_logps - f64::from(logps[3])).abs() < 1e-3);
+        for (sample, logps) in samples.iter().zip(logps) {
             assert!((sample.logps - f64::from(logps)).abs() < 1e-3);
             assert!(sample.finished == is_eog(*sample.tokens.last().unwrap()));
             assert!(sample.finished || sample.tokens.len() == request.max_new_tokens);
         }
     }
-    assert_ne!(samples[0][0].tokens, samples[0][1].tokens);
+    let samples = &sampled[0].samples;
+    assert_ne!(samples[0].tokens, samples[1].tokens);
 }

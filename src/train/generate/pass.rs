@@ -1,0 +1,110 @@
+//! One pass over a cache of keys and values: its tokens, and what is wanted of them.
+
+use std::ops::Range;
+
+use super::super::head::Predictions;
+use super::super::model::Model;
+use super::super::ops::attention::{Mask, Segment, attend};
+use crate::Result;
+use crate::llama::Token;
+
+/// The tokens of one pass.
+#[derive(Default)]
+pub(super) struct Pass {
+    tokens: Vec<Token>,
+    positions: Vec<usize>,
+    segments: Vec<Segment>,
+    /// Row of the cache that each token's key and value go to.
+    cache_rows: Vec<usize>,
+    /// Rows of the pass whose logits are wanted.
+    pub outputs: Vec<u32>,
+    /// Rows of the pass of which only the log-probability of one token is wanted.
+    pub scored: Predictions,
+}
+
+impl Pass {
+    /// Adds consecutive tokens of one sequence, the first at `position`, of a sequence whose rows in the cache are those
+    /// `before` and, from `first_row` on, its own. Returns their rows of the pass.
+    pub fn push(
+        &mut self,
+        tokens: &[Token],
+        position: usize,
+        before: &[Range<usize>],
+        first_row: usize,
+    ) -> Range<usize> {
+        let queries = self.tokens.len()..self.tokens.len() + tokens.len();
+        if queries.is_empty() {
+            return queries;
+        }
+        let row = first_row + position - before.iter().map(Range::len).sum::<usize>();
+        self.tokens.extend(tokens);
+        self.positions.extend(position..position + tokens.len());
+        self.cache_rows.extend(row..row + tokens.len());
+        let mut keys = before.to_vec();
+        keys.push(first_row..row + tokens.len());
+        self.segments.push(Segment {
+            queries: queries.clone(),
+            keys,
+        });
+        queries
+    }
+
+    /// Asks for the logits of a row; returns their index.
+    pub fn output(&mut self, row: usize) -> usize {
+        self.outputs.push(row as u32);
+        self.outputs.len() - 1
+    }
+
+    /// Asks for the log-probabilities of a response after the row `before`, its inputs being `rows`; returns their
+    /// indices.
+    pub fn score(&mut self, before: usize, rows: Range<usize>, response: &[Token]) -> Range<usize> {
+        let first = self.scored.targets.len();
+        let predictors = std::iter::once(before).chain(rows).take(response.len());
+        let targets = response.iter().map(|&token| token as u32);
+        self.scored.targets.extend(targets);
+        let predictors = predictors.map(|row| row as u32);
+        self.scored.predictors.extend(predictors);
+        first..self.scored.targets.len()
+    }
+}
+
+/// Keys and values by block, `[rows, n_head_kv · head_dim]` each.
+pub(super) struct Cache {
+    keys: Vec<Vec<f32>>,
+    values: Vec<Vec<f32>>,
+}
+
+impl Cache {
+    pub fn new(model: &Model, rows: usize) -> Self {
+        let heads = model.shape().heads;
+        let block = vec![0.0; rows * heads.n_head_kv * heads.head_dim];
+        let blocks = vec![block; model.shape().n_layer];
+        Self {
+            keys: blocks.clone(),
+            values: blocks,
+        }
+    }
+
+    /// Runs the pass; `[t, n_embd]`, before the last norm.
+    pub fn run(&mut self, model: &Model, pass: &Pass) -> Result<Vec<f32>> {
+        let heads = model.shape().heads;
+        let width = heads.n_head_kv * heads.head_dim;
+        model.run(&pass.tokens, &pass.positions, None, |layer, q, k, v| {
+            let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
+            store(keys, k, &pass.cache_rows, width);
+            store(values, v, &pass.cache_rows, width);
+            let mask = Mask {
+                segments: &pass.segments,
+                window: model.window(layer),
+            };
+            attend(q, keys, values, heads, mask)
+        })
+    }
+}
+
+/// Copies the rows of `new` to the rows of `cache` that `places` names.
+fn store(cache: &mut [f32], new: &[f32], places: &[usize], width: usize) {
+    for (row, &place) in new.chunks_exact(width).zip(places) {
+        cache[place * width..(place + 1) * width].copy_from_slice(row);
+    }
+}
