@@ -137,8 +137,8 @@ fn dpo_learns_from_mining_what_the_base_thinks() {
     let is_known = |pair: &serde_json::Value| pair["base_logps"].is_object();
     assert!(mined.iter().any(is_known), "{mined:?}");
     let trained_on = |pairs: &[serde_json::Value]| {
-        let lines: Vec<_> = pairs.iter().map(ToString::to_string).collect();
-        fs::write(&path, lines.join("\n")).unwrap();
+        let text: Vec<_> = pairs.iter().map(ToString::to_string).collect();
+        fs::write(&path, text.join("\n")).unwrap();
         setting.train(&config, &[Stage::Dpo]).unwrap();
         let log = lines(&setting.folder.train_log());
         let loss = log.last().unwrap()["loss"].as_f64().unwrap();
