@@ -3,9 +3,10 @@
     python benches/peer.py MODEL.gguf INPUTS.json --dtype f32|bf16
 
 INPUTS.json is what our program starts from, so that both do the same: `examples` (token ids of prompt and
-response), `sft` and `dpo` (for each step its items and its learning rate), `lora_a` (the initial A of each
-layer's q and v; B is zero), `lora_alpha`, `n_samples`, `top_p`, `max_new_tokens`, `beta`. Prints the machine's matmul peak, and a
-line of JSON a stage: seconds, tokens, losses by step, and the process's peak memory so far.
+response), `pairs` (of prompt, chosen and rejected, for DPO), `sft` and `dpo` (for each step its items and its learning
+rate), `lora_a` (the initial A of each layer's q and v; B is zero), `lora_alpha`, `n_samples`, `top_p`,
+`max_new_tokens`, `beta`. Prints the machine's matmul peak, and a line of JSON a stage: seconds, tokens, losses by
+step, and the process's peak memory so far.
 """
 import argparse, json, os, resource, time
 import torch
@@ -78,7 +79,7 @@ class Peer:
 
     def mine(self):
         """By length, so that the samples of a batch end together."""
-        inputs, start, n_tokens, self.pairs = self.inputs, time.time(), 0, {}
+        inputs, start, n_tokens, negatives = self.inputs, time.time(), 0, {}
         limit = lambda i: min(len(inputs["examples"][i][1]), inputs["max_new_tokens"])
         order = sorted(range(len(inputs["examples"])), key=limit)
         for first in range(0, len(order), 8):
@@ -104,14 +105,14 @@ class Peer:
             n_tokens += sum(len(text) for _, text in rows)
             for k in range(0, len(items), inputs["n_samples"]):
                 worst = k + int((user - base)[k:k + inputs["n_samples"]].argmin())
-                self.pairs[items[k]] = rows[worst][1]
+                negatives[items[k]] = rows[worst][1]
         report("mine", start, tokens=n_tokens)
 
     def dpo(self):
-        examples, beta = self.inputs["examples"], self.inputs["beta"]
+        pairs, beta = self.inputs["pairs"], self.inputs["beta"]
 
         def loss(items):
-            rows = [(examples[i][0], text) for i in items for text in (examples[i][1], self.pairs[i])]
+            rows = [(pairs[i][0], text) for i in items for text in pairs[i][1:]]
             with torch.no_grad(), self.model.disable_adapter():
                 base = self.sums(rows)
             rewards = beta * (self.sums(rows) - base)

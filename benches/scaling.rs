@@ -67,7 +67,7 @@ fn main() -> Result<()> {
                 "--batch-size",
                 batch_size,
             ];
-            let run = train(&options.python, &model, items, &[&sft, memory].concat())?;
+            let (run, _) = train(&options.python, &model, items, &[&sft, memory].concat())?;
             println!(
                 "| {} | {length} | {name} | {:.1} | {:.2} | {:.0} | {:.0} |",
                 items.len(),

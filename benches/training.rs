@@ -1,5 +1,5 @@
 //! Training beside what one would run instead: transformers + peft (`peer.py`), on the same tokens in the same order
-//! from the same initial adapter, with the same settings.
+//! from the same initial adapter, with the same settings. It mines pairs of its own, and prefers by ours.
 //!
 //! ```text
 //! make bench-training            # makes the peer's Python environment, then runs this
@@ -26,7 +26,7 @@ use cope_llama::train::model::Model;
 use cope_llama::train::ops::linear::FrozenWeight;
 use cope_llama::train::ops::matrix::Into;
 use cope_llama::train::ops::stored::Stored;
-use cope_llama::train::{Encoded, Encoder, TrainConfig, WeightType};
+use cope_llama::train::{Encoded, EncodedPair, Encoder, Pair, TrainConfig, WeightType};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -35,6 +35,7 @@ const TASKS: [(&str, &str); 2] = [
     ("news_headline_huffpost", "Ed Mazza"),
     ("product_review_wine", "Kerin O’Keefe"),
 ];
+
 #[derive(Parser)]
 struct Options {
     /// Models [default: the bases that are pulled]
@@ -101,7 +102,8 @@ impl<'a> Bench<'a> {
     }
 
     fn rows(&self) -> Result<()> {
-        self.write_inputs()?;
+        let (exact, pairs) = self.ours(&["--weights", "f32"])?;
+        self.write_inputs(&pairs)?;
         let (f32, _) = self.peer("f32")?;
         self.row("peer, f32", &f32, None);
         let (bf16, peak) = self.peer("bf16")?;
@@ -110,23 +112,27 @@ impl<'a> Bench<'a> {
             seconds: std::array::from_fn(|stage| f32.seconds[stage].min(bf16.seconds[stage])),
             peak_mb: f32.peak_mb.min(bf16.peak_mb),
             told_mb: 0.0,
-            losses: Vec::new(),
+            losses: Default::default(),
             n_tokens: 0.0,
         };
         let whole = |run: &Run| run.seconds.iter().sum::<f64>();
         let best = (&best, whole(&f32).min(whole(&bf16)));
-        let exact = self.ours(&["--weights", "f32"])?;
         self.row("ours, f32", &exact, Some(best));
-        let fastest = self.ours(&[])?;
+        let (fastest, _) = self.ours(&[])?;
         self.row("ours", &fastest, Some(best));
-        let smallest = self.ours(&["--weights", "quantized", "--recompute"])?;
+        let (smallest, _) = self.ours(&["--weights", "quantized", "--recompute"])?;
         self.row("ours, smallest", &smallest, Some(best));
-        let apart = exact.losses.iter().zip(&f32.losses);
-        let apart = apart.map(|(x, y)| (x / y - 1.0).abs()).fold(0.0, f64::max);
+        let apart = |stage: usize| {
+            let losses = exact.losses[stage].iter().zip(&f32.losses[stage]);
+            let apart = losses.map(|(x, y)| 100.0 * (x / y - 1.0).abs());
+            apart.fold(0.0, f64::max)
+        };
         println!(
-            "\nSFT's losses in f32, ours and the peer's: at most {:.3} % apart in {} steps.",
-            100.0 * apart,
-            exact.losses.len()
+            "\nLosses in f32, ours and the peer's, at most: SFT {:.3} % apart in {} steps, DPO {:.3} % in {}.",
+            apart(0),
+            exact.losses[0].len(),
+            apart(1),
+            exact.losses[1].len()
         );
         let (ours, speed) = (matmul_peak(), self.sft_flop(&fastest)? / fastest.seconds[0]);
         println!(
@@ -143,7 +149,7 @@ impl<'a> Bench<'a> {
     /// Multiplications and additions with frozen weights that SFT's steps cannot do without: forwards and backwards
     /// through the blocks for every row, and through the head for every token of a response.
     fn sft_flop(&self, run: &Run) -> Result<f64> {
-        let (model, examples) = self.encoded()?;
+        let (model, examples, _) = self.encoded(&[])?;
         let shape = model.shape();
         let n_responses: usize = examples.iter().map(|x| x.response.len()).sum();
         let linear = |target| {
@@ -197,27 +203,28 @@ impl<'a> Bench<'a> {
         self.scratch.path().join("inputs.json")
     }
 
-    fn encoded(&self) -> Result<(Model, Vec<Encoded>)> {
+    fn encoded(&self, pairs: &[Pair]) -> Result<(Model, Vec<Encoded>, Vec<EncodedPair>)> {
         let model = Model::load(&Gguf::open(self.model)?, WeightType::Quantized)?;
         let vocabulary = llama::Model::load_vocabulary(self.model)?;
         let encoder = Encoder::new(&vocabulary, model.shape().n_ctx)?;
         let examples = encoder.examples(&self.history, Path::new("history"))?;
-        Ok((model, examples))
+        let pairs = encoder.pairs(pairs, Path::new("pairs"))?;
+        Ok((model, examples, pairs))
     }
 
     /// What our program starts from, for the peer.
-    fn write_inputs(&self) -> Result<()> {
+    fn write_inputs(&self, pairs: &[Pair]) -> Result<()> {
         let config = Self::config();
-        let (model, examples) = self.encoded()?;
+        let (model, examples, pairs) = self.encoded(pairs)?;
         let mut lora_a = Map::new();
         for tensor in model.lora(&config.lora, config.seed)?.to_tensors()? {
             let name = tensor.name.replace("blk.", "").replace("attn_", "");
             let rows: Vec<&[f32]> = tensor.a.data.chunks(tensor.a.cols).collect();
             lora_a.insert(name.replace(".weight", ""), json!(rows));
         }
-        let steps = |fit: &FitConfig| -> Vec<Value> {
-            let n_steps = fit.n_steps(examples.len());
-            let batches = fit.batches(examples.len(), config.seed).into_iter();
+        let steps = |fit: &FitConfig, n_items: usize| -> Vec<Value> {
+            let n_steps = fit.n_steps(n_items);
+            let batches = fit.batches(n_items, config.seed).into_iter();
             let rate = |step| fit.learning_rate_at(step, n_steps);
             batches
                 .enumerate()
@@ -228,8 +235,9 @@ impl<'a> Bench<'a> {
         let inputs = json!({
             "examples": examples.iter().map(|x| (&x.prompt, &x.response)).collect::<Vec<_>>(),
             "eos": examples.first().and_then(last),
-            "sft": steps(&config.sft),
-            "dpo": steps(&config.dpo.fit),
+            "pairs": pairs.iter().map(|x| (&x.prompt, &x.chosen, &x.rejected)).collect::<Vec<_>>(),
+            "sft": steps(&config.sft, examples.len()),
+            "dpo": steps(&config.dpo.fit, pairs.len()),
             "lora_a": lora_a,
             "lora_alpha": config.lora.lora_alpha,
             "n_samples": config.mine.n_samples,
@@ -260,8 +268,11 @@ impl<'a> Bench<'a> {
             figure.with_context(|| format!("the peer gave no {name} of {stage}"))
         };
         let peak = figure("matmul", "flop_s")?;
-        let losses = lines.iter().find(|line| line["stage"] == "sft");
-        let losses = losses.map_or(Value::Null, |line| line["losses"].clone());
+        let losses = |stage: &str| {
+            let line = lines.iter().find(|line| line["stage"] == stage);
+            let losses = line.map_or(Value::Null, |line| line["losses"].clone());
+            serde_json::from_value(losses)
+        };
         let run = Run {
             seconds: [
                 figure("sft", "seconds")?,
@@ -270,14 +281,14 @@ impl<'a> Bench<'a> {
             ],
             peak_mb: figure("dpo", "peak_mb")?,
             told_mb: 0.0,
-            losses: serde_json::from_value(losses)?,
+            losses: [losses("sft")?, losses("dpo")?],
             n_tokens: 0.0,
         };
         Ok((run, peak))
     }
 
     /// Our program, told to train what the peer does: Q and V.
-    fn ours(&self, options: &[&str]) -> Result<Run> {
+    fn ours(&self, options: &[&str]) -> Result<(Run, Vec<Pair>)> {
         let options = [&["--target-modules", "q,v"], options].concat();
         train(&self.options.python, self.model, &self.history, &options)
     }

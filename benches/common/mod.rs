@@ -6,6 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use cope_llama::home::{Home, UserName};
 use cope_llama::profile::{Example, Profile};
+use cope_llama::train::Pair;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// What one training took.
@@ -16,14 +18,20 @@ pub struct Run {
     pub peak_mb: f64,
     /// What was told before it started, of ours.
     pub told_mb: f64,
-    /// Of SFT, by step.
-    pub losses: Vec<f64>,
+    /// Of SFT and DPO, by step.
+    pub losses: [Vec<f64>; 2],
     /// Of SFT, over all steps.
     pub n_tokens: f64,
 }
 
 /// Trains an adapter from `history`; `python` is any Python, which knows how to ask for a child's memory.
-pub fn train(python: &Path, model: &Path, history: &[Example], options: &[&str]) -> Result<Run> {
+/// With what it took, the pairs that mining found.
+pub fn train(
+    python: &Path,
+    model: &Path,
+    history: &[Example],
+    options: &[&str],
+) -> Result<(Run, Vec<Pair>)> {
     /// Runs the rest of its arguments, and prints the peak of their memory and what they told of it, in MB.
     const MEASURE: &str = "import re, resource, subprocess, sys\n\
         run = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)\n\
@@ -60,15 +68,27 @@ pub fn train(python: &Path, model: &Path, history: &[Example], options: &[&str])
         seconds: ["sft", "mine", "dpo"].map(|stage| seconds(stage).unwrap_or_default()),
         peak_mb: printed.next().context("no memory")??,
         told_mb: printed.next().context("no estimate")??,
-        losses: Vec::new(),
+        losses: Default::default(),
         n_tokens: 0.0,
     };
-    for line in std::fs::read_to_string(user.train_log())?.lines() {
-        let line: Value = serde_json::from_str(line)?;
+    for line in lines::<Value>(&user.train_log())? {
+        let figure = |name: &str| line[name].as_f64();
         if line["stage"] == "sft" {
-            run.losses.extend(line["loss"].as_f64());
-            run.n_tokens += line["num_tokens"].as_f64().unwrap_or_default();
+            run.losses[0].extend(figure("loss"));
+            run.n_tokens += figure("num_tokens").unwrap_or_default();
+        } else {
+            run.losses[1].extend(figure("loss"));
         }
     }
-    Ok(run)
+    Ok((run, lines(&user.pairs())?))
+}
+
+/// The lines of a file of JSON; none, if a stage that writes it did not run.
+fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(path)?;
+    let lines = text.lines().map(serde_json::from_str);
+    Ok(lines.collect::<Result<_, _>>()?)
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use cope_llama::train::fit::{FitConfig, Schedule};
 use cope_llama::train::lora::TargetModule;
-use cope_llama::train::{TrainConfig, WeightType};
+use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
 
 use super::options::BaseArg;
 
@@ -12,6 +12,9 @@ pub struct TrainOptions {
     /// Seed of the initial adapter, the order of the items, and the samples
     #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
     seed: u64,
+    /// Where to compute: a GPU in a build with its feature
+    #[arg(long, value_name = "cpu|cuda|metal", default_value_t = TrainConfig::default().device)]
+    device: TrainDevice,
     /// Type that the base's weights are multiplied in [default: bf16 where the CPU does that itself, else f32]
     #[arg(long, value_name = "f32|bf16|quantized", value_parser = weight_type)]
     weights: Option<WeightType>,
@@ -32,10 +35,11 @@ impl TrainOptions {
     pub fn config(&self) -> TrainConfig {
         let mut config = TrainConfig {
             seed: self.seed,
+            device: self.device,
             recompute: self.recompute,
             ..TrainConfig::default()
         };
-        config.weight_type = self.weights.unwrap_or(config.weight_type);
+        config.weight_type = self.weights.unwrap_or(self.device.fastest_weights());
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
         config

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::device::TrainDevice;
 use super::dpo::DpoConfig;
 use super::fit::{FitConfig, Schedule};
 use super::lora::{LoraConfig, TargetModule};
@@ -20,6 +21,8 @@ pub struct TrainConfig {
     pub mine: MineConfig,
     /// The third.
     pub dpo: DpoConfig,
+    /// Where to compute.
+    pub device: TrainDevice,
     /// How the base's weights are held and multiplied.
     pub weight_type: WeightType,
     /// Whether the backward pass computes each block's activations again rather than keep them: slower by a third, the
@@ -31,6 +34,7 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
+        let device = TrainDevice::of_build();
         let fit = FitConfig {
             learning_rate: 2e-3,
             epochs: 2,
@@ -66,7 +70,8 @@ impl Default for TrainConfig {
                 beta: 0.1,
                 base_weight: 1.0,
             },
-            weight_type: WeightType::fastest(),
+            weight_type: device.fastest_weights(),
+            device,
             recompute: false,
             seed: 0,
         }

@@ -90,7 +90,7 @@ pub fn sample(
     };
     let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
     let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
-    let mut cache = Cache::new(model, shared.len() + slots.len() * slot_rows);
+    let mut cache = Cache::new(model, shared.len() + slots.len() * slot_rows)?;
     // The longest first, so that none goes on alone in the end.
     let mut waiting: Vec<usize> = (0..requests.len()).collect();
     waiting.sort_by_key(|&number| Reverse(requests[number].max_new_tokens));
@@ -117,12 +117,12 @@ pub fn sample(
             slot.plan(&mut pass);
         }
         let hidden = cache.run(model, &pass)?;
-        let logprobs = model.head().logprobs(&hidden, &pass.scored)?;
+        let logprobs = model.head_logprobs(&hidden, &pass.scored)?;
         for slot in slots.iter_mut().flatten() {
             slot.response_logps += sum(&logprobs[std::mem::take(&mut slot.scored)]);
         }
         let outputs = gather(&hidden, &pass.outputs, model.shape().n_embd);
-        let logits = model.head().logits(&outputs);
+        let logits = model.head_logits(outputs)?;
         let n_vocab = model.shape().n_vocab;
         let mut running: Vec<_> = slots
             .iter_mut()

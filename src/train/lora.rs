@@ -326,32 +326,54 @@ pub(super) struct LayerLora {
 
 /// Where [`LayerLora::flat`] has what.
 pub(super) struct LoraLayout {
-    rank: usize,
-    lora_scale: f32,
+    pub rank: usize,
+    pub lora_scale: f32,
     /// `(out, in)` of the adapted layers.
     shapes: [Option<(usize, usize)>; 7],
     /// Of the first of them; the others have the next streams.
     dropout: Option<Dropout>,
 }
 
+/// One adapter of a block.
+pub(super) struct LoraPlace {
+    /// Where its `A` begins; its `B` follows.
+    pub start: usize,
+    pub n_out: usize,
+    pub n_in: usize,
+    pub dropout: Option<Dropout>,
+}
+
 impl LoraLayout {
-    /// The matrices that `flat` holds.
-    pub fn split<'a>(&self, mut flat: &'a [f32]) -> Adapters<'a> {
-        let mut streams = 0..;
+    /// By target module.
+    pub fn places(&self) -> [Option<LoraPlace>; 7] {
+        let (mut start, mut streams) = (0, 0..);
         self.shapes.map(|shape| {
             let stream = streams.next().unwrap_or_default();
             let (n_out, n_in) = shape?;
-            let (a, rest) = flat.split_at(self.rank * n_in);
-            let (b, rest) = rest.split_at(self.rank * n_out);
-            flat = rest;
-            Some(LowRank {
-                a,
-                b,
-                lora_scale: self.lora_scale,
+            let place = LoraPlace {
+                start,
+                n_out,
+                n_in,
                 dropout: self.dropout.map(|dropout| Dropout {
                     stream: dropout.stream + stream,
                     ..dropout
                 }),
+            };
+            start += self.rank * (n_in + n_out);
+            Some(place)
+        })
+    }
+
+    /// The matrices that `flat` holds.
+    pub fn split<'a>(&self, flat: &'a [f32]) -> Adapters<'a> {
+        self.places().map(|place| {
+            let place = place?;
+            let (a, b) = flat[place.start..].split_at(self.rank * place.n_in);
+            Some(LowRank {
+                a,
+                b: &b[..self.rank * place.n_out],
+                lora_scale: self.lora_scale,
+                dropout: place.dropout,
             })
         })
     }

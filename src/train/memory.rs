@@ -21,6 +21,8 @@ pub(super) struct Estimate<'a> {
     pub shape: &'a Shape,
     /// Bytes of the model's file.
     pub file_bytes: u64,
+    /// Bytes that an embedding has there which is not the head too.
+    pub table_bytes: u64,
     pub config: &'a TrainConfig,
     /// Those that are to run.
     pub stages: &'a [Stage],
@@ -54,7 +56,8 @@ impl Estimate<'_> {
         let blocks = TargetModule::ALL.map(linear).iter().sum::<u64>() * shape.n_layer as u64;
         let head = (shape.n_vocab * shape.n_embd) as u64;
         match self.config.weight_type {
-            WeightType::F32 | WeightType::Bf16 => 4 * (blocks + head),
+            WeightType::F32 => 4 * (blocks + head) + self.table_bytes,
+            WeightType::Bf16 => 2 * (blocks + head) + self.table_bytes,
             WeightType::Quantized => self.file_bytes,
         }
     }

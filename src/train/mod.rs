@@ -10,7 +10,9 @@
 pub mod batch;
 mod block;
 mod checkpoint;
+mod composed;
 mod config;
+mod device;
 pub mod dpo;
 mod examples;
 mod family;
@@ -37,6 +39,7 @@ use std::time::Instant;
 
 pub use checkpoint::Checkpoint;
 pub use config::TrainConfig;
+pub use device::TrainDevice;
 pub use examples::{BaseLogps, Encoded, EncodedPair, Encoder, Pair};
 pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;

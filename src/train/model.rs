@@ -8,12 +8,13 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 
 use super::batch::{Batch, Rows};
 use super::block::{Block, BlockOp};
+use super::composed::Composed;
 use super::family::Family;
 use super::head::{Head, HeadOp, Predictions};
 use super::lora::{Lora, LoraConfig, TargetModule};
@@ -37,6 +38,8 @@ pub struct Model {
     /// Divisors of the frequencies of full attention's pairs, `[n_rot / 2]`, where the file has them (Llama 3).
     rope_factors: Option<Vec<f32>>,
     recompute: bool,
+    /// The copy of the weights that computes, if it is not these.
+    composed: Option<Composed>,
 }
 
 fn read_block(
@@ -108,11 +111,14 @@ impl Model {
             weights.vector("output_norm.weight", shape.n_embd)?,
             shape.epsilon,
         );
-        let embedding = weights.linear("token_embd.weight", shape.n_vocab, shape.n_embd)?;
-        let head = if weights.contains("output.weight") {
-            weights.linear("output.weight", shape.n_vocab, shape.n_embd)?
+        let (table, head) = ("token_embd.weight", "output.weight");
+        let (embedding, head) = if weights.contains(head) {
+            let embedding = weights.table(table, shape.n_vocab, shape.n_embd)?;
+            let head = weights.linear(head, shape.n_vocab, shape.n_embd)?;
+            (embedding, head)
         } else {
-            embedding.clone()
+            let tied = weights.linear(table, shape.n_vocab, shape.n_embd)?;
+            (tied.clone(), tied)
         };
         let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
         weights.finish()?;
@@ -124,6 +130,19 @@ impl Model {
             head: Arc::new(Head { norm, weight: head }),
             rope_factors,
             recompute: false,
+            composed: None,
+        })
+    }
+
+    /// The same model, computing in candle's own operations on a copy of its weights in `dtype` on `device`.
+    ///
+    /// # Errors
+    /// The device has too little memory, or a tensor operation failed.
+    pub fn composed_on(self, device: &Device, dtype: DType) -> Result<Self> {
+        let composed = Composed::new(&self.blocks, &self.head, device, dtype)?;
+        Ok(Self {
+            composed: Some(composed),
+            ..self
         })
     }
 
@@ -161,6 +180,11 @@ impl Model {
             predictors: batch.predictors.clone(),
             targets: batch.targets.clone(),
         };
+        if let Some(composed) = &self.composed {
+            let x = composed.run_rows(self, &batch.rows, lora)?;
+            let logprobs = composed.logprobs(&x, &predictions)?;
+            return Ok(logprobs.to_device(&Device::Cpu)?);
+        }
         match lora {
             Some(lora) if lora.is_trained() => {
                 let x = self.graph(&batch.rows, lora)?;
@@ -180,13 +204,49 @@ impl Model {
     /// # Errors
     /// A tensor operation failed.
     pub fn logits(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Vec<f32>> {
+        if let Some(composed) = &self.composed {
+            let logits = composed.logits(&composed.run_rows(self, rows, lora)?)?;
+            return Ok(logits.flatten_all()?.to_vec1()?);
+        }
         Ok(self.head.logits(&self.run_rows(rows, lora)?))
+    }
+
+    /// Logits, `[r][n_vocab]`, of rows `x`, `[r, n_embd]`, that have been through the blocks.
+    pub(super) fn head_logits(&self, x: Vec<f32>) -> Result<Vec<f32>> {
+        match &self.composed {
+            Some(composed) => {
+                let logits = composed.logits(&composed.rows(x, self.shape.n_embd)?)?;
+                Ok(logits.flatten_all()?.to_vec1()?)
+            }
+            None => Ok(self.head.logits(&x)),
+        }
+    }
+
+    /// Log-probabilities, nats, `[r]`, from `x`, `[t, n_embd]`, rows that have been through the blocks.
+    pub(super) fn head_logprobs(&self, x: &[f32], predictions: &Predictions) -> Result<Vec<f32>> {
+        match &self.composed {
+            Some(composed) => {
+                let x = composed.rows(x.to_vec(), self.shape.n_embd)?;
+                Ok(composed.logprobs(&x, predictions)?.to_vec1()?)
+            }
+            None => Ok(self.head.logprobs(x, predictions)?),
+        }
+    }
+
+    /// What computes, if it is not this model's own weights.
+    pub(super) fn composed(&self) -> Option<&Composed> {
+        self.composed.as_ref()
     }
 
     /// Keys that a query of a block sees at most, if not all before it.
     pub(super) fn window(&self, layer: usize) -> Option<usize> {
         let sliding = self.shape.sliding.filter(|sliding| sliding.has(layer))?;
         Some(sliding.window)
+    }
+
+    /// [`Self::window`] of the blocks that have one.
+    pub(super) fn sliding_window(&self) -> Option<usize> {
+        self.shape.sliding.map(|sliding| sliding.window)
     }
 
     /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
@@ -248,7 +308,7 @@ impl Model {
         Ok(x)
     }
 
-    fn ropes(&self, positions: &[usize]) -> Ropes {
+    pub(super) fn ropes(&self, positions: &[usize]) -> Ropes {
         let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
         Ropes {
             full: rope(self.shape.rope, self.rope_factors.as_deref()),
@@ -276,13 +336,8 @@ impl Model {
         )
     }
 
-    /// The last norm and the output head.
-    pub(super) fn head(&self) -> &Head {
-        &self.head
-    }
-
     /// `[t, n_embd]`
-    fn embed(&self, tokens: &[Token]) -> Result<Vec<f32>> {
+    pub(super) fn embed(&self, tokens: &[Token]) -> Result<Vec<f32>> {
         let mut x = Vec::with_capacity(tokens.len() * self.shape.n_embd);
         for &token in tokens {
             match usize::try_from(token) {
@@ -303,10 +358,10 @@ impl Model {
 }
 
 /// The rotations of the rows of a batch.
-struct Ropes {
-    full: Arc<Rope>,
+pub(super) struct Ropes {
+    pub full: Arc<Rope>,
     /// Of the blocks with sliding attention.
-    sliding: Option<Arc<Rope>>,
+    pub sliding: Option<Arc<Rope>>,
 }
 
 impl Ropes {

@@ -18,6 +18,7 @@ use super::memory::Estimate;
 use super::mine::{Miner, Negative};
 use super::mined::Mined;
 use super::model::Model;
+use super::ops::linear::WeightType;
 use super::progress::{Event, Figures, LogLine, Metrics, Observer, Stage};
 use super::record;
 use super::sft::{self, Sft};
@@ -54,28 +55,45 @@ impl<'a> Recipe<'a> {
                 "{name} has no history to train on; {advice}"
             )));
         }
+        let gpu = match config.device.gpu()? {
+            Some(gpu) => Some((
+                gpu,
+                config.device.dtype(config.weight_type, config.recompute)?,
+            )),
+            None => None,
+        };
         let gguf = Gguf::open(base_path)?;
         let task = task_adapter(folder, base, &gguf)?;
         let vocabulary = llama::Model::load_vocabulary(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
-        let bytes = Estimate {
+        let estimate = Estimate {
             shape: &shape,
             file_bytes: std::fs::metadata(base_path)
                 .map_err(Error::io("read", base_path))?
                 .len(),
+            table_bytes: gguf
+                .tensor("output.weight")
+                .and(gguf.tensor("token_embd.weight"))
+                .map_or(0, |table| table.n_bytes),
             config,
             stages,
             examples: &encoder.examples(&profile.history, &folder.history())?,
-        }
-        .bytes();
-        observe(Event::Memory { bytes })?;
+        };
+        let load = |weight_type| Model::load_with_task(&gguf, weight_type, task.as_ref());
+        let model = match gpu {
+            Some((gpu, dtype)) => load(WeightType::Quantized)?.composed_on(&gpu, dtype)?,
+            None => {
+                let bytes = estimate.bytes();
+                observe(Event::Memory { bytes })?;
+                load(config.weight_type)?.recomputing(config.recompute)
+            }
+        };
         Ok(Self {
             folder,
             base,
             config,
-            model: Model::load_with_task(&gguf, config.weight_type, task.as_ref())?
-                .recomputing(config.recompute),
+            model,
             gguf,
             vocabulary,
             profile,
@@ -265,11 +283,16 @@ impl<'a> Recipe<'a> {
             task_sha256,
             ..
         } = self.base;
-        let weights = self.config.weight_type;
+        let TrainConfig {
+            device,
+            weight_type,
+            ..
+        } = self.config;
         record::digest(&json!([
             sha256,
             task_sha256,
-            weights,
+            device,
+            weight_type,
             prompt,
             chosen,
             rejected

@@ -136,17 +136,25 @@ fn hash(file: &Path, folder: &UserFolder, stage: Stage) -> Result<Option<String>
 }
 
 fn settings(config: &TrainConfig, stage: Stage) -> Value {
-    match stage {
-        Stage::Sft => {
-            json!({"lora": config.lora, "sft": config.sft, "seed": config.seed, "weight_type": config.weight_type})
-        }
-        Stage::Mine => {
-            json!({"mine": config.mine, "seed": config.seed, "weight_type": config.weight_type})
-        }
-        Stage::Dpo => {
-            json!({"dpo": config.dpo, "seed": config.seed, "weight_type": config.weight_type})
-        }
-    }
+    let TrainConfig {
+        lora,
+        sft,
+        mine,
+        dpo,
+        device,
+        weight_type,
+        seed,
+        ..
+    } = config;
+    let mut settings = match stage {
+        Stage::Sft => json!({"lora": lora, "sft": sft}),
+        Stage::Mine => json!({"mine": mine}),
+        Stage::Dpo => json!({"dpo": dpo}),
+    };
+    settings["seed"] = json!(seed);
+    settings["device"] = json!(device);
+    settings["weight_type"] = json!(weight_type);
+    settings
 }
 
 fn output(folder: &UserFolder, stage: Stage) -> std::path::PathBuf {

@@ -63,6 +63,15 @@ impl<'a> Weights<'a> {
         })
     }
 
+    /// A matrix of which only rows are wanted: held as it is in the file.
+    ///
+    /// # Errors
+    /// As [`Self::vector`].
+    pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<FrozenWeight> {
+        let stored = self.stored(name, rows, cols)?;
+        Ok(FrozenWeight::new(stored, WeightType::Quantized))
+    }
+
     /// Whether the file has this tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.gguf.tensor(name).is_some()

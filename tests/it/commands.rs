@@ -1,5 +1,7 @@
 //! The command line: `tests/cmd/*.trycmd`, every file with a data folder of its own, and what needs pipes and locks.
 
+mod training;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -228,125 +230,6 @@ fn a_chat_outgrows_its_context_and_says_so() {
     let long = "the wine and the note ".repeat(100);
     let message = error(&sandbox.run_with(&["chat", "-m", "tiny.gguf", "-c", "256"], &long));
     assert!(message.contains("--ctx-size"), "{message}");
-}
-
-/// A tiny model, and ann, who has a short history and a text kept apart.
-fn with_ann() -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.tiny_model();
-    let item = |n: usize| {
-        format!("{{\"prompt\": \"note {n}\", \"response\": \"dear alice, {n} thanks\"}}\n")
-    };
-    sandbox.file("history.jsonl", &(1..6).map(item).collect::<String>());
-    sandbox.file("kept_apart.jsonl", &item(7));
-    for arguments in [["history.jsonl", ""], ["kept_apart.jsonl", "--kept-apart"]] {
-        let arguments = arguments
-            .into_iter()
-            .filter(|argument| !argument.is_empty());
-        let import = sandbox
-            .command(&["user", "import", "ann"])
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(import.status.success(), "{}", stderr(&import));
-    }
-    sandbox
-}
-
-const TRAIN: [&str; 8] = [
-    "train",
-    "ann",
-    "-m",
-    "tiny.gguf",
-    "--sample-tokens",
-    "8",
-    "--rank",
-    "2",
-];
-
-#[test]
-fn training_ends_with_figures_and_is_not_repeated() {
-    let sandbox = with_ann();
-    let untrained = sandbox.run(&["chat", "--user", "ann", "-m", "tiny.gguf"]);
-    assert!(error(&untrained).contains("`cope-llama train ann`"));
-    let dpo = sandbox.run(&["train", "ann", "-m", "tiny.gguf", "--stage", "dpo"]);
-    assert!(
-        error(&dpo).contains("run the stage mine first"),
-        "{}",
-        stderr(&dpo)
-    );
-
-    let train = sandbox.run(&TRAIN);
-    assert!(train.status.success(), "{}", stderr(&train));
-    for start in [
-        "sft: log-probability of the texts kept apart",
-        "mine: ",
-        "dpo: reward margin on the pairs kept apart",
-    ] {
-        assert!(
-            stdout(&train).lines().any(|line| line.starts_with(start)),
-            "{}",
-            stdout(&train)
-        );
-    }
-    let again = sandbox.run(&TRAIN);
-    assert_eq!(stdout(&again), stdout(&train));
-    assert_eq!(
-        stderr(&again),
-        "sft is done already\nmine is done already\ndpo is done already\n"
-    );
-    assert!(stdout(&sandbox.run(&["user", "show", "ann"])).contains("adapter     trained\n"));
-}
-
-#[test]
-fn a_trained_user_chats_on_that_base_alone() {
-    let sandbox = with_ann();
-    assert!(sandbox.run(&TRAIN).status.success());
-
-    // The base is the one that the user was trained on; nobody has to name it.
-    let chat = ["chat", "--user", "ann", "-n", "4"];
-    let chat = sandbox.run_with(&chat, "note 3\n/compare\n/contrast 0\n/regen\n");
-    assert!(chat.status.success(), "{}", stderr(&chat));
-    let titles = ["base", "user", "model", "CoPe"];
-    assert!(
-        stdout(&chat)
-            .lines()
-            .any(|line| line.split_whitespace().eq(titles))
-    );
-    let demo = stdout(&sandbox.run(&["chat", "--user", "ann", "-n", "4", "--demo"]));
-    for line in [
-        "> note 7",
-        "── base",
-        "── user model",
-        "── CoPe",
-        "── ann's own",
-    ] {
-        assert!(demo.lines().any(|found| found == line), "{demo}");
-    }
-
-    TinyModel {
-        seed: 2,
-        ..TinyModel::default()
-    }
-    .write(&sandbox.path().join("other.gguf"));
-    let other = sandbox.run(&[
-        "generate",
-        "--user",
-        "ann",
-        "-m",
-        "other.gguf",
-        "-p",
-        "note 3",
-    ]);
-    assert!(error(&other).contains("base"), "{}", stderr(&other));
-    std::fs::remove_file(sandbox.path().join("tiny.gguf")).unwrap();
-    let doctor = stdout(&sandbox.run(&["doctor"]));
-    assert!(
-        doctor
-            .lines()
-            .any(|line| line.starts_with("mend      ann: ")),
-        "{doctor}"
-    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Training on the tiny model, against llama.cpp, finite differences, and itself.
 
+mod composed;
+
 use cope_convert::{Adapter, Matrix};
 use cope_llama::train::batch::Batch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::composed::{self, Composed};
 use super::super::head::Predictions;
 use super::super::model::Model;
 use super::super::ops::attention::{Mask, Segment, attend};
@@ -69,28 +70,48 @@ impl Pass {
 }
 
 /// Keys and values by block, `[rows, n_head_kv · head_dim]` each.
-pub(super) struct Cache {
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
+pub(super) enum Cache<'a> {
+    /// Of our own operations.
+    Own {
+        keys: Vec<Vec<f32>>,
+        values: Vec<Vec<f32>>,
+    },
+    /// Of candle's, with the model that they are made of.
+    Composed(&'a Composed, composed::Cache),
 }
 
-impl Cache {
-    pub fn new(model: &Model, rows: usize) -> Self {
+impl<'a> Cache<'a> {
+    pub fn new(model: &'a Model, rows: usize) -> Result<Self> {
+        if let Some(composed) = model.composed() {
+            return Ok(Self::Composed(composed, composed.cache(model, rows)?));
+        }
         let heads = model.shape().heads;
         let block = vec![0.0; rows * heads.n_head_kv * heads.head_dim];
         let blocks = vec![block; model.shape().n_layer];
-        Self {
+        Ok(Self::Own {
             keys: blocks.clone(),
             values: blocks,
-        }
+        })
     }
 
     /// Runs the pass; `[t, n_embd]`, before the last norm.
     pub fn run(&mut self, model: &Model, pass: &Pass) -> Result<Vec<f32>> {
+        let (keys, values) = match self {
+            Self::Own { keys, values } => (keys, values),
+            Self::Composed(composed, cache) => {
+                let tokens = (pass.tokens.as_slice(), pass.positions.as_slice());
+                return composed.run_cached(
+                    model,
+                    tokens,
+                    (cache, &pass.cache_rows),
+                    &pass.segments,
+                );
+            }
+        };
         let heads = model.shape().heads;
         let width = heads.n_head_kv * heads.head_dim;
         model.run(&pass.tokens, &pass.positions, None, |layer, q, k, v| {
-            let (keys, values) = (&mut self.keys[layer], &mut self.values[layer]);
+            let (keys, values) = (&mut keys[layer], &mut values[layer]);
             store(keys, k, &pass.cache_rows, width);
             store(values, v, &pass.cache_rows, width);
             let mask = Mask {

@@ -16,6 +16,8 @@ use super::matrix::{Into, Matrix, MatrixMut, matmul};
 
 /// Outputs of a panel: two vectors of 16.
 pub const WIDTH: usize = 32;
+/// Rows that share a load of the weights: 24 of the 32 vector registers hold their sums.
+pub const TALL: usize = 12;
 
 /// Whether this CPU multiplies bf16 by itself, so that it is faster than f32.
 pub fn is_native() -> bool {
@@ -99,24 +101,101 @@ pub fn accumulate(
     );
 }
 
+/// Values of a square piece of a panel: 32 inputs of its 32 outputs.
+pub const SQUARE: usize = WIDTH * WIDTH;
+
+/// Exchanges inputs and outputs: what `square`, `[inputs / 2][outputs][2]`, is in a panel of the transposed weight,
+/// `[outputs / 2][inputs][2]`.
+pub fn transpose(square: &[bf16; SQUARE], out: &mut [bf16; SQUARE]) {
+    #[cfg(target_arch = "x86_64")]
+    if avx512::available() {
+        // SAFETY: the CPU has the instructions.
+        unsafe { avx512::transpose(square, out) };
+        return;
+    }
+    for (pair, outputs) in square.chunks_exact(2 * WIDTH).enumerate() {
+        for (o, values) in outputs.as_chunks::<2>().0.iter().enumerate() {
+            for (i, value) in values.iter().enumerate() {
+                out[(o / 2 * WIDTH + 2 * pair + i) * 2 + o % 2] = *value;
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m512bh, __m512i, _mm_setr_epi8, _mm512_broadcast_i32x4, _mm512_dpbf16_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_ps,
+        _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_i64x2, _mm512_storeu_ps,
+        _mm512_storeu_si512, _mm512_unpackhi_epi64, _mm512_unpacklo_epi64,
     };
 
     use half::bf16;
 
-    use super::WIDTH;
+    use super::{SQUARE, TALL, WIDTH};
 
-    /// Rows of `x` that share a load of the weights: 24 of the 32 vector registers hold their sums.
-    const TALL: usize = 12;
     /// Pairs of inputs in a go: 16 KB of a panel, which stay in the first cache while the rows pass.
     const DEEP: usize = 128;
 
     pub fn available() -> bool {
-        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512bf16")
+    }
+
+    /// In units of 8 bytes, two inputs of two outputs: turns each, then exchanges rows and columns of 8 by 8 of them.
+    ///
+    /// # Safety
+    /// [`available`].
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub fn transpose(square: &[bf16; SQUARE], out: &mut [bf16; SQUARE]) {
+        /// Values of a vector, and vectors of a row.
+        const VECTOR: usize = 32;
+        const ROW: usize = 2;
+        // (a b) (c d) → (a c) (b d), in 16-bit values.
+        let turn = _mm512_broadcast_i32x4(_mm_setr_epi8(
+            0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15,
+        ));
+        for (inputs, outputs) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut rows = [_mm512_setzero_si512(); 8];
+            for (r, row) in rows.iter_mut().enumerate() {
+                let vector = (inputs * 8 + r) * ROW + outputs;
+                // SAFETY: there are 32 vectors in a square.
+                let units =
+                    unsafe { _mm512_loadu_si512(square.as_ptr().add(vector * VECTOR).cast()) };
+                *row = _mm512_shuffle_epi8(units, turn);
+            }
+            for (c, column) in transposed(rows).into_iter().enumerate() {
+                let vector = (outputs * 8 + c) * ROW + inputs;
+                // SAFETY: as above.
+                unsafe {
+                    _mm512_storeu_si512(out.as_mut_ptr().add(vector * VECTOR).cast(), column);
+                }
+            }
+        }
+    }
+
+    /// Of 8 by 8 units of 8 bytes.
+    #[target_feature(enable = "avx512f")]
+    fn transposed(rows: [__m512i; 8]) -> [__m512i; 8] {
+        // Pairs of rows, with the even columns in one and the odd ones in the other.
+        let even = [0, 2, 4, 6].map(|r| _mm512_unpacklo_epi64(rows[r], rows[r + 1]));
+        let odd = [0, 2, 4, 6].map(|r| _mm512_unpackhi_epi64(rows[r], rows[r + 1]));
+        let columns = |pairs: [__m512i; 4]| {
+            let low = [0, 2].map(|p| _mm512_shuffle_i64x2::<0x88>(pairs[p], pairs[p + 1]));
+            let high = [0, 2].map(|p| _mm512_shuffle_i64x2::<0xdd>(pairs[p], pairs[p + 1]));
+            [
+                _mm512_shuffle_i64x2::<0x88>(low[0], low[1]),
+                _mm512_shuffle_i64x2::<0x88>(high[0], high[1]),
+                _mm512_shuffle_i64x2::<0xdd>(low[0], low[1]),
+                _mm512_shuffle_i64x2::<0xdd>(high[0], high[1]),
+            ]
+        };
+        let (even, odd) = (columns(even), columns(odd));
+        [
+            even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3],
+        ]
     }
 
     /// # Safety
@@ -197,6 +276,19 @@ pub fn round(x: f32) -> bf16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_square_exchanges_inputs_and_outputs() {
+        let square = std::array::from_fn(|i| bf16::from_bits(i as u16));
+        let mut out = [bf16::ZERO; SQUARE];
+        transpose(&square, &mut out);
+        for (i, value) in out.iter().enumerate() {
+            let (outputs, rest) = (i / (2 * WIDTH), i % (2 * WIDTH));
+            let (input, output) = (rest / 2, 2 * outputs + rest % 2);
+            let from = (input / 2 * WIDTH + output) * 2 + input % 2;
+            assert_eq!(usize::from(value.to_bits()), from);
+        }
+    }
 
     #[test]
     fn rounding_is_that_of_half() {

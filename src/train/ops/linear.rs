@@ -21,8 +21,7 @@ use super::thin;
 pub enum WeightType {
     /// As the file's values are: 4 bytes a parameter.
     F32,
-    /// Rounded to bf16, as is what meets them: 4 bytes a parameter, since the orders of the forward and of the backward
-    /// pass are both kept. Faster where the CPU multiplies bf16 by itself.
+    /// Rounded to bf16, as is what meets them: 2 bytes a parameter. Faster where the CPU multiplies bf16 by itself.
     Bf16,
     /// Held as the file has them, and rounded to bf16 anew for every product. The slowest, and the smallest.
     Quantized,
@@ -111,6 +110,11 @@ impl FrozenWeight {
             bias: Some(Arc::new(bias)),
             ..self
         }
+    }
+
+    /// `[out]`, where there is one.
+    pub fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_ref().map(|bias| bias.as_slice())
     }
 
     /// Number of output features.

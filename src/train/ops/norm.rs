@@ -20,6 +20,16 @@ impl RmsNorm {
         Self { weight, epsilon }
     }
 
+    /// `w`, `[d]`.
+    pub fn weight(&self) -> &[f32] {
+        &self.weight
+    }
+
+    /// `ε`.
+    pub fn epsilon(&self) -> f32 {
+        self.epsilon
+    }
+
     /// `[t, d]` → `[t, d]`.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut y = x.to_vec();

@@ -7,11 +7,11 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::bf16::{RoundedRows, WIDTH, accumulate, round};
+use super::bf16::{RoundedRows, SQUARE, TALL, WIDTH, accumulate, round, transpose};
 use super::matrix::Into;
 
-/// Rows that one task takes. Enough to find a panel in the cache again, few enough to share a narrow weight among all
-/// threads.
+/// Rows that one task takes at most. Enough to find a panel in the cache again, few enough to share a narrow weight
+/// among all threads.
 const ROWS: usize = 144;
 
 /// A weight `[n_out, n_in]`, or what can be read as its panels.
@@ -98,6 +98,45 @@ impl PanelSource for Panels {
     }
 }
 
+/// The transpose of a weight in panels, turned piece by piece where it is used, which costs little beside the product:
+/// so one order of a weight is enough for both passes.
+pub struct Transposed<'a>(pub &'a Panels);
+
+impl Transposed<'_> {
+    /// Panels that are in work at a time: as many as lie in the first cache together.
+    const PANELS: usize = 8;
+}
+
+impl PanelSource for Transposed<'_> {
+    fn shape(&self) -> (usize, usize) {
+        (self.0.n_in, self.0.n_out)
+    }
+
+    fn group(&self) -> usize {
+        1
+    }
+
+    fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16])) {
+        let Panels { n_out, n_in, .. } = *self.0;
+        let inputs = group * WIDTH..n_in.next_multiple_of(2).min((group + 1) * WIDTH);
+        let (mut padded, mut data) = ([bf16::ZERO; SQUARE], [[bf16::ZERO; SQUARE]; Self::PANELS]);
+        for first in (0..n_out).step_by(Self::PANELS * WIDTH) {
+            let outputs = first..n_out.min(first + Self::PANELS * WIDTH);
+            let panels = outputs.clone().step_by(WIDTH).map(|output| output / WIDTH);
+            for (panel, out) in panels.zip(&mut data) {
+                let square = &self.0.panel(panel)[inputs.start * WIDTH..inputs.end * WIDTH];
+                let square = square.try_into().unwrap_or_else(|_| {
+                    padded[..square.len()].copy_from_slice(square);
+                    &padded
+                });
+                transpose(square, out);
+            }
+            let len = outputs.len().next_multiple_of(2) * WIDTH;
+            part(0, first, &data.as_flattened()[..len]);
+        }
+    }
+}
+
 /// Values of a panel.
 fn panel_len(n_in: usize) -> usize {
     n_in.next_multiple_of(2) * WIDTH
@@ -135,13 +174,14 @@ pub fn product(
         "shapes of a product do not meet"
     );
     let out = Shared(out.as_mut_ptr());
-    let (blocks, group) = (t.div_ceil(ROWS), weight.group());
+    let n_rows = t.div_ceil(t.div_ceil(ROWS).max(1)).next_multiple_of(TALL);
+    let (blocks, group) = (t.div_ceil(n_rows.max(1)), weight.group());
     let n_panels = n_out.div_ceil(WIDTH);
     (0..n_panels.div_ceil(group) * blocks)
         .into_par_iter()
         .for_each(|task| {
             let (first, block) = (task / blocks * group, task % blocks);
-            let rows = block * ROWS..t.min((block + 1) * ROWS);
+            let rows = block * n_rows..t.min((block + 1) * n_rows);
             let n_panels = group.min(n_panels - first);
             let mut tiles = vec![0.0; n_panels * rows.len() * WIDTH];
             let mut tiles: Vec<_> = tiles.chunks_exact_mut(rows.len() * WIDTH).collect();
@@ -208,10 +248,13 @@ mod tests {
             let (x, w) = (values(t * n_in, 1), values(n_out * n_in, 2));
             let transposed = super::super::thin::transposed(&w, n_in);
             let rows = RoundedRows::new(&x, n_in);
-            for weight in [
+            let weights = [
                 Panels::of_rows(&w, n_in),
                 Panels::of_columns(&transposed, n_out),
-            ] {
+            ];
+            let turned = Panels::of_rows(&transposed, n_out);
+            let turned = Panels::of(&Transposed(&turned));
+            for weight in weights.into_iter().chain([turned]) {
                 let mut out = vec![1.0; t * n_out];
                 product(
                     (&rows, &weight),

@@ -18,7 +18,6 @@ pub enum Pairs {
 
 /// The angles' sines and cosines for the rows of one batch.
 pub struct Rope {
-    /// `[t, n_rot / 2]` of (cos, sin).
     rotations: Vec<(f32, f32)>,
     pairs: Pairs,
     head_dim: usize,
@@ -41,6 +40,21 @@ impl Rope {
             head_dim,
             n_rot: 2 * frequencies.len(),
         }
+    }
+
+    /// `[t, n_rot / 2]` of (cos, sin).
+    pub fn rotations(&self) -> &[(f32, f32)] {
+        &self.rotations
+    }
+
+    /// Which features make a pair.
+    pub fn pairs(&self) -> Pairs {
+        self.pairs
+    }
+
+    /// Features of a head that turn.
+    pub fn n_rot(&self) -> usize {
+        self.n_rot
     }
 
     /// Turns the rows of `x`, `[t, n_head · head_dim]`.

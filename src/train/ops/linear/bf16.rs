@@ -3,32 +3,26 @@
 
 use super::super::bf16::RoundedRows;
 use super::super::matrix::Into;
-use super::super::panels::{PanelSource, Panels, product};
+use super::super::panels::{PanelSource, Panels, Transposed, product};
 use super::super::stored::{Columns, Rows, Stored};
 use super::{LowRank, Multiply};
 
-/// A weight and its transpose, packed.
-pub struct Packed {
-    weight: Panels,
-    transposed: Panels,
-}
+/// A weight in panels.
+pub struct Packed(Panels);
 
 impl Packed {
     pub fn new(stored: &Stored) -> Self {
-        Self {
-            weight: Panels::of(&Rows(stored)),
-            transposed: Panels::of(&Columns(stored)),
-        }
+        Self(Panels::of(&Rows(stored)))
     }
 }
 
 impl Multiply for Packed {
     fn forward(&self, x: &[f32], lora: Option<&LowRank>, into: Into, y: &mut [f32]) -> Vec<f32> {
-        forward(&self.weight, x, lora, into, y)
+        forward(&self.0, x, lora, into, y)
     }
 
     fn backward(&self, dy: &[f32], lora: Option<&LowRank>, into: Into, dx: &mut [f32]) -> Vec<f32> {
-        backward(&self.transposed, dy, lora, into, dx)
+        backward(&Transposed(&self.0), dy, lora, into, dx)
     }
 
     fn outer(&self, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
@@ -36,7 +30,7 @@ impl Multiply for Packed {
     }
 
     fn row(&self, index: usize) -> Vec<f32> {
-        self.weight.row(index)
+        self.0.row(index)
     }
 }
 

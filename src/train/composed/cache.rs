@@ -1,0 +1,70 @@
+//! Keys and values on a device, for passes over the newest tokens alone.
+
+use candle_core::{DType, Device, Result as CandleResult, Tensor};
+
+use super::super::model::Model;
+use super::super::ops::attention::{Mask, Segment};
+use super::Composed;
+use super::attention::{attend, dense};
+use crate::Result;
+use crate::llama::Token;
+
+/// By block, `[rows, n_head_kv · head_dim]` each.
+pub(in super::super) struct Cache {
+    keys: Vec<Tensor>,
+    values: Vec<Tensor>,
+    rows: usize,
+}
+
+impl Cache {
+    pub fn new(model: &Model, device: &Device, rows: usize) -> CandleResult<Self> {
+        let shape = model.shape();
+        let width = shape.heads.n_head_kv * shape.heads.head_dim;
+        let blocks = || -> CandleResult<Vec<Tensor>> {
+            let block = |_| Tensor::zeros((rows, width), DType::F32, device);
+            (0..shape.n_layer).map(block).collect()
+        };
+        Ok(Self {
+            keys: blocks()?,
+            values: blocks()?,
+            rows,
+        })
+    }
+}
+
+impl Composed {
+    /// An empty cache.
+    pub fn cache(&self, model: &Model, rows: usize) -> CandleResult<Cache> {
+        Cache::new(model, &self.device, rows)
+    }
+
+    /// Runs tokens whose keys and values go to `cache_rows`; `[t, n_embd]`, before the last norm.
+    pub fn run_cached(
+        &self,
+        model: &Model,
+        (tokens, positions): (&[Token], &[usize]),
+        (cache, cache_rows): (&Cache, &[usize]),
+        segments: &[Segment],
+    ) -> Result<Vec<f32>> {
+        let heads = model.shape().heads;
+        let (t, width) = (tokens.len(), heads.n_head_kv * heads.head_dim);
+        let mask = |window| dense(Mask { segments, window }, t, cache.rows, &self.device);
+        let (full, sliding) = (mask(None)?, mask(model.sliding_window())?);
+        let places: Vec<u32> = cache_rows.iter().map(|&row| row as u32).collect();
+        let places = Tensor::from_vec(places, (t, 1), &self.device)?;
+        let places = places.broadcast_as((t, width))?.contiguous()?;
+        let by_head = |x: &Tensor| x.reshape((cache.rows, heads.n_head_kv, heads.head_dim));
+        let x = self.run(model, tokens, positions, None, |layer, q, k, v| {
+            let (keys, values) = (&cache.keys[layer], &cache.values[layer]);
+            keys.scatter_set(&places, &k.reshape((t, width))?.contiguous()?, 0)?;
+            values.scatter_set(&places, &v.reshape((t, width))?.contiguous()?, 0)?;
+            let mask = if model.window(layer).is_some() {
+                &sliding
+            } else {
+                &full
+            };
+            attend(q, &by_head(keys)?, &by_head(values)?, heads, mask)
+        })?;
+        Ok(x.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)
+    }
+}

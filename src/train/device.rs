@@ -1,0 +1,100 @@
+//! Where training computes: in operations of our own on the CPU, in candle's on a GPU.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
+
+use super::ops::linear::WeightType;
+use crate::{Error, Result};
+
+/// A kind of device. Which of them a build can use its features say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainDevice {
+    /// This machine's processors.
+    Cpu,
+    /// The first GPU of NVIDIA's.
+    Cuda,
+    /// Apple's GPU.
+    Metal,
+}
+
+impl TrainDevice {
+    /// The GPU that this build is for; without one, the CPU.
+    pub fn of_build() -> Self {
+        if cfg!(feature = "cuda") {
+            Self::Cuda
+        } else if cfg!(feature = "metal") {
+            Self::Metal
+        } else {
+            Self::Cpu
+        }
+    }
+
+    /// The type of weights that is fastest there.
+    pub fn fastest_weights(self) -> WeightType {
+        match self {
+            Self::Cpu => WeightType::fastest(),
+            Self::Cuda | Self::Metal => WeightType::Bf16,
+        }
+    }
+
+    /// The GPU, if it is one.
+    ///
+    /// # Errors
+    /// It is not there, or this build cannot use it.
+    pub(super) fn gpu(self) -> Result<Option<Device>> {
+        let device = match self {
+            Self::Cpu => return Ok(None),
+            Self::Cuda => Device::new_cuda(0),
+            Self::Metal => Device::new_metal(0),
+        };
+        let device = device.map_err(|error| {
+            let advice = format!("`--device cpu`, or a build with `--features {self}`");
+            Error::input(format_args!(
+                "{self} cannot be trained on ({error}); {advice}"
+            ))
+        });
+        device.map(Some)
+    }
+
+    /// The type of a GPU's weights.
+    ///
+    /// # Errors
+    /// It has no such type, or is asked to compute activations again.
+    pub(super) fn dtype(self, weight_type: WeightType, recompute: bool) -> Result<DType> {
+        match weight_type {
+            _ if recompute => Err(Error::input(format_args!(
+                "activations are computed again on the CPU alone; leave out --recompute, or use --device cpu instead of \
+                 {self}"
+            ))),
+            WeightType::F32 => Ok(DType::F32),
+            WeightType::Bf16 => Ok(DType::BF16),
+            WeightType::Quantized => Err(Error::input(format_args!(
+                "weights stay quantised on the CPU alone; use --weights bf16, or --device cpu instead of {self}"
+            ))),
+        }
+    }
+}
+
+impl fmt::Display for TrainDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        })
+    }
+}
+
+impl FromStr for TrainDevice {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = [Self::Cpu, Self::Cuda, Self::Metal];
+        let found = found.into_iter().find(|device| device.to_string() == name);
+        found.ok_or_else(|| Error::input("training runs on cpu, cuda or metal"))
+    }
+}

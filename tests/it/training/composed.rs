@@ -1,0 +1,105 @@
+//! Our operations and candle's, which GPUs train with, compute the same: candle finds its gradients by itself.
+
+use candle_core::{DType, Device};
+use cope_llama::train::dpo::{pair_logps, pair_loss};
+use cope_llama::train::fit::StepLoss;
+use cope_llama::train::generate::{Request, SampleConfig, sample};
+use cope_llama::train::lora::Lora;
+use cope_llama::train::model::Model;
+use cope_llama::train::{TrainConfig, WeightType, sft};
+
+use super::{Tiny, all_targets, candle_logits, families, largest_difference, lora};
+
+/// The same model twice: in our operations, and in candle's.
+fn both(tiny: &Tiny) -> [Model; 2] {
+    let load = |weight_type| Model::load(&tiny.fixture.base, weight_type).unwrap();
+    let composed = load(WeightType::Quantized);
+    let composed = composed.composed_on(&Device::Cpu, DType::F32).unwrap();
+    [load(WeightType::F32), composed]
+}
+
+/// The loss, and the gradients of all LoRA tensors, one after the other.
+fn step(lora: &Lora, loss: StepLoss) -> (f32, Vec<f32>) {
+    let gradients = loss.loss.backward().unwrap();
+    let variables = lora.variables();
+    let values = variables.iter().flat_map(|(_, variable)| {
+        let gradient = gradients.get(variable).unwrap();
+        gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    });
+    (loss.loss.to_scalar().unwrap(), values.collect())
+}
+
+fn assert_same_step(ours: (f32, Vec<f32>), composed: (f32, Vec<f32>)) {
+    assert!((ours.0 - composed.0).abs() < 1e-5 * ours.0.abs().max(1.0));
+    let largest = ours.1.iter().fold(0f32, |most, x| most.max(x.abs()));
+    assert!(largest > 0.01);
+    let apart = largest_difference(&ours.1, &composed.1);
+    assert!(apart < 1e-4 * largest, "{apart} of {largest}");
+}
+
+#[test]
+fn logits_are_the_same() {
+    for tiny in families() {
+        let tokens = tiny
+            .encode("hello alice, the wine", " and a dear note")
+            .prompt;
+        let lora = lora(&all_targets());
+        for lora in [None, Some(&lora)] {
+            let [ours, composed] = both(&tiny).map(|model| candle_logits(&model, &tokens, lora));
+            assert!(largest_difference(&ours, &composed) < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn steps_are_the_same() {
+    let config = TrainConfig::default().dpo;
+    for tiny in families() {
+        let (examples, pairs) = (tiny.examples(), tiny.pairs());
+        let pairs: Vec<_> = pairs.iter().collect();
+        let lora = lora(&all_targets());
+        for lora in [lora.clone(), lora.dropping(0.3, 7, 1)] {
+            let [ours, composed] = both(&tiny)
+                .map(|model| step(&lora, sft::batch_loss(&model, &lora, &examples).unwrap()));
+            assert_same_step(ours, composed);
+        }
+        let [ours, composed] = both(&tiny).map(|model| {
+            let base_logps = pair_logps(&model, None, &pairs).unwrap();
+            step(
+                &lora,
+                pair_loss(&model, &lora, &pairs, &base_logps, &config).unwrap(),
+            )
+        });
+        assert_same_step(ours, composed);
+    }
+}
+
+#[test]
+fn samples_are_the_same() {
+    let config = SampleConfig {
+        n_samples: 2,
+        temperature: 1.0,
+        top_p: 0.95,
+        seed: 9,
+    };
+    for tiny in families() {
+        let examples = tiny.examples();
+        let request = |i: usize| Request {
+            number: i,
+            prompt: &examples[i % 2].prompt,
+            response: &examples[i % 2].response,
+            max_new_tokens: 5 + i % 7,
+        };
+        let requests: Vec<_> = (0..20).map(request).collect();
+        let [ours, composed] = both(&tiny).map(|model| {
+            sample(&model, &requests, config, &|token| token == 2, |_| Ok(())).unwrap()
+        });
+        for (ours, composed) in ours.iter().zip(&composed) {
+            assert!((ours.response_logps - composed.response_logps).abs() < 1e-3);
+            for (ours, composed) in ours.samples.iter().zip(&composed.samples) {
+                assert_eq!(ours.tokens, composed.tokens);
+                assert!((ours.logps - composed.logps).abs() < 1e-3);
+            }
+        }
+    }
+}
