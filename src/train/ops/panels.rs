@@ -10,9 +10,12 @@ use rayon::prelude::*;
 use super::bf16::{RoundedRows, SQUARE, TALL, WIDTH, accumulate, round, transpose};
 use super::matrix::Into;
 
-/// Rows that one task takes at most. Enough to find a panel in the cache again, few enough to share a narrow weight
-/// among all threads.
-const ROWS: usize = 144;
+/// Tasks that a product has for each thread at least, if it has the rows. More would read the weight more often.
+const TASKS: usize = 4;
+/// Rows that one task takes at least: fewer would not be worth reading a panel for.
+const LEAST_ROWS: usize = 4 * TALL;
+/// Rows that one task takes at most: their sums stay in the second cache.
+const MOST_ROWS: usize = 96 * TALL;
 
 /// A weight `[n_out, n_in]`, or what can be read as its panels.
 pub trait PanelSource: Sync {
@@ -103,8 +106,10 @@ impl PanelSource for Panels {
 pub struct Transposed<'a>(pub &'a Panels);
 
 impl Transposed<'_> {
-    /// Panels that are in work at a time: as many as lie in the first cache together.
-    const PANELS: usize = 8;
+    /// Panels of the weight that are in work at a time: as many as lie turned in the first cache.
+    const TOGETHER: usize = 8;
+    /// Panels of the transpose that are read together, so that the weight is read in long pieces.
+    const GROUP: usize = 1;
 }
 
 impl PanelSource for Transposed<'_> {
@@ -113,26 +118,32 @@ impl PanelSource for Transposed<'_> {
     }
 
     fn group(&self) -> usize {
-        1
+        Self::GROUP
     }
 
     fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16])) {
         let Panels { n_out, n_in, .. } = *self.0;
-        let inputs = group * WIDTH..n_in.next_multiple_of(2).min((group + 1) * WIDTH);
-        let (mut padded, mut data) = ([bf16::ZERO; SQUARE], [[bf16::ZERO; SQUARE]; Self::PANELS]);
-        for first in (0..n_out).step_by(Self::PANELS * WIDTH) {
-            let outputs = first..n_out.min(first + Self::PANELS * WIDTH);
-            let panels = outputs.clone().step_by(WIDTH).map(|output| output / WIDTH);
-            for (panel, out) in panels.zip(&mut data) {
-                let square = &self.0.panel(panel)[inputs.start * WIDTH..inputs.end * WIDTH];
-                let square = square.try_into().unwrap_or_else(|_| {
-                    padded[..square.len()].copy_from_slice(square);
-                    &padded
-                });
-                transpose(square, out);
+        let n_in = n_in.next_multiple_of(2);
+        let start = group * Self::GROUP * WIDTH;
+        let mut padded = [bf16::ZERO; SQUARE];
+        let mut turned = [[[bf16::ZERO; SQUARE]; Self::TOGETHER]; Self::GROUP];
+        for first in (0..n_out).step_by(Self::TOGETHER * WIDTH) {
+            let outputs = first..n_out.min(first + Self::TOGETHER * WIDTH);
+            for (place, output) in outputs.clone().step_by(WIDTH).enumerate() {
+                let panel = &self.0.panel(output / WIDTH)[start * WIDTH..];
+                for (square, turned) in panel.chunks(SQUARE).zip(&mut turned) {
+                    let square = square.try_into().unwrap_or_else(|_| {
+                        padded[..square.len()].copy_from_slice(square);
+                        &padded
+                    });
+                    transpose(square, &mut turned[place]);
+                }
             }
             let len = outputs.len().next_multiple_of(2) * WIDTH;
-            part(0, first, &data.as_flattened()[..len]);
+            let n_panels = (n_in - start).div_ceil(WIDTH);
+            for (panel, turned) in turned.iter().enumerate().take(n_panels) {
+                part(panel, first, &turned.as_flattened()[..len]);
+            }
         }
     }
 }
@@ -174,34 +185,35 @@ pub fn product(
         "shapes of a product do not meet"
     );
     let out = Shared(out.as_mut_ptr());
-    let n_rows = t.div_ceil(t.div_ceil(ROWS).max(1)).next_multiple_of(TALL);
-    let (blocks, group) = (t.div_ceil(n_rows.max(1)), weight.group());
-    let n_panels = n_out.div_ceil(WIDTH);
-    (0..n_panels.div_ceil(group) * blocks)
-        .into_par_iter()
-        .for_each(|task| {
-            let (first, block) = (task / blocks * group, task % blocks);
-            let rows = block * n_rows..t.min((block + 1) * n_rows);
-            let n_panels = group.min(n_panels - first);
-            let mut tiles = vec![0.0; n_panels * rows.len() * WIDTH];
-            let mut tiles: Vec<_> = tiles.chunks_exact_mut(rows.len() * WIDTH).collect();
-            weight.read(task / blocks, &mut |panel, input, part| {
-                accumulate(part, x, rows.clone(), input, tiles[panel]);
-            });
-            for (panel, tile) in (first..).zip(&mut tiles) {
-                if let Some((x, weight)) = also {
-                    accumulate(weight.panel(panel), x, rows.clone(), 0, tile);
-                }
-                let start = panel * WIDTH;
-                let columns = WIDTH.min(n_out - start);
-                for (row, tile) in rows.clone().zip(tile.chunks_exact(WIDTH)) {
-                    // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and
-                    // each lies in `out` by its length, asserted above.
-                    let out = unsafe { out.slice(row * n_out + start, columns) };
-                    into.store(out, tile[..columns].iter().copied());
-                }
-            }
+    let (n_panels, group) = (n_out.div_ceil(WIDTH), weight.group());
+    let n_groups = n_panels.div_ceil(group);
+    let wanted = (TASKS * rayon::current_num_threads()).div_ceil(n_groups.max(1));
+    let n_rows = t.div_ceil(wanted).clamp(LEAST_ROWS, MOST_ROWS);
+    let n_rows = n_rows.next_multiple_of(TALL);
+    let blocks = t.div_ceil(n_rows);
+    (0..n_groups * blocks).into_par_iter().for_each(|task| {
+        let (first, block) = (task / blocks * group, task % blocks);
+        let rows = block * n_rows..t.min((block + 1) * n_rows);
+        let n_panels = group.min(n_panels - first);
+        let mut tiles = vec![0.0; n_panels * rows.len() * WIDTH];
+        let mut tiles: Vec<_> = tiles.chunks_exact_mut(rows.len() * WIDTH).collect();
+        weight.read(task / blocks, &mut |panel, input, part| {
+            accumulate(part, x, rows.clone(), input, tiles[panel]);
         });
+        for (panel, tile) in (first..).zip(&mut tiles) {
+            if let Some((x, weight)) = also {
+                accumulate(weight.panel(panel), x, rows.clone(), 0, tile);
+            }
+            let start = panel * WIDTH;
+            let columns = WIDTH.min(n_out - start);
+            for (row, tile) in rows.clone().zip(tile.chunks_exact(WIDTH)) {
+                // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and
+                // each lies in `out` by its length, asserted above.
+                let out = unsafe { out.slice(row * n_out + start, columns) };
+                into.store(out, tile[..columns].iter().copied());
+            }
+        }
+    });
 }
 
 /// Memory that several tasks write to, each its own part.

@@ -6,7 +6,7 @@ use cope_convert::gguf::GgmlType;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::bf16::{WIDTH, round};
+use super::bf16::{SQUARE, WIDTH, transpose};
 use super::panels::{PanelSource, interleave};
 use crate::llama::{can_dequantize, dequantize};
 
@@ -150,13 +150,18 @@ impl PanelSource for Rows<'_> {
         let rows = group * WIDTH..n_out.min((group + 1) * WIDTH);
         let mut values = vec![0.0; rows.len() * n_in];
         self.0.read(rows, 0..n_in, &mut values);
-        let mut panel = vec![[bf16::ZERO; 2]; n_in.div_ceil(2) * WIDTH];
-        for (o, row) in values.chunks_exact(n_in).enumerate() {
-            for (i, value) in row.iter().enumerate() {
-                panel[i / 2 * WIDTH + o][i % 2] = round(*value);
+        let mut panel = vec![[bf16::ZERO; SQUARE]; n_in.div_ceil(WIDTH)];
+        let mut square = [bf16::ZERO; SQUARE];
+        for (out, start) in panel.iter_mut().zip((0..n_in).step_by(WIDTH)) {
+            let columns = start..n_in.min(start + WIDTH);
+            if columns.len() < WIDTH {
+                square.fill(bf16::ZERO);
             }
+            interleave(&values, n_in, columns, square.as_chunks_mut().0);
+            transpose(&square, out);
         }
-        part(0, 0, panel.as_flattened());
+        let len = n_in.next_multiple_of(2) * WIDTH;
+        part(0, 0, &panel.as_flattened()[..len]);
     }
 }
 
