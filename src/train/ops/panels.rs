@@ -7,7 +7,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::bf16::{RoundedRows, SQUARE, TALL, WIDTH, accumulate, round, transpose};
+use super::bf16::{RoundedRows, SQUARE, TALL, WIDTH, accumulate, prefetch, round, transpose};
 use super::matrix::Into;
 
 /// Tasks that a product has for each thread at least, if it has the rows. More would read the weight more often.
@@ -108,8 +108,15 @@ pub struct Transposed<'a>(pub &'a Panels);
 impl Transposed<'_> {
     /// Panels of the weight that are in work at a time: as many as lie turned in the first cache.
     const TOGETHER: usize = 8;
-    /// Panels of the transpose that are read together, so that the weight is read in long pieces.
-    const GROUP: usize = 1;
+
+    /// Of the weight's panels that hold `outputs`, what goes into panel `panel` of the transpose.
+    fn squares(&self, panel: usize, outputs: Range<usize>) -> impl Iterator<Item = &[bf16]> {
+        let start = (panel * SQUARE).min(panel_len(self.0.n_in));
+        outputs.step_by(WIDTH).map(move |output| {
+            let rest = &self.0.panel(output / WIDTH)[start..];
+            &rest[..rest.len().min(SQUARE)]
+        })
+    }
 }
 
 impl PanelSource for Transposed<'_> {
@@ -118,32 +125,31 @@ impl PanelSource for Transposed<'_> {
     }
 
     fn group(&self) -> usize {
-        Self::GROUP
+        1
     }
 
     fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16])) {
-        let Panels { n_out, n_in, .. } = *self.0;
-        let n_in = n_in.next_multiple_of(2);
-        let start = group * Self::GROUP * WIDTH;
-        let mut padded = [bf16::ZERO; SQUARE];
-        let mut turned = [[[bf16::ZERO; SQUARE]; Self::TOGETHER]; Self::GROUP];
+        let n_out = self.0.n_out;
+        let together = |first: usize| first..n_out.min(first + Self::TOGETHER * WIDTH);
+        let (mut padded, mut turned) =
+            ([bf16::ZERO; SQUARE], [[bf16::ZERO; SQUARE]; Self::TOGETHER]);
         for first in (0..n_out).step_by(Self::TOGETHER * WIDTH) {
-            let outputs = first..n_out.min(first + Self::TOGETHER * WIDTH);
-            for (place, output) in outputs.clone().step_by(WIDTH).enumerate() {
-                let panel = &self.0.panel(output / WIDTH)[start * WIDTH..];
-                for (square, turned) in panel.chunks(SQUARE).zip(&mut turned) {
-                    let square = square.try_into().unwrap_or_else(|_| {
-                        padded[..square.len()].copy_from_slice(square);
-                        &padded
-                    });
-                    transpose(square, &mut turned[place]);
-                }
+            let outputs = together(first);
+            for (square, turned) in self.squares(group, outputs.clone()).zip(&mut turned) {
+                let square = square.try_into().unwrap_or_else(|_| {
+                    padded[..square.len()].copy_from_slice(square);
+                    &padded
+                });
+                transpose(square, turned);
             }
+            // The pieces lie far apart, where no cache expects the next one.
+            let next = match outputs.end {
+                end if end < n_out => self.squares(group, together(end)),
+                _ => self.squares(group + 1, together(0)),
+            };
+            next.for_each(prefetch);
             let len = outputs.len().next_multiple_of(2) * WIDTH;
-            let n_panels = (n_in - start).div_ceil(WIDTH);
-            for (panel, turned) in turned.iter().enumerate().take(n_panels) {
-                part(panel, first, &turned.as_flattened()[..len]);
-            }
+            part(0, first, &turned.as_flattened()[..len]);
         }
     }
 }
