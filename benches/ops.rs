@@ -7,8 +7,12 @@
 //! Throughput is in multiply-adds a second for products, in values a second for the rest.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
+use candle_core::{Device, Var};
+use cope_llama::train::head::{Head, HeadOp, Predictions};
 use cope_llama::train::ops::attention::{Heads, Mask, Segment, attend, attend_backward};
+use cope_llama::train::ops::dropout::Dropout;
 use cope_llama::train::ops::gate::{Activation, gated, gated_backward};
 use cope_llama::train::ops::linear::{FrozenWeight, LowRank, WeightType};
 use cope_llama::train::ops::matrix::Into;
@@ -112,6 +116,14 @@ fn rows(criterion: &mut Criterion) {
         bencher.iter(|| rope.forward(&mut dx));
     });
     let (gate, up, dy) = (values(T * N_FF), values(T * N_FF), values(T * N_FF));
+    let dropout = Dropout {
+        rate: 0.05,
+        seed: 0,
+        stream: 0,
+    };
+    group.bench_function("dropout", |bencher| {
+        bencher.iter(|| black_box(dropout.of(&x, N_EMBD)));
+    });
     group.throughput(Throughput::Elements((T * N_FF) as u64));
     for activation in [Activation::Silu, Activation::Gelu] {
         group.bench_function(format!("{activation:?}/forward"), |bencher| {
@@ -132,12 +144,41 @@ fn rows(criterion: &mut Criterion) {
     });
 }
 
+fn head(criterion: &mut Criterion) {
+    /// Response tokens.
+    const R: usize = 128;
+    let mut group = criterion.benchmark_group("head");
+    group.throughput(Throughput::Elements((R * N_EMBD * N_VOCAB) as u64));
+    let predictions = Predictions {
+        predictors: (0..R as u32).collect(),
+        targets: (0..R as u32).collect(),
+    };
+    let x = values(T * N_EMBD);
+    for weight_type in [WeightType::F32, WeightType::Bf16, WeightType::Quantized] {
+        let stored = Stored::of_values(&values(N_VOCAB * N_EMBD), N_VOCAB, N_EMBD);
+        let head = Arc::new(Head {
+            norm: RmsNorm::new(values(N_EMBD), 1e-5),
+            weight: FrozenWeight::new(stored, weight_type),
+        });
+        group.bench_function(format!("{weight_type:?}/forward"), |bencher| {
+            bencher.iter(|| black_box(head.logprobs(&x, &predictions).unwrap()));
+        });
+        let variable = Var::from_slice(&x, (T, N_EMBD), &Device::Cpu).unwrap();
+        group.bench_function(format!("{weight_type:?}/forward and backward"), |bencher| {
+            bencher.iter(|| {
+                let logprobs = HeadOp::apply(&head, &variable, predictions.clone()).unwrap();
+                black_box(logprobs.backward().unwrap())
+            });
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .sample_size(20)
         .warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(1));
-    targets = linear, attention, rows
+    targets = linear, attention, rows, head
 }
 criterion_main!(benches);

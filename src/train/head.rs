@@ -18,9 +18,11 @@ use super::ops::{contiguous, map_f32};
 /// Rows whose logits are in memory at a time: 12 MB at a vocabulary of 49,152.
 pub(super) const ROWS: usize = 64;
 
-/// The last norm, and the head's frozen weight, `[n_vocab, n_embd]`.
+/// The end of a model.
 pub struct Head {
+    /// The last norm.
     pub norm: RmsNorm,
+    /// The output head, frozen, `[n_vocab, n_embd]`.
     pub weight: FrozenWeight,
 }
 
@@ -111,6 +113,9 @@ pub struct HeadOp {
 
 impl HeadOp {
     /// `x`: `[t, n_embd]`; the result `[r]`.
+    ///
+    /// # Errors
+    /// A token is beyond the vocabulary.
     pub fn apply(head: &Arc<Head>, x: &Tensor, predictions: Predictions) -> Result<Tensor> {
         x.contiguous()?.apply_op1(Self {
             head: Arc::clone(head),
@@ -160,5 +165,47 @@ impl CustomOp1 for HeadOp {
             }
         })?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::super::ops::check::{assert_gradient, values};
+    use super::super::ops::linear::WeightType;
+    use super::super::ops::stored::Stored;
+    use super::*;
+
+    #[test]
+    fn gradient_is_the_finite_difference() {
+        let (t, d, n_vocab) = (5, 8, 11);
+        let stored = Stored::of_values(&values(n_vocab * d, 1), n_vocab, d);
+        let head = Arc::new(Head {
+            norm: RmsNorm::new(values(d, 2), 1e-5),
+            weight: FrozenWeight::new(stored, WeightType::F32),
+        });
+        // Two responses that are predicted from one row, and a row that predicts nothing.
+        let predictions = Predictions {
+            predictors: vec![0, 3, 3, 4],
+            targets: vec![2, 10, 0, 7],
+        };
+        let (x, dy) = (values(t * d, 3), values(predictions.targets.len(), 4));
+        let variable = Var::from_slice(&x, (t, d), &Device::Cpu).unwrap();
+        let y = HeadOp::apply(&head, &variable, predictions.clone()).unwrap();
+        let weighted = (&y * Tensor::new(dy.as_slice(), &Device::Cpu).unwrap()).unwrap();
+        let gradients = weighted.sum_all().unwrap().backward().unwrap();
+        let dx = map_f32(gradients.get(&variable).unwrap(), <[f32]>::to_vec).unwrap();
+        let forward = |x: &[f32]| head.logprobs(x, &predictions).unwrap();
+        assert_gradient(&x, &dy, &dx, forward);
+        assert_eq!(y.to_vec1::<f32>().unwrap(), forward(&x));
+
+        // And the value is the softmax of the logits.
+        let logits = head.logits(&gather(&x, &predictions.predictors, d));
+        let targets = predictions.targets.iter();
+        for ((row, &target), logprob) in logits.chunks(n_vocab).zip(targets).zip(forward(&x)) {
+            let log_z = row.iter().map(|z| z.exp()).sum::<f32>().ln();
+            assert!((row[target as usize] - log_z - logprob).abs() < 1e-5);
+        }
     }
 }

@@ -18,7 +18,7 @@ mod examples;
 mod family;
 pub mod fit;
 pub mod generate;
-mod head;
+pub mod head;
 pub mod lora;
 pub mod loss;
 mod memory;

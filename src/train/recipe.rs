@@ -81,20 +81,19 @@ impl<'a> Recipe<'a> {
             examples: &encoder.examples(&profile.history, &folder.history())?,
         };
         let load = |weight_type| Model::load_with_task(&gguf, weight_type, task.as_ref());
-        let model = match gpu {
-            Some((gpu, dtype)) => load(WeightType::Quantized)?.composed_on(&gpu, dtype)?,
-            None => {
-                let bytes = estimate.bytes();
-                observe(Event::Memory { bytes })?;
-                load(config.weight_type)?.recomputing(config.recompute)
-            }
+        let model = if let Some((gpu, dtype)) = gpu {
+            load(WeightType::Quantized)?.composed_on(&gpu, dtype)?
+        } else {
+            let bytes = estimate.bytes();
+            observe(Event::Memory { bytes })?;
+            load(config.weight_type)?.recomputing(config.recompute)
         };
         Ok(Self {
             folder,
             base,
             config,
-            model,
             gguf,
+            model,
             vocabulary,
             profile,
         })

@@ -2,6 +2,7 @@
 
 mod composed;
 
+use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};
 use cope_llama::train::batch::Batch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
@@ -305,9 +306,13 @@ fn dpo_gradients_are_finite_differences() {
     check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
 }
 
-/// Gradients of all LoRA tensors, one after the other.
+/// [`gradients_of`] of the loss of SFT.
 pub fn gradients(model: &Model, lora: &Lora, examples: &[Encoded]) -> Vec<f32> {
-    let loss = sft::batch_loss(model, lora, examples).unwrap().loss;
+    gradients_of(lora, &sft::batch_loss(model, lora, examples).unwrap().loss)
+}
+
+/// Gradients of all LoRA tensors, one after the other.
+fn gradients_of(lora: &Lora, loss: &Tensor) -> Vec<f32> {
     let gradients = loss.backward().unwrap();
     let variables = lora.variables();
     let values = variables.iter().flat_map(|(_, variable)| {

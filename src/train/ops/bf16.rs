@@ -178,7 +178,7 @@ mod avx512 {
                     unsafe { _mm512_loadu_si512(square.as_ptr().add(vector * VECTOR).cast()) };
                 *row = _mm512_shuffle_epi8(units, turn);
             }
-            for (c, column) in transposed(rows).into_iter().enumerate() {
+            for (c, column) in transposed(&rows).into_iter().enumerate() {
                 let vector = (outputs * 8 + c) * ROW + inputs;
                 // SAFETY: as above.
                 unsafe {
@@ -190,7 +190,7 @@ mod avx512 {
 
     /// Of 8 by 8 units of 8 bytes.
     #[target_feature(enable = "avx512f")]
-    fn transposed(rows: [__m512i; 8]) -> [__m512i; 8] {
+    fn transposed(rows: &[__m512i; 8]) -> [__m512i; 8] {
         // Pairs of rows, with the even columns in one and the odd ones in the other.
         let even = [0, 2, 4, 6].map(|r| _mm512_unpacklo_epi64(rows[r], rows[r + 1]));
         let odd = [0, 2, 4, 6].map(|r| _mm512_unpackhi_epi64(rows[r], rows[r + 1]));

@@ -8,7 +8,7 @@
 pub mod attention;
 pub mod bf16;
 #[cfg(test)]
-mod check;
+pub(super) mod check;
 pub mod dropout;
 pub mod gate;
 pub mod linear;

@@ -223,3 +223,14 @@ fn a_user_is_trained_on_top_of_a_task() {
     let answer = ["generate", "--user", "ann", "-n", "4", "-p", "note 3"];
     assert!(sandbox.run(&answer).status.success());
 }
+
+#[test]
+fn a_device_that_is_not_there_is_said() {
+    let sandbox = with_ann();
+    for device in ["cuda", "metal"] {
+        let train = sandbox.run(&[&TRAIN[..], &["--device", device]].concat());
+        let said = format!("error: {device} cannot be trained on (");
+        assert!(error(&train).starts_with(&said), "{}", stderr(&train));
+        assert!(stderr(&train).contains("`--device cpu`"));
+    }
+}

@@ -1,14 +1,13 @@
 //! Our operations and candle's, which GPUs train with, compute the same: candle finds its gradients by itself.
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use cope_llama::train::dpo::{pair_logps, pair_loss};
-use cope_llama::train::fit::StepLoss;
 use cope_llama::train::generate::{Request, SampleConfig, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::model::Model;
 use cope_llama::train::{TrainConfig, WeightType, sft};
 
-use super::{Tiny, all_targets, candle_logits, families, largest_difference, lora};
+use super::{Tiny, all_targets, candle_logits, families, gradients_of, largest_difference, lora};
 
 /// The same model twice: in our operations, and in candle's.
 fn both(tiny: &Tiny) -> [Model; 2] {
@@ -18,22 +17,16 @@ fn both(tiny: &Tiny) -> [Model; 2] {
     [load(WeightType::F32), composed]
 }
 
-/// The loss, and the gradients of all LoRA tensors, one after the other.
-fn step(lora: &Lora, loss: StepLoss) -> (f32, Vec<f32>) {
-    let gradients = loss.loss.backward().unwrap();
-    let variables = lora.variables();
-    let values = variables.iter().flat_map(|(_, variable)| {
-        let gradient = gradients.get(variable).unwrap();
-        gradient.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-    });
-    (loss.loss.to_scalar().unwrap(), values.collect())
-}
-
-fn assert_same_step(ours: (f32, Vec<f32>), composed: (f32, Vec<f32>)) {
-    assert!((ours.0 - composed.0).abs() < 1e-5 * ours.0.abs().max(1.0));
-    let largest = ours.1.iter().fold(0f32, |most, x| most.max(x.abs()));
+/// The two give the same loss, and the same gradients of all LoRA tensors.
+fn assert_same_step(lora: &Lora, losses: &[Tensor; 2]) {
+    let [x, y] = losses
+        .each_ref()
+        .map(|loss| loss.to_scalar::<f32>().unwrap());
+    assert!((x - y).abs() < 1e-5 * x.abs().max(1.0), "{x}, {y}");
+    let [ours, composed] = losses.each_ref().map(|loss| gradients_of(lora, loss));
+    let largest = ours.iter().fold(0f32, |most, x| most.max(x.abs()));
     assert!(largest > 0.01);
-    let apart = largest_difference(&ours.1, &composed.1);
+    let apart = largest_difference(&ours, &composed);
     assert!(apart < 1e-4 * largest, "{apart} of {largest}");
 }
 
@@ -59,18 +52,16 @@ fn steps_are_the_same() {
         let pairs: Vec<_> = pairs.iter().collect();
         let lora = lora(&all_targets());
         for lora in [lora.clone(), lora.dropping(0.3, 7, 1)] {
-            let [ours, composed] = both(&tiny)
-                .map(|model| step(&lora, sft::batch_loss(&model, &lora, &examples).unwrap()));
-            assert_same_step(ours, composed);
+            let sft = |model: Model| sft::batch_loss(&model, &lora, &examples).unwrap().loss;
+            assert_same_step(&lora, &both(&tiny).map(sft));
         }
-        let [ours, composed] = both(&tiny).map(|model| {
+        let dpo = |model: Model| {
             let base_logps = pair_logps(&model, None, &pairs).unwrap();
-            step(
-                &lora,
-                pair_loss(&model, &lora, &pairs, &base_logps, &config).unwrap(),
-            )
-        });
-        assert_same_step(ours, composed);
+            pair_loss(&model, &lora, &pairs, &base_logps, &config)
+                .unwrap()
+                .loss
+        };
+        assert_same_step(&lora, &both(&tiny).map(dpo));
     }
 }
 
