@@ -106,7 +106,7 @@ class Peer:
             for k in range(0, len(items), inputs["n_samples"]):
                 worst = k + int((user - base)[k:k + inputs["n_samples"]].argmin())
                 negatives[items[k]] = rows[worst][1]
-        report("mine", start, tokens=n_tokens)
+        report("mine", start, tokens=n_tokens, pairs=len(negatives))
 
     def dpo(self):
         pairs, beta = self.inputs["pairs"], self.inputs["beta"]

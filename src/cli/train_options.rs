@@ -12,13 +12,14 @@ pub struct TrainOptions {
     /// Seed of the initial adapter, the order of the items, and the samples
     #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
     seed: u64,
-    /// Where to compute: a GPU in a build with its feature
+    /// Where to compute: on a GPU in a build with its feature
     #[arg(long, value_name = "cpu|cuda|metal", default_value_t = TrainConfig::default().device)]
     device: TrainDevice,
-    /// Type that the base's weights are multiplied in [default: bf16 where the CPU does that itself, else f32]
+    /// Type that the base's weights are multiplied in; quantized on the CPU alone [default: bf16 on a GPU, and where the
+    /// CPU does that itself, else f32]
     #[arg(long, value_name = "f32|bf16|quantized", value_parser = weight_type)]
     weights: Option<WeightType>,
-    /// Compute activations again rather than keep them: a third slower, less memory, the same adapter
+    /// Compute activations again rather than keep them, on the CPU: a third slower, less memory, the same adapter
     #[arg(long)]
     recompute: bool,
     #[command(flatten)]

@@ -12,11 +12,11 @@ mod linear;
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result as CandleResult, Tensor};
+use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
 
 pub(super) use cache::Cache;
 
-use self::attention::{attend, dense};
+use self::attention::Seen;
 use self::block::{Block, Norm, Rotation};
 use self::given::given;
 use self::linear::{Adapters, Linear};
@@ -24,7 +24,8 @@ use super::batch::Rows;
 use super::head::{Head, Predictions, ROWS};
 use super::lora::Lora;
 use super::model::{Model, Ropes};
-use super::ops::attention::Mask;
+use super::ops::attention::{Mask, Segment};
+use super::ops::rope::Rope;
 use crate::Result;
 use crate::llama::Token;
 
@@ -37,7 +38,7 @@ pub(super) struct Composed {
 }
 
 impl Composed {
-    /// Copies weights to `device`, to be multiplied in `dtype`.
+    /// Copies weights to `device`; those of the blocks are multiplied in `dtype`, which the results are rounded to.
     pub fn new(
         blocks: &[Arc<super::block::Block>],
         head: &Head,
@@ -48,34 +49,33 @@ impl Composed {
         Ok(Self {
             blocks: blocks.iter().map(copy).collect::<CandleResult<_>>()?,
             norm: Norm::new(&head.norm, device)?,
-            head: Linear::new(&head.weight, device, dtype)?,
+            // Logits that were rounded to bf16 would be no use as log-probabilities.
+            head: Linear::new(&head.weight, device, DType::F32)?,
             device: device.clone(),
         })
     }
 
     /// `[t, n_embd]`, before the last norm; with gradients if the adapter is not frozen.
     pub fn run_rows(&self, model: &Model, rows: &Rows, lora: Option<&Lora>) -> Result<Tensor> {
-        let n = rows.tokens.len();
-        let mask = |window| {
-            let segments = &rows.segments;
-            dense(Mask { segments, window }, n, n, &self.device)
-        };
-        let (full, sliding) = (mask(None)?, mask(model.sliding_window())?);
+        let seen = self.seen(model, &rows.segments)?;
         let heads = model.shape().heads;
         self.run(
             model,
             &rows.tokens,
             &rows.positions,
             lora,
-            |layer, q, k, v| {
-                let mask = if model.window(layer).is_some() {
-                    &sliding
-                } else {
-                    &full
-                };
-                attend(q, k, v, heads, mask)
-            },
+            |layer, q, k, v| seen.of(model.window(layer)).attend(q, k, v, heads),
         )
+    }
+
+    /// Who sees what in the blocks of `model`.
+    fn seen(&self, model: &Model, segments: &[Segment]) -> CandleResult<ByWindow<Seen>> {
+        let seen = |window| Seen::new(Mask { segments, window }, &self.device);
+        let sliding = model.sliding_window().map(|window| seen(Some(window)));
+        Ok(ByWindow {
+            full: seen(None)?,
+            sliding: sliding.transpose()?,
+        })
     }
 
     /// [`Model::run`], with `[t, n_heads, head_dim]` for what is attended.
@@ -88,20 +88,18 @@ impl Composed {
         mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
     ) -> Result<Tensor> {
         let Ropes { full, sliding } = model.ropes(positions);
-        let full = Rotation::new(&full, &self.device)?;
-        let sliding = sliding
-            .map(|rope| Rotation::new(&rope, &self.device))
-            .transpose()?;
+        let rotation = |rope: Arc<Rope>| Rotation::new(&rope, &self.device);
+        let rotations = ByWindow {
+            full: rotation(full)?,
+            sliding: sliding.map(rotation).transpose()?,
+        };
         let mut x = self.rows(model.embed(tokens)?, model.shape().n_embd)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let adapters = match lora {
                 Some(lora) => Adapters::new(lora.layer(layer)?, &self.device)?,
                 None => Adapters::default(),
             };
-            let rotation = match &sliding {
-                Some(sliding) if model.window(layer).is_some() => sliding,
-                _ => &full,
-            };
+            let rotation = rotations.of(model.window(layer));
             x = block.forward(&x, &adapters, rotation, |q, k, v| attend(layer, q, k, v))?;
         }
         Ok(x)
@@ -112,14 +110,15 @@ impl Composed {
         self.head.forward(&self.norm.forward(x)?, None)
     }
 
-    /// [`Head::logprobs`], `[r]`, of `x`, `[t, n_embd]`, with a gradient for it.
+    /// [`Head::logprobs`], `[r]`, of `x`, `[t, n_embd]`, with a gradient for it; there must be predictions.
     pub fn logprobs(&self, x: &Tensor, predictions: &Predictions) -> CandleResult<Tensor> {
         let Predictions {
             predictors,
             targets,
         } = predictions;
-        if targets.is_empty() {
-            return Tensor::zeros(0, DType::F32, &self.device);
+        let n_vocab = self.head.n_out();
+        if targets.iter().any(|&target| target as usize >= n_vocab) {
+            bail!("a token id beyond the vocabulary of {n_vocab}");
         }
         let predictors = Tensor::new(predictors.as_slice(), &self.device)?;
         let hidden = self.norm.forward(&x.index_select(&predictors, 0)?)?;
@@ -127,20 +126,26 @@ impl Composed {
         for first in (0..targets.len()).step_by(ROWS) {
             let targets = &targets[first..targets.len().min(first + ROWS)];
             let targets = Tensor::new(targets, &self.device)?;
-            let hidden = hidden.detach().narrow(0, first, targets.elem_count())?;
-            let logits = self.head.forward(&hidden, None)?;
+            let part = hidden.detach().narrow(0, first, targets.elem_count())?;
+            let logits = self.head.forward(&part, None)?;
             let max = logits.max_keepdim(1)?;
             let powers = logits.broadcast_sub(&max)?.exp()?;
             let sum = powers.sum_keepdim(1)?;
             let log_z = (max + sum.log()?)?;
             let chosen = logits.gather(&targets.unsqueeze(1)?, 1)?;
             logprobs.push((chosen - log_z)?.squeeze(1)?);
-            // As `super::head` has it: W_y − p W.
-            let mean = self.head.backward(&powers.broadcast_div(&sum)?)?;
-            jacobian.push((self.head.rows(&targets)? - mean)?);
+            if hidden.track_op() {
+                // As `super::head` has it: W_y − p W.
+                let mean = self.head.backward(&powers.broadcast_div(&sum)?)?;
+                jacobian.push((self.head.rows(&targets)? - mean)?);
+            }
+        }
+        let logprobs = Tensor::cat(&logprobs, 0)?;
+        if jacobian.is_empty() {
+            return Ok(logprobs);
         }
         let jacobian = Tensor::cat(&jacobian, 0)?;
-        given(&hidden, &Tensor::cat(&logprobs, 0)?, move |d| {
+        given(&hidden, &logprobs, move |d| {
             jacobian.broadcast_mul(&d.unsqueeze(1)?)
         })
     }
@@ -151,11 +156,18 @@ impl Composed {
     }
 }
 
-/// `softmax` over the last dimension.
-fn softmax(x: &Tensor) -> CandleResult<Tensor> {
-    let last = x.rank() - 1;
-    // A constant that is taken off all logits alike has no gradient.
-    let max = x.detach().max_keepdim(last)?;
-    let powers = x.broadcast_sub(&max)?.exp()?;
-    powers.broadcast_div(&powers.sum_keepdim(last)?)
+/// What differs between blocks of full and of sliding attention.
+struct ByWindow<T> {
+    full: T,
+    sliding: Option<T>,
+}
+
+impl<T> ByWindow<T> {
+    /// That of a block with this window.
+    fn of(&self, window: Option<usize>) -> &T {
+        match &self.sliding {
+            Some(sliding) if window.is_some() => sliding,
+            _ => &self.full,
+        }
+    }
 }

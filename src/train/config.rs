@@ -34,7 +34,7 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        let device = TrainDevice::of_build();
+        let device = TrainDevice::Cpu;
         let fit = FitConfig {
             learning_rate: 2e-3,
             epochs: 2,

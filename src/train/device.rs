@@ -22,17 +22,6 @@ pub enum TrainDevice {
 }
 
 impl TrainDevice {
-    /// The GPU that this build is for; without one, the CPU.
-    pub fn of_build() -> Self {
-        if cfg!(feature = "cuda") {
-            Self::Cuda
-        } else if cfg!(feature = "metal") {
-            Self::Metal
-        } else {
-            Self::Cpu
-        }
-    }
-
     /// The type of weights that is fastest there.
     pub fn fastest_weights(self) -> WeightType {
         match self {
@@ -52,7 +41,7 @@ impl TrainDevice {
             Self::Metal => Device::new_metal(0),
         };
         let device = device.map_err(|error| {
-            let advice = format!("`--device cpu`, or a build with `--features {self}`");
+            let advice = "the default, `--device cpu`, needs none";
             Error::input(format_args!(
                 "{self} cannot be trained on ({error}); {advice}"
             ))

@@ -225,6 +225,7 @@ impl Model {
     /// Log-probabilities, nats, `[r]`, from `x`, `[t, n_embd]`, rows that have been through the blocks.
     pub(super) fn head_logprobs(&self, x: &[f32], predictions: &Predictions) -> Result<Vec<f32>> {
         match &self.composed {
+            _ if predictions.targets.is_empty() => Ok(Vec::new()),
             Some(composed) => {
                 let x = composed.rows(x.to_vec(), self.shape.n_embd)?;
                 Ok(composed.logprobs(&x, predictions)?.to_vec1()?)

@@ -57,7 +57,7 @@ pub enum Event {
         /// The figures of that time.
         figures: BTreeMap<String, f64>,
     },
-    /// What the stages that are to run will take.
+    /// What the stages that are to run will take on the CPU.
     Memory {
         /// The peak, bytes.
         bytes: u64,

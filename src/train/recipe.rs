@@ -67,23 +67,22 @@ impl<'a> Recipe<'a> {
         let vocabulary = llama::Model::load_vocabulary(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
-        let estimate = Estimate {
-            shape: &shape,
-            file_bytes: std::fs::metadata(base_path)
-                .map_err(Error::io("read", base_path))?
-                .len(),
-            table_bytes: gguf
-                .tensor("output.weight")
-                .and(gguf.tensor("token_embd.weight"))
-                .map_or(0, |table| table.n_bytes),
-            config,
-            stages,
-            examples: &encoder.examples(&profile.history, &folder.history())?,
-        };
+        let examples = encoder.examples(&profile.history, &folder.history())?;
         let load = |weight_type| Model::load_with_task(&gguf, weight_type, task.as_ref());
         let model = if let Some((gpu, dtype)) = gpu {
             load(WeightType::Quantized)?.composed_on(&gpu, dtype)?
         } else {
+            let file = std::fs::metadata(base_path).map_err(Error::io("read", base_path))?;
+            let embedding = gguf.tensor("token_embd.weight");
+            let untied = gguf.tensor("output.weight").and(embedding);
+            let estimate = Estimate {
+                shape: &shape,
+                file_bytes: file.len(),
+                table_bytes: untied.map_or(0, |table| table.n_bytes),
+                config,
+                stages,
+                examples: &examples,
+            };
             let bytes = estimate.bytes();
             observe(Event::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)

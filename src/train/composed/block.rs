@@ -8,6 +8,7 @@ use super::super::ops::attention::Heads;
 use super::super::ops::gate::Activation;
 use super::super::ops::norm::RmsNorm;
 use super::super::ops::rope::{Pairs, Rope};
+use super::given;
 use super::linear::{Adapters, Linear};
 
 /// A block's frozen weights.
@@ -74,11 +75,27 @@ impl Block {
         let gate = project(&m, Gate)?;
         let gate = match self.activation {
             Activation::Silu => gate.silu()?,
-            Activation::Gelu => gate.gelu()?,
+            Activation::Gelu => gelu(&gate)?,
         };
         let down = project(&(gate * project(&m, Up)?)?, Down)?;
         mid + normed(self.post_feed_forward_norm.as_ref(), down)?
     }
+}
+
+/// candle's own gradient takes powers of negative numbers, which not every device computes.
+fn gelu(x: &Tensor) -> Result<Tensor> {
+    const CUBIC: f64 = 0.044_715;
+    let root = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    let kept = x.detach();
+    let y = kept.gelu()?;
+    given(x, &y, move |dy| {
+        let square = kept.sqr()?;
+        let t = (&kept * ((&square * (root * CUBIC))? + root)?)?.tanh()?;
+        let slope_of_u = ((square * (3.0 * root * CUBIC))? + root)?;
+        // (1 + t) / 2 + x (1 − t²) u′ / 2
+        let curved = ((&kept * (1.0 - t.sqr()?)?)? * slope_of_u)?;
+        dy * ((t + 1.0 + curved)? * 0.5)?
+    })
 }
 
 fn normed(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
@@ -156,5 +173,27 @@ impl Rotation {
         }
         let rest = x.narrow(2, n_rot, head_dim - n_rot)?;
         Tensor::cat(&[turned, rest], 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ops::check::values;
+    use super::*;
+
+    #[test]
+    fn a_rotation_is_ropes() {
+        for pairs in [Pairs::Adjacent, Pairs::Halves] {
+            // Six of a head's eight features turn.
+            let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
+            let mut expected = values(3 * 16, 1);
+            let x = Tensor::new(expected.as_slice(), &Device::Cpu).unwrap();
+            rope.forward(&mut expected);
+            let rotation = Rotation::new(&rope, &Device::Cpu).unwrap();
+            let turned = rotation.forward(&x.reshape((3, 2, 8)).unwrap()).unwrap();
+            let turned = turned.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let pairs = turned.iter().zip(&expected);
+            assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-6));
+        }
     }
 }

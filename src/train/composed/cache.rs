@@ -3,9 +3,8 @@
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
 use super::super::model::Model;
-use super::super::ops::attention::{Mask, Segment};
+use super::super::ops::attention::Segment;
 use super::Composed;
-use super::attention::{attend, dense};
 use crate::Result;
 use crate::llama::Token;
 
@@ -48,8 +47,7 @@ impl Composed {
     ) -> Result<Vec<f32>> {
         let heads = model.shape().heads;
         let (t, width) = (tokens.len(), heads.n_head_kv * heads.head_dim);
-        let mask = |window| dense(Mask { segments, window }, t, cache.rows, &self.device);
-        let (full, sliding) = (mask(None)?, mask(model.sliding_window())?);
+        let seen = self.seen(model, segments)?;
         let places: Vec<u32> = cache_rows.iter().map(|&row| row as u32).collect();
         let places = Tensor::from_vec(places, (t, 1), &self.device)?;
         let places = places.broadcast_as((t, width))?.contiguous()?;
@@ -58,12 +56,8 @@ impl Composed {
             let (keys, values) = (&cache.keys[layer], &cache.values[layer]);
             keys.scatter_set(&places, &k.reshape((t, width))?.contiguous()?, 0)?;
             values.scatter_set(&places, &v.reshape((t, width))?.contiguous()?, 0)?;
-            let mask = if model.window(layer).is_some() {
-                &sliding
-            } else {
-                &full
-            };
-            attend(q, &by_head(keys)?, &by_head(values)?, heads, mask)
+            let seen = seen.of(model.window(layer));
+            seen.attend(q, &by_head(keys)?, &by_head(values)?, heads)
         })?;
         Ok(x.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)
     }

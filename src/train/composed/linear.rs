@@ -14,6 +14,7 @@ pub struct Linear {
     weight: Tensor,
     /// `[out]`
     bias: Option<Tensor>,
+    n_out: usize,
 }
 
 /// A pair of matrices of an adapter, `[rank, in]` and `[out, rank]`.
@@ -32,8 +33,11 @@ impl Adapters {
     /// A copy on `device`.
     pub fn new(lora: LayerLora, device: &Device) -> Result<Self> {
         let LayerLora { flat, layout } = lora;
-        let flat = flat.to_device(device)?;
         let mut adapters = Self::default();
+        if flat.elem_count() == 0 {
+            return Ok(adapters);
+        }
+        let flat = flat.to_device(device)?;
         for (adapter, place) in adapters.0.iter_mut().zip(layout.places()) {
             if let Some(place) = place {
                 let matrix =
@@ -59,15 +63,21 @@ impl Adapters {
 impl Linear {
     /// A copy on `device`, in `dtype`.
     pub fn new(weight: &FrozenWeight, device: &Device, dtype: DType) -> Result<Self> {
-        let rows = (0..weight.n_out())
-            .flat_map(|row| weight.row(row))
-            .collect();
-        let values = Tensor::from_vec(rows, (weight.n_out(), weight.n_in()), &Device::Cpu)?;
+        let shape = (weight.n_out(), weight.n_in());
+        let mut values = Vec::with_capacity(shape.0 * shape.1);
+        (0..shape.0).for_each(|row| values.extend(weight.row(row)));
+        let values = Tensor::from_vec(values, shape, &Device::Cpu)?;
         let bias = weight.bias().map(|bias| Tensor::new(bias, device));
         Ok(Self {
             weight: values.to_dtype(dtype)?.to_device(device)?,
             bias: bias.transpose()?,
+            n_out: shape.0,
         })
+    }
+
+    /// Number of output features.
+    pub fn n_out(&self) -> usize {
+        self.n_out
     }
 
     /// `x Wᵀ + b + s (x Aᵀ) Bᵀ`: `[t, in]` → `[t, out]`.

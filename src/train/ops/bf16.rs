@@ -16,8 +16,8 @@ use super::matrix::{Into, Matrix, MatrixMut, matmul};
 
 /// Outputs of a panel: two vectors of 16.
 pub const WIDTH: usize = 32;
-/// Rows that share a load of the weights: 24 of the 32 vector registers hold their sums.
-pub const TALL: usize = 12;
+/// Rows that are multiplied together: a product of some rows of a matrix begins at a multiple of it.
+pub const ROWS: usize = 48;
 
 /// Whether this CPU multiplies bf16 by itself, so that it is faster than f32.
 pub fn is_native() -> bool {
@@ -63,6 +63,7 @@ impl RoundedRows {
 }
 
 /// `tile += x panelᵀ`, `[rows, 32]`, over the inputs that the panel has: those of `x` from `first` on, which is even.
+/// The sums of a row do not depend on the other rows if `rows` begins at a multiple of [`ROWS`].
 pub fn accumulate(
     panel: &[bf16],
     x: &RoundedRows,
@@ -70,7 +71,6 @@ pub fn accumulate(
     first: usize,
     tile: &mut [f32],
 ) {
-    let n = rows.len();
     let x_rows = &x.rows(rows)[first..];
     #[cfg(target_arch = "x86_64")]
     if avx512::available() {
@@ -91,14 +91,21 @@ pub fn accumulate(
             rows[WIDTH + o] = pair[2 * o + 1].to_f32();
         }
     }
-    matmul(
-        &mut MatrixMut::new(tile, n, WIDTH),
-        Into::Add,
-        1.0,
-        Matrix::strided(&wide, n, depth, x.width),
-        Matrix::new(&weights, depth, WIDTH),
-        false,
-    );
+    // The order of a product's sums depends on its number of rows.
+    for (wide, tile) in wide
+        .chunks(ROWS * x.width)
+        .zip(tile.chunks_mut(ROWS * WIDTH))
+    {
+        let n = tile.len() / WIDTH;
+        matmul(
+            &mut MatrixMut::new(tile, n, WIDTH),
+            Into::Add,
+            1.0,
+            Matrix::strided(wide, n, depth, x.width),
+            Matrix::new(&weights, depth, WIDTH),
+            false,
+        );
+    }
 }
 
 /// Asks for `values`, which will be wanted soon, to be brought near.
@@ -145,8 +152,10 @@ mod avx512 {
 
     use half::bf16;
 
-    use super::{SQUARE, TALL, WIDTH};
+    use super::{SQUARE, WIDTH};
 
+    /// Rows that share a load of the weights: 24 of the 32 vector registers hold their sums.
+    const TALL: usize = 12;
     /// Pairs of inputs in a go: 16 KB of a panel, which stay in the first cache while the rows pass.
     const DEEP: usize = 128;
 

@@ -21,7 +21,8 @@ use super::thin;
 pub enum WeightType {
     /// As the file's values are: 4 bytes a parameter.
     F32,
-    /// Rounded to bf16, as is what meets them: 2 bytes a parameter. Faster where the CPU multiplies bf16 by itself.
+    /// Rounded to bf16, as is what meets them: 2 bytes a parameter. Faster where the CPU multiplies bf16 by itself. (On a
+    /// GPU the products are rounded too, but for the logits, whose weights are in f32.)
     Bf16,
     /// Held as the file has them, and rounded to bf16 anew for every product. The slowest, and the smallest.
     Quantized,

@@ -7,15 +7,13 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::bf16::{RoundedRows, SQUARE, TALL, WIDTH, accumulate, prefetch, round, transpose};
+use super::bf16::{ROWS, RoundedRows, SQUARE, WIDTH, accumulate, prefetch, round, transpose};
 use super::matrix::Into;
 
 /// Tasks that a product has for each thread at least, if it has the rows. More would read the weight more often.
 const TASKS: usize = 4;
-/// Rows that one task takes at least: fewer would not be worth reading a panel for.
-const LEAST_ROWS: usize = 4 * TALL;
-/// Rows that one task takes at most: their sums stay in the second cache.
-const MOST_ROWS: usize = 96 * TALL;
+/// Sums that a task has at most: 512 KB, which stay in the second cache.
+const SUMS: usize = 128 << 10;
 
 /// A weight `[n_out, n_in]`, or what can be read as its panels.
 pub trait PanelSource: Sync {
@@ -194,8 +192,9 @@ pub fn product(
     let (n_panels, group) = (n_out.div_ceil(WIDTH), weight.group());
     let n_groups = n_panels.div_ceil(group);
     let wanted = (TASKS * rayon::current_num_threads()).div_ceil(n_groups.max(1));
-    let n_rows = t.div_ceil(wanted).clamp(LEAST_ROWS, MOST_ROWS);
-    let n_rows = n_rows.next_multiple_of(TALL);
+    let n_rows = t.div_ceil(wanted).min(SUMS / (group * WIDTH));
+    // Whole blocks of rows, so that the sums do not depend on the number of tasks.
+    let n_rows = n_rows.max(1).next_multiple_of(ROWS);
     let blocks = t.div_ceil(n_rows);
     (0..n_groups * blocks).into_par_iter().for_each(|task| {
         let (first, block) = (task / blocks * group, task % blocks);

@@ -40,6 +40,16 @@ fn logits_are_the_same() {
         for lora in [None, Some(&lora)] {
             let [ours, composed] = both(&tiny).map(|model| candle_logits(&model, &tokens, lora));
             assert!(largest_difference(&ours, &composed) < 1e-4);
+            // In bf16, as on a GPU, no further from it than our own product in bf16 is, or a little.
+            let load = |weight_type| Model::load(&tiny.fixture.base, weight_type).unwrap();
+            let rounded = load(WeightType::Quantized).composed_on(&Device::Cpu, DType::BF16);
+            let rounded = [load(WeightType::Bf16), rounded.unwrap()];
+            let [own, composed] = rounded
+                .map(|model| largest_difference(&ours, &candle_logits(&model, &tokens, lora)));
+            assert!(
+                own > 1e-4 && composed > 1e-4 && composed < 4.0 * own,
+                "{own}, {composed}"
+            );
         }
     }
 }
