@@ -7,18 +7,13 @@
 //!
 //! The norms of Q and K, the post-norms, and biases of the linear layers are there where the file holds them.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use candle_core::{CpuStorage, CustomOp2, Layout, Result as CandleResult, Tensor};
-
-use super::lora::{Adapters, LayerLora, LoraGradients, LoraLayout, TargetModule, flat_gradients};
-use super::ops::attention::{Heads, Mask, Segment, attend, attend_backward};
+use super::lora::{Adapters, LoraGradients, TargetModule};
+use super::ops::attention::{Heads, Mask, attend_backward};
 use super::ops::gate::{Activation, gated, gated_backward};
 use super::ops::linear::{FrozenWeight, LowRank};
 use super::ops::matrix::Into;
 use super::ops::norm::RmsNorm;
 use super::ops::rope::Rope;
-use super::ops::{contiguous, map_f32};
 
 /// A block's frozen weights.
 pub struct Block {
@@ -36,7 +31,7 @@ pub struct Block {
 
 /// What the backward pass wants again of the forward pass, `[t, …]` each.
 #[derive(Default)]
-struct Activations {
+pub struct Activations {
     /// Before their norms, where these are.
     q_raw: Vec<f32>,
     k_raw: Vec<f32>,
@@ -68,7 +63,8 @@ impl Block {
         self.forward_keeping(x, adapters, rope, attend).0
     }
 
-    fn forward_keeping(
+    /// [`Self::forward`], with what [`Self::backward`] wants.
+    pub fn forward_keeping(
         &self,
         x: &[f32],
         adapters: &Adapters,
@@ -108,7 +104,7 @@ impl Block {
     }
 
     /// The gradients of `x`, `[t, n_embd]`, and of the adapters, from that of the result.
-    fn backward(
+    pub fn backward(
         &self,
         x: &[f32],
         kept: Activations,
@@ -243,105 +239,5 @@ fn add_projected(
             Into::Add.store(&mut y, norm.forward(&raw).into_iter());
             (y, raw, low)
         }
-    }
-}
-
-/// A block as an operation of candle's graph, with gradients for its input and its adapters.
-pub struct BlockOp {
-    block: Arc<Block>,
-    layout: LoraLayout,
-    rope: Arc<Rope>,
-    segments: Arc<Vec<Segment>>,
-    window: Option<usize>,
-    /// From the forward pass to the backward; none where that computes them again.
-    kept: Mutex<Option<Activations>>,
-    recompute: bool,
-}
-
-impl BlockOp {
-    /// `x`: `[t, n_embd]`; the result's shape too.
-    pub fn apply(
-        block: &Arc<Block>,
-        x: &Tensor,
-        lora: LayerLora,
-        rope: &Arc<Rope>,
-        segments: &Arc<Vec<Segment>>,
-        window: Option<usize>,
-        recompute: bool,
-    ) -> CandleResult<Tensor> {
-        let op = Self {
-            block: Arc::clone(block),
-            layout: lora.layout,
-            rope: Arc::clone(rope),
-            segments: Arc::clone(segments),
-            window,
-            kept: Mutex::default(),
-            recompute,
-        };
-        x.contiguous()?.apply_op2(&lora.flat, op)
-    }
-
-    fn mask(&self) -> Mask<'_> {
-        Mask {
-            segments: &self.segments,
-            window: self.window,
-        }
-    }
-
-    fn forward(&self, x: &[f32], flat: &[f32]) -> (Vec<f32>, Activations) {
-        let attend =
-            |q: &[f32], k: &[f32], v: &[f32]| attend(q, k, v, self.block.heads, self.mask());
-        self.block
-            .forward_keeping(x, &self.layout.split(flat), &self.rope, attend)
-    }
-}
-
-impl CustomOp2 for BlockOp {
-    fn name(&self) -> &'static str {
-        "block"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> CandleResult<(CpuStorage, candle_core::Shape)> {
-        let (y, kept) = self.forward(contiguous(s1, l1)?, contiguous(s2, l2)?);
-        if !self.recompute {
-            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        }
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        flat: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> CandleResult<(Option<Tensor>, Option<Tensor>)> {
-        let kept = self
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let (dx, d_flat) = map_f32(x, |x| {
-            map_f32(flat, |flat| {
-                map_f32(dy, |dy| {
-                    let kept = kept.unwrap_or_else(|| self.forward(x, flat).1);
-                    let adapters = self.layout.split(flat);
-                    let (dx, gradients) =
-                        self.block
-                            .backward(x, kept, &adapters, &self.rope, self.mask(), dy);
-                    (dx, flat_gradients(gradients))
-                })
-            })
-        })???;
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), x.device())?),
-            Some(Tensor::from_vec(d_flat, flat.shape(), flat.device())?),
-        ))
     }
 }

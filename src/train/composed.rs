@@ -40,12 +40,12 @@ pub(super) struct Composed {
 impl Composed {
     /// Copies weights to `device`; those of the blocks are multiplied in `dtype`, which the results are rounded to.
     pub fn new(
-        blocks: &[Arc<super::block::Block>],
+        blocks: &[super::block::Block],
         head: &Head,
         device: &Device,
         dtype: DType,
     ) -> CandleResult<Self> {
-        let copy = |block: &Arc<super::block::Block>| Block::new(block, device, dtype);
+        let copy = |block: &super::block::Block| Block::new(block, device, dtype);
         Ok(Self {
             blocks: blocks.iter().map(copy).collect::<CandleResult<_>>()?,
             norm: Norm::new(&head.norm, device)?,

@@ -275,6 +275,25 @@ impl Lora {
         Ok(LayerLora { flat, layout })
     }
 
+    /// The matrices of all blocks, in one tensor.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
+    pub(super) fn stack(&self) -> candle_core::Result<StackLora> {
+        let (mut flats, mut layouts) = (Vec::new(), Vec::new());
+        for layer in 0..self.slots.len() {
+            let LayerLora { flat, layout } = self.layer(layer)?;
+            if flat.elem_count() > 0 {
+                flats.push(flat);
+            }
+            layouts.push(layout);
+        }
+        Ok(StackLora {
+            flat: Tensor::cat(&flats, 0)?,
+            layouts,
+        })
+    }
+
     /// Whether gradients are asked for.
     pub(super) fn is_trained(&self) -> bool {
         !self.frozen
@@ -324,6 +343,14 @@ pub(super) struct LayerLora {
     pub layout: LoraLayout,
 }
 
+/// The matrices of the adapters of all blocks.
+pub(super) struct StackLora {
+    /// Those of each block after those of the one before.
+    pub flat: Tensor,
+    /// By block.
+    pub layouts: Vec<LoraLayout>,
+}
+
 /// Where [`LayerLora::flat`] has what.
 pub(super) struct LoraLayout {
     pub rank: usize,
@@ -362,6 +389,12 @@ impl LoraLayout {
             start += self.rank * (n_in + n_out);
             Some(place)
         })
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        let values = |&(n_out, n_in): &(usize, usize)| self.rank * (n_out + n_in);
+        self.shapes.iter().flatten().map(values).sum()
     }
 
     /// The matrices that `flat` holds.

@@ -32,6 +32,7 @@ mod recipe;
 mod record;
 pub mod sft;
 mod shape;
+mod stack;
 mod weights;
 
 use std::path::Path;

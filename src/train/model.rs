@@ -13,7 +13,7 @@ use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 
 use super::batch::{Batch, Rows};
-use super::block::{Block, BlockOp};
+use super::block::Block;
 use super::composed::Composed;
 use super::family::Family;
 use super::head::{Head, HeadOp, Predictions};
@@ -24,6 +24,7 @@ use super::ops::map_f32;
 use super::ops::norm::RmsNorm;
 use super::ops::rope::Rope;
 use super::shape::{RopeSettings, Shape};
+use super::stack::{StackOp, View};
 use super::weights::Weights;
 use crate::llama::Token;
 use crate::{Error, Result};
@@ -33,7 +34,7 @@ pub struct Model {
     family: &'static Family,
     shape: Shape,
     embedding: FrozenWeight,
-    blocks: Vec<Arc<Block>>,
+    blocks: Arc<Vec<Block>>,
     head: Arc<Head>,
     /// Divisors of the frequencies of full attention's pairs, `[n_rot / 2]`, where the file has them (Llama 3).
     rope_factors: Option<Vec<f32>>,
@@ -104,8 +105,7 @@ impl Model {
         let mut weights = Weights::new(gguf, weight_type, task);
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
-            let block = read_block(&mut weights, layer, &shape, family)?;
-            blocks.push(Arc::new(block));
+            blocks.push(read_block(&mut weights, layer, &shape, family)?);
         }
         let norm = RmsNorm::new(
             weights.vector("output_norm.weight", shape.n_embd)?,
@@ -126,7 +126,7 @@ impl Model {
             family,
             shape,
             embedding,
-            blocks,
+            blocks: Arc::new(blocks),
             head: Arc::new(Head { norm, weight: head }),
             rope_factors,
             recompute: false,
@@ -253,23 +253,19 @@ impl Model {
     /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
     fn graph(&self, rows: &Rows, lora: &Lora) -> Result<Tensor> {
         let ropes = self.ropes(&rows.positions);
-        let x = self.embed(&rows.tokens)?;
-        let mut x = Tensor::from_vec(x, (rows.tokens.len(), self.shape.n_embd), &Device::Cpu)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
+        let view = |layer| {
             let window = self.window(layer);
-            let rope = ropes.of(window);
-            let lora = lora.layer(layer)?;
-            x = BlockOp::apply(
-                block,
-                &x,
-                lora,
-                rope,
-                &rows.segments,
-                window,
-                self.recompute,
-            )?;
-        }
-        Ok(x)
+            let rope = Arc::clone(ropes.of(window));
+            View { rope, window }
+        };
+        Ok(StackOp::apply(
+            &self.blocks,
+            (0..self.shape.n_layer).map(view).collect(),
+            &rows.segments,
+            self.embed(&rows.tokens)?,
+            lora.stack()?,
+            self.recompute,
+        )?)
     }
 
     fn run_rows(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Vec<f32>> {

@@ -2,8 +2,9 @@
 //! lie one after the other, `[t, features]`, with no padding between sequences.
 //!
 //! candle's own operations cut gradients in their fused forms and are wasteful in the others: they compute gradients of
-//! frozen weights, add every gradient to zeros, and wait for each other in between. So a block is one operation for
-//! candle ([`super::block`]), made of these, and the log-probabilities at the end another ([`super::head`]).
+//! frozen weights, add every gradient to zeros, and wait for each other in between. So the blocks ([`super::block`]) are
+//! one operation for candle ([`super::stack`]), made of these, and the log-probabilities at the end another
+//! ([`super::head`]).
 
 pub mod attention;
 pub mod bf16;
