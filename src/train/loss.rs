@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// `logprobs`: `[r]`, nats. Returns a scalar.
 ///
@@ -55,7 +55,32 @@ impl RewardWeights {
 pub fn dpo_loss(rewards: &Tensor) -> Result<Tensor> {
     let pairs = rewards.reshape(((), 2))?;
     let margins = (pairs.narrow(1, 0, 1)? - pairs.narrow(1, 1, 1)?)?;
-    // −log σ(x) = max(−x, 0) + log(1 + exp(−|x|)), which overflows for no x.
+    // −log σ(x) = max(−x, 0) + log(1 + exp(−|x|)), which overflows for no x; in f32 that sum would lose exp(−12).
+    let margins = margins.to_dtype(DType::F64)?;
     let tail = (margins.abs()?.neg()?.exp()? + 1.0)?.log()?;
-    (margins.neg()?.relu()? + tail)?.mean_all()
+    let loss = (margins.neg()?.relu()? + tail)?.mean_all()?;
+    loss.to_dtype(DType::F32)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    #[test]
+    fn dpo_loss_and_its_gradient_are_exact_at_every_margin() {
+        for margin in [-40.0f32, -1.0, 0.0, 3.0, 12.0, 20.0] {
+            let rewards = Var::new(&[margin, 0.0], &Device::Cpu).unwrap();
+            let loss = dpo_loss(&rewards).unwrap();
+            let gradients = loss.backward().unwrap();
+            let exact = f64::from(-margin).exp().ln_1p();
+            let got = f64::from(loss.to_scalar::<f32>().unwrap());
+            assert!((got / exact - 1.0).abs() < 1e-6, "{margin}: {got}, {exact}");
+            let slope = -1.0 / (1.0 + f64::from(margin).exp());
+            let got = gradients.get(&rewards).unwrap().to_vec1::<f32>().unwrap();
+            assert!((f64::from(got[0]) / slope - 1.0).abs() < 1e-6);
+            assert!((f64::from(got[1]) / slope + 1.0).abs() < 1e-6);
+        }
+    }
 }

@@ -13,8 +13,10 @@ use super::ops::linear::WeightType;
 use super::progress::Stage;
 use super::shape::Shape;
 
-/// The program itself, its vocabulary, buffers that come and go, and what the allocator keeps of them.
-const PROGRAM: u64 = 40 << 20;
+/// The program itself, buffers that come and go, and what the allocator keeps of them.
+const PROGRAM: u64 = 30 << 20;
+/// What llama.cpp's vocabulary takes for a token.
+const TOKEN: u64 = 200;
 
 /// What a training of some examples takes.
 pub(super) struct Estimate<'a> {
@@ -44,7 +46,8 @@ impl Estimate<'_> {
             }
         };
         let passing = self.stages.iter().map(stage).max().unwrap_or(0);
-        PROGRAM + self.weights() + 4 * (self.adapter() + passing)
+        let vocabulary = TOKEN * self.shape.n_vocab as u64;
+        PROGRAM + vocabulary + self.weights() + 4 * (self.adapter() + passing)
     }
 
     fn weights(&self) -> u64 {
