@@ -55,10 +55,12 @@ impl RewardWeights {
 pub fn dpo_loss(rewards: &Tensor) -> Result<Tensor> {
     let pairs = rewards.reshape(((), 2))?;
     let margins = (pairs.narrow(1, 0, 1)? - pairs.narrow(1, 1, 1)?)?;
-    // −log σ(x) = max(−x, 0) + log(1 + exp(−|x|)), which overflows for no x; in f32 that sum would lose exp(−12).
+    // −log σ(x) = (|x| − x) / 2 + log(1 + exp(−|x|)), which overflows for no x, and whose slope at 0 is −1/2 whatever |x|'s
+    // is taken for. In f32 the sum under the logarithm would lose exp(−12).
     let margins = margins.to_dtype(DType::F64)?;
-    let tail = (margins.abs()?.neg()?.exp()? + 1.0)?.log()?;
-    let loss = (margins.neg()?.relu()? + tail)?.mean_all()?;
+    let size = margins.abs()?;
+    let tail = (size.neg()?.exp()? + 1.0)?.log()?;
+    let loss = (((size - margins)? / 2.0)? + tail)?.mean_all()?;
     loss.to_dtype(DType::F32)
 }
 
