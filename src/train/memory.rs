@@ -9,6 +9,7 @@ use super::examples::Encoded;
 use super::generate::SLOTS;
 use super::head;
 use super::lora::TargetModule;
+use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
 use super::progress::Stage;
 use super::shape::Shape;
@@ -37,12 +38,12 @@ impl Estimate<'_> {
         let stage = |stage: &Stage| match stage {
             Stage::Sft => {
                 let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
-                self.step(self.longest(self.config.sft.batch_size, tokens))
+                self.step(&self.longest(self.config.sft.batch_size, tokens))
             }
             Stage::Mine => self.sampling(),
             Stage::Dpo => {
                 let tokens = |x: &Encoded| x.prompt.len() + x.response.len() + self.sample_len(x);
-                self.step(self.longest(self.config.dpo.fit.batch_size, tokens))
+                self.step(&self.longest(self.config.dpo.fit.batch_size, tokens))
             }
         };
         let passing = self.stages.iter().map(stage).max().unwrap_or(0);
@@ -76,8 +77,8 @@ impl Estimate<'_> {
         6 * values * self.shape.n_layer as u64
     }
 
-    /// Activations of a step of so many tokens.
-    fn step(&self, tokens: usize) -> u64 {
+    /// Activations of a step of texts of so many tokens.
+    fn step(&self, lengths: &[usize]) -> u64 {
         let shape = self.shape;
         let (q, kv) = (
             shape.heads.n_head * shape.heads.head_dim,
@@ -92,13 +93,18 @@ impl Estimate<'_> {
         };
         let a_token = blocks * kept + passing + shape.n_layer * shape.n_embd;
         let logits = head::ROWS * shape.n_vocab;
-        (tokens * a_token + logits) as u64
+        // Gradients of the keys and values that each block of queries sees, half of all.
+        let seen = |length: &usize| length * length.div_ceil(QUERIES);
+        let attention = q * lengths.iter().map(seen).sum::<usize>();
+        let tokens: usize = lengths.iter().sum();
+        (tokens * a_token + logits + attention) as u64
     }
 
     /// The cache of the samples, and their logits.
     fn sampling(&self) -> u64 {
         let (shape, mine) = (self.shape, &self.config.mine);
         let rows = self.longest(1, |x| x.prompt.len() + mine.n_samples * self.sample_len(x));
+        let rows: usize = rows.iter().sum();
         let slots = SLOTS.min(self.examples.len());
         let row = 2 * shape.n_layer * shape.heads.n_head_kv * shape.heads.head_dim;
         (slots * (rows * row + mine.n_samples * shape.n_vocab)) as u64
@@ -109,10 +115,11 @@ impl Estimate<'_> {
         example.response.len().min(self.config.mine.max_new_tokens)
     }
 
-    /// The sum of the `n` largest lengths.
-    fn longest(&self, n: usize, length: impl Fn(&Encoded) -> usize) -> usize {
+    /// The `n` largest lengths.
+    fn longest(&self, n: usize, length: impl Fn(&Encoded) -> usize) -> Vec<usize> {
         let mut lengths: Vec<usize> = self.examples.iter().map(length).collect();
         lengths.sort_unstable_by(|x, y| y.cmp(x));
-        lengths.iter().take(n).sum()
+        lengths.truncate(n);
+        lengths
     }
 }

@@ -13,7 +13,7 @@ use super::vector::{dot, softmax};
 
 /// Queries of one sequence that are computed together: enough for a product, few enough for the scores of a long
 /// sequence to stay small and the keys after them to be left out.
-const QUERIES: usize = 128;
+pub(in super::super) const QUERIES: usize = 128;
 
 /// Consecutive query rows of one sequence, and the rows of the keys that they see, in the order of their positions: as
 /// many as lie at or before the query, the last query seeing all of them.
