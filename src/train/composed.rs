@@ -10,8 +10,6 @@ mod cache;
 mod given;
 mod linear;
 
-use std::sync::Arc;
-
 use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
 
 pub(super) use cache::Cache;
@@ -23,9 +21,8 @@ use self::linear::{Adapters, Linear};
 use super::batch::Rows;
 use super::head::{Head, Predictions, ROWS};
 use super::lora::Lora;
-use super::model::{Model, Ropes};
+use super::model::{ByWindow, Model};
 use super::ops::attention::{Mask, Segment};
-use super::ops::rope::Rope;
 use crate::Result;
 use crate::llama::Token;
 
@@ -71,11 +68,7 @@ impl Composed {
     /// Who sees what in the blocks of `model`.
     fn seen(&self, model: &Model, segments: &[Segment]) -> CandleResult<ByWindow<Seen>> {
         let seen = |window| Seen::new(Mask { segments, window }, &self.device);
-        let sliding = model.sliding_window().map(|window| seen(Some(window)));
-        Ok(ByWindow {
-            full: seen(None)?,
-            sliding: sliding.transpose()?,
-        })
+        model.windows().try_map(seen)
     }
 
     /// [`Model::run`], with `[t, n_heads, head_dim]` for what is attended.
@@ -87,12 +80,8 @@ impl Composed {
         lora: Option<&Lora>,
         mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
     ) -> Result<Tensor> {
-        let Ropes { full, sliding } = model.ropes(positions);
-        let rotation = |rope: Arc<Rope>| Rotation::new(&rope, &self.device);
-        let rotations = ByWindow {
-            full: rotation(full)?,
-            sliding: sliding.map(rotation).transpose()?,
-        };
+        let ropes = model.ropes(positions);
+        let rotations = ropes.try_map(|rope| Rotation::new(&rope, &self.device))?;
         let mut x = self.rows(model.embed(tokens)?, model.shape().n_embd)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let adapters = match lora {
@@ -153,21 +142,5 @@ impl Composed {
     /// Rows of the CPU's as a tensor of the device's, `[t, width]`.
     pub fn rows(&self, x: Vec<f32>, width: usize) -> CandleResult<Tensor> {
         Tensor::from_vec(x, ((), width), &self.device)
-    }
-}
-
-/// What differs between blocks of full and of sliding attention.
-struct ByWindow<T> {
-    full: T,
-    sliding: Option<T>,
-}
-
-impl<T> ByWindow<T> {
-    /// That of a block with this window.
-    fn of(&self, window: Option<usize>) -> &T {
-        match &self.sliding {
-            Some(sliding) if window.is_some() => sliding,
-            _ => &self.full,
-        }
     }
 }

@@ -245,9 +245,12 @@ impl Model {
         Some(sliding.window)
     }
 
-    /// [`Self::window`] of the blocks that have one.
-    pub(super) fn sliding_window(&self) -> Option<usize> {
-        self.shape.sliding.map(|sliding| sliding.window)
+    /// The windows that there are, none being that of full attention.
+    pub(super) fn windows(&self) -> ByWindow<Option<usize>> {
+        ByWindow {
+            full: None,
+            sliding: self.shape.sliding.map(|sliding| Some(sliding.window)),
+        }
     }
 
     /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
@@ -305,9 +308,10 @@ impl Model {
         Ok(x)
     }
 
-    pub(super) fn ropes(&self, positions: &[usize]) -> Ropes {
+    /// The rotations of rows at these positions.
+    pub(super) fn ropes(&self, positions: &[usize]) -> ByWindow<Arc<Rope>> {
         let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
-        Ropes {
+        ByWindow {
             full: rope(self.shape.rope, self.rope_factors.as_deref()),
             sliding: self.shape.sliding.map(|sliding| rope(sliding.rope, None)),
         }
@@ -354,19 +358,26 @@ impl Model {
     }
 }
 
-/// The rotations of the rows of a batch.
-pub(super) struct Ropes {
-    pub full: Arc<Rope>,
-    /// Of the blocks with sliding attention.
-    pub sliding: Option<Arc<Rope>>,
+/// What blocks with full attention and those with sliding attention have each their own of.
+pub(super) struct ByWindow<T> {
+    full: T,
+    sliding: Option<T>,
 }
 
-impl Ropes {
+impl<T> ByWindow<T> {
     /// That of a block with this window.
-    fn of(&self, window: Option<usize>) -> &Arc<Rope> {
+    pub fn of(&self, window: Option<usize>) -> &T {
         match &self.sliding {
             Some(sliding) if window.is_some() => sliding,
             _ => &self.full,
         }
+    }
+
+    /// What `f` makes of each.
+    pub fn try_map<U, E>(self, f: impl Fn(T) -> Result<U, E>) -> Result<ByWindow<U>, E> {
+        Ok(ByWindow {
+            full: f(self.full)?,
+            sliding: self.sliding.map(f).transpose()?,
+        })
     }
 }

@@ -15,26 +15,20 @@ pub(in super::super) struct Cache {
     rows: usize,
 }
 
-impl Cache {
-    pub fn new(model: &Model, device: &Device, rows: usize) -> CandleResult<Self> {
+impl Composed {
+    /// An empty cache.
+    pub fn cache(&self, model: &Model, rows: usize) -> CandleResult<Cache> {
         let shape = model.shape();
         let width = shape.heads.n_head_kv * shape.heads.head_dim;
         let blocks = || -> CandleResult<Vec<Tensor>> {
-            let block = |_| Tensor::zeros((rows, width), DType::F32, device);
+            let block = |_| Tensor::zeros((rows, width), DType::F32, &self.device);
             (0..shape.n_layer).map(block).collect()
         };
-        Ok(Self {
+        Ok(Cache {
             keys: blocks()?,
             values: blocks()?,
             rows,
         })
-    }
-}
-
-impl Composed {
-    /// An empty cache.
-    pub fn cache(&self, model: &Model, rows: usize) -> CandleResult<Cache> {
-        Cache::new(model, &self.device, rows)
     }
 
     /// Runs tokens whose keys and values go to `cache_rows`; `[t, n_embd]`, before the last norm.

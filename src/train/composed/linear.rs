@@ -14,7 +14,6 @@ pub struct Linear {
     weight: Tensor,
     /// `[out]`
     bias: Option<Tensor>,
-    n_out: usize,
 }
 
 /// A pair of matrices of an adapter, `[rank, in]` and `[out, rank]`.
@@ -71,13 +70,12 @@ impl Linear {
         Ok(Self {
             weight: values.to_dtype(dtype)?.to_device(device)?,
             bias: bias.transpose()?,
-            n_out: shape.0,
         })
     }
 
     /// Number of output features.
     pub fn n_out(&self) -> usize {
-        self.n_out
+        self.weight.dims()[0]
     }
 
     /// `x Wᵀ + b + s (x Aᵀ) Bᵀ`: `[t, in]` → `[t, out]`.
