@@ -21,7 +21,11 @@ else
 TESTS = cargo test --release --workspace --lib --bins --tests --no-fail-fast -- --test-threads 1
 endif
 
-.PHONY: chat test build
+# The contrast as a sampler for other programs, and the llama.cpp that they share with it: a build of its own.
+SAMPLER = target/sampler
+export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/release
+
+.PHONY: chat test build sampler
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -33,11 +37,20 @@ build:
 	@.ci/needs
 	@cargo build --release
 
+sampler:
+	@.ci/needs
+	cargo rustc --release -p cope-contrast --features sampler --crate-type cdylib --target-dir $(SAMPLER)
+	$(CC) -O2 -Wall -Wextra -Werror contrast/examples/cope.c -o $(SAMPLER)/release/cope \
+		-Icontrast/include -I$$(ls -dt $(SAMPLER)/release/build/llama-cpp-sys-2-*/out/include | head -n 1) \
+		-L$(SAMPLER)/release -lcope_contrast -lllama -Wl,-rpath,$(COPE_SAMPLER)
+
 test:
 	@.ci/needs test
 	@$(MAKE) --no-print-directory $(ORACLE)/ready
+	@$(MAKE) --no-print-directory sampler
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release -p cope-contrast --features sampler --target-dir $(SAMPLER) -- -D warnings
 	cargo build --release --workspace
 	$(PROGRAM) model pull
 	$(TESTS)

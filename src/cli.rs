@@ -1,7 +1,9 @@
 //! The command line: one file a subcommand, each with its `Args` and `run`. Results go to stdout, all else to stderr.
 
 mod chat;
+mod decode_options;
 mod doctor;
+mod explain;
 mod generate;
 mod interrupt;
 mod model;

@@ -22,6 +22,9 @@ pub enum Error {
     /// A GGUF file or an adapter is malformed, or does not fit its base.
     #[error(transparent)]
     Convert(#[from] cope_convert::Error),
+    /// The contrast of two models was given settings out of their range, or logits that are no numbers.
+    #[error(transparent)]
+    Contrast(#[from] cope_contrast::Error),
     /// Something that a person gave (a file, a name, an option) cannot be used; the message says what to do.
     #[error("{0}")]
     Input(String),

@@ -31,24 +31,25 @@
 //! | [`prompt`] | the only renderer of chat templates |
 //! | [`train`] | SFT, mining and DPO in candle |
 //! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
-//! | [`decode`] | the contrast and the decoding loop |
+//! | [`decode`] | the decoding loop, and the schedules of its passes |
+//! | `cope_contrast` | the contrast: a kernel, and a sampler for other programs of llama.cpp |
 //! | `cope_convert` | GGUF files and adapters, believing nothing that they say |
 //!
 //! # Invariants
 //!
 //! `tests/it/tidy.rs` holds the tree to those that can be read off it.
 //!
-//! - Only `llama/` names llama.cpp; only `train/` names candle; `cope_convert` names neither, and needs no C++. Only
-//!   `home` joins data paths. Only the program prints.
+//! - Only `llama/` and the C interface name llama.cpp; only `train/` names candle; `cope_convert` names neither, and needs
+//!   no C++. Only `home` joins data paths. Only the program prints.
 //! - llama.cpp is never given a file that has not been checked, since it answers some bad files by ending the process.
 //!   Files of users never panic.
 //! - A file is written beside its place and renamed into it: nothing half-written ever has its final name.
 //! - A KV cache belongs to one (base, adapter, scale), which a context never changes.
 //! - The contrast does no I/O, and allocates nothing for a token.
-//! - All arms (base, user, CoPe) go through one decoding loop; the plain two-pass schedule stays, as the oracle of faster
-//!   ones.
+//! - All arms (base, user, CoPe) go through one decoding loop. Every schedule of passes gives the tokens of the naive one,
+//!   up to llama.cpp's own rounding.
 //! - Equal seeds give equal bytes: adapters, pairs and texts, also across a stop.
-//! - `unsafe` lives in `llama/` and in `train/ops`, each block with the reason why it is sound.
+//! - `unsafe` lives in `llama/`, in `train/ops` and in the C interface, each block with the reason why it is sound.
 
 #![deny(unsafe_code)]
 

@@ -10,14 +10,15 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use cope_llama::decode::{Contrast, Finish};
+use cope_llama::decode::{Contrast, DecodeOptions, Finish};
 use cope_llama::home::Home;
 use cope_llama::prompt::{Message, Role};
 
 use self::command::Command;
 use self::lines::Lines;
+use super::decode_options::DecodeArgs;
 use super::interrupt;
-use super::options::{ArmName, ModelArgs, SamplingArgs, Voice, VoiceArgs};
+use super::options::{ArmName, ModelArgs, Voice, VoiceArgs};
 use super::session::{Event, Session};
 
 /// How many prompts `--demo` answers.
@@ -37,7 +38,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    sampling: SamplingArgs,
+    decode: DecodeArgs,
 }
 
 const HELP: &str = "\
@@ -82,7 +83,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
             result => result?,
         }
     }
-    Ok(())
+    chat.session.keep()
 }
 
 struct Chat<'a> {
@@ -149,7 +150,7 @@ impl<'a> Chat<'a> {
 
     /// Answers the last message, streaming, and keeps the answer.
     fn answer(&mut self) -> Result<()> {
-        let mut options = self.args.sampling.options();
+        let mut options = self.options()?;
         options.sampling.seed = options.sampling.seed.wrapping_add(self.n_answers);
         let arm = self.session.best_arm();
         let messages = self.prompt();
@@ -168,6 +169,9 @@ impl<'a> Chat<'a> {
         if let Some(note) = answer.note() {
             eprintln!("[{note}]");
         }
+        if self.args.decode.timings {
+            eprintln!("[{}]", answer.statistics);
+        }
         self.n_answers += 1;
         self.messages.push(Message::assistant(answer.text));
         Ok(())
@@ -180,7 +184,7 @@ impl<'a> Chat<'a> {
         else {
             bail!("nothing was answered yet");
         };
-        if self.args.sampling.temp <= 0.0 {
+        if self.args.decode.temp <= 0.0 {
             eprintln!(
                 "[at --temp 0 an answer is always the same; start with --temp 0.8 for others]"
             );
@@ -194,6 +198,7 @@ impl<'a> Chat<'a> {
 
     fn change_user(&mut self, name: &str) -> Result<()> {
         let voice = Voice::of_user(self.home, name)?;
+        self.session.keep()?;
         let args = &self.args;
         self.session = Session::open(
             self.home,
@@ -222,7 +227,7 @@ impl<'a> Chat<'a> {
         let mut answers = Vec::new();
         for name in ArmName::ALL {
             let arm = name.arm(self.session.contrast);
-            let options = self.args.sampling.options();
+            let options = self.options()?;
             let answer = self.session.answer(&messages, arm, options, |event| {
                 if let Event::Note(note) = event {
                     eprintln!("[{}: {note}]", name.title());
@@ -231,6 +236,9 @@ impl<'a> Chat<'a> {
             })?;
             if let Some(note) = answer.note() {
                 eprintln!("[{}: {note}]", name.title());
+            }
+            if self.args.decode.timings {
+                eprintln!("[{}: {}]", name.title(), answer.statistics);
             }
             if answer.finish == Finish::Interrupted {
                 return Ok(());
@@ -265,6 +273,11 @@ impl<'a> Chat<'a> {
             )?;
         }
         Ok(())
+    }
+
+    fn options(&self) -> Result<DecodeOptions> {
+        let args = &self.args;
+        args.decode.options(&args.model, self.session.model())
     }
 
     fn prompt(&self) -> Vec<Message> {

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args as ClapArgs};
-use cope_llama::decode::Finish;
+use cope_llama::decode::{DecodeOptions, Finish};
 use cope_llama::home::Home;
 use cope_llama::prompt::Message;
 use serde_json::json;
 
+use super::decode_options::DecodeArgs;
+use super::explain;
 use super::interrupt;
-use super::options::{ArmName, ModelArgs, SamplingArgs, VoiceArgs};
+use super::options::{ArmName, ModelArgs, VoiceArgs};
 use super::session::{Event, Session};
 
 /// A prompt file above this is longer than any context.
@@ -35,18 +37,23 @@ pub struct Args {
     /// Print one JSON object: text, finish, tokens
     #[arg(long)]
     json: bool,
+    /// Mark the tokens that the contrast chose against the user model's first choice; with --json, give for each its
+    /// score, its probability to user model and base, and how many were plausible
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     voice: VoiceArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    sampling: SamplingArgs,
+    decode: DecodeArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   cope-llama generate --user alice -p \"Reply to: Are you free on Friday?\"
   cope-llama generate --user alice --arm user --temp 0.8 -s 7 -f prompt.txt
+  cope-llama generate --user alice -p \"A date for dinner?\" --explain
   cope-llama generate -m base.gguf --lora adapter.gguf --contrast 0.5 -p Hello --json";
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
@@ -59,10 +66,14 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         .arm
         .map_or(session.best_arm(), |arm| arm.arm(session.contrast));
 
+    let options = DecodeOptions {
+        explain: args.explain,
+        ..args.decode.options(&args.model, session.model())?
+    };
     let mut out = io::stdout().lock();
-    let answer = session.answer(&messages, arm, args.sampling.options(), |event| {
+    let answer = session.answer(&messages, arm, options, |event| {
         match event {
-            Event::Text(text) if !args.json => {
+            Event::Text(text) if !args.json && !args.explain => {
                 out.write_all(text.as_bytes())?;
                 out.flush()?;
             }
@@ -72,14 +83,28 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         Ok(())
     })?;
     if args.json {
-        let object = json!({ "text": answer.text, "finish": finish(answer.finish), "tokens": answer.n_tokens });
+        let mut object = json!({ "text": answer.text, "finish": finish(answer.finish), "tokens": answer.n_tokens });
+        if args.explain {
+            object["choices"] = explain::json(session.model(), &answer.choices);
+        }
         writeln!(out, "{object}")?;
     } else {
+        if args.explain {
+            let text = explain::text(session.model(), &answer.choices, &out);
+            out.write_all(text.as_bytes())?;
+        }
         writeln!(out)?;
         if let Some(note) = answer.note() {
             eprintln!("[{note}]");
         }
+        if args.explain {
+            eprintln!("[{}]", explain::legend(&answer.choices));
+        }
     }
+    if args.decode.timings {
+        eprintln!("[{}]", answer.statistics);
+    }
+    session.keep()?;
     if answer.finish == Finish::Interrupted {
         bail!("interrupted");
     }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use cope_llama::bases;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Sampling};
+use cope_llama::decode::{Arm, Contrast};
 use cope_llama::home::{Home, UserFolder, UserName};
-use cope_llama::llama::ContextOptions;
+use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
 
 /// Which base it is.
 #[derive(Args)]
@@ -33,6 +33,32 @@ pub struct ModelArgs {
     /// Layers to keep on a GPU, also spelled -ngl [default: all]
     #[arg(long, alias = "n-gpu-layers", value_name = "N")]
     pub gpu_layers: Option<u32>,
+    /// The most tokens of a prompt that are read in one pass
+    #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_batch)]
+    batch_size: u32,
+    /// Whether attention runs as one fused kernel [default: on a GPU, and where the cache needs it]
+    #[arg(long, value_name = "WHEN")]
+    flash_attn: Option<OnOff>,
+    /// The type of the KV caches; that of 8 bits takes half the memory of f16
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    cache_type: CacheType,
+    /// Keep what the model has read in the user's folder, so that the next command need not read it again
+    #[arg(long, requires = "user")]
+    pub prompt_cache: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OnOff {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CacheType {
+    F32,
+    F16,
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl BaseArg {
@@ -53,9 +79,25 @@ impl ModelArgs {
         let default = ContextOptions::default();
         ContextOptions {
             n_ctx: self.ctx_size,
+            n_batch: self.batch_size,
             n_threads: self.threads.unwrap_or(default.n_threads).max(1),
+            kv_type: match self.cache_type {
+                CacheType::F32 => KvType::F32,
+                CacheType::F16 => KvType::F16,
+                CacheType::Q8_0 => KvType::Q8_0,
+            },
+            flash_attention: match self.flash_attn {
+                None => FlashAttention::Auto,
+                Some(OnOff::On) => FlashAttention::On,
+                Some(OnOff::Off) => FlashAttention::Off,
+            },
             ..default
         }
+    }
+
+    /// Whether layers of the model are on a GPU.
+    pub fn on_gpu(&self) -> bool {
+        self.gpu_layers != Some(0) && devices().iter().any(|device| device.is_gpu)
     }
 }
 
@@ -165,57 +207,6 @@ impl ArmName {
             Self::Base => "base",
             Self::User => "user model",
             Self::Cope => "CoPe",
-        }
-    }
-}
-
-/// How tokens are chosen.
-#[derive(Args)]
-#[command(next_help_heading = "Sampling")]
-pub struct SamplingArgs {
-    /// The most tokens of an answer; -1 for no limit
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        default_value_t = 512,
-        allow_negative_numbers = true
-    )]
-    predict: i64,
-    /// 0 takes the best token; above it, draws are flatter the higher it is
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().temperature)]
-    pub temp: f32,
-    /// Draw among the N best; 0 for no limit
-    #[arg(long, value_name = "N", default_value_t = Sampling::default().top_k)]
-    top_k: u32,
-    /// Draw among the best whose probabilities sum to X; 1 for no limit
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().top_p)]
-    top_p: f32,
-    /// Draw among those at least X as probable as the best; 0 for no limit
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().min_p)]
-    min_p: f32,
-    /// Makes the last tokens less likely again; 1 for none
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().repeat_penalty)]
-    repeat_penalty: f32,
-    /// Seed of the draws: the same seed gives the same text
-    #[arg(short, long, value_name = "N", default_value_t = Sampling::default().seed)]
-    pub seed: u32,
-}
-
-impl SamplingArgs {
-    pub fn options(&self) -> DecodeOptions {
-        DecodeOptions {
-            sampling: Sampling {
-                temperature: self.temp,
-                top_k: self.top_k,
-                top_p: self.top_p,
-                min_p: self.min_p,
-                repeat_penalty: self.repeat_penalty,
-                seed: self.seed,
-                ..Sampling::default()
-            },
-            n_predict: usize::try_from(self.predict).ok(),
-            ..DecodeOptions::default()
         }
     }
 }

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy};
-use cope_llama::home::Home;
+use cope_llama::decode::{
+    Arm, Choice, Contrast, DecodeOptions, Decoder, Drafter, Finish, Piece, Policy, Statistics,
+};
+use cope_llama::home::{Home, write_atomic};
 use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin};
-use cope_llama::prompt::{ChatTemplate, Message, Role};
+use cope_llama::prompt::{ChatTemplate, Message, Role, response_tokens};
 
 use super::options::{ModelArgs, Voice, VoiceArgs};
 
@@ -19,14 +21,18 @@ pub struct Session {
     model: Arc<Model>,
     template: ChatTemplate,
     contexts: Contexts,
+    /// Where what the contexts have read is kept, and what each is good for; base, then user.
+    prompt_cache: Option<[(PathBuf, String); 2]>,
+    /// Knows what the user has written.
+    drafter: Drafter,
     /// The contrast of the voice.
     pub contrast: Contrast,
     stop: Arc<AtomicBool>,
 }
 
 enum Contexts {
-    Base(Context),
-    Twin(Twin),
+    Base(Box<Context>),
+    Twin(Box<Twin>),
 }
 
 /// An answer as a whole.
@@ -34,6 +40,9 @@ pub struct Answer {
     pub text: String,
     pub n_tokens: usize,
     pub finish: Finish,
+    pub statistics: Statistics,
+    /// If they were to be explained.
+    pub choices: Vec<Choice>,
 }
 
 /// What happens while an answer comes about.
@@ -61,10 +70,14 @@ impl Session {
         };
         let template = ChatTemplate::of_model(&model)?;
         let options = model_args.context();
+        let mut prompt_cache = None;
         let (mut contexts, contrast) = match adapter_path(voice)? {
             None => {
                 let context = Context::new(&model, None, &options)?;
-                (Contexts::Base(context), voice_args.contrast(None, None)?)
+                (
+                    Contexts::Base(Box::new(context)),
+                    voice_args.contrast(None, None)?,
+                )
             }
             Some(path) => {
                 let stored = Adapter::read_gguf(&path)?;
@@ -78,8 +91,19 @@ impl Session {
                         (Some(load(&task)?), load(&stacked)?)
                     }
                 };
-                let twin = Twin::new(&model, task, adapter, 1.0, &options)?;
-                (Contexts::Twin(twin), contrast)
+                let mut twin = Twin::new(&model, task, adapter, 1.0, &options)?;
+                if let Some(user) = voice.user().filter(|_| model_args.prompt_cache) {
+                    let task = stored.task_sha256.as_deref().unwrap_or("none");
+                    let of_base = format!("base {sha256}, task {task}");
+                    let of_user = format!("{of_base}, adapter {}", cope_convert::sha256(&path)?);
+                    let caches = [
+                        (user.prompt_cache("base"), of_base),
+                        (user.prompt_cache("user"), of_user),
+                    ];
+                    restore(&mut twin, &caches)?;
+                    prompt_cache = Some(caches);
+                }
+                (Contexts::Twin(Box::new(twin)), contrast)
             }
         };
         match &mut contexts {
@@ -88,12 +112,30 @@ impl Session {
         }
         Ok(Self {
             base,
+            prompt_cache,
+            drafter: drafter(&model, voice)?,
             model,
             template,
             contexts,
             contrast,
             stop: Arc::clone(stop),
         })
+    }
+
+    /// Keeps what the contexts have read for the next session, if that is wanted.
+    pub fn keep(&mut self) -> Result<()> {
+        if let (Some(caches), Contexts::Twin(twin)) = (&self.prompt_cache, &mut self.contexts) {
+            for ((path, key), context) in caches.iter().zip([&mut twin.base, &mut twin.user]) {
+                let bytes = context.save(key)?;
+                write_atomic(path, |file| file.write_all(&bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The base.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
     }
 
     /// The arm that answers: CoPe where there is an adapter.
@@ -123,11 +165,12 @@ impl Session {
         }
         let options = DecodeOptions {
             n_keep: self.n_keep(messages, &prompt)?,
+            drafter: self.drafter.clone(),
             ..options
         };
         let policy = match &mut self.contexts {
             Contexts::Twin(twin) => twin.policy(arm),
-            Contexts::Base(context) if arm == Arm::Base => Policy::Plain(context),
+            Contexts::Base(context) if arm == Arm::Base => Policy::Plain(&mut **context),
             Contexts::Base(_) => bail!("without a user there is only the base: add --user NAME"),
         };
         let mut decoder =
@@ -151,6 +194,8 @@ impl Session {
             text,
             n_tokens: decoder.response().len(),
             finish,
+            statistics: *decoder.statistics(),
+            choices: decoder.choices().to_vec(),
         })
     }
 
@@ -215,6 +260,29 @@ impl Answer {
             Finish::Interrupted => Some("stopped".into()),
         }
     }
+}
+
+/// Brings back what an earlier session of the same models has kept.
+fn restore(twin: &mut Twin, caches: &[(PathBuf, String)]) -> Result<()> {
+    for ((path, key), context) in caches.iter().zip([&mut twin.base, &mut twin.user]) {
+        if path.exists() {
+            let bytes =
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+            context.restore(key, &bytes);
+        }
+    }
+    Ok(())
+}
+
+fn drafter(model: &Model, voice: &Voice) -> Result<Drafter> {
+    let history = match voice.user() {
+        Some(user) => user.profile()?.history,
+        None => Vec::new(),
+    };
+    let texts = history
+        .iter()
+        .map(|example| response_tokens(model, &example.response));
+    Ok(Drafter::new(&texts.collect::<Result<Vec<_>, _>>()?))
 }
 
 fn adapter_path(voice: &Voice) -> Result<Option<PathBuf>> {

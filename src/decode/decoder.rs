@@ -2,12 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{LogitSource, Policy, Sampling, Text, Vocabulary};
-use crate::llama::{Candidate, SamplerChain, Token};
+use super::schedule::Scheduler;
+use super::{
+    Choice, Drafter, LogitSource, Policy, Sampler, Sampling, Schedule, Statistics, Text, Vocabulary,
+};
+use crate::llama::{Grammar, Token};
 use crate::{Error, Result};
 
 /// How a text is decoded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct DecodeOptions {
     /// How tokens are chosen.
     pub sampling: Sampling,
@@ -20,6 +23,16 @@ pub struct DecodeOptions {
     pub n_keep: usize,
     /// Strings that end the text before them.
     pub stop: Vec<String>,
+    /// Added to the user model's logits of these tokens, before anything else; −∞ bans a token.
+    pub logit_bias: Vec<(Token, f32)>,
+    /// What the text may look like.
+    pub grammar: Option<Grammar>,
+    /// Whether each choice is [explained](Decoder::choices), which costs some speed.
+    pub explain: bool,
+    /// Which passes are run, and when; it does not change the text.
+    pub schedule: Schedule,
+    /// What drafts are taken from beside the prompt and the text itself.
+    pub drafter: Drafter,
 }
 
 impl Default for DecodeOptions {
@@ -30,6 +43,11 @@ impl Default for DecodeOptions {
             context_shift: true,
             n_keep: 4,
             stop: Vec::new(),
+            logit_bias: Vec::new(),
+            grammar: None,
+            explain: false,
+            schedule: Schedule::default(),
+            drafter: Drafter::default(),
         }
     }
 }
@@ -58,25 +76,20 @@ pub enum Finish {
     Interrupted,
 }
 
-/// What the models have yet to see.
-#[derive(Debug)]
-enum Pending {
-    Prompt(Vec<Token>),
-    Token(Token),
-}
-
 /// A text being decoded: an iterator over its pieces. Nothing is computed before the first is asked for, and no more
 /// than is asked for.
 pub struct Decoder<'a, S, V> {
-    policy: Policy<'a, S>,
+    scheduler: Scheduler<'a, S>,
     vocabulary: &'a V,
-    chain: SamplerChain,
-    options: DecodeOptions,
+    sampler: Sampler,
+    n_predict: Option<usize>,
+    /// `n_keep`, if a full context makes room.
+    shift: Option<usize>,
     interrupt: Option<&'a AtomicBool>,
-    pending: Pending,
-    candidates: Vec<Candidate>,
     text: Text,
     response: Vec<Token>,
+    /// The choices so far, if they are to be explained.
+    choices: Option<Vec<Choice>>,
     finish: Option<Finish>,
     failed: bool,
 }
@@ -93,7 +106,7 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         prompt: &[Token],
         options: DecodeOptions,
     ) -> Result<Self> {
-        let n_ctx = policy.n_ctx();
+        let n_ctx = policy.leader().n_ctx();
         if prompt.is_empty() {
             return Err(Error::input("the prompt is empty; say something"));
         }
@@ -103,21 +116,42 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
                 prompt.len()
             )));
         }
-        let n_vocab = policy.n_vocab();
-        let mut chain = options.sampling.chain(n_vocab, n_ctx)?;
-        for &token in prompt {
-            chain.accept(token);
+        let n_vocab = policy.leader().n_vocab();
+        for &(token, bias) in &options.logit_bias {
+            if !usize::try_from(token).is_ok_and(|token| token < n_vocab) {
+                return Err(Error::input(format!(
+                    "a logit bias is for token {token}, which the model does not have"
+                )));
+            }
+            if bias.is_nan() || bias == f32::INFINITY {
+                return Err(Error::input(format!(
+                    "the logit bias of token {token} must be a number, not {bias}"
+                )));
+            }
         }
+        let mut sampler = (options.sampling)
+            .sampler(n_vocab, n_ctx)?
+            .with_logit_bias(options.logit_bias)
+            .with_grammar(options.grammar);
+        for &token in prompt {
+            sampler.accept_prompt(token);
+        }
+        let takes_the_best = options.sampling.takes_the_best();
+        let (schedule, choices) = if options.explain {
+            (options.schedule.explained(), Some(Vec::new()))
+        } else {
+            (options.schedule, None)
+        };
         Ok(Self {
-            policy,
+            scheduler: Scheduler::new(policy, schedule, prompt, options.drafter, takes_the_best),
             vocabulary,
-            chain,
+            sampler,
+            n_predict: options.n_predict,
+            shift: options.context_shift.then_some(options.n_keep),
             interrupt: None,
-            pending: Pending::Prompt(prompt.to_vec()),
-            candidates: Vec::with_capacity(n_vocab),
             text: Text::new(&options.stop),
-            options,
             response: Vec::new(),
+            choices,
             finish: None,
             failed: false,
         })
@@ -145,6 +179,19 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         self.finish
     }
 
+    /// Why each token was chosen, the one that ended the turn included; none without
+    /// [`explain`](DecodeOptions::explain).
+    #[must_use]
+    pub fn choices(&self) -> &[Choice] {
+        self.choices.as_deref().unwrap_or_default()
+    }
+
+    /// What it has cost so far.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        self.scheduler.statistics()
+    }
+
     /// Generates one token, unless the text ends first. `None` if there is nothing to tell yet.
     fn step(&mut self) -> Result<Option<Piece>> {
         if self
@@ -154,24 +201,24 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
             return Err(Error::Interrupted);
         }
         if self
-            .options
             .n_predict
             .is_some_and(|limit| self.response.len() >= limit)
         {
             return Ok(self.end(Finish::Length));
         }
-        match &self.pending {
-            Pending::Prompt(prompt) => self.policy.prefill(prompt)?,
-            Pending::Token(_) if self.policy.is_full() => return self.make_room(),
-            Pending::Token(token) => self.policy.extend(*token)?,
+        if self.scheduler.is_full() {
+            return self.make_room();
         }
-        self.policy.candidates(&mut self.candidates)?;
-        let token = self.chain.choose(&self.candidates);
-        self.pending = Pending::Token(token);
-        if self.vocabulary.is_eog(token) {
+        let is_end = |token| self.vocabulary.is_eog(token);
+        let token = self.scheduler.choose(&mut self.sampler, &is_end)?;
+        if let Some(choices) = &mut self.choices {
+            choices.push(self.scheduler.explain(token));
+        }
+        if is_end(token) {
             return Ok(self.end(Finish::EndOfTurn));
         }
-        self.chain.accept(token);
+        self.sampler.accept(token)?;
+        self.scheduler.push(token);
         self.response.push(token);
         let (text, stopped) = self.text.push(&self.vocabulary.token_bytes(token));
         if stopped {
@@ -181,10 +228,10 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
     }
 
     fn make_room(&mut self) -> Result<Option<Piece>> {
-        if self.options.context_shift
-            && let Some(discarded) = self.policy.shift(self.options.n_keep)?
+        if let Some(n_keep) = self.shift
+            && let Some(forgotten) = self.scheduler.shift(n_keep)?
         {
-            return Ok(Some(Piece::Shifted(discarded)));
+            return Ok(Some(Piece::Shifted(forgotten)));
         }
         Ok(self.end(Finish::ContextFull))
     }

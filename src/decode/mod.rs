@@ -1,51 +1,89 @@
 //! Decoding: from a prompt's tokens to text, by one model or by the contrast of two.
 //!
 //! ```text
-//! prompt ─→ Policy ─→ candidates ─→ SamplerChain ─→ token ─→ Text ─→ Piece
-//!             ↑  contrast.rs         sampling.rs      │      text.rs
-//!             └───────────────────────────────────────┘
+//! prompt ─→ Scheduler ─→ candidates ─→ Sampler ─→ token ─→ Text ─→ Piece
+//!             ↑  Policy, contrast      sampling.rs  │      text.rs
+//!             └─────────────────────────────────────┘
 //! ```
 //!
 //! All arms (base, user, CoPe) go through the one loop of [`Decoder`]; it knows token numbers and [`LogitSource`]s, and
 //! nothing of llama.cpp.
 
-pub mod contrast;
+mod choice;
 mod decoder;
+mod draft;
+mod policy;
 mod sampling;
 mod schedule;
+mod statistics;
+#[cfg(test)]
+mod table;
 mod text;
 
-pub use contrast::Contrast;
+use std::ops::Range;
+
+pub use choice::Choice;
+pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::{DecodeOptions, Decoder, Finish, Piece};
-pub use sampling::Sampling;
-pub use schedule::{Arm, Policy};
+pub use draft::Drafter;
+pub use policy::{Arm, Policy};
+pub use sampling::{Sampler, Sampling};
+pub use schedule::Schedule;
+pub use statistics::{Passes, Statistics};
 pub use text::Text;
 
 use crate::Result;
 use crate::llama::{Context, Model, Token};
 
-/// A language model at the end of a sequence of tokens: tokens in, logits out.
-pub trait LogitSource {
+/// A language model at the end of a sequence of tokens: tokens in, logits out. A pass keeps *rows*: what may follow the
+/// first `len` tokens, for some lengths.
+pub trait LogitSource: Send {
     /// Size of the vocabulary.
     fn n_vocab(&self) -> usize;
     /// Room for tokens.
     fn n_ctx(&self) -> usize;
+    /// The most rows that a pass can keep, at least 1.
+    fn max_rows(&self) -> usize;
     /// The sequence so far.
     fn tokens(&self) -> &[Token];
-    /// Appends `tokens` to the sequence; on an error it is as before.
+    /// Appends `tokens` to the sequence, and keeps the rows after the last `n_rows` of them; on an error it is as
+    /// before.
     ///
     /// # Errors
     ///
     /// The tokens do not fit, the pass was interrupted, or it failed.
-    fn extend(&mut self, tokens: &[Token]) -> Result<()>;
-    /// What may follow the sequence, `[n_vocab]`, unnormalised; valid after [`extend`](Self::extend).
-    fn logits(&self) -> &[f32];
+    fn extend(&mut self, tokens: &[Token], n_rows: usize) -> Result<()>;
+    /// As [`extend`](Self::extend), if of the rows only [`logits_of`](Self::logits_of) is asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`extend`](Self::extend).
+    fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.extend(tokens, n_rows)
+    }
+    /// The lengths for which there is a row.
+    fn rows(&self) -> Range<usize>;
+    /// What may follow the first `len` tokens, `[n_vocab]`, unnormalised.
+    fn logits(&self, len: usize) -> &[f32];
+    /// The same of `candidates` alone, in their order; `logits` is emptied first.
+    ///
+    /// # Errors
+    ///
+    /// What they are computed from cannot be read.
+    fn logits_of(
+        &mut self,
+        len: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()>;
     /// Shortens the sequence to its first `len` tokens, or to none if the model cannot go back.
     fn truncate(&mut self, len: usize);
     /// Whether [`shift`](Self::shift) is possible.
     fn can_shift(&self) -> bool;
     /// Takes the `discard` tokens after the first `keep` out of the sequence.
     fn shift(&mut self, keep: usize, discard: usize);
+    /// Computes from now on as one of `n` sources whose passes run at the same time.
+    fn share_threads(&mut self, n: usize);
 }
 
 impl LogitSource for Context {
@@ -57,16 +95,37 @@ impl LogitSource for Context {
         self.n_ctx()
     }
 
+    fn max_rows(&self) -> usize {
+        self.max_rows()
+    }
+
     fn tokens(&self) -> &[Token] {
         self.tokens()
     }
 
-    fn extend(&mut self, tokens: &[Token]) -> Result<()> {
-        self.extend(tokens)
+    fn extend(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.extend_rows(tokens, n_rows)
     }
 
-    fn logits(&self) -> &[f32] {
-        self.logits()
+    fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.extend_lean(tokens, n_rows)
+    }
+
+    fn rows(&self) -> Range<usize> {
+        self.rows()
+    }
+
+    fn logits(&self, len: usize) -> &[f32] {
+        self.logits_after(len)
+    }
+
+    fn logits_of(
+        &mut self,
+        len: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        self.logits_of(len, candidates, logits)
     }
 
     fn truncate(&mut self, len: usize) {
@@ -79,6 +138,10 @@ impl LogitSource for Context {
 
     fn shift(&mut self, keep: usize, discard: usize) {
         self.shift(keep, discard);
+    }
+
+    fn share_threads(&mut self, n: usize) {
+        self.share_threads(n);
     }
 }
 

@@ -1,16 +1,24 @@
 //! How a token is chosen among the candidates.
 
-use crate::llama::{Link, SamplerChain};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::{Candidate, contrast};
+use crate::llama::{Grammar, Link, SamplerChain, Token};
 use crate::{Error, Result};
 
 /// Settings of llama.cpp's samplers, by its names and meanings. They act on contrasted scores, in this order:
-/// penalties, top-k, top-p, min-p, temperature, draw. The default chooses greedily and penalises nothing.
+/// penalties, top-k, typical, top-p, min-p, temperature, draw. The default chooses greedily and penalises nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// Above 0: draw, flatter the higher; 0: take the best, of equals the lowest token.
     pub temperature: f32,
     /// Draw among the `k` best; 0 for no limit.
     pub top_k: u32,
+    /// Draw among those whose information is nearest to the expected, until their probabilities sum to this; 1 for no
+    /// limit.
+    pub typical: f32,
     /// Draw among the best whose probabilities sum to this; 1 for no limit.
     pub top_p: f32,
     /// Draw among those at least so probable, relative to the best; 0 for no limit.
@@ -33,6 +41,7 @@ impl Default for Sampling {
         Self {
             temperature: 0.0,
             top_k: 40,
+            typical: 1.0,
             top_p: 0.95,
             min_p: 0.0,
             repeat_penalty: 1.0,
@@ -45,34 +54,65 @@ impl Default for Sampling {
 }
 
 impl Sampling {
-    /// The settings as a chain for a vocabulary of `n_vocab` tokens and a context of `n_ctx`.
+    /// A sampler of these settings for a vocabulary of `n_vocab` tokens and a context of `n_ctx`.
     ///
     /// # Errors
     ///
     /// [`Error::Input`] naming a setting that is out of its range.
-    pub fn chain(&self, n_vocab: usize, n_ctx: usize) -> Result<SamplerChain> {
+    pub fn sampler(&self, n_vocab: usize, n_ctx: usize) -> Result<Sampler> {
         self.check()?;
-        let mut links = vec![Link::Penalties {
-            // llama.cpp reserves a ring of this length, and no more tokens than the context's ever count.
-            last_n: self.repeat_last_n.min(n_ctx as u32),
-            repeat: self.repeat_penalty,
-            frequency: self.frequency_penalty,
-            presence: self.presence_penalty,
-        }];
+        let mut links = Vec::new();
+        if self.penalises() {
+            links.push(Link::Penalties {
+                // llama.cpp reserves a ring of this length, and no more tokens than the context's ever count.
+                last_n: self.repeat_last_n.min(n_ctx as u32),
+                repeat: self.repeat_penalty,
+                frequency: self.frequency_penalty,
+                presence: self.presence_penalty,
+            });
+        }
         if self.temperature > 0.0 {
             if self.top_k > 0 {
                 links.push(Link::TopK(self.top_k));
             }
             links.extend([
+                Link::Typical(self.typical),
                 Link::TopP(self.top_p),
                 Link::MinP(self.min_p),
                 Link::Temperature(self.temperature),
-                Link::Draw { seed: self.seed },
             ]);
-        } else {
-            links.push(Link::Greedy);
         }
-        Ok(SamplerChain::new(n_vocab, &links))
+        let seed = match self.seed {
+            u32::MAX => rand::random(),
+            seed => seed,
+        };
+        Ok(Sampler {
+            chain: SamplerChain::new(n_vocab, &links),
+            seed: (self.temperature > 0.0).then_some(seed),
+            logit_bias: Vec::new(),
+            grammar: None,
+            left: Vec::new(),
+            row: Vec::new(),
+        })
+    }
+
+    /// Whether the candidate of the highest score is always taken, so that no other is of any use.
+    #[must_use]
+    pub fn takes_the_best(&self) -> bool {
+        self.temperature == 0.0 && !self.penalises()
+    }
+
+    fn penalises(&self) -> bool {
+        let none = [1.0, 0.0, 0.0];
+        let penalties = [
+            self.repeat_penalty,
+            self.presence_penalty,
+            self.frequency_penalty,
+        ];
+        penalties
+            .iter()
+            .zip(none)
+            .any(|(it, none)| (it - none).abs() > 0.0)
     }
 
     fn check(&self) -> Result<()> {
@@ -83,6 +123,12 @@ impl Sampling {
                 self.temperature,
                 self.temperature >= 0.0,
                 "0 or more",
+            ),
+            (
+                "typical",
+                self.typical,
+                probability.contains(&self.typical),
+                "from 0 to 1",
             ),
             (
                 "top-p",
@@ -121,20 +167,162 @@ impl Sampling {
     }
 }
 
+/// Finds candidates and chooses among them. Its random numbers are of (seed, position), so that a choice does not depend
+/// on what was chosen or tried before, but for the tokens that penalties and grammar have been told of.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    chain: SamplerChain,
+    /// `None` takes the best.
+    seed: Option<u32>,
+    logit_bias: Vec<(Token, f32)>,
+    grammar: Option<Grammar>,
+    /// What the chain has left, from one choice to the next for its allocation alone.
+    left: Vec<Candidate>,
+    /// Logits that are not the model's own, likewise.
+    row: Vec<f32>,
+}
+
+impl Sampler {
+    /// Adds to the user model's logits before anything else: −∞ bans a token.
+    #[must_use]
+    pub fn with_logit_bias(self, logit_bias: Vec<(Token, f32)>) -> Self {
+        Self { logit_bias, ..self }
+    }
+
+    /// Lets only those tokens be candidates that go on with a text of `grammar`.
+    #[must_use]
+    pub fn with_grammar(self, grammar: Option<Grammar>) -> Self {
+        Self { grammar, ..self }
+    }
+
+    /// Tells the penalties of a token of the prompt.
+    pub fn accept_prompt(&mut self, token: Token) {
+        self.chain.accept(token);
+    }
+
+    /// Tells penalties and grammar that `token` has become part of the text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Llama`] if the grammar does not allow it.
+    pub fn accept(&mut self, token: Token) -> Result<()> {
+        self.chain.accept(token);
+        self.grammar
+            .as_mut()
+            .map_or(Ok(()), |grammar| grammar.accept(token))
+    }
+
+    /// `V_head` among the user model's `logits`, `[n_vocab]`: of the tokens that the grammar allows, those at least
+    /// `plausibility` times as probable as the likeliest of them. Their scores are the logits.
+    ///
+    /// # Errors
+    ///
+    /// As [`contrast::head`].
+    pub fn head(
+        &mut self,
+        logits: &[f32],
+        plausibility: f32,
+        candidates: &mut Vec<Candidate>,
+    ) -> Result<()> {
+        let logits = if self.logit_bias.is_empty() {
+            logits
+        } else {
+            self.row.clear();
+            self.row.extend_from_slice(logits);
+            for &(token, bias) in &self.logit_bias {
+                self.row[token as usize] += bias;
+            }
+            &self.row
+        };
+        contrast::head(logits, plausibility, candidates)?;
+        let Some(grammar) = &mut self.grammar else {
+            return Ok(());
+        };
+        let likeliest = best(candidates).token;
+        grammar.filter(candidates);
+        if candidates.iter().any(|it| it.token == likeliest) {
+            return Ok(());
+        }
+        // What is plausible is so beside the likeliest that is allowed, and to find it takes the whole vocabulary.
+        contrast::head(logits, 0.0, candidates)?;
+        grammar.filter(candidates);
+        let mut allowed = vec![f32::NEG_INFINITY; logits.len()];
+        for candidate in &*candidates {
+            allowed[candidate.token as usize] = candidate.score;
+        }
+        Ok(contrast::head(&allowed, plausibility, candidates)?)
+    }
+
+    /// The token at `position` of the text, one of `candidates`; of equal scores the lowest is the best.
+    ///
+    /// # Panics
+    ///
+    /// If there is no candidate.
+    pub fn choose(&mut self, candidates: &[Candidate], position: usize) -> Token {
+        assert!(
+            !candidates.is_empty(),
+            "a token is chosen among at least one"
+        );
+        self.left.clear();
+        self.left.extend_from_slice(candidates);
+        self.chain.apply(&mut self.left);
+        let best = best(&self.left);
+        match self.seed {
+            None => best.token,
+            Some(seed) => draw(&self.left, best.score, uniform(seed, position)),
+        }
+    }
+}
+
+/// The candidate of the highest score, the lowest token of equals.
+pub(super) fn best(candidates: &[Candidate]) -> Candidate {
+    let better = |best: Candidate, next: Candidate| {
+        let is_better = (next.score, best.token) > (best.score, next.token);
+        if is_better { next } else { best }
+    };
+    let best = candidates.iter().copied().reduce(better);
+    best.expect("samplers leave one candidate at least")
+}
+
+/// Draws by `p(y) ∝ exp(score(y))`: the first candidate at which the probabilities sum to more than `uniform`, which is
+/// in [0, 1). `best` is the highest score.
+fn draw(candidates: &[Candidate], best: f32, uniform: f64) -> Token {
+    let weight = |candidate: &Candidate| f64::from(candidate.score - best).exp();
+    let mut rest = uniform * candidates.iter().map(weight).sum::<f64>();
+    for candidate in candidates {
+        rest -= weight(candidate);
+        if rest < 0.0 {
+            return candidate.token;
+        }
+    }
+    // Rounding may leave a little at the end.
+    candidates[candidates.len() - 1].token
+}
+
+/// The random number of a position, in [0, 1).
+fn uniform(seed: u32, position: usize) -> f64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
+    rng.set_stream(position as u64);
+    rng.random()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::llama::{Candidate, Token};
 
-    fn draws(sampling: &Sampling, scores: &[f32]) -> Vec<Token> {
-        let candidates: Vec<_> = (0..)
+    fn candidates(scores: &[f32]) -> Vec<Candidate> {
+        (0..)
             .zip(scores)
             .map(|(token, &score)| Candidate { token, score })
-            .collect();
-        let mut chain = sampling.chain(scores.len(), 256).unwrap();
-        let draw = |_| {
-            let token = chain.choose(&candidates);
-            chain.accept(token);
+            .collect()
+    }
+
+    /// The tokens at the first hundred positions.
+    fn draws(sampling: &Sampling, scores: &[f32]) -> Vec<Token> {
+        let mut sampler = sampling.sampler(scores.len(), 256).unwrap();
+        let draw = |position| {
+            let token = sampler.choose(&candidates(scores), position);
+            sampler.accept(token).unwrap();
             token
         };
         (0..100).map(draw).collect()
@@ -155,6 +343,62 @@ mod tests {
         let scores = [1.0, 2.0, 1.5, 0.0];
         assert_eq!(draws(&seeded(3), &scores), draws(&seeded(3), &scores));
         assert_ne!(draws(&seeded(3), &scores), draws(&seeded(4), &scores));
+    }
+
+    #[test]
+    fn a_draw_depends_on_its_position_alone() {
+        let sampling = Sampling {
+            temperature: 1.0,
+            ..Sampling::default()
+        };
+        let scores = [1.0, 2.0, 1.5, 0.0];
+        let in_order = draws(&sampling, &scores);
+        let mut sampler = sampling.sampler(4, 256).unwrap();
+        for position in (0..100).rev() {
+            let token = sampler.choose(&candidates(&scores), position);
+            assert_eq!(token, in_order[position]);
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let sampling = Sampling {
+            temperature: 0.5,
+            top_k: 0,
+            top_p: 1.0,
+            ..Sampling::default()
+        };
+        let scores = [0.25_f32, 0.5, 0.75, 0.0].map(f32::ln);
+        let mut sampler = sampling.sampler(4, 256).unwrap();
+        let mut counts = [0; 4];
+        for position in 0..14_000 {
+            counts[sampler.choose(&candidates(&scores), position) as usize] += 1;
+        }
+        // At a temperature of ½ the weights are the squares, 1 : 4 : 9.
+        for (count, expected) in std::iter::zip(counts, [1000, 4000, 9000, 0]) {
+            assert!(i32::abs(count - expected) < 200, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_logit_bias_comes_before_what_is_plausible() {
+        let head = |logit_bias| {
+            let sampler = Sampling::default().sampler(4, 256).unwrap();
+            let mut candidates = Vec::new();
+            sampler
+                .with_logit_bias(logit_bias)
+                .head(&[1.0, 2.0, 1.5, 0.0], 0.5, &mut candidates)
+                .unwrap();
+            candidates
+        };
+        let of = |pairs: &[(Token, f32)]| -> Vec<Candidate> {
+            let candidate = |&(token, score)| Candidate { token, score };
+            pairs.iter().map(candidate).collect()
+        };
+        assert_eq!(head(vec![]), of(&[(1, 2.0), (2, 1.5)]));
+        assert_eq!(head(vec![(3, 9.0)]), of(&[(3, 9.0)]));
+        let banned = vec![(1, f32::NEG_INFINITY)];
+        assert_eq!(head(banned), of(&[(0, 1.0), (2, 1.5)]));
     }
 
     #[test]
@@ -189,6 +433,10 @@ mod tests {
                 ..Sampling::default()
             },
             Sampling {
+                typical: -0.5,
+                ..Sampling::default()
+            },
+            Sampling {
                 min_p: -0.5,
                 ..Sampling::default()
             },
@@ -207,7 +455,7 @@ mod tests {
         ];
         for sampling in bad {
             assert!(
-                matches!(sampling.chain(4, 256), Err(Error::Input(_))),
+                matches!(sampling.sampler(4, 256), Err(Error::Input(_))),
                 "{sampling:?}"
             );
         }

@@ -69,6 +69,7 @@ impl fmt::Display for UserName {
 /// adapter.gguf                       after DPO
 /// manifest.json  train.jsonl         how it came about; the log of training
 /// typed_lines                        the lines typed in chats with this user
+/// prompt_cache.base  prompt_cache.user  what the contexts of the last chat had read
 /// ```
 #[derive(Clone, Debug)]
 pub struct UserFolder {
@@ -209,6 +210,12 @@ impl UserFolder {
     #[must_use]
     pub fn typed_lines(&self) -> PathBuf {
         self.path.join("typed_lines")
+    }
+
+    /// What a context of a chat with this user had read: `arm` is `base` or `user`.
+    #[must_use]
+    pub fn prompt_cache(&self, arm: &str) -> PathBuf {
+        self.path.join(format!("prompt_cache.{arm}"))
     }
 
     /// Locks the folder for changes until the [`Lock`] is dropped, which the end of the process does too.

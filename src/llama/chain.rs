@@ -2,16 +2,10 @@
 
 use std::ptr::NonNull;
 
-use super::{Token, start, sys};
+use cope_contrast::Candidate;
 
-/// A token that may come next, and its score: a logit, or a contrast of logits. Only differences matter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Candidate {
-    /// The token.
-    pub token: Token,
-    /// Its score, unnormalised and finite.
-    pub score: f32,
-}
+use super::sampler::Sampler;
+use super::{Token, start, sys};
 
 /// A link of a chain: one of llama.cpp's samplers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,97 +27,55 @@ pub enum Link {
     TopP(f32),
     /// Keeps those at least `p` times as probable as the best.
     MinP(f32),
+    /// Keeps those whose information is nearest to the expected, until their probabilities sum to `p`.
+    Typical(f32),
     /// Divides all scores by a positive temperature.
     Temperature(f32),
-    /// Chooses the best; of equals, the first in the list.
-    Greedy,
-    /// Draws by probability, from a generator of this seed; `u32::MAX` takes the seed from the clock.
-    Draw {
-        /// The generator's seed.
-        seed: u32,
-    },
 }
 
-/// A chain of llama.cpp's samplers with its state: the tokens seen lately and the random generator.
-#[derive(Debug)]
+/// A chain of llama.cpp's samplers with its state, the tokens seen lately. It changes and filters candidates; choosing
+/// one is the caller's.
+#[derive(Debug, Clone)]
 pub struct SamplerChain {
-    raw: NonNull<sys::llama_sampler>,
-    data: Vec<sys::llama_token_data>,
+    sampler: Sampler,
+    n_links: usize,
 }
-
-// SAFETY: a chain belongs to no thread and shares nothing.
-unsafe impl Send for SamplerChain {}
 
 impl SamplerChain {
-    /// The chain of `links`, applied in their order; the last must choose ([`Link::Greedy`] or [`Link::Draw`]).
-    /// `n_vocab` is the size of the vocabulary.
-    ///
-    /// # Panics
-    ///
-    /// If the last link does not choose.
+    /// The chain of `links`, applied in their order. `n_vocab` is the size of the vocabulary.
     #[must_use]
     pub fn new(n_vocab: usize, links: &[Link]) -> Self {
-        assert!(
-            matches!(links.last(), Some(Link::Greedy | Link::Draw { .. })),
-            "a chain of samplers ends with one that chooses"
-        );
-        start();
-        // SAFETY: takes a plain value; allocation failure throws, which ends the process.
-        let raw =
-            unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
-        let raw = NonNull::new(raw).expect("llama.cpp gives a chain");
+        let raw = empty_chain();
         for link in links {
             // SAFETY: the arguments are plain values in their documented ranges, and the chain takes ownership.
             unsafe { sys::llama_sampler_chain_add(raw.as_ptr(), link.init(n_vocab)) };
         }
         Self {
-            raw,
-            data: Vec::new(),
+            // SAFETY: just made; all links can be cloned.
+            sampler: unsafe { Sampler::new(raw) },
+            n_links: links.len(),
         }
     }
 
     /// Tells the penalties that `token` has become part of the text.
     pub fn accept(&mut self, token: Token) {
-        // SAFETY: the chain is live.
-        unsafe { sys::llama_sampler_accept(self.raw.as_ptr(), token) };
+        self.sampler.accept(token);
     }
 
-    /// The token that the chain chooses among `candidates`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no candidate.
-    pub fn choose(&mut self, candidates: &[Candidate]) -> Token {
-        assert!(
-            !candidates.is_empty(),
-            "a token is chosen among at least one"
-        );
-        self.data.clear();
-        self.data
-            .extend(candidates.iter().map(|candidate| sys::llama_token_data {
-                id: candidate.token,
-                logit: candidate.score,
-                p: 0.0,
-            }));
-        let mut array = sys::llama_token_data_array {
-            data: self.data.as_mut_ptr(),
-            size: self.data.len(),
-            selected: -1,
-            sorted: false,
-        };
-        // SAFETY: the chain is live, and the array points to `size` entries that outlive the call.
-        unsafe { sys::llama_sampler_apply(self.raw.as_ptr(), &raw mut array) };
-        // Samplers reorder the entries in place and shorten `size`, so the choice is within `data`.
-        let selected = usize::try_from(array.selected).expect("the last link chooses");
-        self.data[selected].id
+    /// Lets the links change the scores of `candidates`, at least one, and take some of them out; what stays, at least
+    /// one, may be in another order.
+    pub fn apply(&mut self, candidates: &mut Vec<Candidate>) {
+        if self.n_links > 0 {
+            self.sampler.apply(candidates);
+        }
     }
 }
 
-impl Drop for SamplerChain {
-    fn drop(&mut self) {
-        // SAFETY: the chain is live and frees its links.
-        unsafe { sys::llama_sampler_free(self.raw.as_ptr()) };
-    }
+fn empty_chain() -> NonNull<sys::llama_sampler> {
+    start();
+    // SAFETY: takes a plain value; allocation failure throws, which ends the process.
+    let raw = unsafe { sys::llama_sampler_chain_init(sys::llama_sampler_chain_default_params()) };
+    NonNull::new(raw).expect("llama.cpp gives a chain")
 }
 
 impl Link {
@@ -153,9 +105,8 @@ impl Link {
                 Self::TopK(k) => sys::llama_sampler_init_top_k(k.min(i32::MAX as u32) as i32),
                 Self::TopP(p) => sys::llama_sampler_init_top_p(p, MIN_KEEP),
                 Self::MinP(p) => sys::llama_sampler_init_min_p(p, MIN_KEEP),
+                Self::Typical(p) => sys::llama_sampler_init_typical(p, MIN_KEEP),
                 Self::Temperature(temperature) => sys::llama_sampler_init_temp(temperature),
-                Self::Greedy => sys::llama_sampler_init_greedy(),
-                Self::Draw { seed } => sys::llama_sampler_init_dist(seed),
             }
         }
     }
@@ -172,24 +123,17 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn greedy_takes_the_best_and_the_first_of_equals() {
-        let mut chain = SamplerChain::new(4, &[Link::Greedy]);
-        assert_eq!(chain.choose(&candidates(&[0.0, 3.0, 1.0, 3.0])), 1);
-        assert_eq!(chain.choose(&candidates(&[-1.0])), 0);
+    fn applied(chain: &mut SamplerChain, scores: &[f32]) -> Vec<Candidate> {
+        let mut candidates = candidates(scores);
+        chain.apply(&mut candidates);
+        candidates
     }
 
     #[test]
-    fn draws_repeat_by_seed_and_follow_the_scores() {
-        let draw = |seed| {
-            let mut chain = SamplerChain::new(4, &[Link::Draw { seed }]);
-            let scores = candidates(&[0.0, 2.0, 1.0, -50.0]);
-            (0..200).map(|_| chain.choose(&scores)).collect::<Vec<_>>()
-        };
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
-        let count = |token| draw(7).iter().filter(|&&drawn| drawn == token).count();
-        assert!(count(1) > count(2) && count(2) > count(0) && count(0) > 0 && count(3) == 0);
+    fn no_link_changes_nothing() {
+        let scores = [0.0, 3.0, 1.0];
+        let mut chain = SamplerChain::new(3, &[]);
+        assert_eq!(applied(&mut chain, &scores), candidates(&scores));
     }
 
     #[test]
@@ -198,36 +142,45 @@ mod tests {
             Link::TopK(1),
             Link::TopP(0.05),
             Link::MinP(0.9),
-            Link::Temperature(1e-3),
+            Link::Typical(0.05),
         ] {
-            let mut chain = SamplerChain::new(4, &[link, Link::Draw { seed: 1 }]);
-            for _ in 0..50 {
-                assert_eq!(
-                    chain.choose(&candidates(&[0.0, 2.0, 1.0, -1.0])),
-                    1,
-                    "{link:?}"
-                );
-            }
+            let mut chain = SamplerChain::new(4, &[link]);
+            let left = applied(&mut chain, &[0.0, 9.0, 1.0, -1.0]);
+            assert_eq!(left.len(), 1, "{link:?}");
+            assert_eq!(left[0].token, 1, "{link:?}");
         }
+        let halved = applied(
+            &mut SamplerChain::new(2, &[Link::Temperature(2.0)]),
+            &[1.0, 3.0],
+        );
+        assert_eq!(halved, candidates(&[0.5, 1.5]));
     }
 
     #[test]
-    fn penalties_count_only_the_last_tokens() {
+    fn penalties_count_only_the_last_tokens_and_a_clone_goes_its_own_way() {
         let penalties = Link::Penalties {
             last_n: 2,
             repeat: 1.0,
             frequency: 0.0,
             presence: 5.0,
         };
-        let mut chain = SamplerChain::new(4, &[penalties, Link::Greedy]);
-        let scores = candidates(&[3.0, 2.0, 1.0, 0.0]);
-        let chosen: Vec<_> = (0..5)
-            .map(|_| {
-                let token = chain.choose(&scores);
-                chain.accept(token);
-                token
-            })
-            .collect();
-        assert_eq!(chosen, [0, 1, 2, 0, 1]);
+        let mut chain = SamplerChain::new(4, &[penalties]);
+        let scores = [3.0, 2.0, 1.0, 0.0];
+        chain.accept(0);
+        chain.accept(1);
+        let mut clone = chain.clone();
+        assert_eq!(
+            applied(&mut chain, &scores),
+            candidates(&[-2.0, -3.0, 1.0, 0.0])
+        );
+        clone.accept(2);
+        assert_eq!(
+            applied(&mut clone, &scores),
+            candidates(&[3.0, -3.0, -4.0, 0.0])
+        );
+        assert_eq!(
+            applied(&mut chain, &scores),
+            candidates(&[-2.0, -3.0, 1.0, 0.0])
+        );
     }
 }

@@ -1,10 +1,14 @@
 //! One sequence of tokens, seen by one model through at most one adapter: a KV cache and compute buffers.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cope_contrast::Candidate;
+
+use super::head::{Head, HeadNode, Observer};
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
 
@@ -16,14 +20,42 @@ pub struct Context {
     tokens: Vec<Token>,
     n_batch: usize,
     n_outputs: usize,
-    /// Whether the last pass gave logits of the last token in the cache.
-    has_logits: bool,
+    n_threads: i32,
+    /// What makes a saved cache unfit for another context.
+    layout: String,
+    /// The last pass's rows that still hold.
+    rows: Rows,
+    /// Sees the passes' nodes; llama.cpp has its address.
+    observer: Box<Observer>,
+    head: ContextHead,
     /// Whether llama.cpp has sized its buffers, which the first pass does.
     is_sized: bool,
     interrupt: Option<Arc<AtomicBool>>,
     model: Arc<Model>,
     /// Kept alive while the context uses it.
     _adapter: Option<Arc<LoraAdapter>>,
+}
+
+/// Whether lean passes are possible.
+#[derive(Debug)]
+enum ContextHead {
+    /// Not known before a whole pass has been seen.
+    Unknown,
+    /// They are, by this head.
+    Apart(Head),
+    /// They are not.
+    Whole,
+}
+
+/// What a pass leaves: for each of its last tokens, what may follow it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Rows {
+    /// The lengths of the sequence after which it is known.
+    lens: Range<usize>,
+    /// The length of the sequence before the last of the pass's batches.
+    start: usize,
+    /// Whether hidden states were kept, not logits.
+    lean: bool,
 }
 
 // SAFETY: a context belongs to no thread; it must only not be used by two at once, and it is not `Sync`.
@@ -50,9 +82,12 @@ impl Context {
         start();
         let guard = exclusive();
         log::forget();
-        // SAFETY: the model is live, the parameters are plain values and null pointers, and no other context is
-        // being created (`exclusive`).
-        let raw = unsafe { sys::llama_init_from_model(model.raw(), options.params(model)) };
+        let mut observer = Box::<Observer>::default();
+        let mut params = options.params(model);
+        (params.cb_eval, params.cb_eval_user_data) = observer.callback();
+        // SAFETY: the model is live; of the parameters' pointers only the observer is not null, which the context owns;
+        // and no other context is being created (`exclusive`).
+        let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::error(format!("make a context of {} tokens", options.n_ctx)))?;
         let context = Self {
@@ -60,8 +95,12 @@ impl Context {
             tokens: Vec::new(),
             // SAFETY: the context is live.
             n_batch: unsafe { sys::llama_n_batch(raw.as_ptr()) } as usize,
-            n_outputs: options.n_outputs.max(1) as usize,
-            has_logits: false,
+            n_outputs: options.n_outputs.clamp(1, options.n_batch.max(1)) as usize,
+            n_threads: options.threads(),
+            layout: format!("{:?}, {:?}", options.kv_type, options.flash_attention),
+            rows: Rows::default(),
+            observer,
+            head: ContextHead::Unknown,
             is_sized: false,
             interrupt: None,
             model: Arc::clone(model),
@@ -106,6 +145,14 @@ impl Context {
         self.interrupt = Some(flag);
     }
 
+    /// Computes with the `n`th part of its threads from now on, as one of `n` contexts whose passes run beside each
+    /// other.
+    pub fn share_threads(&mut self, n: usize) {
+        let n_threads = (self.n_threads / n as i32).max(1);
+        // SAFETY: the context is live, and no pass is under way.
+        unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n_threads, n_threads) };
+    }
+
     /// The model.
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
@@ -145,9 +192,30 @@ impl Context {
     /// [`Error::Input`] if the tokens do not fit or are none of the vocabulary's, [`Error::Interrupted`] if the
     /// interrupt flag was set, [`Error::Llama`] if llama.cpp fails.
     pub fn extend(&mut self, tokens: &[Token]) -> Result<()> {
-        let last = tokens.len().saturating_sub(1);
-        let n_batch = self.n_batch;
-        self.decode(tokens, n_batch, |index| index == last, |_, _| ())
+        self.extend_rows(tokens, 1)
+    }
+
+    /// As [`extend`](Self::extend), and keeps what may follow each of the last `n_rows` tokens, at most
+    /// [`max_rows`](Self::max_rows).
+    ///
+    /// # Errors
+    ///
+    /// As [`extend`](Self::extend).
+    pub fn extend_rows(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.decode(tokens, n_rows, false)
+    }
+
+    /// As [`extend_rows`](Self::extend_rows), for those who ask [`logits_of`](Self::logits_of) some tokens only: where
+    /// the model allows it, the pass ends before the head. The first pass of a context, from which that is known, does
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// As [`extend`](Self::extend).
+    pub fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.find_head()?;
+        let lean = matches!(self.head, ContextHead::Apart(_));
+        self.decode(tokens, n_rows, lean)
     }
 
     /// As [`extend`](Self::extend), and gives the logits at every position, `[tokens.len(), n_vocab]`.
@@ -157,29 +225,95 @@ impl Context {
     /// As [`extend`](Self::extend).
     pub fn extend_all(&mut self, tokens: &[Token]) -> Result<Vec<f32>> {
         let mut logits = Vec::with_capacity(tokens.len() * self.model.n_vocab());
-        let n_batch = self.n_batch.min(self.n_outputs);
-        self.decode(
-            tokens,
-            n_batch,
-            |_| true,
-            |context, n_rows| {
-                for row in 0..n_rows {
-                    logits.extend_from_slice(context.logits_of(row as i32));
-                }
-            },
-        )?;
+        let len = self.len();
+        for tokens in tokens.chunks(self.max_rows()) {
+            if let Err(error) = self.extend_rows(tokens, tokens.len()) {
+                self.truncate(len);
+                return Err(error);
+            }
+            self.rows()
+                .for_each(|len| logits.extend_from_slice(self.logits_after(len)));
+        }
         Ok(logits)
+    }
+
+    /// The most rows that a pass can keep.
+    #[must_use]
+    pub fn max_rows(&self) -> usize {
+        self.n_outputs
+    }
+
+    /// The lengths of the sequence after which it is known what may follow: those of the last pass's rows that still
+    /// hold.
+    #[must_use]
+    pub fn rows(&self) -> Range<usize> {
+        self.rows.lens.clone()
     }
 
     /// The logits of the last token in the cache, `[n_vocab]`, unnormalised: what may come next.
     ///
     /// # Panics
     ///
-    /// If the cache was not last changed by a successful pass over at least one token, or by a shift.
+    /// As [`logits_after`](Self::logits_after).
     #[must_use]
     pub fn logits(&self) -> &[f32] {
-        assert!(self.has_logits, "logits are there after a pass");
-        self.logits_of(-1)
+        self.logits_after(self.len())
+    }
+
+    /// The logits of what may follow the first `len` tokens, `[n_vocab]`, unnormalised.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is none of the [`rows`](Self::rows), or the pass was lean.
+    #[must_use]
+    pub fn logits_after(&self, len: usize) -> &[f32] {
+        assert!(
+            self.rows.lens.contains(&len) && !self.rows.lean,
+            "logits are there after a pass"
+        );
+        let index = (len - 1 - self.rows.start) as i32;
+        // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
+        let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), index) };
+        assert!(
+            !logits.is_null(),
+            "llama.cpp keeps the logits that a pass was asked for"
+        );
+        // SAFETY: not null, so `n_vocab` floats, which stay until the next pass, and passes take `&mut self`.
+        unsafe { std::slice::from_raw_parts(logits, self.model.n_vocab()) }
+    }
+
+    /// The logits of `candidates` alone, in their order, after the first `len` tokens; `logits` is emptied first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the model's file can no longer be read.
+    ///
+    /// # Panics
+    ///
+    /// If `len` is none of the [`rows`](Self::rows), or a candidate is no token of the vocabulary.
+    pub fn logits_of(
+        &mut self,
+        len: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        if !self.rows.lean {
+            let all = self.logits_after(len);
+            logits.clear();
+            logits.extend(candidates.iter().map(|it| all[it.token as usize]));
+            return Ok(());
+        }
+        assert!(self.rows.lens.contains(&len), "a row of the last pass");
+        assert!(
+            candidates.iter().all(|it| self.model.contains(it.token)),
+            "tokens of the vocabulary"
+        );
+        let ContextHead::Apart(head) = &mut self.head else {
+            unreachable!("a lean pass has a head");
+        };
+        let row = len - self.rows.lens.start;
+        let hidden = &self.observer.hidden[row * head.n_embd()..][..head.n_embd()];
+        head.logits(hidden, candidates, logits)
     }
 
     /// Keeps the first `len` tokens in the cache. A cache that cannot be cut there (a recurrent model's) is
@@ -188,17 +322,39 @@ impl Context {
         if len >= self.tokens.len() {
             return;
         }
-        self.has_logits = false;
+        let Range { start, end } = self.rows.lens;
+        self.rows.lens = start..end.min(len + 1);
         // SAFETY: the memory is the live context's.
-        unsafe {
+        let is_cut = unsafe {
             let memory = sys::llama_get_memory(self.raw.as_ptr());
-            if sys::llama_memory_seq_rm(memory, SEQUENCE, len as i32, -1) {
-                self.tokens.truncate(len);
-            } else {
-                sys::llama_memory_clear(memory, false);
-                self.tokens.clear();
-            }
+            sys::llama_memory_seq_rm(memory, SEQUENCE, len as i32, -1)
+        };
+        if is_cut {
+            self.tokens.truncate(len);
+        } else {
+            self.clear();
         }
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::llama_context {
+        self.raw.as_ptr()
+    }
+
+    pub(super) fn layout(&self) -> &str {
+        &self.layout
+    }
+
+    /// Says that llama.cpp's cache now holds `tokens`.
+    pub(super) fn set_tokens(&mut self, tokens: Vec<Token>) {
+        self.tokens = tokens;
+        self.rows = Rows::default();
+    }
+
+    /// Empties the cache, whatever llama.cpp has left in it.
+    pub(super) fn clear(&mut self) {
+        // SAFETY: the memory is the live context's.
+        unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw()), false) };
+        self.set_tokens(Vec::new());
     }
 
     /// Whether [`shift`](Self::shift) is possible with this kind of model.
@@ -217,6 +373,7 @@ impl Context {
     pub fn shift(&mut self, keep: usize, discard: usize) {
         assert!(self.can_shift(), "this model's memory cannot be shifted");
         self.tokens.drain(keep..keep + discard);
+        self.rows = Rows::default();
         let (start, end) = (keep as i32, (keep + discard) as i32);
         // SAFETY: the memory is the live context's and can be shifted; the range was in the cache.
         unsafe {
@@ -226,28 +383,45 @@ impl Context {
         }
     }
 
-    /// Decodes `tokens` in passes of at most `n_batch`. Logits are computed where `is_output` says so by index;
-    /// `read` is called after each pass with the number of its tokens. On an error the cache is restored.
-    fn decode(
-        &mut self,
-        tokens: &[Token],
-        n_batch: usize,
-        is_output: impl Fn(usize) -> bool,
-        mut read: impl FnMut(&Self, usize),
-    ) -> Result<()> {
+    /// Decodes `tokens` in batches, the first as small as need be for the others to be full, so that the last `n_rows`
+    /// tokens are in one. On an error the cache is restored.
+    fn decode(&mut self, tokens: &[Token], n_rows: usize, lean: bool) -> Result<()> {
         self.check(tokens)?;
-        let len = self.tokens.len();
-        let mut outputs = Vec::with_capacity(n_batch.min(tokens.len()));
-        for (pass, batch) in tokens.chunks(n_batch).enumerate() {
-            outputs.clear();
-            outputs
-                .extend((0..batch.len()).map(|index| i8::from(is_output(pass * n_batch + index))));
-            if let Err(error) = self.decode_batch(batch, &mut outputs) {
+        let n_rows = n_rows.min(tokens.len());
+        assert!(n_rows <= self.max_rows(), "more rows than were asked for");
+        let len = self.len();
+        let (first, others) = tokens.split_at(tokens.len() % self.n_batch);
+        let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
+        let mut outputs = vec![0; tokens.len()];
+        outputs[tokens.len() - n_rows..].fill(1);
+        self.observer.lean = lean;
+        self.rows = Rows::default();
+        for batch in batches.filter(|batch| !batch.is_empty()) {
+            self.rows.start = self.len();
+            let outputs = &mut outputs[self.len() - len..][..batch.len()];
+            if let Err(error) = self.decode_batch(batch, outputs) {
                 self.forget_after(len);
                 return Err(error);
             }
             self.tokens.extend_from_slice(batch);
-            read(self, batch.len());
+        }
+        self.rows.lean = lean;
+        self.rows.lens = self.len() + 1 - n_rows..self.len() + 1;
+        Ok(())
+    }
+
+    /// Finds out whether lean passes are possible, if a whole pass has been seen.
+    fn find_head(&mut self) -> Result<()> {
+        if let (ContextHead::Unknown, Some(node)) = (&self.head, &self.observer.head) {
+            let weight = match node {
+                HeadNode::Product(weight) => self.model.head_weight(weight),
+                HeadNode::Other => None,
+            };
+            let head = weight.map(|weight| Head::open(self.model.path(), weight));
+            self.head = match head.transpose()?.flatten() {
+                Some(head) => ContextHead::Apart(head),
+                None => ContextHead::Whole,
+            };
         }
         Ok(())
     }
@@ -294,7 +468,6 @@ impl Context {
         let code = unsafe { sys::llama_decode(self.raw.as_ptr(), raw_batch) };
         drop(guard);
         self.is_sized = true;
-        self.has_logits = code == 0;
         match code {
             0 => Ok(()),
             1 => Err(Error::Llama {
@@ -313,18 +486,6 @@ impl Context {
         self.tokens.resize(len + 1, 0);
         self.truncate(len);
     }
-
-    /// A row of the last pass's logits; negative numbers count from the end.
-    fn logits_of(&self, row: i32) -> &[f32] {
-        // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
-        let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), row) };
-        assert!(
-            !logits.is_null(),
-            "llama.cpp keeps the logits that a pass was asked for"
-        );
-        // SAFETY: not null, so `n_vocab` floats, which stay until the next pass, and passes take `&mut self`.
-        unsafe { std::slice::from_raw_parts(logits, self.model.n_vocab()) }
-    }
 }
 
 impl Drop for Context {
@@ -335,7 +496,7 @@ impl Drop for Context {
 }
 
 /// The only sequence of a context.
-const SEQUENCE: sys::llama_seq_id = 0;
+pub(super) const SEQUENCE: sys::llama_seq_id = 0;
 
 /// llama.cpp's abort callback.
 ///

@@ -4,7 +4,7 @@
 //! Model ──┬── LoraAdapter ──┐          one copy of the weights, any number of adapters
 //!         └─────────────────┴── Context     a KV cache of one (base, adapter, scale)
 //!                                 └─ Twin   base and user contexts over one model
-//! candidates ── SamplerChain ── token
+//! candidates ── Grammar, SamplerChain ── candidates
 //! ```
 //!
 //! What a value needs it owns (an adapter its model, a context both), so values can be dropped in any order.
@@ -18,10 +18,14 @@ mod adapter;
 mod chain;
 mod context;
 mod dequantize;
+mod grammar;
+mod head;
 mod log;
 mod model;
 mod options;
 mod preflight;
+mod sampler;
+mod saved;
 mod system;
 mod twin;
 mod vocabulary;
@@ -33,9 +37,10 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use llama_cpp_sys_2 as sys;
 
 pub use adapter::LoraAdapter;
-pub use chain::{Candidate, Link, SamplerChain};
+pub use chain::{Link, SamplerChain};
 pub use context::Context;
 pub use dequantize::{can_dequantize, dequantize};
+pub use grammar::Grammar;
 pub use model::Model;
 pub use options::{ContextOptions, FlashAttention, KvType};
 pub use system::{CpuFeature, Device, cpu_features, devices};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cope_convert::gguf::{Gguf, Value};
+use cope_convert::gguf::{Gguf, TensorInfo, Value};
 
 use super::{Token, c_path, log, preflight, start, sys};
 use crate::{Error, Result};
@@ -16,6 +16,8 @@ pub struct Model {
     path: PathBuf,
     has_weights: bool,
     eot: Option<Token>,
+    /// The weights that can be a head: one of its own, or the embedding.
+    head_weights: Vec<TensorInfo>,
 }
 
 // SAFETY: a loaded model belongs to no thread; llama.cpp itself shares it between contexts on many threads.
@@ -65,6 +67,10 @@ impl Model {
                 .get("tokenizer.ggml.eot_token_id")
                 .and_then(Value::as_u32)
                 .map(|token| token as Token),
+            head_weights: ["output.weight", "token_embd.weight"]
+                .into_iter()
+                .filter_map(|name| header.tensor(name).cloned())
+                .collect(),
         };
         // The first text would end the process.
         let is_usable = model.has_vocabulary()
@@ -103,6 +109,13 @@ impl Model {
     /// Whether weights were loaded, not the vocabulary alone.
     pub(super) fn has_weights(&self) -> bool {
         self.has_weights
+    }
+
+    /// The weight `name` of the file, if it has a row of numbers for each token.
+    pub(super) fn head_weight(&self, name: &str) -> Option<&TensorInfo> {
+        self.head_weights
+            .iter()
+            .find(|weight| weight.name == name && weight.shape[1..] == [self.n_vocab() as u64])
     }
 
     pub(super) fn raw(&self) -> *mut sys::llama_model {

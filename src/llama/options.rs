@@ -36,8 +36,8 @@ pub struct ContextOptions {
     /// The most tokens in one pass. Compute buffers grow with it, some 70 KiB a token for a small model; a CPU reads a
     /// prompt no faster beyond the default, a GPU does.
     pub n_batch: u32,
-    /// The most positions in one pass whose logits [`extend_all`](super::Context::extend_all) gets; each takes
-    /// `n_vocab` floats.
+    /// The most positions of one pass after which it is known what may follow; each takes `n_vocab` floats while it is
+    /// needed.
     pub n_outputs: u32,
     /// Threads to compute with.
     pub n_threads: usize,
@@ -52,7 +52,7 @@ impl Default for ContextOptions {
         Self {
             n_ctx: 2048,
             n_batch: 128,
-            n_outputs: 1,
+            n_outputs: 8,
             n_threads: std::thread::available_parallelism().map_or(1, usize::from),
             kv_type: KvType::F16,
             flash_attention: FlashAttention::Auto,
@@ -61,17 +61,21 @@ impl Default for ContextOptions {
 }
 
 impl ContextOptions {
+    /// The number of threads, within ggml's limits.
+    pub(super) fn threads(&self) -> i32 {
+        self.n_threads.clamp(1, MAX_THREADS) as i32
+    }
+
     /// llama.cpp's parameters for a context of `model`.
     pub(super) fn params(&self, model: &Model) -> sys::llama_context_params {
         // SAFETY: returns a plain value.
         let mut params = unsafe { sys::llama_context_default_params() };
-        let n_threads = self.n_threads.clamp(1, MAX_THREADS) as i32;
         params.n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
         params.n_batch = self.n_batch.max(1);
         params.n_ubatch = params.n_batch;
         params.n_outputs_max = self.n_outputs.clamp(1, params.n_batch);
-        params.n_threads = n_threads;
-        params.n_threads_batch = n_threads;
+        params.n_threads = self.threads();
+        params.n_threads_batch = params.n_threads;
         params.type_k = match self.kv_type {
             KvType::F32 => sys::GGML_TYPE_F32,
             KvType::F16 => sys::GGML_TYPE_F16,

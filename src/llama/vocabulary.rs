@@ -163,7 +163,7 @@ impl Model {
         self.contains(token).then_some(token)
     }
 
-    fn vocab(&self) -> *const sys::llama_vocab {
+    pub(super) fn vocab(&self) -> *const sys::llama_vocab {
         // SAFETY: the model is live, and its vocabulary is part of it.
         unsafe { sys::llama_model_get_vocab(self.raw()) }
     }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cope_convert::Adapter;
 use cope_llama::Error;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Sampling};
-use cope_llama::llama::{Token, Twin};
+use cope_llama::decode::{
+    Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Sampling, Schedule,
+};
+use cope_llama::llama::{Context, Token, Twin};
 
 use crate::fixture::{Fixture, adapter, best, greedy, zero_adapter};
+use crate::tiny::{FAMILIES, TinyModel};
 
 fn cope(contrast: f32, plausibility: f32) -> Arm {
     Arm::Cope(Contrast::new(contrast, plausibility).unwrap())
@@ -127,6 +131,50 @@ fn the_same_seed_gives_the_same_text() {
     assert_ne!(draw(1), draw(2));
 }
 
+/// Passes over one token and over several round differently, in the last bits of f32; no choice here is that close.
+#[test]
+fn every_schedule_gives_the_naive_text() {
+    let schedules = [
+        Schedule::default(),
+        Schedule::fastest(1, false),
+        Schedule::fastest(2, true),
+        Schedule {
+            lean: true,
+            draft: 0,
+            ..Schedule::fastest(2, true)
+        },
+    ];
+    for architecture in FAMILIES {
+        let tiny = Fixture::of(TinyModel {
+            architecture,
+            ..TinyModel::default()
+        });
+        for temperature in [0.0, 0.8] {
+            let text = |schedule| {
+                let options = DecodeOptions {
+                    sampling: Sampling {
+                        temperature,
+                        ..Sampling::default()
+                    },
+                    schedule,
+                    ..limit(100)
+                };
+                let adapter = Adapter {
+                    architecture: architecture.into(),
+                    ..adapter()
+                };
+                let mut twin = tiny.twin(&adapter, 1.0);
+                decode(&mut twin, cope(0.5, 0.1), &tiny.prompt(), options).0
+            };
+            let naive = text(Schedule::NAIVE);
+            assert!(naive.len() > 20, "{architecture}: {naive:?}");
+            for schedule in schedules {
+                assert_eq!(text(schedule), naive, "{architecture}: {schedule:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_second_turn_reuses_the_first_and_says_the_same_as_a_fresh_chat() {
     let tiny = Fixture::new();
@@ -219,4 +267,54 @@ fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
 
     flag.store(false, Ordering::Relaxed);
     assert_eq!(response(&mut twin, Arm::User, &prompt), expected);
+}
+
+#[test]
+fn explained_choices_are_those_of_the_text_and_of_the_models() {
+    let tiny = Fixture::new();
+    let prompt = tiny.prompt();
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let expected = response(&mut twin, cope(0.5, 0.1), &prompt);
+    let model = Arc::clone(&tiny.model);
+    let options = DecodeOptions {
+        explain: true,
+        ..limit(48)
+    };
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let mut decoder = Decoder::new(twin.policy(cope(0.5, 0.1)), &*model, &prompt, options).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    let choices = decoder.choices().to_vec();
+    drop(decoder);
+    let tokens: Vec<Token> = choices.iter().map(|choice| choice.token).collect();
+    assert_eq!(tokens, expected);
+
+    let Twin { mut base, mut user } = twin;
+    base.truncate(0);
+    user.truncate(0);
+    base.extend(&prompt).unwrap();
+    user.extend(&prompt).unwrap();
+    let softmax = |logits: &[f32], token: Token| {
+        let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+        logits[token as usize].exp() / sum
+    };
+    let mut n_contrasts = 0;
+    for choice in choices {
+        let token = choice.token;
+        let [of_user, of_base] = [&user, &base].map(Context::logits);
+        assert!((choice.p_user - softmax(of_user, token)).abs() < 1e-4);
+        assert!((choice.p_base.unwrap() - softmax(of_base, token)).abs() < 1e-4);
+        let score = of_user[token as usize] - 0.5 * of_base[token as usize];
+        assert!((choice.score - score).abs() < 1e-3);
+        assert_eq!(choice.first, best(of_user));
+        let max = of_user[choice.first as usize];
+        let is_plausible = |logit: &&f32| **logit >= max + 0.1_f32.ln();
+        assert_eq!(
+            choice.n_plausible,
+            of_user.iter().filter(is_plausible).count()
+        );
+        n_contrasts += usize::from(choice.first != token);
+        base.extend(&[token]).unwrap();
+        user.extend(&[token]).unwrap();
+    }
+    assert!(n_contrasts > 0);
 }

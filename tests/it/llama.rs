@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cope_llama::Error;
+use cope_llama::decode::Candidate;
 use cope_llama::llama::{
     Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token, Twin,
 };
 
-use crate::fixture::{Fixture, adapter, exact, greedy};
-use crate::tiny::{TinyModel, tiny_adapter};
+use crate::fixture::{Fixture, adapter, best, exact, greedy};
+use crate::tiny::{FAMILIES, TinyModel, tiny_adapter};
 
 #[test]
 fn a_prompt_read_in_pieces_or_at_once_gives_the_same_logits() {
@@ -46,6 +47,66 @@ fn assert_close(got: &[f32], expected: &[f32]) {
         .map(|(x, y)| (x - y).abs())
         .fold(0.0, f32::max);
     assert!(error < 1e-3, "the logits differ by {error}");
+}
+
+#[test]
+fn the_head_asked_for_some_tokens_gives_their_logits() {
+    let candidates = [5, 0, 300, 7].map(|token| Candidate { token, score: 0.0 });
+    for (architecture, tied) in FAMILIES
+        .into_iter()
+        .flat_map(|it| [(it, true), (it, false)])
+    {
+        let tiny = Fixture::of(TinyModel {
+            tied,
+            architecture,
+            ..TinyModel::default()
+        });
+        let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
+        let mut reference = Context::new(&tiny.model, None, &exact()).unwrap();
+        let mut logits = Vec::new();
+        // Whether a head can be asked so is known after the first pass, so only the second is lean.
+        for tokens in [&[20, 21, 22][..], &[23, 24], &[25]] {
+            context.extend_lean(tokens, tokens.len()).unwrap();
+            reference.extend_rows(tokens, tokens.len()).unwrap();
+            for len in context.rows() {
+                context.logits_of(len, &candidates, &mut logits).unwrap();
+                let all = reference.logits_after(len);
+                let expected = candidates.map(|it| all[it.token as usize]);
+                assert_close(&logits, &expected);
+            }
+        }
+        assert_eq!(context.rows(), 6..7);
+        context.truncate(5);
+        assert!(context.rows().is_empty());
+    }
+}
+
+/// An adapter that changes the head itself leaves it no product of a weight of the file.
+#[test]
+fn a_head_with_an_adapter_is_computed_whole() {
+    let tiny = Fixture::of(TinyModel {
+        tied: false,
+        ..TinyModel::default()
+    });
+    let n_vocab = tiny.model.n_vocab();
+    let mut of_the_head = tiny_adapter(3, 2, &["attn_q"]);
+    of_the_head.tensors.truncate(1);
+    let tensor = &mut of_the_head.tensors[0];
+    tensor.name = "output.weight".into();
+    tensor.b.rows = n_vocab;
+    tensor.b.data = (0..2 * n_vocab).map(|n| (n % 7) as f32 - 3.0).collect();
+    let loaded = tiny.load(&of_the_head).unwrap();
+    let mut context = Context::new(&tiny.model, Some((loaded, 1.0)), &exact()).unwrap();
+    let candidates = [5, 300].map(|token| Candidate { token, score: 0.0 });
+    let mut logits = Vec::new();
+    for token in [20, 21] {
+        context.extend_lean(&[token], 1).unwrap();
+        context
+            .logits_of(context.len(), &candidates, &mut logits)
+            .unwrap();
+        let expected = candidates.map(|it| context.logits()[it.token as usize]);
+        assert_eq!(logits, expected);
+    }
 }
 
 #[test]
@@ -288,4 +349,45 @@ fn an_interrupt_amid_a_pass_leaves_the_cache_as_it_was() {
     assert_eq!(context.tokens(), prompt);
     flag.store(false, Ordering::Relaxed);
     assert_eq!(greedy(&mut context, &prompt, 16), expected);
+}
+
+#[test]
+fn a_saved_cache_comes_back_for_its_own_key_alone() {
+    let tiny = Fixture::new();
+    let prompt = tiny.prompt();
+    let context = || {
+        let loaded = tiny.load(&adapter()).unwrap();
+        Context::new(&tiny.model, Some((loaded, 1.0)), &exact()).unwrap()
+    };
+    let mut first = context();
+    let expected = greedy(&mut first, &prompt, 24);
+    let tokens = first.tokens().to_vec();
+    let saved = first.save("alice").unwrap();
+
+    let mut second = context();
+    assert!(second.restore("alice", &saved));
+    assert_eq!(second.tokens(), tokens);
+    second.truncate(prompt.len() - 1);
+    second.extend(&prompt[prompt.len() - 1..]).unwrap();
+    assert_eq!(best(second.logits()), expected[0]);
+    second.extend(&expected[..8]).unwrap();
+    assert_eq!(best(second.logits()), expected[8]);
+
+    assert!(!second.restore("bob", &saved));
+    assert!(second.is_empty());
+    let other_kind = ContextOptions {
+        n_ctx: 256,
+        ..ContextOptions::default()
+    };
+    let mut other = Context::new(&tiny.model, None, &other_kind).unwrap();
+    assert!(!other.restore("alice", &saved));
+    for index in [0, 31, 32, 40, saved.len() / 2, saved.len() - 1] {
+        let mut damaged = saved.clone();
+        damaged[index] ^= 1;
+        assert!(!second.restore("alice", &damaged), "byte {index}");
+    }
+    for len in [0, 31, 32, 36, saved.len() - 1] {
+        assert!(!second.restore("alice", &saved[..len]), "{len} bytes");
+    }
+    assert_eq!(greedy(&mut second, &prompt, 24), expected);
 }

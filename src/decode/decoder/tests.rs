@@ -1,13 +1,6 @@
 use super::*;
 use crate::decode::Contrast;
-
-/// A model of four words whose next word depends on the last alone: `rows[last]` are its logits.
-struct Table {
-    rows: [[f32; 4]; 4],
-    n_ctx: usize,
-    tokens: Vec<Token>,
-    n_evaluated: usize,
-}
+use crate::decode::table::Table;
 
 /// The words 0, 1 and 2; token 3 ends the text.
 struct Words;
@@ -22,60 +15,14 @@ impl Vocabulary for Words {
     }
 }
 
-impl Table {
-    fn new(rows: [[f32; 4]; 4]) -> Self {
-        Self {
-            rows,
-            n_ctx: 16,
-            tokens: Vec::new(),
-            n_evaluated: 0,
-        }
-    }
-}
-
-impl LogitSource for Table {
-    fn n_vocab(&self) -> usize {
-        4
-    }
-
-    fn n_ctx(&self) -> usize {
-        self.n_ctx
-    }
-
-    fn tokens(&self) -> &[Token] {
-        &self.tokens
-    }
-
-    fn extend(&mut self, tokens: &[Token]) -> Result<()> {
-        assert!(
-            self.tokens.len() + tokens.len() <= self.n_ctx,
-            "the loop minds the context"
-        );
-        self.tokens.extend_from_slice(tokens);
-        self.n_evaluated += tokens.len();
-        Ok(())
-    }
-
-    fn logits(&self) -> &[f32] {
-        &self.rows[*self.tokens.last().expect("a pass") as usize]
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.tokens.truncate(len);
-    }
-
-    fn can_shift(&self) -> bool {
-        true
-    }
-
-    fn shift(&mut self, keep: usize, discard: usize) {
-        self.tokens.drain(keep..keep + discard);
-    }
+/// A model of four words whose next word depends on the last alone: `rows[last]` are its logits.
+fn words(rows: [[f32; 4]; 4]) -> Table {
+    Table::new(move |tokens| rows[*tokens.last().expect("a token") as usize].to_vec())
 }
 
 /// a → b → c → the end.
 fn ending() -> Table {
-    Table::new([
+    words([
         [0., 2., 1., 0.],
         [0., 0., 2., 1.],
         [1., 0., 0., 2.],
@@ -85,7 +32,7 @@ fn ending() -> Table {
 
 /// a → b → a → b → …, with c the next best.
 fn endless() -> Table {
-    Table::new([
+    words([
         [0., 2., 1., -9.],
         [2., 0., 1., -9.],
         [2., 0., 0., -9.],
@@ -128,8 +75,12 @@ fn a_text_ends_with_its_turn() {
 #[test]
 fn the_contrast_turns_from_what_the_base_would_say() {
     // To both, b follows a; the base is surer of it, so that the contrast takes c.
-    let mut base = endless();
-    base.rows[0] = [0., 4., 0., -9.];
+    let mut base = words([
+        [0., 4., 0., -9.],
+        [2., 0., 1., -9.],
+        [2., 0., 0., -9.],
+        [0.; 4],
+    ]);
     let mut user = endless();
     let contrast = Contrast::new(0.5, 0.1).unwrap();
     let policy = Policy::Cope {
@@ -294,10 +245,10 @@ fn prompts_that_cannot_be_answered_are_refused() {
 
 #[test]
 fn a_model_without_an_answer_is_an_error_and_the_end() {
-    let mut broken = Table::new([[f32::NAN; 4]; 4]);
+    let mut broken = words([[f32::NAN; 4]; 4]);
     let policy = Policy::Plain(&mut broken);
     let mut decoder = Decoder::new(policy, &Words, &[0], DecodeOptions::default()).unwrap();
-    assert!(matches!(decoder.next(), Some(Err(Error::Llama { .. }))));
+    assert!(matches!(decoder.next(), Some(Err(Error::Contrast(_)))));
     assert!(decoder.next().is_none());
     assert_eq!(decoder.finish(), None);
 }

@@ -20,8 +20,37 @@
 //!
 //! Candidates are in the order of their tokens, so of equal scores the lowest token wins.
 
-use crate::llama::Candidate;
-use crate::{Error, Result};
+#![cfg_attr(not(feature = "sampler"), forbid(unsafe_code))]
+
+#[cfg(feature = "sampler")]
+mod sampler;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// α is out of its range.
+    #[error("the contrast must be 0 or more, not {0}")]
+    Contrast(f32),
+    /// τ is out of its range.
+    #[error("the plausibility must be from 0 to 1, not {0}")]
+    Plausibility(f32),
+    /// No logit is above −∞: the model's numbers have gone astray.
+    #[error("the model gives no token a probability")]
+    NoCandidate,
+}
+
+/// A token that may come next, and its score: a logit, or a contrast of logits. Only differences matter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// The token's number in the vocabulary, not negative.
+    pub token: i32,
+    /// Its score, unnormalised and finite.
+    pub score: f32,
+}
 
 /// CoPe's two settings. Checked at construction, and changed only by constructing another.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,17 +75,13 @@ impl Contrast {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if one is outside its range.
+    /// [`Error::Contrast`] or [`Error::Plausibility`], if one is outside its range.
     pub fn new(contrast: f32, plausibility: f32) -> Result<Self> {
         if !contrast.is_finite() || contrast < 0.0 {
-            return Err(Error::input(format!(
-                "the contrast must be 0 or more, not {contrast}"
-            )));
+            return Err(Error::Contrast(contrast));
         }
         if !(0.0..=1.0).contains(&plausibility) {
-            return Err(Error::input(format!(
-                "the plausibility must be from 0 to 1, not {plausibility}"
-            )));
+            return Err(Error::Plausibility(plausibility));
         }
         Ok(Self {
             contrast,
@@ -77,7 +102,7 @@ impl Contrast {
     }
 
     /// The candidates and their scores. `user`, `base`: logits, `[n_vocab]`, unnormalised. `candidates` is emptied
-    /// first; it allocates only until it has held the largest `V_head`.
+    /// first; it and `opinions`, which only lends its allocation, allocate until they have held the largest `V_head`.
     ///
     /// # Errors
     ///
@@ -86,24 +111,38 @@ impl Contrast {
     /// # Panics
     ///
     /// If the slices differ in length.
-    pub fn score(self, user: &[f32], base: &[f32], candidates: &mut Vec<Candidate>) -> Result<()> {
+    pub fn score(
+        self,
+        user: &[f32],
+        base: &[f32],
+        candidates: &mut Vec<Candidate>,
+        opinions: &mut Vec<f32>,
+    ) -> Result<()> {
         assert_eq!(user.len(), base.len(), "both models have one vocabulary");
         head(user, self.plausibility, candidates)?;
-        let base_of = |candidate: &Candidate| base[candidate.token as usize];
-        let floor = candidates
-            .iter()
-            .map(base_of)
-            .filter(|logit| logit.is_finite())
-            .reduce(f32::min)
-            .unwrap_or(0.0);
-        for candidate in candidates {
-            let opinion = match base_of(candidate) {
-                logit if logit.is_nan() || logit == f32::NEG_INFINITY => floor,
-                logit => logit.min(f32::MAX),
+        opinions.clear();
+        opinions.extend(candidates.iter().map(|it| base[it.token as usize]));
+        self.apply(candidates, opinions);
+        Ok(())
+    }
+
+    /// Contrasts `candidates`, whose scores are the user's logits, with the base's logits of them, in their order.
+    ///
+    /// # Panics
+    ///
+    /// If the slices differ in length.
+    pub fn apply(self, candidates: &mut [Candidate], base: &[f32]) {
+        assert_eq!(candidates.len(), base.len(), "an opinion of each candidate");
+        let finite = base.iter().copied().filter(|logit| logit.is_finite());
+        let floor = finite.reduce(f32::min).unwrap_or(0.0);
+        for (candidate, &logit) in candidates.iter_mut().zip(base) {
+            let opinion = if logit.is_nan() || logit == f32::NEG_INFINITY {
+                floor
+            } else {
+                logit.min(f32::MAX)
             };
             candidate.score = (candidate.score - self.contrast * opinion).clamp(f32::MIN, f32::MAX);
         }
-        Ok(())
     }
 }
 
@@ -112,35 +151,42 @@ impl Contrast {
 ///
 /// # Errors
 ///
-/// [`Error::Llama`] if no logit is above −∞: the model's numbers have gone astray.
+/// [`Error::NoCandidate`] if no logit is above −∞.
 pub fn head(user: &[f32], plausibility: f32, candidates: &mut Vec<Candidate>) -> Result<()> {
     candidates.clear();
-    let max = maximum(user).min(f32::MAX);
-    if max == f32::NEG_INFINITY {
-        return Err(Error::Llama {
-            operation: "choose a token".to_owned(),
-            reason: "the model gives no token a probability".to_owned(),
-        });
-    }
-    // ln 0 is −∞; what must be excluded even then is −∞ itself, and NaN, which no comparison lets in.
-    let threshold = (max + plausibility.ln()).max(f32::MIN);
-    candidates.extend(
-        (0..)
-            .zip(user)
-            .filter(|&(_, &logit)| logit >= threshold)
-            .map(|(token, &logit)| Candidate {
+    let threshold = threshold(maximum(user), plausibility)?;
+    for (chunk, first) in user.chunks(LANES).zip((0..).step_by(LANES)) {
+        // Nearly all chunks have no candidate, which vector instructions see at once.
+        if chunk.iter().copied().fold(f32::NEG_INFINITY, larger) >= threshold {
+            let plausible = (first..).zip(chunk).filter(|&(_, &it)| it >= threshold);
+            candidates.extend(plausible.map(|(token, &logit)| Candidate {
                 token,
                 score: logit.min(f32::MAX),
-            }),
-    );
+            }));
+        }
+    }
     Ok(())
+}
+
+/// The least logit of a plausible token; `max` is the largest of all.
+fn threshold(max: f32, plausibility: f32) -> Result<f32> {
+    if max == f32::NEG_INFINITY {
+        return Err(Error::NoCandidate);
+    }
+    // ln 0 is −∞; what must be excluded even then is −∞ itself, and NaN, which no comparison lets in.
+    Ok((max.min(f32::MAX) + plausibility.ln()).max(f32::MIN))
+}
+
+/// Numbers that are looked at together, so that the compiler can use vector instructions.
+const LANES: usize = 64;
+
+/// The larger of two; NaN is not.
+fn larger(max: f32, logit: f32) -> f32 {
+    if logit > max { logit } else { max }
 }
 
 /// The largest of `logits`, −∞ if there is none; NaN counts for nothing.
 fn maximum(logits: &[f32]) -> f32 {
-    /// Independent running maxima, so that the compiler can use vector instructions.
-    const LANES: usize = 32;
-    let larger = |max: f32, logit: f32| if logit > max { logit } else { max };
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = logits.chunks_exact(LANES);
     let rest = chunks.remainder().iter().copied();
@@ -166,7 +212,9 @@ mod tests {
     fn score(contrast: f32, plausibility: f32, user: &[f32], base: &[f32]) -> Vec<(i32, f32)> {
         let mut candidates = Vec::new();
         let settings = Contrast::new(contrast, plausibility).unwrap();
-        settings.score(user, base, &mut candidates).unwrap();
+        settings
+            .score(user, base, &mut candidates, &mut Vec::new())
+            .unwrap();
         candidates
             .iter()
             .map(|candidate| (candidate.token, candidate.score))
@@ -237,10 +285,7 @@ mod tests {
             [(0, f32::MIN)]
         );
         for user in [[-INF; 3], [f32::NAN; 3]] {
-            assert!(matches!(
-                head(&user, 0.1, &mut Vec::new()),
-                Err(Error::Llama { .. })
-            ));
+            assert_eq!(head(&user, 0.1, &mut Vec::new()), Err(Error::NoCandidate));
         }
         assert!(head(&[], 0.1, &mut Vec::new()).is_err());
     }
@@ -275,10 +320,7 @@ mod tests {
             (0.3, 1.1),
             (0.3, f32::NAN),
         ] {
-            assert!(matches!(
-                Contrast::new(contrast, plausibility),
-                Err(Error::Input(_))
-            ));
+            assert!(Contrast::new(contrast, plausibility).is_err());
         }
         let default = Contrast::default();
         assert_eq!(

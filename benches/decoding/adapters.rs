@@ -1,0 +1,106 @@
+//! Real users, one a task, with adapters of their own.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use cope_convert::gguf::Gguf;
+use cope_llama::home::{Home, UserName};
+use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Token, Twin};
+use cope_llama::profile::{Profile, lamp};
+use cope_llama::prompt::ChatTemplate;
+use serde_json::Value;
+
+use crate::Options;
+
+pub const TASKS: [&str; 5] = [
+    "news_headline_huffpost",
+    "scholarly_title_acl",
+    "abstract_generation_acl",
+    "product_review_wine",
+    "topic_writing_stackexchange",
+];
+
+/// A user of a task: twin contexts, and prompts that training has not seen.
+pub struct Subject {
+    pub task: &'static str,
+    pub model: Arc<Model>,
+    pub twin: Twin,
+    pub prompts: Vec<Vec<Token>>,
+}
+
+/// Longer prompts would leave no room to answer.
+const MAX_PROMPT: usize = 1500;
+
+/// The users of all tasks with `model`, whose adapters are trained unless they are there. `of_all` takes the queries of
+/// all users that a task is measured with, though the adapter is one user's.
+pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subject>> {
+    let splits = std::fs::read_to_string(options.data.join("splits.json"))?;
+    let splits: Value = serde_json::from_str(&splits)?;
+    let model = Model::load(path, Some(0))?;
+    let template = ChatTemplate::of_model(&model)?;
+    let base = Gguf::open(path)?;
+    let name = path.file_stem().context("a model has a name")?;
+    let home = Home::at(options.adapters.join(name));
+    let mut subjects = Vec::new();
+    for task in TASKS
+        .into_iter()
+        .filter(|task| task.contains(&options.task))
+    {
+        let lamp = lamp::read(&options.data.join(format!("{task}.json")))?;
+        let targets = splits[task]["targets"].as_array().context("targets")?;
+        let is_target = |user: &&lamp::User| targets.iter().any(|it| it == user.id.as_str());
+        let mut users = lamp.users.iter().filter(is_target);
+        let user = users.next().context("a task has a user")?;
+        let adapter = train(options, &home, path, task, user)?;
+        let adapter = LoraAdapter::load(&model, &adapter, &base, &home.base_ref(path)?.sha256)?;
+        let twin = Twin::new(&model, None, adapter, 1.0, &ContextOptions::default())?;
+        let mut examples: Vec<_> = user.query.iter().chain(&user.dev).collect();
+        if of_all {
+            examples.extend(users.flat_map(|user| user.query.iter().chain(&user.dev)));
+        }
+        let mut prompts = Vec::new();
+        for example in examples {
+            let prompt = template.prompt_tokens(&model, &example.prompt)?;
+            if prompt.len() <= MAX_PROMPT {
+                prompts.push(prompt);
+            }
+        }
+        subjects.push(Subject {
+            task,
+            model: Arc::clone(&model),
+            twin,
+            prompts,
+        });
+    }
+    Ok(subjects)
+}
+
+fn train(
+    options: &Options,
+    home: &Home,
+    model: &Path,
+    task: &str,
+    user: &lamp::User,
+) -> Result<std::path::PathBuf> {
+    let name = UserName::new(&task.replace('_', "-"))?;
+    let folder = match home.user(name.clone()) {
+        Ok(folder) => folder,
+        Err(_) => home.create_user(name)?,
+    };
+    if !folder.adapter().exists() {
+        let first = user.history.len().saturating_sub(options.items);
+        folder.save_profile(&Profile {
+            history: user.history[first..].to_vec(),
+            kept_apart: Vec::new(),
+        })?;
+        let status = Command::new(env!("CARGO_BIN_EXE_cope-llama"))
+            .args(["train", folder.name().as_str(), "-m"])
+            .arg(model)
+            .env("COPE_HOME", home.root())
+            .status()?;
+        ensure!(status.success(), "training failed");
+    }
+    Ok(folder.adapter())
+}

@@ -1,0 +1,245 @@
+//! The same tokens as the naive loop, but where a choice is closer than llama.cpp's own rounding.
+
+use anyhow::Result;
+use cope_llama::decode::{
+    Arm, Candidate, Contrast, DecodeOptions, Decoder, Sampler, Sampling, Schedule, contrast,
+};
+use cope_llama::llama::{Context, Token, Twin};
+
+use crate::Options;
+use crate::adapters::{Subject, subjects};
+
+/// What a model's answers came to.
+#[derive(Default)]
+struct Count {
+    answers: usize,
+    tokens: usize,
+    same: usize,
+    /// Answers that part where a change of all scores by ε changes the choice.
+    close: usize,
+    /// Answers that part elsewhere: there should be none.
+    other: usize,
+}
+
+pub fn table(options: &Options, n: usize) -> Result<()> {
+    println!(
+        "| model | sampling | schedule | answers | tokens | ε | the same | part within ε | part elsewhere |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let drawn = Sampling {
+        temperature: 0.8,
+        ..Sampling::default()
+    };
+    for path in options.models()? {
+        let mut subjects = subjects(options, &path, true)?;
+        let epsilon = epsilon(&mut subjects)?;
+        for (sampling, name) in [(Sampling::default(), "greedy"), (drawn, "drawn")] {
+            let mut counts = [Count::default(), Count::default()];
+            let per_task = n.div_ceil(subjects.len());
+            for subject in &mut subjects {
+                compare(options, subject, per_task, sampling, epsilon, &mut counts)?;
+            }
+            for (count, schedule) in counts.iter().zip(["the CPU's", "the GPU's"]) {
+                println!(
+                    "| {} | {name} | {schedule} | {} | {} | {epsilon:.4} | {} | {} | {} |",
+                    path.file_stem().unwrap_or_default().to_string_lossy(),
+                    count.answers,
+                    count.tokens,
+                    count.same,
+                    count.close,
+                    count.other,
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    options: &Options,
+    subject: &mut Subject,
+    n: usize,
+    sampling: Sampling,
+    epsilon: f32,
+    counts: &mut [Count; 2],
+) -> Result<()> {
+    let prompts: Vec<_> = subject.prompts.iter().take(n).cloned().collect();
+    for prompt in prompts {
+        let mut run = |schedule| answer(options, subject, &prompt, sampling, schedule);
+        let naive = run(Schedule::NAIVE)?;
+        let schedules = [Schedule::fastest(2, false), Schedule::fastest(2, true)];
+        let answers = [run(schedules[0])?, run(schedules[1])?];
+        for (answer, count) in answers.iter().zip(&mut *counts) {
+            count.answers += 1;
+            count.tokens += answer.len();
+            let shared = std::iter::zip(answer, &naive)
+                .take_while(|(x, y)| x == y)
+                .count();
+            if answer == &naive {
+                count.same += 1;
+            } else if is_close(subject, &prompt, &naive[..shared], sampling, epsilon)? {
+                count.close += 1;
+            } else {
+                count.other += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An answer from empty caches.
+fn answer(
+    options: &Options,
+    subject: &mut Subject,
+    prompt: &[Token],
+    sampling: Sampling,
+    schedule: Schedule,
+) -> Result<Vec<Token>> {
+    subject.twin.base.truncate(0);
+    subject.twin.user.truncate(0);
+    let policy = subject.twin.policy(Arm::Cope(Contrast::default()));
+    let decode_options = DecodeOptions {
+        sampling,
+        n_predict: Some(options.predict),
+        schedule,
+        ..DecodeOptions::default()
+    };
+    let mut decoder = Decoder::new(policy, &*subject.model, prompt, decode_options)?;
+    decoder.by_ref().try_for_each(|piece| piece.map(drop))?;
+    Ok(decoder.response().to_vec())
+}
+
+/// Whether the choice after `text` could be another if each score were wrong by `epsilon`.
+fn is_close(
+    subject: &mut Subject,
+    prompt: &[Token],
+    text: &[Token],
+    sampling: Sampling,
+    epsilon: f32,
+) -> Result<bool> {
+    let Twin { base, user } = &mut subject.twin;
+    for context in [&mut *base, &mut *user] {
+        context.truncate(0);
+        context.extend(prompt)?;
+        for &token in text {
+            context.extend(&[token])?;
+        }
+    }
+    let contrast = Contrast::default();
+    let edge = contrast.plausibility().ln();
+    let best = user
+        .logits()
+        .iter()
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
+    if user
+        .logits()
+        .iter()
+        .any(|&logit| (logit - best - edge).abs() <= epsilon)
+    {
+        return Ok(true);
+    }
+    let (mut candidates, mut opinions) = (Vec::new(), Vec::new());
+    contrast.score(user.logits(), base.logits(), &mut candidates, &mut opinions)?;
+    let mut sampler = sampling.sampler(user.logits().len(), user.n_ctx())?;
+    let position = prompt.len() + text.len();
+    let mut choose = |candidates: &[Candidate]| Sampler::choose(&mut sampler, candidates, position);
+    let chosen = choose(&candidates);
+    // A draw moves most where all before a candidate are made likelier than all after it, or the other way round; the
+    // best changes where the one is lowered and another raised.
+    Ok((0..candidates.len()).any(|pivot| {
+        let moved = |up: &dyn Fn(usize) -> bool| {
+            let moved = candidates.iter().enumerate().map(|(index, it)| Candidate {
+                score: it.score + if up(index) { epsilon } else { -epsilon },
+                ..*it
+            });
+            moved.collect::<Vec<_>>()
+        };
+        let changes = [
+            moved(&|index| index <= pivot),
+            moved(&|index| index > pivot),
+            moved(&|index| index == pivot),
+        ];
+        changes
+            .iter()
+            .any(|candidates| choose(candidates) != chosen)
+    }))
+}
+
+/// The largest difference of a candidate's score, relative to the highest, between passes over single tokens with whole
+/// logits, and lean ones over eight tokens.
+fn epsilon(subjects: &mut [Subject]) -> Result<f32> {
+    let mut largest = 0.0_f32;
+    for subject in subjects {
+        let prompts: Vec<_> = subject.prompts.iter().take(4).cloned().collect();
+        for prompt in prompts {
+            let text = answer_of(subject, &prompt)?;
+            let single = heads(&mut subject.twin, &prompt, &text, 1)?;
+            let batched = heads(&mut subject.twin, &prompt, &text, 8)?;
+            for (one, other) in single.iter().zip(&batched) {
+                largest = largest.max(difference(one, other));
+            }
+        }
+    }
+    Ok(largest)
+}
+
+fn answer_of(subject: &mut Subject, prompt: &[Token]) -> Result<Vec<Token>> {
+    let (text, _) = crate::speed::answer(subject, prompt, Schedule::NAIVE, 48)?;
+    Ok(text)
+}
+
+/// `V_head` with its scores after each token of `text`, read in passes of `step` tokens.
+fn heads(
+    twin: &mut Twin,
+    prompt: &[Token],
+    text: &[Token],
+    step: usize,
+) -> Result<Vec<Vec<Candidate>>> {
+    let contrast = Contrast::default();
+    let Twin { base, user } = twin;
+    let read = |context: &mut Context, tokens: &[Token], lean: bool| {
+        if lean {
+            context.extend_lean(tokens, tokens.len())
+        } else {
+            context.extend_rows(tokens, tokens.len())
+        }
+    };
+    for context in [&mut *base, &mut *user] {
+        context.truncate(0);
+        context.extend(prompt)?;
+    }
+    let (mut heads, mut opinions) = (Vec::new(), Vec::new());
+    for tokens in text.chunks(step) {
+        read(base, tokens, step > 1)?;
+        read(user, tokens, false)?;
+        for len in user.rows() {
+            let mut head = Vec::new();
+            contrast::head(user.logits_after(len), contrast.plausibility(), &mut head)?;
+            base.logits_of(len, &head, &mut opinions)?;
+            contrast.apply(&mut head, &opinions);
+            heads.push(head);
+        }
+    }
+    Ok(heads)
+}
+
+/// The largest difference of a score, relative to the highest in `one`, of the tokens that both have.
+fn difference(one: &[Candidate], other: &[Candidate]) -> f32 {
+    let of = |head: &[Candidate], token| {
+        let found = head.iter().find(|it| it.token == token);
+        found.map(|it| it.score)
+    };
+    let highest = one
+        .iter()
+        .reduce(|x, y| if y.score > x.score { y } else { x });
+    let Some(highest) = highest else { return 0.0 };
+    let Some(highest_of_other) = of(other, highest.token) else {
+        return 0.0;
+    };
+    let relative = |it: &Candidate| {
+        let score = of(other, it.token)?;
+        Some(((it.score - highest.score) - (score - highest_of_other)).abs())
+    };
+    one.iter().filter_map(relative).fold(0.0, f32::max)
+}

@@ -1,0 +1,94 @@
+//! What CoPe costs beside plain decoding with the same adapter: real queries of five tasks, adapters trained by the
+//! product's own recipe.
+//!
+//! ```text
+//! cargo bench --bench decoding                    # speed, first token, memory, the contrast kernel
+//! cargo bench --bench decoding -- --parts         # speed, of each part of the schedule alone and of all together
+//! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
+//! ```
+//!
+//! *Plain* decodes the very tokens that CoPe has chosen, with the user's context alone and all threads.
+
+mod adapters;
+mod identity;
+mod kernel;
+mod memory;
+mod speed;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use cope_llama::bases;
+use cope_llama::home::Home;
+
+#[derive(Parser)]
+struct Options {
+    /// Models [default: the bases that are pulled]
+    #[arg(short, long, num_args = 1..)]
+    model: Vec<PathBuf>,
+    /// The folder of the LaMP files
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
+    data: PathBuf,
+    /// Only tasks whose name holds this
+    #[arg(long, default_value = "")]
+    task: String,
+    /// Where adapters are kept for the next time
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/decoding"))]
+    adapters: PathBuf,
+    /// Newest items of a history that its adapter is trained on
+    #[arg(long, default_value_t = 40)]
+    items: usize,
+    /// Queries of each task
+    #[arg(long, default_value_t = 6)]
+    queries: usize,
+    /// The most tokens of an answer
+    #[arg(short = 'n', long, default_value_t = 128)]
+    predict: usize,
+    /// Measure the parts of the schedule
+    #[arg(long)]
+    parts: bool,
+    /// Compare so many answers of each model with the naive loop's, token for token
+    #[arg(long, value_name = "N")]
+    identity: Option<usize>,
+    /// Answer one query in this process and print its memory
+    #[arg(long, hide = true)]
+    probe: Option<memory::Probe>,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    /// The models to measure.
+    fn models(&self) -> Result<Vec<PathBuf>> {
+        if !self.model.is_empty() {
+            return Ok(self.model.clone());
+        }
+        let home = Home::open()?;
+        let bases = bases::all();
+        let pulled = bases.iter().map(|base| home.base(&base.file));
+        // The largest is there for chats and for training's memory.
+        let models: Vec<_> = pulled
+            .filter(|path| path.exists() && !path.to_string_lossy().contains("1.5B"))
+            .collect();
+        ensure!(!models.is_empty(), "no base is pulled");
+        Ok(models)
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    if let Some(probe) = options.probe {
+        return memory::answer(&options, probe);
+    }
+    if let Some(n) = options.identity {
+        return identity::table(&options, n);
+    }
+    speed::table(&options)?;
+    if !options.parts {
+        memory::table(&options)?;
+        kernel::table();
+    }
+    Ok(())
+}

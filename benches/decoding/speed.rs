@@ -1,0 +1,215 @@
+//! Seconds a token, prompt included.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Schedule, Statistics, contrast};
+use cope_llama::llama::{Context, Token};
+
+use crate::Options;
+use crate::adapters::{Subject, subjects};
+
+/// What all of a task's queries took.
+#[derive(Default, Clone)]
+struct Cost {
+    n_tokens: usize,
+    first: Duration,
+    whole: Duration,
+}
+
+/// The schedules that are measured, the naive one first.
+fn schedules(parts: bool) -> Vec<(&'static str, Schedule)> {
+    let ours = Schedule::default();
+    if !parts {
+        return vec![("naive", Schedule::NAIVE), ("ours", ours)];
+    }
+    let naive = Schedule::NAIVE;
+    let (lean, lazy) = (
+        Schedule {
+            lean: true,
+            ..naive
+        },
+        Schedule {
+            lazy: true,
+            ..naive
+        },
+    );
+    let beside = Schedule {
+        side_by_side: true,
+        ..naive
+    };
+    let ahead = Schedule {
+        speculate: Schedule::AHEAD,
+        lazy: true,
+        lean: true,
+        ..naive
+    };
+    vec![
+        ("naive", naive),
+        ("lean", lean),
+        ("lazy", lazy),
+        ("lean, lazy", Schedule { lean: true, ..lazy }),
+        ("lean, lazy, speculate", ahead),
+        (
+            "lean, lazy, speculate, draft",
+            Schedule {
+                draft: Schedule::AHEAD,
+                ..ahead
+            },
+        ),
+        ("side by side", beside),
+        (
+            "side by side, lean",
+            Schedule {
+                lean: true,
+                ..beside
+            },
+        ),
+        (
+            "side by side, lean, lazy",
+            Schedule {
+                lean: true,
+                lazy: true,
+                ..beside
+            },
+        ),
+        ("side by side, lean, draft", ours),
+    ]
+}
+
+pub fn table(options: &Options) -> Result<()> {
+    let schedules = schedules(options.parts);
+    println!(
+        "| model | task | prompt, tokens | answer, tokens | plain, ms a token | schedule | ÷ plain | naive ÷ it | first token ÷ plain's | of the choices undecided |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    let mut ratios = vec![Vec::new(); schedules.len()];
+    for path in options.models()? {
+        for mut subject in subjects(options, &path, false)? {
+            let measured = measure(options, &mut subject, &schedules)?;
+            for (ratios, ratio) in ratios.iter_mut().zip(rows(&path, &subject, &measured)) {
+                ratios.push(ratio);
+            }
+        }
+    }
+    println!("\nMean over models and tasks, ÷ plain:");
+    for ((name, _), ratios) in schedules.iter().zip(&ratios) {
+        println!(
+            "- {name}: {:.2}",
+            ratios.iter().sum::<f64>() / ratios.len() as f64
+        );
+    }
+    println!();
+    Ok(())
+}
+
+struct Measured<'a> {
+    n_queries: usize,
+    n_prompt: usize,
+    plain: Cost,
+    schedules: Vec<(&'a str, Cost, Statistics)>,
+}
+
+/// All schedules on each query, one after the other, from empty caches.
+fn measure<'a>(
+    options: &Options,
+    subject: &mut Subject,
+    schedules: &[(&'a str, Schedule)],
+) -> Result<Measured<'a>> {
+    let zero = |&(name, _): &(&'a str, _)| (name, Cost::default(), Statistics::default());
+    let mut measured = Measured {
+        n_queries: 0,
+        n_prompt: 0,
+        plain: Cost::default(),
+        schedules: schedules.iter().map(zero).collect(),
+    };
+    let prompts: Vec<_> = subject
+        .prompts
+        .iter()
+        .take(options.queries)
+        .cloned()
+        .collect();
+    // The first pass of a context sizes its buffers.
+    answer(subject, &prompts[0], Schedule::NAIVE, 2)?;
+    for prompt in &prompts {
+        measured.n_queries += 1;
+        measured.n_prompt += prompt.len();
+        let mut text = Vec::new();
+        for ((_, schedule), (_, cost, sum)) in schedules.iter().zip(&mut measured.schedules) {
+            let started = Instant::now();
+            let (answer, statistics) = answer(subject, prompt, *schedule, options.predict)?;
+            cost.whole += started.elapsed();
+            cost.first += statistics.prompt_time;
+            cost.n_tokens += statistics.n_chosen;
+            sum.n_undecided += statistics.n_undecided;
+            sum.n_chosen += statistics.n_chosen;
+            text = answer;
+        }
+        plain(&mut subject.twin.user, prompt, &text, &mut measured.plain)?;
+    }
+    Ok(measured)
+}
+
+/// CoPe's answer, from empty caches.
+pub fn answer(
+    subject: &mut Subject,
+    prompt: &[Token],
+    schedule: Schedule,
+    n_predict: usize,
+) -> Result<(Vec<Token>, Statistics)> {
+    subject.twin.base.truncate(0);
+    subject.twin.user.truncate(0);
+    let policy = subject.twin.policy(Arm::Cope(Contrast::default()));
+    let options = DecodeOptions {
+        n_predict: Some(n_predict),
+        schedule,
+        ..DecodeOptions::default()
+    };
+    let mut decoder = Decoder::new(policy, &*subject.model, prompt, options)?;
+    for piece in decoder.by_ref() {
+        piece?;
+    }
+    Ok((decoder.response().to_vec(), *decoder.statistics()))
+}
+
+/// What a loop over one context takes that chooses so many tokens, these being the ones that are gone on with.
+fn plain(context: &mut Context, prompt: &[Token], text: &[Token], cost: &mut Cost) -> Result<()> {
+    let started = Instant::now();
+    let mut best = Vec::new();
+    context.share_threads(1);
+    context.truncate(0);
+    context.extend(prompt)?;
+    contrast::head(context.logits(), 1.0, &mut best)?;
+    cost.first += started.elapsed();
+    for &token in text {
+        context.extend(&[token])?;
+        contrast::head(context.logits(), 1.0, &mut best)?;
+    }
+    cost.n_tokens += 1 + text.len();
+    cost.whole += started.elapsed();
+    Ok(())
+}
+
+/// Prints a task's rows, and gives what each schedule takes beside plain decoding.
+fn rows(path: &Path, subject: &Subject, measured: &Measured<'_>) -> Vec<f64> {
+    let per_token = |cost: &Cost| cost.whole.as_secs_f64() / cost.n_tokens as f64;
+    let plain = per_token(&measured.plain);
+    let naive = per_token(&measured.schedules[0].1);
+    let model = path.file_stem().unwrap_or_default().to_string_lossy();
+    let row = |(name, cost, statistics): &(&str, Cost, Statistics)| {
+        let ratio = per_token(cost) / plain;
+        println!(
+            "| {model} | {} | {} | {} | {:.2} | {name} | {ratio:.2} | {:.2} | {:.2} | {:.0} % |",
+            subject.task,
+            measured.n_prompt / measured.n_queries,
+            cost.n_tokens / measured.n_queries,
+            plain * 1e3,
+            naive / per_token(cost),
+            cost.first.as_secs_f64() / measured.plain.first.as_secs_f64(),
+            1e2 * statistics.n_undecided as f64 / statistics.n_chosen as f64,
+        );
+        ratio
+    };
+    measured.schedules.iter().map(row).collect()
+}

@@ -1,0 +1,272 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::*;
+use crate::decode::table::Table;
+use crate::decode::{Contrast, DecodeOptions, Decoder, Finish, Sampling, Vocabulary};
+
+const N_VOCAB: usize = 12;
+/// The token that ends a text.
+const END: Token = 11;
+
+/// Logits that depend on the last two tokens alone, so that texts come to repeat themselves.
+fn logits(seed: u64, tokens: &[Token]) -> Vec<f32> {
+    let last = &tokens[tokens.len().saturating_sub(2)..];
+    let noise = |seed, token| {
+        let mut hasher = DefaultHasher::new();
+        (seed, last, token).hash(&mut hasher);
+        (hasher.finish() >> 40) as f32 / (1 << 24) as f32
+    };
+    // The base (an odd seed) has half of its opinions in common with the user.
+    let logit = |token| 4.0 * noise(seed & !1, token) + 4.0 * noise(seed, token);
+    let end = if seed.is_multiple_of(5) { 6.0 } else { -9.0 };
+    (0..N_VOCAB as Token)
+        .map(|token| if token == END { end } else { logit(token) })
+        .collect()
+}
+
+/// User and base.
+fn models(seed: u64, max_rows: usize) -> [Table; 2] {
+    [2 * seed, 2 * seed + 1].map(|seed| {
+        let mut table = Table::new(move |tokens| logits(seed, tokens));
+        (table.n_ctx, table.max_rows) = (512, max_rows);
+        table
+    })
+}
+
+struct Words;
+
+impl Vocabulary for Words {
+    fn token_bytes(&self, _: Token) -> Vec<u8> {
+        b"x".into()
+    }
+
+    fn is_eog(&self, token: Token) -> bool {
+        token == END
+    }
+}
+
+/// The text by the formula and nothing else.
+fn by_the_formula(
+    seed: u64,
+    contrast: Contrast,
+    prompt: &[Token],
+    sampling: &Sampling,
+) -> Vec<Token> {
+    let mut sampler = sampling.sampler(N_VOCAB, 512).unwrap();
+    let mut text = prompt.to_vec();
+    prompt
+        .iter()
+        .for_each(|&token| sampler.accept_prompt(token));
+    while text.len() < prompt.len() + LEN {
+        let (user, base) = (logits(2 * seed, &text), logits(2 * seed + 1, &text));
+        let max = user.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let candidates: Vec<Candidate> = (0..)
+            .zip(std::iter::zip(user, base))
+            .filter(|(_, (user, _))| *user >= max + contrast.plausibility().ln())
+            .map(|(token, (user, base))| Candidate {
+                token,
+                score: user - contrast.contrast() * base,
+            })
+            .collect();
+        let token = sampler.choose(&candidates, text.len());
+        if token == END {
+            break;
+        }
+        sampler.accept(token).unwrap();
+        text.push(token);
+    }
+    text.split_off(prompt.len())
+}
+
+/// Tokens of a text that does not end before.
+const LEN: usize = 80;
+
+fn decode(
+    [user, base]: &mut [Table; 2],
+    contrast: Contrast,
+    prompt: &[Token],
+    sampling: &Sampling,
+    schedule: Schedule,
+) -> (Vec<Token>, Statistics) {
+    let policy = Policy::Cope {
+        base,
+        user,
+        contrast,
+    };
+    let options = DecodeOptions {
+        sampling: *sampling,
+        n_predict: Some(LEN),
+        schedule,
+        ..DecodeOptions::default()
+    };
+    let mut decoder = Decoder::new(policy, &Words, prompt, options).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    (decoder.response().to_vec(), *decoder.statistics())
+}
+
+fn schedules() -> Vec<Schedule> {
+    let mut schedules = vec![
+        Schedule::fastest(1, false),
+        Schedule::fastest(2, false),
+        Schedule::fastest(2, true),
+    ];
+    for bits in 0..8 {
+        for speculate in [0, 1, 5] {
+            for draft in [0, 4] {
+                schedules.push(Schedule {
+                    side_by_side: bits & 1 != 0,
+                    lean: bits & 2 != 0,
+                    lazy: bits & 4 != 0,
+                    speculate,
+                    draft,
+                });
+            }
+        }
+    }
+    schedules
+}
+
+fn samplings() -> [Sampling; 3] {
+    let greedy = Sampling::default();
+    let drawn = Sampling {
+        temperature: 0.7,
+        ..greedy
+    };
+    let penalised = Sampling {
+        repeat_penalty: 1.3,
+        presence_penalty: 0.5,
+        repeat_last_n: 5,
+        ..drawn
+    };
+    [greedy, drawn, penalised]
+}
+
+#[test]
+fn every_schedule_gives_the_text_of_the_formula() {
+    let prompt = [1, 2, 3, 4, 5];
+    let mut total = Statistics::default();
+    for seed in 0..12 {
+        let contrast = Contrast::new(0.5, [0.1, 0.5, 0.02][seed as usize % 3]).unwrap();
+        for sampling in samplings() {
+            let expected = by_the_formula(seed, contrast, &prompt, &sampling);
+            for schedule in schedules() {
+                for max_rows in [1, 8] {
+                    let mut models = models(seed, max_rows);
+                    let (text, statistics) =
+                        decode(&mut models, contrast, &prompt, &sampling, schedule);
+                    assert_eq!(text, expected, "seed {seed}, {sampling:?}, {schedule:?}");
+                    total.n_guess_accepted += statistics.n_guess_accepted;
+                    total.n_draft_accepted += statistics.n_draft_accepted;
+                    total.user.n_rollbacks += statistics.user.n_rollbacks;
+                    total.base.n_rollbacks += statistics.base.n_rollbacks;
+                }
+            }
+        }
+    }
+    assert!(total.n_guess_accepted > 0 && total.n_draft_accepted > 0);
+    assert!(total.user.n_rollbacks > 0 && total.base.n_rollbacks > 0);
+}
+
+#[test]
+fn the_naive_schedule_reads_each_token_once_with_each_model() {
+    let contrast = Contrast::default();
+    let mut models = models(1, 1);
+    let sampling = Sampling::default();
+    let (text, statistics) = decode(&mut models, contrast, &[1, 2], &sampling, Schedule::NAIVE);
+    assert_eq!(text.len(), LEN);
+    for passes in [statistics.user, statistics.base] {
+        assert_eq!((passes.n_passes, passes.n_tokens), (LEN, LEN + 1));
+    }
+    assert_eq!(statistics.n_chosen, LEN);
+}
+
+#[test]
+fn a_lazy_base_waits_and_reads_what_it_missed_at_once() {
+    // With τ = 1 there is never anything to decide.
+    let contrast = Contrast::new(0.5, 1.0).unwrap();
+    let lazy = Schedule {
+        lazy: true,
+        ..Schedule::NAIVE
+    };
+    let mut models = models(1, 4);
+    let sampling = Sampling::default();
+    let (_, statistics) = decode(&mut models, contrast, &[1, 2], &sampling, lazy);
+    assert_eq!((statistics.n_undecided, statistics.base.n_passes), (0, 0));
+
+    let contrast = Contrast::new(0.5, 0.5).unwrap();
+    let mut models = self::models(1, 4);
+    let (_, statistics) = decode(&mut models, contrast, &[1, 2], &sampling, lazy);
+    assert!(statistics.n_undecided < LEN && statistics.base.n_passes == statistics.n_undecided);
+    assert!(models[1].tokens.len() <= models[0].tokens.len());
+}
+
+#[test]
+fn guesses_save_passes_of_the_base() {
+    // Without contrast every guess is right.
+    let contrast = Contrast::new(0.0, 0.1).unwrap();
+    let ahead = Schedule {
+        speculate: 5,
+        ..Schedule::NAIVE
+    };
+    let mut models = models(1, 8);
+    let sampling = Sampling::default();
+    let (_, statistics) = decode(&mut models, contrast, &[1, 2], &sampling, ahead);
+    assert!(statistics.base.n_passes <= LEN / 5, "{statistics:?}");
+    assert_eq!(statistics.user.n_rollbacks, 0);
+}
+
+#[test]
+fn a_copied_text_is_read_in_few_passes() {
+    // Each word is followed by the next, round and round.
+    let round = |tokens: &[Token]| {
+        let mut logits = vec![0.0; N_VOCAB];
+        logits[(tokens[tokens.len() - 1] as usize + 1) % 10] = 9.0;
+        logits
+    };
+    let mut models = [Table::new(round), Table::new(round)];
+    for model in &mut models {
+        (model.n_ctx, model.max_rows) = (512, 8);
+    }
+    let drafting = Schedule {
+        draft: 7,
+        ..Schedule::NAIVE
+    };
+    let sampling = Sampling::default();
+    let (text, statistics) = decode(
+        &mut models,
+        Contrast::default(),
+        &[0, 1, 2, 3],
+        &sampling,
+        drafting,
+    );
+    assert!(text.is_sorted_by(|x, y| *y == (x + 1) % 10));
+    assert!(statistics.user.n_passes < LEN / 2, "{statistics:?}");
+    assert!(statistics.base.n_passes < LEN / 2, "{statistics:?}");
+}
+
+#[test]
+fn a_full_context_forgets_alike_under_every_schedule() {
+    let run = |schedule| {
+        let [mut user, mut base] = models(1, 8);
+        (user.n_ctx, base.n_ctx) = (24, 24);
+        let policy = Policy::Cope {
+            base: &mut base,
+            user: &mut user,
+            contrast: Contrast::default(),
+        };
+        let options = DecodeOptions {
+            n_predict: Some(60),
+            n_keep: 2,
+            schedule,
+            ..DecodeOptions::default()
+        };
+        let mut decoder = Decoder::new(policy, &Words, &[1, 2, 3], options).unwrap();
+        decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+        assert_eq!(decoder.finish(), Some(Finish::Length));
+        decoder.response().to_vec()
+    };
+    let expected = run(Schedule::NAIVE);
+    for schedule in schedules() {
+        assert_eq!(run(schedule), expected, "{schedule:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What a text may look like: llama.cpp's grammars, in GBNF or from a JSON schema.
+
+use std::ffi::{CStr, CString};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use cope_contrast::Candidate;
+
+use super::sampler::Sampler;
+use super::{Model, Token, log, start, sys};
+use crate::{Error, Result};
+
+/// Longer ones are no grammars or schemas that a person wrote.
+const MAX_BYTES: usize = 1 << 20;
+
+/// llama.cpp's parser calls itself for each opening parenthesis; the stack has to bear it.
+const MAX_DEPTH: usize = 200;
+
+/// A grammar with its state: what may follow the tokens accepted so far.
+#[derive(Debug, Clone)]
+pub struct Grammar {
+    sampler: Sampler,
+    /// Kept alive, since the grammar reads its vocabulary.
+    _model: Arc<Model>,
+}
+
+impl Grammar {
+    /// The grammar written in GBNF, whose texts are those of its rule `root`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if it is none, with llama.cpp's reason.
+    pub fn new(model: &Arc<Model>, gbnf: &str) -> Result<Self> {
+        let text = checked(gbnf, "grammar")?;
+        log::forget();
+        // SAFETY: the vocabulary lives as long as the model; both texts are NUL-terminated; the wrapper catches what
+        // llama.cpp throws, and gives null for what it refuses.
+        let raw = unsafe {
+            sys::llama_rs_sampler_init_grammar(model.vocab(), text.as_ptr(), c"root".as_ptr())
+        };
+        let raw = NonNull::new(raw).ok_or_else(|| {
+            let reason = log::error("read the grammar");
+            Error::input(format!(
+                "the grammar cannot be used: {reason}; it needs a rule `root`"
+            ))
+        })?;
+        Ok(Self {
+            // SAFETY: just made; grammars can be cloned.
+            sampler: unsafe { Sampler::new(raw) },
+            _model: Arc::clone(model),
+        })
+    }
+
+    /// The grammar of those JSON texts that satisfy `schema`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if it is no schema, or one that llama.cpp cannot express.
+    pub fn from_json_schema(model: &Arc<Model>, schema: &str) -> Result<Self> {
+        let refuse = |reason: &dyn std::fmt::Display| {
+            Error::input(format!("the JSON schema cannot be used: {reason}"))
+        };
+        // llama.cpp says nothing of where a text is no JSON.
+        serde_json::from_str::<serde_json::Value>(schema).map_err(|error| refuse(&error))?;
+        let text = checked(schema, "JSON schema")?;
+        let mut gbnf = std::ptr::null_mut();
+        start();
+        // SAFETY: the text is NUL-terminated; the wrapper catches what llama.cpp throws.
+        let status =
+            unsafe { sys::llama_rs_json_schema_to_grammar(text.as_ptr(), false, &raw mut gbnf) };
+        if status != sys::LLAMA_RS_STATUS_OK || gbnf.is_null() {
+            return Err(refuse(&"llama.cpp knows no grammar for it"));
+        }
+        // SAFETY: a NUL-terminated text of ours, freed once.
+        let grammar = unsafe {
+            let grammar = CStr::from_ptr(gbnf).to_string_lossy().into_owned();
+            sys::llama_rs_string_free(gbnf);
+            grammar
+        };
+        Self::new(model, &grammar)
+    }
+
+    /// Takes out of `candidates` what may not come next; the others keep their order.
+    pub fn filter(&mut self, candidates: &mut Vec<Candidate>) {
+        self.sampler.apply(candidates);
+        candidates.retain(|candidate| candidate.score > f32::NEG_INFINITY);
+    }
+
+    /// Goes on by `token`, which [`filter`](Self::filter) left in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Llama`] if the token may not come next.
+    pub fn accept(&mut self, token: Token) -> Result<()> {
+        // SAFETY: the sampler is live; the wrapper catches what llama.cpp throws.
+        let status = unsafe { sys::llama_rs_sampler_accept(self.sampler.raw(), token) };
+        if status == sys::LLAMA_RS_STATUS_OK {
+            Ok(())
+        } else {
+            Err(Error::Llama {
+                operation: format!("go on with token {token}"),
+                reason: "the grammar does not allow it".to_owned(),
+            })
+        }
+    }
+}
+
+/// `text` as llama.cpp takes it, if its parser can bear it.
+fn checked(text: &str, what: &str) -> Result<CString> {
+    let refuse = |reason: String| Err(Error::input(format!("the {what} {reason}")));
+    if text.trim().is_empty() {
+        return refuse("is empty".to_owned());
+    }
+    if text.len() > MAX_BYTES {
+        return refuse(format!("has more than {} KiB", MAX_BYTES >> 10));
+    }
+    let mut depth = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return refuse(format!("is nested more than {MAX_DEPTH} deep"));
+        }
+    }
+    CString::new(text).or_else(|_| refuse("holds a NUL byte".to_owned()))
+}

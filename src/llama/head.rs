@@ -1,0 +1,209 @@
+//! The output head, asked for some tokens instead of all.
+//!
+//! A model's last step multiplies the hidden state of a position, `[n_embd]`, by a row of the head for each token of the
+//! vocabulary. With small models this is up to two thirds of a pass, and whoever has but a few candidates needs only
+//! their rows. So a *lean* pass ends before that step and keeps the hidden states, and [`Head::logits`] computes
+//!
+//! ```text
+//! logit(y) = head[y] · hidden
+//! ```
+//!
+//! by ggml's own dot product of the head's type, which rounds the hidden state as its matmul does.
+
+use std::ffi::{CStr, c_void};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use cope_contrast::Candidate;
+use cope_convert::gguf::TensorInfo;
+
+use super::sys;
+use crate::{Error, Result};
+
+/// llama.cpp's names of a graph's last two nodes.
+const HIDDEN: &CStr = c"result_norm";
+const LOGITS: &CStr = c"result_output";
+
+/// Watches the nodes of a context's passes, as llama.cpp's `cb_eval`.
+#[derive(Debug, Default)]
+pub(super) struct Observer {
+    /// Whether the pass that comes is to end before the head.
+    pub lean: bool,
+    /// The hidden states of the last lean pass, `[n_rows, n_embd]`.
+    pub hidden: Vec<f32>,
+    /// What the head is, once a whole pass has been seen.
+    pub head: Option<HeadNode>,
+}
+
+/// The last step of a graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum HeadNode {
+    /// The hidden states times a weight of this name, and no more.
+    Product(String),
+    /// Something else too: an adapter's part, a scale, a soft cap.
+    Other,
+}
+
+impl Observer {
+    /// The callback, and the `self` that it needs, which must outlive the context.
+    pub fn callback(&mut self) -> (sys::ggml_backend_sched_eval_callback, *mut c_void) {
+        (Some(observe), std::ptr::from_mut(self).cast())
+    }
+}
+
+/// llama.cpp's `cb_eval`: asked before a node is computed whether its value is wanted, and then, with the value, whether
+/// to go on.
+///
+/// # Safety
+///
+/// `tensor` must be a live node and `observer` an [`Observer`] that nothing else uses during the call.
+unsafe extern "C" fn observe(
+    tensor: *mut sys::ggml_tensor,
+    is_question: bool,
+    observer: *mut c_void,
+) -> bool {
+    // SAFETY: by this function's contract; ggml's names are NUL-terminated.
+    let (observer, name) = unsafe {
+        let observer = &mut *observer.cast::<Observer>();
+        (observer, CStr::from_ptr((*tensor).name.as_ptr()))
+    };
+    if is_question {
+        if name == LOGITS && observer.head.is_none() {
+            // SAFETY: a live node, by this function's contract.
+            observer.head = Some(unsafe { head_node(tensor) });
+        }
+        return observer.lean && name == HIDDEN;
+    }
+    // SAFETY: a live node, which has been computed; `hidden` is made as long as it is.
+    unsafe {
+        let n_bytes = sys::ggml_nbytes(tensor);
+        observer.hidden.resize(n_bytes / size_of::<f32>(), 0.0);
+        sys::ggml_backend_tensor_get(tensor, observer.hidden.as_mut_ptr().cast(), 0, n_bytes);
+    }
+    false
+}
+
+/// # Safety
+///
+/// `tensor` must be a live node of a graph.
+unsafe fn head_node(tensor: *const sys::ggml_tensor) -> HeadNode {
+    // SAFETY: sources of a live node are null or live, and their names NUL-terminated.
+    unsafe {
+        let [weight, input] = [(*tensor).src[0], (*tensor).src[1]];
+        let is_product = (*tensor).op == sys::GGML_OP_MUL_MAT
+            && !input.is_null()
+            && CStr::from_ptr((*input).name.as_ptr()) == HIDDEN;
+        if !is_product {
+            return HeadNode::Other;
+        }
+        let weight = CStr::from_ptr((*weight).name.as_ptr());
+        HeadNode::Product(weight.to_string_lossy().into_owned())
+    }
+}
+
+/// The rows of a head, read from the model's file one by one: the system keeps in memory those that are asked for.
+#[derive(Debug)]
+pub(super) struct Head {
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    row_bytes: usize,
+    n_embd: usize,
+    kernels: sys::ggml_type_traits_cpu,
+    /// A row of the head, and the hidden state in the type that it is multiplied with; in words, to be aligned.
+    row: Vec<u64>,
+    state: Vec<u64>,
+}
+
+impl Head {
+    /// The head that `weight` of the file at `path` is; `None` if ggml's CPU kernels have no dot product of its type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be opened.
+    pub fn open(path: &Path, weight: &TensorInfo) -> Result<Option<Self>> {
+        let ggml_type = weight.ggml_type as sys::ggml_type;
+        // SAFETY: every `GgmlType` is a type of ggml's, for which it has a constant entry.
+        let kernels = unsafe { *sys::ggml_get_type_traits_cpu(ggml_type) };
+        if kernels.vec_dot.is_none() {
+            return Ok(None);
+        }
+        let n_embd = weight.shape[0] as usize;
+        // SAFETY: sizes of whole rows, which both types have: the file was checked, and ggml's own matmul needs them.
+        let [row_bytes, state_bytes] = unsafe {
+            [ggml_type, kernels.vec_dot_type].map(|it| sys::ggml_row_size(it, n_embd as i64))
+        };
+        let words = |bytes: usize| vec![0; bytes.div_ceil(size_of::<u64>())];
+        Ok(Some(Self {
+            path: path.to_owned(),
+            file: File::open(path).map_err(Error::io("open", path))?,
+            offset: weight.offset,
+            row_bytes,
+            n_embd,
+            kernels,
+            row: words(row_bytes),
+            state: words(state_bytes),
+        }))
+    }
+
+    /// Numbers of a hidden state.
+    pub fn n_embd(&self) -> usize {
+        self.n_embd
+    }
+
+    /// The logits of `candidates` after a hidden state, `[n_embd]`, in their order; `logits` is emptied first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the model's file can no longer be read.
+    pub fn logits(
+        &mut self,
+        hidden: &[f32],
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        assert_eq!(hidden.len(), self.n_embd, "a hidden state of this model");
+        self.round(hidden);
+        let dot = self.kernels.vec_dot.expect("checked when opened");
+        logits.clear();
+        for candidate in candidates {
+            self.read_row(candidate.token as usize)
+                .map_err(Error::io("read", &self.path))?;
+            let mut logit = 0.0;
+            // SAFETY: both rows hold `n_embd` values of the types that this dot product takes; strides are not used for
+            // one row.
+            unsafe {
+                let (row, state) = (self.row.as_ptr().cast(), self.state.as_ptr().cast());
+                dot(self.n_embd as i32, &raw mut logit, 0, row, 0, state, 0, 1);
+            }
+            logits.push(logit);
+        }
+        Ok(())
+    }
+
+    /// Rounds a hidden state to the type that the head's rows are multiplied with.
+    fn round(&mut self, hidden: &[f32]) {
+        let state = self.state.as_mut_ptr();
+        match self.kernels.from_float {
+            // SAFETY: `state` has room for `n_embd` values of this type.
+            Some(from_float) if self.kernels.vec_dot_type != sys::GGML_TYPE_F32 => unsafe {
+                from_float(hidden.as_ptr(), state.cast(), self.n_embd as i64);
+            },
+            // SAFETY: `state` has room for `n_embd` numbers of 32 bits, and is another allocation.
+            _ => unsafe {
+                std::ptr::copy_nonoverlapping(hidden.as_ptr(), state.cast(), self.n_embd);
+            },
+        }
+    }
+
+    fn read_row(&mut self, token: usize) -> std::io::Result<()> {
+        let start = self.offset + (token * self.row_bytes) as u64;
+        self.file.seek(SeekFrom::Start(start))?;
+        // SAFETY: any bytes make a u64, and there are as many as are said.
+        let row = unsafe {
+            std::slice::from_raw_parts_mut(self.row.as_mut_ptr().cast::<u8>(), self.row_bytes)
+        };
+        self.file.read_exact(row)
+    }
+}

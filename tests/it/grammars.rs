@@ -1,0 +1,167 @@
+//! Texts of a given form, on the tiny model.
+
+use std::sync::Arc;
+
+use cope_llama::Error;
+use cope_llama::decode::{
+    Arm, Candidate, Contrast, DecodeOptions, Decoder, Finish, Sampling, Schedule, contrast,
+};
+use cope_llama::llama::{Grammar, Token};
+
+use crate::fixture::{Fixture, adapter};
+
+const SCHEMA: &str = r#"{
+    "type": "object",
+    "properties": { "ok": { "type": "boolean" }, "kind": { "enum": ["wine", "letter"] } },
+    "required": ["ok", "kind"],
+    "additionalProperties": false
+}"#;
+
+fn arm() -> Arm {
+    Arm::Cope(Contrast::new(0.5, 0.1).unwrap())
+}
+
+fn text(tiny: &Fixture, tokens: &[Token]) -> String {
+    let bytes = tokens
+        .iter()
+        .flat_map(|&token| tiny.model.token_bytes(token, false));
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
+fn decode(
+    tiny: &Fixture,
+    arm: Arm,
+    grammar: &Grammar,
+    options: DecodeOptions,
+) -> (Vec<Token>, Option<Finish>) {
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let options = DecodeOptions {
+        n_predict: Some(60),
+        grammar: Some(grammar.clone()),
+        ..options
+    };
+    let model = Arc::clone(&tiny.model);
+    let mut decoder = Decoder::new(twin.policy(arm), &*model, &tiny.prompt(), options).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    (decoder.response().to_vec(), decoder.finish())
+}
+
+fn schedules() -> [Schedule; 3] {
+    [
+        Schedule::NAIVE,
+        Schedule::default(),
+        Schedule::fastest(2, true),
+    ]
+}
+
+#[test]
+fn answers_are_texts_of_the_grammar_under_every_schedule_and_voice() {
+    let tiny = Fixture::new();
+    let grammar = Grammar::new(&tiny.model, r#"root ::= "yes, " ("red" | "white") "!""#).unwrap();
+    for arm in [Arm::Base, Arm::User, arm()] {
+        for schedule in schedules() {
+            let options = DecodeOptions {
+                schedule,
+                ..DecodeOptions::default()
+            };
+            let (tokens, finish) = decode(&tiny, arm, &grammar, options);
+            let text = text(&tiny, &tokens);
+            assert!(
+                ["yes, red!", "yes, white!"].contains(&text.as_str()),
+                "{text}"
+            );
+            assert_eq!(finish, Some(Finish::EndOfTurn));
+        }
+    }
+}
+
+#[test]
+fn answers_are_json_of_the_schema() {
+    let tiny = Fixture::new();
+    let grammar = Grammar::from_json_schema(&tiny.model, SCHEMA).unwrap();
+    for seed in 0..4 {
+        let options = DecodeOptions {
+            sampling: Sampling {
+                temperature: 1.0,
+                seed,
+                ..Sampling::default()
+            },
+            ..DecodeOptions::default()
+        };
+        let (tokens, _) = decode(&tiny, arm(), &grammar, options);
+        let text = text(&tiny, &tokens);
+        let value: serde_json::Value = serde_json::from_str(&text).expect(&text);
+        assert!(value["ok"].is_boolean() && (value["kind"] == "wine" || value["kind"] == "letter"));
+    }
+}
+
+/// `V_head` by its definition: the grammar applied to the whole vocabulary first.
+#[test]
+fn what_is_plausible_is_so_beside_the_likeliest_that_is_allowed() {
+    let tiny = Fixture::new();
+    let grammar = Grammar::new(&tiny.model, "root ::= [a-z ]+").unwrap();
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    twin.user.extend(&tiny.prompt()).unwrap();
+    let mut state = grammar.clone();
+    let mut sampler = Sampling::default()
+        .sampler(tiny.model.n_vocab(), 256)
+        .unwrap()
+        .with_grammar(Some(grammar));
+    let mut n_barred = 0;
+    for position in 0..40 {
+        let logits = twin.user.logits().to_vec();
+        let mut allowed: Vec<Candidate> = Vec::new();
+        contrast::head(&logits, 0.0, &mut allowed).unwrap();
+        state.filter(&mut allowed);
+        let max = allowed.iter().map(|it| it.score).fold(f32::MIN, f32::max);
+        n_barred += usize::from(logits.iter().any(|&logit| logit > max));
+        allowed.retain(|it| it.score >= max + 0.2_f32.ln());
+        let mut candidates = Vec::new();
+        sampler.head(&logits, 0.2, &mut candidates).unwrap();
+        assert_eq!(candidates, allowed);
+        let token = sampler.choose(&candidates, position);
+        sampler.accept(token).unwrap();
+        state.accept(token).unwrap();
+        twin.user.extend(&[token]).unwrap();
+    }
+    assert!(n_barred > 5, "the grammar bars the likeliest at times");
+}
+
+#[test]
+fn a_token_that_is_not_allowed_is_refused() {
+    let tiny = Fixture::new();
+    let mut grammar = Grammar::new(&tiny.model, r#"root ::= "a""#).unwrap();
+    let token = tiny.model.tokenize("b", false, false).unwrap()[0];
+    assert!(matches!(grammar.accept(token), Err(Error::Llama { .. })));
+}
+
+#[test]
+fn what_is_no_grammar_is_refused() {
+    let tiny = Fixture::new();
+    let deep = format!("root ::= {}\"a\"{}", "(".repeat(5000), ")".repeat(5000));
+    for gbnf in [
+        "",
+        "root",
+        "root ::= (",
+        "other ::= \"a\"",
+        "root ::= missing",
+        "root ::= root \"a\"",
+        "root ::= \"a\"{1,100000}",
+        "root ::= \"a\0b\"",
+        &deep,
+    ] {
+        let error = Grammar::new(&tiny.model, gbnf).err();
+        assert!(
+            matches!(error, Some(Error::Input(_))),
+            "{gbnf:.40}: {error:?}"
+        );
+    }
+    let deep = "[".repeat(100_000);
+    for schema in ["", "{", "\"type\"", r##"{"$ref": "#/nowhere"}"##, &deep] {
+        let error = Grammar::from_json_schema(&tiny.model, schema).err();
+        assert!(
+            matches!(error, Some(Error::Input(_))),
+            "{schema:.40}: {error:?}"
+        );
+    }
+}

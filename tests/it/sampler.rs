@@ -1,0 +1,70 @@
+//! CoPe in other programs' sampler chains: the examples in C and in Python, over one shared llama.cpp, choose what our
+//! own decoder chooses.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder};
+use cope_llama::llama::Token;
+
+use crate::fixture::{Fixture, adapter};
+
+const N_TOKENS: usize = 40;
+
+/// Where `make sampler` has put the libraries and the C example.
+fn folder() -> PathBuf {
+    let folder = std::env::var_os("COPE_SAMPLER").expect("make test sets COPE_SAMPLER");
+    let folder = PathBuf::from(folder);
+    assert!(folder.join("cope").exists(), "make sampler builds it");
+    folder
+}
+
+/// The prompt's text, and what our decoder chooses after it.
+fn expected(tiny: &Fixture) -> (&'static str, Vec<Token>) {
+    let prompt = "hello alice, the wine";
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let options = DecodeOptions {
+        n_predict: Some(N_TOKENS),
+        ..DecodeOptions::default()
+    };
+    let policy = twin.policy(Arm::Cope(Contrast::new(0.5, 0.1).unwrap()));
+    let tokens = tiny.model.tokenize(prompt, true, true).unwrap();
+    let mut decoder = Decoder::new(policy, &*tiny.model, &tokens, options).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    assert!(decoder.response().len() > 20);
+    (prompt, decoder.response().to_vec())
+}
+
+fn run(command: &mut Command, tiny: &Fixture, prompt: &str) -> Vec<Token> {
+    let output = command
+        .arg(&tiny.path)
+        .arg(tiny.folder.path().join("adapter.gguf"))
+        .args([prompt, &N_TOKENS.to_string()])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    printed
+        .split_whitespace()
+        .map(|token| token.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_c_program_chooses_the_same_tokens() {
+    let tiny = Fixture::new();
+    let (prompt, expected) = expected(&tiny);
+    let mut program = Command::new(folder().join("cope"));
+    assert_eq!(run(&mut program, &tiny, prompt), expected);
+}
+
+#[test]
+fn a_python_program_chooses_the_same_tokens() {
+    let tiny = Fixture::new();
+    let (prompt, expected) = expected(&tiny);
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("contrast/examples/cope.py");
+    let mut program = Command::new("python3");
+    program.arg(example).arg(folder());
+    assert_eq!(run(&mut program, &tiny, prompt), expected);
+}
