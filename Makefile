@@ -21,9 +21,9 @@ else
 TESTS = cargo test --release --workspace --lib --bins --tests --no-fail-fast -- --test-threads 1
 endif
 
-# The contrast as a sampler for other programs, and the llama.cpp that they share with it: a build of its own.
+# The contrast as a sampler for other programs, with the llama.cpp that they share with it: a build of its own.
 SAMPLER = target/sampler
-export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/release
+export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
 .PHONY: chat test build sampler
 
@@ -40,9 +40,12 @@ build:
 sampler:
 	@.ci/needs
 	cargo rustc --release -p cope-contrast --features sampler --crate-type cdylib --target-dir $(SAMPLER)
-	$(CC) -O2 -Wall -Wextra -Werror contrast/examples/cope.c -o $(SAMPLER)/release/cope \
-		-Icontrast/include -I$$(ls -dt $(SAMPLER)/release/build/llama-cpp-sys-2-*/out/include | head -n 1) \
-		-L$(SAMPLER)/release -lcope_contrast -lllama -Wl,-rpath,$(COPE_SAMPLER)
+	mkdir -p $(COPE_SAMPLER)
+	llama=$$(ls -dt $(SAMPLER)/release/build/llama-cpp-sys-2-*/out | head -n 1) && \
+		cp -P $(SAMPLER)/release/libcope_contrast.* $$llama/lib*/lib*.* $(COPE_SAMPLER) && \
+		$(CC) -O2 -Wall -Wextra -Werror contrast/examples/cope.c -o $(COPE_SAMPLER)/cope \
+			-Icontrast/include -I$$llama/include \
+			-L$(COPE_SAMPLER) -lcope_contrast -lllama -Wl,-rpath,$(COPE_SAMPLER)
 
 test:
 	@.ci/needs test

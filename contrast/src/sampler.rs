@@ -177,9 +177,8 @@ impl State {
     /// Moves the plausible of `data` to its front, with their scores, and gives how many they are. All stay as they are
     /// if none has a probability; where the base's pass fails, the user's logits remain the scores.
     fn apply(&mut self, data: &mut [sys::llama_token_data]) -> usize {
-        let larger =
-            |max: f32, it: &sys::llama_token_data| if it.logit > max { it.logit } else { max };
-        let max = data.iter().fold(f32::NEG_INFINITY, larger);
+        let logits = data.iter().map(|it| it.logit);
+        let max = logits.fold(f32::NEG_INFINITY, larger);
         let Ok(threshold) = threshold(max, self.contrast.plausibility()) else {
             return data.len();
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cope_contrast::Candidate;
 
 use super::sampler::Sampler;
-use super::{Model, Token, log, start, sys};
+use super::{Model, Token, start, sys};
 use crate::{Error, Result};
 
 /// Longer ones are no grammars or schemas that a person wrote.
@@ -29,21 +29,17 @@ impl Grammar {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if it is none, with llama.cpp's reason.
+    /// [`Error::Input`] if it is none.
     pub fn new(model: &Arc<Model>, gbnf: &str) -> Result<Self> {
         let text = checked(gbnf, "grammar")?;
-        log::forget();
         // SAFETY: the vocabulary lives as long as the model; both texts are NUL-terminated; the wrapper catches what
         // llama.cpp throws, and gives null for what it refuses.
         let raw = unsafe {
             sys::llama_rs_sampler_init_grammar(model.vocab(), text.as_ptr(), c"root".as_ptr())
         };
-        let raw = NonNull::new(raw).ok_or_else(|| {
-            let reason = log::error("read the grammar");
-            Error::input(format!(
-                "the grammar cannot be used: {reason}; it needs a rule `root`"
-            ))
-        })?;
+        // The reason llama.cpp prints itself, past its log.
+        let refusal = "the grammar is not sound GBNF with a rule `root`, as llama.cpp reads it";
+        let raw = NonNull::new(raw).ok_or_else(|| Error::input(refusal))?;
         Ok(Self {
             // SAFETY: just made; grammars can be cloned.
             sampler: unsafe { Sampler::new(raw) },

@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, adapter};
 
 const N_TOKENS: usize = 40;
 
-/// Where `make sampler` has put the libraries and the C example.
+/// Where `make sampler` puts the libraries and the C example.
 fn folder() -> PathBuf {
     let folder = std::env::var_os("COPE_SAMPLER").expect("make test sets COPE_SAMPLER");
     let folder = PathBuf::from(folder);
@@ -37,6 +37,9 @@ fn expected(tiny: &Fixture) -> (&'static str, Vec<Token>) {
 
 fn run(command: &mut Command, tiny: &Fixture, prompt: &str) -> Vec<Token> {
     let output = command
+        // llama.cpp's libraries say of each other no more than their names.
+        .env("LD_LIBRARY_PATH", folder())
+        .env("DYLD_LIBRARY_PATH", folder())
         .arg(&tiny.path)
         .arg(tiny.folder.path().join("adapter.gguf"))
         .args([prompt, &N_TOKENS.to_string()])
