@@ -7,6 +7,9 @@ use cope_llama::decode::Contrast;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// Tokens that are plausible, beside one that is the likeliest.
+const N_PLAUSIBLE: [usize; 2] = [4, 400];
+
 /// Vocabularies of SmolLM2, Qwen2.5 and Gemma 3.
 const N_VOCAB: [usize; 3] = [49_152, 151_936, 262_144];
 const REPEATS: usize = 200;
@@ -16,12 +19,14 @@ pub fn table() {
     println!("|---|---|---|---|---|");
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     for n_vocab in N_VOCAB {
-        for best in [2.0_f32, 12.0] {
+        for n_plausible in N_PLAUSIBLE {
             let mut row = || -> Vec<f32> {
                 let mut row: Vec<f32> = (0..n_vocab)
-                    .map(|_| rng.random_range(-10.0..best - 1.0))
+                    .map(|_| rng.random_range(-10.0..10.0))
                     .collect();
-                row[n_vocab / 2] = best;
+                for _ in 0..n_plausible {
+                    row[rng.random_range(0..n_vocab)] = rng.random_range(14.0..15.0);
+                }
                 row
             };
             let (user, base) = (row(), row());

@@ -7,7 +7,8 @@
 //! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
 //! ```
 //!
-//! *Plain* decodes the very tokens that CoPe has chosen, with the user's context alone and all threads.
+//! *Plain* decodes the very tokens that CoPe has chosen, with the user's context alone: the better of all threads, as
+//! llama.cpp would, and half of them for single tokens.
 
 mod adapters;
 mod identity;

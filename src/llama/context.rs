@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cope_contrast::Candidate;
 
 use super::head::{Head, HeadNode, Observer};
+use super::threads::Threads;
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
 
@@ -32,8 +33,9 @@ pub struct Context {
     is_sized: bool,
     interrupt: Option<Arc<AtomicBool>>,
     model: Arc<Model>,
-    /// Kept alive while the context uses it.
+    /// Kept alive while the context uses them.
     _adapter: Option<Arc<LoraAdapter>>,
+    _threads: Option<Threads>,
 }
 
 /// Whether lean passes are possible.
@@ -90,6 +92,13 @@ impl Context {
         let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::error(format!("make a context of {} tokens", options.n_ctx)))?;
+        let threads = Threads::new(options.threads());
+        if let Some(threads) = &threads {
+            // SAFETY: both are live, and the context keeps the pool until it is gone itself.
+            unsafe {
+                sys::llama_attach_threadpool(raw.as_ptr(), threads.raw(), threads.raw());
+            }
+        }
         let context = Self {
             raw,
             tokens: Vec::new(),
@@ -105,6 +114,7 @@ impl Context {
             interrupt: None,
             model: Arc::clone(model),
             _adapter: adapter.as_ref().map(|(adapter, _)| Arc::clone(adapter)),
+            _threads: threads,
         };
         drop(guard);
         if let Some((adapter, scale)) = adapter {

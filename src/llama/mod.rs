@@ -27,6 +27,7 @@ mod preflight;
 mod sampler;
 mod saved;
 mod system;
+mod threads;
 mod twin;
 mod vocabulary;
 

@@ -6,6 +6,7 @@
 
 use super::config::TrainConfig;
 use super::examples::Encoded;
+use super::fit::FitConfig;
 use super::generate::SLOTS;
 use super::head;
 use super::lora::TargetModule;
@@ -38,12 +39,12 @@ impl Estimate<'_> {
         let stage = |stage: &Stage| match stage {
             Stage::Sft => {
                 let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
-                self.step(&self.longest(self.config.sft.batch_size, tokens))
+                self.largest_step(&self.config.sft, tokens)
             }
             Stage::Mine => self.sampling(),
             Stage::Dpo => {
                 let tokens = |x: &Encoded| x.prompt.len() + x.response.len() + self.sample_len(x);
-                self.step(&self.longest(self.config.dpo.fit.batch_size, tokens))
+                self.largest_step(&self.config.dpo.fit, tokens)
             }
         };
         let passing = self.stages.iter().map(stage).max().unwrap_or(0);
@@ -77,6 +78,22 @@ impl Estimate<'_> {
         6 * values * self.shape.n_layer as u64
     }
 
+    /// Activations of the largest of a fit's steps, or of the parts that they are computed in.
+    fn largest_step(&self, fit: &FitConfig, tokens: impl Fn(&Encoded) -> usize) -> u64 {
+        let lengths: Vec<usize> = self.examples.iter().map(tokens).collect();
+        let at_a_time = match fit.micro_batch_size {
+            0 => fit.batch_size.max(1),
+            micro => micro,
+        };
+        let batches = fit.batches(lengths.len(), self.config.seed);
+        let parts = batches.iter().flat_map(|batch| batch.chunks(at_a_time));
+        let step = |part: &[usize]| {
+            let lengths: Vec<usize> = part.iter().map(|&item| lengths[item]).collect();
+            self.step(&lengths)
+        };
+        parts.map(step).max().unwrap_or(0)
+    }
+
     /// Activations of a step of texts of so many tokens.
     fn step(&self, lengths: &[usize]) -> u64 {
         let shape = self.shape;
@@ -103,11 +120,11 @@ impl Estimate<'_> {
     /// The cache of the samples, and their logits.
     fn sampling(&self) -> u64 {
         let (shape, mine) = (self.shape, &self.config.mine);
-        let rows = self.longest(1, |x| x.prompt.len() + mine.n_samples * self.sample_len(x));
-        let rows: usize = rows.iter().sum();
         let slots = SLOTS.min(self.examples.len());
+        let rows = |x: &Encoded| x.prompt.len() + mine.n_samples * self.sample_len(x);
+        let rows: usize = self.longest(slots, rows).iter().sum();
         let row = 2 * shape.n_layer * shape.heads.n_head_kv * shape.heads.head_dim;
-        (slots * (rows * row + mine.n_samples * shape.n_vocab)) as u64
+        (rows * row + slots * mine.n_samples * shape.n_vocab) as u64
     }
 
     /// The most tokens of a sample.

@@ -86,11 +86,12 @@ impl<'a> Cache<'a> {
             return Ok(Self::Composed(composed, composed.cache(model, rows)?));
         }
         let heads = model.shape().heads;
-        let block = vec![0.0; rows * heads.n_head_kv * heads.head_dim];
-        let blocks = vec![block; model.shape().n_layer];
+        // Each made anew, not copied: rows that no slot comes to use then never take memory.
+        let block = |_| vec![0.0; rows * heads.n_head_kv * heads.head_dim];
+        let blocks = || (0..model.shape().n_layer).map(block).collect();
         Ok(Self::Own {
-            keys: blocks.clone(),
-            values: blocks,
+            keys: blocks(),
+            values: blocks(),
         })
     }
 
