@@ -26,6 +26,7 @@ pub const TASKS: [&str; 5] = [
 pub struct Subject {
     pub task: &'static str,
     pub model: Arc<Model>,
+    pub adapter: Arc<LoraAdapter>,
     pub twin: Twin,
     pub prompts: Vec<Vec<Token>>,
 }
@@ -55,7 +56,13 @@ pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subj
         let user = users.next().context("a task has a user")?;
         let adapter = train(options, &home, path, task, user)?;
         let adapter = LoraAdapter::load(&model, &adapter, &base, &home.base_ref(path)?.sha256)?;
-        let twin = Twin::new(&model, None, adapter, 1.0, &ContextOptions::default())?;
+        let twin = Twin::new(
+            &model,
+            None,
+            Arc::clone(&adapter),
+            1.0,
+            &ContextOptions::default(),
+        )?;
         let mut examples: Vec<_> = user.query.iter().chain(&user.dev).collect();
         if of_all {
             examples.extend(users.flat_map(|user| user.query.iter().chain(&user.dev)));
@@ -70,6 +77,7 @@ pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subj
         subjects.push(Subject {
             task,
             model: Arc::clone(&model),
+            adapter,
             twin,
             prompts,
         });

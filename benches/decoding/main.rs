@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench decoding                    # speed, first token, memory, the contrast kernel
 //! cargo bench --bench decoding -- --parts         # speed, of each part of the schedule alone and of all together
+//! cargo bench --bench decoding -- --batch         # many answers at once
 //! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! llama.cpp would, and half of them for single tokens.
 
 mod adapters;
+mod batch;
 mod identity;
 mod kernel;
 mod memory;
@@ -49,6 +51,9 @@ struct Options {
     /// Measure the parts of the schedule
     #[arg(long)]
     parts: bool,
+    /// Measure many answers at once
+    #[arg(long)]
+    batch: bool,
     /// Compare so many answers of each model with the naive loop's, token for token
     #[arg(long, value_name = "N")]
     identity: Option<usize>,
@@ -85,6 +90,9 @@ fn main() -> Result<()> {
     }
     if let Some(n) = options.identity {
         return identity::table(&options, n);
+    }
+    if options.batch {
+        return batch::table(&options);
     }
     speed::table(&options)?;
     if !options.parts {

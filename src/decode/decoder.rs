@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::answer::Answer;
 use super::schedule::Scheduler;
-use super::{
-    Choice, Drafter, LogitSource, Policy, Sampler, Sampling, Schedule, Statistics, Text, Vocabulary,
-};
+use super::{Choice, Drafter, LogitSource, Policy, Sampling, Schedule, Statistics, Vocabulary};
 use crate::llama::{Grammar, Token};
 use crate::{Error, Result};
 
@@ -81,16 +80,12 @@ pub enum Finish {
 pub struct Decoder<'a, S, V> {
     scheduler: Scheduler<'a, S>,
     vocabulary: &'a V,
-    sampler: Sampler,
-    n_predict: Option<usize>,
+    answer: Answer,
     /// `n_keep`, if a full context makes room.
     shift: Option<usize>,
     interrupt: Option<&'a AtomicBool>,
-    text: Text,
-    response: Vec<Token>,
     /// The choices so far, if they are to be explained.
     choices: Option<Vec<Choice>>,
-    finish: Option<Finish>,
     failed: bool,
 }
 
@@ -99,43 +94,15 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the prompt is empty or longer than the context, or a sampling setting is out of its range.
+    /// [`Error::Input`] if the prompt is empty or longer than the context, or an option is out of its range.
     pub fn new(
         policy: Policy<'a, S>,
         vocabulary: &'a V,
         prompt: &[Token],
         options: DecodeOptions,
     ) -> Result<Self> {
-        let n_ctx = policy.leader().n_ctx();
-        if prompt.is_empty() {
-            return Err(Error::input("the prompt is empty; say something"));
-        }
-        if prompt.len() > n_ctx {
-            return Err(Error::input(format!(
-                "the prompt has {} tokens and the context {n_ctx}; shorten it, or give a larger --ctx-size",
-                prompt.len()
-            )));
-        }
-        let n_vocab = policy.leader().n_vocab();
-        for &(token, bias) in &options.logit_bias {
-            if !usize::try_from(token).is_ok_and(|token| token < n_vocab) {
-                return Err(Error::input(format!(
-                    "a logit bias is for token {token}, which the model does not have"
-                )));
-            }
-            if bias.is_nan() || bias == f32::INFINITY {
-                return Err(Error::input(format!(
-                    "the logit bias of token {token} must be a number, not {bias}"
-                )));
-            }
-        }
-        let mut sampler = (options.sampling)
-            .sampler(n_vocab, n_ctx)?
-            .with_logit_bias(options.logit_bias)
-            .with_grammar(options.grammar);
-        for &token in prompt {
-            sampler.accept_prompt(token);
-        }
+        let (n_vocab, n_ctx) = (policy.leader().n_vocab(), policy.leader().n_ctx());
+        let answer = Answer::new(&options, prompt, n_vocab, n_ctx)?;
         let takes_the_best = options.sampling.takes_the_best();
         let (schedule, choices) = if options.explain {
             (options.schedule.explained(), Some(Vec::new()))
@@ -145,14 +112,10 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         Ok(Self {
             scheduler: Scheduler::new(policy, schedule, prompt, options.drafter, takes_the_best),
             vocabulary,
-            sampler,
-            n_predict: options.n_predict,
+            answer,
             shift: options.context_shift.then_some(options.n_keep),
             interrupt: None,
-            text: Text::new(&options.stop),
-            response: Vec::new(),
             choices,
-            finish: None,
             failed: false,
         })
     }
@@ -170,13 +133,13 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
     /// The tokens generated so far, without the one that ended the turn.
     #[must_use]
     pub fn response(&self) -> &[Token] {
-        &self.response
+        &self.answer.response
     }
 
     /// Why the text has ended; `None` while it goes on, and after an error.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
-        self.finish
+        self.answer.finish
     }
 
     /// Why each token was chosen, the one that ended the turn included; none without
@@ -200,31 +163,22 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         {
             return Err(Error::Interrupted);
         }
-        if self
-            .n_predict
-            .is_some_and(|limit| self.response.len() >= limit)
-        {
-            return Ok(self.end(Finish::Length));
+        if self.answer.is_long_enough() {
+            return Ok(self.answer.end(Finish::Length));
         }
         if self.scheduler.is_full() {
             return self.make_room();
         }
         let is_end = |token| self.vocabulary.is_eog(token);
-        let token = self.scheduler.choose(&mut self.sampler, &is_end)?;
+        let token = self.scheduler.choose(&mut self.answer.sampler, &is_end)?;
         if let Some(choices) = &mut self.choices {
             choices.push(self.scheduler.explain(token));
         }
         if is_end(token) {
-            return Ok(self.end(Finish::EndOfTurn));
+            return Ok(self.answer.end(Finish::EndOfTurn));
         }
-        self.sampler.accept(token)?;
         self.scheduler.push(token);
-        self.response.push(token);
-        let (text, stopped) = self.text.push(&self.vocabulary.token_bytes(token));
-        if stopped {
-            self.finish = Some(Finish::Stop);
-        }
-        Ok(piece(text))
+        self.answer.push(token, self.vocabulary)
     }
 
     fn make_room(&mut self) -> Result<Option<Piece>> {
@@ -233,18 +187,8 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         {
             return Ok(Some(Piece::Shifted(forgotten)));
         }
-        Ok(self.end(Finish::ContextFull))
+        Ok(self.answer.end(Finish::ContextFull))
     }
-
-    /// Ends the text, with what was held back of it.
-    fn end(&mut self, finish: Finish) -> Option<Piece> {
-        self.finish = Some(finish);
-        piece(self.text.finish())
-    }
-}
-
-fn piece(text: String) -> Option<Piece> {
-    (!text.is_empty()).then_some(Piece::Text(text))
 }
 
 impl<S: LogitSource, V: Vocabulary> Iterator for Decoder<'_, S, V> {
@@ -252,11 +196,11 @@ impl<S: LogitSource, V: Vocabulary> Iterator for Decoder<'_, S, V> {
 
     /// The next piece; `None` once the text has [ended](Decoder::finish) or an error was given.
     fn next(&mut self) -> Option<Self::Item> {
-        while self.finish.is_none() && !self.failed {
+        while self.finish().is_none() && !self.failed {
             match self.step() {
                 Ok(None) => {}
                 Ok(Some(piece)) => return Some(Ok(piece)),
-                Err(Error::Interrupted) => return self.end(Finish::Interrupted).map(Ok),
+                Err(Error::Interrupted) => return self.answer.end(Finish::Interrupted).map(Ok),
                 Err(error) => {
                     self.failed = true;
                     return Some(Err(error));

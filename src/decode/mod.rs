@@ -9,6 +9,8 @@
 //! All arms (base, user, CoPe) go through the one loop of [`Decoder`]; it knows token numbers and [`LogitSource`]s, and
 //! nothing of llama.cpp.
 
+mod answer;
+mod batch;
 mod choice;
 mod decoder;
 mod draft;
@@ -22,6 +24,7 @@ mod text;
 
 use std::ops::Range;
 
+pub use batch::{Batch, BatchEvent, BatchPolicy, Request, SequenceSource};
 pub use choice::Choice;
 pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::{DecodeOptions, Decoder, Finish, Piece};

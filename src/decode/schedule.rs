@@ -430,7 +430,7 @@ fn read<S: LogitSource>(
 }
 
 /// Both at the same time.
-fn beside(
+pub(super) fn beside(
     one: impl FnOnce() -> Result<()> + Send,
     other: impl FnOnce() -> Result<()>,
 ) -> Result<()> {

@@ -76,6 +76,16 @@ impl Context {
         adapter: Option<(Arc<LoraAdapter>, f32)>,
         options: &ContextOptions,
     ) -> Result<Self> {
+        Self::with_sequences(model, adapter, options, 1)
+    }
+
+    /// As [`new`](Self::new), with room for `n_sequences` of as many tokens each.
+    pub(super) fn with_sequences(
+        model: &Arc<Model>,
+        adapter: Option<(Arc<LoraAdapter>, f32)>,
+        options: &ContextOptions,
+        n_sequences: u32,
+    ) -> Result<Self> {
         if !model.has_weights() {
             return Err(Error::input(
                 "a context needs a model with weights, not a vocabulary",
@@ -86,6 +96,8 @@ impl Context {
         log::forget();
         let mut observer = Box::<Observer>::default();
         let mut params = options.params(model);
+        params.n_ctx = params.n_ctx.saturating_mul(n_sequences);
+        params.n_seq_max = n_sequences;
         (params.cb_eval, params.cb_eval_user_data) = observer.callback();
         // SAFETY: the model is live; of the parameters' pointers only the observer is not null, which the context owns;
         // and no other context is being created (`exclusive`).
@@ -223,9 +235,7 @@ impl Context {
     ///
     /// As [`extend`](Self::extend).
     pub fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.find_head()?;
-        let lean = matches!(self.head, ContextHead::Apart(_));
-        self.decode(tokens, n_rows, lean)
+        self.decode(tokens, n_rows, true)
     }
 
     /// As [`extend`](Self::extend), and gives the logits at every position, `[tokens.len(), n_vocab]`.
@@ -281,9 +291,13 @@ impl Context {
             self.rows.lens.contains(&len) && !self.rows.lean,
             "logits are there after a pass"
         );
-        let index = (len - 1 - self.rows.start) as i32;
+        self.logits_at(len - 1 - self.rows.start)
+    }
+
+    /// The logits after a token of the last batch.
+    pub(super) fn logits_at(&self, token: usize) -> &[f32] {
         // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
-        let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), index) };
+        let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), token as i32) };
         assert!(
             !logits.is_null(),
             "llama.cpp keeps the logits that a pass was asked for"
@@ -307,13 +321,25 @@ impl Context {
         candidates: &[Candidate],
         logits: &mut Vec<f32>,
     ) -> Result<()> {
-        if !self.rows.lean {
-            let all = self.logits_after(len);
+        assert!(self.rows.lens.contains(&len), "a row of the last pass");
+        let (token, row) = (len - 1 - self.rows.start, len - self.rows.lens.start);
+        self.logits_of_at(token, row, candidates, logits)
+    }
+
+    /// The logits of `candidates` after a token of the last batch, whose row is the `row`th.
+    pub(super) fn logits_of_at(
+        &mut self,
+        token: usize,
+        row: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        if !self.observer.lean {
+            let all = self.logits_at(token);
             logits.clear();
             logits.extend(candidates.iter().map(|it| all[it.token as usize]));
             return Ok(());
         }
-        assert!(self.rows.lens.contains(&len), "a row of the last pass");
         assert!(
             candidates.iter().all(|it| self.model.contains(it.token)),
             "tokens of the vocabulary"
@@ -321,7 +347,6 @@ impl Context {
         let ContextHead::Apart(head) = &mut self.head else {
             unreachable!("a lean pass has a head");
         };
-        let row = len - self.rows.lens.start;
         let hidden = &self.observer.hidden[row * head.n_embd()..][..head.n_embd()];
         head.logits(hidden, candidates, logits)
     }
@@ -344,6 +369,11 @@ impl Context {
         } else {
             self.clear();
         }
+    }
+
+    /// The most tokens of a batch.
+    pub(super) fn n_batch(&self) -> usize {
+        self.n_batch
     }
 
     pub(super) fn raw(&self) -> *mut sys::llama_context {
@@ -404,7 +434,7 @@ impl Context {
         let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
         let mut outputs = vec![0; tokens.len()];
         outputs[tokens.len() - n_rows..].fill(1);
-        self.observer.lean = lean;
+        let lean = self.set_lean(lean)?;
         self.rows = Rows::default();
         for batch in batches.filter(|batch| !batch.is_empty()) {
             self.rows.start = self.len();
@@ -418,6 +448,15 @@ impl Context {
         self.rows.lean = lean;
         self.rows.lens = self.len() + 1 - n_rows..self.len() + 1;
         Ok(())
+    }
+
+    /// Has the passes that come end before the head, if that is wanted and possible; gives whether they do.
+    fn set_lean(&mut self, is_wanted: bool) -> Result<bool> {
+        if is_wanted {
+            self.find_head()?;
+        }
+        self.observer.lean = is_wanted && matches!(self.head, ContextHead::Apart(_));
+        Ok(self.observer.lean)
     }
 
     /// Finds out whether lean passes are possible, if a whole pass has been seen.
@@ -452,16 +491,6 @@ impl Context {
 
     /// One pass over `batch`, whose tokens follow those in llama.cpp's cache.
     fn decode_batch(&mut self, batch: &[Token], outputs: &mut [i8]) -> Result<()> {
-        // The CPU asks the flag between operations; other devices only here.
-        if self
-            .interrupt
-            .as_ref()
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
-        {
-            return Err(Error::Interrupted);
-        }
-        let guard = (!self.is_sized).then(exclusive);
-        log::forget();
         let raw_batch = sys::llama_batch {
             n_tokens: batch.len() as i32,
             token: batch.as_ptr().cast_mut(),
@@ -472,20 +501,76 @@ impl Context {
             seq_id: std::ptr::null_mut(),
             logits: outputs.as_mut_ptr(),
         };
-        // SAFETY: the batch points to `n_tokens` tokens of the vocabulary, which llama.cpp only reads, and to as
-        // many output marks; it is no longer than the context's `n_batch`, with no more outputs than it has room
-        // for.
-        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), raw_batch) };
+        // SAFETY: the batch points to `n_tokens` tokens of the vocabulary and to as many output marks; it is no longer than
+        // the context's `n_batch`, with no more outputs than it has room for.
+        unsafe { self.run(raw_batch) }
+    }
+
+    /// One pass over tokens of several sequences, at `positions` in them, with logits where `outputs` are not 0.
+    ///
+    /// # Panics
+    ///
+    /// If there are more tokens than a batch has, or more outputs than rows, or the lengths differ.
+    pub(super) fn pass(
+        &mut self,
+        items: &[(usize, Token)],
+        positions: &[i32],
+        outputs: &[i8],
+        lean: bool,
+    ) -> Result<()> {
+        let n = items.len();
+        assert!(n <= self.n_batch && positions.len() == n && outputs.len() == n);
+        assert!(outputs.iter().filter(|&&it| it != 0).count() <= self.n_outputs);
+        self.set_lean(lean)?;
+        let mut tokens: Vec<Token> = items.iter().map(|it| it.1).collect();
+        let mut sequences: Vec<_> = items.iter().map(|it| it.0 as sys::llama_seq_id).collect();
+        let mut sequence_lists: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
+        let mut n_sequences = vec![1; n];
+        let (mut positions, mut outputs) = (positions.to_vec(), outputs.to_vec());
+        let raw_batch = sys::llama_batch {
+            n_tokens: n as i32,
+            token: tokens.as_mut_ptr(),
+            embd: std::ptr::null_mut(),
+            pos: positions.as_mut_ptr(),
+            n_seq_id: n_sequences.as_mut_ptr(),
+            seq_id: sequence_lists.as_mut_ptr(),
+            logits: outputs.as_mut_ptr(),
+        };
+        // SAFETY: all arrays have `n` entries, within the context's `n_batch` and rows, and outlive the call.
+        unsafe { self.run(raw_batch) }
+    }
+
+    /// One pass.
+    ///
+    /// # Safety
+    ///
+    /// The batch's arrays have as many entries as it has tokens, which are the vocabulary's; it has no more tokens and
+    /// outputs than the context has room for.
+    unsafe fn run(&mut self, batch: sys::llama_batch) -> Result<()> {
+        // The CPU asks the flag between operations; other devices only here.
+        if self
+            .interrupt
+            .as_ref()
+            .is_some_and(|flag| flag.load(Ordering::Relaxed))
+        {
+            return Err(Error::Interrupted);
+        }
+        let guard = (!self.is_sized).then(exclusive);
+        log::forget();
+        self.observer.hidden.clear();
+        // SAFETY: by this function's contract; llama.cpp only reads the batch.
+        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
         drop(guard);
         self.is_sized = true;
+        let operation = || format!("decode {} tokens", batch.n_tokens);
         match code {
             0 => Ok(()),
             1 => Err(Error::Llama {
-                operation: format!("decode {} tokens", batch.len()),
+                operation: operation(),
                 reason: "its cache has no room for them".to_owned(),
             }),
             2 => Err(Error::Interrupted),
-            _ => Err(log::error(format!("decode {} tokens", batch.len()))),
+            _ => Err(log::error(operation())),
         }
     }
 

@@ -30,7 +30,7 @@ const LOGITS: &CStr = c"result_output";
 pub(super) struct Observer {
     /// Whether the pass that comes is to end before the head.
     pub lean: bool,
-    /// The hidden states of the last lean pass, `[n_rows, n_embd]`.
+    /// The hidden states of the last lean pass, `[n_rows, n_embd]`, in the order in which they were computed.
     pub hidden: Vec<f32>,
     /// What the head is, once a whole pass has been seen.
     pub head: Option<HeadNode>,
@@ -75,11 +75,14 @@ unsafe extern "C" fn observe(
         }
         return observer.lean && name == HIDDEN;
     }
-    // SAFETY: a live node, which has been computed; `hidden` is made as long as it is.
+    // SAFETY: a live node, which has been computed; `hidden` gets room for it at its end.
     unsafe {
-        let n_bytes = sys::ggml_nbytes(tensor);
-        observer.hidden.resize(n_bytes / size_of::<f32>(), 0.0);
-        sys::ggml_backend_tensor_get(tensor, observer.hidden.as_mut_ptr().cast(), 0, n_bytes);
+        let (len, n_bytes) = (observer.hidden.len(), sys::ggml_nbytes(tensor));
+        observer
+            .hidden
+            .resize(len + n_bytes / size_of::<f32>(), 0.0);
+        let end = observer.hidden.as_mut_ptr().add(len);
+        sys::ggml_backend_tensor_get(tensor, end.cast(), 0, n_bytes);
     }
     false
 }

@@ -26,6 +26,7 @@ mod options;
 mod preflight;
 mod sampler;
 mod saved;
+mod sequences;
 mod system;
 mod threads;
 mod twin;
@@ -44,6 +45,7 @@ pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
 pub use options::{ContextOptions, FlashAttention, KvType};
+pub use sequences::Sequences;
 pub use system::{CpuFeature, Device, cpu_features, devices};
 pub use twin::Twin;
 

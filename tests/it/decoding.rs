@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::{
-    Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Sampling, Schedule,
+    Arm, Batch, BatchEvent, BatchPolicy, Contrast, DecodeOptions, Decoder, Finish, Piece, Request,
+    Sampling, Schedule,
 };
-use cope_llama::llama::{Context, Token, Twin};
+use cope_llama::llama::{Context, Sequences, Token, Twin};
 
-use crate::fixture::{Fixture, adapter, best, greedy, zero_adapter};
+use crate::fixture::{Fixture, adapter, best, exact, greedy, zero_adapter};
 use crate::tiny::{FAMILIES, TinyModel};
 
 fn cope(contrast: f32, plausibility: f32) -> Arm {
@@ -317,4 +318,71 @@ fn explained_choices_are_those_of_the_text_and_of_the_models() {
         user.extend(&[token]).unwrap();
     }
     assert!(n_contrasts > 0);
+}
+
+#[test]
+fn texts_in_a_batch_are_those_that_come_alone() {
+    const SEQUENCES: usize = 3;
+    let tiny = Fixture::new();
+    let texts = [
+        "hello",
+        "dear alice, thanks for the wine and the letter",
+        "so",
+        "the red one was good",
+        "wine, wine",
+        "good morning to you all",
+        "a",
+    ];
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    let request = |(seed, text): (u32, &&str)| Request {
+        prompt: tiny.model.tokenize(text, true, true).unwrap(),
+        options: DecodeOptions {
+            sampling: Sampling {
+                temperature: if seed % 2 == 0 { 0.0 } else { 0.9 },
+                seed,
+                ..Sampling::default()
+            },
+            ..limit(10 + 9 * seed as usize)
+        },
+    };
+    let requests: Vec<Request> = (0..).zip(&texts).map(request).collect();
+    let alone: Vec<_> = requests
+        .iter()
+        .map(|it| {
+            let mut twin = tiny.twin(&adapter(), 1.0);
+            decode(
+                &mut twin,
+                Arm::Cope(contrast),
+                &it.prompt,
+                it.options.clone(),
+            )
+        })
+        .collect();
+
+    let loaded = tiny.load(&adapter()).unwrap();
+    let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), SEQUENCES).unwrap();
+    let (mut base, mut user) = (sequences(None), sequences(Some((loaded, 1.0))));
+    let policy = BatchPolicy::Cope {
+        base: &mut base,
+        user: &mut user,
+        contrast,
+    };
+    let mut shown = vec![String::new(); texts.len()];
+    let mut together = vec![(Vec::new(), None); texts.len()];
+    for event in Batch::new(policy, &*tiny.model, requests).unwrap() {
+        match event.unwrap() {
+            (number, BatchEvent::Text(text)) => shown[number].push_str(&text),
+            (number, BatchEvent::Finished { response, finish }) => {
+                together[number] = (response, Some(finish));
+            }
+        }
+    }
+    assert_eq!(together, alone);
+    for (shown, (tokens, _)) in shown.iter().zip(&together) {
+        let bytes = tokens
+            .iter()
+            .flat_map(|&token| tiny.model.token_bytes(token, false));
+        assert_eq!(*shown, String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
+    }
+    assert!((0..SEQUENCES).all(|it| user.tokens(it).is_empty() && base.tokens(it).is_empty()));
 }

@@ -1,0 +1,117 @@
+//! Many answers at once: tokens a second by the number of sequences.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use cope_llama::decode::{
+    Batch, BatchEvent, BatchPolicy, Contrast, DecodeOptions, Request, Schedule,
+};
+use cope_llama::llama::{ContextOptions, Sequences};
+
+use crate::Options;
+use crate::adapters::{Subject, subjects};
+use crate::speed;
+
+const SEQUENCES: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// Room for a prompt and an answer.
+const N_CTX: u32 = 512;
+
+pub fn table(options: &Options) -> Result<()> {
+    println!("| model | sequences | tokens a second, prompts included | ÷ one after the other |");
+    println!("|---|---|---|---|");
+    for path in options.models()? {
+        let mut subjects = subjects(options, &path, true)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut alone = Rate::default();
+        for subject in &mut subjects {
+            one_by_one(options, subject, &mut alone)?;
+        }
+        println!(
+            "| {name} | one after the other | {:.0} | |",
+            alone.per_second()
+        );
+        for n_sequences in SEQUENCES {
+            let mut rate = Rate::default();
+            for subject in &subjects {
+                together(options, subject, n_sequences, &mut rate)?;
+            }
+            println!(
+                "| {name} | {n_sequences} | {:.0} | {:.2} |",
+                rate.per_second(),
+                rate.per_second() / alone.per_second()
+            );
+        }
+    }
+    println!();
+    Ok(())
+}
+
+#[derive(Default)]
+struct Rate {
+    n_tokens: usize,
+    seconds: f64,
+}
+
+impl Rate {
+    fn per_second(&self) -> f64 {
+        self.n_tokens as f64 / self.seconds
+    }
+}
+
+/// As many queries of a task as there are sequences at most.
+fn prompts(options: &Options, subject: &Subject) -> Vec<Vec<cope_llama::llama::Token>> {
+    let room = N_CTX as usize - options.predict;
+    let prompts = subject.prompts.iter().filter(|prompt| prompt.len() < room);
+    prompts
+        .take(SEQUENCES[SEQUENCES.len() - 1])
+        .cloned()
+        .collect()
+}
+
+fn one_by_one(options: &Options, subject: &mut Subject, rate: &mut Rate) -> Result<()> {
+    for prompt in prompts(options, subject) {
+        let started = Instant::now();
+        let (answer, _) = speed::answer(subject, &prompt, Schedule::default(), options.predict)?;
+        rate.n_tokens += answer.len();
+        rate.seconds += started.elapsed().as_secs_f64();
+    }
+    Ok(())
+}
+
+fn together(
+    options: &Options,
+    subject: &Subject,
+    n_sequences: usize,
+    rate: &mut Rate,
+) -> Result<()> {
+    let context_options = ContextOptions {
+        n_ctx: N_CTX,
+        ..ContextOptions::default()
+    };
+    let adapter = Some((Arc::clone(&subject.adapter), 1.0));
+    let model = &subject.model;
+    let mut base = Sequences::new(model, None, &context_options, n_sequences)?;
+    let mut user = Sequences::new(model, adapter, &context_options, n_sequences)?;
+    let policy = BatchPolicy::Cope {
+        base: &mut base,
+        user: &mut user,
+        contrast: Contrast::default(),
+    };
+    let requests = prompts(options, subject).into_iter().map(|prompt| Request {
+        prompt,
+        options: DecodeOptions {
+            n_predict: Some(options.predict),
+            ..DecodeOptions::default()
+        },
+    });
+    let started = Instant::now();
+    for event in Batch::new(policy, &**model, requests.collect())? {
+        if let (_, BatchEvent::Finished { response, .. }) = event? {
+            rate.n_tokens += response.len();
+        }
+    }
+    rate.seconds += started.elapsed().as_secs_f64();
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! Many texts at once, in one pair of contexts: a pass reads a token of every text, so that the weights, once in a
+//! processor's cache, serve them all.
+
+use std::collections::VecDeque;
+
+use super::answer::Answer;
+use super::schedule::beside;
+use super::{Candidate, Contrast, DecodeOptions, Finish, Piece, Vocabulary};
+use crate::Result;
+use crate::llama::{Sequences, Token};
+
+/// A language model at the end of each of several sequences of tokens.
+pub trait SequenceSource: Send {
+    /// Size of the vocabulary.
+    fn n_vocab(&self) -> usize;
+    /// How many sequences there are.
+    fn n_sequences(&self) -> usize;
+    /// Room for tokens in each.
+    fn n_ctx(&self) -> usize;
+    /// Reads `tokens` into an empty sequence; what may follow them is then known. `lean` if of that only
+    /// [`logits_of`](Self::logits_of) is asked.
+    ///
+    /// # Errors
+    ///
+    /// The pass was interrupted, or it failed.
+    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()>;
+    /// Reads a token into each of several sequences, in ascending order; what may follow each is then known.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()>;
+    /// What may follow a sequence of the last pass, `[n_vocab]`, unnormalised.
+    fn logits(&self, sequence: usize) -> &[f32];
+    /// The same of `candidates` alone, in their order; `logits` is emptied first.
+    ///
+    /// # Errors
+    ///
+    /// What they are computed from cannot be read.
+    fn logits_of(
+        &mut self,
+        sequence: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()>;
+    /// Empties a sequence.
+    fn clear(&mut self, sequence: usize);
+    /// Computes from now on as one of `n` sources whose passes run at the same time.
+    fn share_threads(&mut self, n: usize);
+}
+
+impl SequenceSource for Sequences {
+    fn n_vocab(&self) -> usize {
+        self.model().n_vocab()
+    }
+
+    fn n_sequences(&self) -> usize {
+        self.len()
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.n_ctx()
+    }
+
+    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()> {
+        self.read(sequence, tokens, lean)
+    }
+
+    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()> {
+        self.step(items, lean)
+    }
+
+    fn logits(&self, sequence: usize) -> &[f32] {
+        self.logits(sequence)
+    }
+
+    fn logits_of(
+        &mut self,
+        sequence: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        self.logits_of(sequence, candidates, logits)
+    }
+
+    fn clear(&mut self, sequence: usize) {
+        self.clear(sequence);
+    }
+
+    fn share_threads(&mut self, n: usize) {
+        self.share_threads(n);
+    }
+}
+
+/// The models that all texts of a batch have.
+#[derive(Debug)]
+pub enum BatchPolicy<'a, S> {
+    /// One model; every possible token is a candidate.
+    Plain(&'a mut S),
+    /// Two models over one vocabulary, with as many sequences each.
+    Cope {
+        /// What is contrasted with.
+        base: &'a mut S,
+        /// What is plausible.
+        user: &'a mut S,
+        /// By how much.
+        contrast: Contrast,
+    },
+}
+
+/// A text that is wanted. Of the options a batch has no use for schedule, drafts, explanations and context shifts.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its tokens so far.
+    pub prompt: Vec<Token>,
+    /// How it goes on.
+    pub options: DecodeOptions,
+}
+
+/// What happens to a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchEvent {
+    /// More of it.
+    Text(String),
+    /// Its end: all its tokens, without the one that ended the turn.
+    Finished {
+        /// The tokens.
+        response: Vec<Token>,
+        /// Why it ended.
+        finish: Finish,
+    },
+}
+
+/// Texts being decoded: an iterator over what happens to them, by their numbers in the order of the requests. A text
+/// begins when another has ended, if there are more than sequences. Each is the text that a
+/// [`Decoder`](super::Decoder) gives, up to the rounding of passes of another length.
+pub struct Batch<'a, S, V> {
+    policy: BatchPolicy<'a, S>,
+    vocabulary: &'a V,
+    waiting: VecDeque<(Vec<Token>, Slot)>,
+    slots: Vec<Option<Slot>>,
+    events: VecDeque<(usize, BatchEvent)>,
+    candidates: Vec<Candidate>,
+    opinions: Vec<f32>,
+    failed: bool,
+}
+
+/// A text in its sequence.
+struct Slot {
+    number: usize,
+    answer: Answer,
+    plausibility: f32,
+    /// Tokens of the prompt.
+    n_prompt: usize,
+    /// Chosen, and not yet read.
+    newest: Token,
+}
+
+impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
+    /// The texts of `requests`; all sequences of the models are emptied.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`](crate::Error::Input) if a prompt is empty or longer than a sequence, or an option is out of its
+    /// range.
+    pub fn new(
+        mut policy: BatchPolicy<'a, S>,
+        vocabulary: &'a V,
+        requests: Vec<Request>,
+    ) -> Result<Self> {
+        let plausibility = match &policy {
+            BatchPolicy::Cope { contrast, .. } => Some(contrast.plausibility()),
+            BatchPolicy::Plain(_) => None,
+        };
+        let (leader, follower) = policy.models();
+        let (n_vocab, n_ctx) = (leader.n_vocab(), leader.n_ctx());
+        let waiting = requests.into_iter().enumerate().map(|(number, request)| {
+            let Request { prompt, options } = request;
+            let of_all = if options.sampling.takes_the_best() {
+                1.0
+            } else {
+                0.0
+            };
+            let slot = Slot {
+                number,
+                answer: Answer::new(&options, &prompt, n_vocab, n_ctx)?,
+                plausibility: plausibility.unwrap_or(of_all),
+                n_prompt: prompt.len(),
+                newest: 0,
+            };
+            Ok((prompt, slot))
+        });
+        let waiting = waiting.collect::<Result<_>>()?;
+        let n_beside = 1 + usize::from(follower.is_some());
+        let n_sequences = leader.n_sequences();
+        for model in std::iter::once(leader).chain(follower) {
+            model.share_threads(n_beside);
+            (0..n_sequences).for_each(|sequence| model.clear(sequence));
+        }
+        Ok(Self {
+            policy,
+            vocabulary,
+            waiting,
+            slots: (0..n_sequences).map(|_| None).collect(),
+            events: VecDeque::new(),
+            candidates: Vec::new(),
+            opinions: Vec::new(),
+            failed: false,
+        })
+    }
+
+    /// One pass over all texts under way, after those that wait have begun where there is room.
+    fn advance(&mut self) -> Result<()> {
+        for sequence in 0..self.slots.len() {
+            if self.slots[sequence].is_none()
+                && let Some((prompt, slot)) = self.waiting.pop_front()
+            {
+                self.begin(sequence, &prompt, slot)?;
+            }
+        }
+        let slots = self.slots.iter().enumerate();
+        let items: Vec<_> = slots
+            .filter_map(|(sequence, slot)| Some((sequence, slot.as_ref()?.newest)))
+            .collect();
+        if items.is_empty() {
+            return Ok(());
+        }
+        match &mut self.policy {
+            BatchPolicy::Plain(model) => model.step(&items, false)?,
+            BatchPolicy::Cope { base, user, .. } => {
+                beside(|| base.step(&items, true), || user.step(&items, false))?;
+            }
+        }
+        items
+            .iter()
+            .try_for_each(|&(sequence, _)| self.choose(sequence))
+    }
+
+    fn begin(&mut self, sequence: usize, prompt: &[Token], slot: Slot) -> Result<()> {
+        match &mut self.policy {
+            BatchPolicy::Plain(model) => model.read(sequence, prompt, false)?,
+            BatchPolicy::Cope { base, user, .. } => beside(
+                || base.read(sequence, prompt, true),
+                || user.read(sequence, prompt, false),
+            )?,
+        }
+        self.slots[sequence] = Some(slot);
+        self.choose(sequence)
+    }
+
+    /// Chooses the next token of a sequence that the last pass has read, unless its text ends first.
+    fn choose(&mut self, sequence: usize) -> Result<()> {
+        let Some(slot) = &mut self.slots[sequence] else {
+            return Ok(());
+        };
+        let Slot { answer, newest, .. } = slot;
+        let (leader, _) = self.policy.models();
+        let n_ctx = leader.n_ctx();
+        let mut pieces = [None, None];
+        if !answer.is_long_enough() {
+            let position = slot.n_prompt + answer.response.len();
+            let sampler = &mut answer.sampler;
+            sampler.head(
+                leader.logits(sequence),
+                slot.plausibility,
+                &mut self.candidates,
+            )?;
+            if let BatchPolicy::Cope { base, contrast, .. } = &mut self.policy {
+                base.logits_of(sequence, &self.candidates, &mut self.opinions)?;
+                contrast.apply(&mut self.candidates, &self.opinions);
+            }
+            *newest = sampler.choose(&self.candidates, position);
+            pieces[0] = if self.vocabulary.is_eog(*newest) {
+                answer.end(Finish::EndOfTurn)
+            } else {
+                answer.push(*newest, self.vocabulary)?
+            };
+        }
+        if answer.finish.is_none() {
+            if answer.is_long_enough() {
+                pieces[1] = answer.end(Finish::Length);
+            } else if slot.n_prompt + answer.response.len() > n_ctx {
+                pieces[1] = answer.end(Finish::ContextFull);
+            }
+        }
+        for piece in pieces.into_iter().flatten() {
+            if let Piece::Text(text) = piece {
+                self.events.push_back((slot.number, BatchEvent::Text(text)));
+            }
+        }
+        if let Some(finish) = answer.finish {
+            let response = std::mem::take(&mut answer.response);
+            let event = BatchEvent::Finished { response, finish };
+            self.events.push_back((slot.number, event));
+            self.slots[sequence] = None;
+            let (leader, follower) = self.policy.models();
+            std::iter::once(leader)
+                .chain(follower)
+                .for_each(|model| model.clear(sequence));
+        }
+        Ok(())
+    }
+}
+
+impl<S> BatchPolicy<'_, S> {
+    /// The model that the texts follow, and the other if there is one.
+    fn models(&mut self) -> (&mut S, Option<&mut S>) {
+        match self {
+            Self::Plain(model) => (model, None),
+            Self::Cope { base, user, .. } => (user, Some(base)),
+        }
+    }
+}
+
+impl<S: SequenceSource, V: Vocabulary> Iterator for Batch<'_, S, V> {
+    type Item = Result<(usize, BatchEvent)>;
+
+    /// What happens next; `None` once all texts have ended, or an error was given.
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.events.is_empty() && !self.failed {
+            if self.waiting.is_empty() && self.slots.iter().all(Option::is_none) {
+                return None;
+            }
+            if let Err(error) = self.advance() {
+                self.failed = true;
+                return Some(Err(error));
+            }
+        }
+        self.events.pop_front().map(Ok)
+    }
+}
