@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test build sampler
+.PHONY: chat test test-vulkan build sampler
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -63,6 +63,11 @@ $(ORACLE)/ready:
 	python3 -m venv $(ORACLE)
 	$(ORACLE)/bin/python -m pip install --disable-pip-version-check -q xllamacpp==$(ORACLE_VERSION)
 	touch $@
+
+# On Vulkan's first device, be it Mesa's of software; a build of its own.
+test-vulkan:
+	@.ci/needs vulkan
+	GGML_VK_VISIBLE_DEVICES=0 cargo test --release --features vulkan --target-dir target/vulkan --test it gpu:: -- --test-threads 1
 
 PEER = target/peer
 

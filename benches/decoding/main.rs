@@ -3,8 +3,7 @@
 //!
 //! ```text
 //! cargo bench --bench decoding                    # speed, first token, memory, the contrast kernel
-//! cargo bench --bench decoding -- --parts         # speed, of each part of the schedule alone and of all together
-//! cargo bench --bench decoding -- --batch         # many answers at once
+//! cargo bench --bench decoding -- --what passes   # what a pass costs by its tokens; --help lists more
 //! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
 //! ```
 //!
@@ -16,12 +15,13 @@ mod batch;
 mod identity;
 mod kernel;
 mod memory;
+mod passes;
 mod speed;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use cope_llama::bases;
 use cope_llama::home::Home;
 
@@ -48,12 +48,9 @@ struct Options {
     /// The most tokens of an answer
     #[arg(short = 'n', long, default_value_t = 128)]
     predict: usize,
-    /// Measure the parts of the schedule
-    #[arg(long)]
-    parts: bool,
-    /// Measure many answers at once
-    #[arg(long)]
-    batch: bool,
+    /// What to measure
+    #[arg(long, value_enum, default_value = "report")]
+    what: What,
     /// Compare so many answers of each model with the naive loop's, token for token
     #[arg(long, value_name = "N")]
     identity: Option<usize>,
@@ -63,6 +60,20 @@ struct Options {
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Speed, first token, memory, the contrast kernel
+    Report,
+    /// Speed, of each part of the schedule alone and of several together
+    Parts,
+    /// What a pass costs by its tokens
+    Passes,
+    /// Many answers at once
+    Batch,
+    /// The contrast kernel
+    Kernel,
 }
 
 impl Options {
@@ -91,13 +102,16 @@ fn main() -> Result<()> {
     if let Some(n) = options.identity {
         return identity::table(&options, n);
     }
-    if options.batch {
-        return batch::table(&options);
-    }
-    speed::table(&options)?;
-    if !options.parts {
-        memory::table(&options)?;
-        kernel::table();
+    match options.what {
+        What::Report => {
+            speed::table(&options, false)?;
+            memory::table(&options)?;
+            kernel::table();
+        }
+        What::Parts => speed::table(&options, true)?,
+        What::Passes => passes::table(&options)?,
+        What::Batch => batch::table(&options)?,
+        What::Kernel => kernel::table(),
     }
     Ok(())
 }

@@ -78,8 +78,8 @@ fn schedules(parts: bool) -> Vec<(&'static str, Schedule)> {
     ]
 }
 
-pub fn table(options: &Options) -> Result<()> {
-    let schedules = schedules(options.parts);
+pub fn table(options: &Options, parts: bool) -> Result<()> {
+    let schedules = schedules(parts);
     println!(
         "| model | task | prompt, tokens | answer, tokens | plain, ms a token (all threads; half) | schedule | ÷ plain | naive ÷ it | first token ÷ plain's | of the choices undecided |"
     );

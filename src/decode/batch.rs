@@ -156,6 +156,10 @@ struct Slot {
     newest: Token,
 }
 
+/// Passes over so many tokens have work for all threads; narrower ones of two models run side by side. (The base's,
+/// without its head, would leave its threads idle before the user model's has ended.)
+const WIDE: usize = 4;
+
 impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
     /// The texts of `requests`; all sequences of the models are emptied.
     ///
@@ -191,10 +195,8 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
             Ok((prompt, slot))
         });
         let waiting = waiting.collect::<Result<_>>()?;
-        let n_beside = 1 + usize::from(follower.is_some());
         let n_sequences = leader.n_sequences();
         for model in std::iter::once(leader).chain(follower) {
-            model.share_threads(n_beside);
             (0..n_sequences).for_each(|sequence| model.clear(sequence));
         }
         Ok(Self {
@@ -225,10 +227,15 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         if items.is_empty() {
             return Ok(());
         }
+        self.policy.share_threads(items.len());
         match &mut self.policy {
             BatchPolicy::Plain(model) => model.step(&items, false)?,
-            BatchPolicy::Cope { base, user, .. } => {
+            BatchPolicy::Cope { base, user, .. } if items.len() < WIDE => {
                 beside(|| base.step(&items, true), || user.step(&items, false))?;
+            }
+            BatchPolicy::Cope { base, user, .. } => {
+                base.step(&items, true)?;
+                user.step(&items, false)?;
             }
         }
         items
@@ -237,12 +244,13 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
     }
 
     fn begin(&mut self, sequence: usize, prompt: &[Token], slot: Slot) -> Result<()> {
+        self.policy.share_threads(WIDE);
         match &mut self.policy {
             BatchPolicy::Plain(model) => model.read(sequence, prompt, false)?,
-            BatchPolicy::Cope { base, user, .. } => beside(
-                || base.read(sequence, prompt, true),
-                || user.read(sequence, prompt, false),
-            )?,
+            BatchPolicy::Cope { base, user, .. } => {
+                base.read(sequence, prompt, true)?;
+                user.read(sequence, prompt, false)?;
+            }
         }
         self.slots[sequence] = Some(slot);
         self.choose(sequence)
@@ -302,7 +310,16 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
     }
 }
 
-impl<S> BatchPolicy<'_, S> {
+impl<S: SequenceSource> BatchPolicy<'_, S> {
+    /// Divides the threads for a pass over `n_tokens`: two models side by side share them.
+    fn share_threads(&mut self, n_tokens: usize) {
+        let (leader, follower) = self.models();
+        let is_beside = follower.is_some() && n_tokens < WIDE;
+        for model in std::iter::once(leader).chain(follower) {
+            model.share_threads(if is_beside { 2 } else { 1 });
+        }
+    }
+
     /// The model that the texts follow, and the other if there is one.
     fn models(&mut self) -> (&mut S, Option<&mut S>) {
         match self {

@@ -1,5 +1,7 @@
 //! One sequence of tokens, seen by one model through at most one adapter: a KV cache and compute buffers.
 
+mod pass;
+
 use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cope_contrast::Candidate;
 
-use super::head::{Head, HeadNode, Observer};
+use super::head::{Head, Observer};
 use super::threads::Threads;
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
@@ -294,18 +296,6 @@ impl Context {
         self.logits_at(len - 1 - self.rows.start)
     }
 
-    /// The logits after a token of the last batch.
-    pub(super) fn logits_at(&self, token: usize) -> &[f32] {
-        // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
-        let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), token as i32) };
-        assert!(
-            !logits.is_null(),
-            "llama.cpp keeps the logits that a pass was asked for"
-        );
-        // SAFETY: not null, so `n_vocab` floats, which stay until the next pass, and passes take `&mut self`.
-        unsafe { std::slice::from_raw_parts(logits, self.model.n_vocab()) }
-    }
-
     /// The logits of `candidates` alone, in their order, after the first `len` tokens; `logits` is emptied first.
     ///
     /// # Errors
@@ -324,31 +314,6 @@ impl Context {
         assert!(self.rows.lens.contains(&len), "a row of the last pass");
         let (token, row) = (len - 1 - self.rows.start, len - self.rows.lens.start);
         self.logits_of_at(token, row, candidates, logits)
-    }
-
-    /// The logits of `candidates` after a token of the last batch, whose row is the `row`th.
-    pub(super) fn logits_of_at(
-        &mut self,
-        token: usize,
-        row: usize,
-        candidates: &[Candidate],
-        logits: &mut Vec<f32>,
-    ) -> Result<()> {
-        if !self.observer.lean {
-            let all = self.logits_at(token);
-            logits.clear();
-            logits.extend(candidates.iter().map(|it| all[it.token as usize]));
-            return Ok(());
-        }
-        assert!(
-            candidates.iter().all(|it| self.model.contains(it.token)),
-            "tokens of the vocabulary"
-        );
-        let ContextHead::Apart(head) = &mut self.head else {
-            unreachable!("a lean pass has a head");
-        };
-        let hidden = &self.observer.hidden[row * head.n_embd()..][..head.n_embd()];
-        head.logits(hidden, candidates, logits)
     }
 
     /// Keeps the first `len` tokens in the cache. A cache that cannot be cut there (a recurrent model's) is
@@ -421,165 +386,6 @@ impl Context {
             sys::llama_memory_seq_rm(memory, SEQUENCE, start, end);
             sys::llama_memory_seq_add(memory, SEQUENCE, end, -1, start - end);
         }
-    }
-
-    /// Decodes `tokens` in batches, the first as small as need be for the others to be full, so that the last `n_rows`
-    /// tokens are in one. On an error the cache is restored.
-    fn decode(&mut self, tokens: &[Token], n_rows: usize, lean: bool) -> Result<()> {
-        self.check(tokens)?;
-        let n_rows = n_rows.min(tokens.len());
-        assert!(n_rows <= self.max_rows(), "more rows than were asked for");
-        let len = self.len();
-        let (first, others) = tokens.split_at(tokens.len() % self.n_batch);
-        let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
-        let mut outputs = vec![0; tokens.len()];
-        outputs[tokens.len() - n_rows..].fill(1);
-        let lean = self.set_lean(lean)?;
-        self.rows = Rows::default();
-        for batch in batches.filter(|batch| !batch.is_empty()) {
-            self.rows.start = self.len();
-            let outputs = &mut outputs[self.len() - len..][..batch.len()];
-            if let Err(error) = self.decode_batch(batch, outputs) {
-                self.forget_after(len);
-                return Err(error);
-            }
-            self.tokens.extend_from_slice(batch);
-        }
-        self.rows.lean = lean;
-        self.rows.lens = self.len() + 1 - n_rows..self.len() + 1;
-        Ok(())
-    }
-
-    /// Has the passes that come end before the head, if that is wanted and possible; gives whether they do.
-    fn set_lean(&mut self, is_wanted: bool) -> Result<bool> {
-        if is_wanted {
-            self.find_head()?;
-        }
-        self.observer.lean = is_wanted && matches!(self.head, ContextHead::Apart(_));
-        Ok(self.observer.lean)
-    }
-
-    /// Finds out whether lean passes are possible, if a whole pass has been seen.
-    fn find_head(&mut self) -> Result<()> {
-        if let (ContextHead::Unknown, Some(node)) = (&self.head, &self.observer.head) {
-            let weight = match node {
-                HeadNode::Product(weight) => self.model.head_weight(weight),
-                HeadNode::Other => None,
-            };
-            let head = weight.map(|weight| Head::open(self.model.path(), weight));
-            self.head = match head.transpose()?.flatten() {
-                Some(head) => ContextHead::Apart(head),
-                None => ContextHead::Whole,
-            };
-        }
-        Ok(())
-    }
-
-    fn check(&self, tokens: &[Token]) -> Result<()> {
-        if let Some(token) = tokens.iter().find(|&&token| !self.model.contains(token)) {
-            return Err(Error::input(format!("the model has no token {token}")));
-        }
-        let (len, n_ctx) = (self.tokens.len(), self.n_ctx());
-        if len + tokens.len() > n_ctx {
-            return Err(Error::input(format!(
-                "{} tokens do not fit after {len} into a context of {n_ctx}",
-                tokens.len()
-            )));
-        }
-        Ok(())
-    }
-
-    /// One pass over `batch`, whose tokens follow those in llama.cpp's cache.
-    fn decode_batch(&mut self, batch: &[Token], outputs: &mut [i8]) -> Result<()> {
-        let raw_batch = sys::llama_batch {
-            n_tokens: batch.len() as i32,
-            token: batch.as_ptr().cast_mut(),
-            embd: std::ptr::null_mut(),
-            // Null positions and sequences: after what the cache has, in sequence 0.
-            pos: std::ptr::null_mut(),
-            n_seq_id: std::ptr::null_mut(),
-            seq_id: std::ptr::null_mut(),
-            logits: outputs.as_mut_ptr(),
-        };
-        // SAFETY: the batch points to `n_tokens` tokens of the vocabulary and to as many output marks; it is no longer than
-        // the context's `n_batch`, with no more outputs than it has room for.
-        unsafe { self.run(raw_batch) }
-    }
-
-    /// One pass over tokens of several sequences, at `positions` in them, with logits where `outputs` are not 0.
-    ///
-    /// # Panics
-    ///
-    /// If there are more tokens than a batch has, or more outputs than rows, or the lengths differ.
-    pub(super) fn pass(
-        &mut self,
-        items: &[(usize, Token)],
-        positions: &[i32],
-        outputs: &[i8],
-        lean: bool,
-    ) -> Result<()> {
-        let n = items.len();
-        assert!(n <= self.n_batch && positions.len() == n && outputs.len() == n);
-        assert!(outputs.iter().filter(|&&it| it != 0).count() <= self.n_outputs);
-        self.set_lean(lean)?;
-        let mut tokens: Vec<Token> = items.iter().map(|it| it.1).collect();
-        let mut sequences: Vec<_> = items.iter().map(|it| it.0 as sys::llama_seq_id).collect();
-        let mut sequence_lists: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
-        let mut n_sequences = vec![1; n];
-        let (mut positions, mut outputs) = (positions.to_vec(), outputs.to_vec());
-        let raw_batch = sys::llama_batch {
-            n_tokens: n as i32,
-            token: tokens.as_mut_ptr(),
-            embd: std::ptr::null_mut(),
-            pos: positions.as_mut_ptr(),
-            n_seq_id: n_sequences.as_mut_ptr(),
-            seq_id: sequence_lists.as_mut_ptr(),
-            logits: outputs.as_mut_ptr(),
-        };
-        // SAFETY: all arrays have `n` entries, within the context's `n_batch` and rows, and outlive the call.
-        unsafe { self.run(raw_batch) }
-    }
-
-    /// One pass.
-    ///
-    /// # Safety
-    ///
-    /// The batch's arrays have as many entries as it has tokens, which are the vocabulary's; it has no more tokens and
-    /// outputs than the context has room for.
-    unsafe fn run(&mut self, batch: sys::llama_batch) -> Result<()> {
-        // The CPU asks the flag between operations; other devices only here.
-        if self
-            .interrupt
-            .as_ref()
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
-        {
-            return Err(Error::Interrupted);
-        }
-        let guard = (!self.is_sized).then(exclusive);
-        log::forget();
-        self.observer.hidden.clear();
-        // SAFETY: by this function's contract; llama.cpp only reads the batch.
-        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
-        drop(guard);
-        self.is_sized = true;
-        let operation = || format!("decode {} tokens", batch.n_tokens);
-        match code {
-            0 => Ok(()),
-            1 => Err(Error::Llama {
-                operation: operation(),
-                reason: "its cache has no room for them".to_owned(),
-            }),
-            2 => Err(Error::Interrupted),
-            _ => Err(log::error(operation())),
-        }
-    }
-
-    /// Restores the cache to its first `len` tokens after a failed pass, which may have left more in it than
-    /// `tokens` tells.
-    fn forget_after(&mut self, len: usize) {
-        // One more than is there, so that `truncate` does not take its short cut.
-        self.tokens.resize(len + 1, 0);
-        self.truncate(len);
     }
 }
 

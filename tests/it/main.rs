@@ -9,6 +9,8 @@ mod decoding;
 mod default_model;
 mod fixture;
 mod golden;
+#[cfg(any(feature = "cuda", feature = "metal", feature = "vulkan"))]
+mod gpu;
 mod grammars;
 mod histories;
 mod homes;
