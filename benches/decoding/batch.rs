@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use cope_llama::decode::{
-    Batch, BatchEvent, BatchPolicy, Contrast, DecodeOptions, Request, Schedule,
-};
+use cope_llama::decode::{Batch, BatchEvent, Contrast, DecodeOptions, Policy, Request, Schedule};
 use cope_llama::llama::{ContextOptions, Sequences};
 
 use crate::Options;
@@ -94,7 +92,7 @@ fn together(
     let model = &subject.model;
     let mut base = Sequences::new(model, None, &context_options, n_sequences)?;
     let mut user = Sequences::new(model, adapter, &context_options, n_sequences)?;
-    let policy = BatchPolicy::Cope {
+    let policy = Policy::Cope {
         base: &mut base,
         user: &mut user,
         contrast: Contrast::default(),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::answer::Answer;
 use super::schedule::beside;
-use super::{Candidate, Contrast, DecodeOptions, Finish, Piece, Vocabulary};
+use super::{Candidate, DecodeOptions, Finish, Piece, Policy, Vocabulary};
 use crate::Result;
 use crate::llama::{Sequences, Token};
 
@@ -92,22 +92,6 @@ impl SequenceSource for Sequences {
     }
 }
 
-/// The models that all texts of a batch have.
-#[derive(Debug)]
-pub enum BatchPolicy<'a, S> {
-    /// One model; every possible token is a candidate.
-    Plain(&'a mut S),
-    /// Two models over one vocabulary, with as many sequences each.
-    Cope {
-        /// What is contrasted with.
-        base: &'a mut S,
-        /// What is plausible.
-        user: &'a mut S,
-        /// By how much.
-        contrast: Contrast,
-    },
-}
-
 /// A text that is wanted. Of the options a batch has no use for schedule, drafts, explanations and context shifts.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -135,7 +119,7 @@ pub enum BatchEvent {
 /// begins when another has ended, if there are more than sequences. Each is the text that a
 /// [`Decoder`](super::Decoder) gives, up to the rounding of passes of another length.
 pub struct Batch<'a, S, V> {
-    policy: BatchPolicy<'a, S>,
+    policy: Policy<'a, S>,
     vocabulary: &'a V,
     waiting: VecDeque<(Vec<Token>, Slot)>,
     slots: Vec<Option<Slot>>,
@@ -168,16 +152,15 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
     /// [`Error::Input`](crate::Error::Input) if a prompt is empty or longer than a sequence, or an option is out of its
     /// range.
     pub fn new(
-        mut policy: BatchPolicy<'a, S>,
+        mut policy: Policy<'a, S>,
         vocabulary: &'a V,
         requests: Vec<Request>,
     ) -> Result<Self> {
         let plausibility = match &policy {
-            BatchPolicy::Cope { contrast, .. } => Some(contrast.plausibility()),
-            BatchPolicy::Plain(_) => None,
+            Policy::Cope { contrast, .. } => Some(contrast.plausibility()),
+            Policy::Plain(_) => None,
         };
-        let (leader, follower) = policy.models();
-        let (n_vocab, n_ctx) = (leader.n_vocab(), leader.n_ctx());
+        let (n_vocab, n_ctx) = (policy.leader().n_vocab(), policy.leader().n_ctx());
         let waiting = requests.into_iter().enumerate().map(|(number, request)| {
             let Request { prompt, options } = request;
             let of_all = if options.sampling.takes_the_best() {
@@ -195,8 +178,8 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
             Ok((prompt, slot))
         });
         let waiting = waiting.collect::<Result<_>>()?;
-        let n_sequences = leader.n_sequences();
-        for model in std::iter::once(leader).chain(follower) {
+        let n_sequences = policy.leader().n_sequences();
+        for model in policy.models() {
             (0..n_sequences).for_each(|sequence| model.clear(sequence));
         }
         Ok(Self {
@@ -227,13 +210,13 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         if items.is_empty() {
             return Ok(());
         }
-        self.policy.share_threads(items.len());
+        share_threads(&mut self.policy, items.len());
         match &mut self.policy {
-            BatchPolicy::Plain(model) => model.step(&items, false)?,
-            BatchPolicy::Cope { base, user, .. } if items.len() < WIDE => {
+            Policy::Plain(model) => model.step(&items, false)?,
+            Policy::Cope { base, user, .. } if items.len() < WIDE => {
                 beside(|| base.step(&items, true), || user.step(&items, false))?;
             }
-            BatchPolicy::Cope { base, user, .. } => {
+            Policy::Cope { base, user, .. } => {
                 base.step(&items, true)?;
                 user.step(&items, false)?;
             }
@@ -244,10 +227,10 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
     }
 
     fn begin(&mut self, sequence: usize, prompt: &[Token], slot: Slot) -> Result<()> {
-        self.policy.share_threads(WIDE);
+        share_threads(&mut self.policy, WIDE);
         match &mut self.policy {
-            BatchPolicy::Plain(model) => model.read(sequence, prompt, false)?,
-            BatchPolicy::Cope { base, user, .. } => {
+            Policy::Plain(model) => model.read(sequence, prompt, false)?,
+            Policy::Cope { base, user, .. } => {
                 base.read(sequence, prompt, true)?;
                 user.read(sequence, prompt, false)?;
             }
@@ -262,18 +245,17 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
             return Ok(());
         };
         let Slot { answer, newest, .. } = slot;
-        let (leader, _) = self.policy.models();
-        let n_ctx = leader.n_ctx();
+        let n_ctx = self.policy.leader().n_ctx();
         let mut pieces = [None, None];
         if !answer.is_long_enough() {
             let position = slot.n_prompt + answer.response.len();
             let sampler = &mut answer.sampler;
             sampler.head(
-                leader.logits(sequence),
+                self.policy.leader().logits(sequence),
                 slot.plausibility,
                 &mut self.candidates,
             )?;
-            if let BatchPolicy::Cope { base, contrast, .. } = &mut self.policy {
+            if let Policy::Cope { base, contrast, .. } = &mut self.policy {
                 base.logits_of(sequence, &self.candidates, &mut self.opinions)?;
                 contrast.apply(&mut self.candidates, &self.opinions);
             }
@@ -301,31 +283,17 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
             let event = BatchEvent::Finished { response, finish };
             self.events.push_back((slot.number, event));
             self.slots[sequence] = None;
-            let (leader, follower) = self.policy.models();
-            std::iter::once(leader)
-                .chain(follower)
-                .for_each(|model| model.clear(sequence));
+            self.policy.models().for_each(|model| model.clear(sequence));
         }
         Ok(())
     }
 }
 
-impl<S: SequenceSource> BatchPolicy<'_, S> {
-    /// Divides the threads for a pass over `n_tokens`: two models side by side share them.
-    fn share_threads(&mut self, n_tokens: usize) {
-        let (leader, follower) = self.models();
-        let is_beside = follower.is_some() && n_tokens < WIDE;
-        for model in std::iter::once(leader).chain(follower) {
-            model.share_threads(if is_beside { 2 } else { 1 });
-        }
-    }
-
-    /// The model that the texts follow, and the other if there is one.
-    fn models(&mut self) -> (&mut S, Option<&mut S>) {
-        match self {
-            Self::Plain(model) => (model, None),
-            Self::Cope { base, user, .. } => (user, Some(base)),
-        }
+/// Divides the threads for a pass over `n_tokens`: two models side by side share them.
+fn share_threads<S: SequenceSource>(policy: &mut Policy<'_, S>, n_tokens: usize) {
+    let is_beside = matches!(policy, Policy::Cope { .. }) && n_tokens < WIDE;
+    for model in policy.models() {
+        model.share_threads(if is_beside { 2 } else { 1 });
     }
 }
 

@@ -24,7 +24,7 @@ mod text;
 
 use std::ops::Range;
 
-pub use batch::{Batch, BatchEvent, BatchPolicy, Request, SequenceSource};
+pub use batch::{Batch, BatchEvent, Request, SequenceSource};
 pub use choice::Choice;
 pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::{DecodeOptions, Decoder, Finish, Piece};

@@ -1,6 +1,6 @@
 //! Whose voice a text is in, and the models that speak it.
 
-use super::{Contrast, LogitSource};
+use super::Contrast;
 use crate::llama::{Context, Twin};
 
 /// Whose voice a text is in.
@@ -45,7 +45,7 @@ impl Twin {
     }
 }
 
-impl<S: LogitSource> Policy<'_, S> {
+impl<S> Policy<'_, S> {
     /// The model that the text follows, for what all have in common.
     pub(super) fn leader(&self) -> &S {
         match self {

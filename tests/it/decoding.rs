@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::{
-    Arm, Batch, BatchEvent, BatchPolicy, Contrast, DecodeOptions, Decoder, Finish, Piece, Request,
+    Arm, Batch, BatchEvent, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy, Request,
     Sampling, Schedule,
 };
 use cope_llama::llama::{Context, Sequences, Token, Twin};
@@ -362,7 +362,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
     let loaded = tiny.load(&adapter()).unwrap();
     let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), SEQUENCES).unwrap();
     let (mut base, mut user) = (sequences(None), sequences(Some((loaded, 1.0))));
-    let policy = BatchPolicy::Cope {
+    let policy = Policy::Cope {
         base: &mut base,
         user: &mut user,
         contrast,
