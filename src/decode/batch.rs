@@ -156,22 +156,13 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         vocabulary: &'a V,
         requests: Vec<Request>,
     ) -> Result<Self> {
-        let plausibility = match &policy {
-            Policy::Cope { contrast, .. } => Some(contrast.plausibility()),
-            Policy::Plain(_) => None,
-        };
         let (n_vocab, n_ctx) = (policy.leader().n_vocab(), policy.leader().n_ctx());
         let waiting = requests.into_iter().enumerate().map(|(number, request)| {
             let Request { prompt, options } = request;
-            let of_all = if options.sampling.takes_the_best() {
-                1.0
-            } else {
-                0.0
-            };
             let slot = Slot {
                 number,
                 answer: Answer::new(&options, &prompt, n_vocab, n_ctx)?,
-                plausibility: plausibility.unwrap_or(of_all),
+                plausibility: policy.plausibility(options.sampling.takes_the_best()),
                 n_prompt: prompt.len(),
                 newest: 0,
             };

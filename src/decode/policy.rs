@@ -46,6 +46,16 @@ impl Twin {
 }
 
 impl<S> Policy<'_, S> {
+    /// How plausible a candidate must be. `takes_the_best` says that of a single model's candidates none but the best is
+    /// of any use.
+    pub(super) fn plausibility(&self, takes_the_best: bool) -> f32 {
+        match self {
+            Self::Cope { contrast, .. } => contrast.plausibility(),
+            Self::Plain(_) if takes_the_best => 1.0,
+            Self::Plain(_) => 0.0,
+        }
+    }
+
     /// The model that the text follows, for what all have in common.
     pub(super) fn leader(&self) -> &S {
         match self {

@@ -123,8 +123,7 @@ pub(super) struct Scheduler<'a, S> {
 }
 
 impl<'a, S: LogitSource> Scheduler<'a, S> {
-    /// A scheduler at the end of `prompt`. `takes_the_best` says that of a single model's candidates none but the best
-    /// is of any use.
+    /// A scheduler at the end of `prompt`; `takes_the_best` as [`Policy::plausibility`].
     pub fn new(
         mut policy: Policy<'a, S>,
         schedule: Schedule,
@@ -132,11 +131,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         mut drafter: Drafter,
         takes_the_best: bool,
     ) -> Self {
-        let plausibility = match &policy {
-            Policy::Cope { contrast, .. } => contrast.plausibility(),
-            Policy::Plain(_) if takes_the_best => 1.0,
-            Policy::Plain(_) => 0.0,
-        };
+        let plausibility = policy.plausibility(takes_the_best);
         let is_twin = matches!(policy, Policy::Cope { .. });
         let n_beside = if schedule.side_by_side && is_twin {
             2

@@ -58,8 +58,6 @@ struct Rows {
     lens: Range<usize>,
     /// The length of the sequence before the last of the pass's batches.
     start: usize,
-    /// Whether hidden states were kept, not logits.
-    lean: bool,
 }
 
 // SAFETY: a context belongs to no thread; it must only not be used by two at once, and it is not `Sync`.
@@ -290,7 +288,7 @@ impl Context {
     #[must_use]
     pub fn logits_after(&self, len: usize) -> &[f32] {
         assert!(
-            self.rows.lens.contains(&len) && !self.rows.lean,
+            self.rows.lens.contains(&len),
             "logits are there after a pass"
         );
         self.logits_at(len - 1 - self.rows.start)

@@ -185,17 +185,9 @@ impl Sequences {
         lean: bool,
     ) -> Result<()> {
         self.rows.fill(None);
-        let result = self.check(items).and_then(|()| {
+        let result = self.positions(items).and_then(|positions| {
             let outputs: Vec<_> = (0..items.len())
                 .map(|index| i8::from(is_output(index)))
-                .collect();
-            let position = |index: usize| {
-                let (sequence, _) = items[index];
-                let before = items[..index].iter().filter(|it| it.0 == sequence);
-                self.tokens[sequence].len() + before.count()
-            };
-            let positions: Vec<_> = (0..items.len())
-                .map(|index| position(index) as i32)
                 .collect();
             self.context.pass(items, &positions, &outputs, lean)?;
             Ok(outputs)
@@ -219,20 +211,25 @@ impl Sequences {
         }
     }
 
-    fn check(&self, items: &[(usize, Token)]) -> Result<()> {
-        for &(sequence, token) in items {
+    /// Where each of `items` comes in its sequence, if it exists and fits.
+    fn positions(&self, items: &[(usize, Token)]) -> Result<Vec<i32>> {
+        let mut lens: Vec<usize> = self.tokens.iter().map(Vec::len).collect();
+        let position = |&(sequence, token): &(usize, Token)| {
             if !self.model().contains(token) {
                 return Err(Error::input(format!("the model has no token {token}")));
             }
-            let n_new = items.iter().filter(|it| it.0 == sequence).count();
-            let len = self.tokens[sequence].len();
-            if len + n_new > self.n_ctx {
+            let position = lens[sequence];
+            if position == self.n_ctx {
                 return Err(Error::input(format!(
-                    "{n_new} tokens do not fit after {len} into a sequence of {}",
+                    "{} tokens do not fit after {} into a sequence of {}",
+                    items.iter().filter(|it| it.0 == sequence).count(),
+                    self.tokens[sequence].len(),
                     self.n_ctx
                 )));
             }
-        }
-        Ok(())
+            lens[sequence] += 1;
+            Ok(position as i32)
+        };
+        items.iter().map(position).collect()
     }
 }

@@ -11,7 +11,12 @@ use crate::{Error, Result};
 
 impl Context {
     /// The logits after a token of the last batch.
+    ///
+    /// # Panics
+    ///
+    /// If that pass gave the token none, or it was lean: what llama.cpp then keeps was never computed.
     pub(in crate::llama) fn logits_at(&self, token: usize) -> &[f32] {
+        assert!(!self.observer.lean, "a lean pass has no logits");
         // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
         let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), token as i32) };
         assert!(
@@ -58,7 +63,7 @@ impl Context {
         let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
         let mut outputs = vec![0; tokens.len()];
         outputs[tokens.len() - n_rows..].fill(1);
-        let lean = self.set_lean(lean)?;
+        self.set_lean(lean)?;
         self.rows = Rows::default();
         for batch in batches.filter(|batch| !batch.is_empty()) {
             self.rows.start = self.len();
@@ -69,18 +74,17 @@ impl Context {
             }
             self.tokens.extend_from_slice(batch);
         }
-        self.rows.lean = lean;
         self.rows.lens = self.len() + 1 - n_rows..self.len() + 1;
         Ok(())
     }
 
-    /// Has the passes that come end before the head, if that is wanted and possible; gives whether they do.
-    fn set_lean(&mut self, is_wanted: bool) -> Result<bool> {
+    /// Has the passes that come end before the head, if that is wanted and possible.
+    fn set_lean(&mut self, is_wanted: bool) -> Result<()> {
         if is_wanted {
             self.find_head()?;
         }
         self.observer.lean = is_wanted && matches!(self.head, ContextHead::Apart(_));
-        Ok(self.observer.lean)
+        Ok(())
     }
 
     /// Finds out whether lean passes are possible, if a whole pass has been seen.
