@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use cope_convert::gguf::Gguf;
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Statistics};
 use cope_llama::home::{Home, UserName};
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Token, Twin};
 use cope_llama::profile::{Profile, lamp};
@@ -29,6 +30,22 @@ pub struct Subject {
     pub adapter: Arc<LoraAdapter>,
     pub twin: Twin,
     pub prompts: Vec<Vec<Token>>,
+}
+
+impl Subject {
+    /// CoPe's answer, from empty caches.
+    pub fn answer(
+        &mut self,
+        prompt: &[Token],
+        options: &DecodeOptions,
+    ) -> Result<(Vec<Token>, Statistics)> {
+        self.twin.base.truncate(0);
+        self.twin.user.truncate(0);
+        let policy = self.twin.policy(Arm::Cope(Contrast::default()));
+        let mut decoder = Decoder::new(policy, &*self.model, prompt, options.clone())?;
+        decoder.by_ref().try_for_each(|piece| piece.map(drop))?;
+        Ok((decoder.response().to_vec(), *decoder.statistics()))
+    }
 }
 
 /// Longer prompts would leave no room to answer.

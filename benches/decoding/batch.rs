@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use cope_llama::decode::{Batch, BatchEvent, Contrast, DecodeOptions, Policy, Request, Schedule};
+use cope_llama::decode::{Batch, BatchEvent, Contrast, Policy, Request, Schedule};
 use cope_llama::llama::{ContextOptions, Sequences};
 
 use crate::Options;
 use crate::adapters::{Subject, subjects};
-use crate::speed;
+use crate::speed::options_of;
 
 const SEQUENCES: [usize; 5] = [1, 2, 4, 8, 16];
 
@@ -71,7 +71,8 @@ fn prompts(options: &Options, subject: &Subject) -> Vec<Vec<cope_llama::llama::T
 fn one_by_one(options: &Options, subject: &mut Subject, rate: &mut Rate) -> Result<()> {
     for prompt in prompts(options, subject) {
         let started = Instant::now();
-        let (answer, _) = speed::answer(subject, &prompt, Schedule::default(), options.predict)?;
+        let decode_options = options_of(Schedule::default(), options.predict);
+        let (answer, _) = subject.answer(&prompt, &decode_options)?;
         rate.n_tokens += answer.len();
         rate.seconds += started.elapsed().as_secs_f64();
     }
@@ -99,10 +100,7 @@ fn together(
     };
     let requests = prompts(options, subject).into_iter().map(|prompt| Request {
         prompt,
-        options: DecodeOptions {
-            n_predict: Some(options.predict),
-            ..DecodeOptions::default()
-        },
+        options: options_of(Schedule::default(), options.predict),
     });
     let started = Instant::now();
     for event in Batch::new(policy, &**model, requests.collect())? {

@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 use cope_llama::decode::{
-    Arm, Candidate, Contrast, DecodeOptions, Decoder, Sampler, Sampling, Schedule, contrast,
+    Candidate, Contrast, DecodeOptions, Sampler, Sampling, Schedule, contrast,
 };
 use cope_llama::llama::{Context, Token, Twin};
 
 use crate::Options;
 use crate::adapters::{Subject, subjects};
+use crate::speed::options_of;
 
 /// What a model's answers came to.
 #[derive(Default)]
@@ -65,7 +66,13 @@ fn compare(
 ) -> Result<()> {
     let prompts: Vec<_> = subject.prompts.iter().take(n).cloned().collect();
     for prompt in prompts {
-        let mut run = |schedule| answer(options, subject, &prompt, sampling, schedule);
+        let mut run = |schedule| -> Result<Vec<Token>> {
+            let options = DecodeOptions {
+                sampling,
+                ..options_of(schedule, options.predict)
+            };
+            Ok(subject.answer(&prompt, &options)?.0)
+        };
         let naive = run(Schedule::NAIVE)?;
         let schedules = [Schedule::fastest(2, false), Schedule::fastest(2, true)];
         let answers = [run(schedules[0])?, run(schedules[1])?];
@@ -85,28 +92,6 @@ fn compare(
         }
     }
     Ok(())
-}
-
-/// An answer from empty caches.
-fn answer(
-    options: &Options,
-    subject: &mut Subject,
-    prompt: &[Token],
-    sampling: Sampling,
-    schedule: Schedule,
-) -> Result<Vec<Token>> {
-    subject.twin.base.truncate(0);
-    subject.twin.user.truncate(0);
-    let policy = subject.twin.policy(Arm::Cope(Contrast::default()));
-    let decode_options = DecodeOptions {
-        sampling,
-        n_predict: Some(options.predict),
-        schedule,
-        ..DecodeOptions::default()
-    };
-    let mut decoder = Decoder::new(policy, &*subject.model, prompt, decode_options)?;
-    decoder.by_ref().try_for_each(|piece| piece.map(drop))?;
-    Ok(decoder.response().to_vec())
 }
 
 /// Whether the choice after `text` could be another if each score were wrong by `epsilon`.
@@ -173,7 +158,7 @@ fn epsilon(subjects: &mut [Subject]) -> Result<f32> {
     for subject in subjects {
         let prompts: Vec<_> = subject.prompts.iter().take(4).cloned().collect();
         for prompt in prompts {
-            let text = answer_of(subject, &prompt)?;
+            let (text, _) = subject.answer(&prompt, &options_of(Schedule::NAIVE, 48))?;
             let single = heads(&mut subject.twin, &prompt, &text, 1)?;
             let batched = heads(&mut subject.twin, &prompt, &text, 8)?;
             for (one, other) in single.iter().zip(&batched) {
@@ -182,11 +167,6 @@ fn epsilon(subjects: &mut [Subject]) -> Result<f32> {
         }
     }
     Ok(largest)
-}
-
-fn answer_of(subject: &mut Subject, prompt: &[Token]) -> Result<Vec<Token>> {
-    let (text, _) = crate::speed::answer(subject, prompt, Schedule::NAIVE, 48)?;
-    Ok(text)
 }
 
 /// `V_head` with its scores after each token of `text`, read in passes of `step` tokens.

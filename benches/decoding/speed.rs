@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Schedule, Statistics, contrast};
+use cope_llama::decode::{DecodeOptions, Schedule, Statistics, contrast};
 use cope_llama::llama::{Context, Token};
 
 use crate::Options;
@@ -132,14 +132,15 @@ fn measure<'a>(
         .cloned()
         .collect();
     // The first pass of a context sizes its buffers.
-    answer(subject, &prompts[0], Schedule::NAIVE, 2)?;
+    subject.answer(&prompts[0], &options_of(Schedule::NAIVE, 2))?;
     for prompt in &prompts {
         measured.n_queries += 1;
         measured.n_prompt += prompt.len();
         let mut text = Vec::new();
         for ((_, schedule), (_, cost, sum)) in schedules.iter().zip(&mut measured.schedules) {
             let started = Instant::now();
-            let (answer, statistics) = answer(subject, prompt, *schedule, options.predict)?;
+            let (answer, statistics) =
+                subject.answer(prompt, &options_of(*schedule, options.predict))?;
             cost.whole += started.elapsed();
             cost.first += statistics.prompt_time;
             cost.n_tokens += statistics.n_chosen;
@@ -154,26 +155,13 @@ fn measure<'a>(
     Ok(measured)
 }
 
-/// CoPe's answer, from empty caches.
-pub fn answer(
-    subject: &mut Subject,
-    prompt: &[Token],
-    schedule: Schedule,
-    n_predict: usize,
-) -> Result<(Vec<Token>, Statistics)> {
-    subject.twin.base.truncate(0);
-    subject.twin.user.truncate(0);
-    let policy = subject.twin.policy(Arm::Cope(Contrast::default()));
-    let options = DecodeOptions {
+/// Greedy, by a schedule.
+pub fn options_of(schedule: Schedule, n_predict: usize) -> DecodeOptions {
+    DecodeOptions {
         n_predict: Some(n_predict),
         schedule,
         ..DecodeOptions::default()
-    };
-    let mut decoder = Decoder::new(policy, &*subject.model, prompt, options)?;
-    for piece in decoder.by_ref() {
-        piece?;
     }
-    Ok((decoder.response().to_vec(), *decoder.statistics()))
 }
 
 /// What a loop over one context takes that chooses so many tokens, these being the ones that are gone on with; single
