@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-vulkan build sampler
+.PHONY: chat test test-vulkan build sampler bench-training bench-decoding
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -67,13 +67,17 @@ $(ORACLE)/ready:
 # On Vulkan's first device, be it Mesa's of software; a build of its own.
 test-vulkan:
 	@.ci/needs vulkan
-	GGML_VK_VISIBLE_DEVICES=0 cargo test --release --features vulkan --target-dir target/vulkan --test it gpu:: -- --test-threads 1
+	sdk=$$(.ci/vulkan-headers target/vulkan-headers) && env $$sdk GGML_VK_VISIBLE_DEVICES=0 \
+		cargo test --release --features vulkan --target-dir target/vulkan --test it gpu:: -- --test-threads 1
 
 PEER = target/peer
 
 # Beside transformers + peft; some gigabytes of their wheels.
 bench-training: $(PEER)/ready
 	cargo bench --bench training -- --python $(PEER)/bin/python
+
+bench-decoding: $(PEER)/ready
+	cargo bench --bench decoding -- --what report peer
 
 $(PEER)/ready:
 	python3 -m venv $(PEER)

@@ -1,6 +1,6 @@
 //! Real users, one a task, with adapters of their own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -28,6 +28,7 @@ pub struct Subject {
     pub task: &'static str,
     pub model: Arc<Model>,
     pub adapter: Arc<LoraAdapter>,
+    pub adapter_path: PathBuf,
     pub twin: Twin,
     pub prompts: Vec<Vec<Token>>,
 }
@@ -71,8 +72,9 @@ pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subj
         let is_target = |user: &&lamp::User| targets.iter().any(|it| it == user.id.as_str());
         let mut users = lamp.users.iter().filter(is_target);
         let user = users.next().context("a task has a user")?;
-        let adapter = train(options, &home, path, task, user)?;
-        let adapter = LoraAdapter::load(&model, &adapter, &base, &home.base_ref(path)?.sha256)?;
+        let adapter_path = train(options, &home, path, task, user)?;
+        let adapter =
+            LoraAdapter::load(&model, &adapter_path, &base, &home.base_ref(path)?.sha256)?;
         let twin = Twin::new(
             &model,
             None,
@@ -95,6 +97,7 @@ pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subj
             task,
             model: Arc::clone(&model),
             adapter,
+            adapter_path,
             twin,
             prompts,
         });
@@ -108,7 +111,7 @@ fn train(
     model: &Path,
     task: &str,
     user: &lamp::User,
-) -> Result<std::path::PathBuf> {
+) -> Result<PathBuf> {
     let name = UserName::new(&task.replace('_', "-"))?;
     let folder = match home.user(name.clone()) {
         Ok(folder) => folder,

@@ -2,6 +2,7 @@
 //! product's own recipe.
 //!
 //! ```text
+//! make bench-decoding                             # the report, and beside transformers + peft
 //! cargo bench --bench decoding                    # speed, first token, memory, the contrast kernel
 //! cargo bench --bench decoding -- --what passes   # what a pass costs by its tokens; --help lists more
 //! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
@@ -12,10 +13,12 @@
 
 mod adapters;
 mod batch;
+mod busy;
 mod identity;
 mod kernel;
 mod memory;
 mod passes;
+mod peer;
 mod speed;
 
 use std::path::PathBuf;
@@ -49,8 +52,11 @@ struct Options {
     #[arg(short = 'n', long, default_value_t = 128)]
     predict: usize,
     /// What to measure
-    #[arg(long, value_enum, default_value = "report")]
-    what: What,
+    #[arg(long, value_enum, num_args = 1.., default_value = "report")]
+    what: Vec<What>,
+    /// The Python that has the peer's packages
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peer/bin/python"))]
+    python: PathBuf,
     /// Compare so many answers of each model with the naive loop's, token for token
     #[arg(long, value_name = "N")]
     identity: Option<usize>,
@@ -72,8 +78,12 @@ enum What {
     Passes,
     /// Many answers at once
     Batch,
+    /// A pass beside programs that keep the machine busy
+    Busy,
     /// The contrast kernel
     Kernel,
+    /// Beside transformers + peft
+    Peer,
 }
 
 impl Options {
@@ -102,16 +112,20 @@ fn main() -> Result<()> {
     if let Some(n) = options.identity {
         return identity::table(&options, n);
     }
-    match options.what {
-        What::Report => {
-            speed::table(&options, false)?;
-            memory::table(&options)?;
-            kernel::table();
+    for what in &options.what {
+        match what {
+            What::Report => {
+                speed::table(&options, false)?;
+                memory::table(&options)?;
+                kernel::table();
+            }
+            What::Parts => speed::table(&options, true)?,
+            What::Passes => passes::table(&options)?,
+            What::Batch => batch::table(&options)?,
+            What::Busy => busy::table(&options)?,
+            What::Kernel => kernel::table(),
+            What::Peer => peer::table(&options)?,
         }
-        What::Parts => speed::table(&options, true)?,
-        What::Passes => passes::table(&options)?,
-        What::Batch => batch::table(&options)?,
-        What::Kernel => kernel::table(),
     }
     Ok(())
 }

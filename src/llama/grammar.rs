@@ -10,8 +10,8 @@ use super::sampler::Sampler;
 use super::{Model, Token, start, sys};
 use crate::{Error, Result};
 
-/// Longer ones are no grammars or schemas that a person wrote.
-const MAX_BYTES: usize = 1 << 20;
+/// llama.cpp calls itself for each rule in a chain of them; the stack of a thread has to bear it.
+const MAX_BYTES: usize = 128 << 10;
 
 /// llama.cpp's parser calls itself for each opening parenthesis; the stack has to bear it.
 const MAX_DEPTH: usize = 200;

@@ -1,5 +1,6 @@
 //! The command line: `tests/cmd/*.trycmd`, every file with a data folder of its own, and what needs pipes and locks.
 
+mod decoding;
 mod training;
 
 use std::io::Write;

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use cope_convert::Adapter;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Sampling, Schedule};
-use cope_llama::llama::{LoraAdapter, Model, Token, Twin, devices};
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Schedule};
+use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin, devices};
 
 use crate::fixture::{Fixture, adapter, exact};
 use crate::tiny::{FAMILIES, TinyModel};
 
 const N_TOKENS: usize = 48;
 
-/// The most that a logit may differ by.
-const EPSILON: f32 = 1e-3;
+/// The most that a logit may differ by: Mesa's device of software comes to 2e-3, whose exponentials are approximations.
+const EPSILON: f32 = 1e-2;
+
+fn contrast() -> Contrast {
+    Contrast::new(0.5, 0.1).unwrap()
+}
 
 fn twin(tiny: &Fixture, model: &Arc<Model>) -> Twin {
     let path = tiny.folder.path().join("adapter.gguf");
@@ -20,23 +24,42 @@ fn twin(tiny: &Fixture, model: &Arc<Model>) -> Twin {
     Twin::new(model, None, loaded, 1.0, &exact()).unwrap()
 }
 
-fn text(twin: &mut Twin, prompt: &[Token], temperature: f32, schedule: Schedule) -> Vec<Token> {
+fn text(twin: &mut Twin, prompt: &[Token], schedule: Schedule) -> Vec<Token> {
     twin.base.truncate(0);
     twin.user.truncate(0);
     let model = Arc::clone(twin.base.model());
     let options = DecodeOptions {
-        sampling: Sampling {
-            temperature,
-            ..Sampling::default()
-        },
         n_predict: Some(N_TOKENS),
         schedule,
         ..DecodeOptions::default()
     };
-    let policy = twin.policy(Arm::Cope(Contrast::new(0.5, 0.1).unwrap()));
+    let policy = twin.policy(Arm::Cope(contrast()));
     let mut decoder = Decoder::new(policy, &*model, prompt, options).unwrap();
     decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
     decoder.response().to_vec()
+}
+
+/// Whether `text` is what `twin` writes after `prompt`, or was until a choice that differences of logits by [`EPSILON`]
+/// can change; and how much of it was.
+fn agrees(twin: &mut Twin, prompt: &[Token], text: &[Token], other: &[Token]) -> (bool, usize) {
+    let shared = std::iter::zip(text, other)
+        .take_while(|(x, y)| x == y)
+        .count();
+    let (Some(&x), Some(&y)) = (text.get(shared), other.get(shared)) else {
+        return (text.len() == other.len(), shared);
+    };
+    let logits = |context: &mut Context| {
+        context.truncate(0);
+        context.extend(&[prompt, &text[..shared]].concat()).unwrap();
+        context.logits().to_vec()
+    };
+    let (user, base) = (logits(&mut twin.user), logits(&mut twin.base));
+    let score = |token: Token| user[token as usize] - contrast().contrast() * base[token as usize];
+    let edge = user.iter().copied().fold(f32::MIN, f32::max) + contrast().plausibility().ln();
+    let is_at_edge = |token: Token| (user[token as usize] - edge).abs() < 2.0 * EPSILON;
+    let gap = (score(x) - score(y)).abs();
+    let can_change = gap < 2.0 * (1.0 + contrast().contrast()) * EPSILON;
+    (can_change || is_at_edge(x) || is_at_edge(y), shared)
 }
 
 #[test]
@@ -47,6 +70,7 @@ fn there_is_a_gpu() {
 
 #[test]
 fn a_gpu_writes_what_the_cpu_writes() {
+    let mut n_shared = 0;
     for architecture in FAMILIES {
         let tiny = Fixture::of(TinyModel {
             architecture,
@@ -71,17 +95,24 @@ fn a_gpu_writes_what_the_cpu_writes() {
         for (x, y) in std::iter::zip(logits(&mut cpu), logits(&mut gpu)) {
             assert!((x - y).abs() < EPSILON, "{architecture}: {x} and {y}");
         }
-        for temperature in [0.0, 0.8] {
-            let expected = text(&mut cpu, &prompt, temperature, Schedule::NAIVE);
-            assert!(expected.len() > 20, "{architecture}");
+        for n_prompt in 2..=prompt.len() {
+            let prompt = &prompt[..n_prompt];
+            let expected = text(&mut cpu, prompt, Schedule::NAIVE);
             for schedule in [
                 Schedule::NAIVE,
                 Schedule::fastest(2, true),
                 Schedule::fastest(2, false),
             ] {
-                let text = text(&mut gpu, &prompt, temperature, schedule);
-                assert_eq!(text, expected, "{architecture}: {schedule:?}");
+                let text = text(&mut gpu, prompt, schedule);
+                let (is_same, shared) = agrees(&mut cpu, prompt, &expected, &text);
+                assert!(
+                    is_same,
+                    "{architecture}, {schedule:?}: {expected:?} and {text:?}"
+                );
+                n_shared += shared;
             }
         }
     }
+    // Not all by chance.
+    assert!(n_shared > 1000, "{n_shared}");
 }

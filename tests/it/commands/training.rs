@@ -7,7 +7,7 @@ use super::{Sandbox, error, stderr, stdout};
 use crate::tiny::TinyModel;
 
 /// A tiny model, and ann, who has a short history and a text kept apart.
-fn with_ann() -> Sandbox {
+pub(super) fn with_ann() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
     let item = |n: usize| {
@@ -29,7 +29,7 @@ fn with_ann() -> Sandbox {
     sandbox
 }
 
-const TRAIN: [&str; 8] = [
+pub(super) const TRAIN: [&str; 8] = [
     "train",
     "ann",
     "-m",

@@ -1,0 +1,165 @@
+//! How `generate` decodes.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use super::training::{TRAIN, with_ann};
+use super::{Sandbox, error, stderr, stdout};
+use crate::fixture::adapter;
+
+/// A tiny model, and an adapter that changes its choices.
+fn with_adapter() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    adapter()
+        .write_gguf(&sandbox.path().join("adapter.gguf"))
+        .unwrap();
+    sandbox
+}
+
+const GENERATE: [&str; 13] = [
+    "generate",
+    "-m",
+    "tiny.gguf",
+    "--lora",
+    "adapter.gguf",
+    "-p",
+    "dear alice, the wine",
+    "-n",
+    "24",
+    "--contrast",
+    "0.5",
+    "--cache-type",
+    "f32",
+];
+
+/// The number before `what` in the line of `--timings`.
+fn count(timings: &str, what: &str) -> usize {
+    let before = timings.split(what).next().unwrap();
+    let number = before.trim_end().rsplit(' ').next().unwrap();
+    assert!(timings.contains(what), "{what}: {timings}");
+    number.parse().expect(timings)
+}
+
+#[test]
+fn every_schedule_gives_the_same_answer_and_says_what_it_cost() {
+    let sandbox = with_adapter();
+    let naive = sandbox.run(&[&GENERATE[..], &["--schedule", "none", "--timings"]].concat());
+    assert!(naive.status.success(), "{}", stderr(&naive));
+    let timings = stderr(&naive);
+    assert!(!timings.contains("were right"), "{timings}");
+    // The prompt, and one for each token but the last.
+    let n_passes = count(&timings, " passes over ");
+    assert_eq!(n_passes, 24, "{timings}");
+    for schedule in ["lazy", "lean,side-by-side", "lazy,speculate,draft"] {
+        let other = [&GENERATE[..], &["--schedule", schedule, "--timings"]].concat();
+        let other = sandbox.run(&other);
+        assert_eq!(stdout(&other), stdout(&naive), "{schedule}");
+        let timings = stderr(&other);
+        let guesses = timings.contains("; guesses: ");
+        assert_eq!(guesses, schedule.contains("speculate"), "{timings}");
+    }
+    let unknown = sandbox.run(&[&GENERATE[..], &["--schedule", "fast"]].concat());
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
+#[test]
+fn an_explained_answer_marks_what_the_contrast_has_chosen() {
+    let sandbox = with_adapter();
+    // Letters alone: a mark between the bytes of a character would break it.
+    let letters = [&GENERATE[..], &["--grammar", "root ::= [a-z ]+"]].concat();
+    let plain = sandbox.run(&letters);
+    let marked = sandbox.run(&[&letters[..], &["--explain"]].concat());
+    let unmarked = stdout(&marked).replace(['[', ']'], "");
+    assert_eq!(unmarked, stdout(&plain));
+
+    let json = sandbox.run(&[&letters[..], &["--explain", "--json"]].concat());
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    let choices = json["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 24);
+    let text: String = choices
+        .iter()
+        .map(|choice| choice["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(text, json["text"].as_str().unwrap());
+    for choice in choices {
+        for probability in ["p_user", "p_base"] {
+            let p = choice[probability].as_f64().unwrap();
+            assert!(p > 0.0 && p <= 1.0, "{choice}");
+        }
+        assert!(choice["plausible"].as_u64().unwrap() > 0 && choice["score"].is_number());
+    }
+    let is_marked = |choice: &&Value| choice["text"] != choice["first"];
+    let n_marked = choices.iter().filter(is_marked).count();
+    assert!(n_marked > 0, "{json}");
+    let legend = format!("{n_marked} of 24 tokens");
+    assert!(stderr(&marked).contains(&legend), "{}", stderr(&marked));
+}
+
+#[test]
+fn an_answer_is_json_of_the_schema_or_the_schema_is_refused() {
+    let sandbox = with_adapter();
+    let schema =
+        r#"{"type": "array", "items": {"enum": ["red", "white"]}, "minItems": 2, "maxItems": 2}"#;
+    sandbox.file("schema.json", schema);
+    for form in [
+        ["--json-schema", schema],
+        ["--json-schema-file", "schema.json"],
+    ] {
+        let answer = sandbox.run(&[&GENERATE[..], &form].concat());
+        let answer: Vec<String> = serde_json::from_slice(&answer.stdout).unwrap();
+        assert_eq!(answer.len(), 2);
+    }
+    let both = ["--json-schema", schema, "--grammar", "root ::= \"a\""];
+    let both = sandbox.run(&[&GENERATE[..], &both].concat());
+    assert_eq!(both.status.code(), Some(2));
+    for wrong in [["--json-schema", "{"], ["--json-schema-file", "none.json"]] {
+        error(&sandbox.run(&[&GENERATE[..], &wrong].concat()));
+    }
+}
+
+#[test]
+fn what_was_read_is_kept_for_the_next_command_of_the_same_user() {
+    let sandbox = with_ann();
+    assert!(sandbox.run(&TRAIN).status.success());
+    let ask = |options: &[&str]| {
+        let fixed = ["generate", "--user", "ann", "-n", "6", "--timings"];
+        let answer = sandbox.run(&[&fixed[..], options].concat());
+        assert!(answer.status.success(), "{}", stderr(&answer));
+        let n_read = count(&stderr(&answer), " tokens in ");
+        let passes = stderr(&answer);
+        let passes = passes.split("passes over ").nth(1).unwrap().to_owned();
+        let n_passed: usize = passes.split(' ').next().unwrap().parse().unwrap();
+        (stdout(&answer), n_read, n_passed)
+    };
+    let prompt = ["-p", "note 3, dear alice"];
+    let cached = [&prompt[..], &["--prompt-cache"]].concat();
+    let fresh = ask(&prompt);
+    assert_eq!(ask(&cached), fresh);
+    let folder = sandbox.path().join("home/users/ann");
+    let caches = ["base", "user"].map(|arm| folder.join(format!("prompt_cache.{arm}")));
+    for cache in &caches {
+        assert_eq!(
+            cache.metadata().unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+    let (text, _, n_passed) = ask(&cached);
+    assert_eq!(text, fresh.0);
+    // The prompt's last token is read again, and the answer but for its last.
+    assert_eq!(n_passed, 6, "of {}", fresh.2);
+
+    // What is damaged, or another adapter's, is read anew.
+    let mut bytes = std::fs::read(&caches[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&caches[1], bytes).unwrap();
+    assert_eq!(ask(&cached), fresh);
+    assert!(ask(&cached).2 < fresh.2);
+    let again = [&TRAIN[..], &["--seed", "5"]].concat();
+    let again = sandbox.run(&again);
+    assert!(again.status.success(), "{}", stderr(&again));
+    let other = ask(&prompt);
+    assert_eq!(ask(&cached), other);
+}
