@@ -156,14 +156,22 @@ pub fn head(user: &[f32], plausibility: f32, candidates: &mut Vec<Candidate>) ->
     candidates.clear();
     let threshold = threshold(maximum(user), plausibility)?;
     for (chunk, first) in user.chunks(LANES).zip((0..).step_by(LANES)) {
-        // Nearly all chunks have no candidate, which vector instructions see at once.
+        // Nearly all chunks have no candidate, which vector instructions see at once; where the others have theirs, a
+        // mask tells without a branch for each token.
         let marks = chunk.iter().map(|&it| u8::from(it >= threshold));
         if marks.fold(0, |any, mark| any | mark) != 0 {
-            let plausible = (first..).zip(chunk).filter(|&(_, &it)| it >= threshold);
-            candidates.extend(plausible.map(|(token, &logit)| Candidate {
-                token,
-                score: logit.min(f32::MAX),
-            }));
+            let bits = (0..)
+                .zip(chunk)
+                .map(|(bit, &it)| u32::from(it >= threshold) << bit);
+            let mut mask = bits.fold(0, |mask, bit| mask | bit);
+            while mask != 0 {
+                let bit = mask.trailing_zeros();
+                candidates.push(Candidate {
+                    token: first + bit as i32,
+                    score: chunk[bit as usize].min(f32::MAX),
+                });
+                mask &= mask - 1;
+            }
         }
     }
     Ok(())
@@ -178,8 +186,8 @@ fn threshold(max: f32, plausibility: f32) -> Result<f32> {
     Ok((max.min(f32::MAX) + plausibility.ln()).max(f32::MIN))
 }
 
-/// Numbers that are looked at together, so that the compiler can use vector instructions.
-const LANES: usize = 32;
+/// Numbers that are looked at together, so that the compiler can use vector instructions; as many as a mask has bits.
+const LANES: usize = u32::BITS as usize;
 
 /// The larger of two; NaN is not.
 fn larger(max: f32, logit: f32) -> f32 {
