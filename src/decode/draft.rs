@@ -1,6 +1,7 @@
 //! Drafts: what came after the same words before, in the prompt, in the text so far, or in what the user has written.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::llama::Token;
 
@@ -13,71 +14,100 @@ const MAX_PLACES: usize = 32;
 /// No token: between two texts.
 const BREAK: Token = -1;
 
-/// All that drafts are taken from, with an index. A place in it is the length of what comes before.
+/// All that drafts are taken from: the user's history, which clones share, and the text that is gone on with.
 #[derive(Debug, Clone, Default)]
 pub struct Drafter {
-    corpus: Vec<Token>,
-    places: HashMap<[Token; GRAM], Vec<u32>>,
+    history: Arc<Index>,
+    text: Index,
 }
 
 impl Drafter {
-    /// A drafter from `texts` of the user.
+    /// A drafter from `history`, texts of the user.
     #[must_use]
-    pub fn new(texts: &[Vec<Token>]) -> Self {
-        let mut drafter = Self::default();
-        for text in texts {
-            drafter.extend(text);
-            drafter.corpus.push(BREAK);
+    pub fn new(history: &[Vec<Token>]) -> Self {
+        let mut index = Index::default();
+        for text in history {
+            index.extend(text);
+            index.extend(&[BREAK]);
         }
-        drafter
+        Self {
+            history: Arc::new(index),
+            text: Index::default(),
+        }
     }
 
     /// Appends to the text that drafts go on with.
     pub fn extend(&mut self, tokens: &[Token]) {
-        for &token in tokens {
-            self.corpus.push(token);
-            if let Some(&gram) = self.corpus.last_chunk() {
-                let places = self.places.entry(gram).or_default();
-                places.push(self.corpus.len() as u32);
-            }
-        }
+        self.text.extend(tokens);
     }
 
-    /// What may come next, at most `max` tokens: what followed the longest repeat of the text's end, and of equals the
-    /// latest, if it has at least `min_match` tokens.
+    /// What may come next, at most `max` tokens: what followed the longest repeat of the text's end, if it has at least
+    /// `min_match` tokens; of equals one in the text itself, and of those the latest.
     #[must_use]
     pub fn propose(&self, min_match: usize, max: usize) -> &[Token] {
-        let end = self.corpus.len();
-        let Some(gram) = self.corpus.last_chunk() else {
-            return &[];
-        };
-        let places = self.places.get(gram).map_or(&[][..], Vec::as_slice);
-        let earlier = places
-            .iter()
-            .rev()
-            .map(|&place| place as usize)
-            .filter(|&place| place < end);
-        let longest = earlier
-            .take(MAX_PLACES)
-            .map(|place| (self.match_len(place), place))
-            .reduce(|longest, next| if next.0 > longest.0 { next } else { longest });
+        let end = &self.text.tokens;
+        let longest = [&self.text, &*self.history]
+            .into_iter()
+            .flat_map(|index| index.repeats(end))
+            .reduce(|longest, next| {
+                if next.len > longest.len {
+                    next
+                } else {
+                    longest
+                }
+            });
         match longest {
-            Some((match_len, place)) if match_len >= min_match => {
-                let draft = &self.corpus[place..end.min(place + max)];
+            Some(repeat) if repeat.len >= min_match => {
+                let draft = &repeat.next[..max.min(repeat.next.len())];
                 let text_end = draft.iter().position(|&token| token == BREAK);
                 &draft[..text_end.unwrap_or(draft.len())]
             }
             _ => &[],
         }
     }
+}
 
-    /// How many tokens before `place` are those before the end.
-    fn match_len(&self, place: usize) -> usize {
-        let before = self.corpus[..place].iter().rev();
-        let last = self.corpus.iter().rev();
-        std::iter::zip(before, last)
-            .take_while(|(x, y)| x == y && **x != BREAK)
-            .count()
+/// Tokens, and where each run of [`GRAM`] of them ends.
+#[derive(Debug, Clone, Default)]
+struct Index {
+    tokens: Vec<Token>,
+    /// By run, the lengths of what comes up to its end.
+    places: HashMap<[Token; GRAM], Vec<u32>>,
+}
+
+/// A place with the same tokens before it as at a text's end.
+struct Repeat<'a> {
+    /// How many of them.
+    len: usize,
+    /// What follows there, in its text and beyond.
+    next: &'a [Token],
+}
+
+impl Index {
+    fn extend(&mut self, tokens: &[Token]) {
+        for &token in tokens {
+            self.tokens.push(token);
+            if let Some(&gram) = self.tokens.last_chunk() {
+                let places = self.places.entry(gram).or_default();
+                places.push(self.tokens.len() as u32);
+            }
+        }
+    }
+
+    /// The latest repeats of the end of `text`, that end itself left out.
+    fn repeats<'a>(&'a self, text: &'a [Token]) -> impl Iterator<Item = Repeat<'a>> {
+        let gram = text.last_chunk();
+        let places = gram.and_then(|gram| self.places.get(gram));
+        let places = places.map_or(&[][..], Vec::as_slice).iter().rev();
+        let followed = places.map(|&place| self.tokens.split_at(place as usize));
+        followed
+            .filter(|(_, next)| !next.is_empty())
+            .take(MAX_PLACES)
+            .map(|(before, next)| {
+                let same = std::iter::zip(before.iter().rev(), text.iter().rev());
+                let len = same.take_while(|(x, y)| x == y).count();
+                Repeat { len, next }
+            })
     }
 }
 
