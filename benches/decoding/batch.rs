@@ -103,7 +103,7 @@ fn together(
         options: options_of(Schedule::default(), options.predict),
     });
     let started = Instant::now();
-    for event in Batch::new(policy, &**model, requests.collect())? {
+    for event in Batch::new(policy, Schedule::default(), &**model, requests.collect())? {
         if let (_, BatchEvent::Finished { response, .. }) = event? {
             rate.n_tokens += response.len();
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::answer::Answer;
 use super::schedule::beside;
-use super::{Candidate, DecodeOptions, Finish, Piece, Policy, Vocabulary};
+use super::{Candidate, DecodeOptions, Finish, Piece, Policy, Schedule, Vocabulary};
 use crate::Result;
 use crate::llama::{Sequences, Token};
 
@@ -92,7 +92,8 @@ impl SequenceSource for Sequences {
     }
 }
 
-/// A text that is wanted. Of the options a batch has no use for schedule, drafts, explanations and context shifts.
+/// A text that is wanted. Of the options a batch has no use for drafts, explanations, context shifts and the schedule,
+/// of which it has one for all.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Its tokens so far.
@@ -120,6 +121,7 @@ pub enum BatchEvent {
 /// [`Decoder`](super::Decoder) gives, up to the rounding of passes of another length.
 pub struct Batch<'a, S, V> {
     policy: Policy<'a, S>,
+    schedule: Schedule,
     vocabulary: &'a V,
     waiting: VecDeque<(Vec<Token>, Slot)>,
     slots: Vec<Option<Slot>>,
@@ -140,12 +142,13 @@ struct Slot {
     newest: Token,
 }
 
-/// Passes over so many tokens have work for all threads; narrower ones of two models run side by side. (The base's,
-/// without its head, would leave its threads idle before the user model's has ended.)
-const WIDE: usize = 4;
+/// On a CPU two models side by side read a few tokens faster one after the other than together, and so many or more
+/// not.
+const WIDE: usize = 5;
 
 impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
-    /// The texts of `requests`; all sequences of the models are emptied.
+    /// The texts of `requests`; all sequences of the models are emptied. Of `schedule` it has a use for what says
+    /// whether passes run side by side, and whether they are lean.
     ///
     /// # Errors
     ///
@@ -153,6 +156,7 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
     /// range.
     pub fn new(
         mut policy: Policy<'a, S>,
+        schedule: Schedule,
         vocabulary: &'a V,
         requests: Vec<Request>,
     ) -> Result<Self> {
@@ -175,6 +179,7 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         }
         Ok(Self {
             policy,
+            schedule,
             vocabulary,
             waiting,
             slots: (0..n_sequences).map(|_| None).collect(),
@@ -185,7 +190,7 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         })
     }
 
-    /// One pass over all texts under way, after those that wait have begun where there is room.
+    /// A token more for all texts under way, after those that wait have begun where there is room.
     fn advance(&mut self) -> Result<()> {
         for sequence in 0..self.slots.len() {
             if self.slots[sequence].is_none()
@@ -198,36 +203,50 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         let items: Vec<_> = slots
             .filter_map(|(sequence, slot)| Some((sequence, slot.as_ref()?.newest)))
             .collect();
-        if items.is_empty() {
-            return Ok(());
-        }
-        share_threads(&mut self.policy, items.len());
-        match &mut self.policy {
-            Policy::Plain(model) => model.step(&items, false)?,
-            Policy::Cope { base, user, .. } if items.len() < WIDE => {
-                beside(|| base.step(&items, true), || user.step(&items, false))?;
-            }
-            Policy::Cope { base, user, .. } => {
-                base.step(&items, true)?;
-                user.step(&items, false)?;
+        let one_by_one = self.runs_side_by_side() && items.len() < WIDE;
+        let n_together = if one_by_one { 1 } else { items.len().max(1) };
+        for items in items.chunks(n_together) {
+            self.pass(one_by_one, |model, lean| model.step(items, lean))?;
+            for &(sequence, _) in items {
+                self.choose(sequence)?;
             }
         }
-        items
-            .iter()
-            .try_for_each(|&(sequence, _)| self.choose(sequence))
+        Ok(())
     }
 
     fn begin(&mut self, sequence: usize, prompt: &[Token], slot: Slot) -> Result<()> {
-        share_threads(&mut self.policy, WIDE);
-        match &mut self.policy {
-            Policy::Plain(model) => model.read(sequence, prompt, false)?,
-            Policy::Cope { base, user, .. } => {
-                base.read(sequence, prompt, true)?;
-                user.read(sequence, prompt, false)?;
-            }
-        }
+        self.pass(self.runs_side_by_side(), |model, lean| {
+            model.read(sequence, prompt, lean)
+        })?;
         self.slots[sequence] = Some(slot);
         self.choose(sequence)
+    }
+
+    fn runs_side_by_side(&self) -> bool {
+        self.schedule.side_by_side && matches!(self.policy, Policy::Cope { .. })
+    }
+
+    /// A pass of each model, by `read`, which is told whether it is lean.
+    fn pass(
+        &mut self,
+        side_by_side: bool,
+        read: impl Fn(&mut S, bool) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let n = if side_by_side { 2 } else { 1 };
+        self.policy
+            .models()
+            .for_each(|model| model.share_threads(n));
+        let lean = self.schedule.lean;
+        match &mut self.policy {
+            Policy::Plain(model) => read(model, false),
+            Policy::Cope { base, user, .. } if side_by_side => {
+                beside(|| read(base, lean), || read(user, false))
+            }
+            Policy::Cope { base, user, .. } => {
+                read(base, lean)?;
+                read(user, false)
+            }
+        }
     }
 
     /// Chooses the next token of a sequence that the last pass has read, unless its text ends first.
@@ -277,14 +296,6 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
             self.policy.models().for_each(|model| model.clear(sequence));
         }
         Ok(())
-    }
-}
-
-/// Divides the threads for a pass over `n_tokens`: two models side by side share them.
-fn share_threads<S: SequenceSource>(policy: &mut Policy<'_, S>, n_tokens: usize) {
-    let is_beside = matches!(policy, Policy::Cope { .. }) && n_tokens < WIDE;
-    for model in policy.models() {
-        model.share_threads(if is_beside { 2 } else { 1 });
     }
 }
 

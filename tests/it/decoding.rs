@@ -369,7 +369,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
     };
     let mut shown = vec![String::new(); texts.len()];
     let mut together = vec![(Vec::new(), None); texts.len()];
-    for event in Batch::new(policy, &*tiny.model, requests).unwrap() {
+    for event in Batch::new(policy, Schedule::default(), &*tiny.model, requests).unwrap() {
         match event.unwrap() {
             (number, BatchEvent::Text(text)) => shown[number].push_str(&text),
             (number, BatchEvent::Finished { response, finish }) => {
