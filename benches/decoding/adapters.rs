@@ -42,6 +42,15 @@ impl Subject {
     ) -> Result<(Vec<Token>, Statistics)> {
         self.twin.base.truncate(0);
         self.twin.user.truncate(0);
+        self.answer_again(prompt, options)
+    }
+
+    /// CoPe's answer; what the caches have of the prompt is not read again.
+    pub fn answer_again(
+        &mut self,
+        prompt: &[Token],
+        options: &DecodeOptions,
+    ) -> Result<(Vec<Token>, Statistics)> {
         let policy = self.twin.policy(Arm::Cope(Contrast::default()));
         let mut decoder = Decoder::new(policy, &*self.model, prompt, options.clone())?;
         decoder.by_ref().try_for_each(|piece| piece.map(drop))?;
