@@ -31,10 +31,12 @@ pub enum Error {
         path: PathBuf,
     },
     /// A folder, a device, an empty file, or a file of another format.
-    #[error("{} is not a GGUF file (it {found}); give a file in GGUF format", path.display())]
-    NotGguf {
+    #[error("{} is not a {format} file (it {found}); give a file in {format} format", path.display())]
+    Format {
         /// The file concerned.
         path: PathBuf,
+        /// What it should be: `GGUF` or `safetensors`.
+        format: &'static str,
         /// A verb phrase: what is there instead.
         found: String,
     },
@@ -45,6 +47,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         flaw: GgufFlaw,
+    },
+    /// A safetensors file whose header is malformed.
+    #[error("{}: {flaw}", path.display())]
+    Safetensors {
+        /// The file concerned.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaw: SafetensorsFlaw,
     },
     /// A well-formed GGUF file that is no usable LoRA adapter.
     #[error("{} is not a usable LoRA adapter: {flaw}", path.display())]
@@ -198,6 +208,50 @@ pub enum GgufFlaw {
         /// What shape and type ask for, in bytes.
         expected: u64,
         /// What was given, in bytes.
+        got: u64,
+    },
+}
+
+/// What is wrong with a safetensors file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SafetensorsFlaw {
+    /// The file ends within its header.
+    #[error("the file is cut short: it ends at byte {length}, inside the header; get it again")]
+    Truncated {
+        /// The file's length in bytes.
+        length: u64,
+    },
+    /// A header longer than any honest file's.
+    #[error(
+        "the header announces {got} bytes, and at most {limit} are accepted; is it a safetensors file?"
+    )]
+    HeaderLength {
+        /// What the file announces.
+        got: u64,
+        /// The cap.
+        limit: u64,
+    },
+    /// A header that is not the JSON of the format, or holds a type that is none of F32, F16 and BF16.
+    #[error("the header cannot be read: {0}")]
+    Json(String),
+    /// A shape without dimensions, with a dimension of nought, or beyond any file.
+    #[error("the tensor {tensor:?} has the impossible shape {shape:?}")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its dimensions, slowest first.
+        shape: Vec<u64>,
+    },
+    /// A tensor whose bytes are not as many as its shape asks for, or do not begin where those before it end.
+    #[error("the tensor {0:?} overlaps another, leaves a gap or has a wrong number of bytes")]
+    Extent(String),
+    /// A file that is longer or shorter than its tensors.
+    #[error("the file holds {got} bytes of data for {expected} bytes of tensors; get it again")]
+    DataLength {
+        /// Bytes of the tensors.
+        expected: u64,
+        /// Bytes after the header.
         got: u64,
     },
 }

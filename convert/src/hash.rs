@@ -7,7 +7,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::gguf::open_regular;
+use crate::file::open_regular;
+use crate::gguf::FORMAT;
 
 /// Bytes hashed at a time: large enough that the calls do not count, small enough for any cache.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -18,7 +19,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 ///
 /// The file is missing, no regular file, or cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
-    let (mut file, _) = open_regular(path)?;
+    let (mut file, _) = open_regular(path, FORMAT)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {

@@ -5,6 +5,7 @@
 //!
 //! - [`gguf::Gguf`]: the header of a GGUF file, read with bounded memory, and its tensors' bytes, read on demand.
 //! - [`gguf::write`]: a GGUF file from metadata and tensors; the same input gives the same bytes.
+//! - [`safetensors::SafeTensors`] and [`safetensors::write`]: the same for PEFT's files.
 //! - [`Adapter`]: a LoRA adapter as llama.cpp loads it; whether it fits a base.
 //! - [`sha256`]: the identity of a base.
 //!
@@ -29,9 +30,11 @@
 
 mod adapter;
 mod error;
+mod file;
 pub mod gguf;
 mod hash;
+pub mod safetensors;
 
 pub use adapter::{Adapter, LoraTensor, Matrix};
-pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, Result};
+pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, Result, SafetensorsFlaw};
 pub use hash::sha256;

@@ -24,12 +24,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 pub use ggml_type::GgmlType;
-pub(crate) use source::open_regular;
 pub use tensor::{TensorData, TensorInfo};
 pub use value::{Array, Value};
 pub use write::write;
 
 use crate::error::{Error, GgufFlaw, Result};
+
+/// What this format is called.
+pub(crate) const FORMAT: &str = "GGUF";
 
 /// The header of a GGUF file: everything but the tensors' data, checked.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use crate::error::{Error, GgufFlaw, Result};
 
 use super::source::Source;
 use super::tensor::{MAX_DIMS, MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
-use super::{GgmlType, Gguf, TensorInfo, Value};
+use super::{FORMAT, GgmlType, Gguf, TensorInfo, Value};
 
 /// What a GGUF file starts with.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
@@ -57,8 +57,9 @@ fn read_version(source: &mut Source<'_>, path: &Path) -> Result<u32> {
         } else {
             format!("starts with \"{}\"", start.escape_ascii())
         };
-        return Err(Error::NotGguf {
+        return Err(Error::Format {
             path: path.to_owned(),
+            format: FORMAT,
             found,
         });
     }

@@ -1,10 +1,13 @@
 //! A file read from its start, which never gives or allocates more than the file has.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 use crate::error::{Error, GgufFlaw, Result};
+use crate::file::open_regular;
+
+use super::FORMAT;
 
 /// The longest header accepted, in bytes. Those of the largest vocabularies (262,144 tokens, with merges and a copy of
 /// the original tokenizer file) take less than 50 MiB. With it, lists and texts need no caps of their own.
@@ -12,38 +15,6 @@ pub(super) const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Bytes read from the file at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Opens a regular file, and gives its length in bytes. A pipe or a device has no length to check claims against.
-///
-/// # Errors
-///
-/// The file is missing, no regular file, or cannot be opened.
-pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
-    let read_error = |reason: std::io::Error| match reason.kind() {
-        std::io::ErrorKind::NotFound => Error::Missing {
-            path: path.to_owned(),
-        },
-        _ => Error::Io {
-            operation: "read",
-            path: path.to_owned(),
-            reason,
-        },
-    };
-    // Before opening: to open a pipe would wait for its other end.
-    let about = fs::metadata(path).map_err(read_error)?;
-    if !about.is_file() {
-        let found = if about.is_dir() {
-            "is a folder"
-        } else {
-            "is a device or a pipe"
-        };
-        return Err(Error::NotGguf {
-            path: path.to_owned(),
-            found: found.to_owned(),
-        });
-    }
-    Ok((File::open(path).map_err(read_error)?, about.len()))
-}
 
 /// A header being read. It knows what it is reading, so that every error can say where the file went wrong.
 pub(super) struct Source<'p> {
@@ -56,7 +27,7 @@ pub(super) struct Source<'p> {
 
 impl<'p> Source<'p> {
     pub(super) fn open(path: &'p Path) -> Result<Self> {
-        let (file, length) = open_regular(path)?;
+        let (file, length) = open_regular(path, FORMAT)?;
         let reader = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(Self {
             path,

@@ -1,12 +1,11 @@
 //! The writer: the same input gives the same bytes, and nothing is left behind when it fails.
 
 use std::collections::HashSet;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
 use crate::error::{Error, GgufFlaw, Result};
+use crate::file::replace_file;
 
 use super::read::{MAGIC, MAX_ENTRIES, MAX_TENSORS};
 use super::source::MAX_HEADER_BYTES;
@@ -34,10 +33,10 @@ pub fn write(path: &Path, metadata: &[(String, Value)], tensors: &[TensorData<'_
     let alignment = alignment(metadata).map_err(refuse)?;
     let header = encode_header(metadata, tensors, alignment).map_err(refuse)?;
     replace_file(path, |out| {
-        out.write_all(&header)?;
-        tensors
-            .iter()
-            .try_for_each(|tensor| write_data(out, tensor, alignment))
+        let mut tensors = tensors.iter();
+        out.write_all(&header)
+            .and_then(|()| tensors.try_for_each(|tensor| write_data(out, tensor, alignment)))
+            .map_err(Error::io("write", path))
     })
 }
 
@@ -110,7 +109,7 @@ fn encode_tensors(
 }
 
 /// Writes a tensor's data and pads it, as ggml wants it of the last tensor too.
-fn write_data(out: &mut impl Write, tensor: &TensorData<'_>, alignment: u64) -> io::Result<()> {
+fn write_data(out: &mut dyn Write, tensor: &TensorData<'_>, alignment: u64) -> io::Result<()> {
     match tensor.data {
         Data::Bytes(bytes) => out.write_all(bytes)?,
         Data::F32(values) => values
@@ -134,53 +133,11 @@ fn check_count(what: &'static str, got: u64, limit: u64) -> Result<(), GgufFlaw>
     Ok(())
 }
 
-/// Gives `path` the content that `write` writes, or leaves everything as it was.
-fn replace_file(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<&mut NamedTempFile>) -> io::Result<()>,
-) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let replace = || {
-        // Made with mode 0600, and removed when dropped.
-        let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-        let mut out = BufWriter::new(&mut file);
-        write(&mut out)?;
-        out.flush()?;
-        drop(out);
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    replace().map_err(Error::io("write", path))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn a_write_that_fails_leaves_everything_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        fs::write(&path, "old").unwrap();
-        let failed = replace_file(&path, |out| {
-            out.write_all(&vec![0; 100_000])?;
-            Err(io::ErrorKind::StorageFull.into())
-        });
-        assert!(matches!(
-            failed,
-            Err(Error::Io {
-                operation: "write",
-                ..
-            })
-        ));
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 
     /// Linux's `/dev/full` refuses every write as a full disk does.
     #[cfg(target_os = "linux")]

@@ -36,7 +36,7 @@ fn tensor_flaw(name: &str, shape: &[u64], type_id: u32, offset: u64) -> GgufFlaw
 /// The message for what is not a GGUF file, without its path.
 fn not_gguf(path: &Path) -> String {
     let error = Gguf::open(path).expect_err("no GGUF file");
-    assert!(matches!(error, Error::NotGguf { .. }), "{error}");
+    assert!(matches!(error, Error::Format { .. }), "{error}");
     error
         .to_string()
         .replace(&path.display().to_string(), "FILE")

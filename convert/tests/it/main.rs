@@ -6,3 +6,4 @@ mod files;
 mod gguf_lies;
 mod hash;
 mod roundtrip;
+mod safetensors;

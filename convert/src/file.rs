@@ -1,0 +1,95 @@
+//! Files as a whole: opened when they are regular ones, and replaced at once or not at all.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// Opens a regular file that should be of `format`, and gives its length in bytes. A pipe or a device has no length to
+/// check claims against.
+///
+/// # Errors
+///
+/// The file is missing, no regular file, or cannot be opened.
+pub(crate) fn open_regular(path: &Path, format: &'static str) -> Result<(File, u64)> {
+    let read_error = |reason: std::io::Error| match reason.kind() {
+        std::io::ErrorKind::NotFound => Error::Missing {
+            path: path.to_owned(),
+        },
+        _ => Error::Io {
+            operation: "read",
+            path: path.to_owned(),
+            reason,
+        },
+    };
+    // Before opening: to open a pipe would wait for its other end.
+    let about = fs::metadata(path).map_err(read_error)?;
+    if !about.is_file() {
+        let found = if about.is_dir() {
+            "is a folder"
+        } else {
+            "is a device or a pipe"
+        };
+        return Err(Error::Format {
+            path: path.to_owned(),
+            format,
+            found: found.to_owned(),
+        });
+    }
+    Ok((File::open(path).map_err(read_error)?, about.len()))
+}
+
+/// Gives `path` the content that `write` writes, or leaves everything as it was. On Unix its owner alone may read it.
+///
+/// # Errors
+///
+/// Those of `write`, and the file cannot be written.
+pub(crate) fn replace_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
+    let io = || Error::io("write", path);
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    // Made with mode 0600, and removed when dropped.
+    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(io())?;
+    let mut out = BufWriter::new(&mut file);
+    write(&mut out)?;
+    out.flush().map_err(io())?;
+    drop(out);
+    file.as_file().sync_all().map_err(io())?;
+    file.persist(path)
+        .map_err(|failed| Error::io("write", path)(failed.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_fails_leaves_everything_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, "old").unwrap();
+        let failed = replace_file(&path, |out| {
+            out.write_all(&vec![0; 100_000]).unwrap();
+            Err(Error::io("write", &path)(ErrorKind::StorageFull.into()))
+        });
+        assert!(matches!(
+            failed,
+            Err(Error::Io {
+                operation: "write",
+                ..
+            })
+        ));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
