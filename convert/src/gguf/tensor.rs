@@ -1,6 +1,9 @@
 //! What a GGUF file says of a tensor, and the checks that its reader and its writer share.
 
-use crate::error::{GgufFlaw, excerpt};
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::error::{GgufFlaw, Result, excerpt};
 
 use super::{GgmlType, Value};
 
@@ -35,7 +38,7 @@ pub struct TensorInfo {
 }
 
 /// A tensor to be written.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TensorData<'a> {
     pub(super) name: String,
     pub(super) shape: Vec<u64>,
@@ -44,10 +47,11 @@ pub struct TensorData<'a> {
 }
 
 /// The values of a tensor to be written.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Data<'a> {
     Bytes(&'a [u8]),
     F32(&'a [f32]),
+    Later(Rc<dyn Fn() -> Result<Vec<u8>> + 'a>),
 }
 
 impl<'a> TensorData<'a> {
@@ -78,13 +82,29 @@ impl<'a> TensorData<'a> {
         }
     }
 
-    /// The data's length in bytes.
-    pub(super) fn n_bytes(&self) -> u64 {
-        let n_bytes = match self.data {
-            Data::Bytes(bytes) => bytes.len(),
-            Data::F32(values) => size_of_val(values),
-        };
-        n_bytes as u64
+    /// A tensor of any type whose data is asked for when it is its turn, so that not all tensors are in memory at once.
+    #[must_use]
+    pub fn later(
+        name: impl Into<String>,
+        shape: &[u64],
+        ggml_type: GgmlType,
+        bytes: impl Fn() -> Result<Vec<u8>> + 'a,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            shape: shape.to_vec(),
+            ggml_type,
+            data: Data::Later(Rc::new(bytes)),
+        }
+    }
+
+    /// The data as it is to stand in the file.
+    pub(super) fn encode(&self) -> Result<Cow<'a, [u8]>> {
+        Ok(match &self.data {
+            Data::Bytes(bytes) => Cow::Borrowed(bytes),
+            Data::F32(values) => values.iter().flat_map(|it| it.to_le_bytes()).collect(),
+            Data::Later(bytes) => bytes()?.into(),
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::file::replace_file;
 
 use super::read::{MAGIC, MAX_ENTRIES, MAX_TENSORS};
 use super::source::MAX_HEADER_BYTES;
-use super::tensor::{Data, MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
+use super::tensor::{MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
 use super::value::write_string;
 use super::{TensorData, Value};
 
@@ -33,10 +33,13 @@ pub fn write(path: &Path, metadata: &[(String, Value)], tensors: &[TensorData<'_
     let alignment = alignment(metadata).map_err(refuse)?;
     let header = encode_header(metadata, tensors, alignment).map_err(refuse)?;
     replace_file(path, |out| {
-        let mut tensors = tensors.iter();
-        out.write_all(&header)
-            .and_then(|()| tensors.try_for_each(|tensor| write_data(out, tensor, alignment)))
-            .map_err(Error::io("write", path))
+        out.write_all(&header).map_err(Error::io("write", path))?;
+        for tensor in tensors {
+            let data = tensor.encode()?;
+            check_length(tensor, data.len() as u64).map_err(refuse)?;
+            write_padded(out, &data, alignment).map_err(Error::io("write", path))?;
+        }
+        Ok(())
     })
 }
 
@@ -89,34 +92,41 @@ fn encode_tensors(
         if !seen.insert(name) {
             return Err(GgufFlaw::DuplicateTensor(name.clone()));
         }
-        let (expected, got) = (tensor_bytes(name, shape, *ggml_type)?, tensor.n_bytes());
-        if got != expected {
-            return Err(GgufFlaw::DataLength {
-                tensor: name.clone(),
-                expected,
-                got,
-            });
-        }
+        let n_bytes = tensor_bytes(name, shape, *ggml_type)?;
         write_string(name, out);
         out.extend((shape.len() as u32).to_le_bytes());
         out.extend(shape.iter().flat_map(|dim| dim.to_le_bytes()));
         out.extend(ggml_type.id().to_le_bytes());
         out.extend(offset.to_le_bytes());
-        // The data lies in memory, so that its length is far from overflowing.
-        offset += got.next_multiple_of(alignment);
+        let padded = n_bytes.checked_next_multiple_of(alignment);
+        let end = padded.and_then(|n_bytes| offset.checked_add(n_bytes));
+        offset = end.ok_or_else(|| GgufFlaw::Shape {
+            tensor: name.clone(),
+            ggml_type: *ggml_type,
+            shape: shape.clone(),
+        })?;
     }
     Ok(())
 }
 
-/// Writes a tensor's data and pads it, as ggml wants it of the last tensor too.
-fn write_data(out: &mut dyn Write, tensor: &TensorData<'_>, alignment: u64) -> io::Result<()> {
-    match tensor.data {
-        Data::Bytes(bytes) => out.write_all(bytes)?,
-        Data::F32(values) => values
-            .iter()
-            .try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
+/// Makes sure that there is as much data as shape and type ask for.
+fn check_length(tensor: &TensorData<'_>, got: u64) -> Result<(), GgufFlaw> {
+    let expected = tensor_bytes(&tensor.name, &tensor.shape, tensor.ggml_type)?;
+    if got == expected {
+        Ok(())
+    } else {
+        Err(GgufFlaw::DataLength {
+            tensor: tensor.name.clone(),
+            expected,
+            got,
+        })
     }
-    let n_bytes = tensor.n_bytes();
+}
+
+/// Writes a tensor's data and pads it, as ggml wants it of the last tensor too.
+fn write_padded(out: &mut dyn Write, data: &[u8], alignment: u64) -> io::Result<()> {
+    out.write_all(data)?;
+    let n_bytes = data.len() as u64;
     let padding = n_bytes.next_multiple_of(alignment) - n_bytes;
     out.write_all(&vec![0; padding as usize])
 }
@@ -144,8 +154,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error() {
         let mut full = fs::File::create("/dev/full").unwrap();
-        let tensor = TensorData::f32("t", &[8], &[0.5; 8]);
-        let reason = write_data(&mut full, &tensor, 32).unwrap_err();
+        let reason = write_padded(&mut full, &[5; 40], 32).unwrap_err();
         assert_eq!(reason.kind(), io::ErrorKind::StorageFull);
     }
 }
