@@ -64,6 +64,24 @@ pub enum Error {
         /// What is wrong with it.
         flaw: AdapterFlaw,
     },
+    /// A folder of PEFT's that is no adapter that can be converted, or an adapter for which PEFT has no form.
+    #[error("{}: {flaw}", path.display())]
+    Peft {
+        /// The file or folder concerned.
+        path: PathBuf,
+        /// What is wrong with it.
+        flaw: PeftFlaw,
+    },
+    /// A base of a family whose names are not known.
+    #[error("{} is of the family {architecture:?}, and adapters are converted for {known}", base.display())]
+    Family {
+        /// The base's file.
+        base: PathBuf,
+        /// Its `general.architecture`.
+        architecture: String,
+        /// Those that are known.
+        known: String,
+    },
     /// Adapters that have no sum.
     #[error("the adapters cannot be stacked: {0}")]
     Stack(String),
@@ -327,18 +345,6 @@ pub enum AdapterFlaw {
         /// Columns of `lora_b`.
         b: usize,
     },
-    /// Ranks that differ between tensors.
-    #[error(
-        "{tensor:?} has rank {got} and the tensors before it have rank {expected}; one rank for all is supported"
-    )]
-    MixedRanks {
-        /// The base tensor.
-        tensor: String,
-        /// The first tensor's rank.
-        expected: usize,
-        /// This tensor's rank.
-        got: usize,
-    },
     /// A rank of nought, or one beyond any low-rank adapter.
     #[error("{tensor:?} has rank {got}; ranks from 1 to {limit} are supported")]
     Rank {
@@ -358,6 +364,76 @@ pub enum AdapterFlaw {
     /// A recorded base hash that is none.
     #[error("its cope.base_sha256 is not 64 lower-case hexadecimal digits")]
     BaseHash,
+}
+
+/// What is wrong with an adapter of PEFT's, or keeps one from becoming it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeftFlaw {
+    /// A configuration longer than any honest one.
+    #[error(
+        "the file has {got} bytes, and at most {limit} are accepted; is it an adapter's configuration?"
+    )]
+    ConfigLength {
+        /// Its length.
+        got: u64,
+        /// The cap.
+        limit: u64,
+    },
+    /// A configuration that is not the JSON of one.
+    #[error("the configuration cannot be read: {0}")]
+    Config(String),
+    /// A setting that a GGUF adapter cannot express.
+    #[error(
+        "{setting} is {value}, which a GGUF adapter cannot express; train without it, or merge the adapter instead"
+    )]
+    Setting {
+        /// The setting's name.
+        setting: String,
+        /// Its value.
+        value: String,
+    },
+    /// A tensor that is neither half of a LoRA pair: a magnitude of `DoRA`, a bias, an embedding, a whole weight.
+    #[error(
+        "the tensor {0:?} is no plain LoRA's, which are named base_model.model.MODULE.lora_A.weight and lora_B.weight"
+    )]
+    Tensor(String),
+    /// A module that GGUF adapters of the family cannot adapt.
+    #[error(
+        "the module {module:?} cannot be adapted in a GGUF file of the family {architecture:?}"
+    )]
+    Module {
+        /// The module.
+        module: String,
+        /// The base's `general.architecture`.
+        architecture: String,
+    },
+    /// Two tensors for one half of a pair.
+    #[error("the tensor {0:?} has the place of another; the file is damaged")]
+    Twice(String),
+    /// Half of a pair.
+    #[error("{0:?} is adapted by half of a pair only; the file is damaged")]
+    Half(String),
+    /// A tensor that is no matrix, or whose rows do not divide into the base's heads.
+    #[error("the tensor {tensor:?} has the shape {shape:?}, which does not fit the base")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// Its dimensions, slowest first.
+        shape: Vec<u64>,
+    },
+    /// A number in the metadata that is none.
+    #[error("the metadata of the weights has no number for {0:?}")]
+    Metadata(String),
+    /// A flaw that an adapter of any format may have.
+    #[error(transparent)]
+    Adapter(#[from] AdapterFlaw),
+    /// A tensor for which transformers has no module.
+    #[error("it adapts {0:?}, for which PEFT has no module")]
+    NoModule(String),
+    /// No alpha, which PEFT cannot express for pairs of several ranks.
+    #[error("it has no alpha and pairs of several ranks, which PEFT cannot express")]
+    NoAlpha,
 }
 
 /// Where an adapter and a base differ.

@@ -6,7 +6,8 @@
 //! - [`gguf::Gguf`]: the header of a GGUF file, read with bounded memory, and its tensors' bytes, read on demand.
 //! - [`gguf::write`]: a GGUF file from metadata and tensors; the same input gives the same bytes.
 //! - [`safetensors::SafeTensors`] and [`safetensors::write`]: the same for PEFT's files.
-//! - [`Adapter`]: a LoRA adapter as llama.cpp loads it; whether it fits a base.
+//! - [`Adapter`]: a LoRA adapter, from and to GGUF files as llama.cpp loads them and PEFT's folders; whether it fits a
+//!   base. Its weights are in memory, or stay on disk until a pair is asked for ([`LoraPair`]).
 //! - [`sha256`]: the identity of a base.
 //!
 //! A file is written beside its place and renamed into it, so nothing half-written ever has its final name.
@@ -30,11 +31,14 @@
 
 mod adapter;
 mod error;
+mod family;
 mod file;
+mod floats;
 pub mod gguf;
 mod hash;
+mod peft;
 pub mod safetensors;
 
-pub use adapter::{Adapter, LoraTensor, Matrix};
-pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, Result, SafetensorsFlaw};
+pub use adapter::{Adapter, LoraPair, LoraTensor, Matrix, StoredPair};
+pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw};
 pub use hash::sha256;

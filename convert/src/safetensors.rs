@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result, SafetensorsFlaw, excerpt};
 use crate::file::{open_regular, replace_file};
+use crate::gguf::GgmlType;
 
 /// The longest header accepted, in bytes. One of 65,536 tensors has some 10 MB.
 const MAX_HEADER_BYTES: u64 = 32 << 20;
@@ -66,6 +67,16 @@ pub enum Dtype {
     F16,
     /// Two bytes, the upper half of an `F32`.
     BF16,
+}
+
+impl From<Dtype> for GgmlType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::BF16,
+        }
+    }
 }
 
 impl Dtype {

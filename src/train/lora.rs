@@ -167,14 +167,18 @@ impl Lora {
     /// An adapter to go on with, or to measure. It must fit the base (`Adapter::check_fits`).
     ///
     /// # Errors
-    /// It adapts a layer that is no [`TargetModule`] of the `n_layer` blocks.
+    /// It adapts a layer that is no [`TargetModule`] of the `n_layer` blocks, or its pairs are of several ranks.
     pub fn from_adapter(adapter: &Adapter, n_layer: usize) -> Result<Self> {
-        let mut lora = Self::empty(
-            adapter.rank(),
-            adapter.lora_scale() * adapter.rank() as f32,
-            n_layer,
-        );
+        let rank = adapter.rank();
+        let mut lora = Self::empty(rank, adapter.lora_scale(rank) * rank as f32, n_layer);
         for tensor in &adapter.tensors {
+            if tensor.rank() != rank {
+                return Err(Error::input(format_args!(
+                    "an adapter of several ranks cannot be trained on: {} has {}, others {rank}",
+                    tensor.name,
+                    tensor.rank()
+                )));
+            }
             let places =
                 (0..n_layer).flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)));
             let place = places

@@ -122,7 +122,8 @@ impl<'a> Weights<'a> {
         self.read.insert(&tensor.name);
         let added = self.task.and_then(|task| {
             let pair = task.tensors.iter().find(|pair| pair.name == name)?;
-            let b = pair.b.data.iter().map(|b| task.lora_scale() * b);
+            let scale = task.lora_scale(pair.rank());
+            let b = pair.b.data.iter().map(|b| scale * b);
             Some((pair.a.data.clone(), b.collect()))
         });
         Ok(match added {

@@ -3,29 +3,47 @@
 use crate::error::{AdapterFlaw, Error, Misfit, Result, excerpt};
 use crate::gguf::Gguf;
 
-use super::{Adapter, CONTRAST, LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY};
+use super::{Adapter, CONTRAST, LORA_ALPHA, LoraPair, PLAUSIBILITY};
 
 /// The largest rank accepted: as wide as whole layers of the models in question, so no longer low-rank.
 const MAX_RANK: usize = 4096;
 
-/// Makes sure that llama.cpp can load the adapter and that its numbers are numbers.
-pub(super) fn check(adapter: &Adapter) -> Result<(), AdapterFlaw> {
+/// Makes sure that llama.cpp can load the adapter, as far as it can be told without its weights.
+pub(crate) fn check<P: LoraPair>(adapter: &Adapter<P>) -> Result<(), AdapterFlaw> {
     check_settings(adapter)?;
-    let rank = adapter.tensors.first().ok_or(AdapterFlaw::Empty)?.rank();
-    for tensor in &adapter.tensors {
-        check_pair(tensor)?;
-        if tensor.rank() != rank {
-            return Err(AdapterFlaw::MixedRanks {
-                tensor: tensor.name.clone(),
-                expected: rank,
-                got: tensor.rank(),
+    if adapter.tensors.is_empty() {
+        return Err(AdapterFlaw::Empty);
+    }
+    for pair in &adapter.tensors {
+        let tensor = pair.name();
+        // Where llama.cpp looks for it too.
+        if tensor.ends_with("token_embd.weight") {
+            return Err(AdapterFlaw::TokenEmbedding(tensor.to_owned()));
+        }
+        if !(1..=MAX_RANK).contains(&pair.rank()) {
+            return Err(AdapterFlaw::Rank {
+                tensor: tensor.to_owned(),
+                got: pair.rank(),
+                limit: MAX_RANK,
             });
         }
     }
     Ok(())
 }
 
-fn check_settings(adapter: &Adapter) -> Result<(), AdapterFlaw> {
+/// Makes sure that the halves of a pair can be multiplied.
+pub(crate) fn check_ranks(tensor: &str, a: usize, b: usize) -> Result<(), AdapterFlaw> {
+    if a == b {
+        return Ok(());
+    }
+    Err(AdapterFlaw::Pair {
+        tensor: tensor.to_owned(),
+        a,
+        b,
+    })
+}
+
+fn check_settings<P>(adapter: &Adapter<P>) -> Result<(), AdapterFlaw> {
     let settings = [
         (LORA_ALPHA, Some(adapter.lora_alpha)),
         (CONTRAST, adapter.contrast),
@@ -48,52 +66,33 @@ fn check_settings(adapter: &Adapter) -> Result<(), AdapterFlaw> {
     Ok(())
 }
 
-fn check_pair(pair: &LoraTensor) -> Result<(), AdapterFlaw> {
-    let tensor = &pair.name;
-    // Where llama.cpp looks for it too.
-    if tensor.ends_with("token_embd.weight") {
-        return Err(AdapterFlaw::TokenEmbedding(tensor.clone()));
-    }
-    if pair.a.rows != pair.b.cols {
-        return Err(AdapterFlaw::Pair {
-            tensor: tensor.clone(),
-            a: pair.a.rows,
-            b: pair.b.cols,
-        });
-    }
-    if !(1..=MAX_RANK).contains(&pair.rank()) {
-        return Err(AdapterFlaw::Rank {
-            tensor: tensor.clone(),
-            got: pair.rank(),
-            limit: MAX_RANK,
-        });
-    }
-    check_matrix(tensor, LORA_A, &pair.a)?;
-    check_matrix(tensor, LORA_B, &pair.b)
-}
-
-fn check_matrix(tensor: &str, suffix: &str, matrix: &Matrix) -> Result<(), AdapterFlaw> {
-    let Matrix {
-        rows,
-        cols,
-        ref data,
-    } = *matrix;
-    if rows.checked_mul(cols) != Some(data.len()) {
+/// Makes sure that a half has as many values as its shape, `[rows, cols]`, and that they are finite. `tensor` is its
+/// name, suffix included.
+pub(crate) fn check_values(
+    tensor: &str,
+    values: &[f32],
+    [rows, cols]: [usize; 2],
+) -> Result<(), AdapterFlaw> {
+    if rows.checked_mul(cols) != Some(values.len()) {
         return Err(AdapterFlaw::DataLength {
-            tensor: format!("{tensor}{suffix}"),
+            tensor: tensor.to_owned(),
             rows,
             cols,
-            got: data.len(),
+            got: values.len(),
         });
     }
-    if !data.iter().all(|value| value.is_finite()) {
-        return Err(AdapterFlaw::NotFinite(format!("{tensor}{suffix}")));
+    if !values.iter().all(|value| value.is_finite()) {
+        return Err(AdapterFlaw::NotFinite(tensor.to_owned()));
     }
     Ok(())
 }
 
 /// Makes sure that the adapter belongs to the base.
-pub(super) fn check_fits(adapter: &Adapter, base: &Gguf, base_sha256: &str) -> Result<()> {
+pub(super) fn check_fits<P: LoraPair>(
+    adapter: &Adapter<P>,
+    base: &Gguf,
+    base_sha256: &str,
+) -> Result<()> {
     let refuse = |misfit| {
         Err(Error::Misfit {
             base: base.path.clone(),
@@ -115,14 +114,15 @@ pub(super) fn check_fits(adapter: &Adapter, base: &Gguf, base_sha256: &str) -> R
             got: base_sha256.to_owned(),
         });
     }
-    for LoraTensor { name, a, b } in &adapter.tensors {
+    for pair in &adapter.tensors {
+        let name = pair.name();
         let Some(tensor) = base.tensor(name) else {
-            return refuse(Misfit::MissingTensor(name.clone()));
+            return refuse(Misfit::MissingTensor(name.to_owned()));
         };
-        let expected = [a.cols as u64, b.rows as u64];
+        let expected = [pair.n_in() as u64, pair.n_out() as u64];
         if tensor.shape != expected {
             return refuse(Misfit::Shape {
-                tensor: name.clone(),
+                tensor: name.to_owned(),
                 expected,
                 got: tensor.shape.clone(),
             });

@@ -6,15 +6,21 @@
 //!
 //! with `scale` a run-time factor of llama.cpp.
 
-mod check;
+pub(crate) mod check;
+mod pair;
 mod read;
 mod stack;
 mod write;
 
+use std::borrow::Cow;
 use std::path::Path;
+
+pub(crate) use pair::StoredMatrix;
+pub use pair::{LoraPair, StoredPair};
 
 use crate::error::Result;
 use crate::gguf::Gguf;
+use crate::safetensors::Dtype;
 
 /// The suffix of `A`'s tensor, after the base tensor's name.
 const LORA_A: &str = ".lora_a";
@@ -23,17 +29,17 @@ const LORA_B: &str = ".lora_b";
 
 const GENERAL_TYPE: &str = "general.type";
 const GENERAL_ARCHITECTURE: &str = "general.architecture";
-const GENERAL_NAME: &str = "general.name";
+pub(crate) const GENERAL_NAME: &str = "general.name";
 const ADAPTER_TYPE: &str = "adapter.type";
-const LORA_ALPHA: &str = "adapter.lora.alpha";
-const BASE_SHA256: &str = "cope.base_sha256";
-const TASK_SHA256: &str = "cope.task_sha256";
-const CONTRAST: &str = "cope.contrast";
-const PLAUSIBILITY: &str = "cope.plausibility";
+pub(crate) const LORA_ALPHA: &str = "adapter.lora.alpha";
+pub(crate) const BASE_SHA256: &str = "cope.base_sha256";
+pub(crate) const TASK_SHA256: &str = "cope.task_sha256";
+pub(crate) const CONTRAST: &str = "cope.contrast";
+pub(crate) const PLAUSIBILITY: &str = "cope.plausibility";
 
-/// A LoRA adapter, and what it was made for.
+/// A LoRA adapter, and what it was made for. Its pairs `P` are in memory, or wherever a [`LoraPair`] is.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Adapter {
+pub struct Adapter<P = LoraTensor> {
     /// The base's `general.architecture`, such as `llama`.
     pub architecture: String,
     /// The LoRA numerator, for all tensors; 0 stands for a [`lora_scale`](Self::lora_scale) of 1.
@@ -48,8 +54,8 @@ pub struct Adapter {
     pub plausibility: Option<f32>,
     /// What to call the adapter.
     pub name: Option<String>,
-    /// The pairs, sorted by name, all of one rank.
-    pub tensors: Vec<LoraTensor>,
+    /// The pairs, sorted by name.
+    pub tensors: Vec<P>,
 }
 
 /// The pair of matrices that adapts one tensor of the base.
@@ -79,20 +85,9 @@ impl Adapter {
     ///
     /// # Errors
     ///
-    /// The file is no GGUF file or a damaged one, is no adapter, or has one of the flaws of
-    /// [`AdapterFlaw`](crate::AdapterFlaw).
+    /// As [`open_gguf`](Adapter::open_gguf), and a weight is not finite.
     pub fn read_gguf(path: &Path) -> Result<Self> {
-        read::read(path)
-    }
-
-    /// Writes the adapter in GGUF format for llama.cpp, with f32 weights. The same adapter gives the same bytes. The file
-    /// takes its place at once or not at all, and on Unix its owner alone may read it.
-    ///
-    /// # Errors
-    ///
-    /// The adapter is one that [`read_gguf`](Self::read_gguf) would refuse, or the file cannot be written.
-    pub fn write_gguf(&self, path: &Path) -> Result<()> {
-        write::write(self, path)
+        Adapter::open_gguf(path)?.load()
     }
 
     /// One adapter that does what several do together, each times a factor of its own. What it is called, and the
@@ -104,20 +99,78 @@ impl Adapter {
     pub fn stack(adapters: &[(&Self, f32)]) -> Result<Self> {
         stack::stack(adapters)
     }
+}
 
-    /// The rank of all pairs; 0 for an adapter without any.
-    #[must_use]
-    pub fn rank(&self) -> usize {
-        self.tensors.first().map_or(0, LoraTensor::rank)
+impl Adapter<StoredPair> {
+    /// Reads an adapter in GGUF format, of this program or another, but for its weights, which stay on disk.
+    ///
+    /// # Errors
+    ///
+    /// The file is no GGUF file or a damaged one, is no adapter, or has one of the flaws of
+    /// [`AdapterFlaw`](crate::AdapterFlaw).
+    pub fn open_gguf(path: &Path) -> Result<Self> {
+        read::open(path)
+    }
+}
+
+impl<P: LoraPair> Adapter<P> {
+    /// The adapter with all its weights in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`LoraPair::a`].
+    pub fn load(self) -> Result<Adapter> {
+        let tensors = self.tensors.iter().map(|pair| {
+            let matrix = |rows, cols, data: Cow<'_, [f32]>| Matrix {
+                rows,
+                cols,
+                data: data.into_owned(),
+            };
+            Ok(LoraTensor {
+                name: pair.name().to_owned(),
+                a: matrix(pair.rank(), pair.n_in(), pair.a()?),
+                b: matrix(pair.n_out(), pair.rank(), pair.b()?),
+            })
+        });
+        let tensors = tensors.collect::<Result<_>>()?;
+        Ok(self.with(tensors))
     }
 
-    /// The factor of `B A x` as llama.cpp computes it: `lora_alpha / rank`, or 1 where `lora_alpha` is 0.
+    /// Writes the adapter in GGUF format for llama.cpp, pair by pair, with weights of `dtype`, or of the type that each
+    /// has. The same adapter gives the same bytes. The file takes its place at once or not at all, and on Unix its owner
+    /// alone may read it.
+    ///
+    /// # Errors
+    ///
+    /// The adapter is one that [`open_gguf`](Adapter::open_gguf) would refuse, or whose weights cannot be loaded, or the
+    /// file cannot be written.
+    pub fn write_gguf_as(&self, path: &Path, dtype: Option<Dtype>) -> Result<()> {
+        write::write(self, path, dtype)
+    }
+
+    /// [`write_gguf_as`](Self::write_gguf_as), each weight in the type that it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_gguf_as`](Self::write_gguf_as).
+    pub fn write_gguf(&self, path: &Path) -> Result<()> {
+        self.write_gguf_as(path, None)
+    }
+
+    /// The highest rank of a pair; 0 for an adapter without any.
     #[must_use]
-    pub fn lora_scale(&self) -> f32 {
+    pub fn rank(&self) -> usize {
+        self.tensors.iter().map(LoraPair::rank).max().unwrap_or(0)
+    }
+
+    /// The factor of `B A x` as llama.cpp computes it for a pair of `rank`: `lora_alpha / rank`, or 1 where `lora_alpha`
+    /// is 0.
+    #[must_use]
+    pub fn lora_scale(&self, rank: usize) -> f32 {
         if self.lora_alpha == 0.0 {
             1.0
         } else {
-            self.lora_alpha / self.rank() as f32
+            self.lora_alpha / rank as f32
         }
     }
 
@@ -129,6 +182,20 @@ impl Adapter {
     /// A [`Misfit`](crate::Misfit), or a base that does not name its architecture.
     pub fn check_fits(&self, base: &Gguf, base_sha256: &str) -> Result<()> {
         check::check_fits(self, base, base_sha256)
+    }
+
+    /// The same with other pairs.
+    pub(crate) fn with<Q>(self, tensors: Vec<Q>) -> Adapter<Q> {
+        Adapter {
+            architecture: self.architecture,
+            lora_alpha: self.lora_alpha,
+            base_sha256: self.base_sha256,
+            task_sha256: self.task_sha256,
+            contrast: self.contrast,
+            plausibility: self.plausibility,
+            name: self.name,
+            tensors,
+        }
     }
 }
 

@@ -2,33 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-
-use half::{bf16, f16};
+use std::sync::Arc;
 
 use crate::error::{AdapterFlaw, Error, Result, excerpt};
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
 
-use super::check::check;
+use super::check::{check, check_ranks};
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY, TASK_SHA256,
+    LORA_A, LORA_ALPHA, LORA_B, PLAUSIBILITY, StoredMatrix, StoredPair, TASK_SHA256,
 };
+use crate::safetensors::Dtype;
 
 /// Marks a LoRA that acts only after certain tokens, for which nothing here looks.
 const ALORA_TOKENS: &str = "adapter.alora.invocation_tokens";
 
-/// Reads and checks the adapter at `path`.
-pub(super) fn read(path: &Path) -> Result<Adapter> {
+/// Reads and checks the adapter at `path`, but for its weights.
+pub(super) fn open(path: &Path) -> Result<Adapter<StoredPair>> {
     let file = Gguf::open(path)?;
     check_type(&file)?;
+    let path: Arc<Path> = path.into();
     let tensors = pair_tensors(&file)?
         .into_iter()
         .map(|(name, (a, b))| {
-            Ok(LoraTensor {
-                name: name.to_owned(),
-                a: read_matrix(&file, a)?,
-                b: read_matrix(&file, b)?,
-            })
+            let [a, b] = [matrix(&file, &path, a)?, matrix(&file, &path, b)?];
+            check_ranks(name, a.rows, b.cols).map_err(|flaw| refuse(&file, flaw))?;
+            let name = name.to_owned();
+            Ok(StoredPair { name, a, b })
         })
         .collect::<Result<_>>()?;
     let adapter = Adapter {
@@ -117,8 +117,8 @@ fn pair_tensors(file: &Gguf) -> Result<BTreeMap<&str, (&TensorInfo, &TensorInfo)
     halves.into_iter().map(whole).collect()
 }
 
-/// Reads half of a pair as f32.
-fn read_matrix(file: &Gguf, tensor: &TensorInfo) -> Result<Matrix> {
+/// Half of a pair.
+fn matrix(file: &Gguf, path: &Arc<Path>, tensor: &TensorInfo) -> Result<StoredMatrix> {
     // ggml's own writer leaves out dimensions of 1 at the end, as of an `A` of rank 1.
     let (cols, rows) = match *tensor.shape {
         [cols] => (cols, 1),
@@ -128,10 +128,10 @@ fn read_matrix(file: &Gguf, tensor: &TensorInfo) -> Result<Matrix> {
             return Err(refuse(file, AdapterFlaw::NotMatrix { tensor, shape }));
         }
     };
-    let decode: fn(&[u8]) -> Vec<f32> = match tensor.ggml_type {
-        GgmlType::F32 => |bytes| decode(bytes, f32::from_le_bytes),
-        GgmlType::F16 => |bytes| decode(bytes, |pair| f16::from_le_bytes(pair).to_f32()),
-        GgmlType::BF16 => |bytes| decode(bytes, |pair| bf16::from_le_bytes(pair).to_f32()),
+    let dtype = match tensor.ggml_type {
+        GgmlType::F32 => Dtype::F32,
+        GgmlType::F16 => Dtype::F16,
+        GgmlType::BF16 => Dtype::BF16,
         ggml_type => {
             return Err(refuse(
                 file,
@@ -142,19 +142,13 @@ fn read_matrix(file: &Gguf, tensor: &TensorInfo) -> Result<Matrix> {
             ));
         }
     };
-    Ok(Matrix {
+    Ok(StoredMatrix {
+        path: Arc::clone(path),
+        tensor: tensor.name.clone(),
         rows: rows as usize,
         cols: cols as usize,
-        data: decode(&file.read(tensor)?),
+        dtype,
+        offset: tensor.offset,
+        heads: None,
     })
-}
-
-/// Decodes little-endian numbers of `N` bytes.
-fn decode<const N: usize>(bytes: &[u8], number: fn([u8; N]) -> f32) -> Vec<f32> {
-    bytes
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&chunk| number(chunk))
-        .collect()
 }

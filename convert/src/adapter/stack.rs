@@ -24,8 +24,8 @@ pub(super) fn stack(adapters: &[(&Adapter, f32)]) -> Result<Adapter> {
     let mut stacked: BTreeMap<&str, LoraTensor> = BTreeMap::new();
     let mut first_row = 0;
     for (adapter, factor) in adapters {
-        let scale = factor * adapter.lora_scale();
         for tensor in &adapter.tensors {
+            let scale = factor * adapter.lora_scale(tensor.rank());
             let (n_in, n_out) = (tensor.a.cols, tensor.b.rows);
             let whole = stacked.entry(&tensor.name).or_insert_with(|| LoraTensor {
                 name: tensor.name.clone(),
@@ -102,7 +102,7 @@ mod tests {
             for (place, delta) in delta.iter_mut().enumerate() {
                 for r in 0..tensor.rank() {
                     let (a, b) = (&tensor.a.data, &tensor.b.data);
-                    *delta += adapter.lora_scale()
+                    *delta += adapter.lora_scale(tensor.rank())
                         * b[place / 6 * tensor.rank() + r]
                         * a[r * 6 + place % 6];
                 }

@@ -1,29 +1,38 @@
 //! From an adapter to a GGUF file.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::floats::encode;
 use crate::gguf::{self, TensorData, Value};
+use crate::safetensors::Dtype;
 
-use super::check::check;
+use super::check::{check, check_values};
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    LORA_A, LORA_ALPHA, LORA_B, LoraTensor, Matrix, PLAUSIBILITY, TASK_SHA256,
+    LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, TASK_SHA256,
 };
 
 /// Checks the adapter and writes it to `path`.
-pub(super) fn write(adapter: &Adapter, path: &Path) -> Result<()> {
-    check(adapter).map_err(|flaw| Error::Adapter {
+pub(super) fn write<P: LoraPair>(
+    adapter: &Adapter<P>,
+    path: &Path,
+    dtype: Option<Dtype>,
+) -> Result<()> {
+    let refuse = |flaw| Error::Adapter {
         path: path.to_owned(),
         flaw,
-    })?;
+    };
+    check(adapter).map_err(refuse)?;
     let mut pairs = adapter.tensors.iter().collect::<Vec<_>>();
-    pairs.sort_by_key(|pair| &pair.name);
-    let tensors = pairs.into_iter().flat_map(halves).collect::<Vec<_>>();
+    pairs.sort_by_key(|pair| pair.name());
+    let tensors = pairs.into_iter().flat_map(|pair| halves(pair, dtype, path));
+    let tensors = tensors.collect::<Vec<_>>();
     gguf::write(path, &metadata(adapter), &tensors)
 }
 
-fn metadata(adapter: &Adapter) -> Vec<(String, Value)> {
+fn metadata<P>(adapter: &Adapter<P>) -> Vec<(String, Value)> {
     let text = |text: &Option<String>| text.clone().map(Value::from);
     [
         (GENERAL_TYPE, Some(Value::from("adapter"))),
@@ -44,13 +53,35 @@ fn metadata(adapter: &Adapter) -> Vec<(String, Value)> {
     .collect()
 }
 
-/// The two tensors of a pair.
-fn halves(pair: &LoraTensor) -> [TensorData<'_>; 2] {
-    [(LORA_A, &pair.a), (LORA_B, &pair.b)].map(|(suffix, Matrix { rows, cols, data })| {
-        TensorData::f32(
-            format!("{}{suffix}", pair.name),
-            &[*cols as u64, *rows as u64],
-            data,
-        )
-    })
+/// The two tensors of a pair, of `dtype` or the types that they have.
+fn halves<'a, P: LoraPair>(
+    pair: &'a P,
+    dtype: Option<Dtype>,
+    path: &'a Path,
+) -> [TensorData<'a>; 2] {
+    let [of_a, of_b] = pair.dtypes().map(|own| dtype.unwrap_or(own));
+    let (rank, n_in, n_out) = (pair.rank(), pair.n_in(), pair.n_out());
+    let half = |suffix, shape: [usize; 2], dtype: Dtype, load: Load<'a, P>| {
+        let name = format!("{}{suffix}", pair.name());
+        let bytes = {
+            let name = name.clone();
+            move || {
+                let values = load(pair)?;
+                check_values(&name, &values, shape).map_err(|flaw| Error::Adapter {
+                    path: path.to_owned(),
+                    flaw,
+                })?;
+                Ok(encode(dtype, &values))
+            }
+        };
+        let [rows, cols] = shape.map(|dim| dim as u64);
+        TensorData::later(name, &[cols, rows], dtype.into(), bytes)
+    };
+    [
+        half(LORA_A, [rank, n_in], of_a, P::a),
+        half(LORA_B, [n_out, rank], of_b, P::b),
+    ]
 }
+
+/// Gives a half's values.
+type Load<'a, P> = fn(&'a P) -> Result<Cow<'a, [f32]>>;

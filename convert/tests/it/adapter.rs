@@ -139,7 +139,7 @@ fn half_floats_and_left_out_dimensions_are_read() {
     );
     // No alpha: llama.cpp applies the product as it is.
     assert_eq!(
-        (adapter.rank(), adapter.lora_scale().to_bits()),
+        (adapter.rank(), adapter.lora_scale(1).to_bits()),
         (1, 1_f32.to_bits())
     );
 }
@@ -151,7 +151,7 @@ fn lora_scale_is_alpha_over_rank_or_1() {
             lora_alpha,
             ..adapter()
         }
-        .lora_scale()
+        .lora_scale(2)
         .to_bits()
     };
     assert_eq!(adapter().rank(), 2);

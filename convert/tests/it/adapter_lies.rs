@@ -204,21 +204,6 @@ fn ranks_agree() {
             b: 3
         }
     );
-
-    let mut pairs = good_pair().to_vec();
-    pairs.extend([
-        tensor("output.weight.lora_a", &[4, 1]),
-        tensor("output.weight.lora_b", &[1, 3]),
-    ]);
-    let tensor = "output.weight".to_owned();
-    assert_eq!(
-        flaw(&pairs),
-        AdapterFlaw::MixedRanks {
-            tensor,
-            expected: 2,
-            got: 1
-        }
-    );
 }
 
 #[test]

@@ -5,5 +5,6 @@ mod adapter_lies;
 mod files;
 mod gguf_lies;
 mod hash;
+mod peft;
 mod roundtrip;
 mod safetensors;

@@ -1,0 +1,200 @@
+//! What a converter has to know of a model family: what transformers and llama.cpp call its weights, and which rows of
+//! them are in another order.
+
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
+
+/// The weights of a layer that can be adapted, by the names of their modules and of their tensors.
+const LAYER: &[(&str, &str)] = &[
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+];
+
+/// The same where q, k and v are one matrix, and gate and up are one.
+const FUSED_LAYER: &[(&str, &str)] = &[
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("self_attn.o_proj", "attn_output"),
+    ("mlp.gate_up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+];
+
+/// The families, by `general.architecture`; transformers' `mistral` is llama.cpp's `llama`.
+const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
+
+/// The family whose q and k have their rows in another order in GGUF files.
+const MOVED_ROWS: &str = "llama";
+
+/// The family whose layers are [`FUSED_LAYER`]s.
+const FUSED: &str = "phi3";
+
+/// A base, as far as names and rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Family {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// Of queries, and of keys and values.
+    n_head: [u32; 2],
+}
+
+impl Family {
+    /// The family of `base`.
+    ///
+    /// # Errors
+    ///
+    /// It is none of those that are known, or the file does not say how many heads its layers have.
+    pub fn of(base: &Gguf) -> Result<Self> {
+        let architecture = base.architecture()?;
+        if !ARCHITECTURES.contains(&architecture) {
+            return Err(Error::Family {
+                base: base.path.clone(),
+                architecture: architecture.to_owned(),
+                known: ARCHITECTURES.join(", "),
+            });
+        }
+        let n_head = base.u32(&format!("{architecture}.attention.head_count"))?;
+        let key = format!("{architecture}.attention.head_count_kv");
+        let n_head_kv = match base.get(&key) {
+            Some(_) => base.u32(&key)?,
+            None => n_head,
+        };
+        Ok(Self {
+            architecture: architecture.to_owned(),
+            n_head: [n_head, n_head_kv],
+        })
+    }
+
+    /// The tensor of a module such as `model.layers.0.self_attn.q_proj`; `None` if it is not one that can be adapted.
+    pub fn tensor(&self, module: &str) -> Option<String> {
+        if module == "lm_head" {
+            return Some("output.weight".to_owned());
+        }
+        // Models that also see have their language model one level down.
+        let layers = ["model.layers.", "model.language_model.layers."];
+        let rest = layers
+            .iter()
+            .find_map(|prefix| module.strip_prefix(prefix))?;
+        let (layer, module) = rest.split_once('.')?;
+        let layer: u32 = layer.parse().ok()?;
+        let (_, tensor) = self.layer().iter().find(|(name, _)| *name == module)?;
+        Some(format!("blk.{layer}.{tensor}.weight"))
+    }
+
+    /// The module of a tensor such as `blk.0.attn_q.weight`; `None` if it is not one that can be adapted.
+    pub fn module(&self, tensor: &str) -> Option<String> {
+        if tensor == "output.weight" {
+            return Some("lm_head".to_owned());
+        }
+        let rest = tensor.strip_prefix("blk.")?.strip_suffix(".weight")?;
+        let (layer, tensor) = rest.split_once('.')?;
+        let layer: u32 = layer.parse().ok()?;
+        let (module, _) = self.layer().iter().find(|(_, name)| *name == tensor)?;
+        Some(format!("model.layers.{layer}.{module}"))
+    }
+
+    fn layer(&self) -> &'static [(&'static str, &'static str)] {
+        if self.architecture == FUSED {
+            FUSED_LAYER
+        } else {
+            LAYER
+        }
+    }
+
+    /// The heads over which the rows of a tensor are in another order in a GGUF file: transformers rotates the first half
+    /// of a head together with the second, llama.cpp neighbours, and in some families' files the rows are moved to suit.
+    pub fn moved_heads(&self, tensor: &str) -> Option<usize> {
+        let [n_head, n_head_kv] = self.n_head;
+        let heads = if tensor.ends_with(".attn_q.weight") {
+            n_head
+        } else if tensor.ends_with(".attn_k.weight") {
+            n_head_kv
+        } else {
+            return None;
+        };
+        (self.architecture == MOVED_ROWS).then_some(heads as usize)
+    }
+}
+
+/// The rows of a matrix `[heads × d, cols]` from transformers' order to llama.cpp's: in each head row `j · d/2 + i`
+/// becomes row `2 i + j`.
+pub(crate) fn interleave(values: &[f32], cols: usize, heads: usize) -> Vec<f32> {
+    move_rows(values, cols, heads, |d, row| row % 2 * (d / 2) + row / 2)
+}
+
+/// The rows from llama.cpp's order to transformers'.
+pub(crate) fn separate(values: &[f32], cols: usize, heads: usize) -> Vec<f32> {
+    move_rows(values, cols, heads, |d, row| {
+        row % (d / 2) * 2 + row / (d / 2)
+    })
+}
+
+/// Each head's rows, taken from where `from` says, which is told the number of rows of a head.
+fn move_rows(
+    values: &[f32],
+    cols: usize,
+    heads: usize,
+    from: impl Fn(usize, usize) -> usize,
+) -> Vec<f32> {
+    let d = values.len() / cols / heads;
+    let mut moved = Vec::with_capacity(values.len());
+    for head in values.chunks_exact(d * cols) {
+        for row in 0..d {
+            moved.extend_from_slice(&head[from(d, row) * cols..][..cols]);
+        }
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family(architecture: &str) -> Family {
+        Family {
+            architecture: architecture.into(),
+            n_head: [4, 2],
+        }
+    }
+
+    #[test]
+    fn names_go_both_ways() {
+        for architecture in ARCHITECTURES {
+            let family = family(architecture);
+            for (module, tensor) in family.layer() {
+                let module = format!("model.layers.17.{module}");
+                let tensor = format!("blk.17.{tensor}.weight");
+                assert_eq!(family.tensor(&module).as_ref(), Some(&tensor));
+                assert_eq!(family.module(&tensor), Some(module));
+            }
+        }
+        let seeing = "model.language_model.layers.3.self_attn.q_proj";
+        assert_eq!(
+            family("gemma3").tensor(seeing).unwrap(),
+            "blk.3.attn_q.weight"
+        );
+        for other in [
+            "model.embed_tokens",
+            "model.layers.x.self_attn.q_proj",
+            "model.layers.0.self_attn.qkv_proj",
+        ] {
+            assert_eq!(family("llama").tensor(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn rows_are_moved_within_heads_and_back() {
+        // Two heads of four rows of one column.
+        let theirs = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0];
+        let moved = interleave(&theirs, 1, 2);
+        assert_eq!(moved, [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0]);
+        assert_eq!(separate(&moved, 1, 2), theirs);
+        let wide: Vec<f32> = (0..2 * 6 * 5).map(|i| i as f32).collect();
+        assert_eq!(separate(&interleave(&wide, 5, 2), 5, 2), wide);
+        assert_eq!(family("llama").moved_heads("blk.0.attn_k.weight"), Some(2));
+        assert_eq!(family("qwen2").moved_heads("blk.0.attn_k.weight"), None);
+    }
+}

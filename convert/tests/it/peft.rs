@@ -1,0 +1,293 @@
+//! PEFT's folders: there and back, what each setting becomes, and what is refused by name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use cope_convert::gguf::{self, Gguf, TensorData, Value};
+use cope_convert::safetensors::{self, Dtype, SafeTensors, TensorSpec};
+use cope_convert::{Adapter, Error, LoraTensor, Matrix, PeftFlaw};
+use serde_json::{Value as Json, json};
+
+use crate::files::Folder;
+
+const N_EMBD: usize = 8;
+const N_KV: usize = 4;
+const FAMILIES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
+
+/// A base of one layer, with two heads of queries and one of keys, four rows each.
+fn base(folder: &Folder, architecture: &str) -> Gguf {
+    let number = |key: &str, number: u32| (format!("{architecture}.{key}"), Value::from(number));
+    let metadata = [
+        ("general.architecture".to_owned(), Value::from(architecture)),
+        number("attention.head_count", 2),
+        number("attention.head_count_kv", 1),
+    ];
+    let weights = vec![0.5; N_EMBD * 2 * N_EMBD];
+    let tensor = |name: &str, n_out: usize| {
+        let values = &weights[..N_EMBD * n_out];
+        TensorData::f32(
+            format!("blk.0.{name}.weight"),
+            &[N_EMBD as u64, n_out as u64],
+            values,
+        )
+    };
+    let tensors = if architecture == "phi3" {
+        vec![
+            tensor("attn_qkv", N_EMBD + 2 * N_KV),
+            tensor("ffn_up", 2 * N_EMBD),
+        ]
+    } else {
+        vec![
+            tensor("attn_q", N_EMBD),
+            tensor("attn_k", N_KV),
+            tensor("ffn_up", N_EMBD),
+        ]
+    };
+    let path = folder.join("base.gguf");
+    gguf::write(&path, &metadata, &tensors).unwrap();
+    Gguf::open(&path).unwrap()
+}
+
+/// An adapter of all that `base` has; the ranks are 2, or for the last of `mixed` ones 3.
+fn adapter(base: &Gguf, mixed: bool) -> Adapter {
+    let n = base.tensors.len();
+    let pair = |(number, tensor): (usize, &gguf::TensorInfo)| {
+        let rank = if mixed && number + 1 == n { 3 } else { 2 };
+        let [n_in, n_out] = tensor.shape[..] else {
+            panic!("a matrix")
+        };
+        let matrix = |rows: usize, cols: usize| Matrix {
+            rows,
+            cols,
+            data: (0..rows * cols)
+                .map(|i| (i + 100 * number) as f32)
+                .collect(),
+        };
+        LoraTensor {
+            name: tensor.name.clone(),
+            a: matrix(rank, n_in as usize),
+            b: matrix(n_out as usize, rank),
+        }
+    };
+    Adapter {
+        architecture: base.architecture().unwrap().to_owned(),
+        lora_alpha: 3.7,
+        base_sha256: Some("0123456789abcdef".repeat(4)),
+        task_sha256: None,
+        contrast: Some(0.3),
+        plausibility: Some(0.1),
+        name: Some("alice \"é\"".to_owned()),
+        tensors: base.tensors.iter().enumerate().map(pair).collect(),
+    }
+}
+
+#[test]
+fn there_and_back_gives_the_same_bytes() {
+    for architecture in FAMILIES {
+        for (mixed, lora_alpha) in [(false, 3.7), (true, 16.0), (false, 0.0), (false, 2.0)] {
+            let folder = Folder::new();
+            let base = base(&folder, architecture);
+            let [ours, peft, back] = ["ours.gguf", "peft", "back.gguf"].map(|it| folder.join(it));
+            let adapter = Adapter {
+                lora_alpha,
+                ..adapter(&base, mixed)
+            };
+            for dtype in [None, Some(Dtype::F16), Some(Dtype::BF16)] {
+                adapter.write_gguf_as(&ours, dtype).unwrap();
+                let opened = Adapter::open_gguf(&ours).unwrap();
+                opened.write_peft(&peft, &base, "the base", None).unwrap();
+                let read = Adapter::open_peft(&peft, &base).unwrap();
+                read.write_gguf(&back).unwrap();
+                assert_eq!(
+                    fs::read(&ours).unwrap(),
+                    fs::read(&back).unwrap(),
+                    "{architecture}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn peft_gets_its_own_names_and_rows() {
+    let folder = Folder::new();
+    let base = base(&folder, "llama");
+    let peft = folder.join("peft");
+    let adapter = adapter(&base, true);
+    adapter
+        .write_peft(&peft, &base, "owner/base", None)
+        .unwrap();
+    let config: Json =
+        serde_json::from_slice(&fs::read(peft.join("adapter_config.json")).unwrap()).unwrap();
+    assert_eq!(config["base_model_name_or_path"], "owner/base");
+    assert_eq!(
+        config["target_modules"],
+        json!(["k_proj", "q_proj", "up_proj"])
+    );
+    assert_eq!(
+        (&config["r"], &config["lora_alpha"]),
+        (&json!(3), &json!(3.7_f32))
+    );
+    let twos = ["k_proj", "q_proj"].map(|it| (format!("model.layers.0.self_attn.{it}"), json!(2)));
+    assert_eq!(config["rank_pattern"], json!(BTreeMap::from(twos)));
+
+    let weights = SafeTensors::open(&peft.join("adapter_model.safetensors")).unwrap();
+    let names: Vec<_> = weights.tensors.iter().map(|it| it.name.as_str()).collect();
+    let layer = "base_model.model.model.layers.0";
+    let expected = ["mlp.up_proj", "self_attn.k_proj", "self_attn.q_proj"]
+        .map(|module| ["A", "B"].map(|half| format!("{layer}.{module}.lora_{half}.weight")));
+    assert_eq!(names, expected.concat());
+    // Of k's one head: rows 0, 2, 1, 3 of the GGUF, two numbers each, counted from 100 on.
+    let b = weights.read(&weights.tensors[3]).unwrap();
+    let b: Vec<_> = b
+        .as_chunks()
+        .0
+        .iter()
+        .map(|&it| f32::from_le_bytes(it))
+        .collect();
+    assert_eq!(b, [100.0, 101.0, 104.0, 105.0, 102.0, 103.0, 106.0, 107.0]);
+}
+
+/// A folder of PEFT's for q of [`base`], with these settings beside or in place of the usual ones, and tensors of these
+/// names.
+fn peft(path: &Path, settings: &Json, names: &[&str]) {
+    fs::create_dir_all(path).unwrap();
+    let mut config = json!({
+        "peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "use_dora": false,
+        "modules_to_save": null, "init_lora_weights": true, "a_later_version's": 1,
+    });
+    let config_map = config.as_object_mut().unwrap();
+    config_map.extend(settings.as_object().unwrap().clone());
+    fs::write(path.join("adapter_config.json"), config.to_string()).unwrap();
+    let spec = |name: &&str| TensorSpec {
+        name: (*name).to_owned(),
+        dtype: Dtype::F16,
+        shape: if name.contains("lora_A") {
+            vec![4, 8]
+        } else {
+            vec![8, 4]
+        },
+    };
+    let specs: Vec<_> = names.iter().map(spec).collect();
+    let path = path.join("adapter_model.safetensors");
+    safetensors::write(&path, &BTreeMap::new(), &specs, |_| Ok(vec![0; 64])).unwrap();
+}
+
+const A: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+const B: &str = "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight";
+
+fn open(settings: &Json, names: &[&str]) -> Result<f32, PeftFlaw> {
+    let folder = Folder::new();
+    let base = base(&folder, "llama");
+    let path = folder.join("peft");
+    peft(&path, settings, names);
+    match Adapter::open_peft(&path, &base) {
+        Ok(adapter) => Ok(adapter.lora_scale(4)),
+        Err(Error::Peft { flaw, .. }) => Err(flaw),
+        Err(other) => panic!("expected a flaw of PEFT's, got {other}"),
+    }
+}
+
+#[test]
+fn the_factor_is_pefts() {
+    assert_eq!(open(&json!({}), &[A, B]), Ok(2.0));
+    assert_eq!(
+        open(&json!({"use_rslora": true}), &[A, B]),
+        Ok(4.0),
+        "8 / √4"
+    );
+    let patterns = json!({"rank_pattern": {"q_proj": 4, "v_proj": 2}, "alpha_pattern": {"q": 8}});
+    assert_eq!(open(&patterns, &[A, B]), Ok(2.0));
+    let old = [A, B].map(|name| name.replace(".weight", ".default.weight"));
+    assert_eq!(
+        open(&json!({}), &old.each_ref().map(String::as_str)),
+        Ok(2.0)
+    );
+}
+
+#[test]
+fn what_cannot_be_expressed_is_refused_by_name() {
+    for (setting, value) in [
+        ("use_dora", json!(true)),
+        ("bias", json!("lora_only")),
+        ("lora_bias", json!(true)),
+        ("modules_to_save", json!(["lm_head"])),
+        ("alora_invocation_tokens", json!([1, 2])),
+        ("alpha_pattern", json!({"v_proj": 4})),
+        ("trainable_token_indices", json!([3])),
+        ("target_parameters", json!(["experts"])),
+        ("layer_replication", json!([[0, 1]])),
+        ("fan_in_fan_out", json!(true)),
+        ("init_lora_weights", json!("pissa")),
+        ("use_qalora", json!(true)),
+        ("peft_type", json!("LOHA")),
+    ] {
+        let flaw = open(&json!({ setting: value }), &[A, B]).unwrap_err();
+        let named = matches!(&flaw, PeftFlaw::Setting { setting: named, .. } if named == setting);
+        assert!(named, "{flaw}");
+    }
+    let mixed = json!({"use_rslora": true, "rank_pattern": {"q_proj": 2}});
+    assert!(matches!(
+        open(&mixed, &[A, B]),
+        Err(PeftFlaw::Setting { .. })
+    ));
+    for settings in [
+        json!({"r": -1}),
+        json!({"lora_alpha": "8"}),
+        json!({"r": null}),
+    ] {
+        assert!(
+            matches!(open(&settings, &[A, B]), Err(PeftFlaw::Config(_))),
+            "{settings}"
+        );
+    }
+}
+
+#[test]
+fn tensors_that_have_no_place_are_refused_by_name() {
+    let flaw = |names: &[&str]| open(&json!({}), names).unwrap_err();
+    let q = "base_model.model.model.layers.0.self_attn.q_proj";
+    for other in [
+        format!("{q}.lora_magnitude_vector.weight"),
+        format!("{q}.weight"),
+        format!("{q}.lora_A.bias"),
+        "model.layers.0.self_attn.q_proj.lora_A.weight".to_owned(),
+    ] {
+        assert!(
+            matches!(flaw(&[A, B, &other]), PeftFlaw::Tensor(_)),
+            "{other}"
+        );
+    }
+    let embedding = "base_model.model.model.embed_tokens.lora_A.weight";
+    assert!(matches!(flaw(&[A, B, embedding]), PeftFlaw::Module { .. }));
+    assert!(matches!(flaw(&[A]), PeftFlaw::Half(_)));
+    let again = A.replace(".weight", ".default.weight");
+    assert!(matches!(flaw(&[A, B, &again]), PeftFlaw::Twice(_)));
+    assert!(matches!(flaw(&[]), PeftFlaw::Adapter(_)));
+}
+
+#[test]
+fn a_base_that_does_not_fit_is_refused() {
+    let folder = Folder::new();
+    let path = folder.join("peft");
+    peft(&path, &json!({}), &[A, B]);
+    let other = base(&folder, "phi3");
+    assert!(matches!(
+        Adapter::open_peft(&path, &other),
+        Err(Error::Peft { .. })
+    ));
+    let metadata = [("general.architecture".to_owned(), Value::from("mamba"))];
+    let unknown = folder.join("mamba.gguf");
+    gguf::write(&unknown, &metadata, &[]).unwrap();
+    let unknown = Gguf::open(&unknown).unwrap();
+    let error = Adapter::open_peft(&path, &unknown).unwrap_err();
+    assert!(
+        error.to_string().contains(r#"of the family "mamba""#),
+        "{error}"
+    );
+    assert!(matches!(
+        Adapter::open_peft(&folder.join("nowhere"), &other),
+        Err(Error::Missing { .. })
+    ));
+}
