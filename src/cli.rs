@@ -58,6 +58,9 @@ enum Command {
     Chat(Box<chat::Args>),
     /// Answer one prompt
     Generate(Box<generate::Args>),
+    /// Adapters in files: from and to PEFT, inspect, compare, check (also a program of its own, cope-convert)
+    #[command(subcommand)]
+    Convert(cope_convert::cli::Command),
     /// What the program runs on, where data lies, what to mend
     Doctor,
 }
@@ -83,6 +86,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::TrainTask(args) => train_task::run(&home, &args)?,
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
+        Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
     }

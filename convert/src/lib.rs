@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod adapter;
+pub mod cli;
 mod error;
 mod family;
 mod file;
@@ -39,6 +40,6 @@ mod hash;
 mod peft;
 pub mod safetensors;
 
-pub use adapter::{Adapter, LoraPair, LoraTensor, Matrix, StoredPair};
+pub use adapter::{Adapter, LoraPair, LoraTensor, Matrix, StoredPair, inner_product};
 pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw};
 pub use hash::sha256;

@@ -56,6 +56,8 @@ const RULES: [Rule; 8] = [
             "src/cli.rs",
             "src/cli/",
             "src/main.rs",
+            "convert/src/cli.rs",
+            "convert/src/cli/",
             "benches/",
             "tests/",
         ],

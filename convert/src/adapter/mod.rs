@@ -7,6 +7,7 @@
 //! with `scale` a run-time factor of llama.cpp.
 
 pub(crate) mod check;
+mod delta;
 mod pair;
 mod read;
 mod stack;
@@ -15,6 +16,7 @@ mod write;
 use std::borrow::Cow;
 use std::path::Path;
 
+pub use delta::inner_product;
 pub(crate) use pair::StoredMatrix;
 pub use pair::{LoraPair, StoredPair};
 

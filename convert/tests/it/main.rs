@@ -6,5 +6,6 @@ mod files;
 mod gguf_lies;
 mod hash;
 mod peft;
+mod program;
 mod roundtrip;
 mod safetensors;

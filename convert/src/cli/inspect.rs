@@ -1,0 +1,173 @@
+//! `inspect`: what an adapter is.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::adapter::{Adapter, LoraPair, StoredPair, inner_product};
+use crate::error::Result;
+
+use super::{BaseArgs, Outcome, open};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cope-convert inspect alice.gguf
+  cope-convert inspect peft-folder --base model.gguf --json")]
+pub struct Args {
+    /// The adapter: a GGUF file, or a folder of PEFT's
+    adapter: PathBuf,
+    #[command(flatten)]
+    base: BaseArgs,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is told of an adapter.
+#[derive(Serialize)]
+struct Report<'a> {
+    architecture: &'a str,
+    name: Option<&'a str>,
+    /// The highest.
+    rank: usize,
+    alpha: f32,
+    base_sha256: Option<&'a str>,
+    task_sha256: Option<&'a str>,
+    contrast: Option<f32>,
+    plausibility: Option<f32>,
+    n_parameters: usize,
+    n_bytes: u64,
+    /// How many tensors of each kind.
+    targets: BTreeMap<&'a str, usize>,
+    tensors: Vec<Tensor<'a>>,
+    /// The root of the sum of the squares of the norms of a layer's tensors.
+    norm_by_layer: BTreeMap<usize, f64>,
+}
+
+/// A pair.
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    rank: usize,
+    n_in: usize,
+    n_out: usize,
+    dtype: String,
+    /// Frobenius, of what is added to the weight.
+    norm: f64,
+}
+
+pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
+    let adapter = open(&args.adapter, args.base.base.as_deref())?;
+    let report = report(&adapter)?;
+    if args.json {
+        serde_json::to_writer_pretty(&mut *out, &report).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        print(&report, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(adapter: &Adapter<StoredPair>) -> Result<Report<'_>> {
+    let mut targets = BTreeMap::new();
+    let mut squares = BTreeMap::<usize, f64>::new();
+    let (mut n_parameters, mut n_bytes) = (0, 0);
+    let mut tensors = Vec::new();
+    for pair in &adapter.tensors {
+        let (layer, target) = parts(pair.name());
+        *targets.entry(target).or_default() += 1;
+        let sizes = [pair.rank() * pair.n_in(), pair.n_out() * pair.rank()];
+        let dtypes = pair.dtypes();
+        for (size, dtype) in sizes.into_iter().zip(dtypes) {
+            n_parameters += size;
+            n_bytes += size as u64 * dtype.n_bytes();
+        }
+        let scale = f64::from(adapter.lora_scale(pair.rank()));
+        let square = scale * scale * inner_product(pair, pair)?;
+        if let Some(layer) = layer {
+            *squares.entry(layer).or_default() += square;
+        }
+        let [of_a, of_b] = dtypes.map(|dtype| format!("{dtype:?}"));
+        tensors.push(Tensor {
+            name: pair.name(),
+            rank: pair.rank(),
+            n_in: pair.n_in(),
+            n_out: pair.n_out(),
+            dtype: if of_a == of_b {
+                of_a
+            } else {
+                format!("{of_a}, {of_b}")
+            },
+            norm: square.max(0.0).sqrt(),
+        });
+    }
+    let roots = squares
+        .into_iter()
+        .map(|(layer, square)| (layer, square.max(0.0).sqrt()));
+    Ok(Report {
+        architecture: &adapter.architecture,
+        name: adapter.name.as_deref(),
+        rank: adapter.rank(),
+        alpha: adapter.lora_alpha,
+        base_sha256: adapter.base_sha256.as_deref(),
+        task_sha256: adapter.task_sha256.as_deref(),
+        contrast: adapter.contrast,
+        plausibility: adapter.plausibility,
+        n_parameters,
+        n_bytes,
+        targets,
+        tensors,
+        norm_by_layer: roots.collect(),
+    })
+}
+
+/// The layer and the kind of a tensor such as `blk.0.attn_q.weight`.
+fn parts(tensor: &str) -> (Option<usize>, &str) {
+    let name = tensor.strip_suffix(".weight").unwrap_or(tensor);
+    let of_layer = name
+        .strip_prefix("blk.")
+        .and_then(|rest| rest.split_once('.'));
+    match of_layer {
+        Some((layer, kind)) => (layer.parse().ok(), kind),
+        None => (None, name),
+    }
+}
+
+fn print(report: &Report<'_>, out: &mut impl Write) -> std::io::Result<()> {
+    let mut row = |name: &str, text: String| writeln!(out, "{name:<14}{}", text.escape_debug());
+    row("architecture", report.architecture.to_owned())?;
+    for (name, text) in [
+        ("name", report.name),
+        ("base", report.base_sha256),
+        ("task", report.task_sha256),
+    ] {
+        if let Some(text) = text {
+            row(name, text.to_owned())?;
+        }
+    }
+    row("rank", report.rank.to_string())?;
+    row("alpha", report.alpha.to_string())?;
+    for (name, number) in [
+        ("contrast", report.contrast),
+        ("plausibility", report.plausibility),
+    ] {
+        if let Some(number) = number {
+            row(name, number.to_string())?;
+        }
+    }
+    let kb = report.n_bytes.div_ceil(1000);
+    row("parameters", format!("{} in {kb} kB", report.n_parameters))?;
+    let targets = report
+        .targets
+        .iter()
+        .map(|(name, n)| format!("{name} ×{n}"));
+    row("targets", targets.collect::<Vec<_>>().join(", "))?;
+    row("norm by layer", String::new())?;
+    for (layer, norm) in &report.norm_by_layer {
+        row(&format!("  {layer}"), format!("{norm:.4}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! The program `cope-convert`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cope_convert::cli;
+
+/// LoRA adapters and GGUF files, without llama.cpp and without Python
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: cli::Command,
+}
+
+fn main() -> ExitCode {
+    cli::run(&Cli::parse().command)
+}

@@ -1,0 +1,115 @@
+//! The program: what it prints, and how it ends.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use cope_convert::Adapter;
+use serde_json::Value;
+
+use crate::files::{Folder, adapter, write_model};
+
+/// Runs `cope-convert` in `folder`, and gives its exit code, its output and what it says beside.
+fn run(folder: &Folder, arguments: &[&str]) -> (i32, String, String) {
+    let program = Path::new(env!("CARGO_BIN_EXE_cope-convert"));
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(folder.join(""))
+        .output()
+        .unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = output;
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (status.code().unwrap(), stdout, stderr)
+}
+
+/// A folder with a model and an adapter of it.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    write_model(&folder.join("model.gguf"));
+    let adapter = Adapter {
+        base_sha256: None,
+        ..adapter()
+    };
+    adapter.write_gguf(&folder.join("alice.gguf")).unwrap();
+    folder
+}
+
+#[test]
+fn an_adapter_is_inspected() {
+    let folder = folder();
+    let (code, text, errors) = run(&folder, &["inspect", "alice.gguf"]);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(text.contains("rank          2\n"), "{text}");
+    assert!(text.contains("targets       attn_q ×1\n"), "{text}");
+    let (code, text, _) = run(&folder, &["inspect", "alice.gguf", "--json"]);
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &report["n_parameters"]), (0, &Value::from(14)));
+    assert_eq!(report["tensors"][0]["name"], "blk.0.attn_q.weight");
+    // A = −1.5 … 5.5 (2, 4), B = −1.5 … 3.5 (3, 2), times 4 / 2: of which the squares sum to 4656.
+    let norm = report["tensors"][0]["norm"].as_f64().unwrap();
+    assert!((norm * norm - 4656.0).abs() < 1e-6, "{norm}");
+    assert_eq!(report["norm_by_layer"]["0"], report["tensors"][0]["norm"]);
+}
+
+#[test]
+fn what_differs_is_told_and_what_does_not_is_too() {
+    let folder = folder();
+    let same = (0, "they do the same\n".to_owned(), String::new());
+    assert_eq!(run(&folder, &["diff", "alice.gguf", "alice.gguf"]), same);
+    let doubled = [
+        "adapter",
+        "alice.gguf",
+        "both.gguf",
+        "--add",
+        "alice.gguf=1.0",
+    ];
+    assert_eq!(run(&folder, &doubled), (0, String::new(), String::new()));
+    let (code, text, _) = run(&folder, &["diff", "alice.gguf", "both.gguf"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("cosine 1.0000"), "{text}");
+}
+
+#[test]
+fn whether_an_adapter_fits_is_told() {
+    let folder = folder();
+    let (code, text, _) = run(&folder, &["check", "alice.gguf", "model.gguf"]);
+    assert_eq!(code, 0);
+    assert!(
+        text.starts_with("fits: 1 tensors of rank 2; it does not say"),
+        "{text}"
+    );
+    adapter().write_gguf(&folder.join("other.gguf")).unwrap();
+    let (code, text, errors) = run(&folder, &["check", "other.gguf", "model.gguf"]);
+    assert_eq!((code, text.as_str()), (1, ""));
+    assert!(
+        errors.starts_with("error: the adapter does not fit model.gguf:"),
+        "{errors}"
+    );
+    assert_eq!(errors.lines().count(), 1);
+}
+
+#[test]
+fn wrong_usage_is_2_and_a_failure_1() {
+    let folder = folder();
+    let (code, _, errors) = run(&folder, &["adapter", "alice.gguf", "peft"]);
+    assert_eq!(code, 2);
+    assert!(errors.contains("add --base"), "{errors}");
+    assert_eq!(
+        run(
+            &folder,
+            &["adapter", "alice.gguf", "a.gguf", "--add", "x=nan"]
+        )
+        .0,
+        2
+    );
+    let (code, _, errors) = run(&folder, &["inspect", "nothing.gguf"]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        errors,
+        "error: nothing.gguf does not exist; check the path\n"
+    );
+    assert_eq!(folder.names(), ["alice.gguf", "model.gguf"]);
+}
