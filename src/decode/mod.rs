@@ -64,6 +64,23 @@ pub trait LogitSource: Send {
     fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
         self.extend(tokens, n_rows)
     }
+    /// As [`extend`](Self::extend), but what can be left to [`finish`](Self::finish), which must follow: a source whose
+    /// passes run beside another's has only a part of its threads, and then has all.
+    ///
+    /// # Errors
+    ///
+    /// As [`extend`](Self::extend).
+    fn begin(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.extend(tokens, n_rows)
+    }
+    /// Computes what [`begin`](Self::begin) has left out.
+    ///
+    /// # Errors
+    ///
+    /// The computation failed.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The lengths for which there is a row.
     fn rows(&self) -> Range<usize>;
     /// What may follow the first `len` tokens, `[n_vocab]`, unnormalised.
@@ -112,6 +129,14 @@ impl LogitSource for Context {
 
     fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
         self.extend_lean(tokens, n_rows)
+    }
+
+    fn begin(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.begin(tokens, n_rows)
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.finish()
     }
 
     fn rows(&self) -> Range<usize> {

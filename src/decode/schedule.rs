@@ -251,7 +251,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         let discard = (len - keep).div_ceil(2);
         let passes = [&mut self.statistics.user, &mut self.statistics.base];
         for (model, passes) in self.policy.models().zip(passes) {
-            read(model, &self.text[..len], 0, false, passes)?;
+            read(model, &self.text[..len], 0, Extend::Whole, passes)?;
             if model.tokens().len() != len {
                 return Err(Error::input(
                     "the base and the user context have fallen out of step",
@@ -329,18 +329,29 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         self.text.extend_from_slice(draft);
         let n_rows = 1 + draft.len();
         let Statistics { user, base, .. } = &mut self.statistics;
-        let (text, lean) = (&self.text, self.schedule.lean);
+        let text = &self.text;
+        let (of_base, of_user) = if self.schedule.lean {
+            (Extend::Lean, Extend::Begin)
+        } else {
+            (Extend::Whole, Extend::Whole)
+        };
         let result = match &mut self.policy {
             Policy::Cope {
                 user: user_model,
                 base: base_model,
                 ..
             } if self.schedule.side_by_side => beside(
-                || read(*base_model, text, n_rows, lean, base),
-                || read(*user_model, text, n_rows, false, user),
-            ),
+                || read(*base_model, text, n_rows, of_base, base),
+                || read(*user_model, text, n_rows, of_user, user),
+            )
+            .and_then(|()| {
+                let started = Instant::now();
+                user_model.finish()?;
+                user.time += started.elapsed();
+                Ok(())
+            }),
             Policy::Cope { user: model, .. } | Policy::Plain(model) => {
-                read(*model, text, n_rows, false, user)
+                read(*model, text, n_rows, Extend::Whole, user)
             }
         };
         self.text.truncate(len);
@@ -393,8 +404,22 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         };
         let n_rows = 1 + user.tokens().len().saturating_sub(self.text.len());
         let passes = &mut self.statistics.base;
-        read(*base, user.tokens(), n_rows, self.schedule.lean, passes)
+        let extend = if self.schedule.lean {
+            Extend::Lean
+        } else {
+            Extend::Whole
+        };
+        read(*base, user.tokens(), n_rows, extend, passes)
     }
+}
+
+/// By which of a source's methods it is extended.
+#[derive(Clone, Copy)]
+enum Extend {
+    Whole,
+    Lean,
+    /// To be finished.
+    Begin,
 }
 
 /// Brings `model` to the end of `sequence`, with rows after its last `n_rows` lengths. What its cache has of the
@@ -403,7 +428,7 @@ fn read<S: LogitSource>(
     model: &mut S,
     sequence: &[Token],
     n_rows: usize,
-    lean: bool,
+    extend: Extend,
     passes: &mut Passes,
 ) -> Result<()> {
     let started = Instant::now();
@@ -413,10 +438,10 @@ fn read<S: LogitSource>(
     if tokens.is_empty() {
         return Ok(());
     }
-    if lean {
-        model.extend_lean(tokens, n_rows)?;
-    } else {
-        model.extend(tokens, n_rows)?;
+    match extend {
+        Extend::Whole => model.extend(tokens, n_rows)?,
+        Extend::Lean => model.extend_lean(tokens, n_rows)?,
+        Extend::Begin => model.begin(tokens, n_rows)?,
     }
     passes.n_passes += 1;
     passes.n_tokens += tokens.len();

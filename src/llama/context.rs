@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cope_contrast::Candidate;
 
-use super::head::{Head, Observer};
+use super::head::{Head, Observer, WholeHead};
 use super::threads::Threads;
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
@@ -28,6 +28,8 @@ pub struct Context {
     layout: String,
     /// The last pass's rows that still hold.
     rows: Rows,
+    /// Whether all logits of the rows were computed after the pass.
+    has_whole_rows: bool,
     /// Sees the passes' nodes; llama.cpp has its address.
     observer: Box<Observer>,
     head: ContextHead,
@@ -37,7 +39,7 @@ pub struct Context {
     model: Arc<Model>,
     /// Kept alive while the context uses them.
     _adapter: Option<Arc<LoraAdapter>>,
-    _threads: Option<Threads>,
+    threads: Option<Threads>,
 }
 
 /// Whether lean passes are possible.
@@ -45,8 +47,8 @@ pub struct Context {
 enum ContextHead {
     /// Not known before a whole pass has been seen.
     Unknown,
-    /// They are, by this head.
-    Apart(Head),
+    /// They are, by this head; if it is in this memory, all of it can be computed after the pass too.
+    Apart(Box<Head>, Option<WholeHead>),
     /// They are not.
     Whole,
 }
@@ -120,13 +122,14 @@ impl Context {
             n_threads: options.threads(),
             layout: format!("{:?}, {:?}", options.kv_type, options.flash_attention),
             rows: Rows::default(),
+            has_whole_rows: false,
             observer,
             head: ContextHead::Unknown,
             is_sized: false,
             interrupt: None,
             model: Arc::clone(model),
             _adapter: adapter.as_ref().map(|(adapter, _)| Arc::clone(adapter)),
-            _threads: threads,
+            threads,
         };
         drop(guard);
         if let Some((adapter, scale)) = adapter {
@@ -224,7 +227,7 @@ impl Context {
     ///
     /// As [`extend`](Self::extend).
     pub fn extend_rows(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.decode(tokens, n_rows, false)
+        self.decode(tokens, n_rows, HeadPart::Whole)
     }
 
     /// As [`extend_rows`](Self::extend_rows), for those who ask [`logits_of`](Self::logits_of) some tokens only: where
@@ -235,7 +238,35 @@ impl Context {
     ///
     /// As [`extend`](Self::extend).
     pub fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.decode(tokens, n_rows, true)
+        self.decode(tokens, n_rows, HeadPart::Some)
+    }
+
+    /// As [`extend_rows`](Self::extend_rows), but for the head, where the model allows it: that is left to
+    /// [`finish`](Self::finish), which must follow before the logits are asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`extend`](Self::extend).
+    pub fn begin(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
+        self.decode(tokens, n_rows, HeadPart::Later)
+    }
+
+    /// Computes the head that [`begin`](Self::begin) has left out, with all of the context's threads; the logits are
+    /// those of [`extend_rows`](Self::extend_rows).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Llama`] if ggml fails.
+    pub fn finish(&mut self) -> Result<()> {
+        if let ContextHead::Apart(_, Some(head)) = &mut self.head
+            && self.observer.lean
+            && !self.has_whole_rows
+        {
+            let threads = self.threads.as_ref();
+            head.compute(&self.observer.hidden, self.n_threads, threads)?;
+            self.has_whole_rows = true;
+        }
+        Ok(())
     }
 
     /// As [`extend`](Self::extend), and gives the logits at every position, `[tokens.len(), n_vocab]`.
@@ -291,7 +322,7 @@ impl Context {
             self.rows.lens.contains(&len),
             "logits are there after a pass"
         );
-        self.logits_at(len - 1 - self.rows.start)
+        self.logits_at(len - 1 - self.rows.start, len - self.rows.lens.start)
     }
 
     /// The logits of `candidates` alone, in their order, after the first `len` tokens; `logits` is emptied first.
@@ -392,6 +423,17 @@ impl Drop for Context {
         // SAFETY: `raw` is live, and the fields that it uses are dropped after this.
         unsafe { sys::llama_free(self.raw.as_ptr()) };
     }
+}
+
+/// What a pass computes of the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadPart {
+    /// All of it.
+    Whole,
+    /// Nothing yet: some tokens will be asked for, if that is possible.
+    Some,
+    /// Nothing yet: all of it will be computed after the pass, if that is possible.
+    Later,
 }
 
 /// The only sequence of a context.

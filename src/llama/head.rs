@@ -9,14 +9,22 @@
 //! ```
 //!
 //! by ggml's own dot product of the head's type, which rounds the hidden state as its matmul does.
+//!
+//! The whole head, too, can be computed after such a pass ([`WholeHead`]): by all threads, where the pass had but a part
+//! of them, because another model's ran beside it.
+
+mod whole;
 
 use std::ffi::{CStr, c_void};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 
 use cope_contrast::Candidate;
 use cope_convert::gguf::TensorInfo;
+
+pub(super) use whole::WholeHead;
 
 use super::sys;
 use crate::{Error, Result};
@@ -39,8 +47,8 @@ pub(super) struct Observer {
 /// The last step of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HeadNode {
-    /// The hidden states times a weight of this name, and no more.
-    Product(String),
+    /// The hidden states times a weight of this name, and no more; the weight is the model's.
+    Product(String, NonNull<sys::ggml_tensor>),
     /// Something else too: an adapter's part, a scale, a soft cap.
     Other,
 }
@@ -97,11 +105,13 @@ unsafe fn head_node(tensor: *const sys::ggml_tensor) -> HeadNode {
         let is_product = (*tensor).op == sys::GGML_OP_MUL_MAT
             && !input.is_null()
             && CStr::from_ptr((*input).name.as_ptr()) == HIDDEN;
-        if !is_product {
-            return HeadNode::Other;
+        match NonNull::new(weight) {
+            Some(weight) if is_product => {
+                let name = CStr::from_ptr(weight.as_ref().name.as_ptr());
+                HeadNode::Product(name.to_string_lossy().into_owned(), weight)
+            }
+            _ => HeadNode::Other,
         }
-        let weight = CStr::from_ptr((*weight).name.as_ptr());
-        HeadNode::Product(weight.to_string_lossy().into_owned())
     }
 }
 

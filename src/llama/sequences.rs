@@ -140,7 +140,8 @@ impl Sequences {
     /// If the last pass was not one over this sequence, or it was lean.
     #[must_use]
     pub fn logits(&self, sequence: usize) -> &[f32] {
-        self.context.logits_at(self.row(sequence).token)
+        let Row { token, row } = self.row(sequence);
+        self.context.logits_at(token, row)
     }
 
     /// Those of `candidates` alone, as [`Context::logits_of`].

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::Candidate;
 use cope_llama::llama::{
@@ -78,6 +79,39 @@ fn the_head_asked_for_some_tokens_gives_their_logits() {
         assert_eq!(context.rows(), 6..7);
         context.truncate(5);
         assert!(context.rows().is_empty());
+    }
+}
+
+/// What is left to be finished has the same bits as what is not, of one row and of several, with an adapter and without.
+#[test]
+fn a_head_that_is_finished_later_is_the_same() {
+    for (architecture, tied) in FAMILIES
+        .into_iter()
+        .flat_map(|it| [(it, true), (it, false)])
+    {
+        let tiny = Fixture::of(TinyModel {
+            tied,
+            architecture,
+            ..TinyModel::default()
+        });
+        let adapter = Adapter {
+            architecture: architecture.into(),
+            ..tiny_adapter(3, 2, &["attn_q"])
+        };
+        let adapter = tiny.load(&adapter).unwrap();
+        for adapter in [None, Some((adapter, 1.0))] {
+            let mut context = Context::new(&tiny.model, adapter.clone(), &exact()).unwrap();
+            let mut reference = Context::new(&tiny.model, adapter, &exact()).unwrap();
+            for tokens in [&[20, 21, 22][..], &[23, 24], &[25], &[26, 27, 28]] {
+                context.share_threads(2);
+                context.begin(tokens, tokens.len()).unwrap();
+                context.finish().unwrap();
+                reference.extend_rows(tokens, tokens.len()).unwrap();
+                for len in context.rows() {
+                    assert_eq!(context.logits_after(len), reference.logits_after(len));
+                }
+            }
+        }
     }
 }
 

@@ -4,18 +4,24 @@ use std::sync::atomic::Ordering;
 
 use cope_contrast::Candidate;
 
-use super::{Context, ContextHead, Rows};
-use crate::llama::head::{Head, HeadNode};
+use super::{Context, ContextHead, HeadPart, Rows};
+use crate::llama::head::{Head, HeadNode, WholeHead};
 use crate::llama::{Token, exclusive, log, sys};
 use crate::{Error, Result};
 
 impl Context {
-    /// The logits after a token of the last batch.
+    /// The logits after a token of the last batch, whose row is the `row`th.
     ///
     /// # Panics
     ///
-    /// If that pass gave the token none, or it was lean: what llama.cpp then keeps was never computed.
-    pub(in crate::llama) fn logits_at(&self, token: usize) -> &[f32] {
+    /// If that pass gave the token none, or it was lean and its head was not computed after it: what llama.cpp then keeps
+    /// was never computed.
+    pub(in crate::llama) fn logits_at(&self, token: usize, row: usize) -> &[f32] {
+        if let ContextHead::Apart(_, Some(head)) = &self.head
+            && self.has_whole_rows
+        {
+            return head.row(row);
+        }
         assert!(!self.observer.lean, "a lean pass has no logits");
         // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
         let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), token as i32) };
@@ -35,8 +41,8 @@ impl Context {
         candidates: &[Candidate],
         logits: &mut Vec<f32>,
     ) -> Result<()> {
-        if !self.observer.lean {
-            let all = self.logits_at(token);
+        if !self.observer.lean || self.has_whole_rows {
+            let all = self.logits_at(token, row);
             logits.clear();
             logits.extend(candidates.iter().map(|it| all[it.token as usize]));
             return Ok(());
@@ -45,7 +51,7 @@ impl Context {
             candidates.iter().all(|it| self.model.contains(it.token)),
             "tokens of the vocabulary"
         );
-        let ContextHead::Apart(head) = &mut self.head else {
+        let ContextHead::Apart(head, _) = &mut self.head else {
             unreachable!("a lean pass has a head");
         };
         let hidden = &self.observer.hidden[row * head.n_embd()..][..head.n_embd()];
@@ -54,7 +60,7 @@ impl Context {
 
     /// Decodes `tokens` in batches, the first as small as need be for the others to be full, so that the last `n_rows`
     /// tokens are in one. On an error the cache is restored.
-    pub(super) fn decode(&mut self, tokens: &[Token], n_rows: usize, lean: bool) -> Result<()> {
+    pub(super) fn decode(&mut self, tokens: &[Token], n_rows: usize, head: HeadPart) -> Result<()> {
         self.check(tokens)?;
         let n_rows = n_rows.min(tokens.len());
         assert!(n_rows <= self.max_rows(), "more rows than were asked for");
@@ -63,7 +69,7 @@ impl Context {
         let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
         let mut outputs = vec![0; tokens.len()];
         outputs[tokens.len() - n_rows..].fill(1);
-        self.set_lean(lean)?;
+        self.prepare(head)?;
         self.rows = Rows::default();
         for batch in batches.filter(|batch| !batch.is_empty()) {
             self.rows.start = self.len();
@@ -79,24 +85,34 @@ impl Context {
     }
 
     /// Has the passes that come end before the head, if that is wanted and possible.
-    fn set_lean(&mut self, is_wanted: bool) -> Result<()> {
-        if is_wanted {
+    fn prepare(&mut self, head: HeadPart) -> Result<()> {
+        if head != HeadPart::Whole {
             self.find_head()?;
         }
-        self.observer.lean = is_wanted && matches!(self.head, ContextHead::Apart(_));
+        self.has_whole_rows = false;
+        self.observer.lean = match head {
+            HeadPart::Whole => false,
+            HeadPart::Some => matches!(self.head, ContextHead::Apart(..)),
+            HeadPart::Later => matches!(self.head, ContextHead::Apart(_, Some(_))),
+        };
         Ok(())
     }
 
     /// Finds out whether lean passes are possible, if a whole pass has been seen.
     fn find_head(&mut self) -> Result<()> {
         if let (ContextHead::Unknown, Some(node)) = (&self.head, &self.observer.head) {
-            let weight = match node {
-                HeadNode::Product(weight) => self.model.head_weight(weight),
-                HeadNode::Other => None,
+            let HeadNode::Product(name, weight) = node else {
+                self.head = ContextHead::Whole;
+                return Ok(());
             };
-            let head = weight.map(|weight| Head::open(self.model.path(), weight));
+            let stored = self.model.head_weight(name);
+            let head = stored.map(|stored| Head::open(self.model.path(), stored));
             self.head = match head.transpose()?.flatten() {
-                Some(head) => ContextHead::Apart(head),
+                Some(head) => {
+                    // SAFETY: a weight of the model, which this context keeps alive.
+                    let whole = unsafe { WholeHead::new(*weight) };
+                    ContextHead::Apart(Box::new(head), whole)
+                }
                 None => ContextHead::Whole,
             };
         }
@@ -149,7 +165,11 @@ impl Context {
         let n = items.len();
         assert!(n <= self.n_batch && positions.len() == n && outputs.len() == n);
         assert!(outputs.iter().filter(|&&it| it != 0).count() <= self.n_outputs);
-        self.set_lean(lean)?;
+        self.prepare(if lean {
+            HeadPart::Some
+        } else {
+            HeadPart::Whole
+        })?;
         let mut tokens: Vec<Token> = items.iter().map(|it| it.1).collect();
         let mut sequences: Vec<_> = items.iter().map(|it| it.0 as sys::llama_seq_id).collect();
         let mut sequence_lists: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();
