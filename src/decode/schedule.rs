@@ -27,7 +27,8 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     /// Whether base and user model run at the same time, each on half of the threads. On a CPU small models leave
-    /// threads waiting for each other, so that two passes side by side take little longer than one.
+    /// threads waiting for each other, so that two passes side by side take little longer than one. With `lean` the user
+    /// model's head comes after both, on all threads.
     pub side_by_side: bool,
     /// Whether the base's head is computed for the candidates alone.
     pub lean: bool,
