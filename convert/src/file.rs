@@ -1,7 +1,7 @@
 //! Files as a whole: opened when they are regular ones, and replaced at once or not at all.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -40,6 +40,22 @@ pub(crate) fn open_regular(path: &Path, format: &'static str) -> Result<(File, u
         });
     }
     Ok((File::open(path).map_err(read_error)?, about.len()))
+}
+
+/// So many bytes of the file at `path`, from `offset` on.
+///
+/// # Errors
+///
+/// The file cannot be read, or has shrunk since it was opened.
+pub(crate) fn read_at(path: &Path, offset: u64, n_bytes: u64) -> Result<Vec<u8>> {
+    let read = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = vec![0; n_bytes as usize];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(Error::io("read", path))
 }
 
 /// Gives `path` the content that `write` writes, or leaves everything as it was. On Unix its owner alone may read it.

@@ -9,15 +9,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result, SafetensorsFlaw, excerpt};
-use crate::file::{open_regular, replace_file};
+use crate::file::{open_regular, read_at, replace_file};
 use crate::gguf::GgmlType;
 
 /// The longest header accepted, in bytes. One of 65,536 tensors has some 10 MB.
@@ -149,14 +148,7 @@ impl SafeTensors {
     ///
     /// The file cannot be read, or has shrunk since it was opened.
     pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
-        let read = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(tensor.offset))?;
-            let mut bytes = vec![0; tensor.n_bytes as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(Error::io("read", &self.path))
+        read_at(&self.path, tensor.offset, tensor.n_bytes)
     }
 }
 

@@ -1,8 +1,6 @@
 //! Pairs of matrices that lie in a file and are read when they are asked for.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +8,7 @@ use super::LoraTensor;
 use super::check::check_values;
 use crate::error::{Error, Result};
 use crate::family::interleave;
+use crate::file::read_at;
 use crate::floats::decode;
 use crate::safetensors::Dtype;
 
@@ -128,15 +127,7 @@ impl StoredMatrix {
             rows, cols, dtype, ..
         } = self;
         let n_bytes = rows as u64 * cols as u64 * dtype.n_bytes();
-        let read = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(self.offset))?;
-            let mut bytes = vec![0; n_bytes as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        let bytes = read().map_err(Error::io("read", &self.path))?;
-        let values = decode(dtype, &bytes);
+        let values = decode(dtype, &read_at(&self.path, self.offset, n_bytes)?);
         check_values(&self.tensor, &values, [rows, cols]).map_err(|flaw| Error::Adapter {
             path: self.path.to_path_buf(),
             flaw,

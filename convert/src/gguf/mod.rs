@@ -19,8 +19,6 @@ mod value;
 mod write;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 pub use ggml_type::GgmlType;
@@ -29,6 +27,7 @@ pub use value::{Array, Value};
 pub use write::write;
 
 use crate::error::{Error, GgufFlaw, Result};
+use crate::file::read_at;
 
 /// What this format is called.
 pub(crate) const FORMAT: &str = "GGUF";
@@ -118,14 +117,7 @@ impl Gguf {
     ///
     /// The file cannot be read, or has shrunk since it was opened.
     pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
-        let read = || {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(tensor.offset))?;
-            let mut bytes = vec![0; tensor.n_bytes as usize];
-            file.read_exact(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(Error::io("read", &self.path))
+        read_at(&self.path, tensor.offset, tensor.n_bytes)
     }
 
     /// The value of `key` as `convert` sees it, which gives `None` for a value that is not of the `expected` type.
