@@ -4,16 +4,17 @@ mod adapter;
 mod check;
 mod diff;
 mod inspect;
+mod merge;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 
 use crate::adapter::{Adapter, StoredPair};
 use crate::error::Error;
-use crate::gguf::Gguf;
+use crate::gguf::{GgmlType, Gguf};
 
 /// What there is to do.
 #[derive(Debug, Subcommand)]
@@ -26,6 +27,8 @@ pub enum Command {
     Diff(diff::Args),
     /// Say whether an adapter fits a base
     Check(check::Args),
+    /// Write a base with adapters in its weights
+    Merge(merge::Args),
 }
 
 /// Does what is asked; prints results to stdout, and what is wrong, one line, to stderr.
@@ -37,6 +40,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Inspect(args) => inspect::run(args, &mut out),
         Command::Diff(args) => diff::run(args, &mut out),
         Command::Check(args) => check::run(args, &mut out),
+        Command::Merge(args) => merge::run(args, &mut out),
     };
     match done.and_then(|code| out.flush().map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,
@@ -88,4 +92,51 @@ struct BaseArgs {
     /// The base as a GGUF file, needed for folders of PEFT's
     #[arg(short, long, value_name = "GGUF")]
     base: Option<PathBuf>,
+}
+
+/// The types that weights can be written in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TypeArg {
+    F32,
+    F16,
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q5_1")]
+    Q5_1,
+    #[value(name = "q5_0")]
+    Q5_0,
+    #[value(name = "q4_1")]
+    Q4_1,
+    #[value(name = "q4_0")]
+    Q4_0,
+}
+
+impl From<TypeArg> for GgmlType {
+    fn from(arg: TypeArg) -> Self {
+        match arg {
+            TypeArg::F32 => Self::F32,
+            TypeArg::F16 => Self::F16,
+            TypeArg::Bf16 => Self::BF16,
+            TypeArg::Q8_0 => Self::Q8_0,
+            TypeArg::Q5_1 => Self::Q5_1,
+            TypeArg::Q5_0 => Self::Q5_0,
+            TypeArg::Q4_1 => Self::Q4_1,
+            TypeArg::Q4_0 => Self::Q4_0,
+        }
+    }
+}
+
+/// An adapter's path, and its factor.
+type Factored = (PathBuf, f32);
+
+/// A path, and the factor after the last `=`, or 1.
+fn factored(text: &str) -> Result<Factored, String> {
+    match text.rsplit_once('=') {
+        None => Ok((text.into(), 1.0)),
+        Some((path, factor)) => match factor.parse::<f32>() {
+            Ok(factor) if factor.is_finite() => Ok((path.into(), factor)),
+            _ => Err(format!("{factor:?} is no factor")),
+        },
+    }
 }

@@ -82,6 +82,17 @@ pub enum Error {
         /// Those that are known.
         known: String,
     },
+    /// A weight of a base that cannot be merged with an adapter's.
+    #[error("{tensor:?} cannot be merged: {flaw}")]
+    Merge {
+        /// The base tensor.
+        tensor: String,
+        /// What stands in the way.
+        flaw: MergeFlaw,
+    },
+    /// The work was asked to stop.
+    #[error("stopped, and nothing is written")]
+    Interrupted,
     /// Adapters that have no sum.
     #[error("the adapters cannot be stacked: {0}")]
     Stack(String),
@@ -307,8 +318,10 @@ pub enum AdapterFlaw {
         /// The suffix that is missing.
         missing: &'static str,
     },
-    /// A type that is none of f32, f16 and bf16.
-    #[error("the tensor {tensor:?} has the type {ggml_type}; F32, F16 and BF16 are supported")]
+    /// A type that no adapter has.
+    #[error(
+        "the tensor {tensor:?} has the type {ggml_type}; F32, F16, BF16 and the types of 32 weights a block, such as Q8_0, are supported"
+    )]
     TensorType {
         /// The adapter's tensor.
         tensor: String,
@@ -358,6 +371,14 @@ pub enum AdapterFlaw {
     /// A weight or a setting that is NaN or infinite.
     #[error("{0:?} holds a value that is not finite")]
     NotFinite(String),
+    /// A weight that the type asked for cannot hold.
+    #[error("the tensor {tensor:?} holds a value beyond what {ggml_type} can; choose f32 or bf16")]
+    TooLarge {
+        /// The adapter's tensor.
+        tensor: String,
+        /// The type asked for.
+        ggml_type: GgmlType,
+    },
     /// `cope.task_sha256` is no SHA-256.
     #[error("its cope.task_sha256 is not 64 lower-case hexadecimal digits")]
     TaskHash,
@@ -434,6 +455,21 @@ pub enum PeftFlaw {
     /// No alpha, which PEFT cannot express for pairs of several ranks.
     #[error("it has no alpha and pairs of several ranks, which PEFT cannot express")]
     NoAlpha,
+}
+
+/// What keeps a weight from being merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeFlaw {
+    /// A type for which there is no code here.
+    #[error("its type {0} takes llama.cpp to read; merge into the base in another type")]
+    Type(GgmlType),
+    /// A weight of the base, or a sum, that is NaN or infinite.
+    #[error("a weight is not finite")]
+    NotFinite,
+    /// A sum that the type cannot hold.
+    #[error("a weight is beyond what {0} can hold; choose --dtype f32 or bf16")]
+    TooLarge(GgmlType),
 }
 
 /// Where an adapter and a base differ.

@@ -8,6 +8,7 @@
 //! - [`safetensors::SafeTensors`] and [`safetensors::write`]: the same for PEFT's files.
 //! - [`Adapter`]: a LoRA adapter, from and to GGUF files as llama.cpp loads them and PEFT's folders; whether it fits a
 //!   base. Its weights are in memory, or stay on disk until a pair is asked for ([`LoraPair`]).
+//! - [`merge`]: a base with adapters in its weights, of its own quantised types ([`quant`]).
 //! - [`sha256`]: the identity of a base.
 //!
 //! A file is written beside its place and renamed into it, so nothing half-written ever has its final name.
@@ -34,12 +35,16 @@ pub mod cli;
 mod error;
 mod family;
 mod file;
-mod floats;
 pub mod gguf;
 mod hash;
+mod merge;
 mod peft;
+pub mod quant;
 pub mod safetensors;
 
 pub use adapter::{Adapter, LoraPair, LoraTensor, Matrix, StoredPair, inner_product};
-pub use error::{AdapterFlaw, Error, GgufFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw};
+pub use error::{
+    AdapterFlaw, Error, GgufFlaw, MergeFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw,
+};
 pub use hash::sha256;
+pub use merge::{Merged, merge};

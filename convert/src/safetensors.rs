@@ -78,6 +78,17 @@ impl From<Dtype> for GgmlType {
     }
 }
 
+impl TryFrom<GgmlType> for Dtype {
+    type Error = ();
+
+    /// Of a type that the format has.
+    fn try_from(ggml_type: GgmlType) -> Result<Self, ()> {
+        let all = [Self::F32, Self::F16, Self::BF16];
+        let found = all.into_iter().find(|&it| GgmlType::from(it) == ggml_type);
+        found.ok_or(())
+    }
+}
+
 impl Dtype {
     /// Bytes an element.
     #[must_use]

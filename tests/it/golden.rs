@@ -274,7 +274,7 @@ fn weights_in_bf16_come_to_nearly_the_same_gradient() {
 }
 
 /// What the KL below is measured on.
-const PARAGRAPH: &str = "The ferry was late again, and the whole quay knew it before the harbour master did. Nets lay \
+pub const PARAGRAPH: &str = "The ferry was late again, and the whole quay knew it before the harbour master did. Nets lay \
     drying over the rail, two dogs argued about a fish head, and somebody had left a ladder where the tide would find \
     it. By noon the fog had gone out to sea, the bakery had sold its last loaf, and the ferry came round the point with \
     its horn going, as if it were the town that had kept it waiting.";
@@ -321,7 +321,7 @@ fn llama_cpp_computes_the_same_distribution() {
 }
 
 /// Mean `KL(p ‖ q)`, nats a token, of the distributions that rows of logits stand for.
-fn mean_kl(p: &[f32], q: &[f32], n_vocab: usize) -> f64 {
+pub fn mean_kl(p: &[f32], q: &[f32], n_vocab: usize) -> f64 {
     assert_eq!(p.len(), q.len());
     let logprobs = |row: &[f32]| -> Vec<f64> {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

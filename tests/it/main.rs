@@ -15,6 +15,7 @@ mod grammars;
 mod histories;
 mod homes;
 mod llama;
+mod merged;
 mod prompts;
 mod recipe;
 mod sampler;

@@ -1,7 +1,8 @@
 //! What an adapter must satisfy by itself, read or written, and what it must satisfy with its base.
 
 use crate::error::{AdapterFlaw, Error, Misfit, Result, excerpt};
-use crate::gguf::Gguf;
+use crate::gguf::{GgmlType, Gguf};
+use crate::quant::quantize;
 
 use super::{Adapter, CONTRAST, LORA_ALPHA, LoraPair, PLAUSIBILITY};
 
@@ -85,6 +86,20 @@ pub(crate) fn check_values(
         return Err(AdapterFlaw::NotFinite(tensor.to_owned()));
     }
     Ok(())
+}
+
+/// The bytes of a half of `ggml_type`, checked as by [`check_values`].
+pub(crate) fn encode(
+    tensor: &str,
+    values: &[f32],
+    shape: [usize; 2],
+    ggml_type: GgmlType,
+) -> Result<Vec<u8>, AdapterFlaw> {
+    check_values(tensor, values, shape)?;
+    quantize(ggml_type, values).ok_or_else(|| AdapterFlaw::TooLarge {
+        tensor: tensor.to_owned(),
+        ggml_type,
+    })
 }
 
 /// Makes sure that the adapter belongs to the base.

@@ -21,8 +21,7 @@ pub(crate) use pair::StoredMatrix;
 pub use pair::{LoraPair, StoredPair};
 
 use crate::error::Result;
-use crate::gguf::Gguf;
-use crate::safetensors::Dtype;
+use crate::gguf::{GgmlType, Gguf};
 
 /// The suffix of `A`'s tensor, after the base tensor's name.
 const LORA_A: &str = ".lora_a";
@@ -138,16 +137,16 @@ impl<P: LoraPair> Adapter<P> {
         Ok(self.with(tensors))
     }
 
-    /// Writes the adapter in GGUF format for llama.cpp, pair by pair, with weights of `dtype`, or of the type that each
-    /// has. The same adapter gives the same bytes. The file takes its place at once or not at all, and on Unix its owner
+    /// Writes the adapter in GGUF format for llama.cpp, pair by pair, with weights of `ggml_type` (f32, f16,
+    /// bf16, or one of 32 weights a block, with F16 for rows that are no whole blocks), or of the type that each has. The same adapter gives the same bytes. The file takes its place at once or not at all, and on Unix its owner
     /// alone may read it.
     ///
     /// # Errors
     ///
     /// The adapter is one that [`open_gguf`](Adapter::open_gguf) would refuse, or whose weights cannot be loaded, or the
     /// file cannot be written.
-    pub fn write_gguf_as(&self, path: &Path, dtype: Option<Dtype>) -> Result<()> {
-        write::write(self, path, dtype)
+    pub fn write_gguf_as(&self, path: &Path, ggml_type: Option<GgmlType>) -> Result<()> {
+        write::write(self, path, ggml_type)
     }
 
     /// [`write_gguf_as`](Self::write_gguf_as), each weight in the type that it has.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::LoraTensor;
 use super::check::check_values;
-use crate::error::{Error, Result};
+use crate::error::{AdapterFlaw, Error, Result};
 use crate::family::interleave;
 use crate::file::read_at;
-use crate::floats::decode;
-use crate::safetensors::Dtype;
+use crate::gguf::GgmlType;
+use crate::quant::dequantize;
 
 /// A pair of matrices `A` `(r, in)` and `B` `(out, r)`, wherever it is.
 pub trait LoraPair {
@@ -22,8 +22,8 @@ pub trait LoraPair {
     fn n_in(&self) -> usize;
     /// The number of rows of `B`.
     fn n_out(&self) -> usize;
-    /// In what type the weights of `A` and of `B` are held.
-    fn dtypes(&self) -> [Dtype; 2];
+    /// In what type a file is to hold `A` and `B`, if no other is asked for.
+    fn types(&self) -> [GgmlType; 2];
     /// `A`, row-major, `[r × in]`.
     ///
     /// # Errors
@@ -55,8 +55,8 @@ impl LoraPair for LoraTensor {
         self.b.rows
     }
 
-    fn dtypes(&self) -> [Dtype; 2] {
-        [Dtype::F32; 2]
+    fn types(&self) -> [GgmlType; 2] {
+        [GgmlType::F32; 2]
     }
 
     fn a(&self) -> Result<Cow<'_, [f32]>> {
@@ -84,7 +84,9 @@ pub(crate) struct StoredMatrix {
     pub tensor: String,
     pub rows: usize,
     pub cols: usize,
-    pub dtype: Dtype,
+    pub ggml_type: GgmlType,
+    /// The type of a GGUF file's tensor made of it, if no other is asked for: its own, but for what PEFT cannot hold.
+    pub written_as: GgmlType,
     /// In bytes from the start of the file.
     pub offset: u64,
     /// Over how many heads the rows are in transformers' order and are wanted in llama.cpp's.
@@ -108,8 +110,8 @@ impl LoraPair for StoredPair {
         self.b.rows
     }
 
-    fn dtypes(&self) -> [Dtype; 2] {
-        [self.a.dtype, self.b.dtype]
+    fn types(&self) -> [GgmlType; 2] {
+        [self.a.written_as, self.b.written_as]
     }
 
     fn a(&self) -> Result<Cow<'_, [f32]>> {
@@ -124,14 +126,24 @@ impl LoraPair for StoredPair {
 impl StoredMatrix {
     fn load(&self) -> Result<Vec<f32>> {
         let &Self {
-            rows, cols, dtype, ..
+            rows,
+            cols,
+            ggml_type,
+            ..
         } = self;
-        let n_bytes = rows as u64 * cols as u64 * dtype.n_bytes();
-        let values = decode(dtype, &read_at(&self.path, self.offset, n_bytes)?);
-        check_values(&self.tensor, &values, [rows, cols]).map_err(|flaw| Error::Adapter {
+        let refuse = |flaw| Error::Adapter {
             path: self.path.to_path_buf(),
             flaw,
+        };
+        let n_blocks = rows as u64 * cols as u64 / ggml_type.block_size();
+        let bytes = read_at(&self.path, self.offset, n_blocks * ggml_type.type_size())?;
+        let values = dequantize(ggml_type, &bytes).ok_or_else(|| {
+            refuse(AdapterFlaw::TensorType {
+                tensor: self.tensor.clone(),
+                ggml_type,
+            })
         })?;
+        check_values(&self.tensor, &values, [rows, cols]).map_err(refuse)?;
         Ok(match self.heads {
             Some(heads) => interleave(&values, cols, heads),
             None => values,

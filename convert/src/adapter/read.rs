@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{AdapterFlaw, Error, Result, excerpt};
-use crate::gguf::{GgmlType, Gguf, TensorInfo};
+use crate::gguf::{Gguf, TensorInfo};
 
 use super::check::{check, check_ranks};
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
     LORA_A, LORA_ALPHA, LORA_B, PLAUSIBILITY, StoredMatrix, StoredPair, TASK_SHA256,
 };
-use crate::safetensors::Dtype;
+use crate::quant::WRITTEN;
 
 /// Marks a LoRA that acts only after certain tokens, for which nothing here looks.
 const ALORA_TOKENS: &str = "adapter.alora.invocation_tokens";
@@ -128,26 +128,18 @@ fn matrix(file: &Gguf, path: &Arc<Path>, tensor: &TensorInfo) -> Result<StoredMa
             return Err(refuse(file, AdapterFlaw::NotMatrix { tensor, shape }));
         }
     };
-    let dtype = match tensor.ggml_type {
-        GgmlType::F32 => Dtype::F32,
-        GgmlType::F16 => Dtype::F16,
-        GgmlType::BF16 => Dtype::BF16,
-        ggml_type => {
-            return Err(refuse(
-                file,
-                AdapterFlaw::TensorType {
-                    tensor: tensor.name.clone(),
-                    ggml_type,
-                },
-            ));
-        }
-    };
+    let ggml_type = tensor.ggml_type;
+    if !WRITTEN.contains(&ggml_type) {
+        let tensor = tensor.name.clone();
+        return Err(refuse(file, AdapterFlaw::TensorType { tensor, ggml_type }));
+    }
     Ok(StoredMatrix {
         path: Arc::clone(path),
         tensor: tensor.name.clone(),
         rows: rows as usize,
         cols: cols as usize,
-        dtype,
+        ggml_type,
+        written_as: ggml_type,
         offset: tensor.offset,
         heads: None,
     })

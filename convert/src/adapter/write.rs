@@ -4,11 +4,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::floats::encode;
-use crate::gguf::{self, TensorData, Value};
-use crate::safetensors::Dtype;
+use crate::gguf::{self, GgmlType, Sink, TensorData, Value};
 
-use super::check::{check, check_values};
+use super::check::{check, encode};
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
     LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, TASK_SHA256,
@@ -18,7 +16,7 @@ use super::{
 pub(super) fn write<P: LoraPair>(
     adapter: &Adapter<P>,
     path: &Path,
-    dtype: Option<Dtype>,
+    ggml_type: Option<GgmlType>,
 ) -> Result<()> {
     let refuse = |flaw| Error::Adapter {
         path: path.to_owned(),
@@ -27,7 +25,9 @@ pub(super) fn write<P: LoraPair>(
     check(adapter).map_err(refuse)?;
     let mut pairs = adapter.tensors.iter().collect::<Vec<_>>();
     pairs.sort_by_key(|pair| pair.name());
-    let tensors = pairs.into_iter().flat_map(|pair| halves(pair, dtype, path));
+    let tensors = pairs
+        .into_iter()
+        .flat_map(|pair| halves(pair, ggml_type, path));
     let tensors = tensors.collect::<Vec<_>>();
     gguf::write(path, &metadata(adapter), &tensors)
 }
@@ -53,29 +53,32 @@ fn metadata<P>(adapter: &Adapter<P>) -> Vec<(String, Value)> {
     .collect()
 }
 
-/// The two tensors of a pair, of `dtype` or the types that they have.
+/// The two tensors of a pair, of `ggml_type` or the types that they have. Where rows are no whole blocks of it, as those
+/// of `B` seldom are, they are F16, as llama.cpp's own converter has them.
 fn halves<'a, P: LoraPair>(
     pair: &'a P,
-    dtype: Option<Dtype>,
+    ggml_type: Option<GgmlType>,
     path: &'a Path,
 ) -> [TensorData<'a>; 2] {
-    let [of_a, of_b] = pair.dtypes().map(|own| dtype.unwrap_or(own));
+    let [of_a, of_b] = pair.types().map(|own| ggml_type.unwrap_or(own));
     let (rank, n_in, n_out) = (pair.rank(), pair.n_in(), pair.n_out());
-    let half = |suffix, shape: [usize; 2], dtype: Dtype, load: Load<'a, P>| {
+    let half = |suffix, shape: [usize; 2], ggml_type: GgmlType, load: Load<'a, P>| {
+        let whole = (shape[1] as u64).is_multiple_of(ggml_type.block_size());
+        let ggml_type = if whole { ggml_type } else { GgmlType::F16 };
         let name = format!("{}{suffix}", pair.name());
-        let bytes = {
+        let data = {
             let name = name.clone();
-            move || {
-                let values = load(pair)?;
-                check_values(&name, &values, shape).map_err(|flaw| Error::Adapter {
+            move |out: &mut Sink<'_>| {
+                let encoded = encode(&name, &load(pair)?, shape, ggml_type);
+                let encoded = encoded.map_err(|flaw| Error::Adapter {
                     path: path.to_owned(),
                     flaw,
-                })?;
-                Ok(encode(dtype, &values))
+                });
+                out.write(&encoded?)
             }
         };
         let [rows, cols] = shape.map(|dim| dim as u64);
-        TensorData::later(name, &[cols, rows], dtype.into(), bytes)
+        TensorData::streamed(name, &[cols, rows], ggml_type, data)
     };
     [
         half(LORA_A, [rank, n_in], of_a, P::a),

@@ -4,13 +4,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-
 use crate::adapter::{Adapter, LoraPair};
-use crate::gguf::Gguf;
+use crate::gguf::{GgmlType, Gguf};
 use crate::safetensors::Dtype;
 
-use super::{BaseArgs, Failure, Outcome, open};
+use super::{BaseArgs, Factored, Failure, Outcome, TypeArg, factored, open};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -30,38 +28,10 @@ pub struct Args {
     base_name: Option<String>,
     /// The weights' type [default: the type that each has]
     #[arg(long, value_enum, value_name = "TYPE")]
-    dtype: Option<DtypeArg>,
+    dtype: Option<TypeArg>,
     /// Another adapter to add, with a factor of its own; may be repeated
-    #[arg(long, value_name = "ADAPTER[=FACTOR]", value_parser = addend)]
-    add: Vec<(PathBuf, f32)>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DtypeArg {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl From<DtypeArg> for Dtype {
-    fn from(dtype: DtypeArg) -> Self {
-        match dtype {
-            DtypeArg::F32 => Self::F32,
-            DtypeArg::F16 => Self::F16,
-            DtypeArg::Bf16 => Self::BF16,
-        }
-    }
-}
-
-/// A path, and the factor after the last `=` if it is a number.
-fn addend(text: &str) -> Result<(PathBuf, f32), String> {
-    match text.rsplit_once('=') {
-        None => Ok((text.into(), 1.0)),
-        Some((path, factor)) => match factor.parse::<f32>() {
-            Ok(factor) if factor.is_finite() => Ok((path.into(), factor)),
-            _ => Err(format!("{factor:?} is no factor")),
-        },
-    }
+    #[arg(long, value_name = "ADAPTER[=FACTOR]", value_parser = factored)]
+    add: Vec<Factored>,
 }
 
 pub fn run(args: &Args) -> Outcome {
@@ -81,9 +51,9 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn write<P: LoraPair>(adapter: &Adapter<P>, args: &Args) -> Outcome<()> {
-    let (output, dtype) = (&args.output, args.dtype.map(Dtype::from));
+    let (output, ggml_type) = (&args.output, args.dtype.map(GgmlType::from));
     if output.extension() == Some(OsStr::new("gguf")) {
-        return Ok(adapter.write_gguf_as(output, dtype)?);
+        return Ok(adapter.write_gguf_as(output, ggml_type)?);
     }
     let base = args.base.base.as_deref().ok_or_else(|| {
         Failure::Usage(format!(
@@ -91,12 +61,17 @@ fn write<P: LoraPair>(adapter: &Adapter<P>, args: &Args) -> Outcome<()> {
             output.display()
         ))
     })?;
+    let dtype = ggml_type.map(|it| {
+        Dtype::try_from(it).map_err(|()| {
+            Failure::Usage(format!("PEFT has no {it}: choose --dtype f32, f16 or bf16"))
+        })
+    });
     let gguf = Gguf::open(base)?;
     let name = args
         .base_name
         .clone()
         .unwrap_or_else(|| name_of(&gguf, base));
-    Ok(adapter.write_peft(output, &gguf, &name, dtype)?)
+    Ok(adapter.write_peft(output, &gguf, &name, dtype.transpose()?)?)
 }
 
 /// What the base's file says of where it comes from, or its path.

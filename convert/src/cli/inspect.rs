@@ -80,17 +80,17 @@ fn report(adapter: &Adapter<StoredPair>) -> Result<Report<'_>> {
         let (layer, target) = parts(pair.name());
         *targets.entry(target).or_default() += 1;
         let sizes = [pair.rank() * pair.n_in(), pair.n_out() * pair.rank()];
-        let dtypes = pair.dtypes();
-        for (size, dtype) in sizes.into_iter().zip(dtypes) {
+        let types = pair.types();
+        for (size, ggml_type) in sizes.into_iter().zip(types) {
             n_parameters += size;
-            n_bytes += size as u64 * dtype.n_bytes();
+            n_bytes += size as u64 / ggml_type.block_size() * ggml_type.type_size();
         }
         let scale = f64::from(adapter.lora_scale(pair.rank()));
         let square = scale * scale * inner_product(pair, pair)?;
         if let Some(layer) = layer {
             *squares.entry(layer).or_default() += square;
         }
-        let [of_a, of_b] = dtypes.map(|dtype| format!("{dtype:?}"));
+        let [of_a, of_b] = types.map(|ggml_type| ggml_type.to_string());
         tensors.push(Tensor {
             name: pair.name(),
             rank: pair.rank(),

@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 pub use ggml_type::GgmlType;
-pub use tensor::{TensorData, TensorInfo};
+pub use tensor::{Sink, TensorData, TensorInfo};
 pub use value::{Array, Value};
 pub use write::write;
 
@@ -118,6 +118,16 @@ impl Gguf {
     /// The file cannot be read, or has shrunk since it was opened.
     pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
         read_at(&self.path, tensor.offset, tensor.n_bytes)
+    }
+
+    /// So many bytes of a tensor of this file, from `start` on.
+    pub(crate) fn read_part(
+        &self,
+        tensor: &TensorInfo,
+        start: u64,
+        n_bytes: u64,
+    ) -> Result<Vec<u8>> {
+        read_at(&self.path, tensor.offset + start, n_bytes)
     }
 
     /// The value of `key` as `convert` sees it, which gives `None` for a value that is not of the `expected` type.

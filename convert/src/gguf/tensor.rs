@@ -1,9 +1,10 @@
 //! What a GGUF file says of a tensor, and the checks that its reader and its writer share.
 
-use std::borrow::Cow;
+use std::io::Write;
+use std::path::Path;
 use std::rc::Rc;
 
-use crate::error::{GgufFlaw, Result, excerpt};
+use crate::error::{Error, GgufFlaw, Result, excerpt};
 
 use super::{GgmlType, Value};
 
@@ -46,12 +47,15 @@ pub struct TensorData<'a> {
     pub(super) data: Data<'a>,
 }
 
+/// What writes a tensor's data.
+type Stream<'a> = dyn Fn(&mut Sink<'_>) -> Result<()> + 'a;
+
 /// The values of a tensor to be written.
 #[derive(Clone)]
 pub(super) enum Data<'a> {
     Bytes(&'a [u8]),
     F32(&'a [f32]),
-    Later(Rc<dyn Fn() -> Result<Vec<u8>> + 'a>),
+    Streamed(Rc<Stream<'a>>),
 }
 
 impl<'a> TensorData<'a> {
@@ -82,29 +86,77 @@ impl<'a> TensorData<'a> {
         }
     }
 
-    /// A tensor of any type whose data is asked for when it is its turn, so that not all tensors are in memory at once.
+    /// A tensor of any type that `write` writes, piece by piece, when it is its turn: so neither all tensors nor the whole
+    /// of one are in memory at once.
     #[must_use]
-    pub fn later(
+    pub fn streamed(
         name: impl Into<String>,
         shape: &[u64],
         ggml_type: GgmlType,
-        bytes: impl Fn() -> Result<Vec<u8>> + 'a,
+        write: impl Fn(&mut Sink<'_>) -> Result<()> + 'a,
     ) -> Self {
         Self {
             name: name.into(),
             shape: shape.to_vec(),
             ggml_type,
-            data: Data::Later(Rc::new(bytes)),
+            data: Data::Streamed(Rc::new(write)),
         }
     }
 
-    /// The data as it is to stand in the file.
-    pub(super) fn encode(&self) -> Result<Cow<'a, [u8]>> {
-        Ok(match &self.data {
-            Data::Bytes(bytes) => Cow::Borrowed(bytes),
-            Data::F32(values) => values.iter().flat_map(|it| it.to_le_bytes()).collect(),
-            Data::Later(bytes) => bytes()?.into(),
-        })
+    /// The dimensions, as in [`TensorInfo::shape`].
+    pub(crate) fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// The element type.
+    pub(crate) fn ggml_type(&self) -> GgmlType {
+        self.ggml_type
+    }
+
+    /// Writes the data as it is to stand in the file.
+    pub(super) fn write(&self, out: &mut Sink<'_>) -> Result<()> {
+        match &self.data {
+            Data::Bytes(bytes) => out.write(bytes),
+            Data::F32(values) => {
+                let bytes: Vec<_> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+                out.write(&bytes)
+            }
+            Data::Streamed(write) => write(out),
+        }
+    }
+}
+
+/// Where a tensor's data goes.
+pub struct Sink<'o> {
+    out: &'o mut dyn Write,
+    path: &'o Path,
+    n_bytes: u64,
+}
+
+impl<'o> Sink<'o> {
+    /// Of the file that is to be at `path`.
+    pub(super) fn new(out: &'o mut dyn Write, path: &'o Path) -> Self {
+        Self {
+            out,
+            path,
+            n_bytes: 0,
+        }
+    }
+
+    /// Writes what comes next.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) when the file cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.n_bytes += bytes.len() as u64;
+        let written = self.out.write_all(bytes);
+        written.map_err(Error::io("write", self.path))
+    }
+
+    /// Bytes written so far.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.n_bytes
     }
 }
 

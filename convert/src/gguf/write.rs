@@ -1,7 +1,6 @@
 //! The writer: the same input gives the same bytes, and nothing is left behind when it fails.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
 use std::path::Path;
 
 use crate::error::{Error, GgufFlaw, Result};
@@ -11,7 +10,7 @@ use super::read::{MAGIC, MAX_ENTRIES, MAX_TENSORS};
 use super::source::MAX_HEADER_BYTES;
 use super::tensor::{MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
 use super::value::write_string;
-use super::{TensorData, Value};
+use super::{Sink, TensorData, Value};
 
 /// The version written.
 const VERSION: u32 = 3;
@@ -35,9 +34,13 @@ pub fn write(path: &Path, metadata: &[(String, Value)], tensors: &[TensorData<'_
     replace_file(path, |out| {
         out.write_all(&header).map_err(Error::io("write", path))?;
         for tensor in tensors {
-            let data = tensor.encode()?;
-            check_length(tensor, data.len() as u64).map_err(refuse)?;
-            write_padded(out, &data, alignment).map_err(Error::io("write", path))?;
+            let mut sink = Sink::new(out, path);
+            tensor.write(&mut sink)?;
+            let n_bytes = sink.n_bytes();
+            check_length(tensor, n_bytes).map_err(refuse)?;
+            // As ggml wants it of the last tensor too.
+            let padding = n_bytes.next_multiple_of(alignment) - n_bytes;
+            sink.write(&vec![0; padding as usize])?;
         }
         Ok(())
     })
@@ -123,14 +126,6 @@ fn check_length(tensor: &TensorData<'_>, got: u64) -> Result<(), GgufFlaw> {
     }
 }
 
-/// Writes a tensor's data and pads it, as ggml wants it of the last tensor too.
-fn write_padded(out: &mut dyn Write, data: &[u8], alignment: u64) -> io::Result<()> {
-    out.write_all(data)?;
-    let n_bytes = data.len() as u64;
-    let padding = n_bytes.next_multiple_of(alignment) - n_bytes;
-    out.write_all(&vec![0; padding as usize])
-}
-
 fn check_count(what: &'static str, got: u64, limit: u64) -> Result<(), GgufFlaw> {
     if got > limit {
         return Err(GgufFlaw::TooMany {
@@ -145,7 +140,7 @@ fn check_count(what: &'static str, got: u64, limit: u64) -> Result<(), GgufFlaw>
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io};
 
     use super::*;
 
@@ -154,7 +149,10 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error() {
         let mut full = fs::File::create("/dev/full").unwrap();
-        let reason = write_padded(&mut full, &[5; 40], 32).unwrap_err();
+        let failed = Sink::new(&mut full, Path::new("model.gguf")).write(&[5; 40]);
+        let Err(Error::Io { reason, .. }) = failed else {
+            panic!("{failed:?}");
+        };
         assert_eq!(reason.kind(), io::ErrorKind::StorageFull);
     }
 }

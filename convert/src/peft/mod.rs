@@ -27,6 +27,9 @@ const PREFIX: &str = "base_model.model.";
 /// Where in the metadata of the weights the keys of GGUF stand for which PEFT has no place.
 const GGUF_PREFIX: &str = "gguf.";
 
+/// After it, and before a dot and a tensor's name: the type of that tensor in the GGUF file, where PEFT has none such.
+const TYPE: &str = "type";
+
 impl Adapter<StoredPair> {
     /// Reads PEFT's `folder`, but for the weights, which stay on disk; `base` is the base as a GGUF file.
     ///

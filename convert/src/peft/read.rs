@@ -13,10 +13,11 @@ use crate::adapter::{
 use crate::error::{Error, PeftFlaw, Result, excerpt};
 use crate::family::Family;
 use crate::gguf::Gguf;
+use crate::quant::WRITTEN;
 use crate::safetensors::{SafeTensors, TensorInfo};
 
 use super::config::Config;
-use super::{CONFIG, GGUF_PREFIX, PREFIX, WEIGHTS};
+use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
 
 /// Reads and checks the adapter in `folder`, but for its weights.
 pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
@@ -32,7 +33,12 @@ pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
     for tensor in &weights.tensors {
         let (name, half) = place(&family, &tensor.name).map_err(refuse)?;
         let heads = (half == B).then(|| family.moved_heads(&name)).flatten();
-        let matrix = matrix(&path, tensor, heads).map_err(refuse)?;
+        let mut matrix = matrix(&path, tensor, heads).map_err(refuse)?;
+        let key = format!("{GGUF_PREFIX}{TYPE}.{}", tensor.name);
+        if let Some(text) = weights.metadata.get(&key) {
+            let found = WRITTEN.into_iter().find(|it| it.name() == text);
+            matrix.written_as = found.ok_or_else(|| refuse(PeftFlaw::Metadata(excerpt(&key))))?;
+        }
         let place = &mut halves.entry(name).or_default()[half];
         if place.replace(matrix).is_some() {
             return Err(refuse(PeftFlaw::Twice(excerpt(&tensor.name))));
@@ -116,7 +122,8 @@ fn matrix(
         tensor: tensor.name.clone(),
         rows: rows as usize,
         cols: cols as usize,
-        dtype: tensor.dtype,
+        ggml_type: tensor.dtype.into(),
+        written_as: tensor.dtype.into(),
         offset: tensor.offset,
         heads,
     })

@@ -1,23 +1,23 @@
 //! From an adapter to a folder of PEFT's.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::adapter::check::{check, check_values};
+use crate::adapter::check::{check, encode};
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, LORA_ALPHA, LoraPair, PLAUSIBILITY, TASK_SHA256,
 };
 use crate::error::{Error, PeftFlaw, Result};
 use crate::family::{Family, separate};
 use crate::file::replace_file;
-use crate::floats::encode;
 use crate::gguf::Gguf;
 use crate::safetensors::{self, Dtype, TensorSpec};
 
-use super::{CONFIG, GGUF_PREFIX, PREFIX, WEIGHTS};
+use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
 
 /// Checks the adapter and writes it into `folder`.
 pub(super) fn write<P: LoraPair>(
@@ -35,21 +35,25 @@ pub(super) fn write<P: LoraPair>(
     check(adapter).map_err(|flaw| refuse(flaw.into()))?;
     let recorded = adapter.base_sha256.clone().unwrap_or_default();
     adapter.check_fits(base, &recorded)?;
+    let mut metadata = metadata(adapter);
     let mut halves = Vec::new();
     let mut modules = BTreeMap::new();
     for pair in &adapter.tensors {
         let module = family.module(pair.name());
         let module = module.ok_or_else(|| refuse(PeftFlaw::NoModule(pair.name().to_owned())))?;
-        let [of_a, of_b] = pair.dtypes().map(|own| dtype.unwrap_or(own));
-        for (half, dtype, shape) in [
+        let [of_a, of_b] = pair.types();
+        for (half, own, shape) in [
             ("lora_A", of_a, [pair.rank(), pair.n_in()]),
             ("lora_B", of_b, [pair.n_out(), pair.rank()]),
         ] {
-            let spec = TensorSpec {
-                name: format!("{PREFIX}{module}.{half}.weight"),
-                dtype,
-                shape: shape.map(|dim| dim as u64).to_vec(),
-            };
+            let name = format!("{PREFIX}{module}.{half}.weight");
+            let dtype = dtype.or_else(|| own.try_into().ok()).unwrap_or_else(|| {
+                let key = format!("{GGUF_PREFIX}{TYPE}.{name}");
+                metadata.insert(key, own.to_string());
+                Dtype::F32
+            });
+            let shape = shape.map(|dim| dim as u64).to_vec();
+            let spec = TensorSpec { name, dtype, shape };
             halves.push((spec, pair, half == "lora_B"));
         }
         modules.insert(module, pair.rank());
@@ -64,15 +68,16 @@ pub(super) fn write<P: LoraPair>(
     made.map_err(Error::io("write", folder))?;
     let specs: Vec<_> = halves.iter().map(|(spec, ..)| spec.clone()).collect();
     let path = folder.join(WEIGHTS);
-    safetensors::write(&path, &metadata(adapter), &specs, |number| {
+    safetensors::write(&path, &metadata, &specs, |number| {
         let (spec, pair, is_b) = &halves[number];
         let values = if *is_b { pair.b()? } else { pair.a()? };
         let shape = [spec.shape[0] as usize, spec.shape[1] as usize];
-        check_values(&spec.name, &values, shape).map_err(|flaw| refuse(flaw.into()))?;
-        match family.moved_heads(pair.name()).filter(|_| *is_b) {
-            Some(heads) => Ok(encode(spec.dtype, &separate(&values, shape[1], heads))),
-            None => Ok(encode(spec.dtype, &values)),
-        }
+        let heads = family.moved_heads(pair.name()).filter(|_| *is_b);
+        let values = match heads {
+            Some(heads) => Cow::Owned(separate(&values, shape[1], heads)),
+            None => values,
+        };
+        encode(&spec.name, &values, shape, spec.dtype.into()).map_err(|flaw| refuse(flaw.into()))
     })?;
     // Last, so that a folder with it is whole.
     let path = folder.join(CONFIG);

@@ -157,12 +157,12 @@ fn the_token_embedding_is_refused() {
 }
 
 #[test]
-fn quantised_halves_are_refused() {
+fn halves_of_types_that_no_adapter_has_are_refused() {
     let pair = [
-        TensorData::bytes(A, &[32, 2], GgmlType::Q8_0, &[0; 68]),
+        TensorData::bytes(A, &[256, 2], GgmlType::Q4_K, &[0; 288]),
         tensor(B, &[2, 3]),
     ];
-    let ggml_type = GgmlType::Q8_0;
+    let ggml_type = GgmlType::Q4_K;
     assert_eq!(
         flaw(&pair),
         AdapterFlaw::TensorType {

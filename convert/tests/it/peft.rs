@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use cope_convert::gguf::{self, Gguf, TensorData, Value};
+use cope_convert::gguf::{self, GgmlType, Gguf, TensorData, Value};
 use cope_convert::safetensors::{self, Dtype, SafeTensors, TensorSpec};
-use cope_convert::{Adapter, Error, LoraTensor, Matrix, PeftFlaw};
+use cope_convert::{Adapter, AdapterFlaw, Error, LoraTensor, Matrix, PeftFlaw};
 use serde_json::{Value as Json, json};
 
 use crate::files::Folder;
@@ -93,8 +93,8 @@ fn there_and_back_gives_the_same_bytes() {
                 lora_alpha,
                 ..adapter(&base, mixed)
             };
-            for dtype in [None, Some(Dtype::F16), Some(Dtype::BF16)] {
-                adapter.write_gguf_as(&ours, dtype).unwrap();
+            for ggml_type in [None, Some(GgmlType::F16), Some(GgmlType::BF16)] {
+                adapter.write_gguf_as(&ours, ggml_type).unwrap();
                 let opened = Adapter::open_gguf(&ours).unwrap();
                 opened.write_peft(&peft, &base, "the base", None).unwrap();
                 let read = Adapter::open_peft(&peft, &base).unwrap();
@@ -107,6 +107,60 @@ fn there_and_back_gives_the_same_bytes() {
             }
         }
     }
+}
+
+/// PEFT holds them widened, and what they were beside.
+#[test]
+fn quantised_halves_come_back_as_they_were() {
+    let folder = Folder::new();
+    let path = folder.join("base.gguf");
+    let metadata = [
+        ("general.architecture".to_owned(), Value::from("llama")),
+        ("llama.attention.head_count".to_owned(), Value::from(2_u32)),
+    ];
+    let weights = vec![0.5; 64 * 64];
+    let tensors = ["attn_q", "ffn_up"]
+        .map(|name| TensorData::f32(format!("blk.0.{name}.weight"), &[64, 64], &weights));
+    gguf::write(&path, &metadata, &tensors).unwrap();
+    let base = Gguf::open(&path).unwrap();
+    let mut adapter = adapter(&base, false);
+    let matrix = |rows: usize, cols: usize| Matrix {
+        rows,
+        cols,
+        data: (0..rows * cols).map(|i| (i as f32).sin()).collect(),
+    };
+    // Of rank 32 `B` is whole blocks too, of rank 2 it is not.
+    (adapter.tensors[0].a, adapter.tensors[0].b) = (matrix(32, 64), matrix(64, 32));
+    (adapter.tensors[1].a, adapter.tensors[1].b) = (matrix(2, 64), matrix(64, 2));
+    let [ours, peft, back] = ["ours.gguf", "peft", "back.gguf"].map(|it| folder.join(it));
+    adapter.write_gguf_as(&ours, Some(GgmlType::Q8_0)).unwrap();
+    let types: Vec<_> = Gguf::open(&ours)
+        .unwrap()
+        .tensors
+        .iter()
+        .map(|it| it.ggml_type)
+        .collect();
+    let [q8_0, f16] = [GgmlType::Q8_0, GgmlType::F16];
+    assert_eq!(types, [q8_0, q8_0, q8_0, f16]);
+    let stored = Adapter::open_gguf(&ours).unwrap();
+    stored.write_peft(&peft, &base, "the base", None).unwrap();
+    let read = Adapter::open_peft(&peft, &base).unwrap();
+    read.write_gguf(&back).unwrap();
+    assert_eq!(fs::read(&ours).unwrap(), fs::read(&back).unwrap());
+    let widened = stored.load().unwrap().tensors;
+    for (one, other) in widened[0].a.data.iter().zip(&adapter.tensors[0].a.data) {
+        assert!((one - other).abs() < 0.005, "{one} for {other}");
+    }
+    adapter.tensors[0].a.data[7] = 1e5;
+    let failed = adapter.write_gguf_as(&ours, Some(GgmlType::F16));
+    let Err(Error::Adapter { flaw, .. }) = failed else {
+        panic!("{failed:?}")
+    };
+    let expected = AdapterFlaw::TooLarge {
+        tensor: "blk.0.attn_q.weight.lora_a".into(),
+        ggml_type: f16,
+    };
+    assert_eq!(flaw, expected);
 }
 
 #[test]
