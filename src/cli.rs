@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, each with its `Args` and `run`. Results go to stdout, all else to stderr.
 
+mod bundle;
 mod chat;
 mod decode_options;
 mod doctor;
@@ -61,6 +62,8 @@ enum Command {
     /// Adapters in files: from and to PEFT, inspect, compare, check (also a program of its own, cope-convert)
     #[command(subcommand)]
     Convert(cope_convert::cli::Command),
+    /// A user's model as a folder for a device, or for llama.cpp, Ollama and others
+    Bundle(bundle::Args),
     /// What the program runs on, where data lies, what to mend
     Doctor,
 }
@@ -87,6 +90,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
         Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
+        Command::Bundle(args) => bundle::run(&home, &args)?,
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
     }

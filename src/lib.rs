@@ -31,6 +31,7 @@
 //! | [`prompt`] | the only renderer of chat templates |
 //! | [`train`] | SFT, mining and DPO in candle |
 //! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
+//! | [`bundle`] | a user's model as a folder for other programs and machines |
 //! | [`decode`] | the decoding loop, and the schedules of its passes |
 //! | `cope_contrast` | the contrast: a kernel, and a sampler for other programs of llama.cpp |
 //! | `cope_convert` | GGUF files and adapters, believing nothing that they say |
@@ -54,6 +55,7 @@
 #![deny(unsafe_code)]
 
 pub mod bases;
+pub mod bundle;
 pub mod decode;
 pub mod error;
 pub mod home;

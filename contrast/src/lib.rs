@@ -133,10 +133,16 @@ impl Contrast {
     /// If the slices differ in length.
     pub fn apply(self, candidates: &mut [Candidate], base: &[f32]) {
         assert_eq!(candidates.len(), base.len(), "an opinion of each candidate");
-        let finite = base.iter().copied().filter(|logit| logit.is_finite());
-        let floor = finite.reduce(f32::min).unwrap_or(0.0);
+        let stray = |logit: f32| logit.is_nan() || logit == f32::NEG_INFINITY;
+        // Seldom needed, and a minimum is slow: it is one comparison after another.
+        let floor = if base.iter().fold(false, |any, &it| any | stray(it)) {
+            let finite = base.iter().copied().filter(|logit| logit.is_finite());
+            finite.reduce(f32::min).unwrap_or(0.0)
+        } else {
+            0.0
+        };
         for (candidate, &logit) in candidates.iter_mut().zip(base) {
-            let opinion = if logit.is_nan() || logit == f32::NEG_INFINITY {
+            let opinion = if stray(logit) {
                 floor
             } else {
                 logit.min(f32::MAX)

@@ -304,14 +304,7 @@ fn on_task(voice: &Voice, adapter: &Adapter, task_sha256: &str) -> Result<(PathB
             "this adapter was trained on top of a task adapter and is of no use alone: give --user"
         );
     };
-    let (task, stacked) = (user.task(task_sha256), user.stacked());
-    if !task.is_file() || cope_convert::sha256(&task)? != task_sha256 {
-        bail!(
-            "{} is not the task adapter that {1}'s was trained on top of: run `cope-llama train {1} --task NAME`",
-            task.display(),
-            user.name()
-        );
-    }
+    let (task, stacked) = (user.known_task(task_sha256)?, user.stacked());
     Adapter::stack(&[(&Adapter::read_gguf(&task)?, 1.0), (adapter, 1.0)])?.write_gguf(&stacked)?;
     Ok((task, stacked))
 }

@@ -124,6 +124,23 @@ impl UserFolder {
         self.path.join(format!("{TASK}{sha256}.gguf"))
     }
 
+    /// The path of a task adapter, made sure to be the one of this SHA-256.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when it is not there or another.
+    pub fn known_task(&self, sha256: &str) -> Result<PathBuf> {
+        let task = self.task(sha256);
+        if task.is_file() && cope_convert::sha256(&task)? == sha256 {
+            return Ok(task);
+        }
+        Err(Error::input(format!(
+            "{} is not the task adapter that {1}'s was trained on top of: run `cope-llama train {1} --task NAME`",
+            task.display(),
+            self.name
+        )))
+    }
+
     /// Keeps a copy of a task adapter; its SHA-256.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod bundles;
 mod commands;
 mod consumer;
 mod damaged_models;

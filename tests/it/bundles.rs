@@ -1,0 +1,143 @@
+//! A user's model as a folder for other programs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use cope_convert::{Adapter, sha256};
+use cope_llama::bundle::{BasePlace, bundle};
+use cope_llama::home::{Home, Manifest, UserFolder, UserName};
+use serde_json::json;
+
+use crate::tiny::{TinyModel, tiny_adapter};
+
+/// A home with a tiny base, without a chat template, and a trained user.
+fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
+    let home = Home::at(folder.join("home"));
+    let base = home.create_models().unwrap().join("tiny.gguf");
+    TinyModel::default().write_edited(&base, |metadata| {
+        metadata.retain(|(key, _)| key != "tokenizer.chat_template");
+    });
+    let user = home.create_user(UserName::new("alice").unwrap()).unwrap();
+    adapter.write_gguf(&user.adapter()).unwrap();
+    let sft = json!({
+        "inputs": "", "settings": {}, "figures": {"kept_apart/logprob": -3.5}, "seconds": 55.2,
+    });
+    let manifest = Manifest {
+        base: home.base_ref(&base).unwrap(),
+        stages: BTreeMap::from([("sft".to_owned(), sft)]),
+    };
+    user.save_manifest(&manifest).unwrap();
+    (home, user)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<_> = entries
+        .map(|entry| name(entry).into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_bundle_is_whole_and_private() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = tiny_adapter(3, 2, &["attn_q"]);
+    let (home, user) = trained(folder.path(), &adapter);
+    let made = folder.path().join("made");
+    for place in [BasePlace::Link, BasePlace::Copy] {
+        // Into an empty folder as into none.
+        fs::create_dir_all(&made).unwrap();
+        bundle(&home, &user, &made, place).unwrap();
+        let files = [
+            "Modelfile",
+            "README.md",
+            "SHA256SUMS",
+            "adapter.gguf",
+            "base.gguf",
+        ];
+        assert_eq!(names(&made), files);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&made), 0o700);
+        for line in fs::read_to_string(made.join("SHA256SUMS")).unwrap().lines() {
+            let (hash, name) = line.split_once("  ").unwrap();
+            assert_eq!(sha256(&made.join(name)).unwrap(), hash);
+            assert_eq!(mode(&made.join(name)), 0o600, "{name}");
+        }
+        assert_eq!(
+            Adapter::read_gguf(&made.join("adapter.gguf")).unwrap(),
+            adapter
+        );
+        let card = fs::read_to_string(made.join("README.md")).unwrap();
+        assert!(
+            card.contains("| sft | 55 | kept_apart/logprob -3.5 |"),
+            "{card}"
+        );
+        // The base has no template of its own.
+        let modelfile = fs::read_to_string(made.join("Modelfile")).unwrap();
+        assert!(
+            modelfile.contains("\nTEMPLATE \"\"\"{{ range .Messages }}"),
+            "{modelfile}"
+        );
+        fs::remove_dir_all(&made).unwrap();
+    }
+}
+
+#[test]
+fn an_adapter_on_a_tasks_is_one_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = tiny_adapter(5, 3, &["attn_v"]);
+    let task_path = folder.path().join("task.gguf");
+    task.write_gguf(&task_path).unwrap();
+    let adapter = Adapter {
+        task_sha256: Some(sha256(&task_path).unwrap()),
+        ..tiny_adapter(3, 2, &["attn_q"])
+    };
+    let (home, user) = trained(folder.path(), &adapter);
+    let made = folder.path().join("made");
+    // Without the task's it is of no use.
+    let error = bundle(&home, &user, &made, BasePlace::Link).unwrap_err();
+    assert!(
+        error.to_string().contains("is not the task adapter"),
+        "{error}"
+    );
+    user.add_task(&task_path).unwrap();
+    bundle(&home, &user, &made, BasePlace::Link).unwrap();
+    let whole = Adapter::read_gguf(&made.join("adapter.gguf")).unwrap();
+    assert_eq!(
+        whole,
+        Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)]).unwrap()
+    );
+}
+
+#[test]
+fn what_cannot_be_bundled_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = tiny_adapter(3, 2, &["attn_q"]);
+    let (home, user) = trained(folder.path(), &adapter);
+    let refused = |user: &UserFolder, made: &Path, why: &str| {
+        let error = bundle(&home, user, made, BasePlace::Link)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    let other = home.create_user(UserName::new("bob").unwrap()).unwrap();
+    let made = folder.path().join("made");
+    refused(&other, &made, "bob is not trained yet");
+    refused(&user, folder.path(), "is there already");
+    TinyModel {
+        seed: 99,
+        ..TinyModel::default()
+    }
+    .write(&home.base("tiny.gguf"));
+    let foreign = Adapter {
+        base_sha256: Some("0123456789abcdef".repeat(4)),
+        ..adapter
+    };
+    foreign.write_gguf(&user.adapter()).unwrap();
+    refused(&user, &made, "it was trained on the base with SHA-256");
+    assert_eq!(names(folder.path()), ["home"]);
+}
