@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-vulkan build sampler bench-training bench-decoding
+.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -78,6 +78,26 @@ bench-training: $(PEER)/ready
 
 bench-decoding: $(PEER)/ready
 	cargo bench --bench decoding -- --what report peer
+
+# Adapters in other programs, and theirs here.
+bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
+	cargo bench --bench exchange
+
+# The part of it that a change must pass.
+exchange-llama: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
+	cargo bench --bench exchange -- --what families programs --family llama --model $$($(PROGRAM) model pull)
+
+EXCHANGE = target/exchange
+
+# Of llama.cpp's sources only the converters; of node-llama-cpp the build without a GPU.
+$(EXCHANGE)/ready:
+	mkdir -p $(EXCHANGE)/node $(EXCHANGE)/llama.cpp
+	python3 -m pip download --disable-pip-version-check -q --no-deps --no-binary :all: -d $(EXCHANGE) llama-cpp-python==0.3.36
+	tar -xzf $(EXCHANGE)/llama_cpp_python-0.3.36.tar.gz -C $(EXCHANGE)/llama.cpp --strip-components=3 \
+		--wildcards '*/vendor/llama.cpp/convert*' '*/vendor/llama.cpp/conversion' '*/vendor/llama.cpp/gguf-py'
+	npm install --prefix $(EXCHANGE)/node --ignore-scripts --omit=optional --no-audit --no-fund --silent \
+		node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
+	touch $@
 
 $(PEER)/ready:
 	python3 -m venv $(PEER)

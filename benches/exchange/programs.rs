@@ -1,0 +1,320 @@
+//! An adapter trained here in transformers + peft; one that PEFT has trained in llama.cpp's programs. Both on alice's
+//! texts.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use cope_convert::Adapter;
+use cope_convert::gguf::Gguf;
+use cope_llama::bases;
+use cope_llama::home::{Home, UserName};
+use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token};
+use cope_llama::profile::{Example, Profile, jsonl};
+use cope_llama::prompt::{ChatTemplate, response_tokens};
+use cope_llama::train::WeightType;
+use cope_llama::train::batch::Batch;
+use cope_llama::train::lora::Lora;
+use cope_llama::train::model::Model as Trained;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::Options;
+
+/// Items of alice's that adapters are trained on.
+const N_ITEMS: usize = 24;
+const N_PROMPTS: usize = 4;
+const N_PREDICT: usize = 32;
+
+/// The largest difference of a log-probability, in nats, between f32 here and f32 there.
+const TOLERANCE: f64 = 1e-2;
+
+/// How near its runner-up a token is, in nats, where builds of llama.cpp may choose differently: quantised products
+/// differ in their last bits by the instructions of the build.
+const NEAR: f32 = 0.2;
+
+/// An answer by greedy decoding, of whatever program.
+#[derive(Deserialize)]
+struct Answer {
+    tokens: Vec<Token>,
+    #[serde(default)]
+    logprobs: Vec<f64>,
+}
+
+/// The answers of `tests/golden/consumer.py`.
+#[derive(Deserialize)]
+struct Answers {
+    answers: Vec<Answer>,
+}
+
+pub fn table(options: &Options) -> Result<()> {
+    println!(
+        "| model | trained by | run by | beside | greedy tokens alike | largest difference of a log-probability |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let home = Home::open()?;
+    let small = || {
+        bases::all()
+            .into_iter()
+            .filter(|base| !base.file.contains("1.5B"))
+    };
+    let models = if options.model.is_empty() {
+        small().map(|base| home.base(&base.file)).collect()
+    } else {
+        options.model.clone()
+    };
+    for path in models {
+        let model = Subject::open(options, &path)?;
+        model.ours_in_peft(options)?;
+        model.pefts_in_ours(options)?;
+    }
+    Ok(())
+}
+
+/// A base, and where its adapters and answers are kept.
+struct Subject {
+    path: PathBuf,
+    name: String,
+    base: Gguf,
+    model: std::sync::Arc<Model>,
+    folder: PathBuf,
+    history: Vec<Example>,
+    texts: Vec<Vec<Token>>,
+    prompts: Vec<Vec<Token>>,
+}
+
+impl Subject {
+    fn open(options: &Options, path: &Path) -> Result<Self> {
+        let name = path
+            .file_stem()
+            .context("a model has a name")?
+            .to_string_lossy();
+        let model = Model::load(path, Some(0))?;
+        let template = ChatTemplate::of_model(&model)?;
+        let parse = |text: &str| jsonl::parse(Path::new("alice"), text.as_bytes());
+        let mut history = parse(include_str!("../../models/alice/history.jsonl"))?;
+        history.truncate(N_ITEMS);
+        let kept_apart = parse(include_str!("../../models/alice/kept_apart.jsonl"))?;
+        let prompt = |example: &Example| template.prompt_tokens(&model, &example.prompt);
+        let texts = history.iter().map(|example| {
+            let mut text = prompt(example)?;
+            text.extend(response_tokens(&model, &example.response)?);
+            Ok(text)
+        });
+        let prompts = kept_apart.iter().take(N_PROMPTS).map(prompt);
+        let folder = options.others.join(&*name);
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self {
+            path: path.to_owned(),
+            base: Gguf::open(path)?,
+            texts: texts.collect::<cope_llama::Result<_>>()?,
+            prompts: prompts.collect::<cope_llama::Result<_>>()?,
+            name: name.into_owned(),
+            model,
+            folder,
+            history,
+        })
+    }
+
+    fn ours_in_peft(&self, options: &Options) -> Result<()> {
+        let adapter = Adapter::open_gguf(&self.train()?)?;
+        let folder = self.folder.join("ours");
+        adapter.write_peft(&folder, &self.base, "the base", None)?;
+        let theirs = self.with_peft(options, &folder, false)?;
+        self.compare_in_f32("us", &adapter.load()?, &theirs)
+    }
+
+    fn pefts_in_ours(&self, options: &Options) -> Result<()> {
+        let folder = self.folder.join("theirs");
+        let theirs = self.with_peft(options, &folder, true)?;
+        let path = self.folder.join("theirs.gguf");
+        Adapter::open_peft(&folder, &self.base)?.write_gguf(&path)?;
+        self.compare_in_f32("PEFT", &Adapter::read_gguf(&path)?, &theirs)?;
+        let (ours, margins) = self.with_context(&path)?;
+        let theirs = [
+            ("xllamacpp", self.with_xllamacpp(options, &path)?),
+            ("node-llama-cpp", self.with_node(options, &path)?),
+        ];
+        for (program, theirs) in theirs {
+            let (mut n_alike, mut n_all) = (0, 0);
+            for ((one, other), margins) in ours.iter().zip(&theirs).zip(&margins) {
+                let alike = one
+                    .iter()
+                    .zip(&other.tokens)
+                    .take_while(|(x, y)| x == y)
+                    .count();
+                (n_alike, n_all) = (n_alike + alike, n_all + one.len());
+                ensure!(
+                    alike == one.len() || margins[alike] < NEAR,
+                    "{program} parts where the runner-up is {} nats away",
+                    margins[alike]
+                );
+            }
+            println!(
+                "| {} | PEFT | {program} | our context | {n_alike} of {n_all} | |",
+                self.name
+            );
+        }
+        Ok(())
+    }
+
+    /// Our own adapter, trained unless it is there.
+    fn train(&self) -> Result<PathBuf> {
+        let home = Home::at(self.folder.join("home"));
+        let user = home.create_user(UserName::new("alice")?)?;
+        if !user.sft().exists() {
+            user.save_profile(&Profile {
+                history: self.history.clone(),
+                kept_apart: Vec::new(),
+            })?;
+            let status = Command::new(env!("CARGO_BIN_EXE_cope-llama"))
+                .args(["train", "alice", "--stage", "sft", "-m"])
+                .arg(std::path::absolute(&self.path)?)
+                .env("COPE_HOME", home.root())
+                .status()?;
+            ensure!(status.success(), "training failed");
+        }
+        Ok(user.sft())
+    }
+
+    /// Says how far transformers' answers are from what our training computes of the same tokens, both in f32.
+    fn compare_in_f32(&self, trained_by: &str, adapter: &Adapter, theirs: &[Answer]) -> Result<()> {
+        let model = Trained::load(&self.base, WeightType::F32)?;
+        let lora = Lora::from_adapter(adapter, model.shape().n_layer)?;
+        let (mut n_alike, mut n_all, mut furthest) = (0, 0, 0.0_f64);
+        for (prompt, answer) in self.prompts.iter().zip(theirs) {
+            let text: Vec<_> = prompt.iter().chain(&answer.tokens).copied().collect();
+            let mut batch = Batch::default();
+            batch.push(&text, []);
+            let logits = model.logits(&batch.rows, Some(&lora))?;
+            let rows = logits
+                .chunks_exact(model.shape().n_vocab)
+                .skip(prompt.len() - 1);
+            let mut alike = true;
+            for ((row, &token), theirs) in rows.zip(&answer.tokens).zip(&answer.logprobs) {
+                let logprob = f64::from(row[token as usize]) - log_sum(row);
+                furthest = furthest.max((logprob - theirs).abs());
+                alike &= best_two(row)[0].0 == token;
+                n_alike += usize::from(alike);
+                n_all += 1;
+            }
+        }
+        println!(
+            "| {} | {trained_by} | transformers + peft | our training, in f32 | {n_alike} of {n_all} | {furthest:.1e} |",
+            self.name
+        );
+        ensure!(
+            furthest < TOLERANCE && n_alike == n_all,
+            "transformers differ"
+        );
+        Ok(())
+    }
+
+    /// Greedy answers of ours in llama.cpp, and by how much each token's runner-up is less likely, in nats.
+    fn with_context(&self, adapter: &Path) -> Result<(Vec<Vec<Token>>, Vec<Vec<f32>>)> {
+        let adapter = LoraAdapter::load(&self.model, adapter, &self.base, "")?;
+        let options = ContextOptions::default();
+        let mut context = Context::new(&self.model, Some((adapter, 1.0)), &options)?;
+        let (mut answers, mut margins) = (Vec::new(), Vec::new());
+        for prompt in &self.prompts {
+            context.truncate(0);
+            context.extend(prompt)?;
+            let (mut answer, mut margin) = (Vec::new(), Vec::new());
+            while answer.len() < N_PREDICT {
+                let [(token, best), (_, next)] = best_two(context.logits());
+                answer.push(token);
+                margin.push(best - next);
+                if self.model.is_eog(token) {
+                    break;
+                }
+                context.extend(&[token])?;
+            }
+            answers.push(answer);
+            margins.push(margin);
+        }
+        Ok((answers, margins))
+    }
+
+    fn with_peft(&self, options: &Options, folder: &Path, train: bool) -> Result<Vec<Answer>> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/exchange/with_peft.py");
+        let mut command = Command::new(&options.python);
+        command
+            .arg(script)
+            .arg(&self.path)
+            .arg(folder)
+            .arg(self.inputs()?);
+        if train {
+            command.arg("--train");
+        }
+        lines(&mut command)
+    }
+
+    fn with_node(&self, options: &Options, adapter: &Path) -> Result<Vec<Answer>> {
+        let script = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/benches/exchange/with_node.mjs"
+        );
+        let mut command = Command::new("node");
+        command.arg(script).arg(options.others.join("node"));
+        lines(command.arg(&self.path).arg(adapter).arg(self.inputs()?))
+    }
+
+    fn with_xllamacpp(&self, options: &Options, adapter: &Path) -> Result<Vec<Answer>> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/consumer.py");
+        let prompts = self.folder.join("prompts.json");
+        std::fs::write(&prompts, json!(self.prompts).to_string())?;
+        let mut command = Command::new(&options.oracle);
+        command
+            .arg(script)
+            .arg(&self.path)
+            .arg(adapter)
+            .arg(prompts);
+        let text = output(command.args(["--predict", &N_PREDICT.to_string()]))?;
+        Ok(serde_json::from_str::<Answers>(&text)?.answers)
+    }
+
+    /// What the scripts are given.
+    fn inputs(&self) -> Result<PathBuf> {
+        let inputs = json!({"texts": self.texts, "prompts": self.prompts, "n_predict": N_PREDICT});
+        let path = self.folder.join("inputs.json");
+        std::fs::write(&path, inputs.to_string())?;
+        Ok(path)
+    }
+}
+
+/// An answer a line.
+fn lines(command: &mut Command) -> Result<Vec<Answer>> {
+    let text = output(command)?;
+    let answers = text.lines().map(serde_json::from_str);
+    Ok(answers.collect::<Result<_, _>>()?)
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    ensure!(
+        output.status.success(),
+        "{:?} failed",
+        command.get_program()
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The token of the highest logit and that of the second.
+fn best_two(logits: &[f32]) -> [(Token, f32); 2] {
+    let mut best = [(0, f32::NEG_INFINITY); 2];
+    for (token, &logit) in (0..).zip(logits) {
+        if logit > best[0].1 {
+            best = [(token, logit), best[0]];
+        } else if logit > best[1].1 {
+            best[1] = (token, logit);
+        }
+    }
+    best
+}
+
+/// The logarithm of the sum of the exponentials.
+fn log_sum(logits: &[f32]) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|it| f64::from(it - max).exp()).sum();
+    f64::from(max) + sum.ln()
+}
