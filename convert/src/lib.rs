@@ -42,7 +42,7 @@ mod peft;
 pub mod quant;
 pub mod safetensors;
 
-pub use adapter::{Adapter, LoraPair, LoraTensor, Matrix, StoredPair, inner_product};
+pub use adapter::{Adapter, Half, LoraPair, LoraTensor, Matrix, StoredPair, inner_product};
 pub use error::{
     AdapterFlaw, Error, GgufFlaw, MergeFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw,
 };

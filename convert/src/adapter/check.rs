@@ -82,13 +82,19 @@ pub(crate) fn check_values(
             got: values.len(),
         });
     }
-    if !values.iter().all(|value| value.is_finite()) {
-        return Err(AdapterFlaw::NotFinite(tensor.to_owned()));
-    }
-    Ok(())
+    check_finite(tensor, values)
 }
 
-/// The bytes of a half of `ggml_type`, checked as by [`check_values`].
+/// Makes sure that the values of a half are finite.
+pub(crate) fn check_finite(tensor: &str, values: &[f32]) -> Result<(), AdapterFlaw> {
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(())
+    } else {
+        Err(AdapterFlaw::NotFinite(tensor.to_owned()))
+    }
+}
+
+/// The bytes of some rows of a half, of `ggml_type`, checked as by [`check_values`].
 pub(crate) fn encode(
     tensor: &str,
     values: &[f32],

@@ -18,7 +18,7 @@ use std::path::Path;
 
 pub use delta::inner_product;
 pub(crate) use pair::StoredMatrix;
-pub use pair::{LoraPair, StoredPair};
+pub use pair::{Half, LoraPair, StoredPair};
 
 use crate::error::Result;
 use crate::gguf::{GgmlType, Gguf};

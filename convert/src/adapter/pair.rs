@@ -5,12 +5,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::LoraTensor;
-use super::check::check_values;
+use super::check::check_finite;
 use crate::error::{AdapterFlaw, Error, Result};
 use crate::family::interleave;
 use crate::file::read_at;
 use crate::gguf::GgmlType;
 use crate::quant::dequantize;
+
+/// Values that are read at a time, at least a row.
+const PIECE: usize = 1 << 16;
+
+/// Which matrix of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// `(r, in)`.
+    A,
+    /// `(out, r)`.
+    B,
+}
 
 /// A pair of matrices `A` `(r, in)` and `B` `(out, r)`, wherever it is.
 pub trait LoraPair {
@@ -36,6 +48,17 @@ pub trait LoraPair {
     ///
     /// As [`a`](Self::a).
     fn b(&self) -> Result<Cow<'_, [f32]>>;
+    /// Gives a matrix to `each` piece by piece, of whole rows, so that it need not be in memory as a whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`a`](Self::a), and those of `each`.
+    fn pieces(&self, half: Half, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        match half {
+            Half::A => each(&self.a()?),
+            Half::B => each(&self.b()?),
+        }
+    }
 }
 
 impl LoraPair for LoraTensor {
@@ -121,32 +144,57 @@ impl LoraPair for StoredPair {
     fn b(&self) -> Result<Cow<'_, [f32]>> {
         self.b.load().map(Cow::Owned)
     }
+
+    fn pieces(&self, half: Half, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        match half {
+            Half::A => self.a.pieces(each),
+            Half::B => self.b.pieces(each),
+        }
+    }
 }
 
 impl StoredMatrix {
     fn load(&self) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(self.rows * self.cols);
+        self.pieces(&mut |piece| {
+            values.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    fn pieces(&self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let &Self {
             rows,
             cols,
             ggml_type,
+            heads,
             ..
         } = self;
         let refuse = |flaw| Error::Adapter {
             path: self.path.to_path_buf(),
             flaw,
         };
-        let n_blocks = rows as u64 * cols as u64 / ggml_type.block_size();
-        let bytes = read_at(&self.path, self.offset, n_blocks * ggml_type.type_size())?;
-        let values = dequantize(ggml_type, &bytes).ok_or_else(|| {
-            refuse(AdapterFlaw::TensorType {
-                tensor: self.tensor.clone(),
-                ggml_type,
-            })
-        })?;
-        check_values(&self.tensor, &values, [rows, cols]).map_err(refuse)?;
-        Ok(match self.heads {
-            Some(heads) => interleave(&values, cols, heads),
-            None => values,
-        })
+        // Rows change places within a head alone.
+        let together = heads.map_or(1, |heads| rows / heads);
+        let n_rows = (PIECE / cols).next_multiple_of(together).max(together);
+        let row_bytes = cols as u64 / ggml_type.block_size() * ggml_type.type_size();
+        for first in (0..rows).step_by(n_rows) {
+            let n_rows = n_rows.min(rows - first);
+            let offset = self.offset + first as u64 * row_bytes;
+            let bytes = read_at(&self.path, offset, n_rows as u64 * row_bytes)?;
+            let values = dequantize(ggml_type, &bytes).ok_or_else(|| {
+                refuse(AdapterFlaw::TensorType {
+                    tensor: self.tensor.clone(),
+                    ggml_type,
+                })
+            })?;
+            check_finite(&self.tensor, &values).map_err(refuse)?;
+            match heads {
+                Some(_) => each(&interleave(&values, cols, n_rows / together))?,
+                None => each(&values)?,
+            }
+        }
+        Ok(())
     }
 }

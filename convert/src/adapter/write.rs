@@ -1,6 +1,5 @@
 //! From an adapter to a GGUF file.
 
-use std::borrow::Cow;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -9,7 +8,7 @@ use crate::gguf::{self, GgmlType, Sink, TensorData, Value};
 use super::check::{check, encode};
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, TASK_SHA256,
+    Half, LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, TASK_SHA256,
 };
 
 /// Checks the adapter and writes it to `path`.
@@ -62,29 +61,34 @@ fn halves<'a, P: LoraPair>(
 ) -> [TensorData<'a>; 2] {
     let [of_a, of_b] = pair.types().map(|own| ggml_type.unwrap_or(own));
     let (rank, n_in, n_out) = (pair.rank(), pair.n_in(), pair.n_out());
-    let half = |suffix, shape: [usize; 2], ggml_type: GgmlType, load: Load<'a, P>| {
-        let whole = (shape[1] as u64).is_multiple_of(ggml_type.block_size());
+    let half = |half, suffix, shape: [usize; 2], ggml_type: GgmlType| {
+        let [rows, cols] = shape;
+        let whole = (cols as u64).is_multiple_of(ggml_type.block_size());
         let ggml_type = if whole { ggml_type } else { GgmlType::F16 };
         let name = format!("{}{suffix}", pair.name());
         let data = {
             let name = name.clone();
             move |out: &mut Sink<'_>| {
-                let encoded = encode(&name, &load(pair)?, shape, ggml_type);
-                let encoded = encoded.map_err(|flaw| Error::Adapter {
-                    path: path.to_owned(),
-                    flaw,
-                });
-                out.write(&encoded?)
+                pair.pieces(half, &mut |piece| {
+                    // In memory it may have too few or too many.
+                    let rows = if piece.len() % cols == 0 {
+                        piece.len() / cols
+                    } else {
+                        rows
+                    };
+                    let encoded = encode(&name, piece, [rows, cols], ggml_type);
+                    let encoded = encoded.map_err(|flaw| Error::Adapter {
+                        path: path.to_owned(),
+                        flaw,
+                    });
+                    out.write(&encoded?)
+                })
             }
         };
-        let [rows, cols] = shape.map(|dim| dim as u64);
-        TensorData::streamed(name, &[cols, rows], ggml_type, data)
+        TensorData::streamed(name, &[cols as u64, rows as u64], ggml_type, data)
     };
     [
-        half(LORA_A, [rank, n_in], of_a, P::a),
-        half(LORA_B, [n_out, rank], of_b, P::b),
+        half(Half::A, LORA_A, [rank, n_in], of_a),
+        half(Half::B, LORA_B, [n_out, rank], of_b),
     ]
 }
-
-/// Gives a half's values.
-type Load<'a, P> = fn(&'a P) -> Result<Cow<'a, [f32]>>;

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod adapter_lies;
+mod corpus;
 mod files;
 mod gguf_lies;
 mod hash;

@@ -109,19 +109,25 @@ fn there_and_back_gives_the_same_bytes() {
     }
 }
 
+/// A base of one layer of two square matrices.
+pub fn write_base(path: &Path, width: usize) {
+    let metadata = [
+        ("general.architecture".to_owned(), Value::from("llama")),
+        ("llama.attention.head_count".to_owned(), Value::from(2_u32)),
+    ];
+    let weights = vec![0.5; width * width];
+    let shape = [width as u64; 2];
+    let tensors = ["attn_q", "ffn_up"]
+        .map(|name| TensorData::f32(format!("blk.0.{name}.weight"), &shape, &weights));
+    gguf::write(path, &metadata, &tensors).unwrap();
+}
+
 /// PEFT holds them widened, and what they were beside.
 #[test]
 fn quantised_halves_come_back_as_they_were() {
     let folder = Folder::new();
     let path = folder.join("base.gguf");
-    let metadata = [
-        ("general.architecture".to_owned(), Value::from("llama")),
-        ("llama.attention.head_count".to_owned(), Value::from(2_u32)),
-    ];
-    let weights = vec![0.5; 64 * 64];
-    let tensors = ["attn_q", "ffn_up"]
-        .map(|name| TensorData::f32(format!("blk.0.{name}.weight"), &[64, 64], &weights));
-    gguf::write(&path, &metadata, &tensors).unwrap();
+    write_base(&path, 64);
     let base = Gguf::open(&path).unwrap();
     let mut adapter = adapter(&base, false);
     let matrix = |rows: usize, cols: usize| Matrix {

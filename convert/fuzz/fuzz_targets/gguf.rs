@@ -1,0 +1,34 @@
+//! Any bytes as a GGUF file, as an adapter, and as what is merged and written again.
+
+#![no_main]
+
+use std::cell::RefCell;
+use std::fs;
+
+use cope_convert::gguf::Gguf;
+use cope_convert::{Adapter, merge};
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+
+thread_local! {
+    static FOLDER: RefCell<TempDir> = RefCell::new(tempfile::tempdir_in("/dev/shm").expect("shared memory"));
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    FOLDER.with_borrow(|folder| {
+        let [path, out] = ["in.gguf", "out.gguf"].map(|name| folder.path().join(name));
+        fs::write(&path, bytes).expect("shared memory");
+        let Ok(file) = Gguf::open(&path) else { return };
+        for tensor in &file.tensors {
+            let n_bytes = file.read(tensor).expect("inside the file").len();
+            assert_eq!(n_bytes as u64, tensor.n_bytes);
+        }
+        let Ok(adapter) = Adapter::open_gguf(&path) else { return };
+        // What is read can be written, unless a weight is not finite, and is then read as the same.
+        if adapter.write_gguf(&out).is_ok() {
+            let again = Adapter::read_gguf(&out).expect("ours");
+            assert_eq!(adapter.clone().load().expect("finite"), again);
+        }
+        let _ = merge(&file, "", &[(adapter, 1.0)], None, &out, &|_| Ok(()));
+    });
+});
