@@ -91,6 +91,7 @@ EXCHANGE = target/exchange
 
 # Of llama.cpp's sources only the converters; of node-llama-cpp the build without a GPU.
 $(EXCHANGE)/ready:
+	@.ci/needs exchange
 	mkdir -p $(EXCHANGE)/node $(EXCHANGE)/llama.cpp
 	python3 -m pip download --disable-pip-version-check -q --no-deps --no-binary :all: -d $(EXCHANGE) llama-cpp-python==0.3.36
 	tar -xzf $(EXCHANGE)/llama_cpp_python-0.3.36.tar.gz -C $(EXCHANGE)/llama.cpp --strip-components=3 \

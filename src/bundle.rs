@@ -56,7 +56,7 @@ pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -
     let mut adapter = Adapter::read_gguf(&user.adapter())?;
     if let Some(task) = &adapter.task_sha256 {
         let task = Adapter::read_gguf(&user.known_task(task)?)?;
-        adapter = Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)])?;
+        adapter = Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)])?.load()?;
     }
     adapter.check_fits(&gguf, &base_ref.sha256)?;
     refuse_full(folder)?;

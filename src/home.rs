@@ -12,7 +12,7 @@ mod user;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -279,25 +279,12 @@ struct Hashed {
 ///
 /// # Errors
 ///
-/// [`Error::Io`], for example when the disk is full; the file at `path` is then as it was.
+/// [`Error::Convert`], for example when the disk is full; the file at `path` is then as it was.
 pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    // tempfile creates its files with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write", path))?;
-    let mut writer = BufWriter::new(&mut file);
-    write(&mut writer)
-        .and_then(|()| writer.flush())
-        .map_err(Error::io("write", path))?;
-    drop(writer);
-    file.as_file()
-        .sync_all()
-        .map_err(Error::io("write", path))?;
-    file.persist(path)
-        .map_err(|error| Error::io("write", path)(error.error))?;
-    Ok(())
+    Ok(cope_convert::write_atomic(path, write)?)
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -58,6 +58,19 @@ pub(crate) fn read_at(path: &Path, offset: u64, n_bytes: u64) -> Result<Vec<u8>>
     read().map_err(Error::io("read", path))
 }
 
+/// Writes `path` beside its place and renames it into it, so that nothing half-written ever has its name. On Unix its owner
+/// alone may read it.
+///
+/// # Errors
+///
+/// [`Error::Io`], for example when the disk is full; the file at `path` is then as it was.
+pub fn write_atomic(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    replace_file(path, |out| write(out).map_err(Error::io("write", path)))
+}
+
 /// Gives `path` the content that `write` writes, or leaves everything as it was. On Unix its owner alone may read it.
 ///
 /// # Errors

@@ -42,9 +42,12 @@ mod peft;
 pub mod quant;
 pub mod safetensors;
 
-pub use adapter::{Adapter, Half, LoraPair, LoraTensor, Matrix, StoredPair, inner_product};
+pub use adapter::{
+    Adapter, Half, LoraPair, LoraTensor, Matrix, StackedPair, StoredPair, inner_product,
+};
 pub use error::{
     AdapterFlaw, Error, GgufFlaw, MergeFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw,
 };
+pub use file::write_atomic;
 pub use hash::sha256;
 pub use merge::{Merged, merge};

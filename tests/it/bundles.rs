@@ -109,7 +109,10 @@ fn an_adapter_on_a_tasks_is_one_with_it() {
     let whole = Adapter::read_gguf(&made.join("adapter.gguf")).unwrap();
     assert_eq!(
         whole,
-        Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)]).unwrap()
+        Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)])
+            .unwrap()
+            .load()
+            .unwrap()
     );
 }
 

@@ -144,7 +144,10 @@ fn a_task_adapter_is_part_of_the_base() {
     let tiny = Tiny::new();
     let task = tiny_adapter(8, 2, &["attn_q", "attn_output", "ffn_down"]);
     let user = all_targets();
-    let stacked = Adapter::stack(&[(&task, 1.0), (&user, 1.0)]).unwrap();
+    let stacked = Adapter::stack(&[(&task, 1.0), (&user, 1.0)])
+        .unwrap()
+        .load()
+        .unwrap();
     let runtime = &tiny.fixture.model;
     let tokens = runtime
         .tokenize("hello alice, the wine", true, true)

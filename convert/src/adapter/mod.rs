@@ -19,6 +19,7 @@ use std::path::Path;
 pub use delta::inner_product;
 pub(crate) use pair::StoredMatrix;
 pub use pair::{Half, LoraPair, StoredPair};
+pub use stack::StackedPair;
 
 use crate::error::Result;
 use crate::gguf::{GgmlType, Gguf};
@@ -90,16 +91,6 @@ impl Adapter {
     pub fn read_gguf(path: &Path) -> Result<Self> {
         Adapter::open_gguf(path)?.load()
     }
-
-    /// One adapter that does what several do together, each times a factor of its own. What it is called, and the
-    /// contrast, are the last one's.
-    ///
-    /// # Errors
-    ///
-    /// There are none, or they are of different bases.
-    pub fn stack(adapters: &[(&Self, f32)]) -> Result<Self> {
-        stack::stack(adapters)
-    }
 }
 
 impl Adapter<StoredPair> {
@@ -115,12 +106,22 @@ impl Adapter<StoredPair> {
 }
 
 impl<P: LoraPair> Adapter<P> {
+    /// One adapter that does what several do together, each times a factor of its own. What it is called, and the
+    /// contrast, are the last one's.
+    ///
+    /// # Errors
+    ///
+    /// There are none, or they are of different bases.
+    pub fn stack<'a>(adapters: &[(&'a Self, f32)]) -> Result<Adapter<StackedPair<'a, P>>> {
+        stack::stack(adapters)
+    }
+
     /// The adapter with all its weights in memory.
     ///
     /// # Errors
     ///
     /// As [`LoraPair::a`].
-    pub fn load(self) -> Result<Adapter> {
+    pub fn load(&self) -> Result<Adapter> {
         let tensors = self.tensors.iter().map(|pair| {
             let matrix = |rows, cols, data: Cow<'_, [f32]>| Matrix {
                 rows,
@@ -186,15 +187,15 @@ impl<P: LoraPair> Adapter<P> {
     }
 
     /// The same with other pairs.
-    pub(crate) fn with<Q>(self, tensors: Vec<Q>) -> Adapter<Q> {
+    pub(crate) fn with<Q>(&self, tensors: Vec<Q>) -> Adapter<Q> {
         Adapter {
-            architecture: self.architecture,
+            architecture: self.architecture.clone(),
             lora_alpha: self.lora_alpha,
-            base_sha256: self.base_sha256,
-            task_sha256: self.task_sha256,
+            base_sha256: self.base_sha256.clone(),
+            task_sha256: self.task_sha256.clone(),
             contrast: self.contrast,
             plausibility: self.plausibility,
-            name: self.name,
+            name: self.name.clone(),
             tensors,
         }
     }

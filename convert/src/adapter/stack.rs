@@ -1,13 +1,33 @@
 //! Several adapters as one, exactly: `A = [A₁; A₂; …]`, `B = [s₁B₁, s₂B₂, …]`, `lora_alpha = rank`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Adapter, LoraTensor, Matrix};
+use super::{Adapter, LoraPair};
 use crate::error::{Error, Result};
+use crate::gguf::GgmlType;
+
+/// Pairs of several adapters for one tensor, as one pair that is put together when it is asked for.
+#[derive(Debug, Clone)]
+pub struct StackedPair<'a, P> {
+    name: &'a str,
+    rank: usize,
+    parts: Vec<Part<'a, P>>,
+}
+
+#[derive(Debug, Clone)]
+struct Part<'a, P> {
+    pair: &'a P,
+    scale: f32,
+    /// Its first row of `A`, and column of `B`; those that no part has are nought.
+    first: usize,
+}
 
 /// The sum of `adapters`, each times its factor beside its own `lora_scale`.
-pub(super) fn stack(adapters: &[(&Adapter, f32)]) -> Result<Adapter> {
-    let Some(&(first, _)) = adapters.first() else {
+pub(super) fn stack<'a, P: LoraPair>(
+    adapters: &[(&'a Adapter<P>, f32)],
+) -> Result<Adapter<StackedPair<'a, P>>> {
+    let (Some(&(first, _)), Some(&(last, _))) = (adapters.first(), adapters.last()) else {
         return Err(Error::Stack("there are no adapters to stack".into()));
     };
     for (other, _) in adapters {
@@ -21,56 +41,87 @@ pub(super) fn stack(adapters: &[(&Adapter, f32)]) -> Result<Adapter> {
         }
     }
     let rank: usize = adapters.iter().map(|(adapter, _)| adapter.rank()).sum();
-    let mut stacked: BTreeMap<&str, LoraTensor> = BTreeMap::new();
-    let mut first_row = 0;
-    for (adapter, factor) in adapters {
-        for tensor in &adapter.tensors {
-            let scale = factor * adapter.lora_scale(tensor.rank());
-            let (n_in, n_out) = (tensor.a.cols, tensor.b.rows);
-            let whole = stacked.entry(&tensor.name).or_insert_with(|| LoraTensor {
-                name: tensor.name.clone(),
-                a: zeros(rank, n_in),
-                b: zeros(n_out, rank),
+    let mut stacked: BTreeMap<&str, StackedPair<'_, P>> = BTreeMap::new();
+    let mut first = 0;
+    for &(adapter, factor) in adapters {
+        for pair in &adapter.tensors {
+            let name = pair.name();
+            let parts = Vec::new();
+            let whole = stacked
+                .entry(name)
+                .or_insert(StackedPair { name, rank, parts });
+            whole.parts.push(Part {
+                pair,
+                scale: factor * adapter.lora_scale(pair.rank()),
+                first,
             });
-            if (whole.a.cols, whole.b.rows) != (n_in, n_out) {
-                let name = &tensor.name;
+            if (whole.n_in(), whole.n_out()) != (pair.n_in(), pair.n_out()) {
                 return Err(Error::Stack(format!(
                     "{name} has different shapes in the adapters"
                 )));
             }
-            whole.a.data[first_row * n_in..][..tensor.a.data.len()].copy_from_slice(&tensor.a.data);
-            let rows = whole.b.data.chunks_exact_mut(rank);
-            for (whole, row) in rows.zip(tensor.b.data.chunks_exact(tensor.rank())) {
-                let part = whole[first_row..].iter_mut().zip(row);
-                part.for_each(|(whole, value)| *whole = scale * value);
-            }
         }
-        first_row += adapter.rank();
+        first += adapter.rank();
     }
-    let last = adapters.last().map_or(first, |(adapter, _)| adapter);
+    let base_sha256 = adapters.iter().find_map(|(it, _)| it.base_sha256.clone());
     Ok(Adapter {
         lora_alpha: rank as f32,
-        tensors: stacked.into_values().collect(),
         // It is in here now.
         task_sha256: None,
-        base_sha256: adapters
-            .iter()
-            .find_map(|(adapter, _)| adapter.base_sha256.clone()),
-        ..last.clone()
+        base_sha256,
+        ..last.with(stacked.into_values().collect())
     })
 }
 
-fn zeros(rows: usize, cols: usize) -> Matrix {
-    Matrix {
-        rows,
-        cols,
-        data: vec![0.0; rows * cols],
+impl<P: LoraPair> LoraPair for StackedPair<'_, P> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn n_in(&self) -> usize {
+        self.parts[0].pair.n_in()
+    }
+
+    fn n_out(&self) -> usize {
+        self.parts[0].pair.n_out()
+    }
+
+    fn types(&self) -> [GgmlType; 2] {
+        [GgmlType::F32; 2]
+    }
+
+    fn a(&self) -> Result<Cow<'_, [f32]>> {
+        let n_in = self.n_in();
+        let mut whole = vec![0.0; self.rank * n_in];
+        for part in &self.parts {
+            let a = part.pair.a()?;
+            whole[part.first * n_in..][..a.len()].copy_from_slice(&a);
+        }
+        Ok(whole.into())
+    }
+
+    fn b(&self) -> Result<Cow<'_, [f32]>> {
+        let mut whole = vec![0.0; self.n_out() * self.rank];
+        for part in &self.parts {
+            let b = part.pair.b()?;
+            let rows = whole.chunks_exact_mut(self.rank);
+            for (whole, row) in rows.zip(b.chunks_exact(part.pair.rank())) {
+                let values = whole[part.first..].iter_mut().zip(row);
+                values.for_each(|(whole, value)| *whole = part.scale * value);
+            }
+        }
+        Ok(whole.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::{LoraTensor, Matrix};
 
     fn adapter(names: &[&str], rank: usize, lora_alpha: f32, turn: f32) -> Adapter {
         let matrix = |rows: usize, cols: usize| Matrix {
@@ -117,7 +168,7 @@ mod tests {
             adapter(&["p", "q"], 2, 3.0, 0.3),
             adapter(&["q", "r"], 5, 0.0, 0.7),
         );
-        let stacked = stack(&[(&x, 1.0), (&y, 0.5)]).unwrap();
+        let stacked = stack(&[(&x, 1.0), (&y, 0.5)]).unwrap().load().unwrap();
         assert_eq!((stacked.rank(), stacked.tensors.len()), (7, 3));
         for name in ["p", "q", "r"] {
             let sum = delta(&x, name)
@@ -140,6 +191,6 @@ mod tests {
             ..x.clone()
         };
         assert!(stack(&[(&x, 1.0), (&other_base, 1.0)]).is_err());
-        assert!(stack(&[]).is_err());
+        assert!(stack::<LoraTensor>(&[]).is_err());
     }
 }

@@ -40,9 +40,9 @@ pub fn run(args: &Args) -> Outcome {
     if args.add.is_empty() {
         write(&adapter, args)?;
     } else {
-        let mut parts = vec![(adapter.load()?, 1.0)];
+        let mut parts = vec![(adapter, 1.0)];
         for (path, factor) in &args.add {
-            parts.push((open(path, base)?.load()?, *factor));
+            parts.push((open(path, base)?, *factor));
         }
         let parts: Vec<_> = parts.iter().map(|(part, factor)| (part, *factor)).collect();
         write(&Adapter::stack(&parts)?, args)?;
