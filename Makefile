@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama
+.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama fuzz
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -69,6 +69,20 @@ test-vulkan:
 	@.ci/needs vulkan
 	sdk=$$(.ci/vulkan-headers target/vulkan-headers) && env $$sdk GGML_VK_VISIBLE_DEVICES=0 \
 		cargo test --release --features vulkan --target-dir target/vulkan --test it gpu:: -- --test-threads 1
+
+# The readers of files on bytes at random, SECONDS each. What is found stays in target/fuzz.
+SECONDS = 300
+FUZZ = target/fuzz
+fuzz: $(FUZZ)/bin/cargo-fuzz
+	for target in gguf safetensors peft; do \
+		mkdir -p $(FUZZ)/corpus/$$target $(FUZZ)/found && \
+		RUSTC_BOOTSTRAP=1 PATH=$(CURDIR)/$(FUZZ)/bin:$$PATH cargo fuzz run --fuzz-dir convert/fuzz \
+			--target-dir $(FUZZ)/build $$target $(FUZZ)/corpus/$$target convert/fuzz/corpus/$$target -- \
+			-artifact_prefix=$(FUZZ)/found/ -max_total_time=$(SECONDS) -max_len=4096 -rss_limit_mb=600 || exit 1; \
+	done
+
+$(FUZZ)/bin/cargo-fuzz:
+	cargo install cargo-fuzz --version 0.13.1 --root $(FUZZ)
 
 PEER = target/peer
 

@@ -77,12 +77,13 @@ pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -
     for (name, text) in texts(user, &manifest, &gguf, &adapter)? {
         write_atomic(&path(name), |file| file.write_all(text.as_bytes()))?;
     }
-    let mut checksums = format!("{}  {BASE}\n", base_ref.sha256);
+    let mut checksums = vec![(base_ref.sha256, BASE)];
     for name in [ADAPTER, MODELFILE, CARD] {
-        checksums += &format!("{}  {name}\n", sha256(&path(name))?);
+        checksums.push((sha256(&path(name))?, name));
     }
     write_atomic(&path(CHECKSUMS), |file| {
-        file.write_all(checksums.as_bytes())
+        let mut lines = checksums.iter();
+        lines.try_for_each(|(sha256, name)| writeln!(file, "{sha256}  {name}"))
     })?;
     // An empty folder gives way.
     fs::rename(building.path(), folder).map_err(Error::io("write", folder))?;

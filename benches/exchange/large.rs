@@ -1,4 +1,5 @@
 //! An adapter of more than 200 MB from PEFT to GGUF: seconds and memory of ours, of llama.cpp's script, and of a copy.
+//! And merged into its base, three layers of a model of 8B.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +55,16 @@ pub fn table(options: &Options) -> Result<()> {
         path("peft"),
         path("ours.gguf"),
         "--base".into(),
+        base.clone(),
+    ];
+    let merge = [
+        PathBuf::from(env!("CARGO_BIN_EXE_cope-llama")),
+        "convert".into(),
+        "merge".into(),
         base,
+        path("ours.gguf"),
+        "--output".into(),
+        path("merged.gguf"),
     ];
     let theirs = [
         options.python.clone(),
@@ -75,6 +85,8 @@ pub fn table(options: &Options) -> Result<()> {
         theirs.0 / ours.0,
         theirs.1 / ours.1
     );
+    let (seconds, peak) = measure(options, &merge)?;
+    println!("| merged by ours | {seconds:.2} | {peak:.0} |");
     Ok(())
 }
 
@@ -110,7 +122,7 @@ fn write_base(path: &Path) -> Result<PathBuf> {
     let layers = (0..N_LAYER).flat_map(|layer| LINEARS.map(|linear| (layer, linear)));
     let tensors = layers.map(|(layer, (_, name, n_in, n_out))| {
         let name = format!("blk.{layer}.{name}.weight");
-        let ggml_type = GgmlType::Q1_0;
+        let ggml_type = GgmlType::Q4_0;
         let n_bytes = n_in * n_out / ggml_type.block_size() * ggml_type.type_size();
         TensorData::streamed(name, &[n_in, n_out], ggml_type, move |out| {
             out.write(&vec![0; n_bytes as usize])

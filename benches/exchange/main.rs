@@ -52,7 +52,7 @@ enum What {
 }
 
 impl Options {
-    /// llama.cpp's convert_lora_to_gguf.py.
+    /// The script of llama.cpp that converts adapters.
     fn converter(&self) -> PathBuf {
         self.others.join("llama.cpp/convert_lora_to_gguf.py")
     }

@@ -42,6 +42,14 @@ struct Answer {
     logprobs: Vec<f64>,
 }
 
+/// An answer of ours in llama.cpp.
+#[derive(Default)]
+struct Own {
+    tokens: Vec<Token>,
+    /// By how much each token's runner-up is less likely, in nats.
+    margins: Vec<f32>,
+}
+
 /// The answers of `tests/golden/consumer.py`.
 #[derive(Deserialize)]
 struct Answers {
@@ -132,24 +140,21 @@ impl Subject {
         Adapter::open_peft(&folder, &self.base)?.write_gguf(&path)?;
         self.compare_in_f32("PEFT", &Adapter::read_gguf(&path)?, &theirs)?;
         let base = self.in_f32()?;
-        let (ours, margins) = self.with_context(&base, &path)?;
+        let ours = self.with_context(&base, &path)?;
         let theirs = [
             ("xllamacpp", self.with_xllamacpp(options, &base, &path)?),
             ("node-llama-cpp", self.with_node(options, &base, &path)?),
         ];
         for (program, theirs) in theirs {
             let (mut n_alike, mut n_all) = (0, 0);
-            for ((one, other), margins) in ours.iter().zip(&theirs).zip(&margins) {
-                let alike = one
-                    .iter()
-                    .zip(&other.tokens)
-                    .take_while(|(x, y)| x == y)
-                    .count();
-                (n_alike, n_all) = (n_alike + alike, n_all + one.len());
+            for (own, other) in ours.iter().zip(&theirs) {
+                let pairs = own.tokens.iter().zip(&other.tokens);
+                let alike = pairs.take_while(|(x, y)| x == y).count();
+                (n_alike, n_all) = (n_alike + alike, n_all + own.tokens.len());
+                let margin = own.margins.get(alike);
                 ensure!(
-                    alike == one.len() || margins[alike] < NEAR,
-                    "{program} parts where the runner-up is {} nats away",
-                    margins[alike]
+                    margin.is_none_or(|&margin| margin < NEAR),
+                    "{program} parts where the runner-up is {margin:?} nats away"
                 );
             }
             println!(
@@ -227,34 +232,29 @@ impl Subject {
         Ok(path)
     }
 
-    /// Greedy answers of ours in llama.cpp, and by how much each token's runner-up is less likely, in nats.
-    fn with_context(
-        &self,
-        base: &Path,
-        adapter: &Path,
-    ) -> Result<(Vec<Vec<Token>>, Vec<Vec<f32>>)> {
+    /// Greedy answers of ours in llama.cpp.
+    fn with_context(&self, base: &Path, adapter: &Path) -> Result<Vec<Own>> {
         let model = Model::load(base, Some(0))?;
         let adapter = LoraAdapter::load(&model, adapter, &self.base, "")?;
         let options = ContextOptions::default();
         let mut context = Context::new(&model, Some((adapter, 1.0)), &options)?;
-        let (mut answers, mut margins) = (Vec::new(), Vec::new());
+        let mut answers = Vec::new();
         for prompt in &self.prompts {
             context.truncate(0);
             context.extend(prompt)?;
-            let (mut answer, mut margin) = (Vec::new(), Vec::new());
-            while answer.len() < N_PREDICT {
+            let mut own = Own::default();
+            while own.tokens.len() < N_PREDICT {
                 let [(token, best), (_, next)] = best_two(context.logits());
-                answer.push(token);
-                margin.push(best - next);
+                own.tokens.push(token);
+                own.margins.push(best - next);
                 if self.model.is_eog(token) {
                     break;
                 }
                 context.extend(&[token])?;
             }
-            answers.push(answer);
-            margins.push(margin);
+            answers.push(own);
         }
-        Ok((answers, margins))
+        Ok(answers)
     }
 
     fn with_peft(&self, options: &Options, folder: &Path, train: bool) -> Result<Vec<Answer>> {
@@ -316,8 +316,8 @@ fn output(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(
         output.status.success(),
-        "{:?} failed",
-        command.get_program()
+        "{} failed",
+        command.get_program().display()
     );
     Ok(String::from_utf8(output.stdout)?)
 }

@@ -67,7 +67,7 @@ fn a_merged_model_is_its_base_with_the_adapter() {
     }
 }
 
-/// The default model's weights are of Q4_1. Rounded finely they keep an adapter that is a good deal smaller than their
+/// The default model's weights are of `Q4_1`. Rounded finely they keep an adapter that is a good deal smaller than their
 /// own steps; rounded as coarsely as they were they lose most of it, as the figure says.
 #[test]
 fn the_default_model_merges_within_the_rounding_of_the_type() {

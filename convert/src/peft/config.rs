@@ -112,7 +112,8 @@ impl Config {
         if let Some((module, rank)) = ranks.find(|(_, rank)| self.use_rslora && **rank != self.r) {
             return refuse("rank_pattern with use_rslora", format!("{module}: {rank}"));
         }
-        if !self.lora_alpha.is_finite() || self.r == 0 {
+        // PEFT's alpha of 0 turns the adapter off; in a GGUF file it stands for a factor of 1.
+        if !self.lora_alpha.is_finite() || self.gguf_alpha() == 0.0 || self.r == 0 {
             return refuse(
                 "r and lora_alpha",
                 format!("{} and {}", self.r, self.lora_alpha),

@@ -287,11 +287,18 @@ fn what_cannot_be_expressed_is_refused_by_name() {
         let named = matches!(&flaw, PeftFlaw::Setting { setting: named, .. } if named == setting);
         assert!(named, "{flaw}");
     }
-    let mixed = json!({"use_rslora": true, "rank_pattern": {"q_proj": 2}});
-    assert!(matches!(
-        open(&mixed, &[A, B]),
-        Err(PeftFlaw::Setting { .. })
-    ));
+    for settings in [
+        json!({"use_rslora": true, "rank_pattern": {"q_proj": 2}}),
+        // An adapter that does nothing, where llama.cpp's alpha of 0 is a factor of 1; the last is 0 in f32.
+        json!({"lora_alpha": 0}),
+        json!({"lora_alpha": -0.0}),
+        json!({"lora_alpha": 1e-60}),
+    ] {
+        assert!(
+            matches!(open(&settings, &[A, B]), Err(PeftFlaw::Setting { .. })),
+            "{settings}"
+        );
+    }
     for settings in [
         json!({"r": -1}),
         json!({"lora_alpha": "8"}),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cope_convert::Adapter;
+use cope_convert::{Adapter, sha256};
 use serde_json::Value;
 
 use crate::files::{Folder, adapter, write_model};
@@ -112,4 +112,59 @@ fn wrong_usage_is_2_and_a_failure_1() {
         "error: nothing.gguf does not exist; check the path\n"
     );
     assert_eq!(folder.names(), ["alice.gguf", "model.gguf"]);
+}
+
+#[test]
+fn a_model_is_merged_and_what_is_read_is_kept() {
+    let folder = folder();
+    let merge = ["merge", "model.gguf", "alice.gguf=0.5", "-o", "merged.gguf"];
+    let (code, text, errors) = run(&folder, &merge);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let expected = "merged into 1 tensors of merged.gguf\n100 % of the change is left after rounding\na merged model has lost the contrast";
+    assert!(text.starts_with(expected), "{text}");
+    let (code, _, errors) = run(
+        &folder,
+        &["merge", "model.gguf", "alice.gguf", "-o", "model.gguf"],
+    );
+    assert_eq!(code, 2);
+    assert!(
+        errors.contains("model.gguf is read, and cannot be the output"),
+        "{errors}"
+    );
+    // On a task's adapter, of use with it alone.
+    let task = sha256(&folder.join("alice.gguf")).unwrap();
+    let bob = Adapter {
+        base_sha256: None,
+        task_sha256: Some(task),
+        ..adapter()
+    };
+    bob.write_gguf(&folder.join("bob.gguf")).unwrap();
+    let (code, _, errors) = run(
+        &folder,
+        &["merge", "model.gguf", "bob.gguf", "-o", "bobs.gguf"],
+    );
+    assert_eq!(code, 2);
+    assert!(
+        errors.contains("bob.gguf was trained on top of a task's adapter"),
+        "{errors}"
+    );
+    let both = [
+        "merge",
+        "model.gguf",
+        "alice.gguf",
+        "bob.gguf",
+        "-o",
+        "bobs.gguf",
+    ];
+    assert_eq!(run(&folder, &both).0, 0);
+    assert_eq!(
+        folder.names(),
+        [
+            "alice.gguf",
+            "bob.gguf",
+            "bobs.gguf",
+            "merged.gguf",
+            "model.gguf"
+        ]
+    );
 }
