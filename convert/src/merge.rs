@@ -83,7 +83,7 @@ pub fn merge<P: LoraPair>(
     Ok(Merged {
         n_tensors: changes.len(),
         retyped,
-        kept: sums.kept.get() / sums.wanted.get(),
+        kept: sums.share(),
     })
 }
 
@@ -243,6 +243,14 @@ struct Sums {
 }
 
 impl Sums {
+    /// Of no change nothing is lost.
+    fn share(&self) -> f64 {
+        match self.wanted.get() {
+            0.0 => 1.0,
+            wanted => self.kept.get() / wanted,
+        }
+    }
+
     fn add(&self, before: &[f32], delta: &[f32], now: &[f32]) {
         let (mut kept, mut wanted) = (self.kept.get(), self.wanted.get());
         for ((before, delta), now) in before.iter().zip(delta).zip(now) {

@@ -167,6 +167,10 @@ fn what_rounding_swallows_is_told() {
     let finer = run(&base, &faint, Some(GgmlType::F32), &output).unwrap();
     assert!((finer.kept - 1.0).abs() < 1e-3, "{}", finer.kept);
     assert_eq!(finer.retyped[&("Q4_0", "F32")], 1);
+    let nothing = [(adapter(0.3), 0.0)];
+    assert!((run(&base, &nothing, None, &output).unwrap().kept - 1.0).abs() < f64::EPSILON);
+    let untouched = [&base, &output].map(|path| weights(path, NAME).1);
+    assert_eq!(untouched[0], untouched[1]);
 }
 
 #[test]
