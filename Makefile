@@ -85,6 +85,7 @@ $(FUZZ)/bin/cargo-fuzz:
 	cargo install cargo-fuzz --version 0.13.1 --root $(FUZZ)
 
 PEER = target/peer
+EXCHANGE = target/exchange
 
 # Beside transformers + peft; some gigabytes of their wheels.
 bench-training: $(PEER)/ready
@@ -100,8 +101,6 @@ bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 # The part of it that a change must pass.
 exchange-llama: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange -- --what families programs --family llama --model $$($(PROGRAM) model pull)
-
-EXCHANGE = target/exchange
 
 # Of llama.cpp's sources only the converters; of node-llama-cpp the build without a GPU.
 $(EXCHANGE)/ready:
