@@ -76,7 +76,7 @@ FUZZ = target/fuzz
 fuzz: $(FUZZ)/bin/cargo-fuzz
 	for target in gguf safetensors peft; do \
 		mkdir -p $(FUZZ)/corpus/$$target $(FUZZ)/found && \
-		RUSTC_BOOTSTRAP=1 PATH=$(CURDIR)/$(FUZZ)/bin:$$PATH cargo fuzz run --fuzz-dir convert/fuzz \
+		RUSTC_BOOTSTRAP=1 $(if $(wildcard /dev/shm),TMPDIR=/dev/shm) PATH=$(CURDIR)/$(FUZZ)/bin:$$PATH cargo fuzz run --fuzz-dir convert/fuzz \
 			--target-dir $(FUZZ)/build $$target $(FUZZ)/corpus/$$target convert/fuzz/corpus/$$target -- \
 			-artifact_prefix=$(FUZZ)/found/ -max_total_time=$(SECONDS) -max_len=4096 -rss_limit_mb=600 || exit 1; \
 	done

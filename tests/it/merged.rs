@@ -44,10 +44,15 @@ fn a_merged_model_is_its_base_with_the_adapter() {
             architecture,
             ..TinyModel::default()
         });
-        let adapter = Adapter {
+        // Of two ranks, so that the factors differ by pair.
+        let mut adapter = Adapter {
             architecture: architecture.into(),
-            ..tiny_adapter(3, 2, &LINEARS)
+            ..tiny_adapter(3, 2, &LINEARS[..4])
         };
+        adapter
+            .tensors
+            .extend(tiny_adapter(4, 5, &LINEARS[4..]).tensors);
+        adapter.tensors.sort_by(|x, y| x.name.cmp(&y.name));
         let path = tiny.folder.path().join("merged.gguf");
         merge_into(&tiny.base, &adapter, None, &path);
         let merged = Model::load(&path, None).unwrap();

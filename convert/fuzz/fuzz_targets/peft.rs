@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// A folder with a base of the shapes of the seeds.
 fn folder() -> (TempDir, Gguf) {
-    let folder = tempfile::tempdir_in("/dev/shm").expect("shared memory");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("base.gguf");
     let metadata = [
         ("general.architecture".to_owned(), Value::from("llama")),
@@ -35,10 +35,12 @@ fuzz_target!(|bytes: &[u8]| {
         let path = |name: &str| folder.path().join(name);
         let nul = bytes.iter().position(|&it| it == 0).unwrap_or(bytes.len());
         let (config, weights) = bytes.split_at(nul);
-        fs::write(path("adapter_config.json"), config).expect("shared memory");
+        fs::write(path("adapter_config.json"), config).expect("a temporary folder");
         let weights = weights.get(1..).unwrap_or_default();
-        fs::write(path("adapter_model.safetensors"), weights).expect("shared memory");
-        let Ok(adapter) = Adapter::open_peft(folder.path(), base) else { return };
+        fs::write(path("adapter_model.safetensors"), weights).expect("a temporary folder");
+        let Ok(adapter) = Adapter::open_peft(folder.path(), base) else {
+            return;
+        };
         let (ours, back, again) = (path("ours.gguf"), path("back"), path("again.gguf"));
         // A weight may be no number.
         if adapter.write_gguf(&ours).is_err() {
@@ -48,7 +50,11 @@ fuzz_target!(|bytes: &[u8]| {
         if adapter.write_peft(&back, base, "base", None).is_ok() {
             let read = Adapter::open_peft(&back, base).expect("ours");
             read.write_gguf(&again).expect("ours");
-            assert_eq!(fs::read(&ours).ok(), fs::read(&again).ok(), "there and back");
+            assert_eq!(
+                fs::read(&ours).ok(),
+                fs::read(&again).ok(),
+                "there and back"
+            );
         }
     });
 });
