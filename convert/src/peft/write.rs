@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::adapter::check::{check, encode};
+use crate::adapter::check::{check, check_values, encode};
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, LORA_ALPHA, LoraPair, PLAUSIBILITY, TASK_SHA256,
 };
@@ -74,7 +74,10 @@ pub(super) fn write<P: LoraPair>(
         let shape = [spec.shape[0] as usize, spec.shape[1] as usize];
         let heads = family.moved_heads(pair.name()).filter(|_| *is_b);
         let values = match heads {
-            Some(heads) => Cow::Owned(separate(&values, shape[1], heads)),
+            Some(heads) => {
+                check_values(&spec.name, &values, shape).map_err(|flaw| refuse(flaw.into()))?;
+                Cow::Owned(separate(&values, shape[1], heads))
+            }
             None => values,
         };
         encode(&spec.name, &values, shape, spec.dtype.into()).map_err(|flaw| refuse(flaw.into()))
