@@ -43,17 +43,16 @@ pub enum BasePlace {
 /// The user is not trained; base or adapter have changed since; `folder` is there already and not empty, or cannot be
 /// written. Nothing is left behind then.
 pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -> Result<()> {
-    let manifest = user.manifest()?.filter(|_| user.adapter().exists());
-    let manifest = manifest.ok_or_else(|| {
+    let mut adapter = Adapter::read_gguf(&user.trained_adapter()?)?;
+    let manifest = user.manifest()?.ok_or_else(|| {
         Error::input(format!(
-            "{0} is not trained yet: run `cope-llama train {0}`",
+            "{0}'s adapter has no manifest: run `cope-llama train {0}`",
             user.name()
         ))
     })?;
     let base = home.base(&manifest.base.file);
     let base_ref = home.base_ref(&base)?;
     let gguf = Gguf::open(&base)?;
-    let mut adapter = Adapter::read_gguf(&user.adapter())?;
     if let Some(task) = &adapter.task_sha256 {
         let task = Adapter::read_gguf(&user.known_task(task)?)?;
         adapter = Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)])?.load()?;

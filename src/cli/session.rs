@@ -289,11 +289,7 @@ fn adapter_path(voice: &Voice) -> Result<Option<PathBuf>> {
     match voice {
         Voice::Base => Ok(None),
         Voice::File(path) => Ok(Some(path.clone())),
-        Voice::User(user) if user.adapter().exists() => Ok(Some(user.adapter())),
-        Voice::User(user) => bail!(
-            "{0} is not trained yet: run `cope-llama train {0}`",
-            user.name()
-        ),
+        Voice::User(user) => Ok(Some(user.trained_adapter()?)),
     }
 }
 

@@ -208,6 +208,22 @@ impl UserFolder {
         self.path.join("adapter.gguf")
     }
 
+    /// The path of that adapter, made sure to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when the user is not trained.
+    pub fn trained_adapter(&self) -> Result<PathBuf> {
+        let adapter = self.adapter();
+        if adapter.exists() {
+            return Ok(adapter);
+        }
+        Err(Error::input(format!(
+            "{0} is not trained yet: run `cope-llama train {0}`",
+            self.name
+        )))
+    }
+
     /// The log of training.
     #[must_use]
     pub fn train_log(&self) -> PathBuf {

@@ -138,9 +138,10 @@ impl<P: LoraPair> Adapter<P> {
         Ok(self.with(tensors))
     }
 
-    /// Writes the adapter in GGUF format for llama.cpp, pair by pair, with weights of `ggml_type` (f32, f16,
-    /// bf16, or one of 32 weights a block, with F16 for rows that are no whole blocks), or of the type that each has. The same adapter gives the same bytes. The file takes its place at once or not at all, and on Unix its owner
-    /// alone may read it.
+    /// Writes the adapter in GGUF format for llama.cpp, piece by piece, with weights of `ggml_type` (f32, f16, bf16, or
+    /// one of 32 weights a block, with F16 for rows that are no whole blocks), or of the type that each has. The same
+    /// adapter gives the same bytes. The file takes its place at once or not at all, and on Unix its owner alone may read
+    /// it.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use cope_convert::gguf::{self, Array, GgmlType, Gguf, TensorData, Value};
 use cope_convert::quant::{dequantize, quantize};
 use cope_convert::{Adapter, Error, LoraTensor, Matrix, MergeFlaw, Merged, merge, sha256};
 
-use crate::files::Folder;
+use crate::files::{self, Folder};
 
 const NAME: &str = "blk.0.ffn_up.weight";
 const OTHER: &str = "blk.0.ffn_down.weight";
@@ -50,18 +50,14 @@ fn adapter(turn: f32) -> Adapter {
         data: values(rows * cols, turn, size),
     };
     Adapter {
-        architecture: "llama".into(),
         lora_alpha: 8.0,
         base_sha256: None,
-        task_sha256: None,
-        contrast: None,
-        plausibility: None,
-        name: Some("alice".into()),
         tensors: vec![LoraTensor {
             name: NAME.into(),
             a: matrix(RANK, N_IN, 0.1),
             b: matrix(N_OUT, RANK, 0.2),
         }],
+        ..files::adapter()
     }
 }
 
