@@ -18,7 +18,7 @@ use cope_convert::gguf::Gguf;
 use cope_llama::bases;
 use cope_llama::home::{BaseRef, Home, UserName};
 use cope_llama::llama;
-use cope_llama::profile::{Profile, lamp};
+use cope_llama::profile::{Example, Profile, lamp};
 use cope_llama::train::lora::{Lora, TargetModule};
 use cope_llama::train::model::Model;
 use cope_llama::train::{Encoded, Encoder, Event, Stage, TrainConfig, sft, train};
@@ -143,6 +143,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn examples(queries: &[lamp::Query]) -> impl Iterator<Item = Example> {
+    queries.iter().map(|query| query.example.clone())
+}
+
 struct Bench {
     options: Options,
     path: PathBuf,
@@ -168,10 +172,10 @@ impl Bench {
                 Split::Dev => {
                     let held_out = history.len().saturating_sub(self.options.held_out);
                     let mut kept_apart = history.split_off(held_out);
-                    kept_apart.extend(user.dev.clone());
+                    kept_apart.extend(examples(&user.dev));
                     kept_apart
                 }
-                Split::Query => user.query.clone(),
+                Split::Query => examples(&user.query).collect(),
             };
             history.drain(..history.len().saturating_sub(self.options.items));
             Ok(Profile {

@@ -4,6 +4,7 @@ mod bundle;
 mod chat;
 mod decode_options;
 mod doctor;
+mod eval;
 mod explain;
 mod generate;
 mod interrupt;
@@ -64,6 +65,9 @@ enum Command {
     Convert(cope_convert::cli::Command),
     /// A user's model as a folder for a device, or for llama.cpp, Ollama and others
     Bundle(bundle::Args),
+    /// The paper's methods on real texts, scored and compared
+    #[command(subcommand)]
+    Eval(Box<eval::Command>),
     /// What the program runs on, where data lies, what to mend
     Doctor,
 }
@@ -91,6 +95,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => generate::run(&home, &args)?,
         Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
         Command::Bundle(args) => bundle::run(&home, &args)?,
+        Command::Eval(command) => eval::run(&home, &command)?,
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
     }

@@ -28,6 +28,9 @@ pub enum Error {
     /// Something that a person gave (a file, a name, an option) cannot be used; the message says what to do.
     #[error("{0}")]
     Input(String),
+    /// Another process is at work on a user's folder.
+    #[error("another cope-llama is importing or training {0}; wait until it has ended")]
+    Locked(String),
     /// llama.cpp refused an operation on files that passed our checks.
     #[error("llama.cpp failed to {operation}{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     Llama {

@@ -3,7 +3,8 @@
 //! ```text
 //! $COPE_HOME, or cope-llama in the XDG data directory
 //! ├── models/<file>.gguf      bases, and hashes.json: their SHA-256, so that none is hashed twice
-//! └── users/<name>/           see UserFolder
+//! ├── users/<name>/           see UserFolder
+//! └── eval/                   see eval::Store
 //! ```
 
 mod jsonl;
@@ -12,15 +13,16 @@ mod user;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata};
-use std::io::{ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use etcetera::BaseStrategy;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use jsonl::{read_jsonl, write_jsonl};
+pub use jsonl::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{BaseRef, Manifest};
 pub use user::{Lock, UserFolder, UserName};
 
@@ -75,6 +77,12 @@ impl Home {
     pub fn create_models(&self) -> Result<PathBuf> {
         create_folder(&self.models())?;
         Ok(self.models())
+    }
+
+    /// Where evaluations keep their results.
+    #[must_use]
+    pub fn evaluations(&self) -> PathBuf {
+        self.root.join("eval")
     }
 
     /// The bases that are there, by name.
@@ -287,7 +295,11 @@ pub fn write_atomic(
     Ok(cope_convert::write_atomic(path, write)?)
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+/// Writes a file that is one JSON value, in a folder that is made where it is missing.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        create_folder(folder)?;
+    }
     write_atomic(path, |writer| {
         serde_json::to_writer_pretty(&mut *writer, value)?;
         writer.write_all(b"\n")
@@ -327,6 +339,17 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// The value of a file of JSON; `None` when the file is not there.
+pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(file) = open_if_there(path)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_reader(BufReader::new(file));
+    value
+        .map(Some)
+        .map_err(|error| Error::Input(format!("{}: {error}; delete the file", path.display())))
 }
 
 /// A file for reading; `None` when it is not there.

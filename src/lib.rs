@@ -33,6 +33,7 @@
 //! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
 //! | [`bundle`] | a user's model as a folder for other programs and machines |
 //! | [`decode`] | the decoding loop, and the schedules of its passes |
+//! | [`eval`] | the paper's methods on real texts, scored and compared |
 //! | `cope_contrast` | the contrast: a kernel, and a sampler for other programs of llama.cpp |
 //! | `cope_convert` | GGUF files and adapters, believing nothing that they say |
 //!
@@ -58,6 +59,8 @@ pub mod bases;
 pub mod bundle;
 pub mod decode;
 pub mod error;
+pub mod eval;
+mod hash;
 pub mod home;
 pub mod llama;
 pub mod profile;

@@ -62,6 +62,29 @@ impl Task {
         vec![Message::system(system), Message::user(input)]
     }
 
+    /// The most tokens of a response: more than nearly all of the users' own have.
+    #[must_use]
+    pub fn n_predict(self) -> usize {
+        match self {
+            Self::NewsHeadline => 48,
+            Self::ScholarlyTitle => 64,
+            Self::AbstractGeneration | Self::ProductReview | Self::TopicWriting => 384,
+        }
+    }
+
+    /// What counts of a model's answer: all of it but the white space around it, or, where a line is asked for, the
+    /// first that is not empty.
+    #[must_use]
+    pub fn response(self, answer: &str) -> &str {
+        let answer = answer.trim();
+        match self {
+            Self::NewsHeadline | Self::ScholarlyTitle => {
+                answer.lines().next().unwrap_or_default().trim_end()
+            }
+            _ => answer,
+        }
+    }
+
     /// An item of a profile in the words of the held-out items (the benchmark's own, slips of the pen included).
     ///
     /// # Errors

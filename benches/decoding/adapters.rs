@@ -91,13 +91,13 @@ pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subj
             1.0,
             &ContextOptions::default(),
         )?;
-        let mut examples: Vec<_> = user.query.iter().chain(&user.dev).collect();
+        let mut queries: Vec<_> = user.query.iter().chain(&user.dev).collect();
         if of_all {
-            examples.extend(users.flat_map(|user| user.query.iter().chain(&user.dev)));
+            queries.extend(users.flat_map(|user| user.query.iter().chain(&user.dev)));
         }
         let mut prompts = Vec::new();
-        for example in examples {
-            let prompt = template.prompt_tokens(&model, &example.prompt)?;
+        for query in queries {
+            let prompt = template.prompt_tokens(&model, &query.example.prompt)?;
             if prompt.len() <= MAX_PROMPT {
                 prompts.push(prompt);
             }

@@ -38,7 +38,8 @@ pub fn table(options: &Options, n: usize) -> Result<()> {
         let mut counts = [[Count::default(), Count::default()]; 2];
         let per_task = n.div_ceil(subjects.len());
         for subject in &mut subjects {
-            let prompts: Vec<_> = subject.prompts.iter().take(per_task).cloned().collect();
+            let prompts = subject.prompts.iter().skip(options.skip);
+            let prompts: Vec<_> = prompts.take(per_task).cloned().collect();
             for prompt in prompts {
                 // So that the prompt is read but once, and all answers start from the same caches.
                 subject.answer(&prompt, &options_of(Schedule::NAIVE, 1))?;

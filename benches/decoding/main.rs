@@ -60,6 +60,9 @@ struct Options {
     /// Compare so many answers of each model with the naive loop's, token for token
     #[arg(long, value_name = "N")]
     identity: Option<usize>,
+    /// With --identity: pass over so many prompts of each task, which an earlier run has compared
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
     /// Answer one query in this process and print its memory
     #[arg(long, hide = true)]
     probe: Option<memory::Probe>,

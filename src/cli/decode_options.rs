@@ -56,6 +56,9 @@ pub struct DecodeArgs {
     /// A text that ends the answer before it; may be given again for others
     #[arg(short = 'r', long = "stop", value_name = "TEXT")]
     stop: Vec<String>,
+    /// End an answer that says the same thing a third time
+    #[arg(long)]
+    loop_guard: bool,
     /// Added to the user model's logit of a token, by its number: 15043+2.5, or 15043-inf to ban it; may be given again
     #[arg(short, long, value_name = "TOKEN±X", value_parser = parse_logit_bias)]
     logit_bias: Vec<(Token, f32)>,
@@ -114,6 +117,7 @@ impl DecodeArgs {
             },
             n_predict: usize::try_from(self.predict).ok(),
             stop: self.stop.clone(),
+            loop_guard: self.loop_guard,
             logit_bias: self.logit_bias.clone(),
             grammar: self.grammar(model)?,
             schedule: self.schedule(args),

@@ -138,7 +138,7 @@ fn read(from: impl Read) -> Result<String> {
 /// OpenAI's words where it has them.
 fn finish(finish: Finish) -> &'static str {
     match finish {
-        Finish::EndOfTurn | Finish::Stop => "stop",
+        Finish::EndOfTurn | Finish::Stop | Finish::Loop => "stop",
         Finish::Length | Finish::ContextFull => "length",
         Finish::Interrupted => "interrupted",
     }

@@ -254,6 +254,7 @@ impl Answer {
                 "ended after {} tokens; -n sets the limit",
                 self.n_tokens
             )),
+            Finish::Loop => Some("ended: the answer repeats itself".into()),
             Finish::ContextFull => {
                 Some("ended: the context is full, and this model cannot forget".into())
             }

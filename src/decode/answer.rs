@@ -1,6 +1,7 @@
 //! A text under way, token by token, whatever reads them.
 
 use super::decoder::{DecodeOptions, Finish, Piece};
+use super::looping::is_looping;
 use super::{Sampler, Text, Vocabulary};
 use crate::llama::Token;
 use crate::{Error, Result};
@@ -12,6 +13,7 @@ pub(super) struct Answer {
     /// The tokens, without the one that ended the turn.
     pub response: Vec<Token>,
     n_predict: Option<usize>,
+    loop_guard: bool,
     pub finish: Option<Finish>,
 }
 
@@ -60,6 +62,7 @@ impl Answer {
             text: Text::new(&options.stop),
             response: Vec::new(),
             n_predict: options.n_predict,
+            loop_guard: options.loop_guard,
             finish: None,
         })
     }
@@ -71,7 +74,7 @@ impl Answer {
     }
 
     /// Goes on by `token`, which does not end the turn. Gives what can be shown, if anything; a stop string ends the
-    /// answer.
+    /// answer, and so does a loop if it is guarded against.
     ///
     /// # Errors
     ///
@@ -79,9 +82,12 @@ impl Answer {
     pub fn push(&mut self, token: Token, vocabulary: &impl Vocabulary) -> Result<Option<Piece>> {
         self.sampler.accept(token)?;
         self.response.push(token);
-        let (text, stopped) = self.text.push(&vocabulary.token_bytes(token));
+        let (mut text, stopped) = self.text.push(&vocabulary.token_bytes(token));
         if stopped {
             self.finish = Some(Finish::Stop);
+        } else if self.loop_guard && is_looping(&self.response) {
+            self.finish = Some(Finish::Loop);
+            text.push_str(&self.text.finish());
         }
         Ok(piece(text))
     }

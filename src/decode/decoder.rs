@@ -22,6 +22,9 @@ pub struct DecodeOptions {
     pub n_keep: usize,
     /// Strings that end the text before them.
     pub stop: Vec<String>,
+    /// Whether a text that goes round in a loop is ended: a block of tokens that comes three times in a row, and 24
+    /// tokens of it after the first time.
+    pub loop_guard: bool,
     /// Added to the user model's logits of these tokens, before anything else; −∞ bans a token.
     pub logit_bias: Vec<(Token, f32)>,
     /// What the text may look like.
@@ -42,6 +45,7 @@ impl Default for DecodeOptions {
             context_shift: true,
             n_keep: 4,
             stop: Vec::new(),
+            loop_guard: false,
             logit_bias: Vec::new(),
             grammar: None,
             explain: false,
@@ -69,6 +73,8 @@ pub enum Finish {
     Length,
     /// It came to a stop string.
     Stop,
+    /// It went round in a [loop](DecodeOptions::loop_guard).
+    Loop,
     /// The context is full, and cannot or must not forget.
     ContextFull,
     /// The person stopped it.

@@ -14,6 +14,7 @@ mod batch;
 mod choice;
 mod decoder;
 mod draft;
+mod looping;
 mod policy;
 mod sampling;
 mod schedule;

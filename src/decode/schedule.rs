@@ -189,6 +189,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         };
         *time += started.elapsed();
         self.statistics.n_chosen += 1;
+        self.statistics.n_changed += usize::from(token != self.first);
         Ok(token)
     }
 

@@ -33,6 +33,8 @@ pub struct Statistics {
     pub base: Passes,
     /// Choices for which the base was needed: `V_head` had more than one token.
     pub n_undecided: usize,
+    /// Choices against the user model's first one.
+    pub n_changed: usize,
     /// Tokens of drafts that were read.
     pub n_drafted: usize,
     /// Tokens of drafts that were right.
@@ -71,8 +73,8 @@ impl fmt::Display for Statistics {
         if self.base.n_passes > 0 {
             write!(
                 f,
-                "; the base was needed for {} of {} choices",
-                self.n_undecided, self.n_chosen
+                "; the base was needed for {} of {} choices and changed {}",
+                self.n_undecided, self.n_chosen, self.n_changed
             )?;
         }
         for (name, n, accepted) in [

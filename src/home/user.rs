@@ -255,7 +255,7 @@ impl UserFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when another process holds it.
+    /// [`Error::Locked`] when another process holds it.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path.join("lock");
         let mut options = OpenOptions::new();
@@ -267,10 +267,7 @@ impl UserFolder {
             .map_err(Error::io("open", &path))?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Input(format!(
-                "another cope-llama is importing or training {}; wait until it has ended",
-                self.name
-            ))),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked(self.name.to_string())),
             Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
         }
     }
@@ -332,7 +329,7 @@ impl UserFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Input`] when another process is at work on the folder.
+    /// [`Error::Io`], and [`Error::Locked`] when another process is at work on the folder.
     pub fn delete(self) -> Result<()> {
         let _lock = self.lock()?;
         let users = self.path.parent().unwrap_or(&self.path);

@@ -25,9 +25,18 @@ pub struct User {
     /// What the user wrote, oldest first.
     pub history: Vec<Example>,
     /// Later items for choosing hyper-parameters.
-    pub dev: Vec<Example>,
+    pub dev: Vec<Query>,
     /// The latest items, to report on.
-    pub query: Vec<Example>,
+    pub query: Vec<Query>,
+}
+
+/// A held-out item.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Its name in the file.
+    pub id: String,
+    /// What is asked, and what the user wrote.
+    pub example: Example,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +57,7 @@ struct StoredUser {
 
 #[derive(Deserialize)]
 struct StoredQuery {
+    id: String,
     input: String,
     output: String,
 }
@@ -93,14 +103,15 @@ fn stored_user(path: &Path, task: Task, stored: StoredUser) -> Result<User> {
                 })
         })
         .collect::<Result<_>>()?;
-    let queries = |queries: Vec<StoredQuery>| -> Vec<Example> {
-        queries
-            .into_iter()
-            .map(|query| Example {
+    let queries = |queries: Vec<StoredQuery>| -> Vec<Query> {
+        let query = |query: StoredQuery| Query {
+            id: query.id,
+            example: Example {
                 prompt: task.prompt(query.input),
                 response: query.output,
-            })
-            .collect()
+            },
+        };
+        queries.into_iter().map(query).collect()
     };
     Ok(User {
         history,

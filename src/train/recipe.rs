@@ -20,9 +20,9 @@ use super::mined::Mined;
 use super::model::Model;
 use super::ops::linear::WeightType;
 use super::progress::{Event, Figures, LogLine, Metrics, Observer, Stage};
-use super::record;
 use super::sft::{self, Sft};
 use super::shape::Shape;
+use crate::hash::digest;
 use crate::home::{BaseRef, UserFolder, read_jsonl, write_jsonl};
 use crate::profile::{Example, Profile};
 use crate::{Error, Result, decode, llama};
@@ -286,7 +286,7 @@ impl<'a> Recipe<'a> {
             weight_type,
             ..
         } = self.config;
-        record::digest(&json!([
+        digest(&json!([
             sha256,
             task_sha256,
             device,

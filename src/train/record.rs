@@ -1,16 +1,15 @@
 //! What the manifest says of each stage: what it depended on, its settings and its figures.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::config::TrainConfig;
 use super::progress::{Figures, Stage};
+use crate::hash::digest;
 use crate::home::{BaseRef, Manifest, UserFolder};
 use crate::{Error, Result};
 
@@ -104,16 +103,6 @@ pub(super) fn inputs(
         hashes
     ]);
     Ok(digest(&inputs))
-}
-
-/// SHA-256 of a value's JSON.
-pub(super) fn digest(value: &Value) -> String {
-    let digest = Sha256::digest(value.to_string());
-    digest.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn hash(file: &Path, folder: &UserFolder, stage: Stage) -> Result<Option<String>> {

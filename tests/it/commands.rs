@@ -1,6 +1,7 @@
 //! The command line: `tests/cmd/*.trycmd`, every file with a data folder of its own, and what needs pipes and locks.
 
 mod decoding;
+mod evaluation;
 mod training;
 
 use std::io::Write;

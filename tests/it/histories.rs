@@ -108,7 +108,8 @@ fn lamp_files_have_a_user_to_choose() {
         }]
     );
     let query = &lamp::read(&path).unwrap().users[0].query;
-    assert_eq!(query[0].prompt[0], system);
+    assert_eq!(query[0].id, "q");
+    assert_eq!(query[0].example.prompt[0], system);
 
     assert_eq!(
         folder.refusal("a.json", text),

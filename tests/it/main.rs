@@ -19,6 +19,7 @@ mod llama;
 mod merged;
 mod prompts;
 mod recipe;
+mod rouge;
 mod sampler;
 mod tidy;
 mod tiny;

@@ -75,7 +75,7 @@ fn training_ends_with_figures_and_is_not_repeated() {
 }
 
 /// Sends the program a signal after a while; whether it was still there.
-fn signal_after(child: &mut Child, delay: Duration, signal: &str) -> bool {
+pub(super) fn signal_after(child: &mut Child, delay: Duration, signal: &str) -> bool {
     std::thread::sleep(delay);
     let running = child.try_wait().unwrap().is_none();
     if running {

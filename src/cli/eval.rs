@@ -1,0 +1,32 @@
+//! `eval`: the paper's methods on real texts, scored and compared.
+
+mod examples;
+mod report;
+mod run;
+mod study;
+mod tune;
+
+use anyhow::Result;
+use clap::Subcommand;
+use cope_llama::home::Home;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Answer by every method what is not answered yet, training adapters on the way
+    Run(run::Args),
+    /// Tables of what is answered
+    Report(report::Args),
+    /// Some queries with the user's own texts and the methods' answers
+    Examples(examples::Args),
+    /// Choose settings on dev
+    Tune(tune::Args),
+}
+
+pub fn run(home: &Home, command: &Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(home, args),
+        Command::Report(args) => report::run(home, args),
+        Command::Examples(args) => examples::run(home, args),
+        Command::Tune(args) => tune::run(home, args),
+    }
+}

@@ -1,0 +1,111 @@
+//! `eval report`: the tables of what is answered.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args as ClapArgs;
+use cope_llama::eval::{Answers, Method, Shard, Summary, Trial, figures, report, units};
+use cope_llama::home::{Home, read_jsonl, write_atomic, write_jsonl};
+
+use super::study::StudyArgs;
+
+#[derive(ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    study: StudyArgs,
+    /// Print all figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Write the scores of each answer here too, without any text
+    #[arg(long, value_name = "FILE")]
+    scores: Option<PathBuf>,
+    /// Draw figures into this folder
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
+    /// What `tune --log` has written, for the figures
+    #[arg(long, value_name = "FILE", requires = "figures")]
+    trials: Vec<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+The options of the study are those of `run`.
+
+Examples:
+  cope-llama eval report --data lamp > report.md
+  cope-llama eval report --data lamp --protocol full --scores part-0.jsonl
+  cope-llama eval report --data lamp --protocol full --known part-0.jsonl --known part-1.jsonl";
+
+pub fn run(home: &Home, args: &Args) -> Result<()> {
+    let study = args.study.study(home)?;
+    let store = args.study.store(home)?;
+    let everyone = Shard { index: 0, count: 1 };
+    let units = units(&study, &args.study.methods(), everyone);
+    let mut answers = Vec::new();
+    for unit in &units {
+        answers.extend(store.answers(&unit.key)?);
+    }
+    ensure!(
+        !answers.is_empty(),
+        "nothing of this study is answered yet: `cope-llama eval run` with the same options does it"
+    );
+    if let Some(path) = &args.scores {
+        write_jsonl(path, &without_texts(&answers))?;
+    }
+    let summary = Summary::new(&answers);
+    if let Some(folder) = &args.figures {
+        draw(folder, &summary, &answers, &args.trials)?;
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &summary).context("cannot write the figures")?;
+        writeln!(out)?;
+    } else {
+        let missing = units.len() - answers.len();
+        write!(
+            out,
+            "{}{}",
+            report::preamble(&study, args.study.split(), missing)?,
+            report::markdown(&summary)
+        )?;
+    }
+    Ok(())
+}
+
+fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[PathBuf]) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let mut all = Vec::new();
+    for path in trials {
+        all.extend(read_jsonl::<Trial>(path)?);
+    }
+    let figures = [
+        (
+            "cope-over-tam",
+            figures::gains(summary, Method::Cope, Method::Tam)?,
+        ),
+        (
+            "cope-over-oppu",
+            figures::gains(summary, Method::Cope, Method::Oppu)?,
+        ),
+        ("gain-by-history", figures::gains_by_history(answers)?),
+        ("contrast", figures::curves(&all, "/contrast")?),
+        ("plausibility", figures::curves(&all, "/plausibility")?),
+    ];
+    for (name, svg) in figures {
+        if let Some(svg) = svg {
+            let path = folder.join(format!("{name}.svg"));
+            write_atomic(&path, |file| file.write_all(svg.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+fn without_texts(answers: &[Answers]) -> Vec<Answers> {
+    let mut answers = answers.to_vec();
+    for prediction in answers.iter_mut().flat_map(|it| &mut it.predictions) {
+        prediction.text = None;
+    }
+    answers
+}

@@ -1,0 +1,156 @@
+//! What is evaluated, as the options of all of `eval`'s commands say it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use cope_llama::eval::{Answers, Limits, Method, Split, Store, Study, read_tasks};
+use cope_llama::home::{Home, read_jsonl};
+use serde_json::Value;
+
+use crate::cli::options::BaseArg;
+use crate::cli::train_options::count;
+
+/// The sets of the five tasks that are in both protocols.
+const MAIN: [&str; 5] = [
+    "abstract_generation_acl",
+    "news_headline_huffpost",
+    "product_review_wine",
+    "scholarly_title_acl",
+    "topic_writing_stackexchange",
+];
+
+/// The second sets of three of them.
+const SECOND: [&str; 3] = [
+    "news_headline_blogs",
+    "product_review_amazon_music",
+    "topic_writing_blogs",
+];
+
+#[derive(Args)]
+#[command(next_help_heading = "Study")]
+pub struct StudyArgs {
+    /// The folder of LaMP files, with a splits.json that names whose texts are to be written (targets) and on whose items
+    /// the task's adapter is trained (others)
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// How much of it
+    #[arg(long, value_enum, default_value = "quick")]
+    protocol: Protocol,
+    /// Tasks, as their files are named, without the extension [default: the protocol's]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    task: Vec<String>,
+    /// The first users of each task [default: the protocol's]
+    #[arg(long, value_name = "N", value_parser = count)]
+    users: Option<usize>,
+    /// The first queries of each user [default: the protocol's]
+    #[arg(long, value_name = "N", value_parser = count)]
+    queries: Option<usize>,
+    /// Which held-out items: settings are chosen on dev, query is for the report
+    #[arg(long, value_enum, default_value = "query")]
+    split: SplitArg,
+    /// Methods [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = method)]
+    method: Vec<Method>,
+    /// A JSON file of what differs from the default settings, by task
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Where results are kept [default: eval in the data directory]
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Scores of other machines or earlier days, as `report --scores` writes them; what they have counts as answered
+    #[arg(long, value_name = "FILE")]
+    known: Vec<PathBuf>,
+    #[command(flatten)]
+    base: BaseArg,
+}
+
+/// How much is evaluated.
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    /// A smoke test: three users of each of the five main sets, four queries of each
+    Quick,
+    /// All users and queries of all sets
+    Full,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitArg {
+    Dev,
+    Query,
+}
+
+fn method(name: &str) -> Result<Method, String> {
+    serde_json::from_value(Value::from(name)).map_err(|_| {
+        let names = Method::ALL.map(|method| serde_json::json!(method));
+        let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
+        format!("the methods are {}", names.join(", "))
+    })
+}
+
+impl StudyArgs {
+    pub fn study(&self, home: &Home) -> Result<Study> {
+        let (names, limits): (Vec<&str>, _) = match self.protocol {
+            Protocol::Quick => {
+                let limits = Limits {
+                    users: Some(3),
+                    queries: Some(4),
+                };
+                (MAIN.to_vec(), limits)
+            }
+            Protocol::Full => (MAIN.into_iter().chain(SECOND).collect(), Limits::default()),
+        };
+        let names = match self.task.as_slice() {
+            [] => names.into_iter().map(str::to_owned).collect(),
+            names => names.to_vec(),
+        };
+        let limits = Limits {
+            users: self.users.or(limits.users),
+            queries: self.queries.or(limits.queries),
+        };
+        let settings: BTreeMap<String, Value> = match &self.settings {
+            None => BTreeMap::new(),
+            Some(path) => {
+                let text = std::fs::read(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                serde_json::from_slice(&text).with_context(|| path.display().to_string())?
+            }
+        };
+        let base_path = self.base.path(home, None)?;
+        Ok(Study {
+            base: home.base_ref(&base_path)?,
+            base_path,
+            tasks: read_tasks(&self.data, &names, self.split(), limits, &settings)?,
+        })
+    }
+
+    pub fn split(&self) -> Split {
+        match self.split {
+            SplitArg::Dev => Split::Dev,
+            SplitArg::Query => Split::Query,
+        }
+    }
+
+    pub fn methods(&self) -> Vec<Method> {
+        match self.method.as_slice() {
+            [] => Method::ALL.to_vec(),
+            methods => methods.to_vec(),
+        }
+    }
+
+    /// The results, with what is known from elsewhere.
+    pub fn store(&self, home: &Home) -> Result<Store> {
+        let root = self.results.clone().unwrap_or(home.evaluations());
+        let store = Store::at(root);
+        for path in &self.known {
+            let known: Vec<Answers> = read_jsonl(path)?;
+            for answers in known {
+                if store.answers(&answers.key)?.is_none() {
+                    store.keep_answers(&answers)?;
+                }
+            }
+        }
+        Ok(store)
+    }
+}

@@ -1,0 +1,110 @@
+//! `eval tune`: settings chosen on `dev`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args as ClapArgs;
+use cope_llama::Error;
+use cope_llama::eval::{CHOICES, Choice, Settings, Split, Study, tune};
+use cope_llama::home::{Home, append_jsonl, write_atomic};
+use serde_json::{Value, json};
+
+use super::run::Progress;
+use super::study::StudyArgs;
+use crate::cli::interrupt;
+
+#[derive(ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    study: StudyArgs,
+    /// Only settings whose names hold one of these
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    setting: Vec<String>,
+    /// Add every trial to this file, a line each
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Write what is chosen here, for --settings; what the file says of other tasks stays
+    #[arg(long, value_name = "FILE")]
+    chosen: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+One setting after the other, each by the ROUGE-L on dev of the method whose
+strength it is. Trials are kept: the same command goes on.
+
+Examples:
+  cope-llama eval tune --data lamp --split dev --task product_review_wine --chosen settings.json
+  cope-llama eval tune --data lamp --split dev --setting contrast,plausibility --log trials.jsonl";
+
+pub fn run(home: &Home, args: &Args) -> Result<()> {
+    ensure!(
+        args.study.split() == Split::Dev,
+        "settings are chosen on dev, since query is for the report: add --split dev"
+    );
+    let choices: Vec<Choice> = CHOICES
+        .into_iter()
+        .filter(|choice| {
+            args.setting.is_empty()
+                || args
+                    .setting
+                    .iter()
+                    .any(|name| choice.setting.contains(name.as_str()))
+        })
+        .collect();
+    ensure!(!choices.is_empty(), "no setting has such a name");
+    let Study {
+        base,
+        base_path,
+        tasks,
+    } = args.study.study(home)?;
+    let store = args.study.store(home)?;
+    let stop = interrupt::flag()?;
+    let mut progress = Progress::new();
+    let mut out = io::stdout().lock();
+    for task in tasks {
+        let mut study = Study {
+            base: base.clone(),
+            base_path: base_path.clone(),
+            tasks: vec![task],
+        };
+        tune(
+            &mut study,
+            &store,
+            &choices,
+            &stop,
+            &mut |event| progress.tell(event, &stop),
+            &mut |trial| {
+                let line = json!(trial);
+                writeln!(out, "{line}").map_err(Error::io("write", "stdout"))?;
+                args.log
+                    .as_ref()
+                    .map_or(Ok(()), |log| append_jsonl(log, trial))
+            },
+        )?;
+        if let Some(path) = &args.chosen {
+            let task = &study.tasks[0];
+            keep(path, &task.name, &task.settings)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what of a task's settings is not the default into a file of settings.
+fn keep(path: &PathBuf, task: &str, settings: &Settings) -> Result<()> {
+    let mut all: BTreeMap<String, Value> = if path.exists() {
+        let text =
+            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())?
+    } else {
+        BTreeMap::new()
+    };
+    all.insert(task.to_owned(), settings.changes()?);
+    write_atomic(path, |file| {
+        serde_json::to_writer_pretty(&mut *file, &all)?;
+        file.write_all(b"\n")
+    })?;
+    Ok(())
+}

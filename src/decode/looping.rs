@@ -1,0 +1,57 @@
+//! Texts that go round in a loop, as those of greedy small models do.
+
+use crate::llama::Token;
+
+/// So many tokens have to be what came a period before.
+const MIN_REPEATED: usize = 24;
+
+/// Longer periods are not looked for: some sentences.
+const MAX_PERIOD: usize = 128;
+
+/// Whether `tokens` end in a block that comes at least three times in a row, with [`MIN_REPEATED`] tokens after its
+/// first time.
+pub(super) fn is_looping(tokens: &[Token]) -> bool {
+    (1..=MAX_PERIOD).any(|period| {
+        let n_repeated = MIN_REPEATED.max(2 * period);
+        let first = tokens.len().checked_sub(n_repeated + period);
+        first.is_some_and(|first| {
+            let tail = &tokens[first..];
+            tail[period..] == tail[..n_repeated]
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The length at which a text of `block`, again and again after `before`, is seen to loop.
+    fn seen_at(before: &[Token], block: &[Token]) -> Option<usize> {
+        let text: Vec<_> = before
+            .iter()
+            .chain(block.iter().cycle().take(1000))
+            .copied()
+            .collect();
+        (1..=text.len()).find(|&len| is_looping(&text[..len]))
+    }
+
+    #[test]
+    fn a_block_is_seen_at_its_third_time_or_after_so_many_tokens() {
+        assert_eq!(seen_at(&[], &[7]), Some(1 + MIN_REPEATED));
+        assert_eq!(seen_at(&[], &[7, 8, 9]), Some(3 + MIN_REPEATED));
+        let long: Vec<Token> = (0..40).collect();
+        assert_eq!(seen_at(&[100, 101], &long), Some(2 + 120));
+        let longest: Vec<Token> = (0..=MAX_PERIOD as Token).collect();
+        assert_eq!(seen_at(&[], &longest), None);
+    }
+
+    #[test]
+    fn a_text_that_says_a_thing_twice_is_no_loop() {
+        let mut text: Vec<Token> = (0..60).chain(0..60).collect();
+        assert!(!is_looping(&text));
+        text.extend(0..59);
+        assert!(!is_looping(&text));
+        text.push(59);
+        assert!(is_looping(&text));
+    }
+}

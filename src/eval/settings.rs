@@ -1,0 +1,168 @@
+//! What is chosen on `dev`, task by task.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::method::Method;
+use crate::decode::Contrast;
+use crate::train::TrainConfig;
+use crate::train::lora::{LoraConfig, TargetModule};
+use crate::{Error, Result};
+
+/// Everything that decides a task's answers beside its data and the base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// How the task's adapter is trained: SFT alone.
+    pub task: TrainConfig,
+    /// How users' adapters are.
+    pub user: TrainConfig,
+    /// Newest items of each of the others, for the task's adapter.
+    pub items_of_others: usize,
+    /// Newest items of a user's history, for the user's adapter; items are retrieved from all.
+    pub items: usize,
+    /// Items before a prompt.
+    pub retrieved: usize,
+    /// CoPe's α.
+    pub contrast: f32,
+    /// The α of the contrast alone, without DPO.
+    pub contrast_only: f32,
+    /// τ.
+    pub plausibility: f32,
+    /// The penalty of all methods.
+    pub repeat_penalty: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let user = TrainConfig::default();
+        let contrast = Contrast::default();
+        let mut task = TrainConfig {
+            lora: LoraConfig {
+                rank: 16,
+                lora_alpha: 32.0,
+                target_modules: TargetModule::ALL.to_vec(),
+            },
+            ..user.clone()
+        };
+        task.sft.learning_rate = 1e-3;
+        task.sft.batch_size = 8;
+        Self {
+            task,
+            user,
+            items_of_others: 20,
+            items: 100,
+            retrieved: 4,
+            contrast: contrast.contrast(),
+            contrast_only: contrast.contrast(),
+            plausibility: contrast.plausibility(),
+            repeat_penalty: 1.0,
+        }
+    }
+}
+
+impl Settings {
+    /// The α of a method that contrasts.
+    #[must_use]
+    pub fn contrast_of(&self, method: Method) -> f32 {
+        match method {
+            Method::NoContrast => 0.0,
+            Method::ContrastOnly => self.contrast_only,
+            _ => self.contrast,
+        }
+    }
+
+    /// What of these settings is not the default, for [`Settings::with`].
+    ///
+    /// # Errors
+    ///
+    /// None: settings are numbers and words.
+    pub fn changes(&self) -> Result<Value> {
+        let value = |settings: &Self| serde_json::to_value(settings).map_err(not_settings);
+        let changes = difference(&value(self)?, &value(&Self::default())?);
+        Ok(changes.unwrap_or_else(|| json!({})))
+    }
+
+    /// These settings but for what `changes` say, a JSON object of some of the fields, at any depth.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] naming a field that is not known or has a value of another kind.
+    pub fn with(&self, changes: &Value) -> Result<Self> {
+        let mut value = serde_json::to_value(self).map_err(not_settings)?;
+        merge(&mut value, changes)?;
+        serde_json::from_value(value).map_err(not_settings)
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what `map_err` hands over"
+)]
+fn not_settings(error: serde_json::Error) -> Error {
+    Error::input(format!("the settings of a task: {error}"))
+}
+
+fn merge(value: &mut Value, changes: &Value) -> Result<()> {
+    match (value, changes) {
+        (Value::Object(value), Value::Object(changes)) => {
+            for (name, change) in changes {
+                let known = value.get_mut(name).ok_or_else(|| {
+                    Error::input(format!("the settings of a task have no field {name:?}"))
+                })?;
+                merge(known, change)?;
+            }
+        }
+        (value, changes) => *value = changes.clone(),
+    }
+    Ok(())
+}
+
+/// What of `value` is not in `default`, if anything.
+fn difference(value: &Value, default: &Value) -> Option<Value> {
+    match (value, default) {
+        (Value::Object(value), Value::Object(default)) => {
+            let changed = value.iter().filter_map(|(name, value)| {
+                let change = difference(value, default.get(name).unwrap_or(&Value::Null));
+                Some((name.clone(), change?))
+            });
+            let changed: Map<_, _> = changed.collect();
+            (!changed.is_empty()).then_some(Value::Object(changed))
+        }
+        _ => (value != default).then(|| value.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_reach_any_depth_and_leave_the_rest() {
+        let settings = Settings::default();
+        let changes = json!({ "contrast": 0.5, "user": { "sft": { "epochs": 7 } } });
+        let changed = settings.with(&changes).unwrap();
+        assert_eq!((changed.contrast, changed.user.sft.epochs), (0.5, 7));
+        assert_eq!(changed.changes().unwrap(), changes);
+        assert_eq!(settings.changes().unwrap(), json!({}));
+        let mut back = changed;
+        back.contrast = settings.contrast;
+        back.user.sft.epochs = settings.user.sft.epochs;
+        assert_eq!(back, settings);
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for (changes, word) in [
+            (json!({ "alpha": 1 }), "alpha"),
+            (
+                json!({ "user": { "dpo": { "fit": { "rate": 1 } } } }),
+                "rate",
+            ),
+            (json!({ "contrast": "much" }), "much"),
+            (json!({ "user": { "sft": 3 } }), "invalid type"),
+        ] {
+            let error = Settings::default().with(&changes).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The files of an evaluation, each named by a hash of all that it depends on: what is there need not be computed again,
+//! and what depends on something else is another file. Several processes may be at work in one folder, if their settings
+//! are the same.
+//!
+//! ```text
+//! answers/<key>.json         what a method answers to a user's queries, with the scores
+//! descriptions/<key>.json    what the base says of a user
+//! tasks/ users/              adapters, as in the data folder
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::method::Method;
+use crate::Result;
+use crate::home::{Home, read_json_if_there, write_json};
+
+/// What a method answered to one query.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The query's name.
+    pub id: String,
+    /// What counts of the answer; left out where texts are not to be shared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// ROUGE-1, F1.
+    pub rouge_1: f64,
+    /// ROUGE-L, F1.
+    pub rouge_l: f64,
+    /// Tokens of the answer.
+    pub n_tokens: usize,
+    /// Of these, those that are not the user model's first choice.
+    pub n_changed: usize,
+    /// Whether it was ended because it went round in a loop.
+    pub looped: bool,
+    /// Whether it was ended because it had as many tokens as it may.
+    pub cut: bool,
+    /// The time that it took, with the prompt.
+    pub seconds: f64,
+}
+
+/// A method's answers to the queries of one user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// Hash of what they depend on.
+    pub key: String,
+    /// The task's name.
+    pub task: String,
+    /// The number of the user in the task.
+    pub user: usize,
+    /// Who answered.
+    pub method: Method,
+    /// Items in the user's history.
+    pub n_history: usize,
+    /// In the order of the queries.
+    pub predictions: Vec<Prediction>,
+}
+
+/// A folder of results.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The results at `root`, which need not be there yet.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where adapters are.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        Home::at(&self.root)
+    }
+
+    /// The answers of this key, if they are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) and [`Error::Input`](crate::Error::Input) when the file cannot be read.
+    pub fn answers(&self, key: &str) -> Result<Option<Answers>> {
+        read_json_if_there(&self.answers_path(key))
+    }
+
+    /// Keeps answers under their key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Convert`](crate::Error::Convert), for example when the disk is full.
+    pub fn keep_answers(&self, answers: &Answers) -> Result<()> {
+        write_json(&self.answers_path(&answers.key), answers)
+    }
+
+    /// What the base says of a user, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::answers`].
+    pub fn description(&self, key: &str) -> Result<Option<String>> {
+        read_json_if_there(&self.description_path(key))
+    }
+
+    /// Keeps what the base says of a user.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Convert`](crate::Error::Convert), for example when the disk is full.
+    pub fn keep_description(&self, key: &str, description: &str) -> Result<()> {
+        write_json(&self.description_path(key), &description)
+    }
+
+    fn answers_path(&self, key: &str) -> PathBuf {
+        self.root.join("answers").join(format!("{key}.json"))
+    }
+
+    fn description_path(&self, key: &str) -> PathBuf {
+        self.root.join("descriptions").join(format!("{key}.json"))
+    }
+}

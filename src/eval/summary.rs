@@ -1,0 +1,232 @@
+//! What answers come to: means by task and method, and differences of methods with their intervals.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::bootstrap::{Estimate, PairOfScores, Users, estimate, relative_gain};
+use super::method::Method;
+use super::store::{Answers, Prediction};
+
+/// The pairs of methods whose difference says something: the first over the second.
+pub const COMPARISONS: [(Method, Method); 10] = [
+    (Method::Cope, Method::Tam),
+    (Method::Cope, Method::Oppu),
+    (Method::Cope, Method::NoContrast),
+    (Method::Cope, Method::OtherUser),
+    (Method::ContrastOnly, Method::Oppu),
+    (Method::DpoOnly, Method::Oppu),
+    (Method::Oppu, Method::Tam),
+    (Method::Tam, Method::Base),
+    (Method::Rag, Method::Base),
+    (Method::CopeRag, Method::OppuRag),
+];
+
+/// Seed of the bootstrap.
+const SEED: u64 = 0;
+
+/// All figures of a report.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// By the task's name.
+    pub tasks: BTreeMap<String, TaskSummary>,
+    /// Of those methods that have answered the same queries.
+    pub comparisons: Vec<Comparison>,
+}
+
+/// The figures of a task.
+#[derive(Debug, Default, Serialize)]
+pub struct TaskSummary {
+    /// Users.
+    pub n_users: usize,
+    /// Queries of all users.
+    pub n_queries: usize,
+    /// By method.
+    pub rows: BTreeMap<Method, Row>,
+}
+
+/// Means over a task's queries.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Row {
+    /// ROUGE-1, F1.
+    pub rouge_1: f64,
+    /// ROUGE-L, F1.
+    pub rouge_l: f64,
+    /// Tokens of an answer.
+    pub n_tokens: f64,
+    /// Share of the answers that were ended because they went round in a loop.
+    pub looped: f64,
+    /// Share that was ended because of its length.
+    pub cut: f64,
+    /// Share of the tokens that are not the user model's first choice.
+    pub changed: f64,
+    /// Seconds an answer.
+    pub seconds: f64,
+}
+
+/// How much higher a method's ROUGE-L is than another's, relative to it.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// The one.
+    pub method: Method,
+    /// The other.
+    pub over: Method,
+    /// By task.
+    pub tasks: BTreeMap<String, Estimate>,
+    /// The mean of the tasks' relative gains.
+    pub mean: Estimate,
+}
+
+impl Summary {
+    /// The figures of `answers`.
+    #[must_use]
+    pub fn new(answers: &[Answers]) -> Self {
+        let mut tasks: BTreeMap<&str, Vec<&Answers>> = BTreeMap::new();
+        for it in answers {
+            tasks.entry(&it.task).or_default().push(it);
+        }
+        let compare = |&(method, over): &(Method, Method)| {
+            let mut of_tasks = BTreeMap::new();
+            let mut all = Vec::new();
+            for (&name, answers) in &tasks {
+                let pairs = pairs(answers, method, over);
+                if !pairs.is_empty() {
+                    let pairs = vec![pairs];
+                    of_tasks.insert(name.to_owned(), estimate(&pairs, SEED, relative_gain));
+                    all.extend(pairs);
+                }
+            }
+            (!all.is_empty()).then(|| Comparison {
+                method,
+                over,
+                tasks: of_tasks,
+                mean: estimate(&all, SEED, relative_gain),
+            })
+        };
+        Self {
+            comparisons: COMPARISONS.iter().filter_map(compare).collect(),
+            tasks: tasks
+                .iter()
+                .map(|(&name, answers)| (name.to_owned(), TaskSummary::new(answers)))
+                .collect(),
+        }
+    }
+}
+
+impl TaskSummary {
+    fn new(answers: &[&Answers]) -> Self {
+        let mut by_method: BTreeMap<Method, Vec<&Prediction>> = BTreeMap::new();
+        let mut queries: BTreeMap<usize, usize> = BTreeMap::new();
+        for it in answers {
+            by_method
+                .entry(it.method)
+                .or_default()
+                .extend(&it.predictions);
+            queries.insert(it.user, it.predictions.len());
+        }
+        Self {
+            n_users: queries.len(),
+            n_queries: queries.values().sum(),
+            rows: by_method
+                .iter()
+                .map(|(&method, predictions)| (method, Row::new(predictions)))
+                .collect(),
+        }
+    }
+}
+
+impl Row {
+    fn new(predictions: &[&Prediction]) -> Self {
+        let n = predictions.len().max(1) as f64;
+        let mean =
+            |of: &dyn Fn(&Prediction) -> f64| predictions.iter().map(|it| of(it)).sum::<f64>() / n;
+        let share = |of: &dyn Fn(&Prediction) -> bool| mean(&|it| f64::from(u8::from(of(it))));
+        let n_tokens = mean(&|it| it.n_tokens as f64);
+        Self {
+            rouge_1: mean(&|it| it.rouge_1),
+            rouge_l: mean(&|it| it.rouge_l),
+            n_tokens,
+            looped: share(&|it| it.looped),
+            cut: share(&|it| it.cut),
+            changed: mean(&|it| it.n_changed as f64) / n_tokens.max(1.0),
+            seconds: mean(&|it| it.seconds),
+        }
+    }
+}
+
+/// ROUGE-L of `over` and of `method`, of those queries of a task that both have answered, user by user.
+fn pairs(answers: &[&Answers], method: Method, over: Method) -> Users {
+    let of = |wanted: Method| {
+        let of_method = answers.iter().filter(move |it| it.method == wanted);
+        let by_user = of_method.map(|it| (it.user, &it.predictions));
+        by_user.collect::<BTreeMap<_, _>>()
+    };
+    let others = of(over);
+    let mut users = Users::new();
+    for (user, predictions) in of(method) {
+        let Some(others) = others.get(&user) else {
+            continue;
+        };
+        let score = |it: &Prediction| -> Option<PairOfScores> {
+            let other = others.iter().find(|other| other.id == it.id)?;
+            Some([other.rouge_l, it.rouge_l])
+        };
+        let scores: Vec<_> = predictions.iter().filter_map(score).collect();
+        if !scores.is_empty() {
+            users.push(scores);
+        }
+    }
+    users
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(task: &str, user: usize, method: Method, scores: &[(&str, f64)]) -> Answers {
+        let prediction = |&(id, rouge_l): &(&str, f64)| Prediction {
+            id: id.to_owned(),
+            text: None,
+            rouge_1: 2.0 * rouge_l,
+            rouge_l,
+            n_tokens: 10,
+            n_changed: 1,
+            looped: id == "a",
+            cut: false,
+            seconds: 0.5,
+        };
+        Answers {
+            key: String::new(),
+            task: task.to_owned(),
+            user,
+            method,
+            n_history: 30,
+            predictions: scores.iter().map(prediction).collect(),
+        }
+    }
+
+    #[test]
+    fn rows_are_means_over_queries_and_gains_over_the_queries_of_both() {
+        let summary = Summary::new(&[
+            answers("one", 0, Method::Tam, &[("a", 0.1), ("b", 0.3)]),
+            answers("one", 0, Method::Cope, &[("b", 0.6), ("a", 0.1)]),
+            answers("one", 1, Method::Cope, &[("c", 0.9)]),
+            answers("two", 0, Method::Tam, &[("a", 0.4)]),
+            answers("two", 0, Method::Cope, &[("a", 0.2)]),
+        ]);
+        let one = &summary.tasks["one"];
+        assert_eq!((one.n_users, one.n_queries), (2, 3));
+        let row = one.rows[&Method::Cope];
+        assert!((row.rouge_l - 1.6 / 3.0).abs() < 1e-12);
+        assert!((row.looped - 1.0 / 3.0).abs() < 1e-12 && (row.changed - 0.1).abs() < 1e-12);
+        let [comparison] = &summary.comparisons[..] else {
+            panic!("{:?}", summary.comparisons);
+        };
+        assert_eq!(
+            (comparison.method, comparison.over),
+            (Method::Cope, Method::Tam)
+        );
+        assert!((comparison.tasks["one"].value - 0.75).abs() < 1e-12);
+        assert!((comparison.mean.value - (0.75 - 0.5) / 2.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,172 @@
+//! Chooses settings on `dev`: one after the other, each by the method whose strength it is, so that none is the weaker
+//! for what suits another.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::method::Method;
+use super::run::{Observer, Shard, run, units};
+use super::settings::Settings;
+use super::store::Store;
+use super::study::Study;
+use crate::{Error, Result};
+
+/// A setting, by its place in [`Settings`], with the values that are tried and the method whose ROUGE-L decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// The place, as a JSON pointer.
+    pub setting: &'static str,
+    /// What is tried beside the value that it has.
+    pub values: &'static [f64],
+    /// Who decides.
+    pub method: Method,
+}
+
+/// In the order in which they are made: what a later one rests on comes first.
+pub const CHOICES: [Choice; 12] = [
+    Choice::new("/task/sft/learning_rate", &[3e-4, 1e-3, 2e-3], Method::Tam),
+    Choice::new("/task/sft/epochs", &[1.0, 2.0, 3.0], Method::Tam),
+    Choice::new("/repeat_penalty", &[1.0, 1.05, 1.1], Method::Tam),
+    Choice::new("/user/sft/learning_rate", &[5e-4, 1e-3, 2e-3], Method::Oppu),
+    Choice::new("/user/sft/epochs", &[1.0, 2.0, 3.0], Method::Oppu),
+    Choice::new("/user/dpo/beta", &[0.03, 0.1, 0.3], Method::DpoOnly),
+    Choice::new(
+        "/user/dpo/fit/learning_rate",
+        &[3e-5, 1e-4, 3e-4],
+        Method::DpoOnly,
+    ),
+    Choice::new("/contrast", &[0.0, 0.1, 0.2, 0.3, 0.5, 0.7], Method::Cope),
+    Choice::new("/plausibility", &[0.05, 0.1, 0.2, 0.3, 0.5], Method::Cope),
+    Choice::new(
+        "/contrast_only",
+        &[0.0, 0.1, 0.2, 0.3, 0.5, 0.7],
+        Method::ContrastOnly,
+    ),
+    Choice::new("/retrieved", &[1.0, 2.0, 4.0], Method::Rag),
+    Choice::new("/task/lora/rank", &[8.0, 16.0], Method::Tam),
+];
+
+/// What came of a value.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trial {
+    /// The task's name.
+    pub task: String,
+    /// The setting that was tried.
+    pub setting: String,
+    /// Its value.
+    pub value: Value,
+    /// Who answered.
+    pub method: Method,
+    /// Mean ROUGE-L of the answers.
+    pub rouge_l: f64,
+    /// Answers.
+    pub n_answers: usize,
+}
+
+impl Choice {
+    const fn new(setting: &'static str, values: &'static [f64], method: Method) -> Self {
+        Self {
+            setting,
+            values,
+            method,
+        }
+    }
+}
+
+/// Tries all values of `choices` on the first task of `study`, each with what was chosen before, which ends up in the
+/// task's settings. `tell` is given every trial. What has been tried before is not tried again.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn tune(
+    study: &mut Study,
+    store: &Store,
+    choices: &[Choice],
+    stop: &Arc<AtomicBool>,
+    observe: Observer,
+    tell: &mut dyn FnMut(&Trial) -> Result<()>,
+) -> Result<()> {
+    for choice in choices {
+        let before = study.tasks[0].settings.clone();
+        let mut best: Option<(f64, Settings)> = None;
+        for value in values(&before, choice)? {
+            let settings = with(&before, choice.setting, &value)?;
+            study.tasks[0].settings = settings.clone();
+            let everyone = Shard { index: 0, count: 1 };
+            let units = units(study, &[choice.method], everyone);
+            run(study, store, &units, stop, observe)?;
+            let mut scores = Vec::new();
+            for unit in &units {
+                let answers = store.answers(&unit.key)?;
+                let predictions = answers.into_iter().flat_map(|it| it.predictions);
+                scores.extend(predictions.map(|it| it.rouge_l));
+            }
+            let rouge_l = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+            tell(&Trial {
+                task: study.tasks[0].name.clone(),
+                setting: choice.setting.to_owned(),
+                value,
+                method: choice.method,
+                rouge_l,
+                n_answers: scores.len(),
+            })?;
+            // Of equals the first, which is the value that it had.
+            if best.as_ref().is_none_or(|(score, _)| rouge_l > *score) {
+                best = Some((rouge_l, settings));
+            }
+        }
+        study.tasks[0].settings = best.map_or(before, |(_, settings)| settings);
+    }
+    Ok(())
+}
+
+/// The value that a setting has, and the others that are to be tried.
+fn values(settings: &Settings, choice: &Choice) -> Result<Vec<Value>> {
+    let json = json!(settings);
+    let now = json.pointer(choice.setting).cloned();
+    let now = now.ok_or_else(|| Error::input(format!("there is no setting {}", choice.setting)))?;
+    let others = choice.values.iter().map(|&value| {
+        if now.is_u64() {
+            json!(value as u64)
+        } else {
+            // As the setting has it, so that the same number is the same value.
+            json!(value as f32)
+        }
+    });
+    let others: Vec<_> = others.filter(|value| *value != now).collect();
+    Ok(std::iter::once(now).chain(others).collect())
+}
+
+fn with(settings: &Settings, setting: &str, value: &Value) -> Result<Settings> {
+    let names = setting.rsplit('/').filter(|name| !name.is_empty());
+    let changes = names.fold(value.clone(), |inner, name| json!({ name: inner }));
+    settings.with(&changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_choice_is_of_a_setting_and_begins_with_its_value() {
+        let default = Settings::default();
+        for choice in &CHOICES {
+            let values = values(&default, choice).unwrap();
+            assert!(values.len() > 1, "{}", choice.setting);
+            assert_eq!(with(&default, choice.setting, &values[0]).unwrap(), default);
+            let others: Vec<_> = values[1..]
+                .iter()
+                .map(|value| with(&default, choice.setting, value).unwrap())
+                .collect();
+            assert!(
+                others.iter().all(|other| *other != default),
+                "{}",
+                choice.setting
+            );
+        }
+    }
+}

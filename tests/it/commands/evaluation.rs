@@ -1,0 +1,205 @@
+//! The paper's comparison: `eval`.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::training::signal_after;
+use super::{Sandbox, error, stderr, stdout};
+
+/// A tiny model, and two tasks of three users and an other.
+fn with_tasks() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    std::fs::create_dir(sandbox.path().join("lamp")).unwrap();
+    let users = ["u v", "w", "x", "other"];
+    let headline = |user: &str, n: usize| {
+        (
+            json!({ "text": format!("alice {user} {n}"), "title": format!("dear {user} {n}") }),
+            format!("Generate a headline for the following article: alice {user} {n}"),
+        )
+    };
+    let title = |user: &str, n: usize| {
+        (
+            json!({ "abstract": format!("wine {user} {n}"), "title": format!("thanks {user} {n}") }),
+            format!("Generate a title for the following abstract of a paper: wine {user} {n}"),
+        )
+    };
+    let task = |name: &str, item: &dyn Fn(&str, usize) -> (Value, String)| {
+        let user = |user: &&str| {
+            let held_out = |n| {
+                let (item, input) = item(user, n);
+                json!({ "id": format!("{user}/{n}"), "input": input, "output": item["title"] })
+            };
+            json!({
+                "user_id": user,
+                "profile": (0..4).map(|n| item(user, n).0).collect::<Vec<_>>(),
+                "dev": [held_out(5)],
+                "query": [held_out(6), held_out(7)],
+            })
+        };
+        let users: Vec<_> = users.iter().map(user).collect();
+        let lamp = json!({ "task": name, "users": users });
+        sandbox.file(&format!("lamp/{name}.json"), &lamp.to_string());
+        json!({ "targets": ["u v", "w", "x"], "others": ["other"] })
+    };
+    let splits = json!({
+        "news_headline": task("news_headline", &headline),
+        "scholarly_title": task("scholarly_title", &title),
+    });
+    sandbox.file("lamp/splits.json", &splits.to_string());
+    let short = json!({ "user": { "mine": { "max_new_tokens": 8 }, "lora": { "rank": 2 } } });
+    let settings = json!({ "news_headline": short, "scholarly_title": short });
+    sandbox.file("settings.json", &settings.to_string());
+    sandbox
+}
+
+const STUDY: [&str; 8] = [
+    "--data",
+    "lamp",
+    "--task",
+    "news_headline,scholarly_title",
+    "--settings",
+    "settings.json",
+    "-m",
+    "tiny.gguf",
+];
+
+/// A command on the study, but for those of its options that are given.
+fn eval(command: &'static str, options: &[&'static str]) -> Vec<&'static str> {
+    let mut arguments = vec!["eval", command];
+    let study = STUDY
+        .chunks(2)
+        .filter(|option| !options.contains(&option[0]));
+    arguments.extend(study.flatten());
+    arguments.extend(options);
+    arguments
+}
+
+/// The figures of a report, without the times.
+fn figures(sandbox: &Sandbox, options: &[&'static str]) -> Value {
+    let report = sandbox.run(&eval("report", &[&["--json"], options].concat()));
+    assert!(report.status.success(), "{}", stderr(&report));
+    let mut figures: Value = serde_json::from_str(&stdout(&report)).unwrap();
+    for task in figures["tasks"].as_object_mut().unwrap().values_mut() {
+        for row in task["rows"].as_object_mut().unwrap().values_mut() {
+            row.as_object_mut().unwrap().remove("seconds").unwrap();
+        }
+    }
+    figures
+}
+
+#[test]
+fn an_evaluation_that_is_stopped_and_shared_comes_to_the_same_figures() {
+    let sandbox = with_tasks();
+    let none = sandbox.run(&eval("report", &[]));
+    assert!(error(&none).contains("`cope-llama eval run`"));
+    let started = Instant::now();
+    let run = sandbox.run(&eval("run", &[]));
+    assert!(run.status.success(), "{}", stderr(&run));
+    let taken = started.elapsed();
+    let whole = figures(&sandbox, &[]);
+    for task in ["news_headline", "scholarly_title"] {
+        let task = &whole["tasks"][task];
+        assert_eq!(
+            (&task["n_users"], &task["n_queries"]),
+            (&json!(3), &json!(6))
+        );
+        let rows = task["rows"].as_object().unwrap();
+        assert_eq!(rows.len(), 12);
+        // Greedy decoding without contrast is that of the user's model alone, through either loop.
+        assert_eq!(rows["no-contrast"], rows["dpo-only"]);
+        assert_ne!(rows["base"], rows["cope"]);
+    }
+    assert_eq!(whole["comparisons"].as_array().unwrap().len(), 10);
+    let again = sandbox.run(&eval("run", &[]));
+    assert_eq!(stderr(&again), "72 of 72 units of work are done\n");
+
+    // Two machines, of which the first is stopped in the midst.
+    let parts = [("0/2", "one", "one.jsonl"), ("1/2", "two", "two.jsonl")];
+    for (shard, results, scores) in parts {
+        let of_shard = eval("run", &["--results", results, "--shard", shard]);
+        if shard == "0/2" {
+            for n in 1..4 {
+                let mut command = sandbox.command(&of_shard);
+                let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+                let delay = Duration::from_secs_f64(taken.as_secs_f64() * 0.1 * f64::from(n));
+                let signal = if n == 2 { "-INT" } else { "-KILL" };
+                signal_after(&mut quiet.spawn().unwrap(), delay, signal);
+            }
+        }
+        let run = sandbox.run(&of_shard);
+        assert!(run.status.success(), "{}", stderr(&run));
+        let kept = eval("report", &["--results", results, "--scores", scores]);
+        let kept = sandbox.run(&kept);
+        assert!(stdout(&kept).contains("**36 units of work are not done yet.**"));
+    }
+    let texts = std::fs::read_to_string(sandbox.path().join("one.jsonl")).unwrap();
+    assert!(!texts.contains("\"text\""));
+    let joined = [
+        "--results",
+        "both",
+        "--known",
+        "one.jsonl",
+        "--known",
+        "two.jsonl",
+    ];
+    assert_eq!(figures(&sandbox, &joined), whole);
+    let nothing = sandbox.run(&eval("run", &joined));
+    assert_eq!(stderr(&nothing), "72 of 72 units of work are done\n");
+}
+
+#[test]
+fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
+    let sandbox = with_tasks();
+    let methods = [
+        "--method",
+        "tam,oppu,contrast-only",
+        "--task",
+        "news_headline",
+    ];
+    let run = |settings: &Value| {
+        let settings = json!({ "news_headline": settings });
+        sandbox.file("settings.json", &settings.to_string());
+        let run = sandbox.run(&eval("run", &methods));
+        assert!(run.status.success(), "{}", stderr(&run));
+        stderr(&run)
+            .lines()
+            .filter(|line| line.contains("ROUGE-L"))
+            .count()
+    };
+    let mut settings = json!({ "user": { "lora": { "rank": 2 } } });
+    assert_eq!(run(&settings), 9);
+    settings["contrast_only"] = json!(0.9);
+    assert_eq!(run(&settings), 3);
+    settings["user"]["dpo"] = json!({ "beta": 0.3 });
+    assert_eq!(run(&settings), 0);
+    settings["user"]["sft"] = json!({ "epochs": 1 });
+    assert_eq!(run(&settings), 6);
+    settings["task"] = json!({ "sft": { "epochs": 1 } });
+    assert_eq!(run(&settings), 9);
+}
+
+#[test]
+fn a_study_that_cannot_be_is_refused_in_one_line() {
+    let sandbox = with_tasks();
+    let refusal = |options: &[&'static str]| error(&sandbox.run(&eval("run", options)));
+    sandbox.file("wrong.json", r#"{"news_headline": {"alpha": 1}}"#);
+    for (options, word) in [
+        (
+            &["--task", "news"][..],
+            "has no task \"news\"; it has news_headline, scholarly_title",
+        ),
+        (&["--settings", "wrong.json"], "no field \"alpha\""),
+        (&["--shard", "2/2"], "the last 1/2"),
+        (&["--shard", "/2"], "array of jobs"),
+        (&["--data", "nowhere"], "splits.json"),
+    ] {
+        let message = refusal(options);
+        assert!(message.contains(word), "{message}");
+    }
+    let wrong = sandbox.run(&eval("run", &["--method", "best"]));
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("the methods are base, rag, pag, tam, oppu, cope"));
+}
