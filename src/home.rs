@@ -4,6 +4,7 @@
 //! $COPE_HOME, or cope-llama in the XDG data directory
 //! ├── models/<file>.gguf      bases, and hashes.json: their SHA-256, so that none is hashed twice
 //! ├── users/<name>/           see UserFolder
+//! ├── tasks/<name>/           laid out as a user's
 //! └── eval/                   see eval::Store
 //! ```
 

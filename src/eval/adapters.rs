@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cope_convert::Adapter;
+use tempfile::NamedTempFile;
+
 use super::method::Weights;
 use super::run::{Event, Observer};
 use super::store::Store;
 use super::study::{Study, StudyTask};
-use crate::home::{UserFolder, UserName};
+use crate::home::{Lock, UserFolder, UserName};
 use crate::profile::{Example, Profile};
-use crate::train::{Stage, TrainConfig, train};
+use crate::train::{Stage, TrainConfig, train_locked};
 use crate::{Error, Result};
 
 /// Between two looks at a folder that another process is at work on.
@@ -40,24 +43,38 @@ impl Adapters<'_, '_> {
         Ok(folder.sft())
     }
 
-    /// The folder of a user's adapter on top of the task's, trained as far as `stages` unless it is.
-    pub fn of_user(
+    /// The adapter of a task and a user's on top of it as one, for llama.cpp, in a file that is gone when it is
+    /// dropped. The user's is trained as far as `stages` unless it is.
+    pub fn stacked(
         &mut self,
         task: &StudyTask,
         user: usize,
         of_task: &Path,
         stages: &[Stage],
-    ) -> Result<UserFolder> {
+    ) -> Result<NamedTempFile> {
         // What of DPO is changed is trained anew on the same SFT and, if it can be, on the same pairs.
         let key = self.study.adapter_key(task, user, Weights::Sft);
-        let name = UserName::new(&key.as_str().unwrap_or_default()[..16])?;
+        let name = UserName::new(&key.unwrap_or_default()[..16])?;
         let folder = self.store.home().create_user(name)?;
-        let of_task = Some(folder.add_task(of_task)?);
+        let of_task_sha256 = Some(folder.add_task(of_task)?);
         let whose = format!("{}, {}", task.name, task.users[user].id);
         let items = task.training_items(user);
         let config = &task.settings.user;
-        self.train(&whose, &folder, items, of_task, config, stages)?;
-        Ok(folder)
+        // Until it is read nobody else may train it.
+        let _lock = self.train(&whose, &folder, items, of_task_sha256, config, stages)?;
+        let of_user = if stages.contains(&Stage::Dpo) {
+            folder.adapter()
+        } else {
+            folder.sft()
+        };
+        let stacked = NamedTempFile::new_in(folder.path())
+            .map_err(Error::io("create a file in", folder.path()))?;
+        let of_both = [
+            (&Adapter::read_gguf(of_task)?, 1.0),
+            (&Adapter::read_gguf(&of_user)?, 1.0),
+        ];
+        Adapter::stack(&of_both)?.write_gguf(stacked.path())?;
+        Ok(stacked)
     }
 
     fn train(
@@ -68,29 +85,40 @@ impl Adapters<'_, '_> {
         task_sha256: Option<String>,
         config: &TrainConfig,
         stages: &[Stage],
-    ) -> Result<()> {
-        let profile = Profile {
+    ) -> Result<Lock> {
+        let lock = self.locked(folder)?;
+        folder.save_profile(&Profile {
             history: items.to_vec(),
             kept_apart: Vec::new(),
-        };
+        })?;
         let mut base = self.study.base.clone();
         base.task_sha256 = task_sha256;
-        let observe = &mut self.observe;
-        let mut observe = |event| observe(Event::Training { whose, event });
+        let (stop, observe) = (self.stop, &mut self.observe);
+        let mut observe = |event| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            observe(Event::Training { whose, event })
+        };
+        let path = &self.study.base_path;
+        let trained = train_locked(&lock, folder, path, &base, config, stages, &mut observe);
+        // The folder's own name says nothing to a person.
+        trained.map_err(|error| match error {
+            Error::Input(what) | Error::Train(what) => Error::Train(format!("{whose}: {what}")),
+            error => error,
+        })?;
+        Ok(lock)
+    }
+
+    /// Waits while another process is at work on a folder.
+    fn locked(&self, folder: &UserFolder) -> Result<Lock> {
         loop {
-            // Another process may be at the same adapter.
-            let trained = folder.lock().and_then(|lock| {
-                folder.save_profile(&profile)?;
-                drop(lock);
-                let path = &self.study.base_path;
-                train(folder, path, &base, config, stages, &mut observe)
-            });
-            match trained {
-                Err(Error::Locked(_)) if !self.stop.load(Ordering::Relaxed) => {
-                    std::thread::sleep(PATIENCE);
+            match folder.lock() {
+                Err(Error::Locked(_)) if self.stop.load(Ordering::Relaxed) => {
+                    return Err(Error::Interrupted);
                 }
-                Err(Error::Locked(_)) => return Err(Error::Interrupted),
-                trained => return trained,
+                Err(Error::Locked(_)) => std::thread::sleep(PATIENCE),
+                locked => return locked,
             }
         }
     }

@@ -1,15 +1,24 @@
-//! The paired bootstrap over users and their queries: what a difference of two methods may be by chance.
+//! The paired bootstrap over users and their queries: what a gain of one method over another may be by chance.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
+use serde_json::json;
 
-/// The scores of two methods on the same query.
+use crate::hash::digest;
+
+/// The scores of two methods on the same query: of the other, and of the one whose gain it is.
 pub type PairOfScores = [f64; 2];
 
-/// A task's pairs of scores, user by user; no user is without.
-pub type Users = Vec<Vec<PairOfScores>>;
+/// A task's pairs of scores, user by user.
+#[derive(Clone, Debug, Default)]
+pub struct TaskScores {
+    /// The users' ids.
+    pub users: Vec<String>,
+    /// The scores of each; no user is without.
+    pub pairs: Vec<Vec<PairOfScores>>,
+}
 
 /// A figure and the interval in which it lies in 95 of 100 samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -24,66 +33,76 @@ pub struct Estimate {
 
 const N_SAMPLES: usize = 10_000;
 
-/// `statistic` of the mean scores of each task, and its interval when users are drawn anew, and of each user the
-/// queries: so that it holds for other users, and for what these may ask another time. The mean is over queries, as
-/// LaMP's is.
-pub fn estimate(
-    tasks: &[Users],
-    seed: u64,
-    statistic: impl Fn(&[PairOfScores]) -> f64,
-) -> Estimate {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let value = statistic(
-        &tasks
-            .iter()
-            .map(|users| mean(users.iter().flatten()))
-            .collect::<Vec<_>>(),
-    );
-    let mut sample = || {
-        let means: Vec<_> = tasks
-            .iter()
-            .map(|users| resampled(users, &mut rng))
-            .collect();
-        statistic(&means)
+/// The gain of the one method over the other, averaged over tasks: the difference of the means over queries, relative to
+/// the other's mean. Its interval is that of the difference when users are drawn anew, and of each user the queries: so
+/// that it holds for other users, and for what these may ask another time. Tasks of the same users have the same drawn
+/// at a time. `None` without tasks, and where the other's mean is 0 in one.
+#[must_use]
+pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
+    let means: Vec<_> = tasks
+        .iter()
+        .map(|task| mean(task.pairs.iter().flatten()))
+        .collect();
+    if means.is_empty() || means.iter().any(|[other, _]| *other <= 0.0) {
+        return None;
+    }
+    let gain = |means_of_sample: &[PairOfScores]| {
+        let gains = means_of_sample.iter().zip(&means);
+        let gains = gains.map(|([other, one], [relative_to, _])| (one - other) / relative_to);
+        gains.sum::<f64>() / means.len() as f64
     };
-    let mut samples: Vec<f64> = (0..N_SAMPLES).map(|_| sample()).collect();
+    let ids: Vec<_> = tasks
+        .iter()
+        .map(|task| seed_of(&task.users, seed))
+        .collect();
+    let mut queries = ChaCha8Rng::seed_from_u64(seed);
+    let mut sample = |number: u64| {
+        let tasks = tasks.iter().zip(&ids);
+        let means: Vec<_> = tasks
+            .map(|(task, seed)| {
+                let mut users = ChaCha8Rng::seed_from_u64(seed.wrapping_add(number));
+                resampled(&task.pairs, &mut users, &mut queries)
+            })
+            .collect();
+        gain(&means)
+    };
+    let mut samples: Vec<f64> = (0..N_SAMPLES as u64).map(&mut sample).collect();
     samples.sort_by(f64::total_cmp);
     let percentile = |share: f64| samples[((N_SAMPLES - 1) as f64 * share).round() as usize];
-    Estimate {
-        value,
+    Some(Estimate {
+        value: gain(&means),
         low: percentile(0.025),
         high: percentile(0.975),
-    }
+    })
 }
 
-/// By how much the second method's mean is above the first's, relative to it, averaged over tasks.
-#[must_use]
-pub fn relative_gain(means: &[PairOfScores]) -> f64 {
-    let gain = |[one, other]: &PairOfScores| other / one - 1.0;
-    means.iter().map(gain).sum::<f64>() / means.len() as f64
+/// A seed that is the same for the same users.
+fn seed_of(users: &[String], seed: u64) -> u64 {
+    let digest = digest(&json!([users, seed]));
+    // It is hexadecimal.
+    u64::from_str_radix(&digest[..16], 16).unwrap_or(seed)
 }
 
 /// The mean scores of a sample of users and queries.
-fn resampled(users: &Users, rng: &mut ChaCha8Rng) -> PairOfScores {
-    let mut sums = [0.0; 2];
-    let mut n = 0;
+fn resampled(
+    users: &[Vec<PairOfScores>],
+    draw_user: &mut ChaCha8Rng,
+    draw_query: &mut ChaCha8Rng,
+) -> PairOfScores {
+    let mut drawn = Vec::new();
     for _ in users {
-        let queries = &users[rng.random_range(0..users.len())];
-        for _ in queries {
-            let [one, other] = queries[rng.random_range(0..queries.len())];
-            sums[0] += one;
-            sums[1] += other;
-        }
-        n += queries.len();
+        let queries = &users[draw_user.random_range(0..users.len())];
+        let query = |_| &queries[draw_query.random_range(0..queries.len())];
+        drawn.extend((0..queries.len()).map(query));
     }
-    sums.map(|sum| sum / n as f64)
+    mean(drawn.into_iter())
 }
 
 fn mean<'a>(scores: impl Iterator<Item = &'a PairOfScores>) -> PairOfScores {
     let (mut sums, mut n) = ([0.0; 2], 0);
-    for [one, other] in scores {
-        sums[0] += one;
-        sums[1] += other;
+    for [other, one] in scores {
+        sums[0] += other;
+        sums[1] += one;
         n += 1;
     }
     sums.map(|sum| sum / f64::from(n))
@@ -93,44 +112,62 @@ fn mean<'a>(scores: impl Iterator<Item = &'a PairOfScores>) -> PairOfScores {
 mod tests {
     use super::*;
 
-    fn difference(means: &[PairOfScores]) -> f64 {
-        means[0][1] - means[0][0]
+    fn task(pairs: Vec<Vec<PairOfScores>>) -> TaskScores {
+        TaskScores {
+            users: (0..pairs.len()).map(|user| user.to_string()).collect(),
+            pairs,
+        }
     }
 
     #[test]
     fn the_interval_is_that_of_the_normal_approximation() {
-        // One query a user: the bootstrap of a plain mean. Differences are ±1 by a coin of the index.
+        // One query a user: the bootstrap of a plain mean, of differences that are 1 in a quarter of the cases, else 0.
         let n = 400;
-        let users: Users = (0..n)
-            .map(|i| vec![[0.0, if i % 4 == 0 { 1.0 } else { 0.0 }]])
-            .collect();
-        let estimate = estimate(&[users], 1, difference);
+        let pair = |i: i32| vec![[1.0, if i % 4 == 0 { 2.0 } else { 1.0 }]];
+        let estimate = gain(&[task((0..n).map(pair).collect())], 1).unwrap();
         let error = 1.96 * (0.25_f64 * 0.75 / f64::from(n)).sqrt();
         assert!((estimate.value - 0.25).abs() < 1e-12);
-        assert!(
-            (estimate.high - estimate.low - 2.0 * error).abs() < 0.1 * error,
-            "{estimate:?}"
-        );
+        let width = estimate.high - estimate.low;
+        assert!((width - 2.0 * error).abs() < 0.1 * error, "{estimate:?}");
     }
 
     #[test]
     fn users_who_differ_widen_the_interval_and_queries_alone_do_not() {
         // The same 64 differences: all of one user alike, or spread over the users.
-        let alike: Users = (0..8)
-            .map(|user| vec![[0.0, f64::from(user % 2)]; 8])
+        let pair = |gains: i32| [1.0, 1.0 + f64::from(gains)];
+        let alike = (0..8).map(|user| vec![pair(user % 2); 8]).collect();
+        let spread = (0..8)
+            .map(|_| (0..8).map(|query| pair(query % 2)).collect())
             .collect();
-        let spread: Users = (0..8)
-            .map(|_| (0..8).map(|query| [0.0, f64::from(query % 2)]).collect())
-            .collect();
-        let width = |users: Users| {
-            let estimate = estimate(&[users], 2, difference);
+        let width = |pairs| {
+            let estimate = gain(&[task(pairs)], 2).unwrap();
             estimate.high - estimate.low
         };
         assert!(width(alike) > 2.0 * width(spread));
     }
 
     #[test]
-    fn the_relative_gain_is_the_mean_over_tasks() {
-        assert!((relative_gain(&[[0.1, 0.12], [0.4, 0.4]]) - 0.1).abs() < 1e-12);
+    fn tasks_of_the_same_users_rise_and_fall_together() {
+        let pairs: Vec<_> = (0..12)
+            .map(|user| vec![[1.0, 1.0 + f64::from(user % 2)]])
+            .collect();
+        let one = task(pairs.clone());
+        let mut others = task(pairs);
+        others.users.iter_mut().for_each(|id| id.push('x'));
+        let width = |tasks: &[TaskScores]| {
+            let estimate = gain(tasks, 3).unwrap();
+            estimate.high - estimate.low
+        };
+        let alone = width(std::slice::from_ref(&one));
+        assert!((width(&[one.clone(), one.clone()]) - alone).abs() < 1e-12);
+        assert!(width(&[one, others]) < 0.85 * alone);
+    }
+
+    #[test]
+    fn the_gain_is_relative_and_the_mean_over_tasks() {
+        let tasks = [task(vec![vec![[0.1, 0.12]]]), task(vec![vec![[0.4, 0.4]]])];
+        assert!((gain(&tasks, 4).unwrap().value - 0.1).abs() < 1e-12);
+        assert_eq!(gain(&[], 4), None);
+        assert_eq!(gain(&[task(vec![vec![[0.0, 0.1]]])], 4), None);
     }
 }

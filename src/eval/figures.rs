@@ -7,7 +7,7 @@ use std::ops::Range;
 use plotters::prelude::*;
 
 use super::method::Method;
-use super::store::{Answers, Prediction};
+use super::store::Answers;
 use super::summary::Summary;
 use super::tune::Trial;
 use crate::{Error, Result};
@@ -25,13 +25,9 @@ pub fn gains(summary: &Summary, method: Method, over: Method) -> Result<Option<S
     let Some(found) = found.find(|it| (it.method, it.over) == (method, over)) else {
         return Ok(None);
     };
-    let names: Vec<_> = found
-        .tasks
-        .keys()
-        .map(String::as_str)
-        .chain(["mean"])
-        .collect();
-    let gains = found.tasks.values().chain([&found.mean]);
+    let names = found.tasks.keys().map(String::as_str);
+    let names: Vec<_> = names.chain(found.mean.map(|_| "mean")).collect();
+    let gains = found.tasks.values().chain(&found.mean);
     let gains: Vec<_> = gains
         .map(|it| [it.low, it.value, it.high].map(|x| x * 100.0))
         .collect();
@@ -73,15 +69,12 @@ pub fn gains(summary: &Summary, method: Method, over: Method) -> Result<Option<S
 ///
 /// As [`gains`].
 pub fn gains_by_history(answers: &[Answers]) -> Result<Option<String>> {
-    let mean = |predictions: &[Prediction]| {
-        predictions.iter().map(|it| it.rouge_l).sum::<f64>() / predictions.len().max(1) as f64
-    };
     let of = |method| {
         let of_method = answers.iter().filter(move |it| it.method == method);
         of_method.map(move |it| {
             (
-                (it.task.as_str(), it.user),
-                (it.n_history, mean(&it.predictions)),
+                (it.task.as_str(), it.user.as_str()),
+                (it.n_history, it.rouge_l()),
             )
         })
     };
@@ -225,9 +218,10 @@ fn short(task: &str) -> String {
 mod tests {
     use serde_json::json;
 
+    use super::super::store::Prediction;
     use super::*;
 
-    fn answers(task: &str, user: usize, method: Method, rouge_l: f64) -> Answers {
+    fn answers(task: &str, n: usize, method: Method, rouge_l: f64) -> Answers {
         let prediction = |number: usize| Prediction {
             id: number.to_string(),
             text: None,
@@ -242,9 +236,9 @@ mod tests {
         Answers {
             key: String::new(),
             task: task.to_owned(),
-            user,
+            user: n.to_string(),
             method,
-            n_history: 30 + user,
+            n_history: 30 + n,
             predictions: (0..3).map(prediction).collect(),
         }
     }
@@ -260,7 +254,7 @@ mod tests {
             })
             .flatten()
             .collect();
-        let summary = Summary::new(&all);
+        let summary = Summary::new(&all, &["product_review_wine".into()]);
         let trial = |value: f32, rouge_l| Trial {
             task: "product_review_wine".into(),
             setting: "/contrast".into(),

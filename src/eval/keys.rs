@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::method::{Before, Decoding, Method, Weights};
-use super::study::{Study, StudyTask};
+use super::study::{Study, StudyTask, Subject};
+use super::writer::N_CTX;
 use crate::hash::digest;
-use crate::profile::Example;
+use crate::llama::devices;
 use crate::train::TrainConfig;
 
 /// To be raised where a change of the code changes what comes of the same inputs.
@@ -14,42 +15,50 @@ const PROTOCOL: u32 = 1;
 impl Study {
     /// The name of a task's adapter.
     pub(super) fn task_key(&self, task: &StudyTask) -> String {
-        let config = &task.settings.task;
         digest(&json!([
             PROTOCOL,
             self.base.sha256,
-            of_items(&task.others),
-            of_sft(config)
+            task.others_digest,
+            of_sft(&task.settings.task)
         ]))
     }
 
-    /// The name of the adapters that answer for a user; null without any.
-    pub(super) fn adapter_key(&self, task: &StudyTask, user: usize, weights: Weights) -> Value {
+    /// The name of the adapters that answer for a user; none without any.
+    pub(super) fn adapter_key(
+        &self,
+        task: &StudyTask,
+        user: usize,
+        weights: Weights,
+    ) -> Option<String> {
         let config = &task.settings.user;
-        let sft = |user| {
-            let items = of_items(task.training_items(user));
-            json!([self.task_key(task), items, of_sft(config)])
+        let sft = |user: usize| {
+            let history = &task.users[user].history_digest;
+            json!([
+                self.task_key(task),
+                history,
+                task.settings.items,
+                of_sft(config)
+            ])
         };
         let dpo = |user| json!([sft(user), config.mine, config.dpo]);
-        let key = match weights {
-            Weights::Base => return Value::Null,
-            Weights::Task => return json!(self.task_key(task)),
-            Weights::Sft => sft(user),
-            Weights::Dpo => dpo(user),
-            Weights::OthersDpo => dpo(task.other_user(user)),
-        };
-        json!(digest(&key))
+        match weights {
+            Weights::Base => None,
+            Weights::Task => Some(self.task_key(task)),
+            Weights::Sft => Some(digest(&sft(user))),
+            Weights::Dpo => Some(digest(&dpo(user))),
+            Weights::OthersDpo => Some(digest(&dpo(task.other_user(user)))),
+        }
     }
 
     /// The name of what the base says of a user.
-    pub(super) fn description_key(&self, task: &StudyTask, user: usize) -> String {
-        let history = of_items(&task.users[user].history);
+    pub(super) fn description_key(&self, user: &Subject) -> String {
+        let history = &user.history_digest;
         digest(&json!([
             PROTOCOL,
             self.base.sha256,
+            Self::decoder(),
             "description",
-            history,
-            task.settings.repeat_penalty
+            history
         ]))
     }
 
@@ -57,11 +66,11 @@ impl Study {
     pub(super) fn answers_key(&self, task: &StudyTask, user: usize, method: Method) -> String {
         let (weights, before, decoding) = method.parts();
         let subject = &task.users[user];
-        let items = || json!([of_items(&subject.history), task.settings.retrieved]);
+        let items = || json!([subject.history_digest, task.settings.retrieved]);
         let before = match before {
             Before::Nothing => Value::Null,
             Before::Items => items(),
-            Before::DescriptionAndItems => json!([items(), self.description_key(task, user)]),
+            Before::DescriptionAndItems => json!([items(), self.description_key(subject)]),
         };
         let decoding = match decoding {
             Decoding::Alone => Value::Null,
@@ -70,23 +79,25 @@ impl Study {
                 task.settings.plausibility
             ]),
         };
-        let queries = subject.queries.iter();
-        let queries: Vec<_> = queries.map(|it| json!([it.id, it.example])).collect();
         digest(&json!([
             PROTOCOL,
             self.base.sha256,
+            Self::decoder(),
+            task.name,
+            subject.id,
+            method,
             self.adapter_key(task, user, weights),
             before,
             decoding,
-            task.settings.repeat_penalty,
             task.task.n_predict(),
-            queries,
+            subject.queries_digest,
         ]))
     }
-}
 
-fn of_items(items: &[Example]) -> String {
-    digest(&json!(items))
+    /// What of the machine a text depends on: a GPU rounds otherwise.
+    fn decoder() -> Value {
+        json!([N_CTX, devices().iter().any(|device| device.is_gpu)])
+    }
 }
 
 fn of_sft(config: &TrainConfig) -> Value {

@@ -14,7 +14,7 @@ pub mod bootstrap;
 pub mod figures;
 mod keys;
 mod method;
-pub mod report;
+mod report;
 mod retrieve;
 mod rouge;
 mod run;
@@ -26,6 +26,7 @@ mod tune;
 mod writer;
 
 pub use method::{Before, Decoding, Method, Weights};
+pub use report::{Report, TaskInputs};
 pub use retrieve::Retriever;
 pub use rouge::Rouge;
 pub use run::{Event, Observer, Shard, Unit, run, units};

@@ -1,151 +1,207 @@
-//! A summary as Markdown.
+//! What a study has come to, as JSON and as Markdown.
 
 use std::fmt::Write;
+
+use serde::Serialize;
+use serde_json::Value;
 
 use super::bootstrap::Estimate;
 use super::method::Method;
 use super::study::{Split, Study};
-use super::summary::{Comparison, Summary};
-use crate::Result;
+use super::summary::{Comparison, Row, Summary};
 
-/// The tables of a summary: scores, gains with their intervals, texts, cost.
-#[must_use]
-pub fn markdown(summary: &Summary) -> String {
-    let mut text = String::new();
-    let methods: Vec<_> = Method::ALL
-        .into_iter()
-        .filter(|method| {
-            summary
-                .tasks
-                .values()
-                .any(|task| task.rows.contains_key(method))
-        })
-        .collect();
-    let names: Vec<_> = summary.tasks.keys().map(String::as_str).collect();
-    heading(&mut text, "ROUGE-1 / ROUGE-L");
-    row(
-        &mut text,
-        std::iter::once("method").chain(names.iter().copied()),
-    );
-    rule(&mut text, names.len() + 1);
-    let sizes = summary.tasks.values();
-    let sizes = sizes.map(|task| format!("{} users, {} queries", task.n_users, task.n_queries));
-    row(&mut text, std::iter::once(String::new()).chain(sizes));
-    for &method in &methods {
-        let cells = summary.tasks.values().map(|task| {
-            task.rows.get(&method).map_or("–".to_owned(), |row| {
-                format!("{} / {}", score(row.rouge_1), score(row.rouge_l))
-            })
-        });
-        row(
-            &mut text,
-            std::iter::once(method.title().to_owned()).chain(cells),
-        );
-    }
+/// With so many items of history an adapter should be its user's own.
+const ENOUGH_HISTORY: f64 = 30.0;
 
-    heading(
-        &mut text,
-        "Gain in ROUGE-L, relative, with the 95 % interval",
-    );
-    row(
-        &mut text,
-        ["method", "over", "mean of the tasks"]
-            .into_iter()
-            .chain(names.iter().copied()),
-    );
-    rule(&mut text, names.len() + 3);
-    for Comparison {
-        method,
-        over,
-        tasks,
-        mean,
-    } in &summary.comparisons
-    {
-        let cells = names
-            .iter()
-            .map(|&name| tasks.get(name).map_or("–".to_owned(), percent));
-        let head = [
-            method.title().to_owned(),
-            over.title().to_owned(),
-            percent(mean),
-        ];
-        row(&mut text, head.into_iter().chain(cells));
-    }
-
-    heading(
-        &mut text,
-        "Answers: tokens, ended in a loop, ended by their length, not the user model's first choice, seconds each",
-    );
-    row(
-        &mut text,
-        std::iter::once("method").chain(names.iter().copied()),
-    );
-    rule(&mut text, names.len() + 1);
-    for &method in &methods {
-        let cells = summary.tasks.values().map(|task| {
-            task.rows.get(&method).map_or("–".to_owned(), |row| {
-                format!(
-                    "{:.0}, {:.0} %, {:.0} %, {:.0} %, {:.2}",
-                    row.n_tokens,
-                    row.looped * 100.0,
-                    row.cut * 100.0,
-                    row.changed * 100.0,
-                    row.seconds
-                )
-            })
-        });
-        row(
-            &mut text,
-            std::iter::once(method.title().to_owned()).chain(cells),
-        );
-    }
-    text
+/// A study, its figures, and all that these depend on.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The base's file.
+    pub base: String,
+    /// SHA-256 of the base.
+    pub base_sha256: String,
+    /// Which held-out items were answered.
+    pub split: Split,
+    /// Units of work that are not done yet.
+    pub n_missing: usize,
+    /// What the tasks' figures depend on.
+    pub inputs: Vec<TaskInputs>,
+    /// The figures.
+    #[serde(flatten)]
+    pub summary: Summary,
 }
 
-/// What the figures are of: base, data, settings; and how many units of work are missing.
-///
-/// # Errors
-///
-/// As [`Settings::changes`](super::Settings::changes).
-pub fn preamble(study: &Study, split: Split, missing: usize) -> Result<String> {
-    let mut text = String::new();
-    let base = &study.base;
-    let file = base.file.rsplit('/').next().unwrap_or_default();
-    let split = match split {
-        Split::Dev => "dev",
-        Split::Query => "query",
-    };
-    let sha256 = &base.sha256;
-    line(
-        &mut text,
-        &format!("Base: {file}, SHA-256 {sha256}. Split: `{split}`.\n"),
-    );
-    row(
-        &mut text,
-        [
+/// What a task's figures depend on.
+#[derive(Debug, Serialize)]
+pub struct TaskInputs {
+    /// The task's name.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// What of its settings is not the default.
+    pub settings: Value,
+    /// The type of the weights that adapters were trained on.
+    pub weights: Value,
+}
+
+impl Report {
+    /// The report of a study's figures.
+    #[must_use]
+    pub fn new(study: &Study, split: Split, n_missing: usize, summary: Summary) -> Self {
+        let inputs = study.tasks.iter().map(|task| TaskInputs {
+            name: task.name.clone(),
+            sha256: task.sha256.clone(),
+            settings: task.settings.changes(),
+            weights: serde_json::json!(task.settings.user.weight_type),
+        });
+        let file = study.base.file.rsplit('/').next().unwrap_or_default();
+        Self {
+            base: file.to_owned(),
+            base_sha256: study.base.sha256.clone(),
+            split,
+            n_missing,
+            inputs: inputs.collect(),
+            summary,
+        }
+    }
+
+    /// Its tables: what it depends on, scores, gains with their intervals, texts and cost.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        self.write_inputs(&mut text);
+        self.write_rows(&mut text, "ROUGE-1 / ROUGE-L", &|row| {
+            format!("{} / {}", score(row.rouge_1), score(row.rouge_l))
+        });
+        self.write_gains(&mut text);
+        let what = "Answers: tokens, ended in a loop, ended by their length, not the user model's first choice, seconds \
+                    each";
+        self.write_rows(&mut text, what, &|row| {
+            let percent = |share: f64| format!("{:.0} %", share * 100.0);
+            format!(
+                "{:.0}, {}, {}, {}, {:.2}",
+                row.n_tokens,
+                percent(row.looped),
+                percent(row.cut),
+                percent(row.changed),
+                row.seconds
+            )
+        });
+        text
+    }
+
+    fn write_inputs(&self, text: &mut String) {
+        let Self {
+            base,
+            base_sha256,
+            split,
+            n_missing,
+            ..
+        } = self;
+        let split = match split {
+            Split::Dev => "dev",
+            Split::Query => "query",
+        };
+        line(
+            text,
+            &format!("Base: {base}, SHA-256 {base_sha256}. Split: `{split}`.\n"),
+        );
+        let head = [
             "task",
             "SHA-256 of its file",
+            "weights",
             "settings that are not the defaults",
-        ]
-        .iter(),
-    );
-    rule(&mut text, 3);
-    for task in &study.tasks {
-        let settings = task.settings.changes()?;
-        let cells = [
-            task.name.clone(),
-            task.sha256.clone(),
-            format!("`{settings}`"),
         ];
-        row(&mut text, cells.iter());
+        row(text, head.iter());
+        rule(text, head.len());
+        for task in &self.inputs {
+            let settings = format!("`{}`", task.settings);
+            let weights = task.weights.as_str().unwrap_or_default().to_owned();
+            row(
+                text,
+                [task.name.clone(), task.sha256.clone(), weights, settings].iter(),
+            );
+        }
+        if *n_missing > 0 {
+            line(
+                text,
+                &format!("\n**{n_missing} units of work are not done yet.**"),
+            );
+        }
     }
-    if missing > 0 {
-        line(
-            &mut text,
-            &format!("\n**{missing} units of work are not done yet.**"),
+
+    /// A row a method, a column a task.
+    fn write_rows(&self, text: &mut String, title: &str, cell: &dyn Fn(&Row) -> String) {
+        let tasks = &self.summary.tasks;
+        let is_there = |method: &Method| tasks.values().any(|task| task.rows.contains_key(method));
+        let head = std::iter::once("method").chain(tasks.keys().map(String::as_str));
+        heading(text, title);
+        row(text, head);
+        rule(text, tasks.len() + 1);
+        let sizes = tasks.values().map(|task| {
+            format!(
+                "{} users of {:.0} items, {} queries",
+                task.n_users, task.n_history, task.n_queries
+            )
+        });
+        row(text, std::iter::once(String::new()).chain(sizes));
+        for method in Method::ALL.into_iter().filter(is_there) {
+            let cells = tasks
+                .values()
+                .map(|task| task.rows.get(&method).map_or("–".into(), cell));
+            row(
+                text,
+                std::iter::once(method.title().to_owned()).chain(cells),
+            );
+        }
+    }
+
+    fn write_gains(&self, text: &mut String) {
+        let Summary { tasks, comparisons } = &self.summary;
+        heading(text, "Gain in ROUGE-L, relative, with the 95 % interval");
+        let head = ["method", "over", "mean of the main tasks"];
+        row(
+            text,
+            head.into_iter().chain(tasks.keys().map(String::as_str)),
         );
+        rule(text, tasks.len() + head.len());
+        for Comparison {
+            method,
+            over,
+            tasks: gains,
+            mean,
+        } in comparisons
+        {
+            let cells = tasks.keys().map(|name| percent(gains.get(name)));
+            let titles = [method.title(), over.title()].map(str::to_owned);
+            row(
+                text,
+                titles
+                    .into_iter()
+                    .chain([percent(mean.as_ref())])
+                    .chain(cells),
+            );
+        }
+        line(
+            text,
+            "\nWhere an interval includes 0, chance alone may be the reason.",
+        );
+        let of_control = |it: &&Comparison| it.over == Method::OtherUser;
+        let Some(control) = comparisons.iter().find(of_control) else {
+            return;
+        };
+        for (name, gain) in &control.tasks {
+            if gain.value <= 0.0 && tasks[name].n_history >= ENOUGH_HISTORY {
+                line(
+                    text,
+                    &format!(
+                        "\n**{name}: another user's adapter does as well as the user's own. What CoPe gains there is not \
+                         personalisation.**"
+                    ),
+                );
+            }
+        }
     }
-    Ok(text)
 }
 
 fn heading(text: &mut String, heading: &str) {
@@ -171,12 +227,13 @@ fn score(score: f64) -> String {
     format!("{score:.3}").trim_start_matches('0').to_owned()
 }
 
-fn percent(estimate: &Estimate) -> String {
-    let Estimate { value, low, high } = estimate;
-    format!(
-        "{:+.1} % [{:+.1}, {:+.1}]",
-        value * 100.0,
-        low * 100.0,
-        high * 100.0
-    )
+fn percent(estimate: Option<&Estimate>) -> String {
+    estimate.map_or("–".to_owned(), |Estimate { value, low, high }| {
+        format!(
+            "{:+.1} % [{:+.1}, {:+.1}]",
+            value * 100.0,
+            low * 100.0,
+            high * 100.0
+        )
+    })
 }

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cope_convert::Adapter;
-
 use super::adapters::Adapters;
 use super::before;
 use super::method::{Before, Decoding, Method, Weights};
@@ -14,10 +12,10 @@ use super::store::{Answers, Prediction, Store};
 use super::study::{Study, StudyTask};
 use super::writer::{Voice, Writer, Written};
 use crate::decode::{Contrast, Finish};
-use crate::profile::lamp::Query;
 use crate::profile::Example;
+use crate::profile::lamp::Query;
 use crate::train::{self, Stage};
-use crate::Result;
+use crate::{Error, Result};
 
 /// What is computed, kept and gone on with as a whole: a method's answers to a user's queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +33,28 @@ pub struct Unit {
 /// A share of the work: the users of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// Which, from 0.
-    pub index: usize,
-    /// Of how many.
-    pub count: usize,
+    index: usize,
+    count: usize,
+}
+
+impl Shard {
+    /// All of the work.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Part `index`, from 0, of `count`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when there is no such part.
+    pub fn new(index: usize, count: usize) -> Result<Self> {
+        if index < count {
+            return Ok(Self { index, count });
+        }
+        Err(Error::input(format!(
+            "there is no part {index}/{count} of the work: the first is 0/{count}, the last {}/{count}",
+            count.saturating_sub(1)
+        )))
+    }
 }
 
 /// What has just happened.
@@ -106,7 +122,7 @@ pub fn units(study: &Study, methods: &[Method], shard: Shard) -> Vec<Unit> {
 ///
 /// # Errors
 ///
-/// As of training and decoding, and [`Error::Interrupted`](crate::Error::Interrupted).
+/// As of training and decoding, and [`Error::Interrupted`].
 pub fn run(
     study: &Study,
     store: &Store,
@@ -179,7 +195,7 @@ impl Runner<'_, '_> {
         Ok(Answers {
             key: unit.key.clone(),
             task: task.name.clone(),
-            user: unit.user,
+            user: user.id.clone(),
             method: unit.method,
             n_history: user.history.len(),
             predictions: user.queries.iter().map(predict).collect::<Result<_>>()?,
@@ -205,7 +221,7 @@ impl Runner<'_, '_> {
             finish,
             statistics,
             elapsed,
-        } = (self.writer).write(voice, &prompt, n_predict, task.settings.repeat_penalty)?;
+        } = self.writer.write(voice, &prompt, n_predict)?;
         let text = task.task.response(&text);
         let Rouge { rouge_1, rouge_l } = Rouge::new(text, &query.example.response);
         Ok(Prediction {
@@ -213,7 +229,7 @@ impl Runner<'_, '_> {
             text: Some(text.to_owned()),
             rouge_1,
             rouge_l,
-            n_tokens: statistics.n_chosen,
+            n_tokens: statistics.n_chosen - usize::from(finish == Finish::EndOfTurn),
             n_changed: statistics.n_changed,
             looped: finish == Finish::Loop,
             cut: finish == Finish::Length,
@@ -223,7 +239,7 @@ impl Runner<'_, '_> {
 
     /// What the base says of a user, asked once.
     fn description(&self, task: &StudyTask, user: usize) -> Result<String> {
-        let key = self.study.description_key(task, user);
+        let key = self.study.description_key(&task.users[user]);
         if let Some(description) = self.store.description(&key)? {
             return Ok(description);
         }
@@ -234,12 +250,7 @@ impl Runner<'_, '_> {
             .map(|n| before::question_for_description(&history[history.len() - n..]));
         let prompt = self.writer.fitting(prompts, DESCRIPTION_TOKENS)?;
         let mut base = self.writer.alone(None)?;
-        let written = self.writer.write(
-            &mut base,
-            &prompt,
-            DESCRIPTION_TOKENS,
-            task.settings.repeat_penalty,
-        )?;
+        let written = self.writer.write(&mut base, &prompt, DESCRIPTION_TOKENS)?;
         let description = written.text.trim().to_owned();
         self.store.keep_description(&key, &description)?;
         Ok(description)
@@ -266,17 +277,8 @@ impl Runner<'_, '_> {
             ),
         };
         let of_task = self.adapters.of_task(task)?;
-        let folder = self.adapters.of_user(task, user, &of_task, stages)?;
-        let of_user = match weights {
-            Weights::Sft => folder.sft(),
-            _ => folder.adapter(),
-        };
-        let of_both = [
-            (&Adapter::read_gguf(&of_task)?, 1.0),
-            (&Adapter::read_gguf(&of_user)?, 1.0),
-        ];
-        Adapter::stack(&of_both)?.write_gguf(&folder.stacked())?;
-        let of_both = self.writer.adapter(&folder.stacked())?;
+        let of_both = self.adapters.stacked(task, user, &of_task, stages)?;
+        let of_both = self.writer.adapter(of_both.path())?;
         match contrast {
             None => self.writer.alone(Some(of_both)),
             Some(contrast) => {

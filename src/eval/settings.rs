@@ -28,8 +28,6 @@ pub struct Settings {
     pub contrast_only: f32,
     /// τ.
     pub plausibility: f32,
-    /// The penalty of all methods.
-    pub repeat_penalty: f32,
 }
 
 impl Default for Settings {
@@ -55,7 +53,6 @@ impl Default for Settings {
             contrast: contrast.contrast(),
             contrast_only: contrast.contrast(),
             plausibility: contrast.plausibility(),
-            repeat_penalty: 1.0,
         }
     }
 }
@@ -72,14 +69,9 @@ impl Settings {
     }
 
     /// What of these settings is not the default, for [`Settings::with`].
-    ///
-    /// # Errors
-    ///
-    /// None: settings are numbers and words.
-    pub fn changes(&self) -> Result<Value> {
-        let value = |settings: &Self| serde_json::to_value(settings).map_err(not_settings);
-        let changes = difference(&value(self)?, &value(&Self::default())?);
-        Ok(changes.unwrap_or_else(|| json!({})))
+    #[must_use]
+    pub fn changes(&self) -> Value {
+        difference(&json!(self), &json!(Self::default())).unwrap_or_else(|| json!({}))
     }
 
     /// These settings but for what `changes` say, a JSON object of some of the fields, at any depth.
@@ -88,7 +80,7 @@ impl Settings {
     ///
     /// [`Error::Input`] naming a field that is not known or has a value of another kind.
     pub fn with(&self, changes: &Value) -> Result<Self> {
-        let mut value = serde_json::to_value(self).map_err(not_settings)?;
+        let mut value = json!(self);
         merge(&mut value, changes)?;
         serde_json::from_value(value).map_err(not_settings)
     }
@@ -142,8 +134,8 @@ mod tests {
         let changes = json!({ "contrast": 0.5, "user": { "sft": { "epochs": 7 } } });
         let changed = settings.with(&changes).unwrap();
         assert_eq!((changed.contrast, changed.user.sft.epochs), (0.5, 7));
-        assert_eq!(changed.changes().unwrap(), changes);
-        assert_eq!(settings.changes().unwrap(), json!({}));
+        assert_eq!(changed.changes(), changes);
+        assert_eq!(settings.changes(), json!({}));
         let mut back = changed;
         back.contrast = settings.contrast;
         back.user.sft.epochs = settings.user.sft.epochs;

@@ -8,13 +8,14 @@
 //! tasks/ users/              adapters, as in the data folder
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
-use crate::Result;
 use crate::home::{Home, read_json_if_there, write_json};
+use crate::{Error, Result};
 
 /// What a method answered to one query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub struct Prediction {
     pub rouge_1: f64,
     /// ROUGE-L, F1.
     pub rouge_l: f64,
-    /// Tokens of the answer.
+    /// Tokens of the answer, without its end.
     pub n_tokens: usize,
     /// Of these, those that are not the user model's first choice.
     pub n_changed: usize,
@@ -47,8 +48,8 @@ pub struct Answers {
     pub key: String,
     /// The task's name.
     pub task: String,
-    /// The number of the user in the task.
-    pub user: usize,
+    /// The user's id.
+    pub user: String,
     /// Who answered.
     pub method: Method,
     /// Items in the user's history.
@@ -57,23 +58,57 @@ pub struct Answers {
     pub predictions: Vec<Prediction>,
 }
 
+impl Answers {
+    /// Mean ROUGE-L; 0 without answers.
+    #[must_use]
+    pub fn rouge_l(&self) -> f64 {
+        let sum: f64 = self.predictions.iter().map(|it| it.rouge_l).sum();
+        sum / self.predictions.len().max(1) as f64
+    }
+}
+
 /// A folder of results.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Answers from elsewhere, by key.
+    known: BTreeMap<String, Answers>,
 }
 
 impl Store {
     /// The results at `root`, which need not be there yet.
     #[must_use]
     pub fn at(root: PathBuf) -> Self {
-        Self { root }
+        Self {
+            root,
+            known: BTreeMap::new(),
+        }
     }
 
-    /// The folder itself.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
+    /// Takes answers from elsewhere for done; they are not written into the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when two of them have the same key and other scores.
+    pub fn add_known(&mut self, answers: Vec<Answers>) -> Result<()> {
+        let scores = |answers: &Answers| {
+            let predictions = answers.predictions.iter();
+            let scores = predictions.map(|it| (it.id.clone(), it.rouge_1, it.rouge_l));
+            scores.collect::<Vec<_>>()
+        };
+        for it in answers {
+            let known = self.known.get(&it.key);
+            if known.is_some_and(|known| scores(known) != scores(&it)) {
+                return Err(Error::input(format!(
+                    "the scores of {} for {} ({}) are there twice, and differ",
+                    it.method.title(),
+                    it.user,
+                    it.task
+                )));
+            }
+            self.known.insert(it.key.clone(), it);
+        }
+        Ok(())
     }
 
     /// Where adapters are.
@@ -86,8 +121,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) and [`Error::Input`](crate::Error::Input) when the file cannot be read.
+    /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
     pub fn answers(&self, key: &str) -> Result<Option<Answers>> {
+        if let Some(known) = self.known.get(key) {
+            return Ok(Some(known.clone()));
+        }
         read_json_if_there(&self.answers_path(key))
     }
 
@@ -95,7 +133,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Convert`](crate::Error::Convert), for example when the disk is full.
+    /// [`Error::Convert`], for example when the disk is full.
     pub fn keep_answers(&self, answers: &Answers) -> Result<()> {
         write_json(&self.answers_path(&answers.key), answers)
     }
@@ -113,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Convert`](crate::Error::Convert), for example when the disk is full.
+    /// [`Error::Convert`], for example when the disk is full.
     pub fn keep_description(&self, key: &str, description: &str) -> Result<()> {
         write_json(&self.description_path(key), &description)
     }

@@ -1,12 +1,13 @@
 //! What is evaluated: tasks, the users whose texts the methods are to write, and the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::settings::Settings;
+use crate::hash::digest;
 use crate::home::BaseRef;
 use crate::profile::Example;
 use crate::profile::lamp::{self, Query};
@@ -37,6 +38,8 @@ pub struct StudyTask {
     pub settings: Settings,
     /// Items of users who are never evaluated.
     pub others: Vec<Example>,
+    /// The hash of them.
+    pub(super) others_digest: String,
     /// The users who are.
     pub users: Vec<Subject>,
 }
@@ -48,12 +51,17 @@ pub struct Subject {
     pub id: String,
     /// What the user wrote, oldest first.
     pub history: Vec<Example>,
+    /// The hash of it.
+    pub(super) history_digest: String,
     /// What is to be answered.
     pub queries: Vec<Query>,
+    /// The hash of it.
+    pub(super) queries_digest: String,
 }
 
 /// Which of the held-out items are answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Split {
     /// Those for choosing settings.
     Dev,
@@ -94,6 +102,16 @@ pub fn read_tasks(
     let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
     let splits: BTreeMap<String, UsersOfTask> = serde_json::from_slice(&text)
         .map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
+    if let Some(name) = settings.keys().find(|name| !splits.contains_key(*name)) {
+        return Err(Error::input(format!(
+            "the settings are for a task {name:?}, which {} does not have",
+            path.display()
+        )));
+    }
+    let mut seen = HashSet::new();
+    if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
+        return Err(Error::input(format!("the task {name:?} is named twice")));
+    }
     let read = |name: &String| {
         let known = || splits.keys().cloned().collect::<Vec<_>>().join(", ");
         let of_task = splits.get(name).ok_or_else(|| {
@@ -141,32 +159,60 @@ fn read_task(
             Split::Query => user.query,
         };
         queries.truncate(limits.queries.unwrap_or(usize::MAX));
+        let of_queries = queries.iter().map(|it| json!([it.id, it.example]));
         Subject {
             id: user.id,
+            history_digest: digest(&json!(user.history)),
             history: user.history,
+            queries_digest: digest(&of_queries.collect()),
             queries,
         }
     };
-    let n_users = limits.users.unwrap_or(usize::MAX);
-    let targets = take(&of_task.targets)?.into_iter().take(n_users);
+    let targets = take(&of_task.targets)?.into_iter().map(subject);
+    let asked = targets.filter(|user| !user.queries.is_empty());
+    let users: Vec<_> = asked.take(limits.users.unwrap_or(usize::MAX)).collect();
+    check(&path, &users)?;
     let newest = |user: lamp::User| {
         let first = user.history.len().saturating_sub(settings.items_of_others);
         user.history.into_iter().skip(first)
     };
+    let others: Vec<_> = take(&of_task.others)?
+        .into_iter()
+        .flat_map(newest)
+        .collect();
+    if others.is_empty() {
+        return Err(Error::input(format!(
+            "{}: its others have no items to train the task's adapter on",
+            path.display()
+        )));
+    }
     Ok(StudyTask {
         name: name.to_owned(),
         sha256: cope_convert::sha256(&path)?,
         task,
-        others: take(&of_task.others)?
-            .into_iter()
-            .flat_map(newest)
-            .collect(),
-        users: targets
-            .map(subject)
-            .filter(|user| !user.queries.is_empty())
-            .collect(),
+        others_digest: digest(&json!(others)),
+        others,
+        users,
         settings,
     })
+}
+
+/// That there are users, each with a history and queries of different names.
+fn check(path: &Path, users: &[Subject]) -> Result<()> {
+    let wrong = |what: String| Err(Error::Input(format!("{}: {what}", path.display())));
+    if users.is_empty() {
+        return wrong("none of its targets has such queries".into());
+    }
+    for user in users {
+        let mut ids = HashSet::new();
+        if user.history.is_empty() {
+            return wrong(format!("user {:?} has no profile to train on", user.id));
+        }
+        if let Some(query) = user.queries.iter().find(|query| !ids.insert(&query.id)) {
+            return wrong(format!("user {:?} has two queries {:?}", user.id, query.id));
+        }
+    }
+    Ok(())
 }
 
 impl StudyTask {

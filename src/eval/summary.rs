@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::bootstrap::{Estimate, PairOfScores, Users, estimate, relative_gain};
+use super::bootstrap::{Estimate, PairOfScores, TaskScores, gain};
 use super::method::Method;
 use super::store::{Answers, Prediction};
 
@@ -41,6 +41,8 @@ pub struct TaskSummary {
     pub n_users: usize,
     /// Queries of all users.
     pub n_queries: usize,
+    /// Items in a user's history, the mean over users.
+    pub n_history: f64,
     /// By method.
     pub rows: BTreeMap<Method, Row>,
 }
@@ -73,34 +75,33 @@ pub struct Comparison {
     pub over: Method,
     /// By task.
     pub tasks: BTreeMap<String, Estimate>,
-    /// The mean of the tasks' relative gains.
-    pub mean: Estimate,
+    /// The mean over the main tasks, if all have been compared.
+    pub mean: Option<Estimate>,
 }
 
 impl Summary {
-    /// The figures of `answers`.
+    /// The figures of `answers`; gains are averaged over the tasks `main`.
     #[must_use]
-    pub fn new(answers: &[Answers]) -> Self {
+    pub fn new(answers: &[Answers], main: &[String]) -> Self {
         let mut tasks: BTreeMap<&str, Vec<&Answers>> = BTreeMap::new();
         for it in answers {
             tasks.entry(&it.task).or_default().push(it);
         }
         let compare = |&(method, over): &(Method, Method)| {
-            let mut of_tasks = BTreeMap::new();
-            let mut all = Vec::new();
-            for (&name, answers) in &tasks {
-                let pairs = pairs(answers, method, over);
-                if !pairs.is_empty() {
-                    let pairs = vec![pairs];
-                    of_tasks.insert(name.to_owned(), estimate(&pairs, SEED, relative_gain));
-                    all.extend(pairs);
-                }
-            }
-            (!all.is_empty()).then(|| Comparison {
+            let scores = tasks
+                .iter()
+                .map(|(&name, answers)| (name, pairs(answers, method, over)));
+            let scores: BTreeMap<_, _> = scores.filter(|(_, it)| !it.users.is_empty()).collect();
+            let of_main = main.iter().map(|name| scores.get(name.as_str()).cloned());
+            let of_main: Option<Vec<_>> = of_main.collect();
+            (!scores.is_empty()).then(|| Comparison {
                 method,
                 over,
-                tasks: of_tasks,
-                mean: estimate(&all, SEED, relative_gain),
+                mean: of_main.and_then(|of_main| gain(&of_main, SEED)),
+                tasks: scores
+                    .into_iter()
+                    .filter_map(|(name, scores)| Some((name.to_owned(), gain(&[scores], SEED)?)))
+                    .collect(),
             })
         };
         Self {
@@ -116,17 +117,19 @@ impl Summary {
 impl TaskSummary {
     fn new(answers: &[&Answers]) -> Self {
         let mut by_method: BTreeMap<Method, Vec<&Prediction>> = BTreeMap::new();
-        let mut queries: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut users: BTreeMap<&str, &Answers> = BTreeMap::new();
         for it in answers {
             by_method
                 .entry(it.method)
                 .or_default()
                 .extend(&it.predictions);
-            queries.insert(it.user, it.predictions.len());
+            users.insert(&it.user, it);
         }
         Self {
-            n_users: queries.len(),
-            n_queries: queries.values().sum(),
+            n_users: users.len(),
+            n_queries: users.values().map(|it| it.predictions.len()).sum(),
+            n_history: users.values().map(|it| it.n_history as f64).sum::<f64>()
+                / users.len().max(1) as f64,
             rows: by_method
                 .iter()
                 .map(|(&method, predictions)| (method, Row::new(predictions)))
@@ -155,16 +158,16 @@ impl Row {
 }
 
 /// ROUGE-L of `over` and of `method`, of those queries of a task that both have answered, user by user.
-fn pairs(answers: &[&Answers], method: Method, over: Method) -> Users {
+fn pairs(answers: &[&Answers], method: Method, over: Method) -> TaskScores {
     let of = |wanted: Method| {
         let of_method = answers.iter().filter(move |it| it.method == wanted);
-        let by_user = of_method.map(|it| (it.user, &it.predictions));
+        let by_user = of_method.map(|it| (it.user.as_str(), &it.predictions));
         by_user.collect::<BTreeMap<_, _>>()
     };
     let others = of(over);
-    let mut users = Users::new();
+    let mut task = TaskScores::default();
     for (user, predictions) in of(method) {
-        let Some(others) = others.get(&user) else {
+        let Some(others) = others.get(user) else {
             continue;
         };
         let score = |it: &Prediction| -> Option<PairOfScores> {
@@ -173,17 +176,18 @@ fn pairs(answers: &[&Answers], method: Method, over: Method) -> Users {
         };
         let scores: Vec<_> = predictions.iter().filter_map(score).collect();
         if !scores.is_empty() {
-            users.push(scores);
+            task.users.push(user.to_owned());
+            task.pairs.push(scores);
         }
     }
-    users
+    task
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn answers(task: &str, user: usize, method: Method, scores: &[(&str, f64)]) -> Answers {
+    fn answers(task: &str, user: &str, method: Method, scores: &[(&str, f64)]) -> Answers {
         let prediction = |&(id, rouge_l): &(&str, f64)| Prediction {
             id: id.to_owned(),
             text: None,
@@ -198,7 +202,7 @@ mod tests {
         Answers {
             key: String::new(),
             task: task.to_owned(),
-            user,
+            user: user.to_owned(),
             method,
             n_history: 30,
             predictions: scores.iter().map(prediction).collect(),
@@ -207,13 +211,14 @@ mod tests {
 
     #[test]
     fn rows_are_means_over_queries_and_gains_over_the_queries_of_both() {
-        let summary = Summary::new(&[
-            answers("one", 0, Method::Tam, &[("a", 0.1), ("b", 0.3)]),
-            answers("one", 0, Method::Cope, &[("b", 0.6), ("a", 0.1)]),
-            answers("one", 1, Method::Cope, &[("c", 0.9)]),
-            answers("two", 0, Method::Tam, &[("a", 0.4)]),
-            answers("two", 0, Method::Cope, &[("a", 0.2)]),
-        ]);
+        let all = [
+            answers("one", "0", Method::Tam, &[("a", 0.1), ("b", 0.3)]),
+            answers("one", "0", Method::Cope, &[("b", 0.6), ("a", 0.1)]),
+            answers("one", "1", Method::Cope, &[("c", 0.9)]),
+            answers("two", "0", Method::Tam, &[("a", 0.4)]),
+            answers("two", "0", Method::Cope, &[("a", 0.2)]),
+        ];
+        let summary = Summary::new(&all, &["one".into(), "two".into()]);
         let one = &summary.tasks["one"];
         assert_eq!((one.n_users, one.n_queries), (2, 3));
         let row = one.rows[&Method::Cope];
@@ -227,6 +232,8 @@ mod tests {
             (Method::Cope, Method::Tam)
         );
         assert!((comparison.tasks["one"].value - 0.75).abs() < 1e-12);
-        assert!((comparison.mean.value - (0.75 - 0.5) / 2.0).abs() < 1e-12);
+        assert!((comparison.mean.unwrap().value - (0.75 - 0.5) / 2.0).abs() < 1e-12);
+        let other = Summary::new(&all, &["one".into(), "three".into()]);
+        assert_eq!(other.comparisons[0].mean, None);
     }
 }

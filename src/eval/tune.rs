@@ -26,10 +26,10 @@ pub struct Choice {
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 12] = [
+pub const CHOICES: [Choice; 11] = [
+    Choice::new("/task/lora/rank", &[8.0, 16.0], Method::Tam),
     Choice::new("/task/sft/learning_rate", &[3e-4, 1e-3, 2e-3], Method::Tam),
     Choice::new("/task/sft/epochs", &[1.0, 2.0, 3.0], Method::Tam),
-    Choice::new("/repeat_penalty", &[1.0, 1.05, 1.1], Method::Tam),
     Choice::new("/user/sft/learning_rate", &[5e-4, 1e-3, 2e-3], Method::Oppu),
     Choice::new("/user/sft/epochs", &[1.0, 2.0, 3.0], Method::Oppu),
     Choice::new("/user/dpo/beta", &[0.03, 0.1, 0.3], Method::DpoOnly),
@@ -46,7 +46,6 @@ pub const CHOICES: [Choice; 12] = [
         Method::ContrastOnly,
     ),
     Choice::new("/retrieved", &[1.0, 2.0, 4.0], Method::Rag),
-    Choice::new("/task/lora/rank", &[8.0, 16.0], Method::Tam),
 ];
 
 /// What came of a value.
@@ -96,8 +95,7 @@ pub fn tune(
         for value in values(&before, choice)? {
             let settings = with(&before, choice.setting, &value)?;
             study.tasks[0].settings = settings.clone();
-            let everyone = Shard { index: 0, count: 1 };
-            let units = units(study, &[choice.method], everyone);
+            let units = units(study, &[choice.method], Shard::WHOLE);
             run(study, store, &units, stop, observe)?;
             let mut scores = Vec::new();
             for unit in &units {

@@ -8,12 +8,15 @@ use std::time::{Duration, Instant};
 use cope_convert::gguf::Gguf;
 
 use crate::decode::{
-    Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy, Sampling, Schedule, Statistics,
+    Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy, Schedule, Statistics,
 };
 use crate::home::BaseRef;
 use crate::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
 use crate::prompt::{ChatTemplate, Message};
 use crate::{Error, Result};
+
+/// Room for tokens.
+pub(super) const N_CTX: u32 = 2048;
 
 pub(super) struct Writer<'a> {
     model: Arc<Model>,
@@ -45,7 +48,10 @@ impl<'a> Writer<'a> {
         Ok(Self {
             template: ChatTemplate::of_model(&model)?,
             gguf: Gguf::open(path)?,
-            options: ContextOptions::default(),
+            options: ContextOptions {
+                n_ctx: N_CTX,
+                ..ContextOptions::default()
+            },
             model,
             base,
             stop,
@@ -74,11 +80,11 @@ impl<'a> Writer<'a> {
         Ok(Voice::Contrasted(Box::new(twin), contrast))
     }
 
-    /// The tokens of the first of `prompts` that leaves room for an answer of `n_predict`; of the last, if none does.
+    /// The tokens of the first of `prompts` that leaves room for an answer of `n_predict`.
     ///
     /// # Errors
     ///
-    /// That one does not fit either.
+    /// [`Error::Input`] when none does.
     pub fn fitting(
         &self,
         prompts: impl Iterator<Item = Vec<Message>>,
@@ -98,24 +104,15 @@ impl<'a> Writer<'a> {
     }
 
     /// The greedy answer to `prompt`, of at most `n_predict` tokens and guarded against loops.
-    pub fn write(
-        &self,
-        voice: &mut Voice,
-        prompt: &[Token],
-        n_predict: usize,
-        repeat_penalty: f32,
-    ) -> Result<Written> {
+    pub fn write(&self, voice: &mut Voice, prompt: &[Token], n_predict: usize) -> Result<Written> {
         let options = DecodeOptions {
             n_predict: Some(n_predict),
             loop_guard: true,
-            sampling: Sampling {
-                repeat_penalty,
-                ..Sampling::default()
-            },
-            // A draft's tokens are read in one pass, whose rounding is another's: then a text would depend on it.
+            // No schedule that reads several tokens in a pass, whose rounding is another's: then a text would depend on it.
             schedule: Schedule {
-                draft: 0,
-                ..Schedule::fastest(self.options.n_threads, false)
+                side_by_side: true,
+                lean: true,
+                ..Schedule::NAIVE
             },
             ..DecodeOptions::default()
         };

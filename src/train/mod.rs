@@ -49,7 +49,7 @@ pub use progress::{Event, Figures, Metrics, Observer, Stage};
 pub use record::StageRecord;
 pub use shape::Shape;
 
-use crate::home::{BaseRef, UserFolder, remove_if_there};
+use crate::home::{BaseRef, Lock, UserFolder, remove_if_there};
 use crate::{Error, Result};
 use recipe::Recipe;
 use record::Records;
@@ -73,7 +73,24 @@ pub fn train(
     stages: &[Stage],
     observe: Observer,
 ) -> Result<()> {
-    let _lock = folder.lock()?;
+    let lock = folder.lock()?;
+    train_locked(&lock, folder, base_path, base, config, stages, observe)
+}
+
+/// As [`train`], by one who holds the folder's lock and keeps it.
+///
+/// # Errors
+///
+/// As [`train`].
+pub fn train_locked(
+    _lock: &Lock,
+    folder: &UserFolder,
+    base_path: &Path,
+    base: &BaseRef,
+    config: &TrainConfig,
+    stages: &[Stage],
+    observe: Observer,
+) -> Result<()> {
     // On a thread of the pool, whose parallel loops begin without waking another and waiting for it.
     rayon::scope(|_| run_stages(folder, base_path, base, config, stages, observe))
 }

@@ -56,11 +56,13 @@ pub(super) struct Records<'a> {
 impl<'a> Records<'a> {
     /// Those of the user's manifest, if it is of this base; else none.
     pub(super) fn open(folder: &'a UserFolder, base: &BaseRef) -> Result<Self> {
-        let manifest = folder.manifest()?.filter(|manifest| manifest.base == *base);
-        let manifest = manifest.unwrap_or_else(|| Manifest {
+        // Where the file lies makes no difference.
+        let of = |base: &BaseRef| (base.sha256.clone(), base.task_sha256.clone());
+        let known = folder.manifest()?.filter(|it| of(&it.base) == of(base));
+        let manifest = Manifest {
             base: base.clone(),
-            stages: BTreeMap::new(),
-        });
+            stages: known.map(|it| it.stages).unwrap_or_default(),
+        };
         Ok(Self { folder, manifest })
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
-use cope_llama::eval::{Method, Shard, StudyTask, units};
+use cope_llama::eval::{Shard, StudyTask, units};
 use cope_llama::home::Home;
 use rand::SeedableRng;
 use rand::seq::IndexedRandom;
@@ -32,8 +32,7 @@ Example:
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let study = args.study.study(home)?;
     let store = args.study.store(home)?;
-    let everyone = Shard { index: 0, count: 1 };
-    let units = units(&study, &args.study.methods(), everyone);
+    let units = units(&study, &args.study.methods(), Shard::WHOLE);
     let mut rng = ChaCha8Rng::seed_from_u64(args.seed);
     let mut out = io::stdout().lock();
     let mut n_shown = 0;
@@ -56,7 +55,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
                 let answers = store.answers(&unit.key)?;
                 let predictions = answers.into_iter().flat_map(|it| it.predictions);
                 for prediction in predictions.filter(|it| it.id == query.id) {
-                    let title = Method::title(unit.method);
+                    let title = unit.method.title();
                     let title = format!("{title}, ROUGE-L {:.3}", prediction.rouge_l);
                     show(
                         &mut out,

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
-use cope_llama::eval::{Answers, Method, Shard, Summary, Trial, figures, report, units};
-use cope_llama::home::{Home, read_jsonl, write_atomic, write_jsonl};
+use cope_llama::eval::{Answers, Method, Report, Shard, Summary, Trial, figures, units};
+use cope_llama::home::{Home, write_atomic, write_jsonl};
 
-use super::study::StudyArgs;
+use super::study::{StudyArgs, main_tasks, read_lines};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
@@ -34,14 +34,13 @@ The options of the study are those of `run`.
 
 Examples:
   cope-llama eval report --data lamp > report.md
-  cope-llama eval report --data lamp --protocol full --scores part-0.jsonl
-  cope-llama eval report --data lamp --protocol full --known part-0.jsonl --known part-1.jsonl";
+  cope-llama eval report --data lamp --split query --protocol full --scores part-0.jsonl
+  cope-llama eval report --data lamp --split query --protocol full --known part-0.jsonl --known part-1.jsonl";
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let study = args.study.study(home)?;
     let store = args.study.store(home)?;
-    let everyone = Shard { index: 0, count: 1 };
-    let units = units(&study, &args.study.methods(), everyone);
+    let units = units(&study, &args.study.methods(), Shard::WHOLE);
     let mut answers = Vec::new();
     for unit in &units {
         answers.extend(store.answers(&unit.key)?);
@@ -53,22 +52,18 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     if let Some(path) = &args.scores {
         write_jsonl(path, &without_texts(&answers))?;
     }
-    let summary = Summary::new(&answers);
+    let summary = Summary::new(&answers, &main_tasks(&study));
     if let Some(folder) = &args.figures {
         draw(folder, &summary, &answers, &args.trials)?;
     }
+    let missing = units.len() - answers.len();
+    let report = Report::new(&study, args.study.split(), missing, summary);
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &summary).context("cannot write the figures")?;
+        serde_json::to_writer_pretty(&mut out, &report).context("cannot write the figures")?;
         writeln!(out)?;
     } else {
-        let missing = units.len() - answers.len();
-        write!(
-            out,
-            "{}{}",
-            report::preamble(&study, args.study.split(), missing)?,
-            report::markdown(&summary)
-        )?;
+        out.write_all(report.markdown().as_bytes())?;
     }
     Ok(())
 }
@@ -78,7 +73,7 @@ fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[PathBuf
         .with_context(|| format!("cannot create {}", folder.display()))?;
     let mut all = Vec::new();
     for path in trials {
-        all.extend(read_jsonl::<Trial>(path)?);
+        all.extend(read_lines::<Trial>(path)?);
     }
     let figures = [
         (

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
 use cope_llama::eval::{Event, Shard, run as run_units, units};
@@ -30,12 +30,12 @@ answer is a file named by a hash of what it depends on.
 
 Examples:
   cope-llama eval run --data lamp
-  cope-llama eval run --data lamp --protocol full --shard 0/2
+  cope-llama eval run --data lamp --split query --protocol full --shard 0/2
   cope-llama eval run --data lamp --task product_review_wine --method oppu,cope";
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let shard = match &args.shard {
-        None => Shard { index: 0, count: 1 },
+        None => Shard::WHOLE,
         Some(text) => parse_shard(text, job_index())?,
     };
     let study = args.study.study(home)?;
@@ -68,6 +68,7 @@ impl Progress {
         let bar = &self.0;
         match event {
             Event::Started { total, done } => {
+                bar.reset();
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
                 bar.reset_eta();
@@ -91,9 +92,7 @@ impl Progress {
                 );
                 bar.set_position(done as u64);
                 if bar.is_hidden() {
-                    let n = answers.predictions.len().max(1) as f64;
-                    let sum: f64 = answers.predictions.iter().map(|it| it.rouge_l).sum();
-                    eprintln!("{done}: {what}: ROUGE-L {:.3}", sum / n);
+                    eprintln!("{done}: {what}: ROUGE-L {:.3}", answers.rouge_l());
                 }
                 bar.set_message(what);
                 if Some(done as u64) == bar.length() {
@@ -123,12 +122,7 @@ fn parse_shard(text: &str, job_index: Option<usize>) -> Result<Shard> {
         index => index.parse().with_context(|| format!("--shard {text}"))?,
     };
     let count = count.parse().with_context(|| format!("--shard {text}"))?;
-    ensure!(
-        index < count,
-        "--shard {index}/{count}: the first is 0/{count}, the last {}/{count}",
-        count.saturating_sub(1)
-    );
-    Ok(Shard { index, count })
+    Ok(Shard::new(index, count)?)
 }
 
 #[cfg(test)]
@@ -137,13 +131,10 @@ mod tests {
 
     #[test]
     fn a_shard_is_named_or_the_jobs() {
-        assert_eq!(
-            parse_shard("1/3", None).unwrap(),
-            Shard { index: 1, count: 3 }
-        );
+        assert_eq!(parse_shard("1/3", None).unwrap(), Shard::new(1, 3).unwrap());
         assert_eq!(
             parse_shard("/3", Some(2)).unwrap(),
-            Shard { index: 2, count: 3 }
+            Shard::new(2, 3).unwrap()
         );
         for (wrong, job) in [
             ("3/3", None),

@@ -1,12 +1,13 @@
 //! What is evaluated, as the options of all of `eval`'s commands say it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use cope_llama::eval::{Answers, Limits, Method, Split, Store, Study, read_tasks};
+use cope_llama::eval::{Limits, Method, Split, Store, Study, read_tasks};
 use cope_llama::home::{Home, read_jsonl};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::options::BaseArg;
@@ -47,8 +48,8 @@ pub struct StudyArgs {
     /// The first queries of each user [default: the protocol's]
     #[arg(long, value_name = "N", value_parser = count)]
     queries: Option<usize>,
-    /// Which held-out items: settings are chosen on dev, query is for the report
-    #[arg(long, value_enum, default_value = "query")]
+    /// Which held-out items: settings are chosen on dev, query is for the report alone
+    #[arg(long, value_enum, default_value = "dev")]
     split: SplitArg,
     /// Methods [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = method)]
@@ -135,22 +136,37 @@ impl StudyArgs {
     pub fn methods(&self) -> Vec<Method> {
         match self.method.as_slice() {
             [] => Method::ALL.to_vec(),
-            methods => methods.to_vec(),
+            methods => {
+                let named = Method::ALL.into_iter();
+                named.filter(|method| methods.contains(method)).collect()
+            }
         }
     }
 
     /// The results, with what is known from elsewhere.
     pub fn store(&self, home: &Home) -> Result<Store> {
         let root = self.results.clone().unwrap_or(home.evaluations());
-        let store = Store::at(root);
+        let mut store = Store::at(root);
         for path in &self.known {
-            let known: Vec<Answers> = read_jsonl(path)?;
-            for answers in known {
-                if store.answers(&answers.key)?.is_none() {
-                    store.keep_answers(&answers)?;
-                }
-            }
+            store.add_known(read_lines(path)?)?;
         }
         Ok(store)
     }
+}
+
+/// The tasks over which gains are averaged: of the protocols' the main ones, else all.
+pub fn main_tasks(study: &Study) -> Vec<String> {
+    let names: Vec<_> = study.tasks.iter().map(|task| task.name.clone()).collect();
+    let main: Vec<_> = names
+        .iter()
+        .filter(|name| MAIN.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    if main.is_empty() { names } else { main }
+}
+
+/// The values of a file of lines that has to be there.
+pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(read_jsonl(path)?)
 }

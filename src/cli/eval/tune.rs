@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
@@ -93,7 +93,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
 }
 
 /// Writes what of a task's settings is not the default into a file of settings.
-fn keep(path: &PathBuf, task: &str, settings: &Settings) -> Result<()> {
+fn keep(path: &Path, task: &str, settings: &Settings) -> Result<()> {
     let mut all: BTreeMap<String, Value> = if path.exists() {
         let text =
             std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -101,7 +101,7 @@ fn keep(path: &PathBuf, task: &str, settings: &Settings) -> Result<()> {
     } else {
         BTreeMap::new()
     };
-    all.insert(task.to_owned(), settings.changes()?);
+    all.insert(task.to_owned(), settings.changes());
     write_atomic(path, |file| {
         serde_json::to_writer_pretty(&mut *file, &all)?;
         file.write_all(b"\n")

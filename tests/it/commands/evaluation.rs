@@ -55,9 +55,11 @@ fn with_tasks() -> Sandbox {
     sandbox
 }
 
-const STUDY: [&str; 8] = [
+const STUDY: [&str; 10] = [
     "--data",
     "lamp",
+    "--split",
+    "query",
     "--task",
     "news_headline,scholarly_title",
     "--settings",
