@@ -296,18 +296,15 @@ pub fn write_atomic(
     Ok(cope_convert::write_atomic(path, write)?)
 }
 
-/// Writes a file that is one JSON value, in a folder that is made where it is missing.
+/// Writes a file that is one JSON value.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        create_folder(folder)?;
-    }
     write_atomic(path, |writer| {
         serde_json::to_writer_pretty(&mut *writer, value)?;
         writer.write_all(b"\n")
     })
 }
 
-fn create_folder(path: &Path) -> Result<()> {
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -74,11 +74,6 @@ fn items(file: &Path, args: &Args) -> Result<Vec<Example>> {
     }
     let users = lamp::read(file)?.users.into_iter();
     let others = users.filter(|user| !args.except.contains(&user.id));
-    let newest = |user: lamp::User| {
-        let first = args
-            .per_user
-            .map_or(0, |n| user.history.len().saturating_sub(n));
-        user.history.into_iter().skip(first)
-    };
-    Ok(others.flat_map(newest).collect())
+    let n = args.per_user.unwrap_or(usize::MAX);
+    Ok(others.flat_map(|user| user.newest(n)).collect())
 }

@@ -9,12 +9,12 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
-use crate::home::{Home, read_json_if_there, write_json};
+use crate::home::{Home, create_folder, read_json_if_there, write_json};
 use crate::{Error, Result};
 
 /// What a method answered to one query.
@@ -135,7 +135,7 @@ impl Store {
     ///
     /// [`Error::Convert`], for example when the disk is full.
     pub fn keep_answers(&self, answers: &Answers) -> Result<()> {
-        write_json(&self.answers_path(&answers.key), answers)
+        keep(&self.answers_path(&answers.key), answers)
     }
 
     /// What the base says of a user, if it is there.
@@ -153,7 +153,7 @@ impl Store {
     ///
     /// [`Error::Convert`], for example when the disk is full.
     pub fn keep_description(&self, key: &str, description: &str) -> Result<()> {
-        write_json(&self.description_path(key), &description)
+        keep(&self.description_path(key), &description)
     }
 
     fn answers_path(&self, key: &str) -> PathBuf {
@@ -163,4 +163,12 @@ impl Store {
     fn description_path(&self, key: &str) -> PathBuf {
         self.root.join("descriptions").join(format!("{key}.json"))
     }
+}
+
+/// Writes a result into its folder, which is made where it is missing.
+fn keep(path: &Path, value: &impl Serialize) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        create_folder(folder)?;
+    }
+    write_json(path, value)
 }

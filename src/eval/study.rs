@@ -172,13 +172,9 @@ fn read_task(
     let asked = targets.filter(|user| !user.queries.is_empty());
     let users: Vec<_> = asked.take(limits.users.unwrap_or(usize::MAX)).collect();
     check(&path, &users)?;
-    let newest = |user: lamp::User| {
-        let first = user.history.len().saturating_sub(settings.items_of_others);
-        user.history.into_iter().skip(first)
-    };
     let others: Vec<_> = take(&of_task.others)?
         .into_iter()
-        .flat_map(newest)
+        .flat_map(|user| user.newest(settings.items_of_others))
         .collect();
     if others.is_empty() {
         return Err(Error::input(format!(

@@ -141,15 +141,17 @@ impl UserFolder {
         )))
     }
 
-    /// Keeps a copy of a task adapter; its SHA-256.
+    /// Keeps a copy of a task adapter, unless it is there; its SHA-256.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when it cannot be read or written.
     pub fn add_task(&self, adapter: &Path) -> Result<String> {
         let sha256 = cope_convert::sha256(adapter)?;
-        let bytes = fs::read(adapter).map_err(Error::io("read", adapter))?;
-        write_atomic(&self.task(&sha256), |file| file.write_all(&bytes))?;
+        if self.known_task(&sha256).is_err() {
+            let bytes = fs::read(adapter).map_err(Error::io("read", adapter))?;
+            write_atomic(&self.task(&sha256), |file| file.write_all(&bytes))?;
+        }
         Ok(sha256)
     }
 

@@ -1,10 +1,7 @@
 //! `eval run`: answers what is not answered yet.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
-use cope_llama::Error;
 use cope_llama::eval::{Event, Shard, run as run_units, units};
 use cope_llama::home::Home;
 use cope_llama::train;
@@ -42,9 +39,10 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let store = args.study.store(home)?;
     let units = units(&study, &args.study.methods(), shard);
     let stop = interrupt::flag()?;
-    let mut progress = Progress::new();
+    let progress = Progress::new();
     run_units(&study, &store, &units, &stop, &mut |event| {
-        progress.tell(event, &stop)
+        progress.tell(&event);
+        Ok(())
     })?;
     eprintln!("{} of {0} units of work are done", units.len());
     Ok(())
@@ -64,25 +62,20 @@ impl Progress {
         Self(bar)
     }
 
-    pub fn tell(&mut self, event: Event, stop: &AtomicBool) -> cope_llama::Result<()> {
+    pub fn tell(&self, event: &Event) {
         let bar = &self.0;
         match event {
             Event::Started { total, done } => {
                 bar.reset();
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
+                bar.set_length(*total as u64);
+                bar.set_position(*done as u64);
                 bar.reset_eta();
             }
-            Event::Training { whose, event } => match event {
-                train::Event::Started { stage, .. } => {
+            Event::Training { whose, event } => {
+                if let train::Event::Started { stage, .. } = event {
                     bar.set_message(format!("{whose}: {stage}"));
                 }
-                train::Event::Step { .. } if stop.load(Ordering::Relaxed) => {
-                    bar.abandon();
-                    return Err(Error::Interrupted);
-                }
-                _ => {}
-            },
+            }
             Event::Answered { answers, done } => {
                 let what = format!(
                     "{} {}, {}",
@@ -90,17 +83,16 @@ impl Progress {
                     answers.user,
                     answers.method.title()
                 );
-                bar.set_position(done as u64);
+                bar.set_position(*done as u64);
                 if bar.is_hidden() {
                     eprintln!("{done}: {what}: ROUGE-L {:.3}", answers.rouge_l());
                 }
                 bar.set_message(what);
-                if Some(done as u64) == bar.length() {
+                if Some(*done as u64) == bar.length() {
                     bar.finish_and_clear();
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -62,7 +62,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     } = args.study.study(home)?;
     let store = args.study.store(home)?;
     let stop = interrupt::flag()?;
-    let mut progress = Progress::new();
+    let progress = Progress::new();
     let mut out = io::stdout().lock();
     for task in tasks {
         let mut study = Study {
@@ -75,7 +75,10 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             &store,
             &choices,
             &stop,
-            &mut |event| progress.tell(event, &stop),
+            &mut |event| {
+                progress.tell(&event);
+                Ok(())
+            },
             &mut |trial| {
                 let line = json!(trial);
                 writeln!(out, "{line}").map_err(Error::io("write", "stdout"))?;
