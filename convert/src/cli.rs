@@ -5,6 +5,8 @@ mod check;
 mod diff;
 mod inspect;
 mod merge;
+mod model;
+mod requantize;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub enum Command {
     Check(check::Args),
     /// Write a base with adapters in its weights
     Merge(merge::Args),
+    /// Write a model in another type
+    Requantize(requantize::Args),
 }
 
 /// Does what is asked; prints results to stdout, and what is wrong, one line, to stderr.
@@ -41,6 +45,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Diff(args) => diff::run(args, &mut out),
         Command::Check(args) => check::run(args, &mut out),
         Command::Merge(args) => merge::run(args, &mut out),
+        Command::Requantize(args) => requantize::run(args, &mut out),
     };
     match done.and_then(|code| out.flush().map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,

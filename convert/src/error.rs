@@ -83,7 +83,7 @@ pub enum Error {
         known: String,
     },
     /// A weight of a base that cannot be merged with an adapter's.
-    #[error("{tensor:?} cannot be merged: {flaw}")]
+    #[error("{tensor:?} cannot be changed: {flaw}")]
     Merge {
         /// The base tensor.
         tensor: String,
@@ -93,6 +93,9 @@ pub enum Error {
     /// The work was asked to stop.
     #[error("stopped, and nothing is written")]
     Interrupted,
+    /// A model without layers, as a vocabulary is.
+    #[error("{} has no matrices of layers", .0.display())]
+    NoMatrices(PathBuf),
     /// Adapters that have no sum.
     #[error("the adapters cannot be stacked: {0}")]
     Stack(String),
@@ -462,7 +465,7 @@ pub enum PeftFlaw {
 #[non_exhaustive]
 pub enum MergeFlaw {
     /// A type for which there is no code here.
-    #[error("its type {0} takes llama.cpp to read; merge into the base in another type")]
+    #[error("its type {0} takes llama.cpp to read; start from the model in another type")]
     Type(GgmlType),
     /// A weight of the base, or a sum, that is NaN or infinite.
     #[error("a weight is not finite")]

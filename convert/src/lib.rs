@@ -8,7 +8,7 @@
 //! - [`safetensors::SafeTensors`] and [`safetensors::write`]: the same for PEFT's files.
 //! - [`Adapter`]: a LoRA adapter, from and to GGUF files as llama.cpp loads them and PEFT's folders; whether it fits a
 //!   base. Its weights are in memory, or stay on disk until a pair is asked for ([`LoraPair`]).
-//! - [`merge`]: a base with adapters in its weights, of its own quantised types ([`quant`]).
+//! - [`merge`]: a base with adapters in its weights, of its own quantised types ([`quant`]); [`requantize`]: in another type.
 //! - [`sha256`]: the identity of a base.
 //!
 //! A file is written beside its place and renamed into it, so nothing half-written ever has its final name.
@@ -50,4 +50,4 @@ pub use error::{
 };
 pub use file::write_atomic;
 pub use hash::sha256;
-pub use merge::{Merged, merge};
+pub use merge::{Merged, merge, requantize};

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::adapter::{Adapter, LoraPair};
+use crate::adapter::{Adapter, LoraPair, LoraTensor};
 use crate::error::{Error, MergeFlaw, Result};
 use crate::gguf::{self, GgmlType, Gguf, Sink, TensorData, TensorInfo, Value};
 use crate::quant::{WRITTEN, dequantize, quantize};
@@ -62,6 +62,44 @@ pub fn merge<P: LoraPair>(
             changes.entry(pair.name()).or_default().push((pair, scale));
         }
     }
+    let names = adapters.iter().map(|(adapter, _)| adapter.name.clone());
+    let names = names.map(|name| name.unwrap_or_else(|| "unnamed".to_owned()));
+    rewrite(base, &changes, names.collect(), ggml_type, path, progress)
+}
+
+/// Writes `base` with the matrices of its layers in `ggml_type` to `path`, as [`merge`] does; embeddings and norms stay
+/// as they are.
+///
+/// # Errors
+///
+/// The model has no layers with matrices, or it fails as [`merge`] does.
+pub fn requantize(
+    base: &Gguf,
+    ggml_type: GgmlType,
+    path: &Path,
+    progress: &dyn Fn(u64) -> Result<()>,
+) -> Result<Merged> {
+    let is_matrix =
+        |tensor: &&TensorInfo| tensor.name.starts_with("blk.") && tensor.shape.len() == 2;
+    let matrices = base.tensors.iter().filter(is_matrix);
+    let changes: BTreeMap<&str, Vec<(&LoraTensor, f32)>> = matrices
+        .map(|tensor| (tensor.name.as_str(), Vec::new()))
+        .collect();
+    if changes.is_empty() {
+        return Err(Error::NoMatrices(base.path.clone()));
+    }
+    rewrite(base, &changes, Vec::new(), Some(ggml_type), path, progress)
+}
+
+/// Writes `base` with `changes`: to each of these tensors pairs are added, each times its factor.
+fn rewrite<P: LoraPair>(
+    base: &Gguf,
+    changes: &BTreeMap<&str, Vec<(&P, f32)>>,
+    names: Vec<String>,
+    ggml_type: Option<GgmlType>,
+    path: &Path,
+    progress: &dyn Fn(u64) -> Result<()>,
+) -> Result<Merged> {
     let sums = Sums::default();
     let mut retyped = BTreeMap::new();
     let tensors = base.tensors.iter().map(|tensor| {
@@ -79,7 +117,7 @@ pub fn merge<P: LoraPair>(
         TensorData::streamed(&tensor.name, &tensor.shape, to, change)
     });
     let tensors: Vec<_> = tensors.collect();
-    gguf::write(path, &metadata(base, adapters, &tensors), &tensors)?;
+    gguf::write(path, &metadata(base, names, &tensors), &tensors)?;
     Ok(Merged {
         n_tensors: changes.len(),
         retyped,
@@ -96,21 +134,18 @@ fn written_as(tensor: &TensorInfo) -> GgmlType {
     }
 }
 
-/// The base's, with the names of the adapters, and the type that most of the weights have now.
-fn metadata<P>(
-    base: &Gguf,
-    adapters: &[(Adapter<P>, f32)],
-    tensors: &[TensorData<'_>],
-) -> Vec<(String, Value)> {
-    let mut names = match base.get(MERGED) {
-        Some(Value::Array(gguf::Array::String(names))) => names.clone(),
-        _ => Vec::new(),
-    };
-    let name = |adapter: &Adapter<P>| adapter.name.clone().unwrap_or_else(|| "unnamed".to_owned());
-    names.extend(adapters.iter().map(|(adapter, _)| name(adapter)));
+/// The base's, with the names of adapters that are in the weights now, and the type that most of these have.
+fn metadata(base: &Gguf, names: Vec<String>, tensors: &[TensorData<'_>]) -> Vec<(String, Value)> {
     let mut metadata = base.metadata.clone();
-    metadata.retain(|(key, _)| key != MERGED);
-    metadata.push((MERGED.to_owned(), Value::from(names)));
+    if !names.is_empty() {
+        let mut merged = match base.get(MERGED) {
+            Some(Value::Array(gguf::Array::String(names))) => names.clone(),
+            _ => Vec::new(),
+        };
+        merged.extend(names);
+        metadata.retain(|(key, _)| key != MERGED);
+        metadata.push((MERGED.to_owned(), Value::from(merged)));
+    }
     let same = |(old, new): (&TensorInfo, &TensorData<'_>)| old.ggml_type == new.ggml_type();
     let retyped = !base.tensors.iter().zip(tensors).all(same);
     if let Some((_, value)) = metadata.iter_mut().find(|(key, _)| key == FILE_TYPE)

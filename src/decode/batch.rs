@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::answer::Answer;
+use super::sampling::best;
 use super::schedule::beside;
 use super::{Candidate, DecodeOptions, Finish, Piece, Policy, Schedule, Vocabulary};
 use crate::Result;
@@ -107,12 +108,14 @@ pub struct Request {
 pub enum BatchEvent {
     /// More of it.
     Text(String),
-    /// Its end: all its tokens, without the one that ended the turn.
+    /// Its end.
     Finished {
-        /// The tokens.
+        /// All its tokens, without the one that ended the turn.
         response: Vec<Token>,
         /// Why it ended.
         finish: Finish,
+        /// Choices against the user model's first one.
+        n_changed: usize,
     },
 }
 
@@ -140,6 +143,7 @@ struct Slot {
     n_prompt: usize,
     /// Chosen, and not yet read.
     newest: Token,
+    n_changed: usize,
 }
 
 /// On a CPU two models side by side read a few tokens faster one after the other than together, and so many or more
@@ -169,6 +173,7 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
                 plausibility: policy.plausibility(options.sampling.takes_the_best()),
                 n_prompt: prompt.len(),
                 newest: 0,
+                n_changed: 0,
             };
             Ok((prompt, slot))
         });
@@ -265,11 +270,13 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
                 slot.plausibility,
                 &mut self.candidates,
             )?;
+            let first = best(&self.candidates).token;
             if let Policy::Cope { base, contrast, .. } = &mut self.policy {
                 base.logits_of(sequence, &self.candidates, &mut self.opinions)?;
                 contrast.apply(&mut self.candidates, &self.opinions);
             }
             *newest = sampler.choose(&self.candidates, position);
+            slot.n_changed += usize::from(*newest != first);
             pieces[0] = if self.vocabulary.is_eog(*newest) {
                 answer.end(Finish::EndOfTurn)
             } else {
@@ -290,7 +297,11 @@ impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
         }
         if let Some(finish) = answer.finish {
             let response = std::mem::take(&mut answer.response);
-            let event = BatchEvent::Finished { response, finish };
+            let event = BatchEvent::Finished {
+                response,
+                finish,
+                n_changed: slot.n_changed,
+            };
             self.events.push_back((slot.number, event));
             self.slots[sequence] = None;
             self.policy.models().for_each(|model| model.clear(sequence));

@@ -26,6 +26,14 @@ pub(super) struct Adapters<'a, 'o> {
     pub observe: Observer<'o>,
 }
 
+/// The adapters of a task and of a user as one.
+pub(super) struct Stacked {
+    /// Gone when it is dropped.
+    pub file: NamedTempFile,
+    /// What training has taken of the user's.
+    pub seconds: f64,
+}
+
 impl Adapters<'_, '_> {
     /// The task's adapter, trained unless it is there.
     pub fn of_task(&mut self, task: &StudyTask) -> Result<PathBuf> {
@@ -43,21 +51,21 @@ impl Adapters<'_, '_> {
         Ok(folder.sft())
     }
 
-    /// The adapter of a task and a user's on top of it as one, for llama.cpp, in a file that is gone when it is
-    /// dropped. The user's is trained as far as `stages` unless it is.
+    /// The adapter of a task and a user's on top of it as one, for llama.cpp. The user's is trained as far as `stages`
+    /// unless it is.
     pub fn stacked(
         &mut self,
         task: &StudyTask,
         user: usize,
         of_task: &Path,
         stages: &[Stage],
-    ) -> Result<NamedTempFile> {
+    ) -> Result<Stacked> {
         // What of DPO is changed is trained anew on the same SFT and, if it can be, on the same pairs.
         let key = self.study.adapter_key(task, user, Weights::Sft);
         let name = UserName::new(&key.unwrap_or_default()[..16])?;
         let folder = self.store.home().create_user(name)?;
         let of_task_sha256 = Some(folder.add_task(of_task)?);
-        let whose = format!("{}, {}", task.name, task.users[user].id);
+        let whose = task.whose(user);
         let items = task.training_items(user);
         let config = &task.settings.user;
         // Until it is read nobody else may train it.
@@ -67,14 +75,15 @@ impl Adapters<'_, '_> {
         } else {
             folder.sft()
         };
-        let stacked = NamedTempFile::new_in(folder.path())
+        let file = NamedTempFile::new_in(folder.path())
             .map_err(Error::io("create a file in", folder.path()))?;
         let of_both = [
             (&Adapter::read_gguf(of_task)?, 1.0),
             (&Adapter::read_gguf(&of_user)?, 1.0),
         ];
-        Adapter::stack(&of_both)?.write_gguf(stacked.path())?;
-        Ok(stacked)
+        Adapter::stack(&of_both)?.write_gguf(file.path())?;
+        let seconds = seconds(&folder, stages)?;
+        Ok(Stacked { file, seconds })
     }
 
     fn train(
@@ -122,4 +131,14 @@ impl Adapters<'_, '_> {
             }
         }
     }
+}
+
+/// What a folder's manifest says of the time that `stages` took.
+fn seconds(folder: &UserFolder, stages: &[Stage]) -> Result<f64> {
+    let manifest = folder.manifest()?;
+    let seconds_of = |stage: &Stage| {
+        let record = manifest.as_ref()?.stages.get(&stage.to_string())?;
+        record.get("seconds")?.as_f64()
+    };
+    Ok(stages.iter().filter_map(seconds_of).sum())
 }

@@ -239,6 +239,7 @@ mod tests {
             user: n.to_string(),
             method,
             n_history: 30 + n,
+            training_seconds: None,
             predictions: (0..3).map(prediction).collect(),
         }
     }
@@ -257,7 +258,7 @@ mod tests {
         let summary = Summary::new(&all, &["product_review_wine".into()]);
         let trial = |value: f32, rouge_l| Trial {
             task: "product_review_wine".into(),
-            setting: "/contrast".into(),
+            setting: "/decoding/cope/contrast".into(),
             value: json!(value),
             method: Method::Cope,
             rouge_l,
@@ -267,7 +268,7 @@ mod tests {
         let drawn = [
             (gains(&summary, Method::Cope, Method::Tam), "CoPe over TAM"),
             (gains_by_history(&all), "news huffpost"),
-            (curves(&trials, "/contrast"), "product wine"),
+            (curves(&trials, "/decoding/cope/contrast"), "product wine"),
         ];
         for (svg, name) in drawn {
             let svg = svg.unwrap().unwrap();
@@ -279,6 +280,10 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
-        assert!(curves(&trials, "/plausibility").unwrap().is_none());
+        assert!(
+            curves(&trials, "/decoding/cope/plausibility")
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::method::{Before, Decoding, Method, Weights};
 use super::study::{Study, StudyTask, Subject};
-use super::writer::N_CTX;
+use super::writer::{N_CTX, N_SEQUENCES};
 use crate::hash::digest;
 use crate::llama::devices;
 use crate::train::TrainConfig;
 
 /// To be raised where a change of the code changes what comes of the same inputs.
-const PROTOCOL: u32 = 1;
+const PROTOCOL: u32 = 2;
 
 impl Study {
     /// The name of a task's adapter.
@@ -66,7 +66,8 @@ impl Study {
     pub(super) fn answers_key(&self, task: &StudyTask, user: usize, method: Method) -> String {
         let (weights, before, decoding) = method.parts();
         let subject = &task.users[user];
-        let items = || json!([subject.history_digest, task.settings.retrieved]);
+        let settings = task.settings.decoding_of(method);
+        let items = || json!([subject.history_digest, settings.retrieved]);
         let before = match before {
             Before::Nothing => Value::Null,
             Before::Items => items(),
@@ -74,10 +75,7 @@ impl Study {
         };
         let decoding = match decoding {
             Decoding::Alone => Value::Null,
-            _ => json!([
-                task.settings.contrast_of(method),
-                task.settings.plausibility
-            ]),
+            _ => json!([settings.contrast, settings.plausibility]),
         };
         digest(&json!([
             PROTOCOL,
@@ -96,7 +94,11 @@ impl Study {
 
     /// What of the machine a text depends on: a GPU rounds otherwise.
     fn decoder() -> Value {
-        json!([N_CTX, devices().iter().any(|device| device.is_gpu)])
+        json!([
+            N_CTX,
+            N_SEQUENCES,
+            devices().iter().any(|device| device.is_gpu)
+        ])
     }
 }
 

@@ -74,6 +74,7 @@ impl Report {
             format!("{} / {}", score(row.rouge_1), score(row.rouge_l))
         });
         self.write_gains(&mut text);
+        self.write_by_history(&mut text);
         let what = "Answers: tokens, ended in a loop, ended by their length, not the user model's first choice, seconds \
                     each";
         self.write_rows(&mut text, what, &|row| {
@@ -86,6 +87,11 @@ impl Report {
                 percent(row.changed),
                 row.seconds
             )
+        });
+        let what = "Seconds of training a user's adapter";
+        self.write_rows(&mut text, what, &|row| {
+            let seconds = row.training_seconds;
+            seconds.map_or("–".into(), |seconds| format!("{seconds:.0}"))
         });
         text
     }
@@ -156,8 +162,41 @@ impl Report {
         }
     }
 
+    /// A row a size of history.
+    fn write_by_history(&self, text: &mut String) {
+        let ranges = &self.summary.by_history;
+        let Some(first) = ranges.first() else {
+            return;
+        };
+        heading(
+            text,
+            "Gain in ROUGE-L by items in the user's history, mean of the tasks",
+        );
+        let gains = first.comparisons.iter().map(titles);
+        let head = ["items", "number of users"].map(str::to_owned);
+        row(text, head.into_iter().chain(gains));
+        rule(text, first.comparisons.len() + 2);
+        for range in ranges {
+            let items = match range.below {
+                Some(below) => format!("{}–{}", range.at_least, below - 1),
+                None => format!("{} and more", range.at_least),
+            };
+            let gains = first.comparisons.iter().map(|of_first| {
+                let mut found = range.comparisons.iter();
+                let found = found.find(|it| titles(it) == titles(of_first));
+                percent(found.and_then(|it| it.mean.as_ref()))
+            });
+            row(
+                text,
+                [items, range.n_users.to_string()].into_iter().chain(gains),
+            );
+        }
+    }
+
     fn write_gains(&self, text: &mut String) {
-        let Summary { tasks, comparisons } = &self.summary;
+        let Summary {
+            tasks, comparisons, ..
+        } = &self.summary;
         heading(text, "Gain in ROUGE-L, relative, with the 95 % interval");
         let head = ["method", "over", "mean of the main tasks"];
         row(
@@ -202,6 +241,11 @@ impl Report {
             }
         }
     }
+}
+
+fn titles(comparison: &Comparison) -> String {
+    let Comparison { method, over, .. } = comparison;
+    format!("{} over {}", method.title(), over.title())
 }
 
 fn heading(text: &mut String, heading: &str) {

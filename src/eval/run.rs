@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::adapters::Adapters;
+use super::adapters::{Adapters, Stacked};
 use super::before;
 use super::method::{Before, Decoding, Method, Weights};
 use super::retrieve::Retriever;
 use super::rouge::Rouge;
 use super::store::{Answers, Prediction, Store};
-use super::study::{Study, StudyTask};
-use super::writer::{Voice, Writer, Written};
-use crate::decode::{Contrast, Finish};
-use crate::profile::Example;
+use super::study::{Study, StudyTask, Subject};
+use super::writer::{Voice, Writer};
+use crate::decode::Finish;
+use crate::llama::Token;
 use crate::profile::lamp::Query;
 use crate::train::{self, Stage};
 use crate::{Error, Result};
@@ -74,6 +74,13 @@ pub enum Event<'a> {
         /// What.
         event: train::Event,
     },
+    /// A unit cannot be done.
+    Failed {
+        /// Whose it is: a task's name, and a user's id.
+        whose: &'a str,
+        /// Why.
+        error: &'a Error,
+    },
     /// A unit is done.
     Answered {
         /// The answers.
@@ -118,11 +125,12 @@ pub fn units(study: &Study, methods: &[Method], shard: Shard) -> Vec<Unit> {
         .collect()
 }
 
-/// Brings `units` of a study up to date. `stop`, once true, ends the work between two tokens; what is done is kept.
+/// Brings `units` of a study up to date. `stop`, once true, ends the work between two tokens; what is done is kept. A
+/// unit whose items or prompts no model can read does not keep the others from being done.
 ///
 /// # Errors
 ///
-/// As of training and decoding, and [`Error::Interrupted`].
+/// As of training and decoding, for one of the units at least; and [`Error::Interrupted`].
 pub fn run(
     study: &Study,
     store: &Store,
@@ -152,14 +160,35 @@ pub fn run(
             observe,
         },
     };
+    let mut failed = Vec::new();
     for unit in missing {
-        let answers = runner.answers(unit)?;
-        store.keep_answers(&answers)?;
-        done += 1;
-        let answers = &answers;
-        (runner.adapters.observe)(Event::Answered { answers, done })?;
+        match runner.answers(unit) {
+            Ok(answers) => {
+                store.keep_answers(&answers)?;
+                done += 1;
+                let answers = &answers;
+                (runner.adapters.observe)(Event::Answered { answers, done })?;
+            }
+            Err(error @ (Error::Input(_) | Error::Train(_))) => {
+                let whose = &study.tasks[unit.task].whose(unit.user);
+                let event = Event::Failed {
+                    whose,
+                    error: &error,
+                };
+                (runner.adapters.observe)(event)?;
+                failed.push(error);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+    match failed.len() {
+        0 => Ok(()),
+        1 => Err(failed.remove(0)),
+        n => Err(Error::input(format!(
+            "{n} units of work cannot be done; the first: {}",
+            failed[0]
+        ))),
+    }
 }
 
 struct Runner<'a, 'o> {
@@ -173,118 +202,108 @@ impl Runner<'_, '_> {
     fn answers(&mut self, unit: &Unit) -> Result<Answers> {
         let task = &self.study.tasks[unit.task];
         let user = &task.users[unit.user];
-        let (weights, before, decoding) = unit.method.parts();
-        let description = match before {
-            Before::DescriptionAndItems => Some(self.description(task, unit.user)?),
-            _ => None,
-        };
-        let retriever = (before != Before::Nothing).then(|| Retriever::new(&user.history));
-        let contrast = (decoding != Decoding::Alone)
-            .then(|| {
-                let contrast = task.settings.contrast_of(unit.method);
-                Contrast::new(contrast, task.settings.plausibility)
-            })
-            .transpose()?;
-        let mut voice = self.voice(task, unit.user, weights, contrast)?;
-        let predict = |query: &Query| {
-            let items = retriever.as_ref().map_or(Vec::new(), |retriever| {
-                retriever.retrieve(&query.example.prompt, task.settings.retrieved)
-            });
-            self.predict(task, &mut voice, query, &items, description.as_deref())
-        };
+        let n_predict = task.task.n_predict();
+        let prompts = self.prompts(task, unit)?;
+        let (voice, training_seconds) = self.voice(task, unit)?;
+        let (written, elapsed) = self.writer.write(&voice, prompts, n_predict)?;
+        let seconds = elapsed.as_secs_f64() / user.queries.len() as f64;
+        let predictions = user.queries.iter().zip(written);
+        let predictions = predictions.map(|(query, written)| {
+            let text = task.task.response(&written.text);
+            let Rouge { rouge_1, rouge_l } = Rouge::new(text, &query.example.response);
+            Prediction {
+                id: query.id.clone(),
+                text: Some(text.to_owned()),
+                rouge_1,
+                rouge_l,
+                n_tokens: written.n_tokens,
+                n_changed: written.n_changed,
+                looped: written.finish == Some(Finish::Loop),
+                cut: written.finish == Some(Finish::Length),
+                seconds,
+            }
+        });
         Ok(Answers {
             key: unit.key.clone(),
             task: task.name.clone(),
             user: user.id.clone(),
             method: unit.method,
             n_history: user.history.len(),
-            predictions: user.queries.iter().map(predict).collect::<Result<_>>()?,
+            training_seconds,
+            predictions: predictions.collect(),
         })
     }
 
-    fn predict(
-        &self,
-        task: &StudyTask,
-        voice: &mut Voice,
-        query: &Query,
-        items: &[&Example],
-        description: Option<&str>,
-    ) -> Result<Prediction> {
-        let n_predict = task.task.n_predict();
-        // With all items, or with as many of the best as leave room for the answer.
-        let prompts = (0..=items.len())
-            .rev()
-            .map(|n| before::messages(&query.example.prompt, &items[..n], description));
-        let prompt = self.writer.fitting(prompts, n_predict)?;
-        let Written {
-            text,
-            finish,
-            statistics,
-            elapsed,
-        } = self.writer.write(voice, &prompt, n_predict)?;
-        let text = task.task.response(&text);
-        let Rouge { rouge_1, rouge_l } = Rouge::new(text, &query.example.response);
-        Ok(Prediction {
-            id: query.id.clone(),
-            text: Some(text.to_owned()),
-            rouge_1,
-            rouge_l,
-            n_tokens: statistics.n_chosen - usize::from(finish == Finish::EndOfTurn),
-            n_changed: statistics.n_changed,
-            looped: finish == Finish::Loop,
-            cut: finish == Finish::Length,
-            seconds: elapsed.as_secs_f64(),
-        })
+    /// What is asked for each of a user's queries.
+    fn prompts(&self, task: &StudyTask, unit: &Unit) -> Result<Vec<Vec<Token>>> {
+        let user = &task.users[unit.user];
+        let (_, before, _) = unit.method.parts();
+        let description = match before {
+            Before::DescriptionAndItems => Some(self.description(user)?),
+            _ => None,
+        };
+        let retriever = (before != Before::Nothing).then(|| Retriever::new(&user.history));
+        let n_items = task.settings.decoding_of(unit.method).retrieved;
+        let prompt = |query: &Query| {
+            let question = &query.example.prompt;
+            let items = retriever
+                .as_ref()
+                .map_or(Vec::new(), |it| it.retrieve(question, n_items));
+            // With all items, or with as many of the best as leave room for the answer.
+            let prompts = (0..=items.len())
+                .rev()
+                .map(|n| before::messages(question, &items[..n], description.as_deref()));
+            self.writer.fitting(prompts, task.task.n_predict())
+        };
+        user.queries.iter().map(prompt).collect()
     }
 
     /// What the base says of a user, asked once.
-    fn description(&self, task: &StudyTask, user: usize) -> Result<String> {
-        let key = self.study.description_key(&task.users[user]);
+    fn description(&self, user: &Subject) -> Result<String> {
+        let key = self.study.description_key(user);
         if let Some(description) = self.store.description(&key)? {
             return Ok(description);
         }
-        let history = &task.users[user].history;
+        let history = &user.history;
         let most = history.len().min(DESCRIBED_ITEMS);
         let prompts = (0..=most)
             .rev()
             .map(|n| before::question_for_description(&history[history.len() - n..]));
         let prompt = self.writer.fitting(prompts, DESCRIPTION_TOKENS)?;
-        let mut base = self.writer.alone(None)?;
-        let written = self.writer.write(&mut base, &prompt, DESCRIPTION_TOKENS)?;
-        let description = written.text.trim().to_owned();
+        let base = Voice::Alone(None);
+        let (written, _) = self.writer.write(&base, vec![prompt], DESCRIPTION_TOKENS)?;
+        let description = written[0].text.trim().to_owned();
         self.store.keep_description(&key, &description)?;
         Ok(description)
     }
 
-    fn voice(
-        &mut self,
-        task: &StudyTask,
-        user: usize,
-        weights: Weights,
-        contrast: Option<Contrast>,
-    ) -> Result<Voice> {
-        let (user, stages): (_, &[Stage]) = match weights {
-            Weights::Base => return self.writer.alone(None),
+    /// Who answers a unit's queries, and the seconds for which the user's adapter was trained, if it has one.
+    fn voice(&mut self, task: &StudyTask, unit: &Unit) -> Result<(Voice, Option<f64>)> {
+        const ALL: &[Stage] = &[Stage::Sft, Stage::Mine, Stage::Dpo];
+        let (weights, _, decoding) = unit.method.parts();
+        let (user, stages) = match weights {
+            Weights::Base => return Ok((Voice::Alone(None), None)),
             Weights::Task => {
                 let adapter = self.adapters.of_task(task)?;
-                return self.writer.alone(Some(self.writer.adapter(&adapter)?));
+                let adapter = self.writer.adapter(&adapter)?;
+                return Ok((Voice::Alone(Some(adapter)), None));
             }
-            Weights::Sft => (user, &[Stage::Sft]),
-            Weights::Dpo => (user, &[Stage::Sft, Stage::Mine, Stage::Dpo]),
-            Weights::OthersDpo => (
-                task.other_user(user),
-                &[Stage::Sft, Stage::Mine, Stage::Dpo],
-            ),
+            Weights::Sft => (unit.user, &[Stage::Sft][..]),
+            Weights::Dpo => (unit.user, ALL),
+            Weights::OthersDpo => (task.other_user(unit.user), ALL),
         };
         let of_task = self.adapters.of_task(task)?;
-        let of_both = self.adapters.stacked(task, user, &of_task, stages)?;
-        let of_both = self.writer.adapter(of_both.path())?;
-        match contrast {
-            None => self.writer.alone(Some(of_both)),
-            Some(contrast) => {
-                let of_task = self.writer.adapter(&of_task)?;
-                self.writer.contrasted(of_task, of_both, contrast)
+        let Stacked { file, seconds } = self.adapters.stacked(task, user, &of_task, stages)?;
+        let user = self.writer.adapter(file.path())?;
+        let voice = if decoding == Decoding::Alone {
+            Voice::Alone(Some(user))
+        } else {
+            Voice::Contrasted {
+                task: self.writer.adapter(&of_task)?,
+                user,
+                contrast: task.settings.decoding_of(unit.method).contrast()?,
             }
-        }
+        };
+        Ok((voice, Some(seconds)))
     }
 }

@@ -1,5 +1,7 @@
 //! What is chosen on `dev`, task by task.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -20,20 +22,56 @@ pub struct Settings {
     pub items_of_others: usize,
     /// Newest items of a user's history, for the user's adapter; items are retrieved from all.
     pub items: usize,
+    /// How the methods decode that have something to choose there.
+    pub decoding: BTreeMap<Method, DecodingSettings>,
+}
+
+/// How a method decodes; of what it has no use for, it takes no notice.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecodingSettings {
     /// Items before a prompt.
     pub retrieved: usize,
-    /// CoPe's α.
+    /// α.
     pub contrast: f32,
-    /// The α of the contrast alone, without DPO.
-    pub contrast_only: f32,
     /// τ.
     pub plausibility: f32,
 }
 
+impl Default for DecodingSettings {
+    fn default() -> Self {
+        let contrast = Contrast::default();
+        Self {
+            retrieved: 4,
+            contrast: contrast.contrast(),
+            plausibility: contrast.plausibility(),
+        }
+    }
+}
+
+impl DecodingSettings {
+    /// α and τ.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when one is out of its range.
+    pub fn contrast(self) -> Result<Contrast> {
+        Contrast::new(self.contrast, self.plausibility).map_err(Error::from)
+    }
+}
+
+/// The methods whose decoding is chosen; the controls of CoPe's decode as it does.
+const DECIDED: [Method; 6] = [
+    Method::Rag,
+    Method::Pag,
+    Method::Cope,
+    Method::ContrastOnly,
+    Method::OppuRag,
+    Method::CopeRag,
+];
+
 impl Default for Settings {
     fn default() -> Self {
         let user = TrainConfig::default();
-        let contrast = Contrast::default();
         let mut task = TrainConfig {
             lora: LoraConfig {
                 rank: 16,
@@ -49,22 +87,25 @@ impl Default for Settings {
             user,
             items_of_others: 20,
             items: 100,
-            retrieved: 4,
-            contrast: contrast.contrast(),
-            contrast_only: contrast.contrast(),
-            plausibility: contrast.plausibility(),
+            decoding: DECIDED
+                .map(|method| (method, DecodingSettings::default()))
+                .into(),
         }
     }
 }
 
 impl Settings {
-    /// The α of a method that contrasts.
+    /// How a method decodes.
     #[must_use]
-    pub fn contrast_of(&self, method: Method) -> f32 {
+    pub fn decoding_of(&self, method: Method) -> DecodingSettings {
+        let of = |method| self.decoding.get(&method).copied().unwrap_or_default();
         match method {
-            Method::NoContrast => 0.0,
-            Method::ContrastOnly => self.contrast_only,
-            _ => self.contrast,
+            Method::OtherUser => of(Method::Cope),
+            Method::NoContrast => DecodingSettings {
+                contrast: 0.0,
+                ..of(Method::Cope)
+            },
+            method => of(method),
         }
     }
 
@@ -131,13 +172,26 @@ mod tests {
     #[test]
     fn changes_reach_any_depth_and_leave_the_rest() {
         let settings = Settings::default();
-        let changes = json!({ "contrast": 0.5, "user": { "sft": { "epochs": 7 } } });
+        let changes = json!({ "decoding": { "cope": { "contrast": 0.5 } }, "user": { "sft": { "epochs": 7 } } });
         let changed = settings.with(&changes).unwrap();
-        assert_eq!((changed.contrast, changed.user.sft.epochs), (0.5, 7));
+        let of_cope = DecodingSettings {
+            contrast: 0.5,
+            ..DecodingSettings::default()
+        };
+        let without = DecodingSettings {
+            contrast: 0.0,
+            ..of_cope
+        };
+        assert_eq!(changed.decoding_of(Method::Cope), of_cope);
+        assert_eq!(changed.decoding_of(Method::OtherUser), of_cope);
+        assert_eq!(changed.decoding_of(Method::NoContrast), without);
+        let of_rag = changed.decoding_of(Method::CopeRag);
+        assert_eq!(of_rag, DecodingSettings::default());
+        assert_eq!(changed.user.sft.epochs, 7);
         assert_eq!(changed.changes(), changes);
         assert_eq!(settings.changes(), json!({}));
         let mut back = changed;
-        back.contrast = settings.contrast;
+        back.decoding.clone_from(&settings.decoding);
         back.user.sft.epochs = settings.user.sft.epochs;
         assert_eq!(back, settings);
     }
@@ -150,7 +204,11 @@ mod tests {
                 json!({ "user": { "dpo": { "fit": { "rate": 1 } } } }),
                 "rate",
             ),
-            (json!({ "contrast": "much" }), "much"),
+            (
+                json!({ "decoding": { "cope": { "contrast": "much" } } }),
+                "much",
+            ),
+            (json!({ "decoding": { "tam": {} } }), "tam"),
             (json!({ "user": { "sft": 3 } }), "invalid type"),
         ] {
             let error = Settings::default().with(&changes).unwrap_err().to_string();

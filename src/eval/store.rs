@@ -37,7 +37,7 @@ pub struct Prediction {
     pub looped: bool,
     /// Whether it was ended because it had as many tokens as it may.
     pub cut: bool,
-    /// The time that it took, with the prompt.
+    /// Its share of the time that the user's answers took together, with their prompts.
     pub seconds: f64,
 }
 
@@ -54,6 +54,9 @@ pub struct Answers {
     pub method: Method,
     /// Items in the user's history.
     pub n_history: usize,
+    /// What training has taken of the user's adapter that answered, if one did; the task's is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_seconds: Option<f64>,
     /// In the order of the queries.
     pub predictions: Vec<Prediction>,
 }

@@ -218,6 +218,11 @@ impl StudyTask {
         (user + 1) % self.users.len()
     }
 
+    /// A task and a user, for a person to read.
+    pub(super) fn whose(&self, user: usize) -> String {
+        format!("{}, {}", self.name, self.users[user].id)
+    }
+
     /// What a user's adapter is trained on.
     #[must_use]
     pub fn training_items(&self, user: usize) -> &[Example] {

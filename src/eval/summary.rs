@@ -1,6 +1,6 @@
 //! What answers come to: means by task and method, and differences of methods with their intervals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -22,6 +22,16 @@ pub const COMPARISONS: [(Method, Method); 10] = [
     (Method::CopeRag, Method::OppuRag),
 ];
 
+/// Those that are made by the size of the history.
+const BY_HISTORY: [(Method, Method); 3] = [
+    (Method::Cope, Method::Tam),
+    (Method::Cope, Method::Oppu),
+    (Method::Cope, Method::OtherUser),
+];
+
+/// Where a range of sizes begins.
+const SIZES: [usize; 4] = [0, 30, 60, 120];
+
 /// Seed of the bootstrap.
 const SEED: u64 = 0;
 
@@ -31,6 +41,21 @@ pub struct Summary {
     /// By the task's name.
     pub tasks: BTreeMap<String, TaskSummary>,
     /// Of those methods that have answered the same queries.
+    pub comparisons: Vec<Comparison>,
+    /// By the size of the users' histories, those sizes that there are.
+    pub by_history: Vec<HistoryRange>,
+}
+
+/// The users whose histories are of a size.
+#[derive(Debug, Serialize)]
+pub struct HistoryRange {
+    /// The fewest items.
+    pub at_least: usize,
+    /// More items than the most, if there is a most.
+    pub below: Option<usize>,
+    /// Users.
+    pub n_users: usize,
+    /// CoPe's over others, averaged over the tasks of these users.
     pub comparisons: Vec<Comparison>,
 }
 
@@ -64,6 +89,8 @@ pub struct Row {
     pub changed: f64,
     /// Seconds an answer.
     pub seconds: f64,
+    /// Seconds of training a user's adapter, if the method has one.
+    pub training_seconds: Option<f64>,
 }
 
 /// How much higher a method's ROUGE-L is than another's, relative to it.
@@ -83,29 +110,11 @@ impl Summary {
     /// The figures of `answers`; gains are averaged over the tasks `main`.
     #[must_use]
     pub fn new(answers: &[Answers], main: &[String]) -> Self {
-        let mut tasks: BTreeMap<&str, Vec<&Answers>> = BTreeMap::new();
-        for it in answers {
-            tasks.entry(&it.task).or_default().push(it);
-        }
-        let compare = |&(method, over): &(Method, Method)| {
-            let scores = tasks
-                .iter()
-                .map(|(&name, answers)| (name, pairs(answers, method, over)));
-            let scores: BTreeMap<_, _> = scores.filter(|(_, it)| !it.users.is_empty()).collect();
-            let of_main = main.iter().map(|name| scores.get(name.as_str()).cloned());
-            let of_main: Option<Vec<_>> = of_main.collect();
-            (!scores.is_empty()).then(|| Comparison {
-                method,
-                over,
-                mean: of_main.and_then(|of_main| gain(&of_main, SEED)),
-                tasks: scores
-                    .into_iter()
-                    .filter_map(|(name, scores)| Some((name.to_owned(), gain(&[scores], SEED)?)))
-                    .collect(),
-            })
-        };
+        let tasks = by_task(answers.iter());
+        let compare = |&(method, over)| compare(&tasks, method, over, main);
         Self {
             comparisons: COMPARISONS.iter().filter_map(compare).collect(),
+            by_history: by_history(answers),
             tasks: tasks
                 .iter()
                 .map(|(&name, answers)| (name.to_owned(), TaskSummary::new(answers)))
@@ -114,15 +123,63 @@ impl Summary {
     }
 }
 
+type ByTask<'a> = BTreeMap<&'a str, Vec<&'a Answers>>;
+
+fn by_task<'a>(answers: impl Iterator<Item = &'a Answers>) -> ByTask<'a> {
+    let mut tasks = ByTask::new();
+    for it in answers {
+        tasks.entry(&it.task).or_default().push(it);
+    }
+    tasks
+}
+
+/// How `method` compares with `over`, if both have answered the same queries.
+fn compare(tasks: &ByTask, method: Method, over: Method, main: &[String]) -> Option<Comparison> {
+    let scores = tasks
+        .iter()
+        .map(|(&name, answers)| (name, pairs(answers, method, over)));
+    let scores: BTreeMap<_, _> = scores.filter(|(_, it)| !it.users.is_empty()).collect();
+    let of_main = main.iter().map(|name| scores.get(name.as_str()).cloned());
+    let of_main: Option<Vec<_>> = of_main.collect();
+    (!scores.is_empty()).then(|| Comparison {
+        method,
+        over,
+        mean: of_main.and_then(|of_main| gain(&of_main, SEED)),
+        tasks: scores
+            .into_iter()
+            .filter_map(|(name, scores)| Some((name.to_owned(), gain(&[scores], SEED)?)))
+            .collect(),
+    })
+}
+
+fn by_history(answers: &[Answers]) -> Vec<HistoryRange> {
+    let ends = SIZES.iter().skip(1).copied().map(Some).chain([None]);
+    let range = |(&at_least, below): (&usize, Option<usize>)| {
+        let is_in = |it: &&Answers| {
+            it.n_history >= at_least && below.is_none_or(|below| it.n_history < below)
+        };
+        let tasks = by_task(answers.iter().filter(is_in));
+        let names: Vec<String> = tasks.keys().map(|&name| name.to_owned()).collect();
+        let users = tasks.values().flatten();
+        let users: BTreeSet<_> = users.map(|it| (&it.task, &it.user)).collect();
+        let compare = |&(method, over)| compare(&tasks, method, over, &names);
+        HistoryRange {
+            at_least,
+            below,
+            n_users: users.len(),
+            comparisons: BY_HISTORY.iter().filter_map(compare).collect(),
+        }
+    };
+    let ranges = SIZES.iter().zip(ends).map(range);
+    ranges.filter(|it| it.n_users > 0).collect()
+}
+
 impl TaskSummary {
     fn new(answers: &[&Answers]) -> Self {
-        let mut by_method: BTreeMap<Method, Vec<&Prediction>> = BTreeMap::new();
+        let mut by_method: BTreeMap<Method, Vec<&Answers>> = BTreeMap::new();
         let mut users: BTreeMap<&str, &Answers> = BTreeMap::new();
         for it in answers {
-            by_method
-                .entry(it.method)
-                .or_default()
-                .extend(&it.predictions);
+            by_method.entry(it.method).or_default().push(it);
             users.insert(&it.user, it);
         }
         Self {
@@ -132,17 +189,21 @@ impl TaskSummary {
                 / users.len().max(1) as f64,
             rows: by_method
                 .iter()
-                .map(|(&method, predictions)| (method, Row::new(predictions)))
+                .map(|(&method, answers)| (method, Row::new(answers)))
                 .collect(),
         }
     }
 }
 
 impl Row {
-    fn new(predictions: &[&Prediction]) -> Self {
+    fn new(answers: &[&Answers]) -> Self {
+        let predictions = answers.iter().flat_map(|it| &it.predictions);
+        let predictions: Vec<_> = predictions.collect();
         let n = predictions.len().max(1) as f64;
         let mean =
             |of: &dyn Fn(&Prediction) -> f64| predictions.iter().map(|it| of(it)).sum::<f64>() / n;
+        let trained = answers.iter().filter_map(|it| it.training_seconds);
+        let trained: Vec<f64> = trained.collect();
         let share = |of: &dyn Fn(&Prediction) -> bool| mean(&|it| f64::from(u8::from(of(it))));
         let n_tokens = mean(&|it| it.n_tokens as f64);
         Self {
@@ -153,6 +214,8 @@ impl Row {
             cut: share(&|it| it.cut),
             changed: mean(&|it| it.n_changed as f64) / n_tokens.max(1.0),
             seconds: mean(&|it| it.seconds),
+            training_seconds: (!trained.is_empty())
+                .then(|| trained.iter().sum::<f64>() / trained.len() as f64),
         }
     }
 }
@@ -205,6 +268,7 @@ mod tests {
             user: user.to_owned(),
             method,
             n_history: 30,
+            training_seconds: (method == Method::Cope).then_some(60.0),
             predictions: scores.iter().map(prediction).collect(),
         }
     }
@@ -223,6 +287,8 @@ mod tests {
         assert_eq!((one.n_users, one.n_queries), (2, 3));
         let row = one.rows[&Method::Cope];
         assert!((row.rouge_l - 1.6 / 3.0).abs() < 1e-12);
+        assert_eq!(row.training_seconds, Some(60.0));
+        assert_eq!(one.rows[&Method::Tam].training_seconds, None);
         assert!((row.looped - 1.0 / 3.0).abs() < 1e-12 && (row.changed - 0.1).abs() < 1e-12);
         let [comparison] = &summary.comparisons[..] else {
             panic!("{:?}", summary.comparisons);
@@ -233,6 +299,14 @@ mod tests {
         );
         assert!((comparison.tasks["one"].value - 0.75).abs() < 1e-12);
         assert!((comparison.mean.unwrap().value - (0.75 - 0.5) / 2.0).abs() < 1e-12);
+        let [range] = &summary.by_history[..] else {
+            panic!("{:?}", summary.by_history);
+        };
+        assert_eq!(
+            (range.at_least, range.below, range.n_users),
+            (30, Some(60), 3)
+        );
+        assert_eq!(range.comparisons[0].mean, comparison.mean);
         let other = Summary::new(&all, &["one".into(), "three".into()]);
         assert_eq!(other.comparisons[0].mean, None);
     }

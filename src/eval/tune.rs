@@ -26,7 +26,7 @@ pub struct Choice {
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 11] = [
+pub const CHOICES: [Choice; 17] = [
     Choice::new("/task/lora/rank", &[8.0, 16.0], Method::Tam),
     Choice::new("/task/sft/learning_rate", &[3e-4, 1e-3, 2e-3], Method::Tam),
     Choice::new("/task/sft/epochs", &[1.0, 2.0, 3.0], Method::Tam),
@@ -38,15 +38,38 @@ pub const CHOICES: [Choice; 11] = [
         &[3e-5, 1e-4, 3e-4],
         Method::DpoOnly,
     ),
-    Choice::new("/contrast", &[0.0, 0.1, 0.2, 0.3, 0.5, 0.7], Method::Cope),
-    Choice::new("/plausibility", &[0.05, 0.1, 0.2, 0.3, 0.5], Method::Cope),
+    Choice::new("/decoding/rag/retrieved", RETRIEVED, Method::Rag),
+    Choice::new("/decoding/pag/retrieved", RETRIEVED, Method::Pag),
+    Choice::new("/decoding/oppu-rag/retrieved", RETRIEVED, Method::OppuRag),
+    Choice::new("/decoding/cope/contrast", CONTRAST, Method::Cope),
+    Choice::new("/decoding/cope/plausibility", PLAUSIBILITY, Method::Cope),
     Choice::new(
-        "/contrast_only",
-        &[0.0, 0.1, 0.2, 0.3, 0.5, 0.7],
+        "/decoding/contrast-only/contrast",
+        CONTRAST,
         Method::ContrastOnly,
     ),
-    Choice::new("/retrieved", &[1.0, 2.0, 4.0], Method::Rag),
+    Choice::new(
+        "/decoding/contrast-only/plausibility",
+        PLAUSIBILITY,
+        Method::ContrastOnly,
+    ),
+    Choice::new("/decoding/cope-rag/retrieved", RETRIEVED, Method::CopeRag),
+    Choice::new("/decoding/cope-rag/contrast", CONTRAST, Method::CopeRag),
+    Choice::new(
+        "/decoding/cope-rag/plausibility",
+        PLAUSIBILITY,
+        Method::CopeRag,
+    ),
 ];
+
+/// Items before a prompt.
+const RETRIEVED: &[f64] = &[1.0, 2.0, 4.0];
+
+/// α.
+const CONTRAST: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.5, 0.7];
+
+/// τ.
+const PLAUSIBILITY: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.5];
 
 /// What came of a value.
 #[derive(Clone, Debug, Serialize, Deserialize)]

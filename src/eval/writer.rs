@@ -8,37 +8,46 @@ use std::time::{Duration, Instant};
 use cope_convert::gguf::Gguf;
 
 use crate::decode::{
-    Arm, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy, Schedule, Statistics,
+    Batch, BatchEvent, Contrast, DecodeOptions, Finish, Policy, Request, Schedule,
 };
 use crate::home::BaseRef;
-use crate::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
+use crate::llama::{ContextOptions, LoraAdapter, Model, Sequences, Token};
 use crate::prompt::{ChatTemplate, Message};
 use crate::{Error, Result};
 
-/// Room for tokens.
+/// Room for the tokens of a prompt and its answer.
 pub(super) const N_CTX: u32 = 2048;
+
+/// The most answers that are written at once.
+pub(super) const N_SEQUENCES: usize = 8;
 
 pub(super) struct Writer<'a> {
     model: Arc<Model>,
     template: ChatTemplate,
     gguf: Gguf,
     base: &'a BaseRef,
-    options: ContextOptions,
     stop: &'a Arc<AtomicBool>,
 }
 
-/// The contexts of a method.
+/// Who answers.
 pub(super) enum Voice {
-    Alone(Box<Context>),
-    Contrasted(Box<Twin>, Contrast),
+    /// The base, with an adapter or without.
+    Alone(Option<Arc<LoraAdapter>>),
+    /// The base with the user's adapter, contrasted with the base with the task's.
+    Contrasted {
+        task: Arc<LoraAdapter>,
+        user: Arc<LoraAdapter>,
+        contrast: Contrast,
+    },
 }
 
-/// An answer, and what it has cost.
+/// An answer.
+#[derive(Default)]
 pub(super) struct Written {
     pub text: String,
-    pub finish: Finish,
-    pub statistics: Statistics,
-    pub elapsed: Duration,
+    pub n_tokens: usize,
+    pub n_changed: usize,
+    pub finish: Option<Finish>,
 }
 
 impl<'a> Writer<'a> {
@@ -48,10 +57,6 @@ impl<'a> Writer<'a> {
         Ok(Self {
             template: ChatTemplate::of_model(&model)?,
             gguf: Gguf::open(path)?,
-            options: ContextOptions {
-                n_ctx: N_CTX,
-                ..ContextOptions::default()
-            },
             model,
             base,
             stop,
@@ -60,24 +65,6 @@ impl<'a> Writer<'a> {
 
     pub fn adapter(&self, path: &Path) -> Result<Arc<LoraAdapter>> {
         LoraAdapter::load(&self.model, path, &self.gguf, &self.base.sha256)
-    }
-
-    pub fn alone(&self, adapter: Option<Arc<LoraAdapter>>) -> Result<Voice> {
-        let adapter = adapter.map(|adapter| (adapter, 1.0));
-        let mut context = Context::new(&self.model, adapter, &self.options)?;
-        context.set_interrupt(Arc::clone(self.stop));
-        Ok(Voice::Alone(Box::new(context)))
-    }
-
-    pub fn contrasted(
-        &self,
-        task: Arc<LoraAdapter>,
-        user: Arc<LoraAdapter>,
-        contrast: Contrast,
-    ) -> Result<Voice> {
-        let mut twin = Twin::new(&self.model, Some(task), user, 1.0, &self.options)?;
-        twin.set_interrupt(self.stop);
-        Ok(Voice::Contrasted(Box::new(twin), contrast))
     }
 
     /// The tokens of the first of `prompts` that leaves room for an answer of `n_predict`.
@@ -90,7 +77,7 @@ impl<'a> Writer<'a> {
         prompts: impl Iterator<Item = Vec<Message>>,
         n_predict: usize,
     ) -> Result<Vec<Token>> {
-        let n_ctx = self.options.n_ctx.min(self.model.n_ctx_train()) as usize;
+        let n_ctx = N_CTX.min(self.model.n_ctx_train()) as usize;
         let room = n_ctx.saturating_sub(n_predict);
         for messages in prompts {
             let tokens = self.template.prompt_tokens(&self.model, &messages)?;
@@ -103,48 +90,80 @@ impl<'a> Writer<'a> {
         )))
     }
 
-    /// The greedy answer to `prompt`, of at most `n_predict` tokens and guarded against loops.
-    pub fn write(&self, voice: &mut Voice, prompt: &[Token], n_predict: usize) -> Result<Written> {
-        let options = DecodeOptions {
-            n_predict: Some(n_predict),
-            loop_guard: true,
-            // No schedule that reads several tokens in a pass, whose rounding is another's: then a text would depend on it.
-            schedule: Schedule {
-                side_by_side: true,
-                lean: true,
-                ..Schedule::NAIVE
-            },
-            ..DecodeOptions::default()
+    /// The greedy answers to `prompts`, of at most `n_predict` tokens and guarded against loops, and the time that they
+    /// took together. Their last bits, and so a choice between two tokens of nearly the same score, depend on which
+    /// prompts are answered together.
+    pub fn write(
+        &self,
+        voice: &Voice,
+        prompts: Vec<Vec<Token>>,
+        n_predict: usize,
+    ) -> Result<(Vec<Written>, Duration)> {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
+        let n_sequences = prompts.len().min(N_SEQUENCES);
+        let options = ContextOptions {
+            n_ctx: (longest + n_predict) as u32,
+            ..ContextOptions::default()
         };
-        // So that what is read, and with which rounding, does not depend on the prompt before.
+        let sequences = |adapter: Option<&Arc<LoraAdapter>>| -> Result<Sequences> {
+            let adapter = adapter.map(|adapter| (Arc::clone(adapter), 1.0));
+            let mut sequences = Sequences::new(&self.model, adapter, &options, n_sequences)?;
+            sequences.set_interrupt(Arc::clone(self.stop));
+            Ok(sequences)
+        };
+        let (mut leader, mut base);
         let policy = match voice {
-            Voice::Alone(context) => {
-                context.truncate(0);
-                Policy::Plain(&mut **context)
+            Voice::Alone(adapter) => {
+                leader = sequences(adapter.as_ref())?;
+                Policy::Plain(&mut leader)
             }
-            Voice::Contrasted(twin, contrast) => {
-                twin.base.truncate(0);
-                twin.user.truncate(0);
-                twin.policy(Arm::Cope(*contrast))
+            Voice::Contrasted {
+                task,
+                user,
+                contrast,
+            } => {
+                (leader, base) = (sequences(Some(user))?, sequences(Some(task))?);
+                Policy::Cope {
+                    base: &mut base,
+                    user: &mut leader,
+                    contrast: *contrast,
+                }
             }
+        };
+        let mut answers: Vec<_> = prompts.iter().map(|_| Written::default()).collect();
+        let request = |prompt| Request {
+            prompt,
+            options: DecodeOptions {
+                n_predict: Some(n_predict),
+                loop_guard: true,
+                ..DecodeOptions::default()
+            },
+        };
+        let requests = prompts.into_iter().map(request).collect();
+        // All texts in each pass, which is fastest where ggml's kernels take rows together, as those of Q8_0 do.
+        let schedule = Schedule {
+            lean: true,
+            ..Schedule::NAIVE
         };
         let started = Instant::now();
-        let decoder = Decoder::new(policy, &*self.model, prompt, options)?;
-        let mut decoder = decoder.interruptible(self.stop);
-        let mut text = String::new();
-        for piece in &mut decoder {
-            if let Piece::Text(more) = piece? {
-                text.push_str(&more);
+        for event in Batch::new(policy, schedule, &*self.model, requests)? {
+            match event? {
+                (number, BatchEvent::Text(text)) => answers[number].text.push_str(&text),
+                (
+                    number,
+                    BatchEvent::Finished {
+                        response,
+                        finish,
+                        n_changed,
+                    },
+                ) => {
+                    let answer = &mut answers[number];
+                    answer.n_tokens = response.len();
+                    answer.n_changed = n_changed;
+                    answer.finish = Some(finish);
+                }
             }
         }
-        match decoder.finish() {
-            None | Some(Finish::Interrupted) => Err(Error::Interrupted),
-            Some(finish) => Ok(Written {
-                text,
-                finish,
-                statistics: *decoder.statistics(),
-                elapsed: started.elapsed(),
-            }),
-        }
+        Ok((answers, started.elapsed()))
     }
 }

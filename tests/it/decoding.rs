@@ -26,18 +26,20 @@ fn limit(n_predict: usize) -> DecodeOptions {
 }
 
 /// The tokens of a decoded response, and why it ended.
+/// A text's tokens, its end, and how many of them are not the user model's first choice.
 fn decode(
     twin: &mut Twin,
     arm: Arm,
     prompt: &[Token],
     options: DecodeOptions,
-) -> (Vec<Token>, Option<Finish>) {
+) -> (Vec<Token>, Option<Finish>, usize) {
     let model = Arc::clone(twin.base.model());
     let mut decoder = Decoder::new(twin.policy(arm), &*model, prompt, options).unwrap();
     for piece in decoder.by_ref() {
         piece.unwrap();
     }
-    (decoder.response().to_vec(), decoder.finish())
+    let n_changed = decoder.statistics().n_changed;
+    (decoder.response().to_vec(), decoder.finish(), n_changed)
 }
 
 fn response(twin: &mut Twin, arm: Arm, prompt: &[Token]) -> Vec<Token> {
@@ -263,7 +265,7 @@ fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
     assert_eq!(twin.user.tokens(), before);
     assert_eq!(
         decode(&mut twin, Arm::User, &prompt, limit(8)),
-        (vec![], Some(Finish::Interrupted))
+        (vec![], Some(Finish::Interrupted), 0)
     );
 
     flag.store(false, Ordering::Relaxed);
@@ -368,17 +370,25 @@ fn texts_in_a_batch_are_those_that_come_alone() {
         contrast,
     };
     let mut shown = vec![String::new(); texts.len()];
-    let mut together = vec![(Vec::new(), None); texts.len()];
+    let mut together = vec![(Vec::new(), None, 0); texts.len()];
     for event in Batch::new(policy, Schedule::default(), &*tiny.model, requests).unwrap() {
         match event.unwrap() {
             (number, BatchEvent::Text(text)) => shown[number].push_str(&text),
-            (number, BatchEvent::Finished { response, finish }) => {
-                together[number] = (response, Some(finish));
+            (
+                number,
+                BatchEvent::Finished {
+                    response,
+                    finish,
+                    n_changed,
+                },
+            ) => {
+                together[number] = (response, Some(finish), n_changed);
             }
         }
     }
     assert_eq!(together, alone);
-    for (shown, (tokens, _)) in shown.iter().zip(&together) {
+    assert!(alone.iter().any(|(_, _, n_changed)| *n_changed > 0));
+    for (shown, (tokens, ..)) in shown.iter().zip(&together) {
         let bytes = tokens
             .iter()
             .flat_map(|&token| tiny.model.token_bytes(token, false));

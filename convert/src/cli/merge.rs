@@ -1,20 +1,15 @@
 //! `merge`: a model with adapters in its weights.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::adapter::{Adapter, StoredPair};
-use crate::error::Error;
 use crate::gguf::Gguf;
 use crate::hash::sha256;
 use crate::merge::{Merged, merge};
 
+use super::model::{refuse_overwriting, report_types, with_progress};
 use super::{Factored, Failure, Outcome, TypeArg, factored, open};
 
 #[derive(Debug, clap::Args)]
@@ -41,35 +36,25 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
     let base = Gguf::open(&args.base)?;
-    refuse_overwriting(args)?;
+    let inputs = args.adapters.iter().map(|(path, _)| path);
+    refuse_overwriting(inputs.chain([&args.base]), &args.output)?;
     let mut adapters = Vec::new();
     for (path, factor) in &args.adapters {
         adapters.push((open(path, Some(&args.base))?, *factor));
     }
     check_tasks(&args.adapters, &adapters)?;
     let base_sha256 = sha256(&args.base)?;
-    let bar = bar(base.tensors.iter().map(|tensor| tensor.n_bytes).sum());
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    // Without it Ctrl-C ends the program too, but would leave what is written so far.
-    let _ = ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed));
-    let progress = |n_bytes| {
-        bar.inc(n_bytes);
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
-        }
-        Ok(())
-    };
     let ggml_type = args.dtype.map(Into::into);
-    let merged = merge(
-        &base,
-        &base_sha256,
-        &adapters,
-        ggml_type,
-        &args.output,
-        &progress,
-    );
-    bar.finish_and_clear();
+    let merged = with_progress(&base, |progress| {
+        merge(
+            &base,
+            &base_sha256,
+            &adapters,
+            ggml_type,
+            &args.output,
+            progress,
+        )
+    });
     report(&merged?, &args.output, out)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -77,9 +62,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
 fn report(merged: &Merged, output: &Path, out: &mut impl Write) -> Outcome<()> {
     let n = merged.n_tensors;
     writeln!(out, "merged into {n} tensors of {}", output.display())?;
-    for ((from, to), n) in &merged.retyped {
-        writeln!(out, "{n} tensors were {from} and are {to} now")?;
-    }
+    report_types(merged, out)?;
     let percent = merged.kept * 100.0;
     writeln!(out, "{percent:.0} % of the change is left after rounding")?;
     if merged.kept < 0.9 {
@@ -114,26 +97,4 @@ fn check_tasks(args: &[Factored], adapters: &[(Adapter<StoredPair>, f32)]) -> Ou
         }
     }
     Ok(())
-}
-
-fn refuse_overwriting(args: &Args) -> Outcome<()> {
-    let Ok(output) = fs::canonicalize(&args.output) else {
-        return Ok(());
-    };
-    let inputs = args.adapters.iter().map(|(path, _)| path);
-    for input in inputs.chain([&args.base]) {
-        if fs::canonicalize(input).is_ok_and(|input| input == output) {
-            return Err(Failure::Usage(format!(
-                "{} is read, and cannot be the output: name another file",
-                input.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn bar(n_bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(n_bytes).with_style(style)
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use cope_convert::gguf::{self, Array, GgmlType, Gguf, TensorData, Value};
 use cope_convert::quant::{dequantize, quantize};
-use cope_convert::{Adapter, Error, LoraTensor, Matrix, MergeFlaw, Merged, merge, sha256};
+use cope_convert::{
+    Adapter, Error, LoraTensor, Matrix, MergeFlaw, Merged, merge, requantize, sha256,
+};
 
 use crate::files::{self, Folder};
 
@@ -100,6 +102,43 @@ fn weights(path: &Path, name: &str) -> (GgmlType, Vec<f32>) {
         tensor.ggml_type,
         dequantize(tensor.ggml_type, &bytes).unwrap(),
     )
+}
+
+#[test]
+fn a_model_in_another_type_has_its_weights_rounded_and_all_else_as_it_was() {
+    let folder = Folder::new();
+    let bytes = quantize(GgmlType::Q4_1, &values(N_IN * N_OUT, 0.7, 1.0)).unwrap();
+    let base = model(&folder, GgmlType::Q4_1, &bytes);
+    let output = folder.join("requantized.gguf");
+    let to = GgmlType::Q8_0;
+    let done = requantize(&Gguf::open(&base).unwrap(), to, &output, &|_| Ok(())).unwrap();
+    assert_eq!(done.n_tensors, 2);
+    assert_eq!(done.retyped[&("Q4_1", "Q8_0")], 2);
+    for name in [NAME, OTHER] {
+        let (_, before) = weights(&base, name);
+        let expected = dequantize(to, &quantize(to, &before).unwrap()).unwrap();
+        assert_eq!(weights(&output, name), (to, expected));
+    }
+    let metadata = |path: &Path| {
+        let mut metadata = Gguf::open(path).unwrap().metadata;
+        let place = metadata
+            .iter()
+            .position(|(key, _)| key == "general.file_type");
+        let file_type = metadata.remove(place.unwrap()).1;
+        (metadata, file_type)
+    };
+    let (before, now) = (metadata(&base), metadata(&output));
+    assert_eq!(before.0, now.0);
+    assert_eq!((before.1, now.1), (Value::from(3_u32), Value::from(7_u32)));
+    let narrow = folder.join("narrow.gguf");
+    let tensor = TensorData::f32("blk.0.attn_q.weight", &[3, 2], &[0.5; 6]);
+    gguf::write(&narrow, &[], &[tensor]).unwrap();
+    let refused = requantize(&Gguf::open(&narrow).unwrap(), to, &output, &|_| Ok(()));
+    assert!(refused.is_err());
+    let vocabulary = folder.join("vocabulary.gguf");
+    gguf::write(&vocabulary, &[], &[]).unwrap();
+    let refused = requantize(&Gguf::open(&vocabulary).unwrap(), to, &output, &|_| Ok(()));
+    assert!(matches!(refused, Err(Error::NoMatrices(_))));
 }
 
 #[test]

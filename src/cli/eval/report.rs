@@ -85,8 +85,14 @@ fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[PathBuf
             figures::gains(summary, Method::Cope, Method::Oppu)?,
         ),
         ("gain-by-history", figures::gains_by_history(answers)?),
-        ("contrast", figures::curves(&all, "/contrast")?),
-        ("plausibility", figures::curves(&all, "/plausibility")?),
+        (
+            "contrast",
+            figures::curves(&all, "/decoding/cope/contrast")?,
+        ),
+        (
+            "plausibility",
+            figures::curves(&all, "/decoding/cope/plausibility")?,
+        ),
     ];
     for (name, svg) in figures {
         if let Some(svg) = svg {

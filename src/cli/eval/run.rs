@@ -76,6 +76,9 @@ impl Progress {
                     bar.set_message(format!("{whose}: {stage}"));
                 }
             }
+            Event::Failed { whose, error } => {
+                bar.suspend(|| eprintln!("{whose}: {error}"));
+            }
             Event::Answered { answers, done } => {
                 let what = format!(
                     "{} {}, {}",
@@ -101,7 +104,9 @@ fn job_index() -> Option<usize> {
     let number = |name| std::env::var(name).ok()?.parse::<usize>().ok();
     number("JOB_COMPLETION_INDEX").or_else(|| {
         let first = number("SLURM_ARRAY_TASK_MIN").unwrap_or(0);
-        number("SLURM_ARRAY_TASK_ID")?.checked_sub(first)
+        let step = number("SLURM_ARRAY_TASK_STEP").unwrap_or(1);
+        let number = number("SLURM_ARRAY_TASK_ID")?.checked_sub(first)?;
+        number.checked_div(step)
     })
 }
 

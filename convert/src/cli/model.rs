@@ -1,0 +1,65 @@
+//! What the commands that write a model have in common.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{Failure, Outcome};
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
+use crate::merge::Merged;
+
+/// Runs `write` with what it is to tell of its progress through `base`, which a bar shows and Ctrl-C ends.
+pub fn with_progress(
+    base: &Gguf,
+    write: impl FnOnce(&dyn Fn(u64) -> Result<()>) -> Result<Merged>,
+) -> Result<Merged> {
+    let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let n_bytes = base.tensors.iter().map(|tensor| tensor.n_bytes).sum();
+    let bar = ProgressBar::new(n_bytes).with_style(style);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    // Without it Ctrl-C ends the program too, but would leave what is written so far.
+    let _ = ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed));
+    let written = write(&|n_bytes| {
+        bar.inc(n_bytes);
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
+    });
+    bar.finish_and_clear();
+    written
+}
+
+/// Which types have become which.
+pub fn report_types(merged: &Merged, out: &mut impl Write) -> Outcome<()> {
+    for ((from, to), n) in &merged.retyped {
+        writeln!(out, "{n} tensors were {from} and are {to} now")?;
+    }
+    Ok(())
+}
+
+/// That `output` is none of the files that are read.
+pub fn refuse_overwriting<'a>(
+    inputs: impl Iterator<Item = &'a PathBuf>,
+    output: &Path,
+) -> Outcome<()> {
+    let Ok(output) = fs::canonicalize(output) else {
+        return Ok(());
+    };
+    for input in inputs {
+        if fs::canonicalize(input).is_ok_and(|input| input == output) {
+            return Err(Failure::Usage(format!(
+                "{} is read, and cannot be the output: name another file",
+                input.display()
+            )));
+        }
+    }
+    Ok(())
+}
