@@ -1,6 +1,7 @@
 //! `eval`: the paper's methods on real texts, scored and compared.
 
 mod examples;
+mod families;
 mod report;
 mod run;
 mod study;
@@ -16,6 +17,8 @@ pub enum Command {
     Run(run::Args),
     /// Tables of what is answered
     Report(report::Args),
+    /// The reports of several bases side by side
+    Families(families::Args),
     /// Some queries with the user's own texts and the methods' answers
     Examples(examples::Args),
     /// Choose settings on dev
@@ -26,6 +29,7 @@ pub fn run(home: &Home, command: &Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(home, args),
         Command::Report(args) => report::run(home, args),
+        Command::Families(args) => families::run(args),
         Command::Examples(args) => examples::run(home, args),
         Command::Tune(args) => tune::run(home, args),
     }

@@ -43,7 +43,7 @@ impl Adapters<'_, '_> {
         self.train(
             &task.name,
             &folder,
-            &task.others,
+            &task.items_of_others(),
             None,
             config,
             &[Stage::Sft],
@@ -66,7 +66,7 @@ impl Adapters<'_, '_> {
         let folder = self.store.home().create_user(name)?;
         let of_task_sha256 = Some(folder.add_task(of_task)?);
         let whose = task.whose(user);
-        let items = task.training_items(user);
+        let items = task.items_of(user);
         let config = &task.settings.user;
         // Until it is read nobody else may train it.
         let _lock = self.train(&whose, &folder, items, of_task_sha256, config, stages)?;

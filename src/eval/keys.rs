@@ -19,6 +19,7 @@ impl Study {
             PROTOCOL,
             self.base.sha256,
             task.others_digest,
+            task.settings.items_of_others,
             of_sft(&task.settings.task)
         ]))
     }

@@ -11,6 +11,7 @@
 mod adapters;
 mod before;
 pub mod bootstrap;
+pub mod families;
 pub mod figures;
 mod keys;
 mod method;
@@ -22,6 +23,7 @@ mod settings;
 mod store;
 mod study;
 mod summary;
+mod table;
 mod tune;
 mod writer;
 
@@ -32,6 +34,6 @@ pub use rouge::Rouge;
 pub use run::{Event, Observer, Shard, Unit, run, units};
 pub use settings::{DecodingSettings, Settings};
 pub use store::{Answers, Prediction, Store};
-pub use study::{Limits, Split, Study, StudyTask, Subject, read_tasks};
+pub use study::{Limits, Source, Split, Study, StudyTask, Subject};
 pub use summary::{COMPARISONS, Comparison, HistoryRange, Row, Summary, TaskSummary};
 pub use tune::{CHOICES, Choice, Trial, tune};

@@ -1,14 +1,12 @@
 //! What a study has come to, as JSON and as Markdown.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 use serde_json::Value;
 
-use super::bootstrap::Estimate;
 use super::method::Method;
-use super::study::{Split, Study};
+use super::study::{Limits, Split, Study};
 use super::summary::{Comparison, Row, Summary};
+use super::table::{heading, line, percent, row, rule, score};
 
 /// With so many items of history an adapter should be its user's own.
 const ENOUGH_HISTORY: f64 = 30.0;
@@ -22,6 +20,10 @@ pub struct Report {
     pub base_sha256: String,
     /// Which held-out items were answered.
     pub split: Split,
+    /// How many of them.
+    pub limits: Limits,
+    /// SHA-256 of `splits.json`.
+    pub splits_sha256: String,
     /// Units of work that are not done yet.
     pub n_missing: usize,
     /// What the tasks' figures depend on.
@@ -42,23 +44,28 @@ pub struct TaskInputs {
     pub settings: Value,
     /// The type of the weights that adapters were trained on.
     pub weights: Value,
+    /// Seed of the users' training.
+    pub seed: u64,
 }
 
 impl Report {
     /// The report of a study's figures.
     #[must_use]
-    pub fn new(study: &Study, split: Split, n_missing: usize, summary: Summary) -> Self {
+    pub fn new(study: &Study, n_missing: usize, summary: Summary) -> Self {
         let inputs = study.tasks.iter().map(|task| TaskInputs {
             name: task.name.clone(),
             sha256: task.sha256.clone(),
             settings: task.settings.changes(),
             weights: serde_json::json!(task.settings.user.weight_type),
+            seed: task.settings.user.seed,
         });
         let file = study.base.file.rsplit('/').next().unwrap_or_default();
         Self {
             base: file.to_owned(),
             base_sha256: study.base.sha256.clone(),
-            split,
+            split: study.split,
+            limits: study.limits,
+            splits_sha256: study.splits_sha256.clone(),
             n_missing,
             inputs: inputs.collect(),
             summary,
@@ -101,6 +108,8 @@ impl Report {
             base,
             base_sha256,
             split,
+            limits,
+            splits_sha256,
             n_missing,
             ..
         } = self;
@@ -108,14 +117,20 @@ impl Report {
             Split::Dev => "dev",
             Split::Query => "query",
         };
+        let at_most = |n: Option<usize>| n.map_or("all".to_owned(), |n| format!("the first {n}"));
+        let [users, queries] = [limits.users, limits.queries].map(at_most);
         line(
             text,
-            &format!("Base: {base}, SHA-256 {base_sha256}. Split: `{split}`.\n"),
+            &format!(
+                "Base: {base}, SHA-256 {base_sha256}. Split: `{split}` of splits.json, SHA-256 {splits_sha256}; {users} of \
+                 the users of each task, {queries} of the queries of each user.\n"
+            ),
         );
         let head = [
             "task",
             "SHA-256 of its file",
             "weights",
+            "seed",
             "settings that are not the defaults",
         ];
         row(text, head.iter());
@@ -123,10 +138,9 @@ impl Report {
         for task in &self.inputs {
             let settings = format!("`{}`", task.settings);
             let weights = task.weights.as_str().unwrap_or_default().to_owned();
-            row(
-                text,
-                [task.name.clone(), task.sha256.clone(), weights, settings].iter(),
-            );
+            let (name, sha256) = (task.name.clone(), task.sha256.clone());
+            let seed = task.seed.to_string();
+            row(text, [name, sha256, weights, seed, settings].iter());
         }
         if *n_missing > 0 {
             line(
@@ -246,38 +260,4 @@ impl Report {
 fn titles(comparison: &Comparison) -> String {
     let Comparison { method, over, .. } = comparison;
     format!("{} over {}", method.title(), over.title())
-}
-
-fn heading(text: &mut String, heading: &str) {
-    line(text, &format!("\n## {heading}\n"));
-}
-
-fn row(text: &mut String, cells: impl Iterator<Item = impl AsRef<str>>) {
-    let cells: Vec<_> = cells.map(|cell| cell.as_ref().to_owned()).collect();
-    line(text, &format!("| {} |", cells.join(" | ")));
-}
-
-fn rule(text: &mut String, n: usize) {
-    line(text, &format!("|{}", "---|".repeat(n)));
-}
-
-fn line(text: &mut String, line: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "{line}");
-}
-
-/// As the paper writes it: three digits after the point, none before.
-fn score(score: f64) -> String {
-    format!("{score:.3}").trim_start_matches('0').to_owned()
-}
-
-fn percent(estimate: Option<&Estimate>) -> String {
-    estimate.map_or("–".to_owned(), |Estimate { value, low, high }| {
-        format!(
-            "{:+.1} % [{:+.1}, {:+.1}]",
-            value * 100.0,
-            low * 100.0,
-            high * 100.0
-        )
-    })
 }

@@ -21,6 +21,12 @@ pub struct Study {
     pub base: BaseRef,
     /// Its file.
     pub base_path: PathBuf,
+    /// Which held-out items are answered.
+    pub split: Split,
+    /// How many of them.
+    pub limits: Limits,
+    /// SHA-256 of `splits.json`.
+    pub splits_sha256: String,
     /// The tasks.
     pub tasks: Vec<StudyTask>,
 }
@@ -36,8 +42,8 @@ pub struct StudyTask {
     pub task: Task,
     /// What was chosen for it.
     pub settings: Settings,
-    /// Items of users who are never evaluated.
-    pub others: Vec<Example>,
+    /// The histories of users who are never evaluated, each oldest first.
+    pub others: Vec<Vec<Example>>,
     /// The hash of them.
     pub(super) others_digest: String,
     /// The users who are.
@@ -70,7 +76,7 @@ pub enum Split {
 }
 
 /// At most so many of the first users, and of each user's first queries.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Limits {
     /// Users of a task.
     pub users: Option<usize>,
@@ -85,60 +91,80 @@ struct UsersOfTask {
     others: Vec<String>,
 }
 
-/// Reads the tasks `names` from a folder of LaMP files and a `splits.json`, which names the users of each that are
-/// evaluated (`targets`) and those that are not (`others`). `settings` are changes of [`Settings`], by task.
-///
-/// # Errors
-///
-/// [`Error::Input`] when a file is missing or malformed, or names a user who is not there.
-pub fn read_tasks(
-    folder: &Path,
-    names: &[String],
-    split: Split,
-    limits: Limits,
-    settings: &BTreeMap<String, Value>,
-) -> Result<Vec<StudyTask>> {
-    let path = folder.join("splits.json");
-    let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
-    let splits: BTreeMap<String, UsersOfTask> = serde_json::from_slice(&text)
-        .map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
-    if let Some(name) = settings.keys().find(|name| !splits.contains_key(*name)) {
-        return Err(Error::input(format!(
-            "the settings are for a task {name:?}, which {} does not have",
-            path.display()
-        )));
+/// Where a study's data are, and which of them it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// A folder of LaMP files and a `splits.json`, which names the users of each that are evaluated (`targets`) and those
+    /// that are not (`others`).
+    pub folder: &'a Path,
+    /// The tasks, as their files are named, without the extension.
+    pub names: &'a [String],
+    /// Which held-out items.
+    pub split: Split,
+    /// How many of them.
+    pub limits: Limits,
+}
+
+impl Study {
+    /// Reads the tasks of a study with a base. `settings` are changes of [`Settings`], by task.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when a file is missing or malformed, or names a user who is not there.
+    pub fn read(
+        base: BaseRef,
+        base_path: PathBuf,
+        source: Source,
+        settings: &BTreeMap<String, Value>,
+    ) -> Result<Self> {
+        let path = source.folder.join("splits.json");
+        let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let splits: BTreeMap<String, UsersOfTask> = serde_json::from_slice(&text)
+            .map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
+        if let Some(name) = settings.keys().find(|name| !splits.contains_key(*name)) {
+            return Err(Error::input(format!(
+                "the settings are for a task {name:?}, which {} does not have",
+                path.display()
+            )));
+        }
+        let mut seen = HashSet::new();
+        if let Some(name) = source.names.iter().find(|name| !seen.insert(*name)) {
+            return Err(Error::input(format!("the task {name:?} is named twice")));
+        }
+        let read = |name: &String| {
+            let known = || splits.keys().cloned().collect::<Vec<_>>().join(", ");
+            let of_task = splits.get(name).ok_or_else(|| {
+                Error::input(format!(
+                    "{} has no task {name:?}; it has {}",
+                    path.display(),
+                    known()
+                ))
+            })?;
+            let default = Settings::default();
+            let settings = settings
+                .get(name)
+                .map_or(Ok(default.clone()), |it| default.with(it))?;
+            read_task(source, name, of_task, settings)
+        };
+        Ok(Self {
+            tasks: source.names.iter().map(read).collect::<Result<_>>()?,
+            base,
+            base_path,
+            split: source.split,
+            limits: source.limits,
+            splits_sha256: cope_convert::sha256(&path)?,
+        })
     }
-    let mut seen = HashSet::new();
-    if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
-        return Err(Error::input(format!("the task {name:?} is named twice")));
-    }
-    let read = |name: &String| {
-        let known = || splits.keys().cloned().collect::<Vec<_>>().join(", ");
-        let of_task = splits.get(name).ok_or_else(|| {
-            Error::input(format!(
-                "{} has no task {name:?}; it has {}",
-                path.display(),
-                known()
-            ))
-        })?;
-        let default = Settings::default();
-        let settings = settings
-            .get(name)
-            .map_or(Ok(default.clone()), |it| default.with(it))?;
-        read_task(folder, name, of_task, split, limits, settings)
-    };
-    names.iter().map(read).collect()
 }
 
 fn read_task(
-    folder: &Path,
+    source: Source,
     name: &str,
     of_task: &UsersOfTask,
-    split: Split,
-    limits: Limits,
     settings: Settings,
 ) -> Result<StudyTask> {
-    let path = folder.join(format!("{name}.json"));
+    let Source { split, limits, .. } = source;
+    let path = source.folder.join(format!("{name}.json"));
     let lamp::Lamp { task, users } = lamp::read(&path)?;
     let mut users: BTreeMap<String, lamp::User> = users
         .into_iter()
@@ -174,9 +200,9 @@ fn read_task(
     check(&path, &users)?;
     let others: Vec<_> = take(&of_task.others)?
         .into_iter()
-        .flat_map(|user| user.newest(settings.items_of_others))
+        .map(|user| user.history)
         .collect();
-    if others.is_empty() {
+    if others.iter().all(Vec::is_empty) {
         return Err(Error::input(format!(
             "{}: its others have no items to train the task's adapter on",
             path.display()
@@ -223,10 +249,21 @@ impl StudyTask {
         format!("{}, {}", self.name, self.users[user].id)
     }
 
+    /// What the task's adapter is trained on.
+    #[must_use]
+    pub fn items_of_others(&self) -> Vec<Example> {
+        let histories = self.others.iter();
+        let newest = histories.map(|history| newest(history, self.settings.items_of_others));
+        newest.collect::<Vec<_>>().concat()
+    }
+
     /// What a user's adapter is trained on.
     #[must_use]
-    pub fn training_items(&self, user: usize) -> &[Example] {
-        let history = &self.users[user].history;
-        &history[history.len().saturating_sub(self.settings.items)..]
+    pub fn items_of(&self, user: usize) -> &[Example] {
+        newest(&self.users[user].history, self.settings.items)
     }
+}
+
+fn newest(history: &[Example], n: usize) -> &[Example] {
+    &history[history.len().saturating_sub(n)..]
 }

@@ -26,7 +26,8 @@ pub struct Choice {
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 17] = [
+pub const CHOICES: [Choice; 18] = [
+    Choice::new("/items_of_others", &[20.0, 50.0, 200.0], Method::Tam),
     Choice::new("/task/lora/rank", &[8.0, 16.0], Method::Tam),
     Choice::new("/task/sft/learning_rate", &[3e-4, 1e-3, 2e-3], Method::Tam),
     Choice::new("/task/sft/epochs", &[1.0, 2.0, 3.0], Method::Tam),

@@ -57,7 +57,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         draw(folder, &summary, &answers, &args.trials)?;
     }
     let missing = units.len() - answers.len();
-    let report = Report::new(&study, args.study.split(), missing, summary);
+    let report = Report::new(&study, missing, summary);
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).context("cannot write the figures")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use cope_llama::eval::{Limits, Method, Split, Store, Study, read_tasks};
+use cope_llama::eval::{Limits, Method, Source, Split, Store, Study};
 use cope_llama::home::{Home, read_jsonl};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -102,7 +102,7 @@ impl StudyArgs {
             }
             Protocol::Full => (MAIN.into_iter().chain(SECOND).collect(), Limits::default()),
         };
-        let names = match self.task.as_slice() {
+        let names: Vec<String> = match self.task.as_slice() {
             [] => names.into_iter().map(str::to_owned).collect(),
             names => names.to_vec(),
         };
@@ -119,18 +119,17 @@ impl StudyArgs {
             }
         };
         let base_path = self.base.path(home, None)?;
-        Ok(Study {
-            base: home.base_ref(&base_path)?,
-            base_path,
-            tasks: read_tasks(&self.data, &names, self.split(), limits, &settings)?,
-        })
-    }
-
-    pub fn split(&self) -> Split {
-        match self.split {
-            SplitArg::Dev => Split::Dev,
-            SplitArg::Query => Split::Query,
-        }
+        let base = home.base_ref(&base_path)?;
+        let source = Source {
+            folder: &self.data,
+            names: &names,
+            split: match self.split {
+                SplitArg::Dev => Split::Dev,
+                SplitArg::Query => Split::Query,
+            },
+            limits,
+        };
+        Ok(Study::read(base, base_path, source, &settings)?)
     }
 
     pub fn methods(&self) -> Vec<Method> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
-use cope_llama::eval::{CHOICES, Choice, Settings, Split, Study, tune};
+use cope_llama::eval::{CHOICES, Choice, Settings, Split, tune};
 use cope_llama::home::{Home, append_jsonl, write_atomic};
 use serde_json::{Value, json};
 
@@ -36,13 +36,14 @@ One setting after the other, each by the ROUGE-L on dev of the method whose
 strength it is. Trials are kept: the same command goes on.
 
 Examples:
-  cope-llama eval tune --data lamp --split dev --task product_review_wine --chosen settings.json
-  cope-llama eval tune --data lamp --split dev --setting contrast,plausibility --log trials.jsonl";
+  cope-llama eval tune --data lamp --task product_review_wine --chosen settings.json
+  cope-llama eval tune --data lamp --setting contrast,plausibility --log trials.jsonl";
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
+    let mut study = args.study.study(home)?;
     ensure!(
-        args.study.split() == Split::Dev,
-        "settings are chosen on dev, since query is for the report: add --split dev"
+        study.split == Split::Dev,
+        "settings are chosen on dev, since query is for the report: leave out --split"
     );
     let choices: Vec<Choice> = CHOICES
         .into_iter()
@@ -55,21 +56,12 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         })
         .collect();
     ensure!(!choices.is_empty(), "no setting has such a name");
-    let Study {
-        base,
-        base_path,
-        tasks,
-    } = args.study.study(home)?;
     let store = args.study.store(home)?;
     let stop = interrupt::flag()?;
     let progress = Progress::new();
     let mut out = io::stdout().lock();
-    for task in tasks {
-        let mut study = Study {
-            base: base.clone(),
-            base_path: base_path.clone(),
-            tasks: vec![task],
-        };
+    for task in std::mem::take(&mut study.tasks) {
+        study.tasks = vec![task];
         tune(
             &mut study,
             &store,

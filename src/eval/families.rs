@@ -1,0 +1,112 @@
+//! The reports of several bases side by side.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::bootstrap::Estimate;
+use super::method::Method;
+use super::table::{percent, row, rule, score};
+
+/// What is read of a report in JSON.
+#[derive(Debug, Deserialize)]
+pub struct FamilyReport {
+    base: String,
+    tasks: BTreeMap<String, Task>,
+    comparisons: Vec<Comparison>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Task {
+    rows: BTreeMap<Method, Row>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Row {
+    rouge_l: f64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Comparison {
+    method: Method,
+    over: Method,
+    mean: Option<Estimate>,
+}
+
+/// The gains that are shown, beside the scores.
+const GAINS: [(Method, Method); 2] = [(Method::Cope, Method::Tam), (Method::Cope, Method::Oppu)];
+
+/// A row a base, a column a method: ROUGE-L, the mean over the tasks that all reports have; then CoPe's gains, as each
+/// report has them.
+#[must_use]
+pub fn table(reports: &[FamilyReport]) -> String {
+    let mut text = String::new();
+    let has_task = |name: &&String| reports.iter().all(|it| it.tasks.contains_key(*name));
+    let tasks: Vec<_> = reports
+        .first()
+        .map(|it| it.tasks.keys().filter(has_task).collect())
+        .unwrap_or_default();
+    let mean = |report: &FamilyReport, method: Method| {
+        let scores = tasks
+            .iter()
+            .map(|&name| Some(report.tasks[name].rows.get(&method)?.rouge_l));
+        let scores: Option<Vec<f64>> = scores.collect();
+        scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64)
+    };
+    let is_there = |method: &Method| reports.iter().any(|it| mean(it, *method).is_some());
+    let methods: Vec<_> = Method::ALL.into_iter().filter(is_there).collect();
+    let titles = methods.iter().map(|method| method.title().to_owned());
+    let gains = GAINS.map(|(method, over)| format!("{} over {}", method.title(), over.title()));
+    row(
+        &mut text,
+        ["base".to_owned()].into_iter().chain(titles).chain(gains),
+    );
+    rule(&mut text, 1 + methods.len() + GAINS.len());
+    for report in reports {
+        let scores = methods.iter().map(|method| {
+            let mean = mean(report, *method);
+            mean.map_or("–".to_owned(), score)
+        });
+        let gains = GAINS.iter().map(|&(method, over)| {
+            let mut found = report.comparisons.iter();
+            let found = found.find(|it| (it.method, it.over) == (method, over));
+            percent(found.and_then(|it| it.mean.as_ref()))
+        });
+        row(
+            &mut text,
+            [report.base.clone()].into_iter().chain(scores).chain(gains),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn scores_are_means_over_the_tasks_of_all() {
+        let report = |base: &str, tasks: serde_json::Value| -> FamilyReport {
+            let gain = json!({ "value": 0.25, "low": -0.1, "high": 0.5 });
+            let gain = json!({ "method": "cope", "over": "tam", "mean": gain, "tasks": {} });
+            let report = json!({ "base": base, "tasks": tasks, "comparisons": [gain] });
+            serde_json::from_value(report).unwrap()
+        };
+        let rows = |tam: f64, cope: f64| json!({ "rows": { "tam": { "rouge_l": tam }, "cope": { "rouge_l": cope } } });
+        let reports = [
+            report(
+                "a",
+                json!({ "x": rows(0.1, 0.2), "y": rows(0.3, 0.4), "z": rows(0.9, 0.9) }),
+            ),
+            report("b", json!({ "x": rows(0.2, 0.1), "y": rows(0.2, 0.2) })),
+        ];
+        assert_eq!(
+            table(&reports),
+            "| base | TAM | CoPe | CoPe over TAM | CoPe over OPPU |\n|---|---|---|---|---|\n\
+             | a | .200 | .300 | +25.0 % [-10.0, +50.0] | – |\n\
+             | b | .200 | .150 | +25.0 % [-10.0, +50.0] | – |\n"
+        );
+    }
+}
