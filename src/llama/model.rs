@@ -134,9 +134,9 @@ impl Drop for Model {
 fn default_params() -> sys::llama_model_params {
     // SAFETY: returns a plain value.
     let mut params = unsafe { sys::llama_model_default_params() };
-    // GCC 12 and earlier take the stores to AMX's tile configuration for dead (llama.cpp's pull request 26954), so that
-    // the first prompt would end the process. AMX works only on weights repacked into a buffer of its own.
+    // AMX works only on weights that are repacked into a buffer of its own.
     // SAFETY: reads a constant of the build.
-    params.use_extra_bufts = unsafe { sys::ggml_cpu_has_amx_int8() } == 0;
+    let has_amx = unsafe { sys::ggml_cpu_has_amx_int8() } != 0;
+    params.use_extra_bufts = !(has_amx && cfg!(amx_is_broken));
     params
 }

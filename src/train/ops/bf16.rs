@@ -2,7 +2,7 @@
 //!
 //! One operand is *rounded rows*, `[t, k]` row-major. The other is a *panel*: 32 of the weight's outputs, as
 //! `[k / 2][32][2]`: for each pair of inputs the two values of each output side by side, which is the order in which an
-//! instruction of AVX512-BF16 multiplies and adds 32 of them. Elsewhere a panel is widened and multiplied as f32, which
+//! instruction of AVX512-BF16 multiplies and adds 32 of them, and in which AMX wants its tiles. Elsewhere a panel is widened and multiplied as f32, which
 //! gives the same sums in another order.
 
 #![allow(unsafe_code)]
@@ -12,6 +12,8 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::amx;
 use super::matrix::{Into, Matrix, MatrixMut, matmul};
 
 /// Outputs of a panel: two vectors of 16.
@@ -72,6 +74,12 @@ pub fn accumulate(
     tile: &mut [f32],
 ) {
     let x_rows = &x.rows(rows)[first..];
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    if amx::available() {
+        // SAFETY: it may be used.
+        unsafe { amx::accumulate(panel, x_rows, x.width, tile) };
+        return;
+    }
     #[cfg(target_arch = "x86_64")]
     if avx512::available() {
         // SAFETY: the CPU has the instructions.
@@ -308,6 +316,42 @@ mod tests {
             let (input, output) = (rest / 2, 2 * outputs + rest % 2);
             let from = (input / 2 * WIDTH + output) * 2 + input % 2;
             assert_eq!(usize::from(value.to_bits()), from);
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_f64_and_do_not_depend_on_other_rows() {
+        let value = |i: usize| (i as f32 * 0.37).sin();
+        for depth in [2, 8, 30, 32, 34, 64, 100, 300] {
+            let x: Vec<f32> = (0..(ROWS + 2) * depth).map(value).collect();
+            let x = RoundedRows::new(&x, depth);
+            let panel: Vec<_> = (0..depth * WIDTH)
+                .map(|i| round(value(7 * i + 3)))
+                .collect();
+            let sums = |n: usize| {
+                let mut tile = vec![0.5; n * WIDTH];
+                accumulate(&panel, &x, 0..n, 0, &mut tile);
+                tile
+            };
+            let all = sums(ROWS);
+            for (index, sum) in all.iter().enumerate() {
+                let (row, output) = (index / WIDTH, index % WIDTH);
+                let term = |input: usize| {
+                    let weight = panel[(input / 2 * WIDTH + output) * 2 + input % 2];
+                    x.rows(row..row + 1)[input].to_f64() * weight.to_f64()
+                };
+                let expected = 0.5 + (0..depth).map(term).sum::<f64>();
+                assert!(
+                    (f64::from(*sum) - expected).abs() < 1e-4,
+                    "{sum} {expected}"
+                );
+            }
+            if is_native() {
+                for n in 1..ROWS {
+                    assert_eq!(sums(n), all[..n * WIDTH], "{n} rows, {depth} inputs");
+                }
+                assert_eq!(sums(ROWS + 2)[..all.len()], all);
+            }
         }
     }
 

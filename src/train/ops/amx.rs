@@ -1,0 +1,224 @@
+//! Products in bf16 by AMX, the matrix unit of Intel's servers, which multiplies some ten times as fast as their vectors.
+//!
+//! A tile register holds 16 rows of 64 bytes. `tdpbf16ps` adds to a tile of 16 by 16 sums the product of 16 rows of 32
+//! values and of 16 pairs of inputs of 16 outputs, which is the order that a panel has.
+
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+use std::sync::OnceLock;
+
+use half::bf16;
+
+use super::bf16::WIDTH;
+
+/// Rows of a tile.
+const ROWS: usize = 16;
+/// Inputs of a tile.
+const DEEP: usize = 32;
+/// Values of a panel that meet the inputs of a tile.
+const STEP: usize = DEEP * WIDTH;
+/// From a row of a panel's pairs, or of sums, to the next, in bytes.
+const STRIDE: usize = 4 * WIDTH;
+
+/// Whether this CPU has it and the system lets this process use it.
+pub fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| is_there() && is_permitted())
+}
+
+fn is_there() -> bool {
+    const AMX_BF16: u32 = 1 << 22;
+    const AMX_TILE: u32 = 1 << 24;
+    let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
+    features & AMX_BF16 != 0 && features & AMX_TILE != 0
+}
+
+/// Tiles are 8 KB more for the system to keep of a thread: Linux wants to be asked.
+fn is_permitted() -> bool {
+    const ARCH_PRCTL: i64 = 158;
+    const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
+    const XTILEDATA: i64 = 18;
+    let result: i64;
+    // SAFETY: the system call changes nothing but what this process may do.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") ARCH_PRCTL => result,
+            in("rdi") ARCH_REQ_XCOMP_PERM,
+            in("rsi") XTILEDATA,
+            out("rcx") _,
+            out("r11") _,
+            options(nostack),
+        );
+    }
+    result == 0
+}
+
+/// `tile += x panelᵀ` for rows of `x` that lie `width` apart, over the pairs of inputs that `panel` has. The sums of a row
+/// do not depend on the others.
+///
+/// # Safety
+/// [`available`].
+pub unsafe fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
+    let (n_rows, n_inputs) = (tile.len() / WIDTH, panel.len() / WIDTH);
+    assert!(n_rows == 0 || x.len() >= (n_rows - 1) * width + n_inputs);
+    let (whole, rest) = panel.split_at(n_inputs / DEEP * STEP);
+    let last_of_panel = (!rest.is_empty()).then(|| {
+        let mut padded = [bf16::ZERO; STEP];
+        padded[..rest.len()].copy_from_slice(rest);
+        padded
+    });
+    let first_of_rest = whole.len() / WIDTH;
+    let mut before = Config::default();
+    // SAFETY: as ours; writes the 64 bytes of a configuration.
+    unsafe { asm!("sttilecfg [{}]", in(reg) &raw mut before, options(nostack, preserves_flags)) };
+    let mut shape = [0; 2];
+    for (block, tile) in tile.chunks_mut(2 * ROWS * WIDTH).enumerate() {
+        let x = &x[block * 2 * ROWS * width..];
+        let n_rows = tile.len() / WIDTH;
+        let [upper, lower] = [n_rows.min(ROWS), n_rows.saturating_sub(ROWS)];
+        // One that has no use for the lower tiles can leave them as they are.
+        if shape[0] != upper || lower > 0 && shape[1] != lower {
+            shape = [upper, lower.max(1)];
+            // SAFETY: as ours.
+            unsafe { Config::new(shape).load() };
+        }
+        let product = |x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]| {
+            // SAFETY: as ours; the tiles are configured for these rows, all of which lie in the slices.
+            unsafe {
+                if lower > 0 {
+                    two_tiles(x, width, panel, tile);
+                } else {
+                    one_tile(x, width, panel, tile);
+                }
+            }
+        };
+        if !whole.is_empty() {
+            product(x, width, whole, tile);
+        }
+        if let Some(panel) = &last_of_panel {
+            let mut last_of_x = [bf16::ZERO; 2 * ROWS * DEEP];
+            for (row, last) in last_of_x.chunks_exact_mut(DEEP).take(n_rows).enumerate() {
+                let inputs = &x[row * width + first_of_rest..][..rest.len() / WIDTH];
+                last[..inputs.len()].copy_from_slice(inputs);
+            }
+            product(&last_of_x, DEEP, panel, tile);
+        }
+    }
+    // SAFETY: as ours; whoever else computes with tiles in this thread, as ggml may, finds its configuration again.
+    unsafe { before.load() };
+}
+
+/// What tile registers hold; by default they are not in use.
+#[derive(Default)]
+#[repr(C)]
+struct Config {
+    palette: u8,
+    start_row: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 16],
+    rows: [u8; 16],
+}
+
+impl Config {
+    /// Sums in registers 0 to 3, of the upper rows and the lower ones, in 4 and 5 the rows, in 6 and 7 the panel. Both
+    /// numbers of rows are 1 to [`ROWS`].
+    fn new([upper, lower]: [usize; 2]) -> Self {
+        let [upper, lower, all] = [upper, lower, ROWS].map(|n| n as u8);
+        let mut config = Self {
+            palette: 1,
+            ..Self::default()
+        };
+        config.row_bytes[..8].fill(64);
+        config.rows[..8].copy_from_slice(&[upper, upper, lower, lower, upper, lower, all, all]);
+        config
+    }
+
+    /// # Safety
+    /// [`available`].
+    unsafe fn load(&self) {
+        // SAFETY: the caller's promise; reads the 64 bytes of a valid configuration.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const *self, options(readonly, nostack, preserves_flags));
+        }
+    }
+}
+
+/// For at most [`ROWS`] rows.
+///
+/// # Safety
+/// [`available`], configured for the rows of `tile`, which `x` has too, `width` apart; `panel` is whole steps, at least one,
+/// and no row of `x` is shorter.
+unsafe fn one_tile(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{sums} + {stride}]",
+            "tileloadd tmm1, [{sums} + {stride} + 64]",
+            "2:",
+            "tileloadd tmm4, [{x} + {x_stride}]",
+            "tileloadd tmm6, [{panel} + {stride}]",
+            "tileloadd tmm7, [{panel} + {stride} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "add {x}, 64",
+            "add {panel}, 2048",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{sums} + {stride}], tmm0",
+            "tilestored [{sums} + {stride} + 64], tmm1",
+            sums = in(reg) tile.as_mut_ptr(),
+            stride = in(reg) STRIDE,
+            x = inout(reg) x.as_ptr() => _,
+            x_stride = in(reg) 2 * width,
+            panel = inout(reg) panel.as_ptr() => _,
+            steps = inout(reg) panel.len() / STEP => _,
+            options(nostack),
+        );
+    }
+}
+
+/// For more, up to twice as many.
+///
+/// # Safety
+/// As [`one_tile`].
+unsafe fn two_tiles(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) {
+    let sums = tile.as_mut_ptr();
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "tileloadd tmm0, [{sums} + {stride}]",
+            "tileloadd tmm1, [{sums} + {stride} + 64]",
+            "tileloadd tmm2, [{lower} + {stride}]",
+            "tileloadd tmm3, [{lower} + {stride} + 64]",
+            "2:",
+            "tileloadd tmm4, [{x} + {x_stride}]",
+            "tileloadd tmm5, [{x_lower} + {x_stride}]",
+            "tileloadd tmm6, [{panel} + {stride}]",
+            "tileloadd tmm7, [{panel} + {stride} + 64]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {x}, 64",
+            "add {x_lower}, 64",
+            "add {panel}, 2048",
+            "dec {steps}",
+            "jnz 2b",
+            "tilestored [{sums} + {stride}], tmm0",
+            "tilestored [{sums} + {stride} + 64], tmm1",
+            "tilestored [{lower} + {stride}], tmm2",
+            "tilestored [{lower} + {stride} + 64], tmm3",
+            sums = in(reg) sums,
+            lower = in(reg) sums.add(ROWS * WIDTH),
+            stride = in(reg) STRIDE,
+            x = inout(reg) x.as_ptr() => _,
+            x_lower = inout(reg) x[ROWS * width..].as_ptr() => _,
+            x_stride = in(reg) 2 * width,
+            panel = inout(reg) panel.as_ptr() => _,
+            steps = inout(reg) panel.len() / STEP => _,
+            options(nostack),
+        );
+    }
+}
