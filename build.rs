@@ -1,20 +1,43 @@
-//! Tells the program whether the C++ compiler, which is llama.cpp's too, gets its AMX kernels right.
+//! Tells the program whether llama.cpp's AMX kernels can be used.
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(amx_is_broken)");
-    let compiler = cc::Build::new().cpp(true).get_compiler();
-    // GCC 12 and earlier take the stores to AMX's tile configuration for dead, and the first prompt would end the
-    // process (llama.cpp's pull request 26954).
-    if compiler.is_like_gnu() && major_version(compiler.to_command()).is_none_or(|it| it <= 12) {
+    let of_compiler = compiler_file();
+    if let Some(path) = &of_compiler {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    if !of_compiler.is_some_and(|path| is_sound(&path)) {
         println!("cargo::rustc-cfg=amx_is_broken");
     }
 }
 
-fn major_version(mut compiler: Command) -> Option<u32> {
-    let version = compiler.arg("-dumpversion").output().ok()?.stdout;
-    let version = String::from_utf8(version).ok()?;
-    version.trim().split('.').next()?.parse().ok()
+/// What `CMake` has found out of the compiler that it built llama.cpp with.
+fn compiler_file() -> Option<PathBuf> {
+    let folder = Path::new(&env::var_os("DEP_LLAMA_ROOT")?).join("build/CMakeFiles");
+    let versions = fs::read_dir(folder).ok()?.filter_map(Result::ok);
+    let mut files = versions.map(|it| it.path().join("CMakeCXXCompiler.cmake"));
+    files.find(|path| path.exists())
+}
+
+/// GCC 12 and earlier take the stores to AMX's tile configuration for dead, and the first prompt would end the process
+/// (llama.cpp's pull request 26954).
+fn is_sound(of_compiler: &Path) -> bool {
+    let text = fs::read_to_string(of_compiler).unwrap_or_default();
+    let value = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("set({name} \"")))?;
+        line.split('"').next()
+    };
+    let major =
+        value("CMAKE_CXX_COMPILER_VERSION").and_then(|it| it.split('.').next()?.parse().ok());
+    match value("CMAKE_CXX_COMPILER_ID") {
+        None => false,
+        Some("GNU") => major.is_some_and(|major: u32| major > 12),
+        Some(_) => true,
+    }
 }

@@ -82,7 +82,7 @@ pub enum Error {
         /// Those that are known.
         known: String,
     },
-    /// A weight of a base that cannot be merged with an adapter's.
+    /// A weight of a base that cannot be written anew.
     #[error("{tensor:?} cannot be changed: {flaw}")]
     Merge {
         /// The base tensor.
@@ -460,7 +460,7 @@ pub enum PeftFlaw {
     NoAlpha,
 }
 
-/// What keeps a weight from being merged.
+/// What keeps a weight from being written anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MergeFlaw {
@@ -470,7 +470,7 @@ pub enum MergeFlaw {
     /// A weight of the base, or a sum, that is NaN or infinite.
     #[error("a weight is not finite")]
     NotFinite,
-    /// A sum that the type cannot hold.
+    /// A weight, or a sum, that the type cannot hold.
     #[error("a weight is beyond what {0} can hold; choose --dtype f32 or bf16")]
     TooLarge(GgmlType),
 }

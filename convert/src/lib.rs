@@ -37,9 +37,9 @@ mod family;
 mod file;
 pub mod gguf;
 mod hash;
-mod merge;
 mod peft;
 pub mod quant;
+mod rewrite;
 pub mod safetensors;
 
 pub use adapter::{
@@ -50,4 +50,4 @@ pub use error::{
 };
 pub use file::write_atomic;
 pub use hash::sha256;
-pub use merge::{Merged, merge, requantize};
+pub use rewrite::{Merged, Retyped, merge, requantize};

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::bootstrap::Estimate;
 use super::method::Method;
 use super::table::{percent, row, rule, score};
+use crate::{Error, Result};
 
 /// What is read of a report in JSON.
 #[derive(Debug, Deserialize)]
 pub struct FamilyReport {
     base: String,
+    split: Value,
+    limits: Value,
+    splits_sha256: String,
+    n_missing: usize,
     tasks: BTreeMap<String, Task>,
     comparisons: Vec<Comparison>,
 }
@@ -36,16 +42,43 @@ struct Comparison {
 /// The gains that are shown, beside the scores.
 const GAINS: [(Method, Method); 2] = [(Method::Cope, Method::Tam), (Method::Cope, Method::Oppu)];
 
+impl FamilyReport {
+    /// What was asked.
+    fn questions(&self) -> (&Value, &Value, &str) {
+        (&self.split, &self.limits, &self.splits_sha256)
+    }
+}
+
 /// A row a base, a column a method: ROUGE-L, the mean over the tasks that all reports have; then CoPe's gains, as each
 /// report has them.
-#[must_use]
-pub fn table(reports: &[FamilyReport]) -> String {
+///
+/// # Errors
+///
+/// [`Error::Input`] if one is not complete, or they are of other questions or of no common task.
+pub fn table(reports: &[FamilyReport]) -> Result<String> {
     let mut text = String::new();
+    if let Some(report) = reports.iter().find(|it| it.n_missing > 0) {
+        let (base, n) = (&report.base, report.n_missing);
+        return Err(Error::input(format!(
+            "the report of {base} lacks {n} units of work; finish it by `cope-llama eval run`"
+        )));
+    }
+    if reports
+        .iter()
+        .any(|it| it.questions() != reports[0].questions())
+    {
+        return Err(Error::input(
+            "the reports are of other splits or limits, and cannot be compared",
+        ));
+    }
     let has_task = |name: &&String| reports.iter().all(|it| it.tasks.contains_key(*name));
     let tasks: Vec<_> = reports
         .first()
         .map(|it| it.tasks.keys().filter(has_task).collect())
         .unwrap_or_default();
+    if tasks.is_empty() {
+        return Err(Error::input("the reports have no task in common"));
+    }
     let mean = |report: &FamilyReport, method: Method| {
         let scores = tasks
             .iter()
@@ -77,7 +110,7 @@ pub fn table(reports: &[FamilyReport]) -> String {
             [report.base.clone()].into_iter().chain(scores).chain(gains),
         );
     }
-    text
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -91,11 +124,14 @@ mod tests {
         let report = |base: &str, tasks: serde_json::Value| -> FamilyReport {
             let gain = json!({ "value": 0.25, "low": -0.1, "high": 0.5 });
             let gain = json!({ "method": "cope", "over": "tam", "mean": gain, "tasks": {} });
-            let report = json!({ "base": base, "tasks": tasks, "comparisons": [gain] });
+            let report = json!({
+                "base": base, "tasks": tasks, "comparisons": [gain],
+                "split": "dev", "limits": {}, "splits_sha256": "", "n_missing": 0,
+            });
             serde_json::from_value(report).unwrap()
         };
         let rows = |tam: f64, cope: f64| json!({ "rows": { "tam": { "rouge_l": tam }, "cope": { "rouge_l": cope } } });
-        let reports = [
+        let mut reports = [
             report(
                 "a",
                 json!({ "x": rows(0.1, 0.2), "y": rows(0.3, 0.4), "z": rows(0.9, 0.9) }),
@@ -103,10 +139,17 @@ mod tests {
             report("b", json!({ "x": rows(0.2, 0.1), "y": rows(0.2, 0.2) })),
         ];
         assert_eq!(
-            table(&reports),
+            table(&reports).unwrap(),
             "| base | TAM | CoPe | CoPe over TAM | CoPe over OPPU |\n|---|---|---|---|---|\n\
              | a | .200 | .300 | +25.0 % [-10.0, +50.0] | – |\n\
              | b | .200 | .150 | +25.0 % [-10.0, +50.0] | – |\n"
         );
+        reports[1].split = json!("query");
+        assert!(table(&reports).is_err());
+        let apart = [
+            report("a", json!({ "x": rows(0.1, 0.2) })),
+            report("b", json!({ "y": rows(0.1, 0.2) })),
+        ];
+        assert!(table(&apart).is_err());
     }
 }

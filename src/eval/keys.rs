@@ -6,11 +6,11 @@ use super::method::{Before, Decoding, Method, Weights};
 use super::study::{Study, StudyTask, Subject};
 use super::writer::{N_CTX, N_SEQUENCES};
 use crate::hash::digest;
-use crate::llama::devices;
+use crate::llama::{devices, uses_amx};
 use crate::train::TrainConfig;
 
 /// To be raised where a change of the code changes what comes of the same inputs.
-const PROTOCOL: u32 = 2;
+const PROTOCOL: u32 = 3;
 
 impl Study {
     /// The name of a task's adapter.
@@ -93,12 +93,13 @@ impl Study {
         ]))
     }
 
-    /// What of the machine a text depends on: a GPU rounds otherwise.
+    /// What of the machine a text depends on: a GPU rounds otherwise, and so does AMX.
     fn decoder() -> Value {
         json!([
             N_CTX,
             N_SEQUENCES,
-            devices().iter().any(|device| device.is_gpu)
+            devices().iter().any(|device| device.is_gpu),
+            uses_amx()
         ])
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::method::Method;
 use super::study::{Limits, Split, Study};
-use super::summary::{Comparison, Row, Summary};
+use super::summary::{BY_HISTORY, Comparison, Row, Summary};
 use super::table::{heading, line, percent, row, rule, score};
 
 /// With so many items of history an adapter should be its user's own.
@@ -95,7 +95,7 @@ impl Report {
                 row.seconds
             )
         });
-        let what = "Seconds of training a user's adapter";
+        let what = "Seconds of training a user's adapter (after a stop, since it went on)";
         self.write_rows(&mut text, what, &|row| {
             let seconds = row.training_seconds;
             seconds.map_or("–".into(), |seconds| format!("{seconds:.0}"))
@@ -179,31 +179,30 @@ impl Report {
     /// A row a size of history.
     fn write_by_history(&self, text: &mut String) {
         let ranges = &self.summary.by_history;
-        let Some(first) = ranges.first() else {
+        if ranges.is_empty() {
             return;
-        };
+        }
         heading(
             text,
-            "Gain in ROUGE-L by items in the user's history, mean of the tasks",
+            "Gain in ROUGE-L by items in the user's history, mean of the main tasks",
         );
-        let gains = first.comparisons.iter().map(titles);
-        let head = ["items", "number of users"].map(str::to_owned);
-        row(text, head.into_iter().chain(gains));
-        rule(text, first.comparisons.len() + 2);
+        let gains =
+            BY_HISTORY.map(|(method, over)| format!("{} over {}", method.title(), over.title()));
+        let head = ["items", "histories"].map(str::to_owned);
+        row(text, head.iter().chain(&gains));
+        rule(text, head.len() + gains.len());
         for range in ranges {
             let items = match range.below {
                 Some(below) => format!("{}–{}", range.at_least, below - 1),
                 None => format!("{} and more", range.at_least),
             };
-            let gains = first.comparisons.iter().map(|of_first| {
+            let gains = BY_HISTORY.iter().map(|&pair| {
                 let mut found = range.comparisons.iter();
-                let found = found.find(|it| titles(it) == titles(of_first));
+                let found = found.find(|it| (it.method, it.over) == pair);
                 percent(found.and_then(|it| it.mean.as_ref()))
             });
-            row(
-                text,
-                [items, range.n_users.to_string()].into_iter().chain(gains),
-            );
+            let sizes = [items, range.n_users.to_string()];
+            row(text, sizes.into_iter().chain(gains));
         }
     }
 
@@ -255,9 +254,4 @@ impl Report {
             }
         }
     }
-}
-
-fn titles(comparison: &Comparison) -> String {
-    let Comparison { method, over, .. } = comparison;
-    format!("{} over {}", method.title(), over.title())
 }

@@ -78,6 +78,8 @@ pub enum Event<'a> {
     Failed {
         /// Whose it is: a task's name, and a user's id.
         whose: &'a str,
+        /// Who was to answer.
+        method: Method,
         /// Why.
         error: &'a Error,
     },
@@ -160,7 +162,7 @@ pub fn run(
             observe,
         },
     };
-    let mut failed = Vec::new();
+    let mut n_failed = 0;
     for unit in missing {
         match runner.answers(unit) {
             Ok(answers) => {
@@ -169,26 +171,25 @@ pub fn run(
                 let answers = &answers;
                 (runner.adapters.observe)(Event::Answered { answers, done })?;
             }
-            Err(error @ (Error::Input(_) | Error::Train(_))) => {
+            Err(error @ (Error::Input(_) | Error::Train(_) | Error::Template(_))) => {
                 let whose = &study.tasks[unit.task].whose(unit.user);
                 let event = Event::Failed {
                     whose,
+                    method: unit.method,
                     error: &error,
                 };
                 (runner.adapters.observe)(event)?;
-                failed.push(error);
+                n_failed += 1;
             }
             Err(error) => return Err(error),
         }
     }
-    match failed.len() {
-        0 => Ok(()),
-        1 => Err(failed.remove(0)),
-        n => Err(Error::input(format!(
-            "{n} units of work cannot be done; the first: {}",
-            failed[0]
-        ))),
+    if n_failed > 0 {
+        return Err(Error::input(format!(
+            "{n_failed} units of work cannot be done, for the reasons given with each"
+        )));
     }
+    Ok(())
 }
 
 struct Runner<'a, 'o> {

@@ -53,7 +53,7 @@ impl DecodingSettings {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when one is out of its range.
+    /// [`Error::Contrast`] when one is out of its range.
     pub fn contrast(self) -> Result<Contrast> {
         Contrast::new(self.contrast, self.plausibility).map_err(Error::from)
     }
@@ -119,11 +119,15 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] naming a field that is not known or has a value of another kind.
+    /// [`Error::Input`] naming a field that is not known or has a value of another kind or out of its range.
     pub fn with(&self, changes: &Value) -> Result<Self> {
         let mut value = json!(self);
         merge(&mut value, changes)?;
-        serde_json::from_value(value).map_err(not_settings)
+        let settings: Self = serde_json::from_value(value).map_err(not_settings)?;
+        for decoding in settings.decoding.values() {
+            decoding.contrast().map_err(Error::input)?;
+        }
+        Ok(settings)
     }
 }
 
@@ -209,6 +213,10 @@ mod tests {
                 "much",
             ),
             (json!({ "decoding": { "tam": {} } }), "tam"),
+            (
+                json!({ "decoding": { "cope": { "contrast": -1.0 } } }),
+                "contrast",
+            ),
             (json!({ "user": { "sft": 3 } }), "invalid type"),
         ] {
             let error = Settings::default().with(&changes).unwrap_err().to_string();

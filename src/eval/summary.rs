@@ -23,7 +23,7 @@ pub const COMPARISONS: [(Method, Method); 10] = [
 ];
 
 /// Those that are made by the size of the history.
-const BY_HISTORY: [(Method, Method); 3] = [
+pub(super) const BY_HISTORY: [(Method, Method); 3] = [
     (Method::Cope, Method::Tam),
     (Method::Cope, Method::Oppu),
     (Method::Cope, Method::OtherUser),
@@ -53,9 +53,9 @@ pub struct HistoryRange {
     pub at_least: usize,
     /// More items than the most, if there is a most.
     pub below: Option<usize>,
-    /// Users.
+    /// Users; one of two tasks counts twice.
     pub n_users: usize,
-    /// CoPe's over others, averaged over the tasks of these users.
+    /// CoPe's over others, averaged over those of the main tasks that have such users.
     pub comparisons: Vec<Comparison>,
 }
 
@@ -89,7 +89,7 @@ pub struct Row {
     pub changed: f64,
     /// Seconds an answer.
     pub seconds: f64,
-    /// Seconds of training a user's adapter, if the method has one.
+    /// Seconds of training a user's adapter, if the method has one; of a training that was stopped, since it went on.
     pub training_seconds: Option<f64>,
 }
 
@@ -114,7 +114,7 @@ impl Summary {
         let compare = |&(method, over)| compare(&tasks, method, over, main);
         Self {
             comparisons: COMPARISONS.iter().filter_map(compare).collect(),
-            by_history: by_history(answers),
+            by_history: by_history(answers, main),
             tasks: tasks
                 .iter()
                 .map(|(&name, answers)| (name.to_owned(), TaskSummary::new(answers)))
@@ -152,11 +152,14 @@ fn compare(tasks: &ByTask, method: Method, over: Method, main: &[String]) -> Opt
     })
 }
 
-fn by_history(answers: &[Answers]) -> Vec<HistoryRange> {
+/// Of the main tasks, as the mean of a comparison.
+fn by_history(answers: &[Answers], main: &[String]) -> Vec<HistoryRange> {
     let ends = SIZES.iter().skip(1).copied().map(Some).chain([None]);
     let range = |(&at_least, below): (&usize, Option<usize>)| {
         let is_in = |it: &&Answers| {
-            it.n_history >= at_least && below.is_none_or(|below| it.n_history < below)
+            let is_of_size =
+                it.n_history >= at_least && below.is_none_or(|below| it.n_history < below);
+            is_of_size && main.contains(&it.task)
         };
         let tasks = by_task(answers.iter().filter(is_in));
         let names: Vec<String> = tasks.keys().map(|&name| name.to_owned()).collect();

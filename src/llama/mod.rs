@@ -44,6 +44,7 @@ pub use context::Context;
 pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
+pub(crate) use model::uses_amx;
 pub use options::{ContextOptions, FlashAttention, KvType};
 pub use sequences::Sequences;
 pub use system::{CpuFeature, Device, cpu_features, devices};

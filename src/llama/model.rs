@@ -135,8 +135,16 @@ fn default_params() -> sys::llama_model_params {
     // SAFETY: returns a plain value.
     let mut params = unsafe { sys::llama_model_default_params() };
     // AMX works only on weights that are repacked into a buffer of its own.
-    // SAFETY: reads a constant of the build.
-    let has_amx = unsafe { sys::ggml_cpu_has_amx_int8() } != 0;
-    params.use_extra_bufts = !(has_amx && cfg!(amx_is_broken));
+    params.use_extra_bufts = !(has_amx() && cfg!(amx_is_broken));
     params
+}
+
+/// Whether llama.cpp multiplies by AMX, which rounds otherwise than its other kernels.
+pub(crate) fn uses_amx() -> bool {
+    has_amx() && !cfg!(amx_is_broken)
+}
+
+fn has_amx() -> bool {
+    // SAFETY: reads a constant of the build.
+    unsafe { sys::ggml_cpu_has_amx_int8() != 0 }
 }

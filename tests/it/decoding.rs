@@ -25,7 +25,6 @@ fn limit(n_predict: usize) -> DecodeOptions {
     }
 }
 
-/// The tokens of a decoded response, and why it ended.
 /// A text's tokens, its end, and how many of them are not the user model's first choice.
 fn decode(
     twin: &mut Twin,

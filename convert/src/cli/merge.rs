@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::adapter::{Adapter, StoredPair};
 use crate::gguf::Gguf;
 use crate::hash::sha256;
-use crate::merge::{Merged, merge};
+use crate::rewrite::{Merged, merge};
 
 use super::model::{refuse_overwriting, report_types, with_progress};
 use super::{Factored, Failure, Outcome, TypeArg, factored, open};
@@ -62,7 +62,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
 fn report(merged: &Merged, output: &Path, out: &mut impl Write) -> Outcome<()> {
     let n = merged.n_tensors;
     writeln!(out, "merged into {n} tensors of {}", output.display())?;
-    report_types(merged, out)?;
+    report_types(&merged.retyped, out)?;
     let percent = merged.kept * 100.0;
     writeln!(out, "{percent:.0} % of the change is left after rounding")?;
     if merged.kept < 0.9 {

@@ -11,13 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Failure, Outcome};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::merge::Merged;
+use crate::rewrite::Retyped;
 
 /// Runs `write` with what it is to tell of its progress through `base`, which a bar shows and Ctrl-C ends.
-pub fn with_progress(
+pub fn with_progress<T>(
     base: &Gguf,
-    write: impl FnOnce(&dyn Fn(u64) -> Result<()>) -> Result<Merged>,
-) -> Result<Merged> {
+    write: impl FnOnce(&dyn Fn(u64) -> Result<()>) -> Result<T>,
+) -> Result<T> {
     let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let n_bytes = base.tensors.iter().map(|tensor| tensor.n_bytes).sum();
@@ -38,8 +38,8 @@ pub fn with_progress(
 }
 
 /// Which types have become which.
-pub fn report_types(merged: &Merged, out: &mut impl Write) -> Outcome<()> {
-    for ((from, to), n) in &merged.retyped {
+pub fn report_types(retyped: &Retyped, out: &mut impl Write) -> Outcome<()> {
+    for ((from, to), n) in retyped {
         writeln!(out, "{n} tensors were {from} and are {to} now")?;
     }
     Ok(())

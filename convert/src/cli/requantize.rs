@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::gguf::Gguf;
-use crate::merge::requantize;
+use crate::rewrite::requantize;
 
 use super::model::{refuse_overwriting, report_types, with_progress};
 use super::{Outcome, TypeArg};
@@ -15,7 +15,7 @@ use super::{Outcome, TypeArg};
   cope-convert requantize model.Q4_1.gguf --dtype q8_0 --output model.Q8_0.gguf
 
 What an earlier rounding lost stays lost. llama.cpp reads prompts in Q8_0 and
-Q4_0 faster than in Q4_1. An adapter is for one file: requantize, then train.")]
+Q4_0 faster than in Q4_1 (but on AMX). An adapter is for one file: requantize, then train.")]
 pub struct Args {
     /// The model, a GGUF file
     base: PathBuf,

@@ -26,6 +26,6 @@ pub fn run(args: &Args) -> Result<()> {
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
     };
     let reports: Vec<_> = args.reports.iter().map(read).collect::<Result<_>>()?;
-    io::stdout().lock().write_all(table(&reports).as_bytes())?;
+    io::stdout().lock().write_all(table(&reports)?.as_bytes())?;
     Ok(())
 }

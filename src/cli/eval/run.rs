@@ -76,8 +76,12 @@ impl Progress {
                     bar.set_message(format!("{whose}: {stage}"));
                 }
             }
-            Event::Failed { whose, error } => {
-                bar.suspend(|| eprintln!("{whose}: {error}"));
+            Event::Failed {
+                whose,
+                method,
+                error,
+            } => {
+                bar.suspend(|| eprintln!("{whose}, {}: {error}", method.title()));
             }
             Event::Answered { answers, done } => {
                 let what = format!(

@@ -30,7 +30,9 @@ pub fn available() -> bool {
 fn is_there() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
-    let features = std::arch::x86_64::__cpuid_count(7, 0).edx;
+    // SAFETY: every x86-64 has the instruction. (From Rust 1.94 on the function is safe.)
+    #[allow(unused_unsafe)]
+    let features = unsafe { std::arch::x86_64::__cpuid_count(7, 0) }.edx;
     features & AMX_BF16 != 0 && features & AMX_TILE != 0
 }
 
@@ -61,6 +63,8 @@ fn is_permitted() -> bool {
 /// # Safety
 /// [`available`].
 pub unsafe fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
+    let is_whole = tile.len().is_multiple_of(WIDTH) && panel.len().is_multiple_of(2 * WIDTH);
+    assert!(is_whole, "whole rows of sums and of pairs");
     let (n_rows, n_inputs) = (tile.len() / WIDTH, panel.len() / WIDTH);
     assert!(n_rows == 0 || x.len() >= (n_rows - 1) * width + n_inputs);
     let (whole, rest) = panel.split_at(n_inputs / DEEP * STEP);
@@ -140,7 +144,13 @@ impl Config {
     unsafe fn load(&self) {
         // SAFETY: the caller's promise; reads the 64 bytes of a valid configuration.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const *self, options(readonly, nostack, preserves_flags));
+            asm!(
+                "ldtilecfg [{}]",
+                in(reg) &raw const *self,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(readonly, nostack, preserves_flags),
+            );
         }
     }
 }
@@ -174,6 +184,7 @@ unsafe fn one_tile(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) {
             x_stride = in(reg) 2 * width,
             panel = inout(reg) panel.as_ptr() => _,
             steps = inout(reg) panel.len() / STEP => _,
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }
@@ -218,6 +229,8 @@ unsafe fn two_tiles(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) 
             x_stride = in(reg) 2 * width,
             panel = inout(reg) panel.as_ptr() => _,
             steps = inout(reg) panel.len() / STEP => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         );
     }

@@ -2,8 +2,8 @@
 //!
 //! One operand is *rounded rows*, `[t, k]` row-major. The other is a *panel*: 32 of the weight's outputs, as
 //! `[k / 2][32][2]`: for each pair of inputs the two values of each output side by side, which is the order in which an
-//! instruction of AVX512-BF16 multiplies and adds 32 of them, and in which AMX wants its tiles. Elsewhere a panel is widened and multiplied as f32, which
-//! gives the same sums in another order.
+//! instruction of AVX512-BF16 multiplies and adds 32 of them, and in which AMX wants its tiles. Elsewhere a panel is
+//! widened and multiplied as f32, which gives the same sums in another order.
 
 #![allow(unsafe_code)]
 

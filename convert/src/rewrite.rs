@@ -1,4 +1,5 @@
-//! A base with adapters in its weights: `W' = W + Σ factor · lora_scale · B A`, each of the base's own type.
+//! A base with adapters in its weights, `W' = W + Σ factor · lora_scale · B A`, each of the base's own type; and a base
+//! with its weights in another type.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -16,19 +17,25 @@ const FILE_TYPE: &str = "general.file_type";
 /// The names of the adapters that a model has been merged with.
 const MERGED: &str = "cope.merged";
 
+/// What says which experts compute: small, and precise in every model.
+const ROUTER: &str = "ffn_gate_inp.weight";
+
 /// Weights that are widened at a time, at least a row.
 const PIECE: usize = 1 << 20;
 
 /// Bytes that are copied at a time.
 const COPY_BYTES: u64 = 4 << 20;
 
+/// Tensors that became another type: from, to, and how many.
+pub type Retyped = BTreeMap<(&'static str, &'static str), usize>;
+
 /// What became of a merge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     /// How many tensors have changed.
     pub n_tensors: usize,
-    /// The types whose tensors have got another one: from, to, and how many.
-    pub retyped: BTreeMap<(&'static str, &'static str), usize>,
+    /// The tensors that have got another type.
+    pub retyped: Retyped,
     /// The share of the adapters' change that rounding has left: the projection of `W' − W` on it, over all tensors. Near
     /// 1 for fine types; where the steps of a type are wider than the change, most of the weights stay what they were.
     pub kept: f64,
@@ -67,8 +74,8 @@ pub fn merge<P: LoraPair>(
     rewrite(base, &changes, names.collect(), ggml_type, path, progress)
 }
 
-/// Writes `base` with the matrices of its layers in `ggml_type` to `path`, as [`merge`] does; embeddings and norms stay
-/// as they are.
+/// Writes `base` with the matrices of its layers in `ggml_type` to `path`, as [`merge`] does. Embeddings, norms and the
+/// routers of experts stay as they are, and so do those that have the type.
 ///
 /// # Errors
 ///
@@ -78,17 +85,20 @@ pub fn requantize(
     ggml_type: GgmlType,
     path: &Path,
     progress: &dyn Fn(u64) -> Result<()>,
-) -> Result<Merged> {
-    let is_matrix =
-        |tensor: &&TensorInfo| tensor.name.starts_with("blk.") && tensor.shape.len() == 2;
-    let matrices = base.tensors.iter().filter(is_matrix);
-    let changes: BTreeMap<&str, Vec<(&LoraTensor, f32)>> = matrices
-        .map(|tensor| (tensor.name.as_str(), Vec::new()))
-        .collect();
-    if changes.is_empty() {
+) -> Result<Retyped> {
+    let is_matrix = |tensor: &&TensorInfo| {
+        let name = &tensor.name;
+        name.starts_with("blk.") && tensor.shape.len() > 1 && !name.ends_with(ROUTER)
+    };
+    let matrices: Vec<_> = base.tensors.iter().filter(is_matrix).collect();
+    if matrices.is_empty() {
         return Err(Error::NoMatrices(base.path.clone()));
     }
-    rewrite(base, &changes, Vec::new(), Some(ggml_type), path, progress)
+    let others = matrices.iter().filter(|it| it.ggml_type != ggml_type);
+    // To each nothing is added.
+    let changes = others.map(|tensor| (tensor.name.as_str(), Vec::<(&LoraTensor, f32)>::new()));
+    let changes = changes.collect();
+    Ok(rewrite(base, &changes, Vec::new(), Some(ggml_type), path, progress)?.retyped)
 }
 
 /// Writes `base` with `changes`: to each of these tensors pairs are added, each times its factor.
@@ -101,7 +111,7 @@ fn rewrite<P: LoraPair>(
     progress: &dyn Fn(u64) -> Result<()>,
 ) -> Result<Merged> {
     let sums = Sums::default();
-    let mut retyped = BTreeMap::new();
+    let mut retyped = Retyped::new();
     let tensors = base.tensors.iter().map(|tensor| {
         let Some(pairs) = changes.get(tensor.name.as_str()) else {
             let copy = |out: &mut Sink<'_>| copy(base, tensor, progress, out);
@@ -194,7 +204,7 @@ fn copy(
     Ok(())
 }
 
-/// A tensor `(out, in)` with what `pairs` add, each times its factor, as `to`.
+/// A tensor `(out, in)`, or `(n, out, in)`, with what `pairs` add, each times its factor, as `to`.
 fn change<P: LoraPair>(
     base: &Gguf,
     tensor: &TensorInfo,
@@ -217,7 +227,8 @@ fn change<P: LoraPair>(
         })
     });
     let changes = loaded.collect::<Result<Vec<_>>>()?;
-    let (n_in, n_out) = (tensor.shape[0] as usize, tensor.shape[1] as usize);
+    let n_in = tensor.shape[0] as usize;
+    let n_out = tensor.shape[1..].iter().product::<u64>() as usize;
     let row_bytes = tensor.n_bytes / n_out as u64;
     let rows_at_once = (PIECE / n_in).max(1);
     for first in (0..n_out).step_by(rows_at_once) {
