@@ -164,6 +164,12 @@ impl Profile {
     }
 }
 
+/// The newest `n` items of a history, oldest first.
+#[must_use]
+pub fn newest(history: &[Example], n: usize) -> &[Example] {
+    &history[history.len().saturating_sub(n)..]
+}
+
 /// Reads the examples of `path`, whose extension tells what it is: `.jsonl`, `.json` (a LaMP file, of which
 /// `lamp_user` names the user), `.txt` or `.md`.
 ///

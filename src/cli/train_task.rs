@@ -75,5 +75,7 @@ fn items(file: &Path, args: &Args) -> Result<Vec<Example>> {
     let users = lamp::read(file)?.users.into_iter();
     let others = users.filter(|user| !args.except.contains(&user.id));
     let n = args.per_user.unwrap_or(usize::MAX);
-    Ok(others.flat_map(|user| user.newest(n)).collect())
+    Ok(others
+        .flat_map(|user| profile::newest(&user.history, n).to_vec())
+        .collect())
 }

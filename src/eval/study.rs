@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::settings::Settings;
 use crate::hash::digest;
 use crate::home::BaseRef;
-use crate::profile::Example;
 use crate::profile::lamp::{self, Query};
+use crate::profile::{Example, newest};
 use crate::task::Task;
 use crate::{Error, Result};
 
@@ -262,8 +262,4 @@ impl StudyTask {
     pub fn items_of(&self, user: usize) -> &[Example] {
         newest(&self.users[user].history, self.settings.items)
     }
-}
-
-fn newest(history: &[Example], n: usize) -> &[Example] {
-    &history[history.len().saturating_sub(n)..]
 }

@@ -121,14 +121,6 @@ fn stored_user(path: &Path, task: Task, stored: StoredUser) -> Result<User> {
     })
 }
 
-impl User {
-    /// The newest `n` items of the history, oldest first.
-    pub fn newest(self, n: usize) -> impl Iterator<Item = Example> {
-        let first = self.history.len().saturating_sub(n);
-        self.history.into_iter().skip(first)
-    }
-}
-
 impl Lamp {
     /// The user named `id`; `None` is enough where there is only one.
     ///

@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use cope_llama::eval::families::{FamilyReport, table};
+
+use super::study::read_json;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
@@ -20,12 +22,8 @@ Example:
   cope-llama eval families smollm2.json gemma3.json qwen2.5.json";
 
 pub fn run(args: &Args) -> Result<()> {
-    let read = |path: &PathBuf| -> Result<FamilyReport> {
-        let text =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())
-    };
-    let reports: Vec<_> = args.reports.iter().map(read).collect::<Result<_>>()?;
+    let reports = args.reports.iter().map(|path| read_json(path));
+    let reports: Vec<FamilyReport> = reports.collect::<Result<_>>()?;
     io::stdout().lock().write_all(table(&reports)?.as_bytes())?;
     Ok(())
 }

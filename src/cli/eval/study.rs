@@ -112,11 +112,7 @@ impl StudyArgs {
         };
         let settings: BTreeMap<String, Value> = match &self.settings {
             None => BTreeMap::new(),
-            Some(path) => {
-                let text = std::fs::read(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                serde_json::from_slice(&text).with_context(|| path.display().to_string())?
-            }
+            Some(path) => read_json(path)?,
         };
         let base_path = self.base.path(home, None)?;
         let base = home.base_ref(&base_path)?;
@@ -162,6 +158,12 @@ pub fn main_tasks(study: &Study) -> Vec<String> {
         .cloned()
         .collect();
     if main.is_empty() { names } else { main }
+}
+
+/// The value of a JSON file that has to be there.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
 /// The values of a file of lines that has to be there.

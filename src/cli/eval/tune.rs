@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
 use cope_llama::eval::{CHOICES, Choice, Settings, Split, tune};
@@ -12,7 +12,7 @@ use cope_llama::home::{Home, append_jsonl, write_atomic};
 use serde_json::{Value, json};
 
 use super::run::Progress;
-use super::study::StudyArgs;
+use super::study::{StudyArgs, read_json};
 use crate::cli::interrupt;
 
 #[derive(ClapArgs)]
@@ -90,9 +90,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
 /// Writes what of a task's settings is not the default into a file of settings.
 fn keep(path: &Path, task: &str, settings: &Settings) -> Result<()> {
     let mut all: BTreeMap<String, Value> = if path.exists() {
-        let text =
-            std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())?
+        read_json(path)?
     } else {
         BTreeMap::new()
     };
