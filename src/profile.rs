@@ -1,7 +1,13 @@
 //! One user's history: what they were asked, and what they wrote.
 
+mod chats;
+mod csv;
+mod git;
+mod import;
 pub mod jsonl;
 pub mod lamp;
+mod mail;
+mod posts;
 pub mod text;
 
 use std::collections::HashSet;
@@ -9,6 +15,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use chats::Speaker;
+pub use import::{ImportOptions, Imported, import};
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::{Message, Role};
@@ -168,40 +176,6 @@ impl Profile {
 #[must_use]
 pub fn newest(history: &[Example], n: usize) -> &[Example] {
     &history[history.len().saturating_sub(n)..]
-}
-
-/// Reads the examples of `path`, whose extension tells what it is: `.jsonl`, `.json` (a LaMP file, of which
-/// `lamp_user` names the user), `.txt` or `.md`.
-///
-/// # Errors
-///
-/// [`Error::Io`] when it cannot be read; [`Error::Input`] with the file and, where there is one, the line when it is
-/// malformed, empty or of a kind that is not known.
-pub fn import(path: &Path, lamp_user: Option<&str>) -> Result<Vec<Example>> {
-    let extension = path
-        .extension()
-        .and_then(|extension| extension.to_str())
-        .unwrap_or_default();
-    let examples = match extension.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => jsonl::parse(path, &read(path)?)?,
-        "json" => {
-            lamp::parse(path, &read(path)?)?
-                .into_user(path, lamp_user)?
-                .history
-        }
-        "txt" | "md" | "markdown" => vec![text::parse(path, &read(path)?)?],
-        _ => {
-            return Err(malformed(
-                path,
-                "is not a history (.jsonl), a LaMP file (.json) or a text (.txt, .md)",
-            ));
-        }
-    };
-    if examples.is_empty() {
-        Err(malformed(path, "holds no items"))
-    } else {
-        Ok(examples)
-    }
 }
 
 /// The whole of a file of bounded size.

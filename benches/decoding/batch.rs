@@ -91,19 +91,28 @@ fn together(
     };
     let adapter = Some((Arc::clone(&subject.adapter), 1.0));
     let model = &subject.model;
-    let mut base = Sequences::new(model, None, &context_options, n_sequences)?;
-    let mut user = Sequences::new(model, adapter, &context_options, n_sequences)?;
+    let schedule = Schedule::default();
+    let mut batch = Batch::new(&**model, schedule, usize::MAX);
     let policy = Policy::Cope {
-        base: &mut base,
-        user: &mut user,
+        base: batch.add(Sequences::new(model, None, &context_options, n_sequences)?),
+        user: batch.add(Sequences::new(
+            model,
+            adapter,
+            &context_options,
+            n_sequences,
+        )?),
         contrast: Contrast::default(),
     };
-    let requests = prompts(options, subject).into_iter().map(|prompt| Request {
-        prompt,
-        options: options_of(Schedule::default(), options.predict),
-    });
+    for prompt in prompts(options, subject) {
+        batch.push(Request {
+            prompt,
+            policy,
+            options: options_of(schedule, options.predict),
+            owner: None,
+        })?;
+    }
     let started = Instant::now();
-    for event in Batch::new(policy, Schedule::default(), &**model, requests.collect())? {
+    for event in batch {
         if let (_, BatchEvent::Finished { response, .. }) = event? {
             rate.n_tokens += response.len();
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use cope_llama::home::{Home, UserName};
-use cope_llama::profile::{self, Example, Profile, lamp};
+use cope_llama::profile::{self, Example, ImportOptions, Profile, lamp};
 use cope_llama::train::{Stage, train};
 
 use super::interrupt;
@@ -70,7 +70,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
 
 fn items(file: &Path, args: &Args) -> Result<Vec<Example>> {
     if file.extension().is_none_or(|extension| extension != "json") {
-        return Ok(profile::import(file, None)?);
+        return Ok(profile::import(file, &ImportOptions::default())?.examples);
     }
     let users = lamp::read(file)?.users.into_iter();
     let others = users.filter(|user| !args.except.contains(&user.id));

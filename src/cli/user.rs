@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use cope_llama::home::{Home, UserFolder, UserName};
-use cope_llama::profile::{self, Example, Part};
+use cope_llama::profile::{self, Example, ImportOptions, Part, Speaker};
 use cope_llama::train::{Stage, StageRecord};
 
 #[derive(Subcommand)]
@@ -31,12 +31,20 @@ Files are told apart by their extension:
   .jsonl     on each line {\"prompt\": \"…\", \"response\": \"…\"},
              or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
   .txt, .md  one text: its title (or first line), then what the user wrote
-  .json      a LaMP file; --lamp-user names the user in it
+  .json      a LaMP file; --lamp-user names the user in it; chats in
+             ShareGPT's form, or exported by ChatGPT
+  .csv, .tsv two columns, named by --columns
+  .mbox      mails, those from --author taken, without what they quote
+A folder is a Maildir, a git repository (commits by --author) or one of posts
+in Markdown.
 
 Examples:
   cope-llama user import alice --demo
   cope-llama user import bob letters.jsonl notes/*.md
   cope-llama user import bob more.jsonl --kept-apart
+  cope-llama user import bob sent.mbox --author bob@example.org
+  cope-llama user import bob ~/src/project --author bob@example.org
+  cope-llama user import bob answers.csv --columns question,answer
   cope-llama user import carol news_headline.json --lamp-user 42
 
 What is known already is not added again.";
@@ -54,9 +62,25 @@ pub struct Import {
     /// The user's id in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
+    /// Whose mails, commits or posts are the user's own: an address of mail, a name or a part of it; may be given several
+    /// times
+    #[arg(long, value_name = "NAME")]
+    author: Vec<String>,
+    /// The columns of a CSV file that hold what was asked and what the user wrote
+    #[arg(long, value_name = "PROMPT,RESPONSE", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Who of a chat is the user [default: assistant, and of exports human]
+    #[arg(long, value_enum)]
+    speaker: Option<SpeakerArg>,
     /// The history of alice, who is invented: 100 items and 12 kept apart
-    #[arg(long, group = "source", conflicts_with_all = ["kept_apart", "lamp_user"])]
+    #[arg(long, group = "source", conflicts_with_all = ["kept_apart", "lamp_user", "author", "columns", "speaker"])]
     demo: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SpeakerArg {
+    Assistant,
+    Human,
 }
 
 #[derive(Args)]
@@ -113,9 +137,29 @@ fn files(args: &Import) -> Result<Vec<(Part, Vec<Example>)>> {
     } else {
         Part::History
     };
+    let options = ImportOptions {
+        lamp_user: args.lamp_user.clone(),
+        authors: args.author.clone(),
+        columns: match args.columns.as_slice() {
+            [prompt, response] => Some([prompt.clone(), response.clone()]),
+            [] => None,
+            _ => bail!(
+                "--columns are two, of prompts and of responses, as --columns question,answer"
+            ),
+        },
+        speaker: args.speaker.map(|speaker| match speaker {
+            SpeakerArg::Assistant => Speaker::Assistant,
+            SpeakerArg::Human => Speaker::Human,
+        }),
+    };
     let mut examples = Vec::new();
     for file in &args.files {
-        examples.extend(profile::import(file, args.lamp_user.as_deref())?);
+        let imported = profile::import(file, &options)?;
+        eprintln!("{}: {} taken", file.display(), imported.examples.len());
+        for (why, n) in &imported.left {
+            eprintln!("{}: {n} left: {why}", file.display());
+        }
+        examples.extend(imported.examples);
     }
     Ok(vec![(part, examples)])
 }

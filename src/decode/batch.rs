@@ -1,111 +1,49 @@
-//! Many texts at once, in one pair of contexts: a pass reads a token of every text, so that the weights, once in a
-//! processor's cache, serve them all.
+//! Many texts at once, by any of several models: a pass of a model reads a token of each of its texts, so that the weights,
+//! once in a processor's cache, serve them all. Texts come and go between two passes.
+
+mod models;
+mod seats;
 
 use std::collections::VecDeque;
 
+pub use models::ModelId;
+use models::Models;
+use seats::Seat;
+
 use super::answer::Answer;
+use super::choice::Probabilities;
 use super::sampling::best;
 use super::schedule::beside;
-use super::{Candidate, DecodeOptions, Finish, Piece, Policy, Schedule, Vocabulary};
+use super::{
+    Candidate, Choice, DecodeOptions, Finish, Piece, Policy, Schedule, SequenceSource, Vocabulary,
+};
 use crate::Result;
-use crate::llama::{Sequences, Token};
+use crate::llama::Token;
 
-/// A language model at the end of each of several sequences of tokens.
-pub trait SequenceSource: Send {
-    /// Size of the vocabulary.
-    fn n_vocab(&self) -> usize;
-    /// How many sequences there are.
-    fn n_sequences(&self) -> usize;
-    /// Room for tokens in each.
-    fn n_ctx(&self) -> usize;
-    /// Reads `tokens` into an empty sequence; what may follow them is then known. `lean` if of that only
-    /// [`logits_of`](Self::logits_of) is asked.
-    ///
-    /// # Errors
-    ///
-    /// The pass was interrupted, or it failed.
-    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()>;
-    /// Reads a token into each of several sequences, in ascending order; what may follow each is then known.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()>;
-    /// What may follow a sequence of the last pass, `[n_vocab]`, unnormalised.
-    fn logits(&self, sequence: usize) -> &[f32];
-    /// The same of `candidates` alone, in their order; `logits` is emptied first.
-    ///
-    /// # Errors
-    ///
-    /// What they are computed from cannot be read.
-    fn logits_of(
-        &mut self,
-        sequence: usize,
-        candidates: &[Candidate],
-        logits: &mut Vec<f32>,
-    ) -> Result<()>;
-    /// Empties a sequence.
-    fn clear(&mut self, sequence: usize);
-    /// Computes from now on as one of `n` sources whose passes run at the same time.
-    fn share_threads(&mut self, n: usize);
-}
+/// A text of a [`Batch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TextId(usize);
 
-impl SequenceSource for Sequences {
-    fn n_vocab(&self) -> usize {
-        self.model().n_vocab()
-    }
-
-    fn n_sequences(&self) -> usize {
-        self.len()
-    }
-
-    fn n_ctx(&self) -> usize {
-        self.n_ctx()
-    }
-
-    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()> {
-        self.read(sequence, tokens, lean)
-    }
-
-    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()> {
-        self.step(items, lean)
-    }
-
-    fn logits(&self, sequence: usize) -> &[f32] {
-        self.logits(sequence)
-    }
-
-    fn logits_of(
-        &mut self,
-        sequence: usize,
-        candidates: &[Candidate],
-        logits: &mut Vec<f32>,
-    ) -> Result<()> {
-        self.logits_of(sequence, candidates, logits)
-    }
-
-    fn clear(&mut self, sequence: usize) {
-        self.clear(sequence);
-    }
-
-    fn share_threads(&mut self, n: usize) {
-        self.share_threads(n);
-    }
-}
-
-/// A text that is wanted. Of the options a batch has no use for drafts, explanations, context shifts and the schedule,
-/// of which it has one for all.
+/// A text that is wanted. Of the options a batch has no use for drafts, context shifts and the schedule, of which it has
+/// one for all.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Its tokens so far.
     pub prompt: Vec<Token>,
-    /// How it goes on.
+    /// Who goes on.
+    pub policy: Policy<ModelId>,
+    /// How.
     pub options: DecodeOptions,
+    /// For whom what the models have read is kept afterwards: another text of the same owner that begins alike goes on
+    /// from there. Nothing is kept for nobody.
+    pub owner: Option<u64>,
 }
 
 /// What happens to a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum BatchEvent {
+    /// A choice, where choices are explained, and the best candidates, the best first.
+    Choice(Choice, Vec<Choice>),
     /// More of it.
     Text(String),
     /// Its end.
@@ -119,30 +57,36 @@ pub enum BatchEvent {
     },
 }
 
-/// Texts being decoded: an iterator over what happens to them, by their numbers in the order of the requests. A text
-/// begins when another has ended, if there are more than sequences. Each is the text that a
-/// [`Decoder`](super::Decoder) gives, up to the rounding of passes of another length.
-pub struct Batch<'a, S, V> {
-    policy: Policy<'a, S>,
+/// Texts being decoded: an iterator over what happens to them, which ends when all have ended and goes on when there are
+/// others. A text begins when its models have a sequence free. Each is the text that a [`Decoder`](super::Decoder) gives,
+/// up to the rounding of passes of another length.
+pub struct Batch<S, V> {
+    models: Models<S>,
+    vocabulary: V,
     schedule: Schedule,
-    vocabulary: &'a V,
-    waiting: VecDeque<(Vec<Token>, Slot)>,
-    slots: Vec<Option<Slot>>,
-    events: VecDeque<(usize, BatchEvent)>,
+    n_prompt: usize,
+    waiting: VecDeque<(TextId, Request, Answer)>,
+    /// Under way, in the order in which they began.
+    texts: Vec<Text>,
+    events: VecDeque<(TextId, BatchEvent)>,
+    n_texts: usize,
+    /// Texts that have ended: the time of [`seats::Seats::free`].
+    n_ended: u64,
     candidates: Vec<Candidate>,
     opinions: Vec<f32>,
-    failed: bool,
 }
 
-/// A text in its sequence.
-struct Slot {
-    number: usize,
+/// A text under way.
+struct Text {
+    id: TextId,
+    policy: Policy<Seat>,
     answer: Answer,
     plausibility: f32,
-    /// Tokens of the prompt.
-    n_prompt: usize,
-    /// Chosen, and not yet read.
-    newest: Token,
+    /// How many candidates are explained beside each choice, if it is.
+    explained: Option<usize>,
+    prompt: Vec<Token>,
+    /// Chosen, and not yet read; none before the prompt is read.
+    newest: Option<Token>,
     n_changed: usize,
 }
 
@@ -150,177 +94,401 @@ struct Slot {
 /// not.
 const WIDE: usize = 5;
 
-impl<'a, S: SequenceSource, V: Vocabulary> Batch<'a, S, V> {
-    /// The texts of `requests`; all sequences of the models are emptied. Of `schedule` it has a use for what says
-    /// whether passes run side by side, and whether they are lean.
+impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
+    /// No texts yet, and no models. Of `schedule` it has a use for what says whether passes run side by side, and whether
+    /// they are lean. Between two tokens of the texts that are under way it reads `n_prompt` tokens of prompts, or little
+    /// more: few, and nobody waits long; many, and passes are sooner over many texts.
+    pub fn new(vocabulary: V, schedule: Schedule, n_prompt: usize) -> Self {
+        Self {
+            models: Models::new(),
+            vocabulary,
+            schedule,
+            n_prompt,
+            waiting: VecDeque::new(),
+            texts: Vec::new(),
+            events: VecDeque::new(),
+            n_texts: 0,
+            n_ended: 0,
+            candidates: Vec::new(),
+            opinions: Vec::new(),
+        }
+    }
+
+    /// Adds a model. All of a batch have one vocabulary.
+    pub fn add(&mut self, source: S) -> ModelId {
+        self.models.add(source)
+    }
+
+    /// Takes a model out again; `None` while a text is under way in it, or waits for it.
+    pub fn remove(&mut self, model: ModelId) -> Option<S> {
+        let is_wanted = |request: &Request| request.policy.each().any(|&it| it == model);
+        if self
+            .waiting
+            .iter()
+            .any(|(_, request, _)| is_wanted(request))
+        {
+            return None;
+        }
+        self.models.remove(model)
+    }
+
+    /// A model.
+    ///
+    /// # Panics
+    ///
+    /// It is not there any more.
+    pub fn model(&self, model: ModelId) -> &S {
+        &self.models.get(model).source
+    }
+
+    /// Wants a text.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) if a prompt is empty or longer than a sequence, or an option is out of its
-    /// range.
-    pub fn new(
-        mut policy: Policy<'a, S>,
-        schedule: Schedule,
-        vocabulary: &'a V,
-        requests: Vec<Request>,
-    ) -> Result<Self> {
-        let (n_vocab, n_ctx) = (policy.leader().n_vocab(), policy.leader().n_ctx());
-        let waiting = requests.into_iter().enumerate().map(|(number, request)| {
-            let Request { prompt, options } = request;
-            let slot = Slot {
-                number,
-                answer: Answer::new(&options, &prompt, n_vocab, n_ctx)?,
-                plausibility: policy.plausibility(options.sampling.takes_the_best()),
-                n_prompt: prompt.len(),
-                newest: 0,
-                n_changed: 0,
-            };
-            Ok((prompt, slot))
-        });
-        let waiting = waiting.collect::<Result<_>>()?;
-        let n_sequences = policy.leader().n_sequences();
-        for model in policy.models() {
-            (0..n_sequences).for_each(|sequence| model.clear(sequence));
+    /// [`Error::Input`](crate::Error::Input) if the prompt is empty or longer than a sequence, or an option is out of its range.
+    ///
+    /// # Panics
+    ///
+    /// A model is not there any more, or would be contrasted with itself.
+    pub fn push(&mut self, request: Request) -> Result<TextId> {
+        if let Policy::Cope { base, user, .. } = &request.policy {
+            assert!(base != user, "a model is contrasted with itself");
         }
-        Ok(Self {
-            policy,
-            schedule,
-            vocabulary,
-            waiting,
-            slots: (0..n_sequences).map(|_| None).collect(),
-            events: VecDeque::new(),
-            candidates: Vec::new(),
-            opinions: Vec::new(),
-            failed: false,
-        })
+        let models = request.policy.each().map(|&model| self.model(model));
+        let n_ctx = models.map(S::n_ctx).min().unwrap_or_default();
+        let n_vocab = self.model(*request.policy.leader()).n_vocab();
+        let answer = Answer::new(&request.options, &request.prompt, n_vocab, n_ctx)?;
+        let id = TextId(self.n_texts);
+        self.n_texts += 1;
+        self.waiting.push_back((id, request, answer));
+        Ok(id)
+    }
+
+    /// Ends a text, of which nothing more is told.
+    pub fn cancel(&mut self, id: TextId) {
+        self.waiting.retain(|it| it.0 != id);
+        self.events.retain(|it| it.0 != id);
+        if let Some(index) = self.texts.iter().position(|text| text.id == id) {
+            self.end(index);
+        }
+    }
+
+    /// Empties what the models keep of an owner's texts.
+    pub fn forget(&mut self, owner: u64) {
+        for model in self.models.ids() {
+            self.models.get_mut(model).forget(owner);
+        }
+    }
+
+    /// Texts that wait for a sequence to become free.
+    pub fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Texts under way.
+    pub fn n_running(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Takes out a text that has ended.
+    fn end(&mut self, index: usize) {
+        let text = self.texts.remove(index);
+        self.n_ended += 1;
+        for seat in text.policy.each() {
+            let seats = self.models.get_mut(seat.model);
+            seats.free(seat.sequence, self.n_ended);
+        }
     }
 
     /// A token more for all texts under way, after those that wait have begun where there is room.
     fn advance(&mut self) -> Result<()> {
-        for sequence in 0..self.slots.len() {
-            if self.slots[sequence].is_none()
-                && let Some((prompt, slot)) = self.waiting.pop_front()
-            {
-                self.begin(sequence, &prompt, slot)?;
+        self.seat();
+        self.read_prompts()?;
+        self.step()
+    }
+
+    /// Gives sequences to the texts that wait, as far as there are any.
+    fn seat(&mut self) {
+        let mut index = 0;
+        while let Some((_, request, _)) = self.waiting.get(index) {
+            let has_room = |model: &ModelId| self.models.get(*model).has_room();
+            if !request.policy.each().all(has_room) {
+                index += 1;
+                continue;
             }
+            let Some((id, request, answer)) = self.waiting.remove(index) else {
+                break;
+            };
+            let Request {
+                prompt,
+                policy,
+                options,
+                owner,
+            } = request;
+            // Of a single model the best is enough, unless others are to be shown.
+            let takes_the_best = options.sampling.takes_the_best();
+            let plausibility = policy.plausibility(takes_the_best && options.n_alternatives == 0);
+            let policy = policy.map(|model| Seat {
+                model,
+                sequence: self.models.get_mut(model).take(&prompt, owner),
+            });
+            self.texts.push(Text {
+                id,
+                policy,
+                answer,
+                plausibility,
+                explained: options.explain.then_some(options.n_alternatives),
+                prompt,
+                newest: None,
+                n_changed: 0,
+            });
         }
-        let slots = self.slots.iter().enumerate();
-        let items: Vec<_> = slots
-            .filter_map(|(sequence, slot)| Some((sequence, slot.as_ref()?.newest)))
-            .collect();
-        let one_by_one = self.runs_side_by_side() && items.len() < WIDE;
-        let n_together = if one_by_one { 1 } else { items.len().max(1) };
-        for items in items.chunks(n_together) {
-            self.pass(one_by_one, |model, lean| model.step(items, lean))?;
-            for &(sequence, _) in items {
-                self.choose(sequence)?;
+    }
+
+    /// Reads on in the prompts, the oldest first, and chooses the first token after each.
+    fn read_prompts(&mut self) -> Result<()> {
+        let mut n_read = 0;
+        let mut index = 0;
+        while n_read < self.n_prompt && index < self.texts.len() {
+            if self.texts[index].newest.is_some() {
+                index += 1;
+                continue;
+            }
+            let (is_last, n) = self.read_part(index)?;
+            n_read += n;
+            if is_last && !self.choose(index)? {
+                index += 1;
             }
         }
         Ok(())
     }
 
-    fn begin(&mut self, sequence: usize, prompt: &[Token], slot: Slot) -> Result<()> {
-        self.pass(self.runs_side_by_side(), |model, lean| {
-            model.read(sequence, prompt, lean)
+    /// A pass of each model over what comes next of a prompt. Returns whether it was the last, which they make together,
+    /// and how many tokens it had.
+    fn read_part(&mut self, index: usize) -> Result<(bool, usize)> {
+        let text = &self.texts[index];
+        let rest = |seat: &Seat| {
+            let source = self.models.of(*seat);
+            let n_known = source.tokens(seat.sequence).len();
+            (n_known, text.prompt.len() - n_known, source.n_batch())
+        };
+        let is_last = text.policy.each().all(|seat| {
+            let (_, n_rest, n_batch) = rest(seat);
+            n_rest <= n_batch
+        });
+        let part = |seat: &Seat| {
+            let (n_known, n_rest, n_batch) = rest(seat);
+            let waits = n_rest <= n_batch && !is_last;
+            let n = if waits { 0 } else { n_rest.min(n_batch) };
+            (seat.sequence, text.prompt[n_known..n_known + n].to_vec())
+        };
+        let parts: Vec<_> = text.policy.each().map(part).collect();
+        let longest = parts.iter().map(|(_, part)| part.len()).max();
+        let lean = self.schedule.lean && text.explained.is_none();
+        self.pass(index, |source, number| {
+            let (sequence, part) = &parts[number];
+            if part.is_empty() {
+                return Ok(());
+            }
+            source.read(*sequence, part, lean && number > 0)
         })?;
-        self.slots[sequence] = Some(slot);
-        self.choose(sequence)
+        Ok((is_last, longest.unwrap_or_default()))
     }
 
-    fn runs_side_by_side(&self) -> bool {
-        self.schedule.side_by_side && matches!(self.policy, Policy::Cope { .. })
+    /// Reads the newest token of all texts, and chooses the next.
+    fn step(&mut self) -> Result<()> {
+        let is_running = |text: &Text| text.newest.is_some();
+        let n_running = self.texts.iter().filter(|it| is_running(it)).count();
+        let one_by_one = self.schedule.side_by_side && n_running < WIDE;
+        if !one_by_one {
+            self.step_together()?;
+        }
+        let mut index = 0;
+        while index < self.texts.len() {
+            if is_running(&self.texts[index]) {
+                if one_by_one {
+                    self.step_one(index)?;
+                }
+                if self.choose(index)? {
+                    continue;
+                }
+            }
+            index += 1;
+        }
+        Ok(())
     }
 
-    /// A pass of each model, by `read`, which is told whether it is lean.
+    /// A pass of each model over the newest token of a text.
+    fn step_one(&mut self, index: usize) -> Result<()> {
+        let text = &self.texts[index];
+        let sequences: Vec<_> = text.policy.each().map(|seat| seat.sequence).collect();
+        let newest = text.newest;
+        let lean = self.schedule.lean && text.explained.is_none();
+        self.pass(index, |source, number| {
+            let items: Vec<_> = newest.iter().map(|&it| (sequences[number], it)).collect();
+            source.step(&items, lean && number > 0)
+        })
+    }
+
+    /// A pass of each model over the newest tokens of all its texts.
+    fn step_together(&mut self) -> Result<()> {
+        for model in self.models.ids() {
+            let mut items = Vec::new();
+            let mut lean = self.schedule.lean;
+            for text in &self.texts {
+                let Some(newest) = text.newest else {
+                    continue;
+                };
+                let seats = text.policy.each().enumerate();
+                for (number, seat) in seats.filter(|(_, seat)| seat.model == model) {
+                    items.push((seat.sequence, newest));
+                    lean &= number > 0 && text.explained.is_none();
+                }
+            }
+            if !items.is_empty() {
+                items.sort_unstable();
+                let source = &mut self.models.get_mut(model).source;
+                source.share_threads(1);
+                source.step(&items, lean)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes of the models of one text, by `read`, which is told the model's number, the leader's being 0; at the same
+    /// time, if that is how they run.
     fn pass(
         &mut self,
-        side_by_side: bool,
-        read: impl Fn(&mut S, bool) -> Result<()> + Sync,
+        index: usize,
+        read: impl Fn(&mut S, usize) -> Result<()> + Sync,
     ) -> Result<()> {
-        let n = if side_by_side { 2 } else { 1 };
-        self.policy
-            .models()
-            .for_each(|model| model.share_threads(n));
-        let lean = self.schedule.lean;
-        match &mut self.policy {
-            Policy::Plain(model) => read(model, false),
-            Policy::Cope { base, user, .. } if side_by_side => {
-                beside(|| read(base, lean), || read(user, false))
+        let policy = self.texts[index].policy;
+        match policy {
+            Policy::Cope { base, user, .. } if self.schedule.side_by_side => {
+                let [base, user] = self.models.both_mut(base, user);
+                base.share_threads(2);
+                user.share_threads(2);
+                beside(|| read(base, 1), || read(user, 0))
             }
-            Policy::Cope { base, user, .. } => {
-                read(base, lean)?;
-                read(user, false)
+            _ => {
+                // The base first, as side by side.
+                let seats: Vec<_> = policy.each().enumerate().collect();
+                for (number, seat) in seats.into_iter().rev() {
+                    let source = self.models.of_mut(*seat);
+                    source.share_threads(1);
+                    read(source, number)?;
+                }
+                Ok(())
             }
         }
     }
 
-    /// Chooses the next token of a sequence that the last pass has read, unless its text ends first.
-    fn choose(&mut self, sequence: usize) -> Result<()> {
-        let Some(slot) = &mut self.slots[sequence] else {
-            return Ok(());
-        };
-        let Slot { answer, newest, .. } = slot;
-        let n_ctx = self.policy.leader().n_ctx();
+    /// Chooses the next token of a text whose models have just read all of it, unless it ends first. Returns whether it
+    /// has ended.
+    fn choose(&mut self, index: usize) -> Result<bool> {
+        let text = &mut self.texts[index];
+        let Text { id, answer, .. } = text;
+        let id = *id;
+        let leader = *text.policy.leader();
+        let n_ctx = text
+            .policy
+            .each()
+            .map(|seat| self.models.of(*seat).n_ctx())
+            .min();
         let mut pieces = [None, None];
         if !answer.is_long_enough() {
-            let position = slot.n_prompt + answer.response.len();
-            let sampler = &mut answer.sampler;
-            sampler.head(
-                self.policy.leader().logits(sequence),
-                slot.plausibility,
-                &mut self.candidates,
-            )?;
+            let position = text.prompt.len() + answer.response.len();
+            let logits = self.models.of(leader).logits(leader.sequence);
+            answer
+                .sampler
+                .head(logits, text.plausibility, &mut self.candidates)?;
             let first = best(&self.candidates).token;
-            if let Policy::Cope { base, contrast, .. } = &mut self.policy {
-                base.logits_of(sequence, &self.candidates, &mut self.opinions)?;
+            if let Policy::Cope { base, contrast, .. } = &text.policy {
+                let base_source = self.models.of_mut(*base);
+                base_source.logits_of(base.sequence, &self.candidates, &mut self.opinions)?;
                 contrast.apply(&mut self.candidates, &self.opinions);
             }
-            *newest = sampler.choose(&self.candidates, position);
-            slot.n_changed += usize::from(*newest != first);
-            pieces[0] = if self.vocabulary.is_eog(*newest) {
+            let newest = answer.sampler.choose(&self.candidates, position);
+            text.newest = Some(newest);
+            text.n_changed += usize::from(newest != first);
+            if let Some(n_alternatives) = text.explained {
+                let logits = |seat: &Seat| self.models.of(*seat).logits(seat.sequence);
+                let p_user = Probabilities::of(logits(&leader));
+                let p_base = match &text.policy {
+                    Policy::Plain(_) => None,
+                    Policy::Cope { base, .. } => Some(Probabilities::of(logits(base))),
+                };
+                let choice = |candidate: &Candidate| Choice {
+                    token: candidate.token,
+                    score: candidate.score,
+                    p_user: p_user.of_token(candidate.token),
+                    p_base: p_base.as_ref().map(|it| it.of_token(candidate.token)),
+                    n_plausible: self.candidates.len(),
+                    first,
+                };
+                let chosen = self.candidates.iter().find(|it| it.token == newest);
+                let mut best: Vec<_> = self.candidates.iter().collect();
+                best.sort_by(|x, y| y.score.total_cmp(&x.score));
+                let best = best.into_iter().take(n_alternatives).map(choice);
+                if let Some(chosen) = chosen {
+                    let event = BatchEvent::Choice(choice(chosen), best.collect());
+                    self.events.push_back((id, event));
+                }
+            }
+            pieces[0] = if self.vocabulary.is_eog(newest) {
                 answer.end(Finish::EndOfTurn)
             } else {
-                answer.push(*newest, self.vocabulary)?
+                answer.push(newest, &self.vocabulary)?
             };
         }
         if answer.finish.is_none() {
             if answer.is_long_enough() {
                 pieces[1] = answer.end(Finish::Length);
-            } else if slot.n_prompt + answer.response.len() > n_ctx {
+            } else if n_ctx.is_some_and(|n_ctx| text.prompt.len() + answer.response.len() > n_ctx) {
                 pieces[1] = answer.end(Finish::ContextFull);
             }
         }
         for piece in pieces.into_iter().flatten() {
             if let Piece::Text(text) = piece {
-                self.events.push_back((slot.number, BatchEvent::Text(text)));
+                self.events.push_back((id, BatchEvent::Text(text)));
             }
         }
-        if let Some(finish) = answer.finish {
-            let response = std::mem::take(&mut answer.response);
-            let event = BatchEvent::Finished {
-                response,
-                finish,
-                n_changed: slot.n_changed,
-            };
-            self.events.push_back((slot.number, event));
-            self.slots[sequence] = None;
-            self.policy.models().for_each(|model| model.clear(sequence));
+        let Some(finish) = answer.finish else {
+            return Ok(false);
+        };
+        let response = std::mem::take(&mut answer.response);
+        let n_changed = text.n_changed;
+        let event = BatchEvent::Finished {
+            response,
+            finish,
+            n_changed,
+        };
+        self.events.push_back((id, event));
+        self.end(index);
+        Ok(true)
+    }
+
+    /// Gives up all texts, whose models have failed.
+    fn abandon(&mut self) {
+        self.waiting.clear();
+        self.events.clear();
+        while !self.texts.is_empty() {
+            self.end(self.texts.len() - 1);
         }
-        Ok(())
     }
 }
 
-impl<S: SequenceSource, V: Vocabulary> Iterator for Batch<'_, S, V> {
-    type Item = Result<(usize, BatchEvent)>;
+impl<S: SequenceSource, V: Vocabulary> Iterator for Batch<S, V> {
+    type Item = Result<(TextId, BatchEvent)>;
 
-    /// What happens next; `None` once all texts have ended, or an error was given.
+    /// What happens next; `None` while there is no text. An error is the end of all texts.
     fn next(&mut self) -> Option<Self::Item> {
-        while self.events.is_empty() && !self.failed {
-            if self.waiting.is_empty() && self.slots.iter().all(Option::is_none) {
+        while self.events.is_empty() {
+            if self.waiting.is_empty() && self.texts.is_empty() {
                 return None;
             }
             if let Err(error) = self.advance() {
-                self.failed = true;
+                self.abandon();
                 return Some(Err(error));
             }
         }

@@ -21,10 +21,30 @@ pub struct Choice {
 
 /// The probability of `token` among `logits`, unnormalised.
 pub(super) fn probability(logits: &[f32], token: Token) -> f32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weight = |logit: f32| f64::from(logit - max).exp();
-    let sum: f64 = logits.iter().copied().map(weight).sum();
-    (weight(logits[token as usize]) / sum) as f32
+    Probabilities::of(logits).of_token(token)
+}
+
+/// Logits with what makes probabilities of them.
+pub(super) struct Probabilities<'a> {
+    logits: &'a [f32],
+    max: f32,
+    sum: f64,
+}
+
+impl<'a> Probabilities<'a> {
+    /// Of `logits`, unnormalised.
+    pub fn of(logits: &'a [f32]) -> Self {
+        let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights = logits.iter().map(|logit| f64::from(logit - max).exp());
+        let sum = weights.sum();
+        Self { logits, max, sum }
+    }
+
+    /// That of a token.
+    pub fn of_token(&self, token: Token) -> f32 {
+        let logit = self.logits[token as usize];
+        (f64::from(logit - self.max).exp() / self.sum) as f32
+    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct DecodeOptions {
     pub grammar: Option<Grammar>,
     /// Whether each choice is [explained](Decoder::choices), which costs some speed.
     pub explain: bool,
+    /// How many of the best candidates a [`Batch`](super::Batch) explains beside each choice that it explains.
+    pub n_alternatives: usize,
     /// Which passes are run, and when; it does not change the text.
     pub schedule: Schedule,
     /// What drafts are taken from beside the prompt and the text itself.
@@ -49,6 +51,7 @@ impl Default for DecodeOptions {
             logit_bias: Vec::new(),
             grammar: None,
             explain: false,
+            n_alternatives: 0,
             schedule: Schedule::default(),
             drafter: Drafter::default(),
         }
@@ -102,7 +105,7 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
     ///
     /// [`Error::Input`] if the prompt is empty or longer than the context, or an option is out of its range.
     pub fn new(
-        policy: Policy<'a, S>,
+        policy: Policy<&'a mut S>,
         vocabulary: &'a V,
         prompt: &[Token],
         options: DecodeOptions,

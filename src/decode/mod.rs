@@ -18,6 +18,7 @@ mod looping;
 mod policy;
 mod sampling;
 mod schedule;
+mod sequences;
 mod statistics;
 #[cfg(test)]
 mod table;
@@ -25,7 +26,7 @@ mod text;
 
 use std::ops::Range;
 
-pub use batch::{Batch, BatchEvent, Request, SequenceSource};
+pub use batch::{Batch, BatchEvent, ModelId, Request, TextId};
 pub use choice::Choice;
 pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::{DecodeOptions, Decoder, Finish, Piece};
@@ -33,6 +34,7 @@ pub use draft::Drafter;
 pub use policy::{Arm, Policy};
 pub use sampling::{Sampler, Sampling};
 pub use schedule::Schedule;
+pub use sequences::SequenceSource;
 pub use statistics::{Passes, Statistics};
 pub use text::Text;
 
@@ -180,6 +182,16 @@ pub trait Vocabulary {
     fn token_bytes(&self, token: Token) -> Vec<u8>;
     /// Whether `token` ends a generation.
     fn is_eog(&self, token: Token) -> bool;
+}
+
+impl<V: Vocabulary + ?Sized> Vocabulary for &V {
+    fn token_bytes(&self, token: Token) -> Vec<u8> {
+        (**self).token_bytes(token)
+    }
+
+    fn is_eog(&self, token: Token) -> bool {
+        (**self).is_eog(token)
+    }
 }
 
 impl Vocabulary for Model {

@@ -14,17 +14,18 @@ pub enum Arm {
     Cope(Contrast),
 }
 
-/// The models that an [`Arm`] runs, and how their logits become candidates.
-#[derive(Debug)]
-pub enum Policy<'a, S> {
+/// The models that an [`Arm`] runs, and how their logits become candidates. `M` stands for a model: the mutable borrow of
+/// one, or its number among several.
+#[derive(Debug, Clone, Copy)]
+pub enum Policy<M> {
     /// One model; every possible token is a candidate.
-    Plain(&'a mut S),
+    Plain(M),
     /// Two models over one vocabulary.
     Cope {
         /// What is contrasted with.
-        base: &'a mut S,
+        base: M,
         /// What is plausible.
-        user: &'a mut S,
+        user: M,
         /// By how much.
         contrast: Contrast,
     },
@@ -32,7 +33,7 @@ pub enum Policy<'a, S> {
 
 impl Twin {
     /// The models of `arm`.
-    pub fn policy(&mut self, arm: Arm) -> Policy<'_, Context> {
+    pub fn policy(&mut self, arm: Arm) -> Policy<&mut Context> {
         match arm {
             Arm::Base => Policy::Plain(&mut self.base),
             Arm::User => Policy::Plain(&mut self.user),
@@ -45,7 +46,7 @@ impl Twin {
     }
 }
 
-impl<S> Policy<'_, S> {
+impl<M> Policy<M> {
     /// How plausible a candidate must be. `takes_the_best` says that of a single model's candidates none but the best is
     /// of any use.
     pub(super) fn plausibility(&self, takes_the_best: bool) -> f32 {
@@ -57,7 +58,7 @@ impl<S> Policy<'_, S> {
     }
 
     /// The model that the text follows, for what all have in common.
-    pub(super) fn leader(&self) -> &S {
+    pub(super) fn leader(&self) -> &M {
         match self {
             Self::Plain(model) => model,
             Self::Cope { user, .. } => user,
@@ -65,11 +66,36 @@ impl<S> Policy<'_, S> {
     }
 
     /// Every model, the leader first.
-    pub(super) fn models(&mut self) -> impl Iterator<Item = &mut S> {
+    pub(super) fn each_mut(&mut self) -> impl Iterator<Item = &mut M> {
         let (leader, follower) = match self {
-            Self::Plain(model) => (&mut **model, None),
-            Self::Cope { base, user, .. } => (&mut **user, Some(&mut **base)),
+            Self::Plain(model) => (model, None),
+            Self::Cope { base, user, .. } => (user, Some(base)),
         };
         std::iter::once(leader).chain(follower)
+    }
+
+    /// Every model, the leader first.
+    pub(super) fn each(&self) -> impl Iterator<Item = &M> {
+        let (leader, follower) = match self {
+            Self::Plain(model) => (model, None),
+            Self::Cope { base, user, .. } => (user, Some(base)),
+        };
+        std::iter::once(leader).chain(follower)
+    }
+
+    /// The same with other models.
+    pub(super) fn map<N>(self, mut f: impl FnMut(M) -> N) -> Policy<N> {
+        match self {
+            Self::Plain(model) => Policy::Plain(f(model)),
+            Self::Cope {
+                base,
+                user,
+                contrast,
+            } => Policy::Cope {
+                base: f(base),
+                user: f(user),
+                contrast,
+            },
+        }
     }
 }

@@ -101,7 +101,7 @@ const NEWEST: f64 = 0.1;
 
 /// Reads what is needed for the choice of each token.
 pub(super) struct Scheduler<'a, S> {
-    policy: Policy<'a, S>,
+    policy: Policy<&'a mut S>,
     schedule: Schedule,
     /// How plausible a candidate must be.
     plausibility: f32,
@@ -126,7 +126,7 @@ pub(super) struct Scheduler<'a, S> {
 impl<'a, S: LogitSource> Scheduler<'a, S> {
     /// A scheduler at the end of `prompt`; `takes_the_best` as [`Policy::plausibility`].
     pub fn new(
-        mut policy: Policy<'a, S>,
+        mut policy: Policy<&'a mut S>,
         schedule: Schedule,
         prompt: &[Token],
         mut drafter: Drafter,
@@ -139,7 +139,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         } else {
             1
         };
-        policy.models().for_each(|model| {
+        policy.each_mut().for_each(|model| {
             model.share_threads(n_beside);
             // The last token is read again if need be, for a row of the kind that is asked for now.
             model.truncate(common_len(model.tokens(), prompt).min(prompt.len() - 1));
@@ -216,7 +216,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         let len = self.text.len();
         self.text.push(token);
         self.drafter.extend(&[token]);
-        let models = self.policy.models();
+        let models = self.policy.each_mut();
         let passes = [&mut self.statistics.user, &mut self.statistics.base];
         let mut user_goes_on = false;
         for (number, (model, passes)) in models.zip(passes).enumerate() {
@@ -252,8 +252,8 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         let keep = n_keep.min(len / 2);
         let discard = (len - keep).div_ceil(2);
         let passes = [&mut self.statistics.user, &mut self.statistics.base];
-        for (model, passes) in self.policy.models().zip(passes) {
-            read(model, &self.text[..len], 0, Extend::Whole, passes)?;
+        for (model, passes) in self.policy.each_mut().zip(passes) {
+            read(*model, &self.text[..len], 0, Extend::Whole, passes)?;
             if model.tokens().len() != len {
                 return Err(Error::input(
                     "the base and the user context have fallen out of step",
@@ -466,7 +466,7 @@ pub(super) fn beside(
     })
 }
 
-fn common_len(one: &[Token], other: &[Token]) -> usize {
+pub(super) fn common_len(one: &[Token], other: &[Token]) -> usize {
     std::iter::zip(one, other)
         .take_while(|(x, y)| x == y)
         .count()

@@ -1,5 +1,6 @@
 //! A loaded base that answers prompts, with a method's adapters.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -111,59 +112,58 @@ impl<'a> Writer<'a> {
             sequences.set_interrupt(Arc::clone(self.stop));
             Ok(sequences)
         };
-        let (mut leader, mut base);
-        let policy = match voice {
-            Voice::Alone(adapter) => {
-                leader = sequences(adapter.as_ref())?;
-                Policy::Plain(&mut leader)
-            }
-            Voice::Contrasted {
-                task,
-                user,
-                contrast,
-            } => {
-                (leader, base) = (sequences(Some(user))?, sequences(Some(task))?);
-                Policy::Cope {
-                    base: &mut base,
-                    user: &mut leader,
-                    contrast: *contrast,
-                }
-            }
-        };
-        let mut answers: Vec<_> = prompts.iter().map(|_| Written::default()).collect();
-        let request = |prompt| Request {
-            prompt,
-            options: DecodeOptions {
-                n_predict: Some(n_predict),
-                loop_guard: true,
-                ..DecodeOptions::default()
-            },
-        };
-        let requests = prompts.into_iter().map(request).collect();
         // All texts in each pass, which is fastest where ggml's kernels take rows together, as those of Q8_0 do.
         let schedule = Schedule {
             lean: true,
             ..Schedule::NAIVE
         };
+        let mut batch = Batch::new(&*self.model, schedule, usize::MAX);
+        let policy = match voice {
+            Voice::Alone(adapter) => Policy::Plain(batch.add(sequences(adapter.as_ref())?)),
+            Voice::Contrasted {
+                task,
+                user,
+                contrast,
+            } => Policy::Cope {
+                user: batch.add(sequences(Some(user))?),
+                base: batch.add(sequences(Some(task))?),
+                contrast: *contrast,
+            },
+        };
+        let mut answers: BTreeMap<_, _> = BTreeMap::new();
+        for prompt in prompts {
+            let options = DecodeOptions {
+                n_predict: Some(n_predict),
+                loop_guard: true,
+                ..DecodeOptions::default()
+            };
+            let id = batch.push(Request {
+                prompt,
+                policy,
+                options,
+                owner: None,
+            })?;
+            answers.insert(id, Written::default());
+        }
         let started = Instant::now();
-        for event in Batch::new(policy, schedule, &*self.model, requests)? {
-            match event? {
-                (number, BatchEvent::Text(text)) => answers[number].text.push_str(&text),
-                (
-                    number,
-                    BatchEvent::Finished {
-                        response,
-                        finish,
-                        n_changed,
-                    },
-                ) => {
-                    let answer = &mut answers[number];
+        for event in batch {
+            let (id, event) = event?;
+            let answer = answers.entry(id).or_default();
+            match event {
+                BatchEvent::Choice(..) => {}
+                BatchEvent::Text(text) => answer.text.push_str(&text),
+                BatchEvent::Finished {
+                    response,
+                    finish,
+                    n_changed,
+                } => {
                     answer.n_tokens = response.len();
                     answer.n_changed = n_changed;
                     answer.finish = Some(finish);
                 }
             }
         }
-        Ok((answers, started.elapsed()))
+        // In the order in which they were asked for.
+        Ok((answers.into_values().collect(), started.elapsed()))
     }
 }

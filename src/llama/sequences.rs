@@ -163,14 +163,28 @@ impl Sequences {
         self.context.logits_of_at(token, row, candidates, logits)
     }
 
-    /// Empties `sequence`.
-    pub fn clear(&mut self, sequence: usize) {
-        self.tokens[sequence].clear();
+    /// The most tokens that are read in one pass.
+    #[must_use]
+    pub fn n_batch(&self) -> usize {
+        self.context.n_batch()
+    }
+
+    /// Keeps the first `len` tokens of `sequence`. One that cannot be cut there (a recurrent model's) is emptied.
+    pub fn truncate(&mut self, sequence: usize, len: usize) {
+        if len >= self.tokens[sequence].len() {
+            return;
+        }
         self.rows[sequence] = None;
+        let id = sequence as sys::llama_seq_id;
         // SAFETY: the memory is the live context's; whole sequences can always be removed.
         unsafe {
             let memory = sys::llama_get_memory(self.context.raw());
-            sys::llama_memory_seq_rm(memory, sequence as sys::llama_seq_id, -1, -1);
+            if len > 0 && sys::llama_memory_seq_rm(memory, id, len as i32, -1) {
+                self.tokens[sequence].truncate(len);
+            } else {
+                sys::llama_memory_seq_rm(memory, id, -1, -1);
+                self.tokens[sequence].clear();
+            }
         }
     }
 
@@ -206,7 +220,9 @@ impl Sequences {
                 Ok(())
             }
             Err(error) => {
-                items.iter().for_each(|&(sequence, _)| self.clear(sequence));
+                items
+                    .iter()
+                    .for_each(|&(sequence, _)| self.truncate(sequence, 0));
                 Err(error)
             }
         }

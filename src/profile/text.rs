@@ -13,7 +13,7 @@ use crate::Result;
 /// [`crate::Error::Input`] when there is no title or no text after it.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Example> {
     let text = utf8(path, bytes)?.replace("\r\n", "\n");
-    let (title, body) = title_and_body(&text).ok_or_else(|| {
+    let (title, body) = post(&text).ok_or_else(|| {
         malformed(
             path,
             "has no text after its title: write the title on the first line, the text below it",
@@ -24,24 +24,49 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Example> {
         .map_err(|what| malformed(path, what))
 }
 
-fn title_and_body(text: &str) -> Option<(&str, &str)> {
-    let (title, body) = match front_matter(text) {
-        Some((Some(title), body)) => (title, body),
-        Some((None, body)) => first_line(body)?,
-        None => first_line(text)?,
+/// The title of a text, and what stands below it; none unless there are both.
+pub(super) fn post(text: &str) -> Option<(&str, &str)> {
+    let front = FrontMatter::of(text);
+    let body = front.as_ref().map_or(text, |front| front.body);
+    let (title, body) = match front.and_then(|front| front.value("title")) {
+        Some(title) => (title, body),
+        None => first_line(body)?,
     };
     let body = body.trim();
     (!title.is_empty() && !body.is_empty()).then_some((title, body))
 }
 
-/// The title, if any, and what follows the front matter.
-fn front_matter(text: &str) -> Option<(Option<&str>, &str)> {
-    let (head, body) = text.strip_prefix("---\n")?.split_once("\n---\n")?;
-    let title = head.lines().find_map(|line| line.strip_prefix("title:"));
-    Some((
-        title.map(|title| title.trim().trim_matches(['"', '\''])),
-        body,
-    ))
+/// What a generator of static sites is told of a post: lines of `name: value` between lines of `---`, or of `name = value`
+/// between lines of `+++`.
+pub(super) struct FrontMatter<'a> {
+    head: &'a str,
+    separator: char,
+    /// What follows it.
+    pub body: &'a str,
+}
+
+impl<'a> FrontMatter<'a> {
+    /// That of a text, if it has one.
+    pub fn of(text: &'a str) -> Option<Self> {
+        let of = |fence: &str, separator| {
+            let rest = text.strip_prefix(fence)?.strip_prefix('\n')?;
+            let (head, body) = rest.split_once(&format!("\n{fence}\n"))?;
+            Some(Self {
+                head,
+                separator,
+                body,
+            })
+        };
+        of("---", ':').or_else(|| of("+++", '='))
+    }
+
+    /// A value that stands on the line of its name.
+    pub fn value(&self, name: &str) -> Option<&'a str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(self.separator)?;
+            (found.trim_end() == name).then(|| value.trim().trim_matches(['"', '\'']))
+        })
+    }
 }
 
 fn first_line(text: &str) -> Option<(&str, &str)> {

@@ -335,63 +335,160 @@ fn texts_in_a_batch_are_those_that_come_alone() {
         "a",
     ];
     let contrast = Contrast::new(0.5, 0.1).unwrap();
-    let request = |(seed, text): (u32, &&str)| Request {
-        prompt: tiny.model.tokenize(text, true, true).unwrap(),
-        options: DecodeOptions {
-            sampling: Sampling {
-                temperature: if seed % 2 == 0 { 0.0 } else { 0.9 },
-                seed,
-                ..Sampling::default()
-            },
-            ..limit(10 + 9 * seed as usize)
+    let options = |seed: u32| DecodeOptions {
+        sampling: Sampling {
+            temperature: if seed.is_multiple_of(2) { 0.0 } else { 0.9 },
+            seed,
+            ..Sampling::default()
         },
+        ..limit(10 + 9 * seed as usize)
     };
-    let requests: Vec<Request> = (0..).zip(&texts).map(request).collect();
-    let alone: Vec<_> = requests
+    let prompts: Vec<_> = texts
         .iter()
-        .map(|it| {
+        .map(|text| tiny.model.tokenize(text, true, true).unwrap())
+        .collect();
+    let alone: Vec<_> = (0..)
+        .zip(&prompts)
+        .map(|(seed, prompt)| {
             let mut twin = tiny.twin(&adapter(), 1.0);
-            decode(
-                &mut twin,
-                Arm::Cope(contrast),
-                &it.prompt,
-                it.options.clone(),
-            )
+            decode(&mut twin, Arm::Cope(contrast), prompt, options(seed))
         })
         .collect();
 
     let loaded = tiny.load(&adapter()).unwrap();
     let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), SEQUENCES).unwrap();
-    let (mut base, mut user) = (sequences(None), sequences(Some((loaded, 1.0))));
-    let policy = Policy::Cope {
-        base: &mut base,
-        user: &mut user,
-        contrast,
-    };
-    let mut shown = vec![String::new(); texts.len()];
-    let mut together = vec![(Vec::new(), None, 0); texts.len()];
-    for event in Batch::new(policy, Schedule::default(), &*tiny.model, requests).unwrap() {
-        match event.unwrap() {
-            (number, BatchEvent::Text(text)) => shown[number].push_str(&text),
-            (
-                number,
+    for n_prompt in [1, usize::MAX] {
+        let mut batch = Batch::new(&*tiny.model, Schedule::default(), n_prompt);
+        let base = batch.add(sequences(None));
+        let user = batch.add(sequences(Some((Arc::clone(&loaded), 1.0))));
+        let policy = Policy::Cope {
+            base,
+            user,
+            contrast,
+        };
+        let requests = (0..).zip(&prompts).map(|(seed, prompt)| Request {
+            prompt: prompt.clone(),
+            policy,
+            options: options(seed),
+            owner: None,
+        });
+        let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();
+        let mut shown = vec![String::new(); texts.len()];
+        let mut together = vec![(Vec::new(), None, 0); texts.len()];
+        for event in &mut batch {
+            let (id, event) = event.unwrap();
+            let number = ids.iter().position(|it| *it == id).unwrap();
+            match event {
+                BatchEvent::Choice(..) => unreachable!("nothing is explained"),
+                BatchEvent::Text(text) => shown[number].push_str(&text),
                 BatchEvent::Finished {
                     response,
                     finish,
                     n_changed,
-                },
-            ) => {
-                together[number] = (response, Some(finish), n_changed);
+                } => together[number] = (response, Some(finish), n_changed),
             }
         }
+        assert_eq!(together, alone);
+        assert!(alone.iter().any(|(_, _, n_changed)| *n_changed > 0));
+        for (shown, (tokens, ..)) in shown.iter().zip(&together) {
+            let bytes = tokens
+                .iter()
+                .flat_map(|&token| tiny.model.token_bytes(token, false));
+            assert_eq!(*shown, String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
+        }
+        for model in [base, user] {
+            let sequences = batch.remove(model).unwrap();
+            assert!((0..SEQUENCES).all(|it| sequences.tokens(it).is_empty()));
+        }
     }
-    assert_eq!(together, alone);
-    assert!(alone.iter().any(|(_, _, n_changed)| *n_changed > 0));
-    for (shown, (tokens, ..)) in shown.iter().zip(&together) {
-        let bytes = tokens
-            .iter()
-            .flat_map(|&token| tiny.model.token_bytes(token, false));
-        assert_eq!(*shown, String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
+}
+
+/// What was read for an owner serves the next text that begins alike, and nobody else.
+#[test]
+fn a_batch_keeps_what_was_read_for_its_owner_alone() {
+    let tiny = Fixture::new();
+    let sequences = Sequences::new(&tiny.model, None, &exact(), 2).unwrap();
+    let mut batch = Batch::new(&*tiny.model, Schedule::NAIVE, usize::MAX);
+    let model = batch.add(sequences);
+    let prompt = |text: &str| tiny.model.tokenize(text, true, true).unwrap();
+    let mut answer = |text: &str, owner| {
+        batch
+            .push(Request {
+                prompt: prompt(text),
+                policy: Policy::Plain(model),
+                options: limit(8),
+                owner,
+            })
+            .unwrap();
+        let mut answer = Vec::new();
+        for event in &mut batch {
+            if let (_, BatchEvent::Finished { response, .. }) = event.unwrap() {
+                answer = response;
+            }
+        }
+        let kept = (0..2).map(|it| batch.model(model).tokens(it).len());
+        (answer, kept.collect::<Vec<_>>())
+    };
+    let alone = answer("dear alice, thanks", None);
+    assert_eq!(alone.1, [0, 0]);
+    let first = answer("dear alice, thanks", Some(1));
+    assert!(first.1.iter().any(|len| *len > 0));
+    // Another's text takes the sequence that is empty, and the owner's goes on from what is known.
+    assert_eq!(answer("dear alice, thanks", Some(2)).0, alone.0);
+    assert_eq!(answer("dear alice, thanks", Some(1)).0, alone.0);
+    batch.forget(1);
+    let kept = (0..2).filter(|it| !batch.model(model).tokens(*it).is_empty());
+    assert_eq!(kept.count(), 1);
+}
+
+#[test]
+fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
+    let tiny = Fixture::new();
+    let loaded = tiny.load(&adapter()).unwrap();
+    let sequences = |adapter, n| Sequences::new(&tiny.model, adapter, &exact(), n).unwrap();
+    let mut batch = Batch::new(&*tiny.model, Schedule::default(), 4);
+    let base = batch.add(sequences(None, 3));
+    let users = [1.0, -1.0].map(|scale| {
+        let adapter = (Arc::clone(&loaded), scale);
+        batch.add(sequences(Some(adapter), 2))
+    });
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    let prompt = tiny.model.tokenize("dear alice", true, true).unwrap();
+    let request = |user| Request {
+        prompt: prompt.clone(),
+        policy: Policy::Cope {
+            base,
+            user: users[user],
+            contrast,
+        },
+        options: limit(12),
+        owner: None,
+    };
+    let ids: Vec<_> = [0, 1, 0, 1, 0, 1]
+        .map(|user| batch.push(request(user)).unwrap())
+        .into();
+    let mut answers = vec![None; ids.len()];
+    while let Some(event) = batch.next() {
+        let (id, event) = event.unwrap();
+        assert!(batch.n_running() <= 3);
+        let number = ids.iter().position(|it| *it == id).unwrap();
+        // One that is under way, and one that waits.
+        if number == 0 {
+            batch.cancel(ids[1]);
+            batch.cancel(ids[5]);
+        }
+        if let BatchEvent::Finished { response, .. } = event {
+            answers[number] = Some(response);
+        }
     }
-    assert!((0..SEQUENCES).all(|it| user.tokens(it).is_empty() && base.tokens(it).is_empty()));
+    for (number, answer) in answers.iter().enumerate() {
+        let scale = if number % 2 == 0 { 1.0 } else { -1.0 };
+        let mut twin = tiny.twin(&adapter(), scale);
+        let alone = decode(&mut twin, Arm::Cope(contrast), &prompt, limit(12)).0;
+        let expected = (number != 1 && number != 5).then_some(alone);
+        assert_eq!(*answer, expected, "text {number}");
+    }
+    for model in [base, users[0], users[1]] {
+        assert!(batch.remove(model).is_some());
+    }
 }

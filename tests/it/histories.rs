@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cope_llama::profile::{Example, Part, Profile, import, lamp};
+use cope_llama::profile::{Example, ImportOptions, Imported, Part, Profile, Speaker, import, lamp};
 use cope_llama::prompt::Message;
 use tempfile::TempDir;
 
@@ -21,12 +21,22 @@ impl Folder {
     }
 
     fn import(&self, name: &str, content: impl AsRef<[u8]>) -> Vec<Example> {
-        import(&self.file(name, content), None).unwrap()
+        self.import_with(name, content, &ImportOptions::default())
+            .examples
+    }
+
+    fn import_with(
+        &self,
+        name: &str,
+        content: impl AsRef<[u8]>,
+        options: &ImportOptions,
+    ) -> Imported {
+        import(&self.file(name, content), options).unwrap()
     }
 
     /// The message of a refusal, without the folder.
     fn refusal(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        let message = import(&self.file(name, content), None)
+        let message = import(&self.file(name, content), &ImportOptions::default())
             .unwrap_err()
             .to_string();
         assert_eq!(message.lines().count(), 1, "{message}");
@@ -97,7 +107,11 @@ fn lamp_files_have_a_user_to_choose() {
          "dev": [], "query": [{"id": "q", "input": "Generate a headline for the following article: Sun.", "output": "Sun"}]},
         {"user_id": "2", "profile": []}]}"#;
     let path = folder.file("a.json", text);
-    let examples = import(&path, Some("1")).unwrap();
+    let of = |user: &str| ImportOptions {
+        lamp_user: Some(user.to_owned()),
+        ..ImportOptions::default()
+    };
+    let examples = import(&path, &of("1")).unwrap().examples;
     let system = Message::system("You are a news headline generator.");
     let article = Message::user("Generate a headline for the following article: It rained.");
     assert_eq!(
@@ -115,10 +129,10 @@ fn lamp_files_have_a_user_to_choose() {
         folder.refusal("a.json", text),
         "a.json: holds 2 users (1, 2, …): name one with --lamp-user"
     );
-    let message = import(&path, Some("3")).unwrap_err().to_string();
+    let message = import(&path, &of("3")).unwrap_err().to_string();
     assert!(message.contains("has no user \"3\""), "{message}");
     assert_eq!(
-        import(&path, Some("2")).unwrap_err().to_string(),
+        import(&path, &of("2")).unwrap_err().to_string(),
         format!("{}: holds no items", path.display())
     );
 }
@@ -234,10 +248,10 @@ fn what_is_wrong_is_said_with_its_line() {
     assert!(
         folder
             .refusal("a.pdf", "x")
-            .starts_with("a.pdf: is not a history")
+            .starts_with("a.pdf: is of no known kind")
     );
     assert!(
-        import(Path::new("/no/such.jsonl"), None)
+        import(Path::new("/no/such.jsonl"), &ImportOptions::default())
             .unwrap_err()
             .to_string()
             .contains("/no/such.jsonl")
@@ -265,4 +279,290 @@ fn an_example_is_stored_as_one_line_of_messages() {
         r#"{"messages":[{"role":"user","content":"One?\n"},{"role":"assistant","content":"Two \"2\".\n"}]}"#
     );
     assert_eq!(serde_json::from_str::<Example>(&line).unwrap(), example);
+}
+
+fn left(imported: &Imported) -> Vec<(&str, usize)> {
+    let left = imported.left.iter();
+    left.map(|(why, n)| (why.as_str(), *n)).collect()
+}
+
+#[test]
+fn of_a_csv_file_two_columns_are_named() {
+    let folder = Folder::new();
+    let text = "id,question,answer\n1,One?,\"Two,\nof course.\"\n2,Three?, \n3\n";
+    let options = |columns: [&str; 2]| ImportOptions {
+        columns: Some(columns.map(str::to_owned)),
+        ..ImportOptions::default()
+    };
+    let imported = folder.import_with("a.csv", text, &options(["question", "answer"]));
+    assert_eq!(
+        imported.examples,
+        [Example::new("One?", "Two,\nof course.")]
+    );
+    assert_eq!(
+        left(&imported),
+        [
+            ("the response is empty", 1),
+            ("the row is shorter than the first", 1)
+        ]
+    );
+    let tabs = folder.import_with("a.tsv", "q\ta\nx\ty\n", &options(["q", "a"]));
+    assert_eq!(tabs.examples, [Example::new("x", "y")]);
+    assert_eq!(
+        folder.refusal("a.csv", text),
+        "a.csv: name its columns of prompts and responses with --columns PROMPT,RESPONSE; it has id, question, answer"
+    );
+    let path = folder.file("a.csv", text);
+    let message = import(&path, &options(["question", "reply"])).unwrap_err();
+    assert!(
+        message
+            .to_string()
+            .ends_with("has no column \"reply\"; it has id, question, answer"),
+        "{message}"
+    );
+}
+
+const MAILS: &str = "\
+From ann@example.org Mon Mar  2 10:00:00 2026
+From: Ann Lee <ann@example.org>
+Date: Mon, 2 Mar 2026 10:00:00 +0000
+Message-ID: <1@example.org>
+Subject: Dinner
+
+Shall we eat?
+
+From bob@example.org Mon Mar  2 11:00:00 2026
+From: Bob <BOB@example.org>
+Date: Mon, 2 Mar 2026 11:00:00 +0000
+Message-ID: <2@example.org>
+In-Reply-To: <1@example.org>
+Subject: Re: Dinner
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+Gladly, at the caf=C3=A9.
+
+On Monday Ann Lee wrote:
+> Shall we eat?
+--=20
+Bob
+
+From bob@example.org Mon Mar  2 12:00:00 2026
+From: Bob <bob@example.org>
+Date: Sun, 1 Mar 2026 12:00:00 +0000
+Subject: The garden
+MIME-Version: 1.0
+Content-Type: multipart/alternative; boundary=x
+
+--x
+Content-Type: text/html
+
+<p>It <b>rained</b>.</p>
+--x--
+
+From bob@example.org Mon Mar  2 13:00:00 2026
+From: bob@example.org
+Subject: Fwd: News
+
+---------- Forwarded message ----------
+News.
+
+";
+
+#[test]
+fn of_a_mailbox_what_the_user_wrote_is_taken() {
+    let folder = Folder::new();
+    let of_bob = ImportOptions {
+        authors: vec!["bob@example.org".into()],
+        ..ImportOptions::default()
+    };
+    let imported = folder.import_with("a.mbox", MAILS, &of_bob);
+    assert_eq!(
+        imported.examples,
+        [
+            Example::new(
+                "Write a mail with the subject \"The garden\".",
+                "It rained."
+            ),
+            Example::new("Answer this mail:\n\nShall we eat?", "Gladly, at the café."),
+        ]
+    );
+    let expected = [("from somebody else", 1), ("nothing but what is quoted", 1)];
+    assert_eq!(left(&imported), expected);
+
+    // The same as a Maildir.
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(folder.0.path().join("mails").join(part)).unwrap();
+    }
+    for (number, mail) in MAILS.split("\n\nFrom ").enumerate() {
+        let mail = mail.split_once('\n').unwrap().1;
+        folder.file(&format!("mails/cur/{number}:2,S"), mail);
+    }
+    let maildir = import(&folder.0.path().join("mails"), &of_bob).unwrap();
+    assert_eq!(maildir, imported);
+
+    assert_eq!(
+        folder.refusal("a.mbox", MAILS),
+        "a.mbox: whose mails are the user's own? name the author with --author"
+    );
+    let of_carol = ImportOptions {
+        authors: vec!["carol@example.org".into()],
+        ..ImportOptions::default()
+    };
+    let message = import(&folder.file("a.mbox", MAILS), &of_carol).unwrap_err();
+    assert!(
+        message
+            .to_string()
+            .ends_with("holds no items of use (4 left: from somebody else)"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_folder_of_posts_is_read_by_date() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.0.path().join("posts/2026/.hidden")).unwrap();
+    let post = |name: &str, text: &str| folder.file(&format!("posts/{name}"), text);
+    post(
+        "b.md",
+        "---\ntitle: Second\ndate: 2026-02-01\nauthor: Bob B.\n---\nIt rained.",
+    );
+    post(
+        "2026/a.markdown",
+        "+++\ntitle = \"First\"\ndate = \"2026-01-01\"\n+++\nSun.",
+    );
+    post("c.md", "---\ntitle: Third\nauthor: Ann\n---\nNot by Bob.");
+    post("d.md", "---\ntitle: Fourth\ndraft: true\n---\nNot yet.");
+    post("e.md", "---\ntitle: Fifth\n---\n");
+    post("f.txt", "No post\nAt all.");
+    post("2026/.hidden/g.md", "Hidden\nText.");
+    let options = ImportOptions {
+        authors: vec!["bob".into()],
+        ..ImportOptions::default()
+    };
+    let imported = import(&folder.0.path().join("posts"), &options).unwrap();
+    assert_eq!(
+        imported.examples,
+        [
+            Example::new("Write a text titled \"First\".", "Sun."),
+            Example::new("Write a text titled \"Second\".", "It rained."),
+        ]
+    );
+    assert_eq!(
+        left(&imported),
+        [
+            ("a draft", 1),
+            ("by another author", 1),
+            ("no title, or no text below it", 1)
+        ]
+    );
+}
+
+#[test]
+fn of_a_repository_an_authors_commits_are_taken() {
+    let folder = Folder::new();
+    let path = folder.0.path();
+    let git = |arguments: &[&str], author: &str| {
+        let status = std::process::Command::new("git")
+            .arg("-C")
+            .arg(path)
+            .args(["-c", "commit.gpgsign=false"])
+            .args(arguments)
+            .envs([
+                ("GIT_AUTHOR_NAME", author),
+                ("GIT_AUTHOR_EMAIL", "x@example.org"),
+                ("GIT_COMMITTER_NAME", author),
+                ("GIT_COMMITTER_EMAIL", "x@example.org"),
+                ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ])
+            .output()
+            .unwrap();
+        assert!(status.status.success(), "{status:?}");
+    };
+    git(&["init", "--quiet"], "Bob");
+    folder.file("a b.txt", "one\ntwo\n");
+    git(&["add", "."], "Bob");
+    git(
+        &[
+            "commit",
+            "-qm",
+            "Begin\n\nWith two lines.\n\nSigned-off-by: Bob <x@example.org>",
+        ],
+        "Bob B",
+    );
+    folder.file("a b.txt", "one\n");
+    git(&["commit", "-qam", "Ann's"], "Ann");
+    git(&["commit", "-qm", "Nothing", "--allow-empty"], "Bob B");
+    let of = |author: &str| ImportOptions {
+        authors: vec![author.to_owned()],
+        ..ImportOptions::default()
+    };
+    let imported = import(path, &of("bob b")).unwrap();
+    let prompt = "Write the commit message for this change:\n\na b.txt: 2 lines added, 0 removed\nnew: a b.txt";
+    assert_eq!(
+        imported.examples,
+        [Example::new(prompt, "Begin\n\nWith two lines.")]
+    );
+    assert_eq!(left(&imported), [("a commit that changes no file", 1)]);
+    let message = import(path, &of("Carol")).unwrap_err().to_string();
+    assert!(
+        message.contains("has no commits of that author"),
+        "{message}"
+    );
+    assert!(message.contains("Bob B <x@example.org>"), "{message}");
+    let message = import(path, &ImportOptions::default()).unwrap_err();
+    assert!(message.to_string().contains("--author"), "{message}");
+}
+
+#[test]
+fn chats_of_other_programs_have_two_speakers() {
+    let folder = Folder::new();
+    let sharegpt = r#"[{"conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "A"},
+        {"from": "gpt", "value": "B"}, {"from": "human", "value": "C"}, {"from": "gpt", "value": "D"}]}]"#;
+    let before = vec![
+        Message::user("A"),
+        Message::assistant("B"),
+        Message::user("C"),
+    ];
+    let answers = [
+        Example::new("A", "B"),
+        Example {
+            prompt: before,
+            response: "D".into(),
+        },
+    ];
+    assert_eq!(folder.import("a.json", sharegpt), answers);
+    let line = sharegpt.trim_matches(['[', ']']).replace('\n', "");
+    assert_eq!(folder.import("a.jsonl", line), answers);
+
+    // The branch that was given up is not taken.
+    let chatgpt = r#"[{"title": "Tea", "current_node": "d", "mapping": {
+        "a": {"parent": null, "message": null},
+        "b": {"parent": "a", "message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Which tea?"]}}},
+        "x": {"parent": "b", "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["No."]}}},
+        "c": {"parent": "b", "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["Green."]}}},
+        "d": {"parent": "c", "message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Thanks!"]}}}}}]"#;
+    let asked = [
+        Example::new("Start a chat about \"Tea\".", "Which tea?"),
+        Example {
+            prompt: vec![
+                Message::user("Start a chat about \"Tea\"."),
+                Message::assistant("Which tea?"),
+                Message::user("Green."),
+            ],
+            response: "Thanks!".into(),
+        },
+    ];
+    assert_eq!(folder.import("a.json", chatgpt), asked);
+    let options = ImportOptions {
+        speaker: Some(Speaker::Assistant),
+        ..ImportOptions::default()
+    };
+    let imported = folder.import_with("a.json", chatgpt, &options);
+    assert_eq!(imported.examples, [Example::new("Which tea?", "Green.")]);
+    assert!(
+        folder
+            .refusal("a.json", r#"[{"conversations": 3}]"#)
+            .starts_with("a.json: chat 1: ")
+    );
 }

@@ -41,7 +41,7 @@ fn endless() -> Table {
 }
 
 fn run(
-    policy: Policy<'_, Table>,
+    policy: Policy<&mut Table>,
     prompt: &[Token],
     options: DecodeOptions,
 ) -> (Vec<Piece>, Vec<Token>, Option<Finish>) {
@@ -152,14 +152,14 @@ fn length_and_stop_strings_end_a_text() {
 
 #[test]
 fn a_full_context_forgets_the_middle_in_both_models_alike_and_says_so() {
-    let (base, user) = (&mut endless(), &mut endless());
+    let (mut base, mut user) = (endless(), endless());
     let options = DecodeOptions {
         n_keep: 2,
         ..limit(20)
     };
     let policy = Policy::Cope {
-        base,
-        user,
+        base: &mut base,
+        user: &mut user,
         contrast: Contrast::default(),
     };
     let (pieces, response, finish) = run(policy, &[2, 2, 0], options);

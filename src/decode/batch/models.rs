@@ -1,0 +1,76 @@
+//! The models of a batch, by their numbers.
+
+use super::seats::{Seat, Seats};
+use crate::decode::SequenceSource;
+
+/// A model of a [`Batch`](super::Batch).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelId(usize);
+
+/// Those that are there, and empty places of those that have gone.
+pub(super) struct Models<S>(Vec<Option<Seats<S>>>);
+
+impl<S: SequenceSource> Models<S> {
+    pub fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub fn add(&mut self, source: S) -> ModelId {
+        let seats = Some(Seats::new(source));
+        if let Some(index) = self.0.iter().position(Option::is_none) {
+            self.0[index] = seats;
+            return ModelId(index);
+        }
+        self.0.push(seats);
+        ModelId(self.0.len() - 1)
+    }
+
+    /// Takes one out, unless a text is in it.
+    pub fn remove(&mut self, model: ModelId) -> Option<S> {
+        let place = self.0.get_mut(model.0)?;
+        let seats = place.take_if(|seats| seats.are_free())?;
+        Some(seats.source)
+    }
+
+    /// # Panics
+    ///
+    /// It is not there.
+    pub fn get(&self, model: ModelId) -> &Seats<S> {
+        self.0[model.0].as_ref().expect("a model that is there")
+    }
+
+    /// # Panics
+    ///
+    /// It is not there.
+    pub fn get_mut(&mut self, model: ModelId) -> &mut Seats<S> {
+        self.0[model.0].as_mut().expect("a model that is there")
+    }
+
+    /// The source of a seat.
+    pub fn of(&self, seat: Seat) -> &S {
+        &self.get(seat.model).source
+    }
+
+    /// The source of a seat.
+    pub fn of_mut(&mut self, seat: Seat) -> &mut S {
+        &mut self.get_mut(seat.model).source
+    }
+
+    /// Two sources at once.
+    ///
+    /// # Panics
+    ///
+    /// They are one, or not there.
+    pub fn both_mut(&mut self, one: Seat, other: Seat) -> [&mut S; 2] {
+        let both = self.0.get_disjoint_mut([one.model.0, other.model.0]);
+        let both = both.expect("two models that are there");
+        both.map(|seats| &mut seats.as_mut().expect("a model that is there").source)
+    }
+
+    /// Those that are there.
+    pub fn ids(&self) -> impl Iterator<Item = ModelId> + use<S> {
+        let there = self.0.iter().enumerate().filter(|(_, it)| it.is_some());
+        let there: Vec<_> = there.map(|(index, _)| ModelId(index)).collect();
+        there.into_iter()
+    }
+}

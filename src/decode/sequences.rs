@@ -1,0 +1,101 @@
+//! Models that read many sequences at once.
+
+use super::Candidate;
+use crate::Result;
+use crate::llama::{Sequences, Token};
+
+/// A language model at the end of each of several sequences of tokens.
+pub trait SequenceSource: Send {
+    /// Size of the vocabulary.
+    fn n_vocab(&self) -> usize;
+    /// How many sequences there are.
+    fn n_sequences(&self) -> usize;
+    /// Room for tokens in each.
+    fn n_ctx(&self) -> usize;
+    /// The most tokens that it reads in one pass.
+    fn n_batch(&self) -> usize;
+    /// A sequence so far.
+    fn tokens(&self, sequence: usize) -> &[Token];
+    /// Appends `tokens` to a sequence; what may follow them is then known. `lean` if of that only
+    /// [`logits_of`](Self::logits_of) is asked. On an error the sequence is empty.
+    ///
+    /// # Errors
+    ///
+    /// The pass was interrupted, or it failed.
+    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()>;
+    /// Reads a token into each of several sequences, in ascending order; what may follow each is then known. On an error
+    /// these sequences are empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()>;
+    /// What may follow a sequence of the last pass, `[n_vocab]`, unnormalised.
+    fn logits(&self, sequence: usize) -> &[f32];
+    /// The same of `candidates` alone, in their order; `logits` is emptied first.
+    ///
+    /// # Errors
+    ///
+    /// What they are computed from cannot be read.
+    fn logits_of(
+        &mut self,
+        sequence: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()>;
+    /// Shortens a sequence to its first `len` tokens, or to none if the model cannot go back.
+    fn truncate(&mut self, sequence: usize, len: usize);
+    /// Computes from now on as one of `n` sources whose passes run at the same time.
+    fn share_threads(&mut self, n: usize);
+}
+
+impl SequenceSource for Sequences {
+    fn n_vocab(&self) -> usize {
+        self.model().n_vocab()
+    }
+
+    fn n_sequences(&self) -> usize {
+        self.len()
+    }
+
+    fn n_ctx(&self) -> usize {
+        self.n_ctx()
+    }
+
+    fn n_batch(&self) -> usize {
+        self.n_batch()
+    }
+
+    fn tokens(&self, sequence: usize) -> &[Token] {
+        self.tokens(sequence)
+    }
+
+    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()> {
+        self.read(sequence, tokens, lean)
+    }
+
+    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()> {
+        self.step(items, lean)
+    }
+
+    fn logits(&self, sequence: usize) -> &[f32] {
+        self.logits(sequence)
+    }
+
+    fn logits_of(
+        &mut self,
+        sequence: usize,
+        candidates: &[Candidate],
+        logits: &mut Vec<f32>,
+    ) -> Result<()> {
+        self.logits_of(sequence, candidates, logits)
+    }
+
+    fn truncate(&mut self, sequence: usize, len: usize) {
+        self.truncate(sequence, len);
+    }
+
+    fn share_threads(&mut self, n: usize) {
+        self.share_threads(n);
+    }
+}
