@@ -11,6 +11,7 @@ mod interrupt;
 mod model;
 mod options;
 mod report;
+mod serve;
 mod session;
 mod train;
 mod train_options;
@@ -60,6 +61,8 @@ enum Command {
     Chat(Box<chat::Args>),
     /// Answer one prompt
     Generate(Box<generate::Args>),
+    /// OpenAI's API for other programs, by users
+    Serve(Box<serve::Args>),
     /// Adapters in files: from and to PEFT, inspect, compare, check (also a program of its own, cope-convert)
     #[command(subcommand)]
     Convert(cope_convert::cli::Command),
@@ -93,6 +96,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::TrainTask(args) => train_task::run(&home, &args)?,
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
+        Command::Serve(args) => serve::run(&home, &args)?,
         Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
         Command::Bundle(args) => bundle::run(&home, &args)?,
         Command::Eval(command) => eval::run(&home, &command)?,

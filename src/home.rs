@@ -5,6 +5,7 @@
 //! ├── models/<file>.gguf      bases, and hashes.json: their SHA-256, so that none is hashed twice
 //! ├── users/<name>/           see UserFolder
 //! ├── tasks/<name>/           laid out as a user's
+//! ├── admin_key.json          the hash of the administrator's key to the server
 //! └── eval/                   see eval::Store
 //! ```
 
@@ -78,6 +79,12 @@ impl Home {
     pub fn create_models(&self) -> Result<PathBuf> {
         create_folder(&self.models())?;
         Ok(self.models())
+    }
+
+    /// The hash of the administrator's key to the server.
+    #[must_use]
+    pub fn admin_key(&self) -> PathBuf {
+        self.root.join("admin_key.json")
     }
 
     /// Where evaluations keep their results.

@@ -34,6 +34,7 @@
 //! | [`bundle`] | a user's model as a folder for other programs and machines |
 //! | [`decode`] | the decoding loop, and the schedules of its passes |
 //! | [`eval`] | the paper's methods on real texts, scored and compared |
+//! | [`serve`] | OpenAI's API for other programs, by users |
 //! | `cope_contrast` | the contrast: a kernel, and a sampler for other programs of llama.cpp |
 //! | `cope_convert` | GGUF files and adapters, believing nothing that they say |
 //!
@@ -65,6 +66,7 @@ pub mod home;
 pub mod llama;
 pub mod profile;
 pub mod prompt;
+pub mod serve;
 pub mod task;
 pub mod train;
 

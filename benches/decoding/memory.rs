@@ -73,7 +73,7 @@ pub fn answer(options: &Options, probe: Probe) -> Result<()> {
         n_predict: Some(64),
         ..DecodeOptions::default()
     };
-    let run = |policy: Policy<'_, Context>| -> Result<()> {
+    let run = |policy: Policy<&mut Context>| -> Result<()> {
         let mut decoder = Decoder::new(policy, &*model, &prompt, decode_options)?;
         decoder.try_for_each(|piece| piece.map(drop))?;
         Ok(())

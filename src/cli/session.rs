@@ -87,7 +87,7 @@ impl Session {
                 let (task, adapter) = match &stored.task_sha256 {
                     None => (None, load(&path)?),
                     Some(task) => {
-                        let (task, stacked) = on_task(voice, &stored, task)?;
+                        let (task, stacked) = on_task(voice, task)?;
                         (Some(load(&task)?), load(&stacked)?)
                     }
                 };
@@ -295,13 +295,11 @@ fn adapter_path(voice: &Voice) -> Result<Option<PathBuf>> {
 }
 
 /// For an adapter that was trained on top of a task adapter: the path of that one, and of both as one.
-fn on_task(voice: &Voice, adapter: &Adapter, task_sha256: &str) -> Result<(PathBuf, PathBuf)> {
+fn on_task(voice: &Voice, task_sha256: &str) -> Result<(PathBuf, PathBuf)> {
     let Voice::User(user) = voice else {
         bail!(
             "this adapter was trained on top of a task adapter and is of no use alone: give --user"
         );
     };
-    let (task, stacked) = (user.known_task(task_sha256)?, user.stacked());
-    Adapter::stack(&[(&Adapter::read_gguf(&task)?, 1.0), (adapter, 1.0)])?.write_gguf(&stacked)?;
-    Ok((task, stacked))
+    Ok((user.known_task(task_sha256)?, user.stack(task_sha256)?))
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::profile::{self, Example, ImportOptions, Part, Speaker};
+use cope_llama::serve::{Identity, KeyOf};
 use cope_llama::train::{Stage, StageRecord};
 
 #[derive(Subcommand)]
@@ -18,6 +19,11 @@ pub enum Command {
     List,
     /// One user: history, base model, stages of training
     Show(Show),
+    /// Make a key to the server, which replaces the one before; it is shown this once
+    #[command(group = ArgGroup::new("whose").required(true))]
+    Key(Key),
+    /// Say under which address of mail other programs know a user
+    Identity(Identify),
     /// Delete a user's folder: history, adapter, everything
     Delete(Delete),
 }
@@ -90,6 +96,28 @@ pub struct Show {
 }
 
 #[derive(Args)]
+pub struct Key {
+    /// The user, whose key reaches this user's adapter and the base
+    #[arg(group = "whose")]
+    user: Option<String>,
+    /// The administrator's key, which reaches all users' adapters
+    #[arg(long, group = "whose")]
+    admin: bool,
+    /// Make none: the one that there is opens nothing any more
+    #[arg(long)]
+    revoke: bool,
+}
+
+#[derive(Args)]
+pub struct Identify {
+    /// The user
+    user: String,
+    /// The address, as Open WebUI has it; none forgets it
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+}
+
+#[derive(Args)]
 pub struct Delete {
     /// The user
     user: String,
@@ -103,8 +131,34 @@ pub fn run(home: &Home, command: Command) -> Result<()> {
         Command::Import(args) => import(home, &args),
         Command::List => list(home),
         Command::Show(args) => show(home, &args),
+        Command::Key(args) => key(home, &args),
+        Command::Identity(args) => identity(home, &args),
         Command::Delete(args) => delete(home, &args),
     }
+}
+
+fn key(home: &Home, args: &Key) -> Result<()> {
+    let of = match &args.user {
+        Some(name) => KeyOf::User(home.user(UserName::new(name)?)?),
+        None => KeyOf::Admin,
+    };
+    if args.revoke {
+        of.revoke(home)?;
+        eprintln!("the key opens nothing any more");
+    } else {
+        writeln!(io::stdout(), "{}", of.make(home)?)?;
+        eprintln!("only its hash is kept: it cannot be shown again");
+    }
+    Ok(())
+}
+
+fn identity(home: &Home, args: &Identify) -> Result<()> {
+    let user = home.user(UserName::new(&args.user)?)?;
+    match &args.email {
+        Some(email) => Identity::new(email)?.keep(home, &user)?,
+        None => Identity::forget(&user)?,
+    }
+    Ok(())
 }
 
 fn import(home: &Home, args: &Import) -> Result<()> {

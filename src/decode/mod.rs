@@ -25,6 +25,7 @@ mod table;
 mod text;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use batch::{Batch, BatchEvent, ModelId, Request, TextId};
 pub use choice::Choice;
@@ -185,6 +186,16 @@ pub trait Vocabulary {
 }
 
 impl<V: Vocabulary + ?Sized> Vocabulary for &V {
+    fn token_bytes(&self, token: Token) -> Vec<u8> {
+        (**self).token_bytes(token)
+    }
+
+    fn is_eog(&self, token: Token) -> bool {
+        (**self).is_eog(token)
+    }
+}
+
+impl<V: Vocabulary + ?Sized> Vocabulary for Arc<V> {
     fn token_bytes(&self, token: Token) -> Vec<u8> {
         (**self).token_bytes(token)
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::jsonl::{append_jsonl, read_jsonl, write_jsonl};
 use super::{Manifest, entries, open_if_there, remove_if_there, write_atomic, write_json};
+use cope_convert::Adapter;
 use serde::Serialize;
 
 use crate::profile::Profile;
@@ -69,6 +70,7 @@ impl fmt::Display for UserName {
 /// adapter.gguf                       after DPO
 /// manifest.json  train.jsonl         how it came about; the log of training
 /// typed_lines                        the lines typed in chats with this user
+/// key.json  identity.json            the hash of the key to the server; the address that other programs know
 /// prompt_cache.base  prompt_cache.user  what the contexts of the last chat had read
 /// ```
 #[derive(Clone, Debug)]
@@ -180,6 +182,19 @@ impl UserFolder {
         self.path.join("stacked.gguf")
     }
 
+    /// Makes task and user's adapter one; `task_sha256` is the task adapter's.
+    ///
+    /// # Errors
+    ///
+    /// One of them is not there, or they do not fit.
+    pub fn stack(&self, task_sha256: &str) -> Result<PathBuf> {
+        let task = Adapter::read_gguf(&self.known_task(task_sha256)?)?;
+        let own = Adapter::read_gguf(&self.trained_adapter()?)?;
+        let stacked = self.stacked();
+        Adapter::stack(&[(&task, 1.0), (&own, 1.0)])?.write_gguf(&stacked)?;
+        Ok(stacked)
+    }
+
     /// The mined pairs.
     #[must_use]
     pub fn pairs(&self) -> PathBuf {
@@ -251,6 +266,18 @@ impl UserFolder {
     #[must_use]
     pub fn prompt_cache(&self, arm: &str) -> PathBuf {
         self.path.join(format!("prompt_cache.{arm}"))
+    }
+
+    /// The hash of the user's key to the server.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.path.join("key.json")
+    }
+
+    /// Under which address other programs know the user.
+    #[must_use]
+    pub fn identity(&self) -> PathBuf {
+        self.path.join("identity.json")
     }
 
     /// Locks the folder for changes until the [`Lock`] is dropped, which the end of the process does too.

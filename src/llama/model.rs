@@ -16,6 +16,7 @@ pub struct Model {
     path: PathBuf,
     has_weights: bool,
     eot: Option<Token>,
+    kv_values: u64,
     /// The weights that can be a head: one of its own, or the embedding.
     head_weights: Vec<TensorInfo>,
 }
@@ -67,6 +68,7 @@ impl Model {
                 .get("tokenizer.ggml.eot_token_id")
                 .and_then(Value::as_u32)
                 .map(|token| token as Token),
+            kv_values: kv_values(&header),
             head_weights: ["output.weight", "token_embd.weight"]
                 .into_iter()
                 .filter_map(|name| header.tensor(name).cloned())
@@ -106,6 +108,11 @@ impl Model {
         self.eot.filter(|&token| self.contains(token))
     }
 
+    /// Values that a KV cache has for each token: keys and values of all layers.
+    pub(super) fn kv_values(&self) -> u64 {
+        self.kv_values
+    }
+
     /// Whether weights were loaded, not the vocabulary alone.
     pub(super) fn has_weights(&self) -> bool {
         self.has_weights
@@ -128,6 +135,21 @@ impl Drop for Model {
         // SAFETY: `raw` is live; contexts and adapters hold an `Arc` of the model, so none is left.
         unsafe { sys::llama_model_free(self.raw.as_ptr()) };
     }
+}
+
+/// What the header says of the heads of keys and values, times the layers; of numbers by layer, the largest.
+fn kv_values(header: &Gguf) -> u64 {
+    let architecture = header.architecture().unwrap_or_default();
+    let number = |name: &str| {
+        let value = header.get(&format!("{architecture}.{name}"))?;
+        value.as_u32().map(u64::from)
+    };
+    let n_head = number("attention.head_count").unwrap_or(1).max(1);
+    let n_head_kv = number("attention.head_count_kv").unwrap_or(n_head);
+    let head_dim = number("embedding_length").unwrap_or_default() / n_head;
+    let dims =
+        ["key", "value"].map(|it| number(&format!("attention.{it}_length")).unwrap_or(head_dim));
+    number("block_count").unwrap_or_default() * n_head_kv * (dims[0] + dims[1])
 }
 
 /// llama.cpp's defaults, without what does not work.

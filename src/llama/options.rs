@@ -66,6 +66,22 @@ impl ContextOptions {
         self.n_threads.clamp(1, MAX_THREADS) as i32
     }
 
+    /// The bytes of the KV cache of one sequence of `model`, at most: sliding windows may take less.
+    #[must_use]
+    pub fn kv_bytes(&self, model: &Model) -> u64 {
+        let n_ctx = u64::from(
+            self.n_ctx
+                .clamp(1, model.n_ctx_train().max(1))
+                .next_multiple_of(256),
+        );
+        let n_bits = match self.kv_type {
+            KvType::F32 => 64,
+            KvType::F16 => 32,
+            KvType::Q8_0 => 17,
+        };
+        n_ctx * model.kv_values() * n_bits / 16
+    }
+
     /// llama.cpp's parameters for a context of `model`.
     pub(super) fn params(&self, model: &Model) -> sys::llama_context_params {
         // SAFETY: returns a plain value.

@@ -155,7 +155,8 @@ impl Model {
     }
 
     /// Whether `token` is a token of the vocabulary. llama.cpp throws on others.
-    pub(super) fn contains(&self, token: Token) -> bool {
+    #[must_use]
+    pub fn contains(&self, token: Token) -> bool {
         usize::try_from(token).is_ok_and(|token| token < self.n_vocab())
     }
 

@@ -21,6 +21,7 @@ mod prompts;
 mod recipe;
 mod rouge;
 mod sampler;
+mod serving;
 mod tidy;
 mod tiny;
 mod training;

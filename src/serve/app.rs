@@ -1,0 +1,252 @@
+//! What all requests share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::access::{Access, Caller};
+use super::engine::{Engine, Settings};
+use super::error::ApiError;
+use super::metrics::Metrics;
+use super::openai::request::CommonRequest;
+use super::voices::{Arm, Voice};
+use crate::Result;
+use crate::home::{Home, UserFolder, UserName};
+use crate::llama::Model;
+use crate::prompt::ChatTemplate;
+
+/// The base's name beside those of users.
+pub const BASE: &str = "base";
+
+/// How a server is run.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The file of the base.
+    pub base: PathBuf,
+    /// Layers of it on a GPU; `None` for all.
+    pub gpu_layers: Option<u32>,
+    /// Of contexts.
+    pub settings: Settings,
+    /// What requests are held to.
+    pub limits: Limits,
+    /// The names by which it is called beside its address, as `Host` has them.
+    pub hosts: Vec<String>,
+    /// The pages of other origins that may use it.
+    pub origins: Vec<String>,
+    /// What Open WebUI signs with.
+    pub open_webui_secret: Option<Vec<u8>>,
+}
+
+/// What requests are held to.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+    /// Tokens of an answer.
+    pub n_predict: usize,
+    /// Requests beside those whose texts are under way.
+    pub queue: usize,
+    /// From the request to the end of the answer.
+    pub time: Duration,
+}
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct App {
+    pub(super) home: Home,
+    pub(super) access: Access,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    pub(super) options: ServeOptions,
+    places: Arc<Semaphore>,
+    ready: OnceLock<Result<Ready, String>>,
+}
+
+/// What is there once the base is loaded.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub model: Arc<Model>,
+    pub template: ChatTemplate,
+    pub engine: Engine,
+    /// The base's file, without folder and extension.
+    pub name: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// Tokens of a text.
+    pub n_ctx: usize,
+}
+
+impl Ready {
+    /// That a prompt leaves room for an answer.
+    pub fn check_length(&self, n_prompt: usize) -> Result<(), ApiError> {
+        if n_prompt < self.n_ctx {
+            return Ok(());
+        }
+        let message = format!(
+            "the prompt has {n_prompt} tokens, and the context {}",
+            self.n_ctx
+        );
+        Err(ApiError {
+            code: Some("context_length_exceeded"),
+            ..ApiError::invalid_field("messages", message)
+        })
+    }
+}
+
+impl App {
+    pub fn new(home: &Home, options: ServeOptions) -> Self {
+        let n_places = options.settings.parallel + options.limits.queue;
+        Self {
+            home: home.clone(),
+            access: Access::new(home, options.open_webui_secret.clone()),
+            limits: options.limits.clone(),
+            metrics: Metrics::default(),
+            places: Arc::new(Semaphore::new(n_places)),
+            ready: OnceLock::new(),
+            options,
+        }
+    }
+
+    /// Loads the base, which takes a while.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be loaded.
+    pub fn load(&self) -> Result<()> {
+        let options = &self.options;
+        let load = || -> Result<Ready> {
+            let model = Model::load(&options.base, options.gpu_layers)?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let name = options.base.file_stem().unwrap_or_default();
+            let n_ctx = options.settings.context.n_ctx.min(model.n_ctx_train());
+            Ok(Ready {
+                template: ChatTemplate::of_model(&model)?,
+                engine: Engine::start(&self.home, &model, &options.settings)?,
+                model,
+                name: name.to_string_lossy().into_owned(),
+                created: now.map_or(0, |it| it.as_secs()),
+                n_ctx: n_ctx as usize,
+            })
+        };
+        let (ready, result) = match load() {
+            Ok(ready) => (Ok(ready), Ok(())),
+            Err(error) => (Err(error.to_string()), Err(error)),
+        };
+        // Nobody else sets it.
+        let _ = self.ready.set(ready);
+        result
+    }
+
+    /// What there is once the base is loaded.
+    pub(super) fn ready(&self) -> Result<&Ready, ApiError> {
+        match self.ready.get() {
+            None => Err(ApiError::loading()),
+            Some(Ok(ready)) => Ok(ready),
+            Some(Err(error)) => Err(ApiError::internal(error)),
+        }
+    }
+
+    /// A place among the requests, until it is dropped.
+    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let places = Arc::clone(&self.places);
+        places.try_acquire_owned().map_err(|_| ApiError::busy())
+    }
+
+    /// Whose voice a request is for, and how the client names it.
+    ///
+    /// The user is named by `model` (`alice`, or `base:alice`), else by `lora`, else by `user`; a user's key without any of
+    /// these is for that user.
+    pub(super) fn voice(
+        &self,
+        ready: &Ready,
+        caller: &Caller,
+        request: &CommonRequest,
+    ) -> Result<(String, Voice), ApiError> {
+        let (named, user) = self.user(ready, caller, request)?;
+        let arm = match request.arm {
+            Some(arm) => Arm::from(arm),
+            None if user.is_some() => Arm::Cope,
+            None => Arm::Base,
+        };
+        if user.is_none() && arm != Arm::Base {
+            return Err(ApiError::invalid_field(
+                "arm",
+                "the base alone has no other voice: name a user as the model",
+            ));
+        }
+        let voice = Voice {
+            user,
+            arm,
+            contrast: request.contrast,
+            plausibility: request.plausibility,
+        };
+        Ok((named, voice))
+    }
+
+    fn user(
+        &self,
+        ready: &Ready,
+        caller: &Caller,
+        request: &CommonRequest,
+    ) -> Result<(String, Option<UserName>), ApiError> {
+        let users = caller.users(&self.home)?;
+        let own = |name: &str| {
+            users
+                .iter()
+                .map(UserFolder::name)
+                .find(|it| it.as_str() == name)
+        };
+        let named = request.model.as_deref().unwrap_or_default();
+        let is_base = |name: &str| name == BASE || name == ready.name;
+        let answer = |user: Option<&UserName>| {
+            let name = user.map_or(BASE, UserName::as_str);
+            let named = if named.is_empty() { name } else { named };
+            Ok((named.to_owned(), user.cloned()))
+        };
+        if let Some((_, name)) = named.split_once(':').filter(|(base, _)| is_base(base)) {
+            return match own(name) {
+                Some(user) => answer(Some(user)),
+                None => Err(ApiError::no_model(named)),
+            };
+        }
+        if !named.is_empty() && !is_base(named) {
+            return match own(named) {
+                Some(user) => answer(Some(user)),
+                None => Err(ApiError::no_model(named)),
+            };
+        }
+        if let Some(lora) = &request.lora {
+            let mut wanted = lora.iter().filter(|lora| lora.scale != 0.0);
+            return match (wanted.next(), wanted.next()) {
+                (None, _) => answer(None),
+                (Some(lora), None) => match users.get(lora.id) {
+                    Some(user) if (lora.scale - 1.0).abs() < f32::EPSILON => {
+                        answer(Some(user.name()))
+                    }
+                    Some(_) => Err(ApiError::invalid_field(
+                        "lora",
+                        "an adapter has a scale of 0 or 1 here; `contrast` says how strong it is",
+                    )),
+                    None => Err(ApiError::invalid_field(
+                        "lora",
+                        "there is no adapter of that number for this key",
+                    )),
+                },
+                _ => Err(ApiError::invalid_field("lora", "one adapter at a time")),
+            };
+        }
+        // Clients send names of their own here: one that is nobody's is nobody.
+        if let Some(user) = request.user.as_deref().and_then(own) {
+            return answer(Some(user));
+        }
+        match caller {
+            Caller::User(name) if named.is_empty() => answer(own(name.as_str())),
+            _ => answer(None),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Errors, in the envelope of OpenAI's API.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::Error;
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// Of the response.
+    pub status: StatusCode,
+    /// For programs.
+    pub kind: &'static str,
+    /// What exactly, where there is a word for it.
+    pub code: Option<&'static str>,
+    /// The field of the request that is at fault.
+    pub param: Option<&'static str>,
+    /// For people.
+    pub message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, message: impl std::fmt::Display) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message: message.to_string(),
+        }
+    }
+
+    /// Something in the request cannot be used.
+    pub fn invalid(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
+    }
+
+    /// A field of the request cannot be used.
+    pub fn invalid_field(param: &'static str, message: impl std::fmt::Display) -> Self {
+        Self {
+            param: Some(param),
+            ..Self::invalid(message)
+        }
+    }
+
+    /// Nobody has said who asks, or with a key that is nobody's.
+    pub fn unauthorized() -> Self {
+        let message =
+            "a key is needed: send `Authorization: Bearer KEY`; `cope-llama user key` makes one";
+        Self {
+            code: Some("invalid_api_key"),
+            ..Self::new(StatusCode::UNAUTHORIZED, "authentication_error", message)
+        }
+    }
+
+    /// Who asks may not.
+    pub fn forbidden(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "permission_error", message)
+    }
+
+    /// There is no such model, for all that who asks may know.
+    pub fn no_model(name: &str) -> Self {
+        Self {
+            code: Some("model_not_found"),
+            param: Some("model"),
+            ..Self::not_found(format!("there is no model {name:?} for this key"))
+        }
+    }
+
+    /// There is no such thing.
+    pub fn not_found(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found_error", message)
+    }
+
+    /// Too many ask.
+    pub fn busy() -> Self {
+        let message = "too many requests are waiting; try again in a moment";
+        Self {
+            code: Some("queue_full"),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+        }
+    }
+
+    /// The model is not there yet.
+    pub fn loading() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable_error",
+            "the model is being loaded",
+        )
+    }
+
+    /// It is nobody's fault who asks.
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Input(message) => Self::invalid(message),
+            Error::Contrast(error) => Self::invalid(error),
+            Error::Template(_) => Self::invalid_field("messages", error),
+            Error::Locked(_) => Self {
+                status: StatusCode::CONFLICT,
+                ..Self::invalid(error)
+            },
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl ApiError {
+    /// The envelope.
+    pub fn body(&self) -> Value {
+        let Self {
+            kind,
+            code,
+            param,
+            message,
+            ..
+        } = self;
+        json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,384 @@
+//! What is answered, in the shapes of OpenAI's API.
+
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Piece};
+use cope_llama::home::UserName;
+use serde_json::{Value, json};
+
+use super::{Server, ann, events, train};
+
+/// What the decoder says alone, in ann's voice.
+fn alone(server: &Server, options: DecodeOptions) -> String {
+    let mut twin = server.fixture.twin(&ann(), 1.0);
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    let prompt = server.chat_prompt();
+    let model = &*server.fixture.model;
+    let policy = twin.policy(Arm::Cope(contrast));
+    let pieces = Decoder::new(policy, model, &prompt, options).unwrap();
+    let text = |piece| match piece {
+        Piece::Text(text) => text,
+        Piece::Shifted(_) => unreachable!("there is room"),
+    };
+    pieces.map(|piece| text(piece.unwrap())).collect()
+}
+
+fn limit(n: usize) -> DecodeOptions {
+    DecodeOptions {
+        n_predict: Some(n),
+        ..DecodeOptions::default()
+    }
+}
+
+#[test]
+fn a_chat_is_answered_in_the_users_voice_at_once_or_token_by_token() {
+    let server = Server::new();
+    let expected = alone(&server, limit(12));
+    let whole = server.chat("ann", &json!({}));
+    assert_eq!(whole.status, 200, "{}", whole.text);
+    let whole = whole.json();
+    assert_eq!(whole["object"], "chat.completion");
+    assert_eq!(whole["model"], "ann");
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["message"]["role"], "assistant");
+    assert_eq!(choice["message"]["content"], expected);
+    assert_eq!(choice["finish_reason"], "length");
+    let usage = &whole["usage"];
+    assert_eq!(usage["prompt_tokens"], server.chat_prompt().len());
+    assert_eq!(usage["completion_tokens"], 12);
+    assert_eq!(usage["total_tokens"], server.chat_prompt().len() + 12);
+
+    let stream = json!({ "stream": true, "stream_options": { "include_usage": true } });
+    let reply = server.chat("ann", &stream);
+    assert!(
+        reply.headers["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/event-stream")
+    );
+    let mut events = events(&reply.text);
+    let last = events.pop().unwrap();
+    assert_eq!(last["choices"], json!([]));
+    assert_eq!(last["usage"], *usage);
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    let text = |event: &Value| {
+        assert_eq!(event["object"], "chat.completion.chunk");
+        assert_eq!(event["id"], events[0]["id"]);
+        let content = &event["choices"][0]["delta"]["content"];
+        content.as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(events.iter().map(text).collect::<String>(), expected);
+    let finishes = events
+        .iter()
+        .map(|event| &event["choices"][0]["finish_reason"]);
+    assert_eq!(finishes.filter(|it| **it == "length").count(), 1);
+
+    // Another voice is another text, and so is that of the base.
+    let of = |model: &str| {
+        server.chat(model, &json!({})).json()["choices"][0]["message"]["content"].clone()
+    };
+    assert_ne!(of("bob"), expected);
+    assert_ne!(of("base"), expected);
+    assert_eq!(of("base:ann"), expected);
+    assert_eq!(of("tiny:ann"), expected);
+    assert_eq!(of("tiny"), of("base"));
+}
+
+#[test]
+fn the_voice_is_named_in_several_ways() {
+    let server = Server::new();
+    let of = |more: Value| {
+        let reply = server.chat("base", &more);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()["choices"][0]["message"]["content"].clone()
+    };
+    let (base, ann, bob) = (
+        of(json!({})),
+        of(json!({"model": "ann"})),
+        of(json!({"model": "bob"})),
+    );
+    assert_eq!(of(json!({"user": "ann"})), ann);
+    assert_eq!(of(json!({"user": "somebody-else"})), base);
+    assert_eq!(of(json!({"lora": [{"id": 1, "scale": 1.0}]})), bob);
+    assert_eq!(of(json!({"lora": [{"id": 1, "scale": 0.0}]})), base);
+    assert_eq!(of(json!({"model": null, "lora": [{"id": 0}]})), ann);
+    assert_eq!(of(json!({"model": "ann", "arm": "base"})), base);
+    // Without a contrast the user model's own choice is taken.
+    assert_eq!(
+        of(json!({"model": "ann", "arm": "user"})),
+        of(json!({"model": "ann", "contrast": 0.0}))
+    );
+    assert_ne!(of(json!({"model": "ann", "arm": "user"})), base);
+
+    let adapters = server.get("/lora-adapters", None).json();
+    let names: Vec<_> = adapters
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["path"].clone())
+        .collect();
+    assert_eq!(names, ["ann", "bob"]);
+    let models = server.get("/v1/models", None).json();
+    let ids: Vec<_> = models["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].clone())
+        .collect();
+    assert_eq!(ids, ["base", "ann", "bob"]);
+}
+
+#[test]
+fn texts_go_on_from_strings_and_from_tokens() {
+    let server = Server::new();
+    let model = &server.fixture.model;
+    let tokens = model.tokenize("dear alice", true, true).unwrap();
+    let complete = |prompt: Value, more: Value| {
+        let mut body = json!({ "prompt": prompt, "max_tokens": 8 });
+        super::merge(&mut body, &more);
+        let reply = server.post("/v1/completions", &body, None);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()
+    };
+    let whole = complete(json!("dear alice"), json!({}));
+    assert_eq!(whole["object"], "text_completion");
+    let text = &whole["choices"][0]["text"];
+    assert_eq!(
+        complete(json!(["dear alice"]), json!({}))["choices"][0]["text"],
+        *text
+    );
+    assert_eq!(
+        complete(json!(tokens), json!({}))["choices"][0]["text"],
+        *text
+    );
+    let echoed = complete(json!("dear alice"), json!({"echo": true}));
+    let echoed = echoed["choices"][0]["text"].as_str().unwrap();
+    assert!(echoed.ends_with(text.as_str().unwrap()) && echoed.contains("dear alice"));
+    let explained = complete(json!("dear alice"), json!({"logprobs": 3}));
+    let logprobs = &explained["choices"][0]["logprobs"];
+    assert_eq!(logprobs["tokens"].as_array().unwrap().len(), 8);
+    assert_eq!(logprobs["top_logprobs"][0].as_object().unwrap().len(), 3);
+
+    let body = json!({ "prompt": "dear alice", "max_tokens": 8, "stream": true });
+    let reply = server.post("/v1/completions", &body, None);
+    let events = events(&reply.text);
+    let streamed = events
+        .iter()
+        .map(|event| event["choices"][0]["text"].as_str().unwrap());
+    assert_eq!(streamed.collect::<String>(), *text);
+}
+
+#[test]
+fn how_tokens_are_chosen_is_asked_for() {
+    let server = Server::new();
+    let content = |more: Value| {
+        let reply = server.chat("ann", &more);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()["choices"][0].clone()
+    };
+    let drawn = |seed: i64| {
+        content(json!({"temperature": 1.5, "seed": seed}))["message"]["content"].clone()
+    };
+    assert_eq!(drawn(3), drawn(3));
+    assert!((4..9).any(|seed| drawn(seed) != drawn(3)));
+
+    let plain = content(json!({}));
+    let text = plain["message"]["content"].as_str().unwrap();
+    let stop: String = text.chars().skip(3).take(2).collect();
+    let stopped = content(json!({"stop": [stop]}));
+    assert_eq!(stopped["finish_reason"], "stop");
+    assert_eq!(
+        stopped["message"]["content"],
+        text.split(&stop).next().unwrap()
+    );
+
+    let first = server.fixture.model.tokenize(text, false, false).unwrap()[0];
+    let explained = |more: Value| content(more)["logprobs"]["content"][0].clone();
+    let chosen = explained(json!({"logprobs": true, "top_logprobs": 4}));
+    let (p_user, p_base) = (
+        chosen["p_user"].as_f64().unwrap(),
+        chosen["p_base"].as_f64().unwrap(),
+    );
+    assert!((chosen["logprob"].as_f64().unwrap() - p_user.ln()).abs() < 1e-5);
+    assert!(p_user > 0.0 && p_base > 0.0 && p_user < 1.0);
+    assert!(!chosen["top_logprobs"].as_array().unwrap().is_empty());
+    assert_eq!(chosen["top_logprobs"][0]["token"], chosen["token"]);
+    let mut bias = json!({});
+    bias[first.to_string()] = json!(-100);
+    let biased = explained(json!({"logprobs": true, "logit_bias": bias}));
+    let listed = explained(json!({"logprobs": true, "logit_bias": [[first, false]]}));
+    assert_ne!(biased["token"], chosen["token"]);
+    assert_eq!(biased["token"], listed["token"]);
+
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false});
+    let forms = [
+        json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}),
+        json!({"type": "json_object", "schema": schema}),
+    ];
+    for form in forms {
+        // A number may be long: it is the form that counts.
+        let answer =
+            content(json!({"response_format": form, "max_tokens": 60, "temperature": 1.0}));
+        let text = answer["message"]["content"].as_str().unwrap();
+        assert!(text.starts_with('{') && text.contains("\"n\""), "{text}");
+        if answer["finish_reason"] == "stop" {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert!(value["n"].is_i64(), "{text}");
+        }
+    }
+    let grammar = content(json!({"grammar": "root ::= \"fine\" | \"note\""}));
+    assert!(matches!(
+        grammar["message"]["content"].as_str(),
+        Some("fine" | "note")
+    ));
+    assert_eq!(grammar["finish_reason"], "stop");
+}
+
+#[test]
+fn what_cannot_be_answered_is_said_in_openais_envelope() {
+    let server = Server::new();
+    let cases = [
+        (json!({"messages": []}), 400, "no messages"),
+        (
+            json!({"messages": [{"role": "tool", "content": "a"}]}),
+            400,
+            "\"tool\" is not known",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+            400,
+            "image_url",
+        ),
+        (json!({"messages": 3}), 400, "the body: "),
+        (json!({"model": "carol"}), 404, "no model \"carol\""),
+        (
+            json!({"model": "base:carol"}),
+            404,
+            "no model \"base:carol\"",
+        ),
+        (json!({"model": "../ann"}), 404, "no model"),
+        (json!({"temperature": -1}), 400, "temperature"),
+        (json!({"top_p": 3}), 400, "top-p"),
+        (json!({"n": 2}), 400, "one answer"),
+        (json!({"model": "ann", "contrast": -1}), 400, "contrast"),
+        (json!({"model": "ann", "plausibility": 2}), 400, "plausib"),
+        (json!({"arm": "cope"}), 400, "name a user"),
+        (
+            json!({"lora": [{"id": 9}]}),
+            400,
+            "no adapter of that number",
+        ),
+        (
+            json!({"lora": [{"id": 0, "scale": 0.3}]}),
+            400,
+            "scale of 0 or 1",
+        ),
+        (
+            json!({"logit_bias": {"99999": 1}}),
+            400,
+            "maps tokens of the model",
+        ),
+        (json!({"logit_bias": 3}), 400, "maps tokens of the model"),
+        (json!({"top_logprobs": 3}), 400, "needs `logprobs`"),
+        (
+            json!({"logprobs": true, "top_logprobs": 30}),
+            400,
+            "at most 20",
+        ),
+        (json!({"stop": vec!["a"; 17]}), 400, "at most 16"),
+        (
+            json!({"response_format": {"type": "xml"}}),
+            400,
+            "\"xml\" is not known",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema"}}),
+            400,
+            "json_schema.schema",
+        ),
+        (
+            json!({"response_format": {"type": "json_object", "schema": {"type": "nothing"}}}),
+            400,
+            "",
+        ),
+        (json!({"grammar": "root ::= \"a"}), 400, ""),
+        (json!({"tools": [{}]}), 400, "tools"),
+        (json!({"max_tokens": -2}), 400, "from 0 on"),
+        (
+            json!({"messages": [{"role": "user", "content": "alice ".repeat(300)}]}),
+            400,
+            "the context",
+        ),
+    ];
+    for (more, status, word) in cases {
+        let reply = server.chat("base", &more);
+        assert_eq!(reply.status, status, "{more}: {}", reply.text);
+        let message = reply.error();
+        assert!(message.contains(word), "{more}: {message}");
+        assert!(!message.contains('\n'), "{message}");
+    }
+    let long = json!({"messages": [{"role": "user", "content": "a".repeat(1 << 16)}]});
+    assert_eq!(server.chat("base", &long).status, 413);
+    assert_eq!(server.get("/v1/chat/completions", None).status, 405);
+    assert_eq!(server.get("/nothing", None).status, 404);
+    let plain = super::agent()
+        .post(server.url("/v1/chat/completions"))
+        .send("{}")
+        .unwrap();
+    assert_eq!(plain.status(), 400);
+    // None of it is the end of the server.
+    assert_eq!(server.chat("base", &json!({"max_tokens": 0})).status, 200);
+}
+
+#[test]
+fn an_adapter_that_is_trained_anew_is_taken_up() {
+    let server = Server::new();
+    let content = |model: &str| {
+        server.chat(model, &json!({})).json()["choices"][0]["message"]["content"].clone()
+    };
+    let (before, of_bob) = (content("ann"), content("bob"));
+    assert_ne!(before, of_bob);
+    train(&server.home, &server.fixture, "ann", &super::bob());
+    assert_eq!(content("ann"), of_bob);
+    // Who is deleted is gone.
+    server
+        .home
+        .user(UserName::new("ann").unwrap())
+        .unwrap()
+        .delete()
+        .unwrap();
+    assert_eq!(server.chat("ann", &json!({})).status, 404);
+}
+
+#[test]
+fn tokens_and_texts_go_both_ways() {
+    let server = Server::new();
+    let tokens = server
+        .post("/tokenize", &json!({"content": "hello alice"}), None)
+        .json();
+    let expected = server
+        .fixture
+        .model
+        .tokenize("hello alice", false, true)
+        .unwrap();
+    assert_eq!(tokens["tokens"], json!(expected));
+    let text = server.post("/detokenize", &tokens, None).json();
+    assert_eq!(
+        text["content"].as_str().unwrap().trim_start(),
+        "hello alice"
+    );
+    let pieces = server
+        .post(
+            "/tokenize",
+            &json!({"content": "hello", "with_pieces": true}),
+            None,
+        )
+        .json();
+    assert!(pieces["tokens"][0]["id"].is_i64() && pieces["tokens"][0]["piece"].is_string());
+    let wrong = server.post("/detokenize", &json!({"tokens": [99999]}), None);
+    assert_eq!(wrong.status, 400);
+    let metrics = server.get("/metrics", None).text;
+    assert!(
+        metrics.contains("cope_llama_requests_total{route=\"/tokenize\",status=\"200\"} 2"),
+        "{metrics}"
+    );
+    assert!(metrics.ends_with("# EOF\n"));
+}
