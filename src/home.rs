@@ -9,6 +9,7 @@
 //! └── eval/                   see eval::Store
 //! ```
 
+mod export;
 mod jsonl;
 mod manifest;
 mod user;

@@ -66,6 +66,7 @@ pub mod home;
 pub mod llama;
 pub mod profile;
 pub mod prompt;
+pub mod rouge;
 pub mod serve;
 pub mod task;
 pub mod train;

@@ -2,6 +2,7 @@
 
 mod chats;
 mod csv;
+pub mod feedback;
 mod git;
 mod import;
 pub mod jsonl;
@@ -15,7 +16,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use chats::Speaker;
+pub use chats::{Speaker, sharegpt};
 pub use import::{ImportOptions, Imported, import};
 use serde::{Deserialize, Serialize};
 

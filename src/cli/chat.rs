@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use cope_llama::decode::{Contrast, DecodeOptions, Finish};
 use cope_llama::home::Home;
+use cope_llama::profile::feedback::{Feedback, Verdict};
 use cope_llama::prompt::{Message, Role};
 
 use self::command::Command;
@@ -46,6 +47,8 @@ In the chat:
   /compare      answer the last message with base, user model and CoPe side by side
   /contrast X   set the contrast (α of CoPe)
   /user NAME    go on with another user; the chat begins anew
+  /good, /bad   say what the last answer is worth; `train` learns from it
+  /edit TEXT    say what it should have been
   /regen        answer the last message again
   /clear        forget the chat
   /help         show these commands
@@ -133,6 +136,9 @@ impl<'a> Chat<'a> {
                     return Err(error);
                 }
             }
+            Command::Good => self.judge(Verdict::Good)?,
+            Command::Bad => self.judge(Verdict::Bad)?,
+            Command::Edit(text) => self.edit(text)?,
             Command::Regenerate => self.regenerate()?,
             Command::Clear => self.messages.clear(),
             Command::Compare => self.compare(width)?,
@@ -194,6 +200,53 @@ impl<'a> Chat<'a> {
             return Err(error);
         }
         Ok(())
+    }
+
+    /// Keeps what the user says of the last answer.
+    fn judge(&mut self, verdict: Verdict) -> Result<()> {
+        let (prompt, response) = self.last_answer()?;
+        let feedback = Feedback {
+            prompt,
+            response,
+            verdict,
+        };
+        self.keep(&[feedback])?;
+        match verdict {
+            Verdict::Good => eprintln!("[kept as good]"),
+            Verdict::Bad => eprintln!(
+                "[kept as bad; /edit TEXT or a good answer after /regen says what is better]"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Keeps what the last answer should have been; the chat goes on from there.
+    fn edit(&mut self, text: String) -> Result<()> {
+        let (prompt, response) = self.last_answer()?;
+        if response == text {
+            bail!("the answer is just that");
+        }
+        self.keep(&Feedback::edit(&prompt, &response, &text))?;
+        if let Some(last) = self.messages.last_mut() {
+            last.content = text;
+        }
+        eprintln!("[kept as what it should have been]");
+        Ok(())
+    }
+
+    fn last_answer(&self) -> Result<(Vec<Message>, String)> {
+        let mut prompt = self.prompt();
+        match prompt.pop() {
+            Some(last) if last.role == Role::Assistant => Ok((prompt, last.content)),
+            _ => bail!("nothing was answered yet"),
+        }
+    }
+
+    fn keep(&self, feedback: &[Feedback]) -> Result<()> {
+        let user = self.voice.user();
+        let user =
+            user.context("what is said of an answer is kept with a user: start with --user NAME")?;
+        Ok(user.add_feedback(feedback)?)
     }
 
     fn change_user(&mut self, name: &str) -> Result<()> {

@@ -94,6 +94,11 @@ fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()>
     if let Some(pairs) = figures.get("pairs") {
         lines.push(format!("{pairs} pairs"));
     }
+    if let Some(pairs) = figures.get("feedback/pairs") {
+        lines.push(format!(
+            "{pairs} pairs of answers that the user has judged among them"
+        ));
+    }
     for (name, what) in [
         (
             "logprob",

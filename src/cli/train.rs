@@ -7,11 +7,12 @@ use clap::Args as ClapArgs;
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use cope_llama::home::{Home, UserName};
+use cope_llama::train::mine::{Preference, Sampler};
 use cope_llama::train::{Stage, TrainConfig, train};
 
 use super::interrupt;
 use super::report::Report;
-use super::train_options::{TrainOptions, count, positive};
+use super::train_options::{TrainOptions, count, named, positive};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
@@ -52,7 +53,14 @@ Examples:
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Stage mine: find what the user would not write")]
 struct MineArgs {
-    /// Samples of the base for each prompt, of which the least like the user is kept
+    /// Whose samples they are: the base's, or the user's model's after the stage sft [default: base]
+    #[arg(long, value_name = "base|user", value_parser = named::<Sampler>)]
+    sampler: Option<Sampler>,
+    /// What is preferred: the user's own text to the sample of the lowest reward, or the sample most like that text to the
+    /// one least like it [default: reward]
+    #[arg(long, value_name = "reward|likeness", value_parser = named::<Preference>)]
+    preference: Option<Preference>,
+    /// Samples for each prompt
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().mine.n_samples)]
     n_samples: usize,
     /// Temperature of the samples
@@ -161,6 +169,9 @@ fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result
 impl Args {
     fn config(&self) -> TrainConfig {
         let mut config = self.options.config();
+        let mine = &mut config.mine;
+        mine.sampler = self.mine.sampler.unwrap_or(mine.sampler);
+        mine.preference = self.mine.preference.unwrap_or(mine.preference);
         config.mine.n_samples = self.mine.n_samples;
         config.mine.temperature = self.mine.sample_temp;
         config.mine.top_p = self.mine.sample_top_p;

@@ -5,6 +5,9 @@ use cope_llama::train::fit::{FitConfig, Schedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
 use super::options::BaseArg;
 
 #[derive(Args)]
@@ -159,6 +162,11 @@ pub fn count(number: &str) -> Result<usize, String> {
         Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
         Ok(number) => Ok(number),
     }
+}
+
+/// A value by the name that it has in files.
+pub fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
 pub fn positive(number: &str) -> Result<f32, String> {

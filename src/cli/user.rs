@@ -24,6 +24,8 @@ pub enum Command {
     Key(Key),
     /// Say under which address of mail other programs know a user
     Identity(Identify),
+    /// Give all that is known of a user back, as files for other programs too
+    Export(Export),
     /// Delete a user's folder: history, adapter, everything
     Delete(Delete),
 }
@@ -118,6 +120,26 @@ pub struct Identify {
 }
 
 #[derive(Args)]
+#[command(after_help = EXPORT_EXAMPLES)]
+pub struct Export {
+    /// The user
+    user: String,
+    /// The folder to make
+    folder: PathBuf,
+}
+
+const EXPORT_EXAMPLES: &str = "\
+The folder has all files of the user's, and beside them
+  history.jsonl, pairs.jsonl            as TRL reads them: messages, and pairs
+                                        of chosen and rejected
+  history.sharegpt.jsonl, pairs.sharegpt.jsonl
+                                        the same in ShareGPT's form
+Pairs are those that training has found and those that the user has judged.
+
+Example:
+  cope-llama user export alice alice-data";
+
+#[derive(Args)]
 pub struct Delete {
     /// The user
     user: String,
@@ -133,8 +155,17 @@ pub fn run(home: &Home, command: Command) -> Result<()> {
         Command::Show(args) => show(home, &args),
         Command::Key(args) => key(home, &args),
         Command::Identity(args) => identity(home, &args),
+        Command::Export(args) => export(home, &args),
         Command::Delete(args) => delete(home, &args),
     }
+}
+
+fn export(home: &Home, args: &Export) -> Result<()> {
+    let user = home.user(UserName::new(&args.user)?)?;
+    let _lock = user.lock()?;
+    user.export(&args.folder)?;
+    eprintln!("{} is in {}", user.name(), args.folder.display());
+    Ok(())
 }
 
 fn key(home: &Home, args: &Key) -> Result<()> {

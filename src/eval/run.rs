@@ -7,13 +7,13 @@ use super::adapters::{Adapters, Stacked};
 use super::before;
 use super::method::{Before, Decoding, Method, Weights};
 use super::retrieve::Retriever;
-use super::rouge::Rouge;
 use super::store::{Answers, Prediction, Store};
 use super::study::{Study, StudyTask, Subject};
 use super::writer::{Voice, Writer};
 use crate::decode::Finish;
 use crate::llama::Token;
 use crate::profile::lamp::Query;
+use crate::rouge::Rouge;
 use crate::train::{self, Stage};
 use crate::{Error, Result};
 

@@ -19,24 +19,34 @@ use crate::{Error, Result};
 pub struct Choice {
     /// The place, as a JSON pointer.
     pub setting: &'static str,
-    /// What is tried beside the value that it has.
-    pub values: &'static [f64],
+    /// What is tried beside the value that it has, as JSON; of an object, fields that change together.
+    pub values: &'static [&'static str],
     /// Who decides.
     pub method: Method,
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 18] = [
-    Choice::new("/items_of_others", &[20.0, 50.0, 200.0], Method::Tam),
-    Choice::new("/task/lora/rank", &[8.0, 16.0], Method::Tam),
-    Choice::new("/task/sft/learning_rate", &[3e-4, 1e-3, 2e-3], Method::Tam),
-    Choice::new("/task/sft/epochs", &[1.0, 2.0, 3.0], Method::Tam),
-    Choice::new("/user/sft/learning_rate", &[5e-4, 1e-3, 2e-3], Method::Oppu),
-    Choice::new("/user/sft/epochs", &[1.0, 2.0, 3.0], Method::Oppu),
-    Choice::new("/user/dpo/beta", &[0.03, 0.1, 0.3], Method::DpoOnly),
+pub const CHOICES: [Choice; 20] = [
+    Choice::new("/items_of_others", &["20", "50", "200"], Method::Tam),
+    Choice::new("/task/lora/rank", &["8", "16"], Method::Tam),
+    Choice::new(
+        "/task/sft/learning_rate",
+        &["3e-4", "1e-3", "2e-3"],
+        Method::Tam,
+    ),
+    Choice::new("/task/sft/epochs", &["1", "2", "3"], Method::Tam),
+    Choice::new(
+        "/user/sft/learning_rate",
+        &["5e-4", "1e-3", "2e-3"],
+        Method::Oppu,
+    ),
+    Choice::new("/user/sft/epochs", &["1", "2", "3"], Method::Oppu),
+    Choice::new("/user/mine", MINED, Method::DpoOnly),
+    Choice::new("/user/dpo/fit", LONGER, Method::DpoOnly),
+    Choice::new("/user/dpo/beta", &["0.03", "0.1", "0.3"], Method::DpoOnly),
     Choice::new(
         "/user/dpo/fit/learning_rate",
-        &[3e-5, 1e-4, 3e-4],
+        &["3e-5", "1e-4", "3e-4"],
         Method::DpoOnly,
     ),
     Choice::new("/decoding/rag/retrieved", RETRIEVED, Method::Rag),
@@ -63,14 +73,23 @@ pub const CHOICES: [Choice; 18] = [
     ),
 ];
 
+/// Pairs by likeness, and what they are samples of.
+const MINED: &[&str] = &[
+    r#"{"sampler": "user"}"#,
+    r#"{"sampler": "user", "preference": "likeness", "n_samples": 6}"#,
+];
+
+/// How long and how fast DPO goes.
+const LONGER: &[&str] = &[r#"{"learning_rate": 5e-4, "epochs": 2}"#];
+
 /// Items before a prompt.
-const RETRIEVED: &[f64] = &[1.0, 2.0, 4.0];
+const RETRIEVED: &[&str] = &["1", "2", "4"];
 
 /// α.
-const CONTRAST: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.5, 0.7];
+const CONTRAST: &[&str] = &["0.0", "0.05", "0.1", "0.2", "0.3", "0.5"];
 
 /// τ.
-const PLAUSIBILITY: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.5];
+const PLAUSIBILITY: &[&str] = &["0.05", "0.1", "0.2", "0.3", "0.5"];
 
 /// What came of a value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,7 +109,7 @@ pub struct Trial {
 }
 
 impl Choice {
-    const fn new(setting: &'static str, values: &'static [f64], method: Method) -> Self {
+    const fn new(setting: &'static str, values: &'static [&'static str], method: Method) -> Self {
         Self {
             setting,
             values,
@@ -148,19 +167,18 @@ pub fn tune(
 
 /// The value that a setting has, and the others that are to be tried.
 fn values(settings: &Settings, choice: &Choice) -> Result<Vec<Value>> {
-    let json = json!(settings);
-    let now = json.pointer(choice.setting).cloned();
-    let now = now.ok_or_else(|| Error::input(format!("there is no setting {}", choice.setting)))?;
-    let others = choice.values.iter().map(|&value| {
-        if now.is_u64() {
-            json!(value as u64)
-        } else {
-            // As the setting has it, so that the same number is the same value.
-            json!(value as f32)
+    let value_of = |settings: &Settings| json!(settings).pointer(choice.setting).cloned();
+    let unknown = || Error::input(format!("there is no setting {}", choice.setting));
+    let mut values = vec![value_of(settings).ok_or_else(unknown)?];
+    for text in choice.values {
+        let value = serde_json::from_str(text).map_err(Error::input)?;
+        // As the setting has it, so that the same number is the same value.
+        let value = value_of(&with(settings, choice.setting, &value)?).ok_or_else(unknown)?;
+        if !values.contains(&value) {
+            values.push(value);
         }
-    });
-    let others: Vec<_> = others.filter(|value| *value != now).collect();
-    Ok(std::iter::once(now).chain(others).collect())
+    }
+    Ok(values)
 }
 
 fn with(settings: &Settings, setting: &str, value: &Value) -> Result<Settings> {

@@ -12,6 +12,7 @@ use cope_convert::Adapter;
 use serde::Serialize;
 
 use crate::profile::Profile;
+use crate::profile::feedback::Feedback;
 use crate::{Error, Result};
 
 /// What the names of task adapters begin with.
@@ -69,6 +70,7 @@ impl fmt::Display for UserName {
 /// sft.gguf  pairs.jsonl              after SFT; mined pairs
 /// adapter.gguf                       after DPO
 /// manifest.json  train.jsonl         how it came about; the log of training
+/// feedback.jsonl                     what the user says of answers
 /// typed_lines                        the lines typed in chats with this user
 /// key.json  identity.json            the hash of the key to the server; the address that other programs know
 /// prompt_cache.base  prompt_cache.user  what the contexts of the last chat had read
@@ -254,6 +256,31 @@ impl UserFolder {
     /// [`Error::Io`].
     pub fn log_training(&self, line: &impl Serialize) -> Result<()> {
         append_jsonl(&self.train_log(), line)
+    }
+
+    /// What the user has said of answers, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be read, [`Error::Input`] when a line is malformed.
+    pub fn feedback(&self) -> Result<Vec<Feedback>> {
+        read_jsonl(&self.feedback_path())
+    }
+
+    /// Adds what the user says of an answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn add_feedback(&self, feedback: &[Feedback]) -> Result<()> {
+        let path = self.feedback_path();
+        feedback.iter().try_for_each(|one| append_jsonl(&path, one))
+    }
+
+    /// The file of what the user has said of answers.
+    #[must_use]
+    pub fn feedback_path(&self) -> PathBuf {
+        self.path.join("feedback.jsonl")
     }
 
     /// The lines typed in chats with this user.

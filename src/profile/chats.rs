@@ -10,12 +10,12 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::import::Imported;
 use super::{Example, malformed, utf8};
 use crate::Result;
-use crate::prompt::Message;
+use crate::prompt::{Message, Role};
 
 /// Who of a chat is the user, whose texts are learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,19 @@ struct Content {
     content_type: String,
     #[serde(default)]
     parts: Vec<Value>,
+}
+
+/// Messages in `ShareGPT`'s form.
+pub fn sharegpt(messages: &[Message]) -> Value {
+    let said = |message: &Message| {
+        let from = match message.role {
+            Role::System => "system",
+            Role::User => "human",
+            Role::Assistant => "gpt",
+        };
+        json!({ "from": from, "value": message.content })
+    };
+    messages.iter().map(said).collect()
 }
 
 /// The chats of a JSON file, if it is one of chats.
@@ -123,25 +136,30 @@ fn add(chat: Value, speaker: Option<Speaker>, imported: &mut Imported) -> serde_
     if chat.get("mapping").is_some() {
         let chat: ChatGpt = serde_json::from_value(chat)?;
         let speaker = speaker.unwrap_or(Speaker::Human);
-        take(&turns(&chat), chat.title.as_deref(), speaker, imported);
-    } else {
-        let chat: ShareGpt = serde_json::from_value(chat)?;
-        let turn = |said: Said| {
-            let who = match said.from.as_str() {
-                "human" | "user" => Speaker::Human,
-                "gpt" | "assistant" | "chatgpt" | "model" => Speaker::Assistant,
-                _ => return None,
-            };
-            Some((who, said.value))
-        };
-        let turns: Vec<_> = chat.conversations.into_iter().filter_map(turn).collect();
-        take(
-            &turns,
-            None,
-            speaker.unwrap_or(Speaker::Assistant),
-            imported,
-        );
+        let turns = turns(&chat);
+        // A title stands for what nobody has said yet.
+        let begins = turns.first().is_some_and(|it| it.0 == speaker);
+        let title = chat.title.filter(|_| begins);
+        let before = title.map(|title| Message::user(format!("Start a chat about \"{title}\".")));
+        take(&turns, before.into_iter().collect(), speaker, imported);
+        return Ok(());
     }
+    let chat: ShareGpt = serde_json::from_value(chat)?;
+    let (mut before, mut turns) = (Vec::new(), Vec::new());
+    for Said { from, value } in chat.conversations {
+        match from.as_str() {
+            "system" => before.push(Message::system(value)),
+            "human" | "user" => turns.push((Speaker::Human, value)),
+            "gpt" | "assistant" | "chatgpt" | "model" => turns.push((Speaker::Assistant, value)),
+            _ => {}
+        }
+    }
+    take(
+        &turns,
+        before,
+        speaker.unwrap_or(Speaker::Assistant),
+        imported,
+    );
     Ok(())
 }
 
@@ -172,17 +190,13 @@ fn turns(chat: &ChatGpt) -> Vec<(Speaker, String)> {
     turns
 }
 
-/// What the speaker said, each after all that was said before it; a title stands for what nobody has said yet.
+/// What the speaker said, each after all that was said before it.
 fn take(
     turns: &[(Speaker, String)],
-    title: Option<&str>,
+    mut before: Vec<Message>,
     speaker: Speaker,
     imported: &mut Imported,
 ) {
-    let mut before = Vec::new();
-    if let Some(title) = title.filter(|_| turns.first().is_some_and(|it| it.0 == speaker)) {
-        before.push(Message::user(format!("Start a chat about \"{title}\".")));
-    }
     for (who, text) in turns {
         if *who != speaker {
             before.push(Message::user(text));

@@ -7,7 +7,7 @@ use super::device::TrainDevice;
 use super::dpo::DpoConfig;
 use super::fit::{FitConfig, Schedule};
 use super::lora::{LoraConfig, TargetModule};
-use super::mine::MineConfig;
+use super::mine::{MineConfig, Preference, Sampler};
 use super::ops::linear::WeightType;
 
 /// Everything that, with the base and the history, decides the adapter.
@@ -55,6 +55,8 @@ impl Default for TrainConfig {
             },
             sft: fit.clone(),
             mine: MineConfig {
+                sampler: Sampler::Base,
+                preference: Preference::Reward,
                 n_samples: 3,
                 temperature: 1.0,
                 top_p: 0.95,

@@ -79,6 +79,16 @@ impl ScoredPairs {
     }
 }
 
+impl ScoredPairs {
+    /// These and others.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.pairs.extend(others.pairs);
+        self.base_logps.extend(others.base_logps);
+        self
+    }
+}
+
 impl Objective for Dpo<'_> {
     fn stage(&self) -> Stage {
         Stage::Dpo

@@ -23,7 +23,7 @@ pub struct Encoded {
 pub struct EncodedPair {
     /// The rendered prompt, up to where the answer begins.
     pub prompt: Vec<Token>,
-    /// The user's own response with its end-of-turn token.
+    /// What is preferred, with its end-of-turn token.
     pub chosen: Vec<Token>,
     /// The negative; without an end-of-turn token where it was cut off.
     pub rejected: Vec<Token>,
@@ -34,7 +34,7 @@ pub struct EncodedPair {
 pub struct Pair {
     /// The messages before the response.
     pub prompt: Vec<Message>,
-    /// The user's own response, one message.
+    /// What is preferred, one message: the user's own response, or a sample like it.
     pub chosen: Vec<Message>,
     /// The negative, one message.
     pub rejected: Vec<Message>,
@@ -63,11 +63,16 @@ fn ended() -> bool {
 }
 
 impl Pair {
-    /// A pair of `example`'s response and `rejected`; none where that is nothing, cut off before its first text.
-    pub fn new(example: &Example, rejected: String, rejected_ended: bool) -> Option<Self> {
+    /// A pair of `chosen` and `rejected`; none where that is nothing, cut off before its first text.
+    pub fn new(
+        prompt: &[Message],
+        chosen: String,
+        rejected: String,
+        rejected_ended: bool,
+    ) -> Option<Self> {
         (rejected_ended || !rejected.is_empty()).then(|| Self {
-            prompt: example.prompt.clone(),
-            chosen: vec![Message::assistant(&example.response)],
+            prompt: prompt.to_vec(),
+            chosen: vec![Message::assistant(chosen)],
             rejected: vec![Message::assistant(rejected)],
             rejected_ended,
             base_logps: None,
@@ -172,12 +177,14 @@ impl<'a> Encoder<'a> {
 #[cfg(test)]
 mod tests {
     use super::Pair;
-    use crate::profile::Example;
+    use crate::prompt::Message;
 
     #[test]
     fn nothing_is_no_negative() {
-        let example = Example::new("Say hello.", "Hello!");
-        let pair = |rejected: &str, ended| Pair::new(&example, rejected.to_owned(), ended);
+        let prompt = [Message::user("Say hello.")];
+        let pair = |rejected: &str, ended| {
+            Pair::new(&prompt, "Hello!".to_owned(), rejected.to_owned(), ended)
+        };
         assert!(pair("", false).is_none());
         assert_eq!(pair("Hi", false).unwrap().rejected[0].content, "Hi");
         // A response that ends at once is one that the model can give.

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::batch::common_beginning;
 use super::head::gather;
+use super::lora::Lora;
 use super::model::Model;
 use super::ops::vector::softmax;
 use crate::Result;
@@ -72,17 +73,19 @@ pub struct Sampled {
     pub response_logps: f64,
 }
 
-/// Samples from `model` without an adapter. `ended` hears how many requests are done.
+/// Samples from `model`, with an adapter or without. `ended` hears how many requests are done.
 ///
 /// # Errors
 /// A tensor operation failed, or `ended` stopped the work.
 pub fn sample(
     model: &Model,
+    lora: Option<&Lora>,
     requests: &[Request],
     config: SampleConfig,
     is_eog: &(dyn Fn(Token) -> bool + Sync),
     mut ended: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Sampled>> {
+    let lora = lora.map(Lora::frozen);
     let shared = common_beginning(requests.iter().map(|request| request.prompt));
     let rows = |request: &Request| {
         let samples = config.n_samples * request.max_new_tokens;
@@ -116,7 +119,7 @@ pub fn sample(
         for slot in slots.iter_mut().flatten() {
             slot.plan(&mut pass);
         }
-        let hidden = cache.run(model, &pass)?;
+        let hidden = cache.run(model, lora.as_ref(), &pass)?;
         let logprobs = model.head_logprobs(&hidden, &pass.scored)?;
         for slot in slots.iter_mut().flatten() {
             slot.response_logps += sum(&logprobs[std::mem::take(&mut slot.scored)]);

@@ -43,7 +43,10 @@ impl Estimate<'_> {
             }
             Stage::Mine => self.sampling(),
             Stage::Dpo => {
-                let tokens = |x: &Encoded| x.prompt.len() + x.response.len() + self.sample_len(x);
+                let tokens = |x: &Encoded| {
+                    let sample = self.sample_len(x);
+                    x.prompt.len() + sample.max(x.response.len()) + sample
+                };
                 self.largest_step(&self.config.dpo.fit, tokens)
             }
         };
@@ -129,7 +132,7 @@ impl Estimate<'_> {
 
     /// The most tokens of a sample.
     fn sample_len(&self, example: &Encoded) -> usize {
-        example.response.len().min(self.config.mine.max_new_tokens)
+        self.config.mine.sample_len(&example.response)
     }
 
     /// The `n` largest lengths.

@@ -1,12 +1,15 @@
-//! Negatives for DPO: of K samples from the base, the one that is least like the user.
+//! Pairs for DPO, from samples: what is preferred, and what is not.
 //!
-//! `r(y) = Σ_t [log π_user(y_t) − α log π_base(y_t)]`, over the response's tokens; the lowest reward is kept.
+//! The paper's: of K samples from the base, the one that is least like the user, below the user's own response. By likeness:
+//! of K samples, from the user's model best, the one most like the user's own response, above the one least like it. The
+//! first soon has nothing more to teach: after SFT on the same items, the user's own responses are far likelier than any
+//! sample of the base. The second compares what the model itself might say.
 
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
 use super::examples::Encoded;
-use super::generate::{Request, Sample, SampleConfig, sample};
+use super::generate::{Request, Sample, SampleConfig, Sampled, sample};
 use super::lora::Lora;
 use super::loss::response_logps;
 use super::model::Model;
@@ -16,19 +19,55 @@ use crate::llama::Token;
 /// Prompts whose samples are scored in one pass.
 const PROMPTS: usize = 8;
 
-/// How negatives are found.
+/// How pairs are found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MineConfig {
+    /// Whose samples they are.
+    pub sampler: Sampler,
+    /// What makes a pair of them.
+    pub preference: Preference,
     /// K: samples of each prompt.
     pub n_samples: usize,
     /// Temperature of the samples.
     pub temperature: f32,
     /// Nucleus of the samples.
     pub top_p: f32,
-    /// A sample ends here, in tokens, or at the length of the user's own response, if not before.
+    /// A sample ends here, in tokens, or at the length that goes with the user's own response, if not before.
     pub max_new_tokens: usize,
     /// α: the weight of the base's log-probability in the reward.
     pub base_weight: f32,
+}
+
+/// A model that samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampler {
+    /// `π_base`.
+    Base,
+    /// `π_user` after SFT.
+    User,
+}
+
+/// What is preferred to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preference {
+    /// The user's own response, to the sample of the lowest reward
+    /// `r(y) = Σ_t [log π_user(y_t) − α log π_base(y_t)]`, over the response's tokens.
+    Reward,
+    /// The sample most like the user's own response, to the one least like it.
+    Likeness,
+}
+
+impl MineConfig {
+    /// The most tokens of a sample. One that may be longer than the user's own response can be the worse for it.
+    pub(super) fn sample_len(&self, response: &[Token]) -> usize {
+        let len = match self.preference {
+            Preference::Reward => response.len(),
+            Preference::Likeness => response.len() * 3 / 2 + 4,
+        };
+        len.min(self.max_new_tokens)
+    }
 }
 
 /// What mining needs beside the examples.
@@ -37,26 +76,30 @@ pub struct Miner<'a> {
     pub model: &'a Model,
     /// The user's adapter after SFT.
     pub lora: &'a Lora,
-    /// How negatives are found.
+    /// How pairs are found.
     pub config: &'a MineConfig,
-    /// Equal seeds give equal negatives.
+    /// Equal seeds give equal pairs.
     pub seed: u64,
     /// Whether a token ends a response.
     pub is_eog: &'a (dyn Fn(Token) -> bool + Sync),
+    /// How like a sample is to the response of the example of this number in the whole, from 0 to 1.
+    pub likeness: &'a dyn Fn(usize, &[Token]) -> f64,
 }
 
-/// The sample that is least like the user.
+/// A pair that was found.
 #[derive(Clone, Debug)]
-pub struct Negative {
-    /// It.
-    pub sample: Sample,
-    /// The base's log-probability of the user's own response, nats: what DPO will ask beside that of the sample.
-    pub chosen_logps: f64,
+pub struct Found {
+    /// What is preferred; `None` for the user's own response.
+    pub chosen: Option<Sample>,
+    /// What it is preferred to.
+    pub rejected: Sample,
+    /// The base's log-probabilities of both, nats, where they were computed: what DPO will ask.
+    pub base_logps: Option<[f64; 2]>,
 }
 
 impl Miner<'_> {
-    /// For each example the sample of lowest reward; `None` where all samples are the user's own response. `first` is
-    /// the number of the first of them in the whole, on which their samples depend.
+    /// A pair for each example; `None` where the samples make none. `first` is the number of the first of them in the
+    /// whole, on which their samples depend.
     ///
     /// # Errors
     /// A tensor operation failed, or `ended`, which hears how many are sampled, stopped the work.
@@ -65,7 +108,7 @@ impl Miner<'_> {
         examples: &[Encoded],
         first: usize,
         ended: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<Option<Negative>>> {
+    ) -> Result<Vec<Option<Found>>> {
         let config = self.config;
         let requests: Vec<_> = examples
             .iter()
@@ -74,7 +117,7 @@ impl Miner<'_> {
                 number: first + number,
                 prompt: &example.prompt,
                 response: &example.response,
-                max_new_tokens: example.response.len().min(config.max_new_tokens),
+                max_new_tokens: config.sample_len(&example.response),
             })
             .collect();
         let sampling = SampleConfig {
@@ -83,9 +126,23 @@ impl Miner<'_> {
             top_p: config.top_p,
             seed: self.seed,
         };
-        let sampled = sample(self.model, &requests, sampling, self.is_eog, ended)?;
+        let lora = (config.sampler == Sampler::User).then_some(self.lora);
+        let sampled = sample(self.model, lora, &requests, sampling, self.is_eog, ended)?;
+        match config.preference {
+            Preference::Reward => self.by_reward(examples, &sampled),
+            Preference::Likeness => {
+                let sampled = (first..).zip(sampled);
+                Ok(sampled.map(|it| self.by_likeness(it.0, it.1)).collect())
+            }
+        }
+    }
 
-        let mut worst = Vec::with_capacity(examples.len());
+    fn by_reward(&self, examples: &[Encoded], sampled: &[Sampled]) -> Result<Vec<Option<Found>>> {
+        let base_weight = f64::from(self.config.base_weight);
+        let is_by_base = self.config.sampler == Sampler::Base;
+        // The other model's opinion of each sample.
+        let other = is_by_base.then(|| self.lora.frozen());
+        let mut found = Vec::with_capacity(examples.len());
         for (examples, sampled) in examples.chunks(PROMPTS).zip(sampled.chunks(PROMPTS)) {
             let mut batch =
                 Batch::sharing(examples.iter().map(|example| example.prompt.as_slice()));
@@ -96,24 +153,45 @@ impl Miner<'_> {
                     samples.map(|sample| sample.tokens.as_slice()),
                 );
             }
-            let logprobs = self.model.logprobs(&batch, Some(&self.lora.frozen()))?;
-            let user_logps = response_logps(&logprobs, &batch.responses)?.to_vec1::<f32>()?;
-            let mut user_logps = user_logps.into_iter();
+            let logprobs = self.model.logprobs(&batch, other.as_ref())?;
+            let logps = response_logps(&logprobs, &batch.responses)?.to_vec1::<f32>()?;
+            let mut logps = logps.into_iter().map(f64::from);
             for (example, sampled) in examples.iter().zip(sampled) {
                 let samples = &sampled.samples;
-                let rewards = user_logps.by_ref().take(samples.len()).zip(samples);
-                let rewards = rewards.map(|(user, sample)| {
-                    let base = f64::from(config.base_weight) * sample.logps;
-                    (f64::from(user) - base, sample)
+                let rewards = logps.by_ref().take(samples.len()).zip(samples);
+                let rewards = rewards.map(|(other, sample)| {
+                    let (user, base) = if is_by_base {
+                        (other, sample.logps)
+                    } else {
+                        (sample.logps, other)
+                    };
+                    (user - base_weight * base, sample)
                 });
                 let others = rewards.filter(|(_, sample)| sample.tokens != example.response);
-                let negative = others.min_by(|x, y| x.0.total_cmp(&y.0));
-                worst.push(negative.map(|(_, sample)| Negative {
-                    sample: sample.clone(),
-                    chosen_logps: sampled.response_logps,
+                let worst = others.min_by(|x, y| x.0.total_cmp(&y.0));
+                found.push(worst.map(|(_, sample)| Found {
+                    chosen: None,
+                    rejected: sample.clone(),
+                    base_logps: is_by_base.then_some([sampled.response_logps, sample.logps]),
                 }));
             }
         }
-        Ok(worst)
+        Ok(found)
+    }
+
+    /// `None` where all samples are alike.
+    fn by_likeness(&self, number: usize, sampled: Sampled) -> Option<Found> {
+        let likeness = |sample: Sample| ((self.likeness)(number, &sample.tokens), sample);
+        let mut samples: Vec<_> = sampled.samples.into_iter().map(likeness).collect();
+        // A stable order, so that equals are as they were drawn.
+        samples.sort_by(|x, y| x.0.total_cmp(&y.0));
+        let ((most, chosen), (least, rejected)) = (samples.pop()?, samples.into_iter().next()?);
+        let by_base =
+            (self.config.sampler == Sampler::Base).then_some([chosen.logps, rejected.logps]);
+        (most > least).then_some(Found {
+            chosen: Some(chosen),
+            rejected,
+            base_logps: by_base,
+        })
     }
 }

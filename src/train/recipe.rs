@@ -13,9 +13,10 @@ use super::dpo::{self, Dpo, ScoredPairs};
 use super::examples::{BaseLogps, Encoded, EncodedPair, Encoder, Pair};
 use super::family::Family;
 use super::fit::fit;
+use super::generate::Sample;
 use super::lora::Lora;
 use super::memory::Estimate;
-use super::mine::{Miner, Negative};
+use super::mine::{Found, Miner};
 use super::mined::Mined;
 use super::model::Model;
 use super::ops::linear::WeightType;
@@ -24,7 +25,9 @@ use super::sft::{self, Sft};
 use super::shape::Shape;
 use crate::hash::digest;
 use crate::home::{BaseRef, UserFolder, read_jsonl, write_jsonl};
+use crate::profile::feedback::Verdicts;
 use crate::profile::{Example, Profile};
+use crate::rouge::Rouge;
 use crate::{Error, Result, decode, llama};
 
 /// What the stages share.
@@ -130,14 +133,21 @@ impl<'a> Recipe<'a> {
     pub(super) fn mine(&self, inputs: &str, observe: Observer) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let encoder = self.encoder()?;
+        let liked = self.verdicts()?.liked();
         let originals: Vec<_> = self
             .profile
             .history
             .iter()
+            .chain(&liked)
             .chain(&self.profile.kept_apart)
             .collect();
         let mut examples = self.history()?;
+        examples.extend(encoder.examples(&liked, &self.folder.feedback_path())?);
         examples.extend(self.kept_apart()?);
+        let likeness = |number: usize, tokens: &[llama::Token]| {
+            let own = &originals[number].response;
+            Rouge::new(&encoder.text(tokens), own).rouge_l
+        };
         let is_eog = |token| decode::Vocabulary::is_eog(&*self.vocabulary, token);
         let miner = Miner {
             model: &self.model,
@@ -145,6 +155,7 @@ impl<'a> Recipe<'a> {
             config: &self.config.mine,
             seed: self.config.seed,
             is_eog: &is_eog,
+            likeness: &likeness,
         };
         let mut mined = Mined::open(&self.folder.mined(), inputs)?;
         let (stage, total, done) = (Stage::Mine, examples.len(), mined.pairs().len());
@@ -158,13 +169,13 @@ impl<'a> Recipe<'a> {
                     metrics: Metrics::new(),
                 })
             };
-            let negatives = miner.mine(&examples[part.clone()], first, &mut ended)?;
-            let pair = |(example, negative): (&&Example, Option<Negative>)| {
-                self.pair(&encoder, example, negative?)
-            };
-            mined.add(originals[part].iter().zip(negatives).map(pair).collect())?;
+            let found = miner.mine(&examples[part.clone()], first, &mut ended)?;
+            let pair =
+                |(example, found): (&&Example, Option<Found>)| self.pair(&encoder, example, found?);
+            mined.add(originals[part].iter().zip(found).map(pair).collect())?;
         }
-        let (history, kept_apart) = mined.pairs().split_at(self.profile.history.len());
+        let n_learnt = self.profile.history.len() + liked.len();
+        let (history, kept_apart) = mined.pairs().split_at(n_learnt);
         let found = |pairs: &[Option<Pair>]| pairs.iter().flatten().cloned().collect::<Vec<_>>();
         let (history, kept_apart) = (found(history), found(kept_apart));
         write_jsonl(&self.folder.kept_apart_pairs(), &kept_apart)?;
@@ -175,7 +186,15 @@ impl<'a> Recipe<'a> {
 
     pub(super) fn dpo(&self, inputs: &str, observe: Observer) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
-        let pairs = self.pairs(&self.folder.pairs())?;
+        let mined: Vec<Pair> = read_jsonl(&self.folder.pairs())?;
+        let preferred = self.verdicts()?.preferred();
+        let n_preferred = preferred.len();
+        let preferred = preferred
+            .into_iter()
+            .filter_map(|it| Pair::new(&it.prompt, it.chosen, it.rejected, true));
+        let pairs = self.pairs(&self.folder.pairs(), mined)?;
+        let preferred = self.pairs(&self.folder.feedback_path(), preferred.collect())?;
+        let pairs = pairs.and(preferred);
         if pairs.pairs.is_empty() {
             return Err(Error::input(
                 "there are no pairs to train on; run the stage `mine` first",
@@ -183,7 +202,8 @@ impl<'a> Recipe<'a> {
         }
         let config = &self.config.dpo;
         let kept_apart = self.kept_apart()?;
-        let kept_apart_pairs = self.pairs(&self.folder.kept_apart_pairs())?;
+        let path = self.folder.kept_apart_pairs();
+        let kept_apart_pairs = self.pairs(&path, read_jsonl(&path)?)?;
         let measure = |lora: &Lora| -> Result<_> {
             Ok((
                 sft::mean_logprob(&self.model, Some(lora), &kept_apart)?,
@@ -209,6 +229,9 @@ impl<'a> Recipe<'a> {
         )?;
         self.save(&lora, &self.folder.adapter())?;
         let mut figures = Figures::new();
+        if n_preferred > 0 {
+            figures.insert("feedback/pairs", n_preferred as f64);
+        }
         if !kept_apart.is_empty() {
             let (logprob, margin) = measure(&lora)?;
             figures.insert("kept_apart/logprob_before", logprob_before);
@@ -234,29 +257,45 @@ impl<'a> Recipe<'a> {
     }
 
     /// What mining found, with the base's log-probabilities where the pair has the same tokens as text.
-    fn pair(&self, encoder: &Encoder, example: &Example, negative: Negative) -> Option<Pair> {
-        let Negative {
-            sample,
-            chosen_logps,
-        } = negative;
-        let text = encoder.text(&sample.tokens);
-        let mut pair = Pair::new(example, text, sample.finished)?;
+    fn pair(&self, encoder: &Encoder, example: &Example, found: Found) -> Option<Pair> {
+        let Found {
+            chosen,
+            rejected,
+            base_logps,
+        } = found;
+        let text = |sample: &Sample| encoder.text(&sample.tokens);
+        let own = example.response.clone();
+        let preferred = chosen.as_ref().map_or(own, text);
+        let mut pair = Pair::new(
+            &example.prompt,
+            preferred,
+            text(&rejected),
+            rejected.finished,
+        )?;
         // What does not fit the model's context is DPO's to report, which knows the line.
         let encoded = encoder.pairs(std::slice::from_ref(&pair), Path::new(""));
-        if let Some(encoded) = encoded.ok().and_then(|mut encoded| encoded.pop())
-            && encoded.rejected == sample.tokens
-        {
-            pair.base_logps = Some(BaseLogps {
-                chosen: chosen_logps as f32,
-                rejected: sample.logps as f32,
+        let encoded = encoded.ok().and_then(|mut encoded| encoded.pop());
+        let is_same = |encoded: &EncodedPair| {
+            let is_same_chosen = chosen.as_ref().is_none_or(|it| it.tokens == encoded.chosen);
+            is_same_chosen && encoded.rejected == rejected.tokens
+        };
+        if let Some(encoded) = encoded.filter(is_same) {
+            pair.base_logps = base_logps.map(|[chosen, rejected]| BaseLogps {
+                chosen: chosen as f32,
+                rejected: rejected as f32,
                 of: self.of_base(&encoded),
             });
         }
         Some(pair)
     }
 
-    fn pairs(&self, path: &Path) -> Result<ScoredPairs> {
-        let pairs: Vec<Pair> = read_jsonl(path)?;
+    /// What the user has said of answers.
+    fn verdicts(&self) -> Result<Verdicts> {
+        Ok(Verdicts::of(&self.folder.feedback()?))
+    }
+
+    /// Pairs that `path` holds line by line, scored.
+    fn pairs(&self, path: &Path, pairs: Vec<Pair>) -> Result<ScoredPairs> {
         let encoded = self.encoder()?.pairs(&pairs, path)?;
         let known = |(encoded, pair): (EncodedPair, Pair)| {
             let known = pair.base_logps;

@@ -11,6 +11,7 @@ use super::config::TrainConfig;
 use super::progress::{Figures, Stage};
 use crate::hash::digest;
 use crate::home::{BaseRef, Manifest, UserFolder};
+use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
 
 /// A stage that has ended.
@@ -97,13 +98,23 @@ pub(super) fn inputs(
         .iter()
         .map(|file| hash(file, folder, stage))
         .collect::<Result<Vec<_>>>()?;
-    let inputs = json!([
+    let mut inputs = json!([
         base.sha256,
         base.task_sha256,
         stage,
         settings(config, stage),
         hashes
     ]);
+    // What nobody has said anything of is as it was.
+    let verdicts = Verdicts::of(&folder.feedback()?);
+    let said = match stage {
+        Stage::Sft => json!([]),
+        Stage::Mine => json!(verdicts.liked()),
+        Stage::Dpo => json!(verdicts.preferred()),
+    };
+    if said != json!([]) {
+        inputs = json!([inputs, said]);
+    }
     Ok(digest(&inputs))
 }
 

@@ -519,13 +519,14 @@ fn chats_of_other_programs_have_two_speakers() {
     let folder = Folder::new();
     let sharegpt = r#"[{"conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "A"},
         {"from": "gpt", "value": "B"}, {"from": "human", "value": "C"}, {"from": "gpt", "value": "D"}]}]"#;
-    let before = vec![
-        Message::user("A"),
-        Message::assistant("B"),
-        Message::user("C"),
-    ];
+    let first = vec![Message::system("S"), Message::user("A")];
+    let after = [Message::assistant("B"), Message::user("C")];
+    let before = [first.clone(), after.to_vec()].concat();
     let answers = [
-        Example::new("A", "B"),
+        Example {
+            prompt: first,
+            response: "B".into(),
+        },
         Example {
             prompt: before,
             response: "D".into(),

@@ -5,9 +5,13 @@ use std::path::Path;
 
 use cope_convert::Adapter;
 use cope_llama::home::{BaseRef, Home, UserFolder, UserName};
-use cope_llama::profile::{Example, Profile};
+use cope_llama::profile::feedback::{Feedback, Verdict};
+use cope_llama::profile::{Example, ImportOptions, Profile, import};
+use cope_llama::prompt::Message;
 use cope_llama::train::fit::Schedule;
-use cope_llama::train::{Event, Observer, Pair, Stage, TrainConfig, WeightType, train};
+use cope_llama::train::{
+    Event, Observer, Pair, Stage, StageRecord, TrainConfig, WeightType, train,
+};
 use cope_llama::{Error, Result};
 
 use crate::fixture::Fixture;
@@ -243,7 +247,8 @@ fn micro_batches_come_to_the_same_steps() {
 fn early_stopping_goes_back_to_the_best() {
     let setting = Setting::new();
     let mut config = Setting::config();
-    config.sft.epochs = 40;
+    config.sft.epochs = 60;
+    config.sft.learning_rate = 2e-2;
     config.sft.learning_rate = 0.05;
     config.sft.patience = 2;
     let mut figures = None;
@@ -467,4 +472,66 @@ fn a_learning_rate_that_explodes_is_said_with_its_step() {
         "{error}"
     );
     assert!(!setting.folder.sft().exists());
+}
+
+#[test]
+fn what_the_user_says_of_answers_is_learnt() {
+    let setting = Setting::new();
+    let config = Setting::config();
+    setting.train(&config, &STAGES).unwrap();
+    let before = setting.files();
+    let figure = |name: &str| {
+        let manifest = setting.folder.manifest().unwrap().unwrap();
+        let records: Vec<StageRecord> = ["mine", "dpo"]
+            .map(|stage| serde_json::from_value(manifest.stages[stage].clone()).unwrap())
+            .into();
+        let figures: Vec<_> = records.into_iter().map(|record| record.figures).collect();
+        figures
+            .iter()
+            .find_map(|figures| figures.get(name).copied())
+    };
+    assert_eq!(figure("feedback/pairs"), None);
+
+    // A bad answer alone changes nothing; an edit is a pair; a good answer alone has a negative found for it.
+    let prompt = |text: &str| vec![Message::user(text)];
+    let said = |text: &str, response: &str, verdict| Feedback {
+        prompt: prompt(text),
+        response: response.to_owned(),
+        verdict,
+    };
+    let bad = said("and the note", "wine wine", Verdict::Bad);
+    setting.folder.add_feedback(&[bad]).unwrap();
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), []);
+    let edit = Feedback::edit(&prompt("and the wine"), "the note", "dear you");
+    setting.folder.add_feedback(&edit).unwrap();
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), [Stage::Dpo]);
+    assert_eq!(figure("feedback/pairs"), Some(1.0));
+    assert_ne!(setting.files()[2], before[2]);
+    let n_pairs = figure("pairs").unwrap();
+    let good = said("alice", "thanks and dear", Verdict::Good);
+    setting.folder.add_feedback(&[good]).unwrap();
+    let ran = setting.train(&config, &STAGES).unwrap();
+    assert_eq!(ran, [Stage::Mine, Stage::Dpo]);
+    assert_eq!(figure("pairs"), Some(n_pairs + 1.0));
+
+    // All of it is given back.
+    let exported = setting.fixture.folder.path().join("exported");
+    setting.folder.export(&exported).unwrap();
+    assert!(
+        setting.folder.export(&exported).is_err(),
+        "it is there already"
+    );
+    let pairs = lines(&exported.join("pairs.jsonl"));
+    assert_eq!(pairs.len(), n_pairs as usize + 2);
+    assert_eq!(pairs.last().unwrap()["chosen"][0]["content"], "dear you");
+    let sharegpt = lines(&exported.join("pairs.sharegpt.jsonl"));
+    assert_eq!(sharegpt.last().unwrap()["rejected"]["value"], "the note");
+    let options = ImportOptions::default();
+    let imported = import(&exported.join("history.sharegpt.jsonl"), &options).unwrap();
+    assert_eq!(imported.examples, setting.folder.profile().unwrap().history);
+    assert_eq!(
+        fs::read(exported.join("adapter.gguf")).unwrap(),
+        setting.files()[2]
+    );
+    assert!(!exported.join("lock").exists());
 }

@@ -1,7 +1,7 @@
 //! ROUGE beside `rouge_score`: the numbers are `tests/golden/rouge.json`, and the program that printed them is
 //! `tests/golden/rouge.py`, beside it.
 
-use cope_llama::eval::Rouge;
+use cope_llama::rouge::Rouge;
 
 const WORDS: [&str; 37] = [
     "the",

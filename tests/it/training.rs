@@ -10,6 +10,7 @@ use cope_llama::train::fit::StepLoss;
 use cope_llama::train::generate::{Request, SampleConfig, Sampled, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::loss::response_logps;
+use cope_llama::train::mine::{MineConfig, Miner, Preference, Sampler};
 use cope_llama::train::model::Model;
 use cope_llama::train::{Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use rand::{RngExt, SeedableRng};
@@ -337,10 +338,13 @@ fn recomputing_changes_nothing() {
 
 #[test]
 fn samples_are_the_models_own_and_repeat() {
-    families().iter().for_each(check_samples);
+    for tiny in families() {
+        check_samples(&tiny, None);
+        check_samples(&tiny, Some(&lora(&all_targets()).frozen()));
+    }
 }
 
-fn check_samples(tiny: &Tiny) {
+fn check_samples(tiny: &Tiny, lora: Option<&Lora>) {
     let examples = tiny.examples();
     let config = SampleConfig {
         n_samples: 3,
@@ -357,8 +361,9 @@ fn check_samples(tiny: &Tiny) {
         })
         .collect();
     let is_eog = |token| token == 2;
-    let draw =
-        |requests: &[Request]| sample(&tiny.model, requests, config, &is_eog, |_| Ok(())).unwrap();
+    let draw = |requests: &[Request]| {
+        sample(&tiny.model, lora, requests, config, &is_eog, |_| Ok(())).unwrap()
+    };
     let sampled = draw(&requests);
     assert_eq!(sampled, draw(&requests));
     // A sample does not depend on what else is in the batch.
@@ -375,7 +380,7 @@ fn check_samples(tiny: &Tiny) {
         let tokens = samples.iter().map(|sample| sample.tokens.as_slice());
         batch.push(request.prompt, tokens.chain([request.response]));
         let logps = response_logps(
-            &tiny.model.logprobs(&batch, None).unwrap(),
+            &tiny.model.logprobs(&batch, lora).unwrap(),
             &batch.responses,
         )
         .unwrap();
@@ -389,4 +394,94 @@ fn check_samples(tiny: &Tiny) {
     }
     let samples = &sampled[0].samples;
     assert_ne!(samples[0].tokens, samples[1].tokens);
+}
+
+/// What is mined, beside what the samples say one by one.
+#[test]
+fn pairs_are_the_best_and_the_worst_of_the_samples() {
+    let tiny = Tiny::new();
+    let (examples, lora) = (tiny.examples(), lora(&all_targets()));
+    let is_eog = |token| token == 2;
+    // Any measure will do.
+    let likeness =
+        |number: usize, tokens: &[i32]| f64::from(tokens.iter().sum::<i32>() % 97) + number as f64;
+    let model = &tiny.model;
+    for (sampler, preference) in [
+        (Sampler::Base, Preference::Reward),
+        (Sampler::User, Preference::Reward),
+        (Sampler::Base, Preference::Likeness),
+        (Sampler::User, Preference::Likeness),
+    ] {
+        let config = MineConfig {
+            sampler,
+            preference,
+            n_samples: 4,
+            base_weight: 0.5,
+            ..TrainConfig::default().mine
+        };
+        let miner = Miner {
+            model,
+            lora: &lora,
+            config: &config,
+            seed: 5,
+            is_eog: &is_eog,
+            likeness: &likeness,
+        };
+        let found = miner.mine(&examples, 3, |_| Ok(())).unwrap();
+        let is_by_user = sampler == Sampler::User;
+        for (number, (example, found)) in examples.iter().zip(found).enumerate() {
+            let found = found.unwrap();
+            let len = example.response.len();
+            let request = Request {
+                number: 3 + number,
+                prompt: &example.prompt,
+                response: &example.response,
+                max_new_tokens: match preference {
+                    Preference::Reward => len,
+                    Preference::Likeness => len * 3 / 2 + 4,
+                },
+            };
+            let sampling = SampleConfig {
+                n_samples: 4,
+                temperature: config.temperature,
+                top_p: config.top_p,
+                seed: 5,
+            };
+            let by = is_by_user.then_some(&lora);
+            let sampled = sample(model, by, &[request], sampling, &is_eog, |_| Ok(()));
+            let samples = sampled.unwrap().remove(0).samples;
+            let logps = |tokens: &[i32], lora: Option<&Lora>| {
+                let mut batch = Batch::default();
+                batch.push(&example.prompt, [tokens]);
+                let logprobs = model.logprobs(&batch, lora).unwrap();
+                let logps = response_logps(&logprobs, &batch.responses).unwrap();
+                f64::from(logps.to_vec1::<f32>().unwrap()[0])
+            };
+            let frozen = lora.frozen();
+            let score = |tokens: &[i32]| match preference {
+                Preference::Reward => logps(tokens, Some(&frozen)) - 0.5 * logps(tokens, None),
+                Preference::Likeness => likeness(3 + number, tokens),
+            };
+            let scores = samples.iter().map(|sample| score(&sample.tokens));
+            let (least, most) =
+                scores.fold((f64::MAX, f64::MIN), |(x, y), it| (x.min(it), y.max(it)));
+            assert!((score(&found.rejected.tokens) - least).abs() < 1e-3);
+            match (preference, &found.chosen) {
+                (Preference::Reward, None) => {}
+                (Preference::Likeness, Some(chosen)) => {
+                    assert!((score(&chosen.tokens) - most).abs() < 1e-9);
+                }
+                _ => panic!("the user's own text is preferred by reward alone"),
+            }
+            assert_eq!(found.base_logps.is_some(), !is_by_user);
+            if let Some([chosen, rejected]) = found.base_logps {
+                let preferred = found
+                    .chosen
+                    .as_ref()
+                    .map_or(&example.response, |it| &it.tokens);
+                assert!((chosen - logps(preferred, None)).abs() < 1e-3);
+                assert!((rejected - logps(&found.rejected.tokens, None)).abs() < 1e-3);
+            }
+        }
+    }
 }

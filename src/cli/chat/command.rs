@@ -9,6 +9,10 @@ pub enum Command {
     Clear,
     Regenerate,
     Compare,
+    Good,
+    Bad,
+    /// What the last answer should have been.
+    Edit(String),
     Help,
     User(String),
     Contrast(f32),
@@ -29,6 +33,10 @@ impl Command {
             ("/clear", "") => Ok(Self::Clear),
             ("/regen", "") => Ok(Self::Regenerate),
             ("/compare", "") => Ok(Self::Compare),
+            ("/good", "") => Ok(Self::Good),
+            ("/bad", "") => Ok(Self::Bad),
+            ("/edit", "") => Err("/edit needs the text as it should be: /edit Hello!".into()),
+            ("/edit", text) => Ok(Self::Edit(text.to_owned())),
             ("/help", "") => Ok(Self::Help),
             ("/user", "") => Err("/user needs a name: /user alice".into()),
             ("/user", name) => Ok(Self::User(name.to_owned())),
@@ -36,7 +44,7 @@ impl Command {
                 .parse()
                 .map(Self::Contrast)
                 .map_err(|_| "/contrast needs a number: /contrast 0.3".into()),
-            ("/exit" | "/clear" | "/regen" | "/compare" | "/help", _) => {
+            ("/exit" | "/clear" | "/regen" | "/compare" | "/good" | "/bad" | "/help", _) => {
                 Err(format!("{name} takes nothing after it"))
             }
             _ => Err(format!("no command {name:?}; /help shows them")),
@@ -59,6 +67,8 @@ mod tests {
         assert_eq!(parsed("/exit "), Command::Exit);
         assert_eq!(parsed("/user  bob"), Command::User("bob".into()));
         assert_eq!(parsed("/contrast 0.5"), Command::Contrast(0.5));
+        assert_eq!(parsed("/good"), Command::Good);
+        assert_eq!(parsed("/edit  so be it"), Command::Edit("so be it".into()));
         for wrong in [
             "/",
             "/nothing",
@@ -66,6 +76,8 @@ mod tests {
             "/contrast",
             "/contrast much",
             "/clear all",
+            "/edit",
+            "/bad one",
         ] {
             assert!(Command::parse(wrong).is_err(), "{wrong}");
         }

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
+use super::super::lora::Lora;
 use super::super::model::Model;
 use super::super::ops::attention::Segment;
 use super::Composed;
@@ -35,6 +36,7 @@ impl Composed {
     pub fn run_cached(
         &self,
         model: &Model,
+        lora: Option<&Lora>,
         (tokens, positions): (&[Token], &[usize]),
         (cache, cache_rows): (&Cache, &[usize]),
         segments: &[Segment],
@@ -46,7 +48,7 @@ impl Composed {
         let places = Tensor::from_vec(places, (t, 1), &self.device)?;
         let places = places.broadcast_as((t, width))?.contiguous()?;
         let by_head = |x: &Tensor| x.reshape((cache.rows, heads.n_head_kv, heads.head_dim));
-        let x = self.run(model, tokens, positions, None, |layer, q, k, v| {
+        let x = self.run(model, tokens, positions, lora, |layer, q, k, v| {
             let (keys, values) = (&cache.keys[layer], &cache.values[layer]);
             keys.scatter_set(&places, &k.reshape((t, width))?.contiguous()?, 0)?;
             values.scatter_set(&places, &v.reshape((t, width))?.contiguous()?, 0)?;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::super::composed::{self, Composed};
 use super::super::head::Predictions;
+use super::super::lora::Lora;
 use super::super::model::Model;
 use super::super::ops::attention::{Mask, Segment, attend};
 use crate::Result;
@@ -96,13 +97,14 @@ impl<'a> Cache<'a> {
     }
 
     /// Runs the pass; `[t, n_embd]`, before the last norm.
-    pub fn run(&mut self, model: &Model, pass: &Pass) -> Result<Vec<f32>> {
+    pub fn run(&mut self, model: &Model, lora: Option<&Lora>, pass: &Pass) -> Result<Vec<f32>> {
         let (keys, values) = match self {
             Self::Own { keys, values } => (keys, values),
             Self::Composed(composed, cache) => {
                 let tokens = (pass.tokens.as_slice(), pass.positions.as_slice());
                 return composed.run_cached(
                     model,
+                    lora,
                     tokens,
                     (cache, &pass.cache_rows),
                     &pass.segments,
@@ -111,7 +113,7 @@ impl<'a> Cache<'a> {
         };
         let heads = model.shape().heads;
         let width = heads.n_head_kv * heads.head_dim;
-        model.run(&pass.tokens, &pass.positions, None, |layer, q, k, v| {
+        model.run(&pass.tokens, &pass.positions, lora, |layer, q, k, v| {
             let (keys, values) = (&mut keys[layer], &mut values[layer]);
             store(keys, k, &pass.cache_rows, width);
             store(values, v, &pass.cache_rows, width);

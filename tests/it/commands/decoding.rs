@@ -163,3 +163,54 @@ fn what_was_read_is_kept_for_the_next_command_of_the_same_user() {
     let other = ask(&prompt);
     assert_eq!(ask(&cached), other);
 }
+
+#[test]
+fn what_is_said_of_answers_in_a_chat_is_kept_with_the_user() {
+    let sandbox = with_ann();
+    assert!(sandbox.run(&TRAIN).status.success());
+    let chat = ["chat", "--user", "ann", "-n", "8"];
+    let output = sandbox.run_with(&chat, "hello\n/bad\n/edit Hello you!\n/good\n/exit\n");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let path = sandbox.path().join("home/users/ann/feedback.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let said: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let verdicts: Vec<_> = said
+        .iter()
+        .map(|it| it["verdict"].as_str().unwrap())
+        .collect();
+    assert_eq!(verdicts, ["bad", "bad", "good", "good"]);
+    assert_eq!(said[0]["response"], said[1]["response"]);
+    assert_eq!(said[2]["response"], "Hello you!");
+    assert_eq!(said[3]["response"], "Hello you!");
+    assert_eq!(said[0]["prompt"][0]["content"], "hello");
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let trained = sandbox.run(&TRAIN);
+    assert!(
+        stdout(&trained).contains("1 pairs of answers that the user has judged"),
+        "{}",
+        stdout(&trained)
+    );
+
+    let nothing = sandbox.run_with(&chat, "/good\n");
+    assert!(error(&nothing).contains("nothing was answered yet"));
+    let nobody = sandbox.run_with(&["chat", "-m", "tiny.gguf", "-n", "4"], "hello\n/bad\n");
+    assert!(
+        stderr(&nobody).contains("--user NAME"),
+        "{}",
+        stderr(&nobody)
+    );
+    let exported = sandbox.run(&["user", "export", "ann", "given-back"]);
+    assert!(exported.status.success(), "{}", stderr(&exported));
+    let folder = sandbox.path().join("given-back");
+    assert_eq!(
+        std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    assert!(folder.join("feedback.jsonl").is_file() && folder.join("adapter.gguf").is_file());
+}

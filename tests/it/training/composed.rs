@@ -93,7 +93,10 @@ fn samples_are_the_same() {
         };
         let requests: Vec<_> = (0..20).map(request).collect();
         let [ours, composed] = both(&tiny).map(|model| {
-            sample(&model, &requests, config, &|token| token == 2, |_| Ok(())).unwrap()
+            sample(&model, None, &requests, config, &|token| token == 2, |_| {
+                Ok(())
+            })
+            .unwrap()
         });
         for (ours, composed) in ours.iter().zip(&composed) {
             assert!((ours.response_logps - composed.response_logps).abs() < 1e-3);
