@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama fuzz
+.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama bench-serving serve-clients fuzz
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -101,6 +101,23 @@ bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 # The part of it that a change must pass.
 exchange-llama: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange -- --what families programs --family llama --model $$($(PROGRAM) model pull)
+
+# The server beside OpenAI's clients, Schemathesis, and many at once.
+CLIENTS = target/clients
+bench-serving: $(CLIENTS)/ready
+	cargo bench --bench serving
+
+# The part of it that a change must pass.
+serve-clients: $(CLIENTS)/ready
+	cargo bench --bench serving -- --what clients
+
+$(CLIENTS)/ready:
+	@.ci/needs exchange
+	python3 -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --disable-pip-version-check -q openai==3.57.0 schemathesis==4.32.5
+	mkdir -p $(CLIENTS)/node
+	npm install --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund --silent openai@6.49.0
+	touch $@
 
 # Of llama.cpp's sources only the converters; of node-llama-cpp the build without a GPU.
 $(EXCHANGE)/ready:

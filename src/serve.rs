@@ -11,8 +11,11 @@ mod error;
 mod guard;
 mod metrics;
 mod openai;
+mod page;
 mod routes;
 mod signed;
+mod trainer;
+mod users;
 mod voices;
 
 use std::sync::Arc;

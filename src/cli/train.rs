@@ -72,6 +72,9 @@ struct MineArgs {
     /// The most tokens of a sample
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().mine.max_new_tokens)]
     sample_tokens: usize,
+    /// And the most in lengths of the user's own text
+    #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.length_ratio)]
+    sample_length: f32,
 }
 
 #[derive(ClapArgs)]
@@ -89,6 +92,9 @@ struct DpoArgs {
     /// How strongly the reward counts against staying near the base
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.beta)]
     beta: f32,
+    /// Count what a text is worth by token, whatever its length; a β of some ten times as much goes with it
+    #[arg(long)]
+    length_normalized: bool,
 }
 
 fn stage(name: &str) -> Result<Stage, String> {
@@ -175,11 +181,13 @@ impl Args {
         config.mine.n_samples = self.mine.n_samples;
         config.mine.temperature = self.mine.sample_temp;
         config.mine.top_p = self.mine.sample_top_p;
+        config.mine.length_ratio = self.mine.sample_length;
         config.mine.max_new_tokens = self.mine.sample_tokens;
         config.dpo.fit.learning_rate = self.dpo.dpo_learning_rate;
         config.dpo.fit.epochs = self.dpo.dpo_epochs;
         config.dpo.fit.batch_size = self.dpo.dpo_batch_size;
         config.dpo.beta = self.dpo.beta;
+        config.dpo.length_normalized = self.dpo.length_normalized;
         config
     }
 }

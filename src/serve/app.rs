@@ -12,6 +12,7 @@ use super::engine::{Engine, Settings};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::openai::request::CommonRequest;
+use super::trainer::Trainer;
 use super::voices::{Arm, Voice};
 use crate::Result;
 use crate::home::{Home, UserFolder, UserName};
@@ -62,6 +63,7 @@ pub struct App {
     pub(super) access: Access,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
+    pub(super) trainer: Trainer,
     pub(super) options: ServeOptions,
     places: Arc<Semaphore>,
     ready: OnceLock<Result<Ready, String>>,
@@ -106,6 +108,7 @@ impl App {
             access: Access::new(home, options.open_webui_secret.clone()),
             limits: options.limits.clone(),
             metrics: Metrics::default(),
+            trainer: Trainer::default(),
             places: Arc::new(Semaphore::new(n_places)),
             ready: OnceLock::new(),
             options,

@@ -75,6 +75,11 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found_error", message)
     }
 
+    /// It cannot be done beside what is under way.
+    pub fn conflict(message: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict_error", message)
+    }
+
     /// Too many ask.
     pub fn busy() -> Self {
         let message = "too many requests are waiting; try again in a moment";
@@ -105,10 +110,7 @@ impl From<Error> for ApiError {
             Error::Input(message) => Self::invalid(message),
             Error::Contrast(error) => Self::invalid(error),
             Error::Template(_) => Self::invalid_field("messages", error),
-            Error::Locked(_) => Self {
-                status: StatusCode::CONFLICT,
-                ..Self::invalid(error)
-            },
+            Error::Locked(_) => Self::conflict(error),
             error => Self::internal(error),
         }
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::app::App;
 use super::error::ApiError;
 use super::openai::{generate, models, tokenize};
-use super::{Caller, guard};
+use super::{Caller, guard, page, users};
 use axum::Extension;
 
 /// The OpenAPI description of what follows.
@@ -32,10 +32,22 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/completions", post(generate::completion))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
+        .route("/api/me", get(users::me))
+        .route("/api/users/{name}/history", get(users::history))
+        .route("/api/users/{name}/feedback", post(users::feedback))
+        .route(
+            "/api/users/{name}/training",
+            get(users::training)
+                .post(users::train)
+                .delete(users::stop_training),
+        )
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()
         .merge(of_callers)
+        .route("/", get(page::html))
+        .route("/page.css", get(page::css))
+        .route("/page.js", get(page::js))
         .route("/health", get(health))
         .route("/v1/health", get(health))
         .route("/openapi.json", get(openapi))

@@ -61,6 +61,7 @@ impl Default for TrainConfig {
                 temperature: 1.0,
                 top_p: 0.95,
                 max_new_tokens: 256,
+                length_ratio: 1.0,
                 base_weight: 1.0,
             },
             dpo: DpoConfig {
@@ -70,6 +71,7 @@ impl Default for TrainConfig {
                     ..fit
                 },
                 beta: 0.1,
+                length_normalized: false,
                 base_weight: 1.0,
             },
             weight_type: device.fastest_weights(),

@@ -11,6 +11,7 @@ use super::loss::{RewardWeights, dpo_loss, response_logps};
 use super::model::Model;
 use super::progress::{Metrics, Stage};
 use crate::Result;
+use crate::llama::Token;
 
 /// Pairs whose base log-probabilities are computed in one pass.
 const PAIRS: usize = 8;
@@ -22,11 +23,22 @@ pub struct DpoConfig {
     pub fit: FitConfig,
     /// β: how strongly the reward counts against staying near the base.
     pub beta: f32,
+    /// Whether the reward is by token, so that it does not depend on a response's length.
+    pub length_normalized: bool,
     /// α of the reward: the weight of the base's log-probability.
     pub base_weight: f32,
 }
 
 impl DpoConfig {
+    /// What the reward of a response of `n_tokens` is divided by.
+    fn length(&self, n_tokens: usize) -> f32 {
+        if self.length_normalized {
+            n_tokens as f32
+        } else {
+            1.0
+        }
+    }
+
     fn weights(&self) -> RewardWeights {
         RewardWeights {
             beta: f64::from(self.beta),
@@ -131,7 +143,13 @@ pub fn pair_loss(
     let batch = batch(pairs.iter().copied());
     let logps = response_logps(&model.logprobs(&batch, Some(lora))?, &batch.responses)?;
     let base_logps = Tensor::new(base_logps.as_flattened(), &Device::Cpu)?;
-    let rewards = config.weights().reward(&logps, &base_logps)?;
+    let lengths: Vec<f32> = batch
+        .responses
+        .iter()
+        .map(|it| config.length(it.len()))
+        .collect();
+    let lengths = Tensor::new(lengths, &Device::Cpu)?;
+    let rewards = config.weights().reward(&logps, &base_logps, &lengths)?;
     Ok(StepLoss {
         loss: dpo_loss(&rewards)?,
         weight: pairs.len() as f64,
@@ -165,10 +183,15 @@ fn rewards(
     let user = pair_logps(model, Some(lora), &each)?.into_flattened();
     let weights = config.weights();
     let base = pairs.base_logps.as_flattened();
-    let reward = |(user, base): (&f32, &f32)| {
-        (weights.beta * (f64::from(*user) - weights.base_weight * f64::from(*base))) as f32
+    let responses = pairs
+        .pairs
+        .iter()
+        .flat_map(|pair| [&pair.chosen, &pair.rejected]);
+    let reward = |((user, base), response): ((&f32, &f32), &Vec<Token>)| {
+        let whole = f64::from(*user) - weights.base_weight * f64::from(*base);
+        (weights.beta * whole / f64::from(config.length(response.len()))) as f32
     };
-    Ok(user.iter().zip(base).map(reward).collect())
+    Ok(user.iter().zip(base).zip(responses).map(reward).collect())
 }
 
 /// Pairs packed, each prompt with its chosen and its rejected response.

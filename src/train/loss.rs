@@ -3,7 +3,8 @@
 //! SFT: `L = −mean log π_user(y_t)`, over all response tokens of the batch.
 //!
 //! DPO (Rafailov et al. 2023, with the reward of CoPe): `L = −mean log σ(r(y⁺) − r(y⁻))`,
-//! `r(y) = β Σ_t [log π_user(y_t) − α log π_base(y_t)]`. The base's terms are constants.
+//! `r(y) = β Σ_t [log π_user(y_t) − α log π_base(y_t)]`, or by token, divided by the number of them. The base's terms are
+//! constants.
 
 use std::ops::Range;
 
@@ -39,12 +40,12 @@ pub struct RewardWeights {
 }
 
 impl RewardWeights {
-    /// `β (logps − α base_logps)`; all `[n]`.
+    /// `β (logps − α base_logps) / lengths`; all `[n]`.
     ///
     /// # Errors
     /// A tensor operation failed.
-    pub fn reward(self, logps: &Tensor, base_logps: &Tensor) -> Result<Tensor> {
-        (logps - (base_logps * self.base_weight)?)? * self.beta
+    pub fn reward(self, logps: &Tensor, base_logps: &Tensor, lengths: &Tensor) -> Result<Tensor> {
+        ((logps - (base_logps * self.base_weight)?)? * self.beta)? / lengths
     }
 }
 

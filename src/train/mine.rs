@@ -32,8 +32,10 @@ pub struct MineConfig {
     pub temperature: f32,
     /// Nucleus of the samples.
     pub top_p: f32,
-    /// A sample ends here, in tokens, or at the length that goes with the user's own response, if not before.
+    /// A sample ends here, in tokens, if not before.
     pub max_new_tokens: usize,
+    /// And here, in lengths of the user's own response. At 1 few samples end by themselves, and DPO learns to end early.
+    pub length_ratio: f32,
     /// α: the weight of the base's log-probability in the reward.
     pub base_weight: f32,
 }
@@ -60,13 +62,10 @@ pub enum Preference {
 }
 
 impl MineConfig {
-    /// The most tokens of a sample. One that may be longer than the user's own response can be the worse for it.
+    /// The most tokens of a sample.
     pub(super) fn sample_len(&self, response: &[Token]) -> usize {
-        let len = match self.preference {
-            Preference::Reward => response.len(),
-            Preference::Likeness => response.len() * 3 / 2 + 4,
-        };
-        len.min(self.max_new_tokens)
+        let len = response.len() as f32 * self.length_ratio;
+        (len.ceil() as usize).min(self.max_new_tokens)
     }
 }
 

@@ -48,6 +48,22 @@ impl StageRecord {
     }
 }
 
+impl TrainConfig {
+    /// The settings that the stages of a manifest were trained by; the defaults of those that were not.
+    #[must_use]
+    pub fn of_last(manifest: &Manifest) -> Self {
+        let mut settings = json!(Self::default());
+        for record in manifest.stages.values() {
+            let known = record.get("settings").and_then(Value::as_object);
+            for (name, value) in known.into_iter().flatten() {
+                settings[name] = value.clone();
+            }
+        }
+        // What an older program has written may not be known any more.
+        serde_json::from_value(settings).unwrap_or_default()
+    }
+}
+
 /// The records of one user.
 pub(super) struct Records<'a> {
     folder: &'a UserFolder,

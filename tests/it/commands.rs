@@ -2,6 +2,7 @@
 
 mod decoding;
 mod evaluation;
+mod privacy;
 mod training;
 
 use std::io::Write;

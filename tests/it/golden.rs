@@ -245,6 +245,7 @@ fn dpo_steps_are_pefts() {
     let golden = Golden::load();
     let pairs = golden.pairs();
     let config = DpoConfig {
+        length_normalized: false,
         beta: 0.1,
         base_weight: 1.0,
         ..TrainConfig::default().dpo

@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod load;
+mod page;
 
 use std::net::SocketAddr;
 use std::path::Path;

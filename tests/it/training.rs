@@ -301,13 +301,17 @@ fn gradients_with_dropout_are_finite_differences() {
 fn dpo_gradients_are_finite_differences() {
     let tiny = Tiny::new();
     let pairs = tiny.pairs();
-    let config = DpoConfig {
-        base_weight: 0.7,
-        ..TrainConfig::default().dpo
-    };
     let pairs: Vec<_> = pairs.iter().collect();
     let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
-    check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
+    for (length_normalized, beta) in [(false, 0.1), (true, 1.0)] {
+        let config = DpoConfig {
+            beta,
+            length_normalized,
+            base_weight: 0.7,
+            ..TrainConfig::default().dpo
+        };
+        check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
+    }
 }
 
 /// [`gradients_of`] of the loss of SFT.
@@ -417,6 +421,7 @@ fn pairs_are_the_best_and_the_worst_of_the_samples() {
             preference,
             n_samples: 4,
             base_weight: 0.5,
+            length_ratio: 1.5,
             ..TrainConfig::default().mine
         };
         let miner = Miner {
@@ -436,10 +441,7 @@ fn pairs_are_the_best_and_the_worst_of_the_samples() {
                 number: 3 + number,
                 prompt: &example.prompt,
                 response: &example.response,
-                max_new_tokens: match preference {
-                    Preference::Reward => len,
-                    Preference::Likeness => len * 3 / 2 + 4,
-                },
+                max_new_tokens: len * 3 / 2 + len % 2,
             };
             let sampling = SampleConfig {
                 n_samples: 4,

@@ -1,0 +1,178 @@
+//! Training that the page has asked for: one at a time, on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use crate::Error;
+use crate::home::{BaseRef, UserFolder, UserName};
+use crate::train::{Event, Stage, TrainConfig, train};
+
+/// What is being trained, or was last.
+#[derive(Debug, Default)]
+pub struct Trainer(Arc<Mutex<Option<Training>>>);
+
+#[derive(Debug)]
+struct Training {
+    user: UserName,
+    state: State,
+    stop: Arc<AtomicBool>,
+    stage: Option<Stage>,
+    done: usize,
+    total: usize,
+    /// When this stage began, and how much of it was done then.
+    begun: (Instant, usize),
+    /// By stage, a value a step.
+    losses: BTreeMap<String, Vec<f64>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Ended,
+    Stopped,
+    Failed(String),
+}
+
+impl Trainer {
+    /// Begins to train a user on the base at `path`, by the settings of their last training, or goes on with it.
+    ///
+    /// # Errors
+    ///
+    /// Somebody is being trained already, or the user's manifest cannot be read.
+    pub fn start(
+        &self,
+        folder: UserFolder,
+        path: PathBuf,
+        mut base: BaseRef,
+    ) -> Result<(), ApiError> {
+        let mut training = self.training();
+        if training
+            .as_ref()
+            .is_some_and(|it| it.state == State::Running)
+        {
+            return Err(ApiError::conflict(
+                "a training is under way; wait until it has ended",
+            ));
+        }
+        let manifest = folder.manifest()?;
+        let config = manifest
+            .as_ref()
+            .map_or_else(TrainConfig::default, TrainConfig::of_last);
+        let last = manifest.filter(|it| it.base.sha256 == base.sha256);
+        base.task_sha256 = last.and_then(|it| it.base.task_sha256);
+        let stop = Arc::new(AtomicBool::new(false));
+        *training = Some(Training {
+            user: folder.name().clone(),
+            state: State::Running,
+            stop: Arc::clone(&stop),
+            stage: None,
+            done: 0,
+            total: 0,
+            begun: (Instant::now(), 0),
+            losses: BTreeMap::new(),
+        });
+        drop(training);
+        let shared = Arc::clone(&self.0);
+        let work = move || {
+            let mut observe = |event: Event| {
+                if let Some(training) = &mut *locked(&shared) {
+                    training.hear(&event);
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                Ok(())
+            };
+            let stages = [Stage::Sft, Stage::Mine, Stage::Dpo];
+            let result = train(&folder, &path, &base, &config, &stages, &mut observe);
+            if let Some(training) = &mut *locked(&shared) {
+                training.state = match result {
+                    Ok(()) => State::Ended,
+                    Err(Error::Interrupted) => State::Stopped,
+                    Err(error) => State::Failed(error.to_string()),
+                };
+            }
+        };
+        let thread = std::thread::Builder::new().name("train".into());
+        let started = thread.spawn(work);
+        started
+            .map(drop)
+            .map_err(|error| ApiError::internal(format!("cannot start a thread: {error}")))
+    }
+
+    /// Stops the training of a user, if it is under way.
+    pub fn stop(&self, user: &UserName) {
+        if let Some(training) = self.training().as_ref().filter(|it| it.user == *user) {
+            training.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// How far the training of a user is.
+    pub fn status(&self, user: &UserName) -> Value {
+        let training = self.training();
+        let Some(training) = training.as_ref().filter(|it| it.user == *user) else {
+            return json!({ "state": "none", "stage": null, "done": 0, "total": 0, "seconds_left": null, "losses": {}, "message": null });
+        };
+        let (state, message) = match &training.state {
+            State::Running => ("running", None),
+            State::Ended => ("ended", None),
+            State::Stopped => ("stopped", None),
+            State::Failed(message) => ("failed", Some(message)),
+        };
+        json!({
+            "state": state,
+            "stage": training.stage.map(|stage| stage.to_string()),
+            "done": training.done,
+            "total": training.total,
+            "seconds_left": training.seconds_left(),
+            "losses": training.losses,
+            "message": message,
+        })
+    }
+
+    fn training(&self) -> MutexGuard<'_, Option<Training>> {
+        locked(&self.0)
+    }
+}
+
+fn locked(training: &Mutex<Option<Training>>) -> MutexGuard<'_, Option<Training>> {
+    training.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Training {
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::Started { stage, total, done } => {
+                (self.stage, self.total, self.done) = (Some(*stage), *total, *done);
+                self.begun = (Instant::now(), *done);
+            }
+            Event::Step {
+                stage,
+                done,
+                metrics,
+            } => {
+                self.done = *done;
+                if let Some(loss) = metrics.get("loss") {
+                    self.losses
+                        .entry(stage.to_string())
+                        .or_default()
+                        .push(*loss);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn seconds_left(&self) -> Option<f64> {
+        let (begun, before) = self.begun;
+        let n = self.done.checked_sub(before).filter(|n| *n > 0)?;
+        let left = self.total.saturating_sub(self.done);
+        Some(begun.elapsed().as_secs_f64() / n as f64 * left as f64)
+    }
+}

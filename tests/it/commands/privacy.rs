@@ -1,0 +1,143 @@
+//! What is private stays so: on disk, from the network, out of logs, and gone when it is deleted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::training::{TRAIN, with_ann};
+use super::{Sandbox, stderr, stdout};
+
+/// In nothing that the program itself writes.
+const MARKER: &str = "xylopyrography";
+
+/// Files and folders below one, and it.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            paths.extend(below(&path));
+        } else {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+fn has_marker(path: &Path) -> bool {
+    let bytes = fs::read(path).unwrap();
+    bytes
+        .windows(MARKER.len())
+        .any(|part| part == MARKER.as_bytes())
+}
+
+/// A user whose every text has the marker, trained, with a chat and verdicts.
+fn with_marked() -> (Sandbox, Vec<Output>) {
+    let sandbox = with_ann();
+    let item = |n: usize| {
+        format!("{{\"prompt\": \"note {n} {MARKER}\", \"response\": \"dear {MARKER}, {n}\"}}\n")
+    };
+    sandbox.file("marked.jsonl", &(1..4).map(item).collect::<String>());
+    let mut outputs = vec![
+        sandbox.run(&["user", "import", "ann", "marked.jsonl"]),
+        sandbox.run(&TRAIN),
+    ];
+    let chat = ["chat", "--user", "ann", "-n", "6", "--prompt-cache"];
+    let said = format!("hello {MARKER}\n/bad\n/edit Dear {MARKER}!\n");
+    outputs.push(sandbox.run_with(&chat, &said));
+    outputs.push(sandbox.run(&TRAIN));
+    for output in &outputs {
+        assert!(output.status.success(), "{}", stderr(output));
+    }
+    (sandbox, outputs)
+}
+
+#[test]
+fn all_files_are_their_owners_alone() {
+    let (sandbox, _) = with_marked();
+    let home = sandbox.path().join("home");
+    let users = home.join("users");
+    for path in below(&home) {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "{}", path.display());
+    }
+    assert!(
+        below(&users)
+            .iter()
+            .any(|path| path.ends_with("ann/adapter.gguf"))
+    );
+}
+
+#[test]
+fn a_deletion_leaves_nothing() {
+    let (sandbox, _) = with_marked();
+    let home = sandbox.path().join("home");
+    let marked = || {
+        let files = below(&home).into_iter().filter(|path| path.is_file());
+        files.filter(|path| has_marker(path)).collect::<Vec<_>>()
+    };
+    let names = ["history.jsonl", "pairs.jsonl", "feedback.jsonl"];
+    let before = marked();
+    assert!(
+        names
+            .iter()
+            .all(|name| before.iter().any(|path| path.ends_with(name))),
+        "{before:?}"
+    );
+    let deleted = sandbox.run(&["user", "delete", "ann", "--yes"]);
+    assert!(deleted.status.success(), "{}", stderr(&deleted));
+    assert_eq!(marked(), Vec::<PathBuf>::new());
+    let left: Vec<_> = below(&home.join("users")).into_iter().skip(1).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn no_text_is_logged() {
+    let (sandbox, outputs) = with_marked();
+    for output in &outputs {
+        assert!(!stderr(output).contains(MARKER), "{}", stderr(output));
+    }
+    for training in [&outputs[1], &outputs[3]] {
+        assert!(!stdout(training).contains(MARKER), "{}", stdout(training));
+    }
+    for log in ["train.jsonl", "manifest.json"] {
+        assert!(
+            !has_marker(&sandbox.path().join("home/users/ann").join(log)),
+            "{log}"
+        );
+    }
+}
+
+/// In a network namespace of its own, in which nothing can be reached, everything but `model pull` works.
+#[test]
+fn nothing_needs_the_network() {
+    let sandbox = with_ann();
+    let alone = |arguments: &[&str]| {
+        let output = Command::new("unshare")
+            .args(["--map-root-user", "--net", env!("CARGO_BIN_EXE_cope-llama")])
+            .args(arguments)
+            .env("COPE_HOME", sandbox.path().join("home"))
+            .current_dir(sandbox.path())
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    };
+    alone(&["user", "import", "ann", "history.jsonl"]);
+    alone(&TRAIN);
+    for arguments in [
+        &["generate", "--user", "ann", "-p", "hello", "-n", "4"][..],
+        &["chat", "--user", "ann", "--demo", "-n", "4"],
+        &["user", "export", "ann", "given-back"],
+        &["bundle", "--user", "ann", "bundled"],
+        &["model", "list"],
+        &["user", "list"],
+    ] {
+        alone(arguments);
+    }
+}
