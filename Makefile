@@ -112,11 +112,11 @@ serve-clients: $(CLIENTS)/ready
 	cargo bench --bench serving -- --what clients
 
 $(CLIENTS)/ready:
-	@.ci/needs exchange
+	@.ci/needs clients
 	python3 -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip install --disable-pip-version-check -q openai==3.57.0 schemathesis==4.32.5
 	mkdir -p $(CLIENTS)/node
-	npm install --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund --silent openai@6.49.0
+	npm install --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund --silent openai@6.49.0 puppeteer-core@24.10.0
 	touch $@
 
 # Of llama.cpp's sources only the converters; of node-llama-cpp the build without a GPU.

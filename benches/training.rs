@@ -19,14 +19,14 @@ use common::{Run, train};
 use cope_convert::gguf::Gguf;
 use cope_llama::home::Home;
 use cope_llama::llama;
-use cope_llama::profile::{Example, lamp};
+use cope_llama::profile::{Example, Pair, lamp};
 use cope_llama::train::fit::FitConfig;
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::model::Model;
 use cope_llama::train::ops::linear::FrozenWeight;
 use cope_llama::train::ops::matrix::Into;
 use cope_llama::train::ops::stored::Stored;
-use cope_llama::train::{Encoded, EncodedPair, Encoder, Pair, TrainConfig, WeightType};
+use cope_llama::train::{Encoded, EncodedPair, Encoder, TrainConfig, WeightType};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 

@@ -16,12 +16,12 @@ use clap::{Parser, ValueEnum};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use cope_llama::bases;
-use cope_llama::home::{BaseRef, Home, UserName};
+use cope_llama::home::{BaseRef, Home, Stage, UserName};
 use cope_llama::llama;
 use cope_llama::profile::{Example, Profile, lamp};
 use cope_llama::train::lora::{Lora, TargetModule};
 use cope_llama::train::model::Model;
-use cope_llama::train::{Encoded, Encoder, Event, Stage, TrainConfig, sft, train};
+use cope_llama::train::{Encoded, Encoder, Event, TrainConfig, sft, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

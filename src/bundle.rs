@@ -12,8 +12,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
 use crate::bases;
-use crate::home::{Home, Manifest, UserFolder, write_atomic};
-use crate::train::{Stage, StageRecord};
+use crate::home::{Home, Manifest, Stage, StageRecord, UserFolder, write_atomic};
 use crate::{Error, Result};
 
 const BASE: &str = "base.gguf";

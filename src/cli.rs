@@ -4,17 +4,23 @@ mod bundle;
 mod chat;
 mod decode_options;
 mod doctor;
+#[cfg(feature = "train")]
 mod eval;
 mod explain;
 mod generate;
 mod interrupt;
 mod model;
 mod options;
+#[cfg(feature = "train")]
 mod report;
+#[cfg(feature = "serve")]
 mod serve;
 mod session;
+#[cfg(feature = "train")]
 mod train;
+#[cfg(feature = "train")]
 mod train_options;
+#[cfg(feature = "train")]
 mod train_task;
 mod user;
 
@@ -53,14 +59,17 @@ enum Command {
     /// Users and their histories: import, list, show, delete
     #[command(subcommand)]
     User(user::Command),
+    #[cfg(feature = "train")]
     /// Train a user's adapter on the history, in three stages
     Train(Box<train::Args>),
+    #[cfg(feature = "train")]
     /// Train a task's adapter on many users' items, for users' adapters to be trained on top of
     TrainTask(Box<train_task::Args>),
     /// Chat with a model that writes like a user
     Chat(Box<chat::Args>),
     /// Answer one prompt
     Generate(Box<generate::Args>),
+    #[cfg(feature = "serve")]
     /// OpenAI's API for other programs, by users
     Serve(Box<serve::Args>),
     /// Adapters in files: from and to PEFT, inspect, compare, check (also a program of its own, cope-convert)
@@ -68,6 +77,7 @@ enum Command {
     Convert(cope_convert::cli::Command),
     /// A user's model as a folder for a device, or for llama.cpp, Ollama and others
     Bundle(bundle::Args),
+    #[cfg(feature = "train")]
     /// The paper's methods on real texts, scored and compared
     #[command(subcommand)]
     Eval(Box<eval::Command>),
@@ -92,13 +102,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Model(command) => model::run(&home, command)?,
         Command::User(command) => user::run(&home, command)?,
+        #[cfg(feature = "train")]
         Command::Train(args) => train::run(&home, &args)?,
+        #[cfg(feature = "train")]
         Command::TrainTask(args) => train_task::run(&home, &args)?,
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
+        #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&home, &args)?,
         Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
         Command::Bundle(args) => bundle::run(&home, &args)?,
+        #[cfg(feature = "train")]
         Command::Eval(command) => eval::run(&home, &command)?,
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),

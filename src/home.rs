@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use jsonl::{append_jsonl, read_jsonl, write_jsonl};
-pub use manifest::{BaseRef, Manifest};
+pub use manifest::{BaseRef, Manifest, Stage, StageRecord};
 pub use user::{Lock, UserFolder, UserName};
 
 use crate::{Error, Result};
@@ -243,10 +243,8 @@ impl Home {
         let seen = Seen::of(&fs::metadata(path).map_err(Error::io("read", path))?);
         let cache = self.models().join("hashes.json");
         // A cache that cannot be read is a cache that is empty.
-        let mut hashes: BTreeMap<PathBuf, Hashed> = fs::read(&cache)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default();
+        let hashes = read_json_if_there::<BTreeMap<PathBuf, Hashed>>(&cache);
+        let mut hashes = hashes.unwrap_or_default().unwrap_or_default();
         if let Some(hashed) = hashes.get(path).filter(|hashed| hashed.seen == seen) {
             return Ok(hashed.sha256.clone());
         }

@@ -60,15 +60,20 @@ pub mod bases;
 pub mod bundle;
 pub mod decode;
 pub mod error;
+#[cfg(feature = "train")]
 pub mod eval;
+#[cfg(any(feature = "serve", feature = "train"))]
 mod hash;
 pub mod home;
 pub mod llama;
 pub mod profile;
 pub mod prompt;
+#[cfg(feature = "train")]
 pub mod rouge;
+#[cfg(feature = "serve")]
 pub mod serve;
 pub mod task;
+#[cfg(feature = "train")]
 pub mod train;
 
 pub use error::{Error, Result};

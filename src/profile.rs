@@ -8,6 +8,7 @@ mod import;
 pub mod jsonl;
 pub mod lamp;
 mod mail;
+mod pair;
 mod posts;
 pub mod text;
 
@@ -18,6 +19,7 @@ use std::path::Path;
 
 pub use chats::{Speaker, sharegpt};
 pub use import::{ImportOptions, Imported, import};
+pub use pair::{BaseLogps, Pair};
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::{Message, Role};

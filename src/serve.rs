@@ -14,6 +14,7 @@ mod openai;
 mod page;
 mod routes;
 mod signed;
+#[cfg(feature = "train")]
 mod trainer;
 mod users;
 mod voices;

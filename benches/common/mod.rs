@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use cope_llama::home::{Home, UserName};
-use cope_llama::profile::{Example, Profile};
-use cope_llama::train::Pair;
+use cope_llama::profile::{Example, Pair, Profile};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -6,36 +6,51 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::Options;
-use super::server::{Server, base};
+use super::server::{Server, Users};
 
 pub fn run(options: &Options) -> Result<()> {
-    let server = Server::start(&base(options.model.as_ref())?, &["alice"], &[])?;
+    let users = Users::train(options.model.as_ref(), &["alice"])?;
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving");
+    let node = |script: &str, server: &Server| -> Result<Command> {
+        // It looks for its packages beside the script.
+        let copy = options.node.join(script);
+        std::fs::copy(scripts.join(script), &copy)?;
+        let mut node = Command::new("node");
+        node.arg(copy).arg(&server.url);
+        Ok(node)
+    };
     println!("| client | |\n|---|---|");
+    let server = Server::start(&users, &[])?;
     let mut python = Command::new(&options.python);
     python.arg(scripts.join("with_openai.py")).arg(&server.url);
     told("openai for Python", &mut python)?;
-    // It looks for its packages beside the script.
-    let script = options.node.join("with_openai.mjs");
-    std::fs::copy(scripts.join("with_openai.mjs"), &script)?;
-    let mut node = Command::new("node");
-    node.arg(script).arg(&server.url);
-    told("openai for Node.js", &mut node)?;
+    told("openai for Node.js", &mut node("with_openai.mjs", &server)?)?;
+    drop(server);
+
+    let server = Server::start(&users, &["--predict", "64"])?;
+    let mut browser = node("with_browser.mjs", &server)?;
+    browser.arg(&options.browser);
+    told("Chromium", &mut browser)?;
+    drop(server);
+
+    let server = Server::start(&users, &["--predict", "8"])?;
     let mut random = Command::new(&options.python);
-    random.args(["-m", "schemathesis.cli", "run", "--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"]);
+    random.args(["-m", "schemathesis.cli", "run", "--checks", CHECKS]);
     random.args([
         "--max-examples",
         "100",
         "--seed",
         "1",
         "--phases",
-        "examples,coverage,fuzzing",
+        "coverage,fuzzing",
     ]);
-    random
-        .args(["--url", &server.url])
-        .arg(format!("{}/openapi.json", server.url));
+    random.args(["--url", &server.url]);
+    random.arg(format!("{}/openapi.json", server.url));
     told("Schemathesis", &mut random)
 }
+
+/// What a request at random has to be answered with, whatever it is.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
 /// Runs a client, whose last line says what came of it.
 fn told(name: &str, command: &mut Command) -> Result<()> {

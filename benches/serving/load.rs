@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::Options;
-use super::server::{Server, base};
+use super::server::{Server, Users};
 
 const USERS: [&str; 4] = ["ann", "bob", "cid", "dan"];
 
@@ -33,7 +33,8 @@ pub fn run(options: &Options) -> Result<()> {
         "--memory",
         "8192",
     ];
-    let server = Server::start(&base(options.model.as_ref())?, &USERS, &arguments)?;
+    let users = Users::train(options.model.as_ref(), &USERS)?;
+    let server = Server::start(&users, &arguments)?;
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .build()

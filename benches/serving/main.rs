@@ -30,6 +30,9 @@ struct Options {
     /// Where npm's openai is
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/node"))]
     node: PathBuf,
+    /// A Chromium
+    #[arg(long, default_value = "/usr/bin/chromium")]
+    browser: PathBuf,
     /// Clients at once
     #[arg(long, default_value_t = 32)]
     clients: usize,
@@ -43,7 +46,7 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// OpenAI's clients for Python and Node.js, and Schemathesis
+    /// OpenAI's clients for Python and Node.js, Chromium, and Schemathesis
     Clients,
     /// Many clients at once
     Load,

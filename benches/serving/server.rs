@@ -1,74 +1,90 @@
-//! A server as a process of its own, with users whose adapters were trained on nothing in particular.
+//! A server as a process of its own, with users who have learnt a few texts.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use cope_llama::bases;
 use cope_llama::home::Home;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
+/// Texts that each user learns.
+const TEXTS: usize = 10;
+
+/// A data folder with trained users.
+pub struct Users {
+    folder: tempfile::TempDir,
+    base: String,
+}
+
+impl Users {
+    /// Of these names, each trained on some of alice's texts.
+    pub fn train(model: Option<&PathBuf>, names: &[&str]) -> Result<Self> {
+        let base = match model {
+            Some(model) => model.clone(),
+            None => Home::open()?.base(&bases::default_base().file),
+        };
+        ensure!(
+            base.is_file(),
+            "{} is not there: `cope-llama model pull`",
+            base.display()
+        );
+        let users = Self {
+            folder: tempfile::tempdir()?,
+            base: base.to_string_lossy().into_owned(),
+        };
+        let texts = include_str!("../../models/alice/history.jsonl");
+        for (number, name) in names.iter().enumerate() {
+            let part: Vec<_> = texts.lines().skip(TEXTS * number).take(TEXTS).collect();
+            let file = users.folder.path().join("texts.jsonl");
+            std::fs::write(&file, part.join("\n"))?;
+            users.run(&["user", "import", name, &file.to_string_lossy()])?;
+            let little = ["--epochs", "8", "--n-samples", "1", "--sample-tokens", "8"];
+            users.run(&[&["train", name, "-m", &users.base][..], &little].concat())?;
+        }
+        Ok(users)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).env("COPE_HOME", self.folder.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        let output = self.command(arguments).output()?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "{arguments:?}: {error}");
+        Ok(())
+    }
+}
+
+/// A server of such users, until it is dropped.
 pub struct Server {
     child: Child,
     pub url: String,
-    _folder: tempfile::TempDir,
 }
 
 impl Server {
-    /// With users of these names, each trained on some of alice's texts for a moment.
-    pub fn start(model: &Path, users: &[&str], options: &[&str]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let home = folder.path();
-        let run = |arguments: &[&str]| -> Result<()> {
-            let output = Command::new(PROGRAM)
-                .args(arguments)
-                .env("COPE_HOME", home)
-                .output()?;
-            let error = String::from_utf8_lossy(&output.stderr).into_owned();
-            ensure!(output.status.success(), "{arguments:?}: {error}");
-            Ok(())
-        };
-        let base = model.to_str().context("a model's path")?;
-        let texts = include_str!("../../models/alice/history.jsonl");
-        for (number, user) in users.iter().enumerate() {
-            let part: Vec<_> = texts.lines().skip(10 * number).take(10).collect();
-            let file = home.join(format!("{user}.jsonl"));
-            std::fs::write(&file, part.join("\n"))?;
-            run(&["user", "import", user, file.to_str().context("a path")?])?;
-            run(&[
-                "train",
-                user,
-                "-m",
-                base,
-                "--epochs",
-                "1",
-                "--n-samples",
-                "1",
-                "--sample-tokens",
-                "8",
-            ])?;
-        }
-        let mut child = Command::new(PROGRAM)
-            .args(["serve", "--listen", "127.0.0.1:0", "-m", base])
+    pub fn start(users: &Users, options: &[&str]) -> Result<Self> {
+        let mut child = users
+            .command(&["serve", "--listen", "127.0.0.1:0", "-m", &users.base])
             .args(options)
-            .env("COPE_HOME", home)
             .stderr(Stdio::piped())
             .spawn()?;
         let stderr = child.stderr.take().context("a pipe")?;
         let mut line = String::new();
         BufReader::new(stderr).read_line(&mut line)?;
-        let url = line
-            .trim()
-            .strip_prefix("listening on ")
-            .context("where it listens")?;
+        let url = line.trim().strip_prefix("listening on ");
         let server = Self {
             child,
-            url: url.to_owned(),
-            _folder: folder,
+            url: url.context("where it listens")?.to_owned(),
         };
         while ureq::get(format!("{}/health", server.url)).call().is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(server)
     }
@@ -87,18 +103,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The base that is asked for, or the default.
-pub fn base(model: Option<&PathBuf>) -> Result<PathBuf> {
-    let base = match model {
-        Some(model) => model.clone(),
-        None => Home::open()?.base(&cope_llama::bases::default_base().file),
-    };
-    ensure!(
-        base.is_file(),
-        "{} is not there: `cope-llama model pull`",
-        base.display()
-    );
-    Ok(base)
 }

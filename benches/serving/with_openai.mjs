@@ -21,7 +21,7 @@ for await (const model of await client.models.list()) models.push(model.id);
 check(models.join() === "base,alice", models);
 const whole = await client.chat.completions.create(ask);
 const text = whole.choices[0].message.content;
-check(text.length > 0 && whole.usage.completion_tokens === 24, whole);
+check(text.length > 0 && whole.usage.completion_tokens > 0, whole);
 
 let streamed = "";
 for await (const chunk of await client.chat.completions.create({ ...ask, stream: true })) {
@@ -39,6 +39,7 @@ check(explained.choices[0].logprobs.content.every(({ logprob, p_base }) => logpr
 const schema = { type: "object", properties: { yes: { type: "boolean" } }, required: ["yes"], additionalProperties: false };
 const formed = await client.chat.completions.create({
   ...ask,
+  max_tokens: 200,
   response_format: { type: "json_schema", json_schema: { name: "yes", schema } },
 });
 check(typeof JSON.parse(formed.choices[0].message.content).yes === "boolean", formed);

@@ -210,3 +210,12 @@ impl ArmName {
         }
     }
 }
+
+/// A number of things, at least one.
+#[cfg(any(feature = "serve", feature = "train"))]
+pub fn count(number: &str) -> Result<usize, String> {
+    match number.parse() {
+        Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
+        Ok(number) => Ok(number),
+    }
+}

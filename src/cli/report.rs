@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cope_llama::Error;
-use cope_llama::train::{Event, Stage};
+use cope_llama::home::Stage;
+use cope_llama::train::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Shows training: a bar a stage at a terminal (else a line), and its figures on stdout when it has ended.

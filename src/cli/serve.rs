@@ -9,8 +9,7 @@ use clap::Args as ClapArgs;
 use cope_llama::home::Home;
 use cope_llama::serve::{Limits, ServeOptions, Settings, serve};
 
-use super::options::ModelArgs;
-use super::train_options::count;
+use super::options::{ModelArgs, count};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]

@@ -6,13 +6,14 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
-use cope_llama::home::{Home, UserName};
+use cope_llama::home::{Home, Stage, UserName};
 use cope_llama::train::mine::{Preference, Sampler};
-use cope_llama::train::{Stage, TrainConfig, train};
+use cope_llama::train::{TrainConfig, train};
 
 use super::interrupt;
+use super::options::count;
 use super::report::Report;
-use super::train_options::{TrainOptions, count, named, positive};
+use super::train_options::{TrainOptions, named, positive};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]

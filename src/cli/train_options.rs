@@ -4,11 +4,10 @@ use clap::Args;
 use cope_llama::train::fit::{FitConfig, Schedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
-
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::options::BaseArg;
+use super::options::{BaseArg, count};
 
 #[derive(Args)]
 pub struct TrainOptions {
@@ -154,13 +153,6 @@ fn part(number: &str) -> Result<f32, String> {
     match number.parse() {
         Ok(part) if (0.0..1.0).contains(&part) => Ok(part),
         _ => Err("it must be at least 0 and below 1".into()),
-    }
-}
-
-pub fn count(number: &str) -> Result<usize, String> {
-    match number.parse() {
-        Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
-        Ok(number) => Ok(number),
     }
 }
 

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use cope_llama::home::{Home, UserName};
+use cope_llama::home::{Home, Stage, UserName};
 use cope_llama::profile::{self, Example, ImportOptions, Profile, lamp};
-use cope_llama::train::{Stage, train};
+use cope_llama::train::train;
 
 use super::interrupt;
+use super::options::count;
 use super::report::Report;
-use super::train_options::{TrainOptions, count};
+use super::train_options::TrainOptions;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]

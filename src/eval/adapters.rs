@@ -11,9 +11,9 @@ use super::method::Weights;
 use super::run::{Event, Observer};
 use super::store::Store;
 use super::study::{Study, StudyTask};
-use crate::home::{Lock, UserFolder, UserName};
+use crate::home::{Lock, Stage, UserFolder, UserName};
 use crate::profile::{Example, Profile};
-use crate::train::{Stage, TrainConfig, train_locked};
+use crate::train::{TrainConfig, train_locked};
 use crate::{Error, Result};
 
 /// Between two looks at a folder that another process is at work on.

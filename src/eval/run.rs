@@ -11,10 +11,11 @@ use super::store::{Answers, Prediction, Store};
 use super::study::{Study, StudyTask, Subject};
 use super::writer::{Voice, Writer};
 use crate::decode::Finish;
+use crate::home::Stage;
 use crate::llama::Token;
 use crate::profile::lamp::Query;
 use crate::rouge::Rouge;
-use crate::train::{self, Stage};
+use crate::train::{self};
 use crate::{Error, Result};
 
 /// What is computed, kept and gone on with as a whole: a method's answers to a user's queries.

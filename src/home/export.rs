@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use super::{UserFolder, create_folder, entries, read_jsonl, write_atomic, write_jsonl};
 use crate::profile::feedback::Verdicts;
-use crate::profile::sharegpt;
+use crate::profile::{Pair, sharegpt};
 use crate::prompt::Message;
-use crate::train::Pair;
 use crate::{Error, Result};
 
 /// What is nobody's but this program's: a lock, and the hash of a key.

@@ -1,6 +1,7 @@
 //! What a user's adapter was trained from and how.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,4 +26,39 @@ pub struct BaseRef {
     /// The SHA-256 of the task adapter on top of it, which lies in the user's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_sha256: Option<String>,
+}
+
+/// A stage of the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Supervised fine-tuning on the user's texts.
+    Sft,
+    /// Sampling and choosing the negatives.
+    Mine,
+    /// Direct preference optimisation against them.
+    Dpo,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sft => "sft",
+            Self::Mine => "mine",
+            Self::Dpo => "dpo",
+        })
+    }
+}
+
+/// A stage that has ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// SHA-256 over everything that the stage's result depends on.
+    pub inputs: String,
+    /// The settings, with the seed.
+    pub settings: serde_json::Value,
+    /// The stage's figures.
+    pub figures: BTreeMap<String, f64>,
+    /// How long it took; after a stop, since it went on.
+    pub seconds: f64,
 }

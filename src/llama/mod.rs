@@ -44,6 +44,7 @@ pub use context::Context;
 pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
+#[cfg(feature = "train")]
 pub(crate) use model::uses_amx;
 pub use options::{ContextOptions, FlashAttention, KvType};
 pub use sequences::Sequences;

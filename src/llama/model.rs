@@ -162,6 +162,7 @@ fn default_params() -> sys::llama_model_params {
 }
 
 /// Whether llama.cpp multiplies by AMX, which rounds otherwise than its other kernels.
+#[cfg(feature = "train")]
 pub(crate) fn uses_amx() -> bool {
     has_amx() && !cfg!(amx_is_broken)
 }

@@ -12,6 +12,7 @@ use super::engine::{Engine, Settings};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::openai::request::CommonRequest;
+#[cfg(feature = "train")]
 use super::trainer::Trainer;
 use super::voices::{Arm, Voice};
 use crate::Result;
@@ -63,6 +64,7 @@ pub struct App {
     pub(super) access: Access,
     pub(super) limits: Limits,
     pub(super) metrics: Metrics,
+    #[cfg(feature = "train")]
     pub(super) trainer: Trainer,
     pub(super) options: ServeOptions,
     places: Arc<Semaphore>,
@@ -108,6 +110,7 @@ impl App {
             access: Access::new(home, options.open_webui_secret.clone()),
             limits: options.limits.clone(),
             metrics: Metrics::default(),
+            #[cfg(feature = "train")]
             trainer: Trainer::default(),
             places: Arc::new(Semaphore::new(n_places)),
             ready: OnceLock::new(),

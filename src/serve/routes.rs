@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use super::app::App;
 use super::error::ApiError;
 use super::openai::{generate, models, tokenize};
+#[cfg(feature = "train")]
+use super::trainer;
 use super::{Caller, guard, page, users};
 use axum::Extension;
 
@@ -22,7 +24,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 /// All of them.
 pub fn routes(app: &Arc<App>) -> Router {
-    let of_callers = Router::new()
+    let of_callers = training()
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/lora-adapters", get(models::adapters))
@@ -35,12 +37,6 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/api/me", get(users::me))
         .route("/api/users/{name}/history", get(users::history))
         .route("/api/users/{name}/feedback", post(users::feedback))
-        .route(
-            "/api/users/{name}/training",
-            get(users::training)
-                .post(users::train)
-                .delete(users::stop_training),
-        )
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()
@@ -57,6 +53,19 @@ pub fn routes(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(app), count))
         .layer(from_fn_with_state(Arc::clone(app), check))
         .with_state(Arc::clone(app))
+}
+
+#[cfg(feature = "train")]
+fn training() -> Router<Arc<App>> {
+    let of_user = get(trainer::status)
+        .post(trainer::start)
+        .delete(trainer::stop);
+    Router::new().route("/api/users/{name}/training", of_user)
+}
+
+#[cfg(not(feature = "train"))]
+fn training() -> Router<Arc<App>> {
+    Router::new()
 }
 
 /// 503 while the base is being loaded.

@@ -6,12 +6,52 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use axum::extract::{Path, State as Shared};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::access::Caller;
+use super::app::App;
 use super::error::ApiError;
+use super::users::user;
 use crate::Error;
-use crate::home::{BaseRef, UserFolder, UserName};
-use crate::train::{Event, Stage, TrainConfig, train};
+use crate::home::{BaseRef, Stage, UserFolder, UserName};
+use crate::train::{Event, TrainConfig, train};
+
+/// How far a user's training is.
+pub async fn status(
+    Shared(app): Shared<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let user = user(&app, &caller, &name)?;
+    Ok(Json(app.trainer.status(user.name())))
+}
+
+/// Begins it.
+pub async fn start(
+    Shared(app): Shared<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let user = user(&app, &caller, &name)?;
+    let path = app.options.base.clone();
+    let base = app.home.base_ref(&path)?;
+    let name = user.name().clone();
+    app.trainer.start(user, path, base)?;
+    Ok(Json(app.trainer.status(&name)))
+}
+
+/// Stops it.
+pub async fn stop(
+    Shared(app): Shared<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let user = user(&app, &caller, &name)?;
+    app.trainer.stop(user.name());
+    Ok(Json(app.trainer.status(user.name())))
+}
 
 /// What is being trained, or was last.
 #[derive(Debug, Default)]

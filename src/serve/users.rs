@@ -1,4 +1,4 @@
-//! What the page asks for beside answers: whose voices there are, histories, verdicts, training.
+//! What the page asks for beside answers: whose voices there are, histories, verdicts.
 
 use std::sync::Arc;
 
@@ -117,43 +117,8 @@ pub async fn feedback(
     Ok(Json(json!({ "kept": feedback.len() })))
 }
 
-/// How far a user's training is.
-pub async fn training(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    Ok(Json(app.trainer.status(user.name())))
-}
-
-/// Begins it.
-pub async fn train(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    let path = app.options.base.clone();
-    let base = app.home.base_ref(&path)?;
-    let name = user.name().clone();
-    app.trainer.start(user, path, base)?;
-    Ok(Json(app.trainer.status(&name)))
-}
-
-/// Stops it.
-pub async fn stop_training(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    app.trainer.stop(user.name());
-    Ok(Json(app.trainer.status(user.name())))
-}
-
 /// The folder of a user that the caller may use; that of another is not there.
-fn user(app: &App, caller: &Caller, name: &str) -> Result<UserFolder, ApiError> {
+pub(super) fn user(app: &App, caller: &Caller, name: &str) -> Result<UserFolder, ApiError> {
     let name = UserName::new(name).ok().filter(|name| caller.may_use(name));
     let folder = name.and_then(|name| app.home.user(name).ok());
     folder.ok_or_else(|| ApiError::not_found("there is no such user for this key"))

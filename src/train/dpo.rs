@@ -9,8 +9,9 @@ use super::fit::{FitConfig, Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::{RewardWeights, dpo_loss, response_logps};
 use super::model::Model;
-use super::progress::{Metrics, Stage};
+use super::progress::Metrics;
 use crate::Result;
+use crate::home::Stage;
 use crate::llama::Token;
 
 /// Pairs whose base log-probabilities are computed in one pass.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::Checkpoint;
 use super::lora::Lora;
 use super::optimizer::{AdamW, Gradients};
-use super::progress::{Event, Metrics, Observer, Stage};
+use super::progress::{Event, Metrics, Observer};
+use crate::home::Stage;
 use crate::{Error, Result};
 
 /// How long and how fast to go.

@@ -12,8 +12,8 @@ use super::head;
 use super::lora::TargetModule;
 use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
-use super::progress::Stage;
 use super::shape::Shape;
+use crate::home::Stage;
 
 /// The program itself, buffers that come and go, and what the allocator keeps of them.
 const PROGRAM: u64 = 30 << 20;

@@ -178,13 +178,15 @@ impl Miner<'_> {
         Ok(found)
     }
 
-    /// `None` where all samples are alike.
+    /// `None` where all samples are alike, or none has ended by itself: a text that is cut off is no example.
     fn by_likeness(&self, number: usize, sampled: Sampled) -> Option<Found> {
         let likeness = |sample: Sample| ((self.likeness)(number, &sample.tokens), sample);
         let mut samples: Vec<_> = sampled.samples.into_iter().map(likeness).collect();
         // A stable order, so that equals are as they were drawn.
         samples.sort_by(|x, y| x.0.total_cmp(&y.0));
-        let ((most, chosen), (least, rejected)) = (samples.pop()?, samples.into_iter().next()?);
+        let best = samples.iter().rposition(|(_, sample)| sample.finished)?;
+        let (most, chosen) = samples.remove(best);
+        let (least, rejected) = samples.into_iter().next()?;
         let by_base =
             (self.config.sampler == Sampler::Base).then_some([chosen.logps, rejected.logps]);
         (most > least).then_some(Found {

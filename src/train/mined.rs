@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::examples::Pair;
 use crate::home::{read_jsonl, remove_if_there, write_jsonl};
+use crate::profile::Pair;
 use crate::{Error, Result};
 
 /// The pairs of the examples so far; `None` where there is no negative.

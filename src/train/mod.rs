@@ -41,15 +41,14 @@ use std::time::Instant;
 pub use checkpoint::Checkpoint;
 pub use config::TrainConfig;
 pub use device::TrainDevice;
-pub use examples::{BaseLogps, Encoded, EncodedPair, Encoder, Pair};
+pub use examples::{Encoded, EncodedPair, Encoder};
 pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;
 pub use optimizer::AdamW;
-pub use progress::{Event, Figures, Metrics, Observer, Stage};
-pub use record::StageRecord;
+pub use progress::{Event, Figures, Metrics, Observer};
 pub use shape::Shape;
 
-use crate::home::{BaseRef, Lock, UserFolder, remove_if_there};
+use crate::home::{BaseRef, Lock, Stage, UserFolder, remove_if_there};
 use crate::{Error, Result};
 use recipe::Recipe;
 use record::Records;
@@ -128,7 +127,7 @@ fn run_stages(
         };
         records.add(
             stage,
-            StageRecord::new(inputs, config, stage, &figures, started.elapsed()),
+            record::record(inputs, config, stage, &figures, started.elapsed()),
         )?;
         remove_if_there(&folder.checkpoint())?;
         if stage == Stage::Dpo {

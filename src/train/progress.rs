@@ -1,33 +1,11 @@
 //! What training tells about itself while it runs.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::Result;
-
-/// A stage of the recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Supervised fine-tuning on the user's texts.
-    Sft,
-    /// Sampling and choosing the negatives.
-    Mine,
-    /// Direct preference optimisation against them.
-    Dpo,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sft => "sft",
-            Self::Mine => "mine",
-            Self::Dpo => "dpo",
-        })
-    }
-}
+use crate::home::Stage;
 
 /// Figures by name; the names are those of TRL's logs.
 pub type Metrics = BTreeMap<&'static str, f64>;

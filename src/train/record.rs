@@ -1,50 +1,34 @@
 //! What the manifest says of each stage: what it depended on, its settings and its figures.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::config::TrainConfig;
-use super::progress::{Figures, Stage};
+use super::progress::Figures;
 use crate::hash::digest;
-use crate::home::{BaseRef, Manifest, UserFolder};
+use crate::home::{BaseRef, Manifest, Stage, StageRecord, UserFolder};
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
 
-/// A stage that has ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StageRecord {
-    /// SHA-256 over everything that the stage's result depends on.
-    pub inputs: String,
-    /// The settings, with the seed.
-    pub settings: Value,
-    /// The stage's figures.
-    pub figures: BTreeMap<String, f64>,
-    /// How long it took; after a stop, since it went on.
-    pub seconds: f64,
-}
-
-impl StageRecord {
-    pub(super) fn new(
-        inputs: String,
-        config: &TrainConfig,
-        stage: Stage,
-        figures: &Figures,
-        elapsed: Duration,
-    ) -> Self {
-        let figures = figures
-            .iter()
-            .map(|(name, figure)| ((*name).to_owned(), *figure))
-            .collect();
-        Self {
-            inputs,
-            settings: settings(config, stage),
-            figures,
-            seconds: elapsed.as_secs_f64(),
-        }
+/// What is kept of a stage that has ended.
+pub(super) fn record(
+    inputs: String,
+    config: &TrainConfig,
+    stage: Stage,
+    figures: &Figures,
+    elapsed: Duration,
+) -> StageRecord {
+    let figures = figures
+        .iter()
+        .map(|(name, figure)| ((*name).to_owned(), *figure))
+        .collect();
+    StageRecord {
+        inputs,
+        settings: settings(config, stage),
+        figures,
+        seconds: elapsed.as_secs_f64(),
     }
 }
 

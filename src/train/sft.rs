@@ -6,8 +6,9 @@ use super::fit::{Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::sft_loss;
 use super::model::Model;
-use super::progress::{Metrics, Stage};
+use super::progress::Metrics;
 use crate::Result;
+use crate::home::Stage;
 
 /// Examples that are measured in one pass.
 const EXAMPLES: usize = 8;

@@ -10,11 +10,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use cope_convert::gguf::Gguf;
-use cope_llama::home::{BaseRef, Home, UserName};
+use cope_llama::home::{BaseRef, Home, Stage, UserName};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token};
 use cope_llama::profile::{Part, Profile, jsonl};
 use cope_llama::prompt::{ChatTemplate, Message};
-use cope_llama::train::{Stage, TrainConfig, WeightType, train};
+use cope_llama::train::{TrainConfig, WeightType, train};
 use serde_json::{Value, json};
 
 use crate::default_model;

@@ -4,14 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use cope_convert::Adapter;
-use cope_llama::home::{BaseRef, Home, UserFolder, UserName};
+use cope_llama::home::{BaseRef, Home, Stage, StageRecord, UserFolder, UserName};
 use cope_llama::profile::feedback::{Feedback, Verdict};
-use cope_llama::profile::{Example, ImportOptions, Profile, import};
+use cope_llama::profile::{Example, ImportOptions, Pair, Profile, import};
 use cope_llama::prompt::Message;
 use cope_llama::train::fit::Schedule;
-use cope_llama::train::{
-    Event, Observer, Pair, Stage, StageRecord, TrainConfig, WeightType, train,
-};
+use cope_llama::train::{Event, Observer, TrainConfig, WeightType, train};
 use cope_llama::{Error, Result};
 
 use crate::fixture::Fixture;

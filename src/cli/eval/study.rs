@@ -10,8 +10,7 @@ use cope_llama::home::{Home, read_jsonl};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::cli::options::BaseArg;
-use crate::cli::train_options::count;
+use crate::cli::options::{BaseArg, count};
 
 /// The sets of the five tasks that are in both protocols.
 const MAIN: [&str; 5] = [
