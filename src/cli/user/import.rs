@@ -114,9 +114,11 @@ fn files(args: &Import) -> Result<Vec<(Part, Vec<Example>)>> {
             SpeakerArg::Human => Speaker::Human,
         }),
     };
+    let imported: Vec<_> = (args.files.iter())
+        .map(|file| profile::import(file, &options))
+        .collect::<Result<_, _>>()?;
     let mut examples = Vec::new();
-    for file in &args.files {
-        let imported = profile::import(file, &options)?;
+    for (file, imported) in args.files.iter().zip(imported) {
         eprintln!("{}: {} taken", file.display(), imported.examples.len());
         for (why, n) in &imported.left {
             eprintln!("{}: {n} left: {why}", file.display());
