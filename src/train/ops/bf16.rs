@@ -49,11 +49,6 @@ impl RoundedRows {
         Self { data, width }
     }
 
-    /// Of the transpose of `x`, `[k, t]`, which is small.
-    pub fn transposed(x: &[f32], t: usize) -> Self {
-        Self::new(&super::thin::transposed(x, t), x.len() / t)
-    }
-
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.data.len() / self.width

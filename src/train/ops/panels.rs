@@ -14,6 +14,8 @@ use super::matrix::Into;
 const TASKS: usize = 4;
 /// Sums that a task has at most: 512 KB, which stay in the second cache.
 const SUMS: usize = 128 << 10;
+/// Values of the rows that a task multiplies at most: 512 KB, which stay in the second cache from one panel to the next.
+const NEAR: usize = 256 << 10;
 
 /// A weight `[n_out, n_in]`, or what can be read as its panels.
 pub trait PanelSource: Sync {
@@ -183,7 +185,7 @@ pub fn product(
     into: Into,
     out: &mut [f32],
 ) {
-    let (t, (n_out, _)) = (x.n_rows(), weight.shape());
+    let (t, (n_out, n_in)) = (x.n_rows(), weight.shape());
     assert!(
         also.is_none_or(|(x, w)| x.n_rows() == t && w.n_out == n_out) && out.len() == t * n_out,
         "shapes of a product do not meet"
@@ -192,17 +194,20 @@ pub fn product(
     let (n_panels, group) = (n_out.div_ceil(WIDTH), weight.group());
     let n_groups = n_panels.div_ceil(group);
     let wanted = (TASKS * rayon::current_num_threads()).div_ceil(n_groups.max(1));
-    let n_rows = t.div_ceil(wanted).min(SUMS / (group * WIDTH));
+    let n_rows = t
+        .div_ceil(wanted)
+        .min(SUMS / (group * WIDTH))
+        .min(NEAR / n_in.max(1));
     // Whole blocks of rows, so that the sums do not depend on the number of tasks.
     let n_rows = n_rows.max(1).next_multiple_of(ROWS);
     let blocks = t.div_ceil(n_rows);
     (0..n_groups * blocks).into_par_iter().for_each(|task| {
-        let (first, block) = (task / blocks * group, task % blocks);
+        let (first, block) = (task % n_groups * group, task / n_groups);
         let rows = block * n_rows..t.min((block + 1) * n_rows);
         let n_panels = group.min(n_panels - first);
         let mut tiles = vec![0.0; n_panels * rows.len() * WIDTH];
         let mut tiles: Vec<_> = tiles.chunks_exact_mut(rows.len() * WIDTH).collect();
-        weight.read(task / blocks, &mut |panel, input, part| {
+        weight.read(task % n_groups, &mut |panel, input, part| {
             accumulate(part, x, rows.clone(), input, tiles[panel]);
         });
         for (panel, tile) in (first..).zip(&mut tiles) {

@@ -8,10 +8,14 @@ use super::vector::dot;
 /// Rows that one thread takes at a time.
 const ROWS: usize = 16;
 /// Columns that one thread takes at a time.
-const COLUMNS: usize = 64;
+const COLUMNS: usize = 128;
 /// Rows of the thin matrix that share a load of the wide one.
 const TOGETHER: usize = 4;
 const LANES: usize = 16;
+/// Rows whose outer products are added up in registers, of [`TOGETHER`] times [`STRIP`] sums.
+const DEEP: usize = 64;
+/// Columns of these sums.
+const STRIP: usize = 64;
 
 /// `rows · thinᵀ`: `[t, width] · [rank, width]ᵀ → [t, rank]`.
 pub fn project(rows: &[f32], thin: &[f32], width: usize) -> Vec<f32> {
@@ -88,22 +92,27 @@ fn add_scaled<const N: usize>(out: &mut [f32], scales: [f32; N], rows: &[f32]) {
 /// `lowᵀ · rows`: `[t, rank]ᵀ · [t, width] → [rank, width]`.
 pub fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
     let rank = low.len() * width / rows.len().max(1);
-    let strips: Vec<Vec<f32>> = (0..width.div_ceil(COLUMNS))
+    let groups: Vec<Vec<f32>> = (0..width.div_ceil(COLUMNS))
         .into_par_iter()
-        .map(|strip| {
-            let columns = strip * COLUMNS..width.min((strip + 1) * COLUMNS);
-            let mut sums = vec![0.0; rank * COLUMNS];
-            let rows = || rows.chunks_exact(width).map(|row| &row[columns.clone()]);
-            for (first, sums) in (0..rank)
-                .step_by(TOGETHER)
-                .zip(sums.chunks_mut(TOGETHER * COLUMNS))
-            {
-                if sums.len() == TOGETHER * COLUMNS && columns.len() == COLUMNS {
-                    sums.copy_from_slice(sum_outer(low, rank, first, rows()).as_flattened());
-                } else {
-                    for (low, row) in low.chunks_exact(rank).zip(rows()) {
-                        for (low, sums) in low[first..].iter().zip(sums.chunks_exact_mut(COLUMNS)) {
-                            add_scaled(&mut sums[..row.len()], [*low], row);
+        .map(|group| {
+            let columns = group * COLUMNS..width.min((group + 1) * COLUMNS);
+            let n = columns.len();
+            let mut sums = vec![0.0; rank * n];
+            // Some rows at a time, which stay in the first cache while all sums of their columns are added to.
+            for (low, rows) in low.chunks(DEEP * rank).zip(rows.chunks(DEEP * width)) {
+                let row = |row: usize| &rows[row * width..][columns.clone()];
+                for first in (0..rank).step_by(TOGETHER) {
+                    for start in (0..n).step_by(STRIP) {
+                        if first + TOGETHER <= rank && start + STRIP <= n {
+                            add_outer(&mut sums[first * n..], n, start, &low[first..], rank, row);
+                            continue;
+                        }
+                        let end = n.min(start + STRIP);
+                        for (number, low) in low.chunks_exact(rank).enumerate() {
+                            let row = &row(number)[start..end];
+                            for r in first..rank.min(first + TOGETHER) {
+                                add_scaled(&mut sums[r * n..][start..end], [low[r]], row);
+                            }
                         }
                     }
                 }
@@ -113,33 +122,44 @@ pub fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
         .collect();
     let mut out = Vec::with_capacity(rank * width);
     for r in 0..rank {
-        for (strip, first) in strips.iter().zip((0..width).step_by(COLUMNS)) {
-            let columns = COLUMNS.min(width - first);
-            out.extend(&strip[r * COLUMNS..][..columns]);
+        for group in &groups {
+            let n = group.len() / rank;
+            out.extend(&group[r * n..][..n]);
         }
     }
     out
 }
 
-/// `Σₜ lowₜᵣ · rowsₜ` for some `r` from `first` on, over one strip of columns, in registers.
-fn sum_outer<'a>(
+/// `sums[r][start + c] += Σₜ low[t][r] · row(t)[start + c]` for [`TOGETHER`] values of `r` and [`STRIP`] of `c`, with rows of
+/// `n` sums and of `rank` values of `low`.
+fn add_outer<'a>(
+    sums: &mut [f32],
+    n: usize,
+    start: usize,
     low: &[f32],
     rank: usize,
-    first: usize,
-    rows: impl Iterator<Item = &'a [f32]>,
-) -> [[f32; COLUMNS]; TOGETHER] {
-    let mut sums = [[0.0; COLUMNS]; TOGETHER];
-    for (low, row) in low.chunks_exact(rank).zip(rows) {
-        let low = &low[first..first + TOGETHER];
-        if let Ok(row) = <&[f32; COLUMNS]>::try_from(row) {
-            for (sums, low) in sums.iter_mut().zip(low) {
-                for column in 0..COLUMNS {
-                    sums[column] += low * row[column];
-                }
+    row: impl Fn(usize) -> &'a [f32],
+) {
+    let mut tile: [[f32; STRIP]; TOGETHER] = std::array::from_fn(|r| {
+        let sums = &sums[r * n + start..][..STRIP];
+        std::array::from_fn(|c| sums[c])
+    });
+    for (number, low) in low.chunks(rank).enumerate() {
+        let (Some(row), Some(low)) = (
+            row(number)[start..].first_chunk::<STRIP>(),
+            low.first_chunk::<TOGETHER>(),
+        ) else {
+            break;
+        };
+        for (tile, low) in tile.iter_mut().zip(low) {
+            for (sum, value) in tile.iter_mut().zip(row) {
+                *sum += low * value;
             }
         }
     }
-    sums
+    for (r, tile) in tile.iter().enumerate() {
+        sums[r * n + start..][..STRIP].copy_from_slice(tile);
+    }
 }
 
 /// The transpose of a matrix with `cols` columns.

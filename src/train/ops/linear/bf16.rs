@@ -5,6 +5,7 @@ use super::super::bf16::RoundedRows;
 use super::super::matrix::Into;
 use super::super::panels::{PanelSource, Panels, Transposed, product};
 use super::super::stored::{Columns, Rows, Stored};
+use super::super::thin;
 use super::{LowRank, Multiply};
 
 /// A weight in panels.
@@ -26,7 +27,7 @@ impl Multiply for Packed {
     }
 
     fn outer(&self, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
-        outer(low, rows, width)
+        thin::outer(low, rows, width)
     }
 
     fn row(&self, index: usize) -> Vec<f32> {
@@ -45,7 +46,7 @@ impl Multiply for Stored {
     }
 
     fn outer(&self, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
-        outer(low, rows, width)
+        thin::outer(low, rows, width)
     }
 
     fn row(&self, index: usize) -> Vec<f32> {
@@ -106,17 +107,4 @@ fn adapted_product(
     let rounded = RoundedRows::new(&low, rank);
     product((&x, weight), Some((&rounded, &up)), into, y);
     low
-}
-
-fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
-    let rank = low.len() * width / rows.len();
-    let mut out = vec![0.0; rank * width];
-    let low = RoundedRows::transposed(low, rank);
-    product(
-        (&low, &Panels::of_columns(rows, width)),
-        None,
-        Into::Set,
-        &mut out,
-    );
-    out
 }
