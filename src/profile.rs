@@ -5,6 +5,7 @@ mod csv;
 pub mod feedback;
 mod git;
 mod import;
+mod imported;
 pub mod jsonl;
 pub mod lamp;
 mod mail;
@@ -18,7 +19,8 @@ use std::io::Read;
 use std::path::Path;
 
 pub use chats::{Speaker, sharegpt};
-pub use import::{ImportOptions, Imported, import};
+pub use import::{ImportOptions, import};
+pub use imported::Imported;
 pub use pair::{BaseLogps, Pair};
 use serde::{Deserialize, Serialize};
 

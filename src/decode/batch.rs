@@ -6,8 +6,8 @@ mod seats;
 
 use std::collections::VecDeque;
 
-pub use models::ModelId;
 use models::Models;
+pub use seats::ModelId;
 use seats::Seat;
 
 use super::answer::Answer;

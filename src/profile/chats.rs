@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::import::Imported;
+use super::imported::Imported;
 use super::{Example, malformed, utf8};
 use crate::Result;
 use crate::prompt::{Message, Role};

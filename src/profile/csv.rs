@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::import::Imported;
+use super::imported::Imported;
 use super::{malformed, utf8};
 use crate::Result;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::import::{Imported, need_authors};
+use super::imported::{Imported, need_authors};
 use super::malformed;
 use crate::{Error, Result};
 

@@ -1,15 +1,11 @@
 //! Histories from the files that people have.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::chats::{self, Speaker};
-use super::{Example, csv, git, jsonl, lamp, mail, malformed, posts, read, text};
-use crate::{Error, Result};
-
-/// Longer texts of mailboxes, repositories and the like are left: they are rarely what a person would have a model write,
-/// and fit few contexts.
-const MAX_CHARACTERS: usize = 24_000;
+use super::imported::Imported;
+use super::{csv, git, jsonl, lamp, mail, malformed, posts, read, text};
+use crate::Result;
 
 /// What a file itself does not say.
 #[derive(Clone, Debug, Default)]
@@ -24,57 +20,13 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
 }
 
-/// What was found in a file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// What was taken, oldest first where that is known.
-    pub examples: Vec<Example>,
-    /// How many items were left, by the reason.
-    pub left: BTreeMap<String, usize>,
-}
-
-impl Imported {
-    /// Takes an item if it can be trained on, else leaves it.
-    pub(super) fn take(&mut self, prompt: impl Into<String>, response: impl Into<String>) {
-        self.take_example(Example::new(prompt, response));
-    }
-
-    /// As [`take`](Self::take).
-    pub(super) fn take_example(&mut self, example: Example) {
-        let texts = example.prompt.iter().map(|message| &message.content);
-        let n = texts
-            .chain([&example.response])
-            .map(|text| text.chars().count());
-        if n.sum::<usize>() > MAX_CHARACTERS {
-            self.leave(format!("longer than {MAX_CHARACTERS} characters"));
-            return;
-        }
-        match example.checked() {
-            Ok(example) => self.examples.push(example),
-            Err(why) => self.leave(why),
-        }
-    }
-
-    /// Leaves an item.
-    pub(super) fn leave(&mut self, why: impl Into<String>) {
-        *self.left.entry(why.into()).or_default() += 1;
-    }
-
-    fn whole(examples: Vec<Example>) -> Self {
-        Self {
-            examples,
-            left: BTreeMap::new(),
-        }
-    }
-}
-
 /// Reads the examples of `path`. A file's extension tells what it is: `.jsonl`; `.json`, a LaMP file or a chat of
 /// `ShareGPT`'s or `ChatGPT`'s form; `.csv` and `.tsv`; `.mbox`; `.txt` and `.md`. A folder is a git repository, a Maildir or
 /// one of posts in Markdown.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when it cannot be read; [`Error::Input`] with the file and, where there is one, the line when it is
+/// [`Error::Io`](crate::Error::Io) when it cannot be read; [`Error::Input`](crate::Error::Input) with the file and, where there is one, the line when it is
 /// malformed, of a kind that is not known, or holds nothing of use, or when an option is missing.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     let imported = if path.is_dir() {
@@ -134,15 +86,4 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
             "is of no known kind: .jsonl, .json, .csv, .tsv, .mbox, .txt, .md, or a folder",
         )),
     }
-}
-
-/// Whose the texts of `path` are to be, which has to be said.
-pub(super) fn need_authors(path: &Path, authors: &[String], what: &str) -> Result<()> {
-    if authors.iter().any(|author| !author.trim().is_empty()) {
-        return Ok(());
-    }
-    Err(Error::Input(format!(
-        "{}: whose {what} are the user's own? name the author with --author",
-        path.display()
-    )))
 }

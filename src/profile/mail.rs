@@ -8,7 +8,7 @@ use std::path::Path;
 use mail_parser::mailbox::mbox::MessageIterator;
 use mail_parser::{Message, MessageParser};
 
-use super::import::{Imported, need_authors};
+use super::imported::{Imported, need_authors};
 use super::read;
 use crate::{Error, Result};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::import::Imported;
+use super::imported::Imported;
 use super::text::{FrontMatter, post};
 use super::{malformed, read, utf8};
 use crate::{Error, Result};

@@ -1,11 +1,7 @@
 //! The models of a batch, by their numbers.
 
-use super::seats::{Seat, Seats};
+use super::seats::{ModelId, Seat, Seats};
 use crate::decode::SequenceSource;
-
-/// A model of a [`Batch`](super::Batch).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ModelId(usize);
 
 /// Those that are there, and empty places of those that have gone.
 pub(super) struct Models<S>(Vec<Option<Seats<S>>>);

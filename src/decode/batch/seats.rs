@@ -2,10 +2,13 @@
 
 use std::cmp::Reverse;
 
-use super::models::ModelId;
 use crate::decode::SequenceSource;
 use crate::decode::schedule::common_len;
 use crate::llama::Token;
+
+/// A model of a [`Batch`](super::Batch).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelId(pub(super) usize);
 
 /// A sequence of a model.
 #[derive(Clone, Copy)]
