@@ -14,8 +14,8 @@ mod posts;
 pub mod text;
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, DirEntry, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 pub use chats::{Speaker, sharegpt};
@@ -181,6 +181,14 @@ impl Profile {
 #[must_use]
 pub fn newest(history: &[Example], n: usize) -> &[Example] {
     &history[history.len().saturating_sub(n)..]
+}
+
+/// What is in a folder, by name.
+fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+    let listed = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let mut entries = listed.map_err(Error::io("read", folder))?;
+    entries.sort_by_key(DirEntry::file_name);
+    Ok(entries)
 }
 
 /// The whole of a file of bounded size.

@@ -92,7 +92,7 @@ fn together(
     let adapter = Some((Arc::clone(&subject.adapter), 1.0));
     let model = &subject.model;
     let schedule = Schedule::default();
-    let mut batch = Batch::new(&**model, schedule, usize::MAX);
+    let mut batch = Batch::new(Arc::clone(model), schedule, usize::MAX);
     let policy = Policy::Cope {
         base: batch.add(Sequences::new(model, None, &context_options, n_sequences)?),
         user: batch.add(Sequences::new(

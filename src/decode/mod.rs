@@ -185,16 +185,6 @@ pub trait Vocabulary {
     fn is_eog(&self, token: Token) -> bool;
 }
 
-impl<V: Vocabulary + ?Sized> Vocabulary for &V {
-    fn token_bytes(&self, token: Token) -> Vec<u8> {
-        (**self).token_bytes(token)
-    }
-
-    fn is_eog(&self, token: Token) -> bool {
-        (**self).is_eog(token)
-    }
-}
-
 impl<V: Vocabulary + ?Sized> Vocabulary for Arc<V> {
     fn token_bytes(&self, token: Token) -> Vec<u8> {
         (**self).token_bytes(token)

@@ -117,7 +117,7 @@ impl<'a> Writer<'a> {
             lean: true,
             ..Schedule::NAIVE
         };
-        let mut batch = Batch::new(&*self.model, schedule, usize::MAX);
+        let mut batch = Batch::new(Arc::clone(&self.model), schedule, usize::MAX);
         let policy = match voice {
             Voice::Alone(adapter) => Policy::Plain(batch.add(sequences(adapter.as_ref())?)),
             Voice::Contrasted {

@@ -35,9 +35,7 @@ impl UserFolder {
             }
         }
         let mut pairs: Vec<Pair> = read_jsonl(&self.pairs())?;
-        let preferred = Verdicts::of(&self.feedback()?).preferred().into_iter();
-        pairs
-            .extend(preferred.filter_map(|it| Pair::new(&it.prompt, it.chosen, it.rejected, true)));
+        pairs.extend(Verdicts::of(&self.feedback()?).pairs());
         write_jsonl(&folder.join("pairs.jsonl"), &pairs)?;
         let pairs: Vec<Value> = pairs.iter().map(sharegpt_pair).collect();
         write_jsonl(&folder.join("pairs.sharegpt.jsonl"), &pairs)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Example;
+use super::{Example, Pair};
 use crate::prompt::Message;
 
 /// A line of `feedback.jsonl`.
@@ -26,17 +26,6 @@ pub enum Verdict {
     Good,
     /// It is not.
     Bad,
-}
-
-/// A response that is preferred to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Preferred {
-    /// What was asked.
-    pub prompt: Vec<Message>,
-    /// What is preferred.
-    pub chosen: String,
-    /// What it is preferred to.
-    pub rejected: String,
 }
 
 impl Feedback {
@@ -93,18 +82,12 @@ impl Verdicts {
 
     /// Every good answer with every bad one to the same.
     #[must_use]
-    pub fn preferred(&self) -> Vec<Preferred> {
+    pub fn pairs(&self) -> Vec<Pair> {
         let of = |asked: &Asked| {
-            let pair = |(chosen, rejected): (&String, &String)| Preferred {
-                prompt: asked.prompt.clone(),
-                chosen: chosen.clone(),
-                rejected: rejected.clone(),
-            };
-            let pairs = asked
-                .good
-                .iter()
-                .flat_map(|good| asked.bad.iter().map(move |bad| (good, bad)));
-            pairs.map(pair).collect::<Vec<_>>()
+            let both = (asked.good.iter())
+                .flat_map(|good| asked.bad.iter().map(move |bad| (good.clone(), bad.clone())));
+            both.filter_map(|(good, bad)| Pair::new(&asked.prompt, good, bad, true))
+                .collect::<Vec<_>>()
         };
         self.asked.iter().flat_map(of).collect()
     }
@@ -142,6 +125,10 @@ mod tests {
         }
     }
 
+    fn said_in(side: &[Message]) -> String {
+        side[0].content.clone()
+    }
+
     #[test]
     fn good_answers_meet_bad_ones_to_the_same_question() {
         use Verdict::{Bad, Good};
@@ -157,9 +144,15 @@ mod tests {
         ];
         let verdicts = Verdicts::of(&feedback);
         let pairs: Vec<_> = verdicts
-            .preferred()
+            .pairs()
             .into_iter()
-            .map(|pair| (pair.prompt[0].content.clone(), pair.chosen, pair.rejected))
+            .map(|pair| {
+                (
+                    pair.prompt[0].content.clone(),
+                    said_in(&pair.chosen),
+                    said_in(&pair.rejected),
+                )
+            })
             .collect();
         let pair = |x: &str, y: &str, z: &str| (x.to_owned(), y.to_owned(), z.to_owned());
         assert_eq!(
@@ -172,10 +165,10 @@ mod tests {
         );
         assert_eq!(verdicts.n_waiting(), 1);
         let edit = Feedback::edit(&[Message::user("e")], "this", "that");
-        let pair = &Verdicts::of(&edit).preferred()[0];
+        let pair = &Verdicts::of(&edit).pairs()[0];
         assert_eq!(
-            (pair.chosen.as_str(), pair.rejected.as_str()),
-            ("that", "this")
+            (said_in(&pair.chosen), said_in(&pair.rejected)),
+            ("that".to_owned(), "this".to_owned())
         );
     }
 }

@@ -9,7 +9,7 @@ use mail_parser::mailbox::mbox::MessageIterator;
 use mail_parser::{Message, MessageParser};
 
 use super::imported::{Imported, need_authors};
-use super::read;
+use super::{entries, read};
 use crate::{Error, Result};
 
 /// A mail, as far as it is of use.
@@ -40,13 +40,7 @@ pub(super) fn import_maildir(folder: &Path, authors: &[String]) -> Result<Import
     let mut imported = Imported::default();
     let mut mails = Vec::new();
     for part in ["cur", "new"].map(|name| folder.join(name)) {
-        let failed = Error::io("read", &part);
-        let mut entries: Vec<_> = match std::fs::read_dir(&part).and_then(Iterator::collect) {
-            Ok(entries) => entries,
-            Err(error) => return Err(failed(error)),
-        };
-        entries.sort_by_key(std::fs::DirEntry::file_name);
-        for entry in entries {
+        for entry in entries(&part)? {
             if entry.path().is_file() {
                 keep(&read(&entry.path())?, authors, &mut mails, &mut imported);
             }

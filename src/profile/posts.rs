@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::imported::Imported;
 use super::text::{FrontMatter, post};
-use super::{malformed, read, utf8};
+use super::{entries, malformed, read, utf8};
 use crate::{Error, Result};
 
 /// The posts in `folder` and those below it, by their dates. With authors, posts that name another are left.
@@ -57,13 +57,7 @@ pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
 
 /// The Markdown files of a folder and of those below it, hidden ones and links aside.
 fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    let failed = Error::io("read", folder);
-    let mut entries: Vec<_> = match std::fs::read_dir(folder).and_then(Iterator::collect) {
-        Ok(entries) => entries,
-        Err(error) => return Err(failed(error)),
-    };
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
+    for entry in entries(folder)? {
         let kind = entry.file_type().map_err(Error::io("read", folder))?;
         let (path, name) = (entry.path(), entry.file_name());
         let is_hidden = name.to_string_lossy().starts_with('.');

@@ -72,7 +72,7 @@ pub async fn history(
         "items": newest.map(item).collect::<Vec<_>>(),
         "total": profile.history.len(),
         "kept_apart": profile.kept_apart.len(),
-        "pairs": verdicts.preferred().len(),
+        "pairs": verdicts.pairs().len(),
     })))
 }
 

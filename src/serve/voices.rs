@@ -106,7 +106,7 @@ impl Voices {
         batch: &mut ServerBatch,
     ) -> Result<Option<Policy<ModelId>>> {
         let Some(user) = &voice.user else {
-            let base = self.model(Key::Base(None), batch, || Ok(None))?;
+            let base = self.model(&Key::Base(None), None, batch, || Ok(None))?;
             return Ok(base.map(Policy::Plain));
         };
         let folder = self.home.user(user.clone())?;
@@ -132,11 +132,15 @@ impl Voices {
         };
         let load_user = || user_adapter(&folder, task.as_deref()).map(Some);
         let policy = match voice.arm {
-            Arm::Base => self.model(of_base, batch, load_task)?.map(Policy::Plain),
-            Arm::User => self.model(of_user, batch, load_user)?.map(Policy::Plain),
+            Arm::Base => self
+                .model(&of_base, None, batch, load_task)?
+                .map(Policy::Plain),
+            Arm::User => self
+                .model(&of_user, None, batch, load_user)?
+                .map(Policy::Plain),
             Arm::Cope => {
-                let base = self.model(of_base, batch, load_task)?;
-                let user = self.model(of_user, batch, load_user)?;
+                let base = self.model(&of_base, Some(&of_user), batch, load_task)?;
+                let user = self.model(&of_user, Some(&of_base), batch, load_user)?;
                 base.zip(user).map(|(base, user)| Policy::Cope {
                     base,
                     user,
@@ -169,34 +173,38 @@ impl Voices {
         (self.loaded.len(), self.bytes())
     }
 
-    /// A model, loaded with the adapter at the path that `adapter` gives, unless it is; `None` while there is no room.
+    /// A model, loaded with the adapter at the path that `adapter` gives, unless it is; `None` while there is no room. The
+    /// one `beside` it, which the same text wants, makes no room for it.
     fn model(
         &mut self,
-        key: Key,
+        key: &Key,
+        beside: Option<&Key>,
         batch: &mut ServerBatch,
         adapter: impl FnOnce() -> Result<Option<PathBuf>>,
     ) -> Result<Option<ModelId>> {
         self.time += 1;
-        if let Some(loaded) = self.loaded.get_mut(&key) {
+        if let Some(loaded) = self.loaded.get_mut(key) {
             loaded.used = self.time;
             return Ok(Some(loaded.id));
         }
         let path = adapter()?;
-        let n_sequences = match &key {
+        let n_sequences = match key {
             Key::Base(_) => self.settings.parallel,
             Key::User(..) => self.settings.parallel_user,
         };
         let bytes = self.settings.context.kv_bytes(&self.model) * n_sequences as u64
             + size(path.as_deref());
-        if bytes > self.settings.memory {
+        let other = beside.and_then(|key| self.loaded.get(key));
+        let together = bytes + other.map_or(0, |other| other.bytes);
+        if together > self.settings.memory {
             return Err(Error::input(format!(
-                "a context takes {} MiB and all may take {}: give more --memory, or a smaller --ctx-size or --parallel",
-                bytes >> 20,
+                "the contexts of a text take {} MiB and all may take {}: give more --memory, or a smaller --ctx-size or --parallel",
+                together >> 20,
                 self.settings.memory >> 20
             )));
         }
         while self.bytes() + bytes > self.settings.memory {
-            if !self.unload_oldest(batch) {
+            if !self.unload_oldest(beside, batch) {
                 return Ok(None);
             }
         }
@@ -210,7 +218,7 @@ impl Voices {
             used: self.time,
         };
         let id = loaded.id;
-        self.loaded.insert(key, loaded);
+        self.loaded.insert(key.clone(), loaded);
         Ok(Some(id))
     }
 
@@ -218,15 +226,17 @@ impl Voices {
         self.loaded.values().map(|loaded| loaded.bytes).sum()
     }
 
-    /// Unloads the model that nobody has asked for for the longest time, of those in which no text is.
-    fn unload_oldest(&mut self, batch: &mut ServerBatch) -> bool {
+    /// Unloads the model that nobody has asked for for the longest time, of those in which no text is;
+    /// not `kept`.
+    fn unload_oldest(&mut self, kept: Option<&Key>, batch: &mut ServerBatch) -> bool {
         let mut keys: Vec<_> = self
             .loaded
             .iter()
             .map(|(key, it)| (it.used, key.clone()))
             .collect();
         keys.sort_by_key(|(used, _)| *used);
-        keys.into_iter().any(|(_, key)| self.unload(&key, batch))
+        keys.into_iter()
+            .any(|(_, key)| Some(&key) != kept && self.unload(&key, batch))
     }
 
     fn unload(&mut self, key: &Key, batch: &mut ServerBatch) -> bool {

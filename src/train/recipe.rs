@@ -187,14 +187,10 @@ impl<'a> Recipe<'a> {
     pub(super) fn dpo(&self, inputs: &str, observe: Observer) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let mined: Vec<Pair> = read_jsonl(&self.folder.pairs())?;
-        let preferred = self.verdicts()?.preferred();
-        let n_preferred = preferred.len();
-        let preferred = preferred
-            .into_iter()
-            .filter_map(|it| Pair::new(&it.prompt, it.chosen, it.rejected, true));
+        let judged = self.verdicts()?.pairs();
+        let n_judged = judged.len();
         let pairs = self.pairs(&self.folder.pairs(), mined)?;
-        let preferred = self.pairs(&self.folder.feedback_path(), preferred.collect())?;
-        let pairs = pairs.and(preferred);
+        let pairs = pairs.and(self.pairs(&self.folder.feedback_path(), judged)?);
         if pairs.pairs.is_empty() {
             return Err(Error::input(
                 "there are no pairs to train on; run the stage `mine` first",
@@ -229,8 +225,8 @@ impl<'a> Recipe<'a> {
         )?;
         self.save(&lora, &self.folder.adapter())?;
         let mut figures = Figures::new();
-        if n_preferred > 0 {
-            figures.insert("feedback/pairs", n_preferred as f64);
+        if n_judged > 0 {
+            figures.insert("feedback/pairs", n_judged as f64);
         }
         if !kept_apart.is_empty() {
             let (logprob, margin) = measure(&lora)?;

@@ -110,7 +110,7 @@ pub(super) fn inputs(
     let said = match stage {
         Stage::Sft => json!([]),
         Stage::Mine => json!(verdicts.liked()),
-        Stage::Dpo => json!(verdicts.preferred()),
+        Stage::Dpo => json!(verdicts.pairs()),
     };
     if said != json!([]) {
         inputs = json!([inputs, said]);

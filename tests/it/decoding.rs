@@ -358,7 +358,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
     let loaded = tiny.load(&adapter()).unwrap();
     let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), SEQUENCES).unwrap();
     for n_prompt in [1, usize::MAX] {
-        let mut batch = Batch::new(&*tiny.model, Schedule::default(), n_prompt);
+        let mut batch = Batch::new(Arc::clone(&tiny.model), Schedule::default(), n_prompt);
         let base = batch.add(sequences(None));
         let user = batch.add(sequences(Some((Arc::clone(&loaded), 1.0))));
         let policy = Policy::Cope {
@@ -408,7 +408,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
 fn a_batch_keeps_what_was_read_for_its_owner_alone() {
     let tiny = Fixture::new();
     let sequences = Sequences::new(&tiny.model, None, &exact(), 2).unwrap();
-    let mut batch = Batch::new(&*tiny.model, Schedule::NAIVE, usize::MAX);
+    let mut batch = Batch::new(Arc::clone(&tiny.model), Schedule::NAIVE, usize::MAX);
     let model = batch.add(sequences);
     let prompt = |text: &str| tiny.model.tokenize(text, true, true).unwrap();
     let mut answer = |text: &str, owner| {
@@ -446,7 +446,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
     let tiny = Fixture::new();
     let loaded = tiny.load(&adapter()).unwrap();
     let sequences = |adapter, n| Sequences::new(&tiny.model, adapter, &exact(), n).unwrap();
-    let mut batch = Batch::new(&*tiny.model, Schedule::default(), 4);
+    let mut batch = Batch::new(Arc::clone(&tiny.model), Schedule::default(), 4);
     let base = batch.add(sequences(None, 3));
     let users = [1.0, -1.0].map(|scale| {
         let adapter = (Arc::clone(&loaded), scale);

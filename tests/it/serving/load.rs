@@ -132,6 +132,11 @@ fn models_make_room_for_each_other() {
         assert_eq!(server.chat(voice, &json!({})).status, 200);
         assert!(gauge(&server, "models_loaded") <= 2.0);
     }
+    // Of two that one text wants, neither makes room for the other.
+    let server = Server::with(|options| options.settings.memory = of_base + of_base / 4);
+    assert_eq!(server.chat("base", &json!({})).status, 200);
+    assert!(server.chat("ann", &json!({})).error().contains("--memory"));
+    assert_eq!(server.chat("ann", &json!({ "arm": "user" })).status, 200);
     let server = Server::with(|options| options.settings.memory = of_base / 2);
     let refused = server.chat("ann", &json!({}));
     assert_eq!(refused.status, 400);
