@@ -12,6 +12,7 @@ mod load;
 mod server;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -52,12 +53,22 @@ enum What {
     Load,
 }
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Without a backtrace, after which nobody would find what a client said.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
     for what in &options.what {
         match what {
-            What::Clients => clients::run(&options)?,
-            What::Load => load::run(&options)?,
+            What::Clients => clients::run(options)?,
+            What::Load => load::run(options)?,
         }
         println!();
     }

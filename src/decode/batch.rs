@@ -90,6 +90,15 @@ struct Text {
     n_changed: usize,
 }
 
+/// Of a prompt a multiple of so many tokens is kept, and the rest is always read in one pass. The same request then ends in
+/// the same pass again, and gives the same answer to the last bit: passes of another length round otherwise.
+const GRAIN: usize = 32;
+
+/// As much of a prompt as another that begins alike may go on from: never all of it.
+fn n_keepable(prompt: &[Token]) -> usize {
+    prompt.len().saturating_sub(1) / GRAIN * GRAIN
+}
+
 /// On a CPU two models side by side read a few tokens faster one after the other than together, and so many or more
 /// not.
 const WIDE: usize = 5;
@@ -267,20 +276,17 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// and how many tokens it had.
     fn read_part(&mut self, index: usize) -> Result<(bool, usize)> {
         let text = &self.texts[index];
-        let rest = |seat: &Seat| {
-            let source = self.models.of(*seat);
-            let n_known = source.tokens(seat.sequence).len();
-            (n_known, text.prompt.len() - n_known, source.n_batch())
-        };
-        let is_last = text.policy.each().all(|seat| {
-            let (_, n_rest, n_batch) = rest(seat);
-            n_rest <= n_batch
-        });
+        let n_keepable = n_keepable(&text.prompt);
+        let n_known = |seat: &Seat| self.models.of(*seat).tokens(seat.sequence).len();
+        let is_last = text.policy.each().all(|seat| n_known(seat) >= n_keepable);
         let part = |seat: &Seat| {
-            let (n_known, n_rest, n_batch) = rest(seat);
-            let waits = n_rest <= n_batch && !is_last;
-            let n = if waits { 0 } else { n_rest.min(n_batch) };
-            (seat.sequence, text.prompt[n_known..n_known + n].to_vec())
+            let known = n_known(seat);
+            let end = if is_last {
+                text.prompt.len()
+            } else {
+                n_keepable.min(known + self.models.of(*seat).n_batch())
+            };
+            (seat.sequence, text.prompt[known..end].to_vec())
         };
         let parts: Vec<_> = text.policy.each().map(part).collect();
         let longest = parts.iter().map(|(_, part)| part.len()).max();

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use super::{GRAIN, n_keepable};
 use crate::decode::SequenceSource;
 use crate::decode::schedule::common_len;
 use crate::llama::Token;
@@ -58,8 +59,8 @@ impl<S: SequenceSource> Seats<S> {
     pub fn take(&mut self, prompt: &[Token], owner: Option<u64>) -> usize {
         let known = |(number, of): (usize, &Use)| {
             let is_own = owner.is_some() && of.owner == owner;
-            let most = prompt.len().saturating_sub(1);
-            let len = common_len(self.source.tokens(number), prompt).min(most);
+            let common = common_len(self.source.tokens(number), prompt);
+            let len = common.min(n_keepable(prompt)) / GRAIN * GRAIN;
             (number, if is_own { len } else { 0 })
         };
         let free = self.uses.iter().enumerate().filter(|it| !it.1.taken);
