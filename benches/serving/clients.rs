@@ -35,6 +35,8 @@ pub fn run(options: &Options) -> Result<()> {
 
     let server = Server::start(&users, &["--predict", "8"])?;
     let mut random = Command::new(&options.python);
+    // It leaves notes for its next run.
+    random.current_dir(&options.node);
     random.args(["-m", "schemathesis.cli", "run", "--checks", CHECKS]);
     random.args([
         "--max-examples",

@@ -54,6 +54,8 @@ pub enum BatchEvent {
         finish: Finish,
         /// Choices against the user model's first one.
         n_changed: usize,
+        /// Tokens of the prompt that all its models had read already.
+        n_kept: usize,
     },
 }
 
@@ -88,6 +90,7 @@ struct Text {
     /// Chosen, and not yet read; none before the prompt is read.
     newest: Option<Token>,
     n_changed: usize,
+    n_kept: usize,
 }
 
 /// Of a prompt a multiple of so many tokens is kept, and the rest is always read in one pass. The same request then ends in
@@ -241,8 +244,11 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 model,
                 sequence: self.models.get_mut(model).take(&prompt, owner),
             });
+            let n_kept = |seat: &Seat| self.models.of(*seat).tokens(seat.sequence).len();
+            let n_kept = policy.each().map(n_kept).min().unwrap_or_default();
             self.texts.push(Text {
                 id,
+                n_kept,
                 policy,
                 answer,
                 plausibility,
@@ -463,11 +469,11 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             return Ok(false);
         };
         let response = std::mem::take(&mut answer.response);
-        let n_changed = text.n_changed;
         let event = BatchEvent::Finished {
             response,
             finish,
-            n_changed,
+            n_changed: text.n_changed,
+            n_kept: text.n_kept,
         };
         self.events.push_back((id, event));
         self.end(index);

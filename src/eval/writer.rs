@@ -156,6 +156,7 @@ impl<'a> Writer<'a> {
                     response,
                     finish,
                     n_changed,
+                    ..
                 } => {
                     answer.n_tokens = response.len();
                     answer.n_changed = n_changed;

@@ -11,7 +11,7 @@ use super::access::{Access, Caller};
 use super::engine::{Engine, Settings};
 use super::error::ApiError;
 use super::metrics::Metrics;
-use super::openai::request::CommonRequest;
+use super::openai::options::CommonRequest;
 #[cfg(feature = "train")]
 use super::trainer::Trainer;
 use super::voices::{Arm, Voice};
@@ -22,6 +22,9 @@ use crate::prompt::ChatTemplate;
 
 /// The base's name beside those of users.
 pub const BASE: &str = "base";
+
+/// The most by which an adapter's effect is multiplied.
+const MAX_SCALE: f32 = 4.0;
 
 /// How a server is run.
 #[derive(Clone, Debug)]
@@ -86,19 +89,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// That a prompt leaves room for an answer.
-    pub fn check_length(&self, n_prompt: usize) -> Result<(), ApiError> {
+    /// That a prompt, made of the field `param`, leaves room for an answer.
+    pub fn check_length(&self, param: &'static str, n_prompt: usize) -> Result<(), ApiError> {
         if n_prompt < self.n_ctx {
             return Ok(());
         }
-        let message = format!(
-            "the prompt has {n_prompt} tokens, and the context {}",
-            self.n_ctx
-        );
-        Err(ApiError {
-            code: Some("context_length_exceeded"),
-            ..ApiError::invalid_field("messages", message)
-        })
+        Err(ApiError::too_long(param, n_prompt, self.n_ctx))
     }
 }
 
@@ -173,7 +169,7 @@ impl App {
         caller: &Caller,
         request: &CommonRequest,
     ) -> Result<(String, Voice), ApiError> {
-        let (named, user) = self.user(ready, caller, request)?;
+        let (named, user, scale) = self.user(ready, caller, request)?;
         let arm = match request.arm {
             Some(arm) => Arm::from(arm),
             None if user.is_some() => Arm::Cope,
@@ -187,6 +183,7 @@ impl App {
         }
         let voice = Voice {
             user,
+            scale,
             arm,
             contrast: request.contrast,
             plausibility: request.plausibility,
@@ -199,7 +196,7 @@ impl App {
         ready: &Ready,
         caller: &Caller,
         request: &CommonRequest,
-    ) -> Result<(String, Option<UserName>), ApiError> {
+    ) -> Result<(String, Option<UserName>, f32), ApiError> {
         let users = caller.users(&self.home)?;
         let own = |name: &str| {
             users
@@ -212,7 +209,7 @@ impl App {
         let answer = |user: Option<&UserName>| {
             let name = user.map_or(BASE, UserName::as_str);
             let named = if named.is_empty() { name } else { named };
-            Ok((named.to_owned(), user.cloned()))
+            Ok((named.to_owned(), user.cloned(), 1.0))
         };
         if let Some((_, name)) = named.split_once(':').filter(|(base, _)| is_base(base)) {
             return match own(name) {
@@ -231,12 +228,13 @@ impl App {
             return match (wanted.next(), wanted.next()) {
                 (None, _) => answer(None),
                 (Some(lora), None) => match users.get(lora.id) {
-                    Some(user) if (lora.scale - 1.0).abs() < f32::EPSILON => {
-                        answer(Some(user.name()))
+                    Some(user) if (0.0..=MAX_SCALE).contains(&lora.scale) => {
+                        let (named, user, _) = answer(Some(user.name()))?;
+                        Ok((named, user, lora.scale))
                     }
                     Some(_) => Err(ApiError::invalid_field(
                         "lora",
-                        "an adapter has a scale of 0 or 1 here; `contrast` says how strong it is",
+                        format!("an adapter's scale is 0 to {MAX_SCALE}"),
                     )),
                     None => Err(ApiError::invalid_field(
                         "lora",

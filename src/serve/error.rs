@@ -18,6 +18,8 @@ pub struct ApiError {
     pub code: Option<&'static str>,
     /// The field of the request that is at fault.
     pub param: Option<&'static str>,
+    /// Tokens of a prompt that is too long, and of the context.
+    pub sizes: Option<(usize, usize)>,
     /// For people.
     pub message: String,
 }
@@ -29,6 +31,7 @@ impl ApiError {
             kind,
             code: None,
             param: None,
+            sizes: None,
             message: message.to_string(),
         }
     }
@@ -43,6 +46,19 @@ impl ApiError {
         Self {
             param: Some(param),
             ..Self::invalid(message)
+        }
+    }
+
+    /// The prompt leaves no room for an answer; with the sizes, in tokens, as llama-server gives them.
+    pub fn too_long(param: &'static str, n_prompt: usize, n_ctx: usize) -> Self {
+        let message = format!(
+            "the prompt of {n_prompt} tokens exceeds the available context size of {n_ctx} tokens"
+        );
+        Self {
+            kind: "exceed_context_size_error",
+            code: Some("context_length_exceeded"),
+            sizes: Some((n_prompt, n_ctx)),
+            ..Self::invalid_field(param, message)
         }
     }
 
@@ -124,9 +140,15 @@ impl ApiError {
             code,
             param,
             message,
+            sizes,
             ..
         } = self;
-        json!({ "error": { "message": message, "type": kind, "param": param, "code": code } })
+        let mut error = json!({ "message": message, "type": kind, "param": param, "code": code });
+        if let Some((n_prompt, n_ctx)) = sizes {
+            error["n_prompt_tokens"] = json!(n_prompt);
+            error["n_ctx"] = json!(n_ctx);
+        }
+        json!({ "error": error })
     }
 }
 

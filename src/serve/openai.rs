@@ -2,6 +2,8 @@
 
 pub mod generate;
 pub mod models;
+pub mod options;
 pub mod request;
 pub mod response;
+mod text;
 pub mod tokenize;

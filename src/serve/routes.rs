@@ -32,6 +32,15 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/chat/completions", post(generate::chat))
         .route("/v1/completions", post(generate::completion))
         .route("/completions", post(generate::completion))
+        .route(
+            "/v1/chat/completions/input_tokens",
+            post(generate::input_tokens),
+        )
+        .route(
+            "/chat/completions/input_tokens",
+            post(generate::input_tokens),
+        )
+        .route("/apply-template", post(generate::apply_template))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
         .route("/api/me", get(users::me))

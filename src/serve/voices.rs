@@ -29,6 +29,8 @@ pub enum Arm {
 pub struct Voice {
     /// Whose adapter; without one it is the base that speaks.
     pub user: Option<UserName>,
+    /// By how much its effect is multiplied.
+    pub scale: f32,
     /// Which of the models.
     pub arm: Arm,
     /// α, if not the adapter's.
@@ -42,8 +44,8 @@ pub struct Voice {
 enum Key {
     /// The base, with the task adapter of this SHA-256 or without.
     Base(Option<String>),
-    /// A user's, by the adapter's SHA-256.
-    User(UserName, String),
+    /// A user's, by the adapter's SHA-256 and the bits of its scale.
+    User(UserName, String, u32),
 }
 
 struct Loaded {
@@ -124,7 +126,12 @@ impl Voices {
         )?;
         let task = known.task_sha256.clone();
         let of_base = Key::Base(task.clone());
-        let of_user = Key::User(user.clone(), known.sha256.clone());
+        let of_user = Key::User(user.clone(), known.sha256.clone(), voice.scale.to_bits());
+        if task.is_some() && (voice.scale - 1.0).abs() > f32::EPSILON {
+            return Err(Error::input(format!(
+                "{user}'s adapter lies on a task's, of which llama.cpp is given the sum: its scale is 0 or 1"
+            )));
+        }
         let load_task = || {
             task.as_deref()
                 .map(|sha256| folder.known_task(sha256))
@@ -156,7 +163,7 @@ impl Voices {
     pub fn sweep(&mut self, batch: &mut ServerBatch) {
         let keys: Vec<Key> = self.loaded.keys().cloned().collect();
         for key in keys {
-            let Key::User(name, sha256) = &key else {
+            let Key::User(name, sha256, _) = &key else {
                 continue;
             };
             let folder = self.home.user(name.clone());
@@ -210,7 +217,11 @@ impl Voices {
         }
         let load = |path: &Path| LoraAdapter::load(&self.model, path, &self.gguf, &self.sha256);
         let adapter = path.as_deref().map(load).transpose()?;
-        let adapter = adapter.map(|adapter| (adapter, 1.0));
+        let scale = match key {
+            Key::Base(_) => 1.0,
+            Key::User(_, _, scale) => f32::from_bits(*scale),
+        };
+        let adapter = adapter.map(|adapter| (adapter, scale));
         let sequences = Sequences::new(&self.model, adapter, &self.settings.context, n_sequences)?;
         let loaded = Loaded {
             id: batch.add(sequences),

@@ -385,6 +385,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
                     response,
                     finish,
                     n_changed,
+                    ..
                 } => together[number] = (response, Some(finish), n_changed),
             }
         }

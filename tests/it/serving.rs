@@ -4,8 +4,10 @@ mod access;
 mod answers;
 mod load;
 mod page;
+mod shapes;
 
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
@@ -22,10 +24,24 @@ use ureq::http::Response;
 use crate::fixture::{Fixture, exact};
 use crate::tiny::tiny_adapter;
 
-/// A server with two users, ann and bob, of different adapters.
+/// A server on the tiny model with two users, ann and bob, of different adapters.
 pub struct Server {
+    // It stops before its folder goes.
+    running: Running,
     pub fixture: Fixture,
     pub home: Home,
+}
+
+impl Deref for Server {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+/// A server until it is dropped.
+pub struct Running {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<cope_llama::Result<()>>>,
@@ -86,6 +102,25 @@ impl Server {
         train(&home, &fixture, "bob", &bob());
         let mut options = options(&fixture.path);
         change(&mut options);
+        Self {
+            running: Running::start(&home, options),
+            fixture,
+            home,
+        }
+    }
+
+    /// The tokens of the prompt of [`chat`](Running::chat).
+    pub fn chat_prompt(&self) -> Vec<Token> {
+        let template = cope_llama::prompt::ChatTemplate::of_model(&self.fixture.model).unwrap();
+        let messages = [cope_llama::prompt::Message::user("hello alice")];
+        template
+            .prompt_tokens(&self.fixture.model, &messages)
+            .unwrap()
+    }
+}
+
+impl Running {
+    pub fn start(home: &Home, options: ServeOptions) -> Self {
         let (listening, address) = channel();
         let (stop, stopped) = oneshot::channel();
         let served = home.clone();
@@ -96,8 +131,6 @@ impl Server {
             serve(&served, options, |it| listening.send(it).unwrap(), stopped)
         });
         let server = Self {
-            fixture,
-            home,
             address: address.recv().unwrap(),
             stop: Some(stop),
             thread: Some(thread),
@@ -138,18 +171,9 @@ impl Server {
         merge(&mut body, more);
         self.post("/v1/chat/completions", &body, None)
     }
-
-    /// The tokens of the prompt of [`chat`](Self::chat).
-    pub fn chat_prompt(&self) -> Vec<Token> {
-        let template = cope_llama::prompt::ChatTemplate::of_model(&self.fixture.model).unwrap();
-        let messages = [cope_llama::prompt::Message::user("hello alice")];
-        template
-            .prompt_tokens(&self.fixture.model, &messages)
-            .unwrap()
-    }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.stop.take().unwrap().send(());
         let result = self.thread.take().unwrap().join();

@@ -1,6 +1,5 @@
-//! `/v1/chat/completions` and `/v1/completions`.
+//! `/v1/chat/completions` and `/v1/completions`, and the prompts that they make.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +10,20 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel, unbounded_channel};
-use tokio::time::Instant;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::channel;
+use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::options::CommonRequest;
 use super::request::{ChatRequest, CompletionRequest};
-use super::response::{Answer, Explained, Kind, Part, Usage};
-use crate::Result as LibraryResult;
-use crate::decode::{BatchEvent, DecodeOptions, Finish};
-use crate::llama::{Model, Token};
+use super::response::{Answer, Kind, Part, Usage};
+use super::text::{Client, Text, send};
+use crate::decode::DecodeOptions;
+use crate::llama::Token;
 use crate::serve::access::Caller;
 use crate::serve::app::{App, Ready};
-use crate::serve::engine::Job;
 use crate::serve::error::ApiError;
-use crate::serve::voices::Voice;
 
 /// Chunks that may wait for a client who reads slowly.
 const CHUNKS: usize = 64;
@@ -42,13 +40,11 @@ pub async fn chat(
 ) -> Result<Response, ApiError> {
     let ready = app.ready()?;
     let request: ChatRequest = parse(&headers, &body)?;
-    let options = request.options(&ready.model, app.limits.n_predict)?;
-    let messages = request.messages()?;
-    let prompt = ready.template.prompt_tokens(&ready.model, &messages)?;
     let wanted = Wanted {
         kind: Kind::Chat,
-        prompt,
-        options,
+        prompts: vec![request.prompt(&ready.template, &ready.model)?],
+        n: request.common.n(1)?,
+        options: request.options(&ready.model, app.limits.n_predict)?,
         echo: false,
     };
     answer(&app, ready, &caller, &request.common, wanted).await
@@ -63,14 +59,40 @@ pub async fn completion(
 ) -> Result<Response, ApiError> {
     let ready = app.ready()?;
     let request: CompletionRequest = parse(&headers, &body)?;
-    let options = request.options(&ready.model, app.limits.n_predict)?;
+    let prompts = request.prompts(&ready.model)?;
     let wanted = Wanted {
         kind: Kind::Completion,
-        prompt: request.prompt(&ready.model)?,
-        options,
+        n: request.common.n(prompts.len())?,
+        prompts,
+        options: request.options(&ready.model, app.limits.n_predict)?,
         echo: request.echo.unwrap_or_default(),
     };
     answer(&app, ready, &caller, &request.common, wanted).await
+}
+
+/// The text of the prompt that a chat makes.
+pub async fn apply_template(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: ChatRequest = parse(&headers, &body)?;
+    let prompt = request.prompt_text(&app.ready()?.template)?;
+    Ok(Json(json!({ "prompt": prompt })))
+}
+
+/// How many tokens that prompt has.
+pub async fn input_tokens(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let request: ChatRequest = parse(&headers, &body)?;
+    let ready = app.ready()?;
+    let prompt = request.prompt(&ready.template, &ready.model)?;
+    Ok(Json(
+        json!({ "object": "response.input_tokens", "input_tokens": prompt.len() }),
+    ))
 }
 
 /// The JSON of a request.
@@ -87,197 +109,108 @@ pub fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T
     serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("the body: {error}")))
 }
 
-/// A text that is wanted.
+/// What is wanted: `n` answers to each of the prompts.
 struct Wanted {
     kind: Kind,
-    prompt: Vec<Token>,
+    prompts: Vec<Vec<Token>>,
+    n: usize,
     options: DecodeOptions,
     echo: bool,
+}
+
+impl Wanted {
+    /// The texts, those of one prompt after each other, each with a seed of its own.
+    fn each(&self) -> impl Iterator<Item = (Vec<Token>, DecodeOptions)> {
+        self.prompts.iter().flat_map(|prompt| {
+            (0..).take(self.n).map(|number: u32| {
+                let mut options = self.options.clone();
+                // The largest stands for a new seed every time.
+                let seed = &mut options.sampling.seed;
+                if *seed != u32::MAX {
+                    *seed = (*seed + number) % u32::MAX;
+                }
+                (prompt.clone(), options)
+            })
+        })
+    }
 }
 
 async fn answer(
     app: &Arc<App>,
     ready: &Ready,
     caller: &Caller,
-    request: &super::request::CommonRequest,
+    request: &CommonRequest,
     wanted: Wanted,
 ) -> Result<Response, ApiError> {
     let (name, voice) = app.voice(ready, caller, request)?;
-    ready.check_length(wanted.prompt.len())?;
-    let permit = app.permit()?;
-    let mut text = Text {
-        answer: Answer::new(wanted.kind, name),
-        usage: Usage {
-            n_prompt: wanted.prompt.len(),
-            n_completion: 0,
-        },
-        events: submit(ready, caller, voice, &wanted)?,
-        deadline: Instant::now() + app.limits.time,
-        app: Arc::clone(app),
-        model: Arc::clone(&ready.model),
-        explains: wanted.options.explain,
-        pending: Vec::new(),
-        _permit: permit,
+    for prompt in &wanted.prompts {
+        ready.check_length(wanted.kind.prompt_field(), prompt.len())?;
+    }
+    let begin = |(index, text)| {
+        let voice = voice.clone();
+        Text::begin(app, ready, caller.owner(), voice, index, text, wanted.echo)
     };
-    let echo = if wanted.echo {
-        let bytes = wanted
-            .prompt
-            .iter()
-            .flat_map(|&token| ready.model.token_bytes(token, true));
-        String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
-    } else {
-        String::new()
-    };
+    let texts = wanted.each().enumerate().map(begin);
+    let mut texts: Vec<Text> = texts.collect::<Result<_, _>>()?;
+    let answer = Answer::new(wanted.kind, name);
     if !request.stream.unwrap_or_default() {
-        let whole = text.whole(echo).await?;
-        return Ok(Json(whole).into_response());
+        let (parts, usage) = whole(texts, wanted.n).await?;
+        return Ok(Json(answer.whole(&parts, usage, &ready.model)).into_response());
     }
     // What cannot be begun is an error of the request, not of the stream.
-    let first = text.next().await?;
+    for text in &mut texts {
+        text.wait().await?;
+    }
     let with_usage = request
         .stream_options
         .as_ref()
         .is_some_and(|it| it.include_usage);
-    let (sender, receiver) = channel(CHUNKS);
-    tokio::spawn(async move { text.stream(echo, first, with_usage, &sender).await });
-    let stream = ReceiverStream::new(receiver);
-    Ok(Sse::new(stream)
+    let (client, receiver) = channel(CHUNKS);
+    tokio::spawn(stream(answer, texts, wanted.n, with_usage, client));
+    Ok(Sse::new(ReceiverStream::new(receiver))
         .keep_alive(KeepAlive::new().interval(ALIVE))
         .into_response())
 }
 
-fn submit(
-    ready: &Ready,
-    caller: &Caller,
-    voice: Voice,
-    wanted: &Wanted,
-) -> Result<UnboundedReceiver<LibraryResult<BatchEvent>>, ApiError> {
-    let (reply, events) = unbounded_channel();
-    ready.engine.submit(Job {
-        voice,
-        prompt: wanted.prompt.clone(),
-        options: wanted.options.clone(),
-        owner: caller.owner(),
-        reply,
-    })?;
-    Ok(events)
+/// Waits for all texts, of which `n` answer the same prompt. Where one fails, the others end.
+async fn whole(texts: Vec<Text>, n: usize) -> Result<(Vec<Part>, Usage), ApiError> {
+    let mut answers = Vec::new();
+    let mut tasks = JoinSet::new();
+    for (index, text) in texts.into_iter().enumerate() {
+        tasks.spawn(async move { text.whole().await.map(|whole| (index, whole)) });
+    }
+    while let Some(done) = tasks.join_next().await {
+        answers.push(done.map_err(ApiError::internal)??);
+    }
+    answers.sort_by_key(|(index, _)| *index);
+    let usage = answers.iter().map(|(index, (_, usage))| (*index, *usage));
+    let usage = total(usage, n);
+    let parts = answers.into_iter().map(|(_, (part, _))| part);
+    Ok((parts.collect(), usage))
 }
 
-/// A text under way. Once it is dropped, the decoder ends it.
-struct Text {
-    answer: Answer,
-    usage: Usage,
-    events: UnboundedReceiver<LibraryResult<BatchEvent>>,
-    deadline: Instant,
-    app: Arc<App>,
-    model: Arc<Model>,
-    explains: bool,
-    /// Tokens whose text is still held back.
-    pending: Vec<Explained>,
-    /// Its place among the requests.
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Text {
-    /// What comes next: some text, or the end. One that takes too long ends where it is.
-    async fn next(&mut self) -> Result<Part, ApiError> {
-        loop {
-            let event = tokio::time::timeout_at(self.deadline, self.events.recv()).await;
-            let event = match event {
-                Ok(Some(event)) => event?,
-                Ok(None) => return Err(ApiError::internal("the decoder has stopped")),
-                Err(_) => return Ok(self.part(String::new(), Some(Finish::Interrupted))),
-            };
-            match event {
-                BatchEvent::Choice(choice, best) => {
-                    self.usage.n_completion += 1;
-                    self.pending.push(Explained { choice, best });
-                }
-                BatchEvent::Text(text) => return Ok(self.part(text, None)),
-                BatchEvent::Finished {
-                    response, finish, ..
-                } => {
-                    self.usage.n_completion = response.len();
-                    self.app.metrics.count_text(self.usage);
-                    // The token that ended the turn is no part of the answer.
-                    if finish == Finish::EndOfTurn {
-                        self.pending.pop();
-                    }
-                    return Ok(self.part(String::new(), Some(finish)));
-                }
-            }
-        }
+/// Sends all texts side by side, part by part, until they end or the client has gone.
+async fn stream(answer: Answer, texts: Vec<Text>, n: usize, with_usage: bool, client: Client) {
+    let mut usages = Vec::new();
+    let mut tasks = JoinSet::new();
+    for (index, text) in texts.into_iter().enumerate() {
+        let sent = text.stream(answer.clone(), client.clone());
+        tasks.spawn(async move { sent.await.map(|usage| (index, usage)) });
     }
-
-    fn part(&mut self, text: String, finish: Option<Finish>) -> Part {
-        let pending = std::mem::take(&mut self.pending);
-        Part {
-            text,
-            explained: self.explains.then_some(pending),
-            finish,
-        }
-    }
-
-    async fn whole(mut self, echo: String) -> Result<serde_json::Value, ApiError> {
-        let mut whole = Part {
-            text: echo,
-            explained: self.explains.then(Vec::new),
-            finish: None,
-        };
-        while whole.finish.is_none() {
-            let part = self.next().await?;
-            whole.text.push_str(&part.text);
-            whole.finish = part.finish;
-            if let (Some(all), Some(more)) = (&mut whole.explained, part.explained) {
-                all.extend(more);
-            }
-        }
-        Ok(self.answer.whole(&whole, self.usage, &self.model))
-    }
-
-    /// Sends the answer part by part, until it ends or the client has gone.
-    async fn stream(
-        mut self,
-        echo: String,
-        first: Part,
-        with_usage: bool,
-        client: &Sender<Result<Event, Infallible>>,
-    ) {
-        let event = |value: serde_json::Value| Ok(Event::default().data(value.to_string()));
-        if let Some(beginning) = self.answer.beginning()
-            && client.send(event(beginning)).await.is_err()
-        {
+    while let Some(done) = tasks.join_next().await {
+        let Ok(Some(usage)) = done else {
             return;
-        }
-        let mut part = first;
-        part.text.insert_str(0, &echo);
-        loop {
-            let finish = part.finish;
-            if client
-                .send(event(self.answer.chunk(&part, &self.model)))
-                .await
-                .is_err()
-            {
-                return;
-            }
-            if finish.is_some() {
-                break;
-            }
-            let next = tokio::select! {
-                next = self.next() => next,
-                () = client.closed() => return,
-            };
-            part = match next {
-                Ok(part) => part,
-                Err(error) => {
-                    let _ = client.send(event(error.body())).await;
-                    return;
-                }
-            };
-        }
-        if with_usage {
-            let _ = client.send(event(self.answer.usage(self.usage))).await;
-        }
-        let _ = client.send(Ok(Event::default().data("[DONE]"))).await;
+        };
+        usages.push(usage);
     }
+    if with_usage {
+        send(&client, &answer.usage(total(usages, n))).await;
+    }
+    let _ = client.send(Ok(Event::default().data("[DONE]"))).await;
+}
+
+/// Of texts by their numbers, of which `n` answer the same prompt.
+fn total(usages: impl IntoIterator<Item = (usize, Usage)>, n: usize) -> Usage {
+    let add = |all: Usage, (index, usage): (usize, Usage)| all.and(usage, index % n == 0);
+    usages.into_iter().fold(Usage::default(), add)
 }

@@ -1,22 +1,18 @@
 //! What clients ask for, as OpenAI's API has it and llama-server beside it, made into what the decoder wants.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::decode::{DecodeOptions, Sampling};
-use crate::llama::{Grammar, Model, Token};
-use crate::prompt::Message;
+use super::options::CommonRequest;
+use crate::decode::DecodeOptions;
+use crate::llama::{Model, Token};
+use crate::prompt::{ChatTemplate, Message, Role};
 use crate::serve::error::ApiError;
-use crate::serve::voices::Arm;
 
 /// The most candidates that are shown beside each token.
 const MAX_TOP_LOGPROBS: usize = 20;
-/// The most strings that end an answer, and the longest of them in bytes.
-const MAX_STOPS: usize = 16;
-const MAX_STOP_BYTES: usize = 1 << 10;
 
 /// A request for the next message of a chat.
 #[derive(Debug, Deserialize)]
@@ -29,6 +25,10 @@ pub struct ChatRequest {
     /// And with so many of the best candidates.
     #[serde(default)]
     pub top_logprobs: Option<usize>,
+    #[serde(default)]
+    continue_final_message: Option<bool>,
+    #[serde(default)]
+    add_generation_prompt: Option<bool>,
     /// What both kinds of requests have.
     #[serde(flatten)]
     pub common: CommonRequest,
@@ -58,122 +58,58 @@ pub struct CompletionRequest {
     pub common: CommonRequest,
 }
 
-/// What both kinds of requests have.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct CommonRequest {
-    /// Whose voice: a user, or the base.
-    pub model: Option<String>,
-    /// The same, where `model` names nobody.
-    pub user: Option<String>,
-    /// The same, as llama-server has it.
-    pub lora: Option<Vec<LoraRequest>>,
-    /// Which of the models: `base`, `user` or `cope`.
-    pub arm: Option<ArmRequest>,
-    /// α.
-    pub contrast: Option<f32>,
-    /// τ.
-    pub plausibility: Option<f32>,
-    /// Whether the answer comes token by token.
-    pub stream: Option<bool>,
-    /// How.
-    pub stream_options: Option<StreamOptions>,
-    n: Option<u32>,
-    best_of: Option<u32>,
-    max_tokens: Option<i64>,
-    max_completion_tokens: Option<i64>,
-    n_predict: Option<i64>,
-    temperature: Option<f32>,
-    top_k: Option<i64>,
-    top_p: Option<f32>,
-    min_p: Option<f32>,
-    typical_p: Option<f32>,
-    repeat_penalty: Option<f32>,
-    repeat_last_n: Option<i64>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    seed: Option<i64>,
-    stop: Option<OneOrMany>,
-    logit_bias: Option<Value>,
-    response_format: Option<ResponseFormat>,
-    json_schema: Option<Value>,
-    grammar: Option<String>,
-    tools: Option<Vec<Value>>,
-    suffix: Option<String>,
-}
-
-/// An adapter by its number in the list of adapters.
-#[derive(Debug, Deserialize)]
-pub struct LoraRequest {
-    /// Its number.
-    pub id: usize,
-    /// 0 switches it off.
-    #[serde(default = "whole")]
-    pub scale: f32,
-}
-
-fn whole() -> f32 {
-    1.0
-}
-
-/// Which of the models speaks.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ArmRequest {
-    /// The base.
-    Base,
-    /// The user model.
-    User,
-    /// The user model, contrasted with the base.
-    Cope,
-}
-
-impl From<ArmRequest> for Arm {
-    fn from(arm: ArmRequest) -> Self {
-        match arm {
-            ArmRequest::Base => Self::Base,
-            ArmRequest::User => Self::User,
-            ArmRequest::Cope => Self::Cope,
-        }
-    }
-}
-
-/// How an answer comes token by token.
-#[derive(Debug, Default, Deserialize)]
-pub struct StreamOptions {
-    /// Whether the numbers of tokens come at the end.
-    #[serde(default)]
-    pub include_usage: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Debug, Deserialize)]
-struct ResponseFormat {
-    #[serde(rename = "type")]
-    kind: String,
-    /// Where llama-server has it.
-    schema: Option<Value>,
-    json_schema: Option<NamedSchema>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NamedSchema {
-    schema: Option<Value>,
-}
-
 impl ChatRequest {
-    /// The messages.
+    /// The text of the prompt: as llama-server has it, a last message that is the assistant's is gone on with.
     ///
     /// # Errors
     ///
-    /// There are none, or one is of a role or a kind that is not known.
-    pub fn messages(&self) -> Result<Vec<Message>, ApiError> {
+    /// The messages cannot be read, or the template refuses them.
+    pub fn prompt_text(&self, template: &ChatTemplate) -> Result<String, ApiError> {
+        let (messages, beginning) = self.turns()?;
+        let text = template.render(&messages)?;
+        Ok(text + beginning.as_deref().unwrap_or_default())
+    }
+
+    /// Its tokens.
+    ///
+    /// # Errors
+    ///
+    /// As [`prompt_text`](Self::prompt_text).
+    pub fn prompt(&self, template: &ChatTemplate, model: &Model) -> Result<Vec<Token>, ApiError> {
+        let (messages, beginning) = self.turns()?;
+        let mut tokens = template.prompt_tokens(model, &messages)?;
+        if let Some(beginning) = beginning {
+            tokens.extend(model.tokenize(&beginning, false, false)?);
+        }
+        Ok(tokens)
+    }
+
+    /// The messages, and the beginning of the answer if it is given.
+    fn turns(&self) -> Result<(Vec<Message>, Option<String>), ApiError> {
+        let wrong = |param, what| Err(ApiError::invalid_field(param, what));
+        let mut messages = self.messages()?;
+        let is_assistants = |message: &&Message| message.role == Role::Assistant;
+        let n_last = messages.iter().rev().take_while(is_assistants).count();
+        match (self.continue_final_message, self.add_generation_prompt) {
+            (Some(true), Some(true)) => wrong(
+                "continue_final_message",
+                "and `add_generation_prompt` cannot both be",
+            ),
+            (Some(true), _) if n_last == 0 => wrong(
+                "continue_final_message",
+                "needs a last message of the assistant's",
+            ),
+            (Some(false), _) | (None, Some(true)) => Ok((messages, None)),
+            _ if n_last > 1 => wrong("messages", "end with more than one of the assistant's"),
+            _ if n_last == 1 => {
+                let beginning = messages.pop().map(|message| message.content);
+                Ok((messages, beginning))
+            }
+            _ => Ok((messages, None)),
+        }
+    }
+
+    fn messages(&self) -> Result<Vec<Message>, ApiError> {
         let wrong = |what: String| ApiError::invalid_field("messages", what);
         if self.messages.is_empty() {
             return Err(wrong("there are no messages".into()));
@@ -236,27 +172,41 @@ fn content(content: &Value) -> Result<String, String> {
 }
 
 impl CompletionRequest {
-    /// The tokens of the prompt.
+    /// The tokens of each prompt. A prompt is a text, or a list of tokens among which may be texts; several are a list of
+    /// such.
     ///
     /// # Errors
     ///
-    /// It is neither a text nor tokens of the model, or several.
-    pub fn prompt(&self, model: &Model) -> Result<Vec<Token>, ApiError> {
-        let wrong = |what: &str| ApiError::invalid_field("prompt", what);
-        match &self.prompt {
-            Value::String(text) => Ok(model.tokenize(text, true, true)?),
-            Value::Array(parts) => match parts.as_slice() {
-                [Value::String(text)] => Ok(model.tokenize(text, true, true)?),
-                parts => {
-                    let token = |part: &Value| {
-                        let token = part.as_i64().and_then(|token| Token::try_from(token).ok());
-                        let token = token.filter(|token| model.contains(*token));
-                        token.ok_or_else(|| wrong("holds what is no token of the model; of several texts send each by itself"))
-                    };
-                    parts.iter().map(token).collect()
+    /// There is none, or one is nothing of the kind.
+    pub fn prompts(&self, model: &Model) -> Result<Vec<Vec<Token>>, ApiError> {
+        let wrong = |what| ApiError::invalid_field("prompt", what);
+        let text = |text: &str, is_first| Ok::<_, ApiError>(model.tokenize(text, is_first, true)?);
+        let token = |value: &Value| {
+            let token = value.as_i64().and_then(|it| Token::try_from(it).ok());
+            let token = token.filter(|token| model.contains(*token));
+            token.ok_or_else(|| wrong("holds what is no token of the model"))
+        };
+        let mixed = |parts: &[Value]| -> Result<Vec<Token>, ApiError> {
+            let mut tokens = Vec::new();
+            for part in parts {
+                match part {
+                    Value::String(part) => tokens.extend(text(part, tokens.is_empty())?),
+                    part => tokens.push(token(part)?),
                 }
-            },
+            }
+            Ok(tokens)
+        };
+        let one = |prompt: &Value| match prompt {
+            Value::String(prompt) => text(prompt, true),
+            Value::Array(parts) => mixed(parts),
             _ => Err(wrong("is neither a text nor a list of tokens")),
+        };
+        match &self.prompt {
+            Value::Array(prompts) if prompts.is_empty() => Err(wrong("is empty")),
+            Value::Array(prompts) if !prompts.iter().any(Value::is_number) => {
+                prompts.iter().map(one).collect()
+            }
+            prompt => Ok(vec![one(prompt)?]),
         }
     }
 
@@ -271,196 +221,5 @@ impl CompletionRequest {
             return Err(ApiError::invalid_field("logprobs", what));
         }
         self.common.options(model, n_predict, self.logprobs)
-    }
-}
-
-impl CommonRequest {
-    /// `n_predict` is the most tokens that the server gives; `explained`, how many candidates come with each token.
-    fn options(
-        &self,
-        model: &Arc<Model>,
-        n_predict: usize,
-        explained: Option<usize>,
-    ) -> Result<DecodeOptions, ApiError> {
-        self.check_what_is_not_there()?;
-        Ok(DecodeOptions {
-            sampling: self.sampling()?,
-            n_predict: Some(self.n_predict(n_predict)?),
-            stop: self.stops()?,
-            logit_bias: self.logit_bias(model)?,
-            grammar: self.grammar(model)?,
-            explain: explained.is_some(),
-            n_alternatives: explained.unwrap_or_default(),
-            ..DecodeOptions::default()
-        })
-    }
-
-    fn check_what_is_not_there(&self) -> Result<(), ApiError> {
-        let is_one = |n: Option<u32>| n.is_none_or(|n| n == 1);
-        if !is_one(self.n) || !is_one(self.best_of) {
-            return Err(ApiError::invalid_field(
-                "n",
-                "a request has one answer; send it again for another",
-            ));
-        }
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(ApiError::invalid_field("tools", "tools are not there"));
-        }
-        if self
-            .suffix
-            .as_ref()
-            .is_some_and(|suffix| !suffix.is_empty())
-        {
-            return Err(ApiError::invalid_field(
-                "suffix",
-                "texts are not filled in in the middle",
-            ));
-        }
-        Ok(())
-    }
-
-    fn sampling(&self) -> Result<Sampling, ApiError> {
-        let default = Sampling::default();
-        let count = |param, value: Option<i64>, default: u32| match value {
-            None | Some(-1) => Ok(default),
-            Some(value) => u32::try_from(value)
-                .map_err(|_| ApiError::invalid_field(param, "is a number from 0 on")),
-        };
-        let sampling = Sampling {
-            temperature: self.temperature.unwrap_or(default.temperature),
-            top_k: count("top_k", self.top_k, default.top_k)?,
-            top_p: self.top_p.unwrap_or(default.top_p),
-            min_p: self.min_p.unwrap_or(default.min_p),
-            typical: self.typical_p.unwrap_or(default.typical),
-            repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
-            repeat_last_n: count("repeat_last_n", self.repeat_last_n, default.repeat_last_n)?,
-            presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
-            // As llama.cpp's −1, every negative one stands for a new seed.
-            seed: match self.seed {
-                None => default.seed,
-                Some(seed) => u32::try_from(seed & i64::from(u32::MAX)).unwrap_or(u32::MAX),
-            },
-        };
-        Ok(sampling)
-    }
-
-    fn n_predict(&self, most: usize) -> Result<usize, ApiError> {
-        let asked = self
-            .max_completion_tokens
-            .or(self.max_tokens)
-            .or(self.n_predict);
-        match asked {
-            None | Some(-1) => Ok(most),
-            Some(asked) => match usize::try_from(asked) {
-                Ok(asked) => Ok(asked.min(most)),
-                Err(_) => Err(ApiError::invalid_field(
-                    "max_tokens",
-                    "is a number from 0 on",
-                )),
-            },
-        }
-    }
-
-    fn stops(&self) -> Result<Vec<String>, ApiError> {
-        let mut stops = match &self.stop {
-            None => Vec::new(),
-            Some(OneOrMany::One(stop)) => vec![stop.clone()],
-            Some(OneOrMany::Many(stops)) => stops.clone(),
-        };
-        stops.retain(|stop| !stop.is_empty());
-        if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
-            let what = format!("holds at most {MAX_STOPS} texts of {MAX_STOP_BYTES} bytes");
-            return Err(ApiError::invalid_field("stop", what));
-        }
-        Ok(stops)
-    }
-
-    /// A map from tokens to biases, or as llama-server has it a list of pairs, in which a text stands for its tokens and
-    /// `false` for −∞.
-    fn logit_bias(&self, model: &Model) -> Result<Vec<(Token, f32)>, ApiError> {
-        let wrong = || {
-            let what = "maps tokens of the model to numbers, or is a list of such pairs";
-            ApiError::invalid_field("logit_bias", what)
-        };
-        let bias = |value: &Value| match value {
-            Value::Bool(false) => Ok(f32::NEG_INFINITY),
-            value => value.as_f64().map(|bias| bias as f32).ok_or_else(wrong),
-        };
-        let token = |token: i64| {
-            let token = Token::try_from(token).ok();
-            token
-                .filter(|token| model.contains(*token))
-                .ok_or_else(wrong)
-        };
-        let mut biases = BTreeMap::new();
-        match &self.logit_bias {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(map)) => {
-                for (name, value) in map {
-                    let number = name.parse().map_err(|_| wrong())?;
-                    biases.insert(token(number)?, bias(value)?);
-                }
-            }
-            Some(Value::Array(pairs)) => {
-                for pair in pairs {
-                    let [what, value] = pair.as_array().map(Vec::as_slice).unwrap_or_default()
-                    else {
-                        return Err(wrong());
-                    };
-                    let tokens = match what {
-                        Value::String(text) => model.tokenize(text, false, false)?,
-                        what => vec![token(what.as_i64().ok_or_else(wrong)?)?],
-                    };
-                    for token in tokens {
-                        biases.insert(token, bias(value)?);
-                    }
-                }
-            }
-            Some(_) => return Err(wrong()),
-        }
-        Ok(biases.into_iter().collect())
-    }
-
-    fn grammar(&self, model: &Arc<Model>) -> Result<Option<Grammar>, ApiError> {
-        let schema = match &self.response_format {
-            None => self.json_schema.clone(),
-            Some(format) => match format.kind.as_str() {
-                "text" => None,
-                "json_object" => Some(
-                    format
-                        .schema
-                        .clone()
-                        .unwrap_or_else(|| serde_json::json!({ "type": "object" })),
-                ),
-                "json_schema" => {
-                    let schema = format.json_schema.as_ref().and_then(|it| it.schema.clone());
-                    let schema = schema.or_else(|| format.schema.clone());
-                    Some(schema.ok_or_else(|| {
-                        ApiError::invalid_field("response_format", "has no `json_schema.schema`")
-                    })?)
-                }
-                kind => {
-                    let what = format!(
-                        "the type {kind:?} is not known: text, json_object, json_schema are"
-                    );
-                    return Err(ApiError::invalid_field("response_format", what));
-                }
-            },
-        };
-        let grammar = match (schema, &self.grammar) {
-            (Some(_), Some(grammar)) if !grammar.is_empty() => {
-                return Err(ApiError::invalid_field(
-                    "grammar",
-                    "and a JSON schema cannot both be obeyed",
-                ));
-            }
-            (Some(schema), _) => Grammar::from_json_schema(model, &schema.to_string())
-                .map_err(|error| ApiError::invalid_field("response_format", error))?,
-            (None, Some(grammar)) if !grammar.is_empty() => Grammar::new(model, grammar)
-                .map_err(|error| ApiError::invalid_field("grammar", error))?,
-            (None, _) => return Ok(None),
-        };
-        Ok(Some(grammar))
     }
 }

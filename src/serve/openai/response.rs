@@ -1,6 +1,6 @@
 //! What clients are told, as OpenAI's API has it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -29,21 +29,78 @@ pub enum Kind {
     Completion,
 }
 
-/// How many tokens there were.
+impl Kind {
+    /// The field of a request that holds what its prompt is made of.
+    pub fn prompt_field(self) -> &'static str {
+        match self {
+            Self::Chat => "messages",
+            Self::Completion => "prompt",
+        }
+    }
+}
+
+/// How many tokens there were, and how long they took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Of the prompt.
     pub n_prompt: usize,
+    /// Of these, how many had been read before.
+    pub n_cached: usize,
     /// Of the answer.
     pub n_completion: usize,
+    /// From the request to the first token.
+    pub prompt_time: Duration,
+    /// From there to the end.
+    pub completion_time: Duration,
 }
 
 impl Usage {
+    /// With that of another answer: to another prompt, or once more to the same, which then counts once.
+    #[must_use]
+    pub fn and(self, other: Self, is_other_prompt: bool) -> Self {
+        let of_prompt = |n: usize| if is_other_prompt { n } else { 0 };
+        Self {
+            n_prompt: self.n_prompt + of_prompt(other.n_prompt),
+            n_cached: self.n_cached + of_prompt(other.n_cached),
+            n_completion: self.n_completion + other.n_completion,
+            prompt_time: self.prompt_time + other.prompt_time,
+            completion_time: self.completion_time + other.completion_time,
+        }
+    }
+
     fn json(self) -> Value {
         json!({
             "prompt_tokens": self.n_prompt,
             "completion_tokens": self.n_completion,
             "total_tokens": self.n_prompt + self.n_completion,
+            "prompt_tokens_details": { "cached_tokens": self.n_cached },
+        })
+    }
+
+    /// As llama-server has it; of a prompt what was read.
+    fn timings(self) -> Value {
+        let n_prompt = self.n_prompt - self.n_cached;
+        let per = |n: usize, time: Duration| {
+            let (n, ms) = (n as f64, time.as_secs_f64() * 1e3);
+            if n > 0.0 && ms > 0.0 {
+                (ms / n, n / ms * 1e3)
+            } else {
+                (0.0, 0.0)
+            }
+        };
+        let prompt = per(n_prompt, self.prompt_time);
+        // The first token comes of the prompt's last pass.
+        let predicted = per(self.n_completion.saturating_sub(1), self.completion_time);
+        json!({
+            "cache_n": self.n_cached,
+            "prompt_n": n_prompt,
+            "prompt_ms": self.prompt_time.as_secs_f64() * 1e3,
+            "prompt_per_token_ms": prompt.0,
+            "prompt_per_second": prompt.1,
+            "predicted_n": self.n_completion,
+            "predicted_ms": self.completion_time.as_secs_f64() * 1e3,
+            "predicted_per_token_ms": predicted.0,
+            "predicted_per_second": predicted.1,
         })
     }
 }
@@ -85,34 +142,40 @@ impl Answer {
         }
     }
 
-    /// A whole answer.
-    pub fn whole(&self, part: &Part, usage: Usage, model: &Model) -> Value {
-        let mut choice = self.choice(part, model);
-        if self.kind == Kind::Chat {
-            choice.insert(
-                "message".into(),
-                json!({ "role": "assistant", "content": part.text }),
-            );
-        }
+    /// Whole answers, in their order.
+    pub fn whole(&self, parts: &[Part], usage: Usage, model: &Model) -> Value {
+        let choice = |(index, part): (usize, &Part)| {
+            let mut choice = self.choice(index, part, model);
+            if self.kind == Kind::Chat {
+                choice.insert(
+                    "message".into(),
+                    json!({ "role": "assistant", "content": part.text }),
+                );
+            }
+            Value::Object(choice)
+        };
         let object = match self.kind {
             Kind::Chat => "chat.completion",
             Kind::Completion => "text_completion",
         };
-        let mut whole = self.object(object, &[Value::Object(choice)]);
+        let choices: Vec<_> = parts.iter().enumerate().map(choice).collect();
+        let mut whole = self.object(object, &choices);
         whole["usage"] = usage.json();
+        whole["timings"] = usage.timings();
         whole
     }
 
     /// The first object of an answer that comes token by token; of a text there is none.
-    pub fn beginning(&self) -> Option<Value> {
-        let delta = json!({ "role": "assistant", "content": "" });
-        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": null });
+    pub fn beginning(&self, index: usize) -> Option<Value> {
+        let delta = json!({ "role": "assistant", "content": null });
+        let choice =
+            json!({ "index": index, "delta": delta, "logprobs": null, "finish_reason": null });
         (self.kind == Kind::Chat).then(|| self.object("chat.completion.chunk", &[choice]))
     }
 
     /// More of it.
-    pub fn chunk(&self, part: &Part, model: &Model) -> Value {
-        let mut choice = self.choice(part, model);
+    pub fn chunk(&self, index: usize, part: &Part, model: &Model) -> Value {
+        let mut choice = self.choice(index, part, model);
         if self.kind == Kind::Completion {
             return self.object("text_completion", &[Value::Object(choice)]);
         }
@@ -124,7 +187,7 @@ impl Answer {
         self.object("chat.completion.chunk", &[Value::Object(choice)])
     }
 
-    /// How many tokens there were, after the end of an answer that came token by token.
+    /// How many tokens there were, after the end of answers that came token by token.
     pub fn usage(&self, usage: Usage) -> Value {
         let object = match self.kind {
             Kind::Chat => "chat.completion.chunk",
@@ -132,6 +195,7 @@ impl Answer {
         };
         let mut last = self.object(object, &[]);
         last["usage"] = usage.json();
+        last["timings"] = usage.timings();
         last
     }
 
@@ -146,7 +210,7 @@ impl Answer {
         })
     }
 
-    fn choice(&self, part: &Part, model: &Model) -> Map<String, Value> {
+    fn choice(&self, index: usize, part: &Part, model: &Model) -> Map<String, Value> {
         let explained = part.explained.as_deref();
         let logprobs = match (self.kind, explained) {
             (_, None) => Value::Null,
@@ -154,7 +218,7 @@ impl Answer {
             (Kind::Completion, Some(explained)) => text_logprobs(explained, model),
         };
         let mut choice = Map::new();
-        choice.insert("index".into(), json!(0));
+        choice.insert("index".into(), json!(index));
         choice.insert("logprobs".into(), logprobs);
         choice.insert(
             "finish_reason".into(),

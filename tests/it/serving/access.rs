@@ -197,16 +197,18 @@ fn rounded(said: &Value) -> (String, [i64; 2]) {
 fn ten_thousand_attempts_at_anothers_adapter_fail() {
     let server = Server::new();
     let keys = keys(&server);
-    let first = |model: &str, arm: &str, key: &str| {
-        let mut body = body(model);
+    let first = |scale: f64, arm: &str, key: &str| {
+        let mut body = body("");
         body["arm"] = json!(arm);
+        body["lora"] = json!([{ "id": 0, "scale": scale }]);
         let reply = server.post("/v1/chat/completions", &body, Some(key));
         rounded(&reply.json()["choices"][0]["logprobs"]["content"][0])
     };
     // Heard before, so that bob's adapter is in memory, and what it has read too.
-    let of_bob = ["user", "cope"].map(|arm| first("bob", arm, &keys.bob));
-    let of_ann = ["user", "cope"].map(|arm| first("ann", arm, &keys.ann));
-    let of_base = first("base", "base", &keys.ann);
+    let ways = [(1.0, "user"), (1.0, "cope"), (0.5, "user"), (0.5, "cope")];
+    let of_bob = ways.map(|(scale, arm)| first(scale, arm, &keys.bob));
+    let of_ann = ways.map(|(scale, arm)| first(scale, arm, &keys.ann));
+    let of_base = first(0.0, "base", &keys.ann);
     assert!(
         of_bob
             .iter()

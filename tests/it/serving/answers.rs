@@ -99,6 +99,8 @@ fn the_voice_is_named_in_several_ways() {
     assert_eq!(of(json!({"user": "somebody-else"})), base);
     assert_eq!(of(json!({"lora": [{"id": 1, "scale": 1.0}]})), bob);
     assert_eq!(of(json!({"lora": [{"id": 1, "scale": 0.0}]})), base);
+    let half = of(json!({"lora": [{"id": 1, "scale": 0.5}]}));
+    assert!(half != base && half != bob, "{half}");
     assert_eq!(of(json!({"model": null, "lora": [{"id": 0}]})), ann);
     assert_eq!(of(json!({"model": "ann", "arm": "base"})), base);
     // Without a contrast the user model's own choice is taken.
@@ -257,7 +259,13 @@ fn what_cannot_be_answered_is_said_in_openais_envelope() {
         (json!({"model": "../ann"}), 404, "no model"),
         (json!({"temperature": -1}), 400, "temperature"),
         (json!({"top_p": 3}), 400, "top-p"),
-        (json!({"n": 2}), 400, "one answer"),
+        (json!({"n": 9}), 400, "1 to 8 answers"),
+        (json!({"best_of": 2}), 400, "chosen among more"),
+        (
+            json!({"continue_final_message": true}),
+            400,
+            "a last message of the assistant's",
+        ),
         (json!({"model": "ann", "contrast": -1}), 400, "contrast"),
         (json!({"model": "ann", "plausibility": 2}), 400, "plausib"),
         (json!({"arm": "cope"}), 400, "name a user"),
@@ -267,9 +275,9 @@ fn what_cannot_be_answered_is_said_in_openais_envelope() {
             "no adapter of that number",
         ),
         (
-            json!({"lora": [{"id": 0, "scale": 0.3}]}),
+            json!({"lora": [{"id": 0, "scale": 5}]}),
             400,
-            "scale of 0 or 1",
+            "scale is 0 to 4",
         ),
         (
             json!({"logit_bias": {"99999": 1}}),
@@ -305,7 +313,7 @@ fn what_cannot_be_answered_is_said_in_openais_envelope() {
         (
             json!({"messages": [{"role": "user", "content": "alice ".repeat(300)}]}),
             400,
-            "the context",
+            "exceeds the available context size",
         ),
     ];
     for (more, status, word) in cases {

@@ -1,0 +1,547 @@
+//! The shapes of requests and responses that llama.cpp's own tests of its server check (`tools/server/tests/unit`), on
+//! SmolLM2. Texts differ, as the models do.
+//!
+//! | their tests | here |
+//! |---|---|
+//! | `test_chat_completion`: `test_chat_completion`, `…_stream`, `…_cached_tokens`, `…_with_timings_per_token`, `test_completion_with_json_schema`, `…_with_response_format`, `…_with_grammar`, `test_logprobs`, `test_logprobs_stream`, `…_multiple_choices`, `…_token_count` | [`chats`], [`chats_as_streams`], [`forms`], [`probabilities`], [`several_answers`] |
+//! | `test_invalid_chat_completion_req`, `test_completion_with_invalid_grammar`, `test_context_size_exceeded`, `…_stream` | [`what_is_refused`] |
+//! | `test_chat_template_assistant_prefill`, `…_continue_final_message_*`, `test_apply_chat_template` | [`prompts`] |
+//! | `test_completion`: `…_with_openai_library`, `…_stream_with_openai_library`, `…_stream_vs_non_stream`, `…_with_tokens_input`, `test_consistent_result_same_seed`, `test_different_result_different_seed`, `test_logit_bias` | [`texts`], [`seeds`], [`biases`] |
+//! | `test_ignore_eos`, `test_tokenize`, `test_lora` | [`biases`], [`tokens`], [`adapters`] |
+//! | `test_basic`: `/health`, `/models`; `test_metrics`: the format | [`what_a_server_says_of_itself`] |
+//! | `test_security`: keys, `X-Api-Key`, origins; `test_completion_parallel_slots`, `test_cancel_request` | on tiny models, in `access` and `load` |
+//!
+//! Left out:
+//!
+//! - `/completion`, `/infill`, `/props`, `/slots`, `n_probs`, `post_sampling_probs`, `response_fields`, `return_tokens`,
+//!   `id_slot`: llama-server's own API. Two models speak here, so its slots and settings do not say what goes on.
+//! - `/v1/responses`, `/v1/messages`, embeddings, reranking, tools, reasoning, images, audio: other endpoints, and other
+//!   models than those of people's texts. A request for tools or with an image is refused.
+//! - `__verbose`, `prompt_progress`, `system_fingerprint` as llama.cpp's build: what debugs their program.
+//! - `POST /lora-adapters`: it would change the voice of others' requests. `lora` in a request is there.
+//! - `add_generation_prompt: false`: a prompt after which nobody is to speak cannot be answered.
+//! - Resumed streams, the router, sleeping, several addresses, saved slots, static files, `--no-ui`: of the program around
+//!   it.
+//! - Names of metrics: there are two models to a text.
+//! - Shifts of a full context: an answer ends there, with `length`.
+
+use cope_convert::{Adapter, LoraTensor, Matrix};
+use cope_llama::home::{Home, UserName};
+use cope_llama::serve::ServeOptions;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+
+use super::{Reply, Running, events, merge};
+use crate::default_model;
+
+/// A server on SmolLM2, whose one user ann has an adapter of random numbers.
+struct OnSmolLm {
+    running: Running,
+    _folder: tempfile::TempDir,
+}
+
+impl OnSmolLm {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path().join("home"));
+        let user = home.create_user(UserName::new("ann").unwrap()).unwrap();
+        let base_sha256 = cope_convert::sha256(&default_model::path()).unwrap();
+        random_adapter(base_sha256)
+            .write_gguf(&user.adapter())
+            .unwrap();
+        let mut options: ServeOptions = super::options(&default_model::path());
+        options.settings.context.n_ctx = 512;
+        options.settings.context.n_threads = 2;
+        Self {
+            running: Running::start(&home, options),
+            _folder: folder,
+        }
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Value {
+        let reply = self.running.post(path, body, None);
+        assert_eq!(reply.status, 200, "{path} {body}: {}", reply.text);
+        reply.json()
+    }
+
+    fn chat_reply(&self, more: &Value) -> Reply {
+        let mut body = json!({
+            "max_tokens": 8,
+            "messages": [
+                { "role": "system", "content": "Book" },
+                { "role": "user", "content": "What is the best book" },
+            ],
+        });
+        merge(&mut body, more);
+        self.running.post("/chat/completions", &body, None)
+    }
+
+    fn chat(&self, more: &Value) -> Value {
+        let reply = self.chat_reply(more);
+        assert_eq!(reply.status, 200, "{more}: {}", reply.text);
+        reply.json()
+    }
+
+    fn said(&self, more: &Value) -> String {
+        content(&self.chat(more))
+    }
+
+    fn completion(&self, prompt: &Value) -> Value {
+        let body = json!({ "prompt": prompt, "max_tokens": 8 });
+        self.post("/v1/completions", &body)
+    }
+}
+
+fn content(whole: &Value) -> String {
+    let content = &whole["choices"][0]["message"]["content"];
+    content.as_str().unwrap().to_owned()
+}
+
+/// On the queries of SmolLM2-135M, strong enough to be heard.
+fn random_adapter(base_sha256: String) -> Adapter {
+    const N_EMBD: usize = 576;
+    const RANK: usize = 4;
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut matrix = |rows, cols| Matrix {
+        rows,
+        cols,
+        data: (0..rows * cols)
+            .map(|_| random.random_range(-0.05..0.05))
+            .collect(),
+    };
+    let tensors = (10..20).map(|layer| LoraTensor {
+        name: format!("blk.{layer}.attn_q.weight"),
+        a: matrix(RANK, N_EMBD),
+        b: matrix(N_EMBD, RANK),
+    });
+    Adapter {
+        architecture: "llama".into(),
+        lora_alpha: 64.0,
+        base_sha256: Some(base_sha256),
+        task_sha256: None,
+        contrast: Some(0.1),
+        plausibility: Some(0.1),
+        name: None,
+        tensors: tensors.collect(),
+    }
+}
+
+#[test]
+fn chats() {
+    let server = OnSmolLm::new();
+    let whole = server.chat(&json!({}));
+    assert!(whole["id"].as_str().unwrap().contains("cmpl"));
+    assert!(whole["system_fingerprint"].is_string() && whole["created"].is_u64());
+    let choice = &whole["choices"][0];
+    assert_eq!(choice["message"]["role"], "assistant");
+    assert_eq!(choice["finish_reason"], "length");
+    let usage = &whole["usage"];
+    let n_prompt = usage["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(usage["completion_tokens"], 8);
+    assert_eq!(usage["total_tokens"], n_prompt + 8);
+    let timings = &whole["timings"];
+    assert_eq!(timings["prompt_n"], n_prompt);
+    assert_eq!(timings["predicted_n"], 8);
+    for (name, value) in timings.as_object().unwrap() {
+        assert!(value.as_f64().unwrap() >= 0.0, "{name}: {value}");
+    }
+    // A text of several parts is one text.
+    let parts = [
+        json!({ "type": "text", "text": "What is" }),
+        json!({ "type": "text", "text": " the best book" }),
+    ];
+    let messages =
+        json!([{ "role": "system", "content": "Book" }, { "role": "user", "content": parts }]);
+    assert_eq!(
+        server.said(&json!({ "messages": messages })),
+        content(&whole)
+    );
+}
+
+#[test]
+fn what_was_read_is_not_read_again() {
+    let server = OnSmolLm::new();
+    let of = |content: &str| {
+        let system = "Test ".repeat(40);
+        let messages = json!([{ "role": "system", "content": system }, { "role": "user", "content": content }]);
+        server.chat(&json!({ "messages": messages }))
+    };
+    let n_cached = |whole: &Value| {
+        let details = &whole["usage"]["prompt_tokens_details"];
+        details["cached_tokens"].as_u64().unwrap()
+    };
+    let first = of("1 2 3 4 5 6");
+    assert_eq!(n_cached(&first), 0);
+    // All but what is read once more, in the same pass as before.
+    let again = of("1 2 3 4 5 6");
+    let n_prompt = first["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert_eq!(n_cached(&again), (n_prompt - 1) / 32 * 32);
+    assert_eq!(content(&again), content(&first));
+    // And what two prompts have in common.
+    let other = of("9 9 9 4 5 6");
+    assert!(n_cached(&other) >= 32 && n_cached(&other) <= n_cached(&again));
+}
+
+#[test]
+fn chats_as_streams() {
+    let server = OnSmolLm::new();
+    let stream = json!({ "stream": true, "stream_options": { "include_usage": true } });
+    let events = events(&server.chat_reply(&stream).text);
+    let (last, chunks) = events.split_last().unwrap();
+    assert_eq!(last["choices"], json!([]));
+    assert_eq!(last["usage"]["completion_tokens"], 8);
+    for name in ["prompt_per_second", "predicted_per_second", "predicted_n"] {
+        assert!(last["timings"][name].is_number(), "{last}");
+    }
+    let mut text = String::new();
+    for (number, chunk) in chunks.iter().enumerate() {
+        assert_eq!(chunk["id"], last["id"]);
+        assert_eq!(chunk["object"], "chat.completion.chunk");
+        assert!(chunk.get("timings").is_none());
+        let choice = &chunk["choices"][0];
+        let delta = choice["delta"].as_object().unwrap();
+        if number == 0 {
+            assert_eq!(
+                choice["delta"],
+                json!({ "role": "assistant", "content": null })
+            );
+        } else if choice["finish_reason"].is_null() {
+            assert!(!delta.contains_key("role"));
+            text.push_str(delta["content"].as_str().unwrap());
+        } else {
+            assert_eq!(choice["finish_reason"], "length");
+            assert_eq!(number, chunks.len() - 1);
+            assert!(delta.is_empty());
+        }
+    }
+    assert_eq!(text, server.said(&json!({})));
+}
+
+#[test]
+fn several_answers() {
+    let server = OnSmolLm::new();
+    let more = json!({ "n": 2, "temperature": 1.0, "seed": 7 });
+    let whole = server.chat(&more);
+    let choices = whole["choices"].as_array().unwrap();
+    let texts: Vec<_> = choices.iter().map(|it| &it["message"]["content"]).collect();
+    let indices: Vec<_> = choices.iter().map(|it| &it["index"]).collect();
+    assert_eq!(indices, [0, 1]);
+    assert_ne!(texts[0], texts[1]);
+    // The prompt counts once; the first is that of its seed alone, the second that of the next.
+    let alone = |seed: u32| server.chat(&json!({ "temperature": 1.0, "seed": seed }));
+    assert_eq!(*texts[0], content(&alone(7)));
+    assert_eq!(*texts[1], content(&alone(8)));
+    let usage = &whole["usage"];
+    assert_eq!(usage["prompt_tokens"], alone(7)["usage"]["prompt_tokens"]);
+    assert_eq!(usage["completion_tokens"], 16);
+
+    let mut stream = more.clone();
+    merge(&mut stream, &json!({ "stream": true }));
+    let mut streamed = [String::new(), String::new()];
+    let mut finishes = [0, 0];
+    for chunk in events(&server.chat_reply(&stream).text) {
+        let choice = &chunk["choices"][0];
+        let index = choice["index"].as_u64().unwrap() as usize;
+        streamed[index] += choice["delta"]["content"].as_str().unwrap_or_default();
+        finishes[index] += usize::from(choice["finish_reason"].is_string());
+    }
+    assert_eq!(
+        streamed.each_ref(),
+        [texts[0], texts[1]].map(|it| it.as_str().unwrap())
+    );
+    assert_eq!(finishes, [1, 1]);
+}
+
+#[test]
+fn prompts() {
+    let server = OnSmolLm::new();
+    let user = json!({ "role": "user", "content": "What is the best book" });
+    let body = |last: Value| json!({ "messages": [user, last] });
+    let prompt = |body: &Value| {
+        let prompt = server.post("/apply-template", body)["prompt"].clone();
+        prompt.as_str().unwrap().to_owned()
+    };
+    let plain = prompt(&json!({ "messages": [user] }));
+    assert!(plain.ends_with("What is the best book<|im_end|>\n<|im_start|>assistant\n"));
+    // A beginning of the answer is gone on with, whether it is asked for in so many words or not.
+    let prefilled = body(json!({ "role": "assistant", "content": "Whill" }));
+    assert_eq!(prompt(&prefilled), format!("{plain}Whill"));
+    let mut explicit = prefilled.clone();
+    merge(
+        &mut explicit,
+        &json!({ "continue_final_message": true, "add_generation_prompt": false }),
+    );
+    assert_eq!(prompt(&explicit), format!("{plain}Whill"));
+    assert_eq!(server.said(&prefilled), server.said(&explicit));
+    let parts = json!([{ "type": "text", "text": "Wh" }, { "type": "text", "text": "ill" }]);
+    let parts = body(json!({ "role": "assistant", "content": parts }));
+    assert_eq!(prompt(&parts), format!("{plain}Whill"));
+    // Or not, if that is what is wanted.
+    let mut closed = prefilled.clone();
+    merge(&mut closed, &json!({ "continue_final_message": false }));
+    assert!(prompt(&closed).ends_with("Whill<|im_end|>\n<|im_start|>assistant\n"));
+
+    let count = |path: &str, body: &Value| server.post(path, body)["input_tokens"].clone();
+    let n = count("/v1/chat/completions/input_tokens", &prefilled);
+    assert_eq!(n, count("/chat/completions/input_tokens", &explicit));
+    assert_eq!(n, server.chat(&prefilled)["usage"]["prompt_tokens"]);
+}
+
+#[test]
+fn what_is_refused() {
+    let server = OnSmolLm::new();
+    let user = |content: &str| json!({ "role": "user", "content": content });
+    let answer = json!({ "role": "assistant", "content": "test" });
+    let format = |format: Value| json!({ "response_format": format });
+    let object = |schema: Value| format(json!({ "type": "json_object", "schema": schema }));
+    let both = json!({ "add_generation_prompt": true, "continue_final_message": true, "messages": [user("Hi"), answer] });
+    let refused = [
+        json!({ "messages": null }),
+        json!({ "messages": "string" }),
+        json!({ "messages": [123] }),
+        json!({ "messages": [{}] }),
+        json!({ "messages": [{ "role": 123 }] }),
+        json!({ "messages": [{ "role": "system", "content": 123 }] }),
+        json!({ "messages": [{ "role": "system", "content": "test" }, {}] }),
+        json!({ "messages": [user("test"), answer, answer] }),
+        both,
+        format(json!({ "type": "sound" })),
+        object(json!(123)),
+        object(json!({ "type": 123 })),
+        object(json!({ "type": "hiccup" })),
+        json!({ "grammar": "root ::= this is (not valid GBNF" }),
+    ];
+    for more in refused {
+        let reply = server.chat_reply(&more);
+        assert_eq!(reply.status, 400, "{more}: {}", reply.text);
+        reply.error();
+    }
+    let long: Vec<Value> = (0..100).map(|_| user("What is the best book")).collect();
+    for stream in [false, true] {
+        let reply = server.chat_reply(&json!({ "messages": long, "stream": stream }));
+        assert_eq!(reply.status, 400);
+        assert!(reply.error().contains("exceeds the available context size"));
+        let error = &reply.json()["error"];
+        assert_eq!(error["type"], "exceed_context_size_error");
+        assert!(error["n_prompt_tokens"].as_u64().unwrap() > 512);
+        assert_eq!(error["n_ctx"], 512);
+    }
+}
+
+#[test]
+fn forms() {
+    let server = OnSmolLm::new();
+    let cases = [
+        (
+            json!({ "response_format": { "type": "json_object", "schema": { "const": "42" } } }),
+            "\"42\"",
+        ),
+        (
+            json!({ "response_format": { "type": "json_schema", "json_schema": { "schema": { "const": "foooooo" } } } }),
+            "\"foooooo\"",
+        ),
+        (json!({ "json_schema": { "const": "42" } }), "\"42\""),
+        (json!({ "grammar": "root ::= \"a\"{5,5}" }), "aaaaa"),
+    ];
+    for (mut more, expected) in cases {
+        more["max_tokens"] = json!(12);
+        assert_eq!(server.said(&more), expected, "{more}");
+    }
+    let items = json!({ "items": [{ "type": "integer" }] });
+    let items =
+        json!({ "max_tokens": 20, "response_format": { "type": "json_object", "schema": items } });
+    assert!(server.said(&items).starts_with('['));
+    let object = json!({ "max_tokens": 10, "response_format": { "type": "json_object" } });
+    assert!(server.said(&object).starts_with('{'));
+}
+
+#[test]
+fn probabilities() {
+    let server = OnSmolLm::new();
+    let more = json!({ "temperature": 0.0, "max_tokens": 5, "logprobs": true, "top_logprobs": 10 });
+    let tokens = |choice: &Value| {
+        let tokens = choice["logprobs"]["content"].as_array().unwrap();
+        for token in tokens {
+            assert!(token["logprob"].as_f64().unwrap() <= 0.0);
+            assert!(token["bytes"].is_array());
+            assert_eq!(token["top_logprobs"].as_array().unwrap().len(), 10);
+        }
+        let text = tokens.iter().map(|it| it["token"].as_str().unwrap());
+        text.collect::<String>()
+    };
+    let whole = server.chat(&more);
+    assert_eq!(tokens(&whole["choices"][0]), content(&whole));
+
+    let mut stream = more;
+    merge(&mut stream, &json!({ "stream": true }));
+    let mut told = String::new();
+    for chunk in events(&server.chat_reply(&stream).text).iter().skip(1) {
+        let choice = &chunk["choices"][0];
+        if choice["finish_reason"].is_null() {
+            told.push_str(&tokens(choice));
+        }
+    }
+    assert_eq!(told, content(&whole));
+}
+
+#[test]
+fn texts() {
+    let server = OnSmolLm::new();
+    let prompt = "I believe the meaning of life is";
+    let texts = |whole: &Value| -> Vec<String> {
+        let choices = whole["choices"].as_array().unwrap().iter();
+        choices
+            .map(|it| it["text"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let whole = server.completion(&json!(prompt));
+    assert_eq!(whole["object"], "text_completion");
+    assert_eq!(whole["choices"][0]["finish_reason"], "length");
+    let body = json!({ "prompt": prompt, "max_tokens": 8, "stream": true });
+    let stream = server.running.post("/completions", &body, None);
+    let chunks = events(&stream.text);
+    let streamed = chunks.iter().flat_map(&texts);
+    assert_eq!([streamed.collect::<String>()], *texts(&whole));
+
+    // Tokens for a text, several prompts at once, and texts among tokens.
+    let body = json!({ "content": prompt, "add_special": true });
+    let tokens = server.post("/tokenize", &body)["tokens"].clone();
+    assert_eq!(texts(&server.completion(&tokens)), texts(&whole));
+    let several = server.completion(&json!([tokens, prompt]));
+    assert_eq!(texts(&several), [texts(&whole), texts(&whole)].concat());
+    let n_prompt = &whole["usage"]["prompt_tokens"];
+    assert_eq!(
+        several["usage"]["prompt_tokens"],
+        2 * n_prompt.as_u64().unwrap()
+    );
+    let mixed = json!([1, 2, 3, 4, 5, 6, prompt, 7, 8, 9, 10, prompt]);
+    let mixed = server.completion(&mixed);
+    assert_eq!(texts(&mixed).len(), 1);
+    assert!(mixed["usage"]["prompt_tokens"].as_u64() > n_prompt.as_u64().map(|n| 2 * n));
+}
+
+#[test]
+fn seeds() {
+    let server = OnSmolLm::new();
+    let said = |seed: u32, temperature: f64| {
+        server.said(&json!({ "seed": seed, "temperature": temperature, "max_tokens": 16 }))
+    };
+    let greedy: Vec<_> = (0..4).map(|_| said(42, 0.0)).collect();
+    assert!(greedy.iter().all(|text| *text == greedy[0]), "{greedy:?}");
+    let drawn: Vec<_> = (0..4).map(|seed| said(seed, 1.0)).collect();
+    assert!(
+        drawn.windows(2).all(|texts| texts[0] != texts[1]),
+        "{drawn:?}"
+    );
+    assert_eq!(said(3, 1.0), drawn[3]);
+}
+
+#[test]
+fn biases() {
+    let server = OnSmolLm::new();
+    let excluded = ["the", "The", "to", "a", "is", "of", "and", "book", "best"];
+    let content = format!(" {} ", excluded.join(" "));
+    let tokens = server.post("/tokenize", &json!({ "content": content }))["tokens"].clone();
+    let tokens = tokens.as_array().unwrap();
+    let map: Value = tokens
+        .iter()
+        .map(|it| (it.to_string(), json!(-100)))
+        .collect();
+    let pairs: Value = tokens.iter().map(|it| json!([it, -100])).collect();
+    let texts: Value = excluded
+        .iter()
+        .map(|it| json!([format!(" {it}"), false]))
+        .collect();
+    let free = server.said(&json!({ "max_tokens": 24 }));
+    assert!(
+        excluded.iter().any(|it| free.contains(&format!(" {it} "))),
+        "{free}"
+    );
+    for bias in [map, pairs, texts] {
+        let said = server.said(&json!({ "max_tokens": 24, "logit_bias": bias }));
+        for word in excluded {
+            assert!(!said.contains(&format!(" {word} ")), "{word}: {said}");
+        }
+    }
+    // An answer that would end goes on.
+    let yes = json!([{ "role": "user", "content": "Say yes." }]);
+    let ends = json!({ "messages": yes, "max_tokens": 200 });
+    let mut goes_on = ends.clone();
+    goes_on["ignore_eos"] = json!(true);
+    assert_eq!(server.chat(&ends)["choices"][0]["finish_reason"], "stop");
+    assert_eq!(
+        server.chat(&goes_on)["choices"][0]["finish_reason"],
+        "length"
+    );
+}
+
+#[test]
+fn tokens() {
+    let server = OnSmolLm::new();
+    let content = "What is the capital of France ?";
+    let tokens = server.post("/tokenize", &json!({ "content": content }))["tokens"].clone();
+    assert!(tokens.as_array().unwrap().len() > 5);
+    let text = server.post("/detokenize", &json!({ "tokens": tokens }));
+    assert_eq!(text["content"], content);
+    let content = "This is a test string with unicode 媽 and emoji 🤗";
+    let body = json!({ "content": content, "with_pieces": true });
+    for token in server.post("/tokenize", &body)["tokens"]
+        .as_array()
+        .unwrap()
+    {
+        assert!(token["id"].as_i64().unwrap() > 0);
+        let piece = &token["piece"];
+        assert!(piece.as_str().is_some_and(|it| !it.is_empty()) || piece.is_array());
+    }
+}
+
+#[test]
+fn adapters() {
+    let server = OnSmolLm::new();
+    let of = |scale: f64| {
+        server.said(
+            &json!({ "lora": [{ "id": 0, "scale": scale }], "arm": "user", "max_tokens": 16 }),
+        )
+    };
+    let off = json!({ "lora": [{ "id": 0, "scale": 0.0 }], "max_tokens": 16 });
+    let base = server.said(&json!({ "max_tokens": 16 }));
+    assert_eq!(server.said(&off), base);
+    let (little, whole, much) = (of(0.3), of(1.0), of(1.5));
+    assert!(whole != base && whole != little && whole != much);
+    assert_eq!(
+        server.said(&json!({ "model": "ann", "arm": "user", "max_tokens": 16 })),
+        whole
+    );
+}
+
+#[test]
+fn what_a_server_says_of_itself() {
+    let server = OnSmolLm::new();
+    let get = |path: &str| server.running.get(path, None);
+    assert_eq!(get("/health").json()["status"], "ok");
+    let models = get("/models").json();
+    let ids: Vec<_> = models["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["id"])
+        .collect();
+    assert_eq!(ids, ["base", "ann"]);
+    server.chat(&json!({}));
+    let metrics = get("/metrics").text;
+    let names = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let mut n = 0;
+    for name in names.map(|line| line.split_once(' ').unwrap().0) {
+        assert!(metrics.contains(&format!("# HELP {name} ")), "{name}");
+        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name}");
+        n += 1;
+    }
+    assert!(n >= 5);
+    assert!(
+        metrics.contains("cope_llama_completion_tokens_total 8"),
+        "{metrics}"
+    );
+}
