@@ -5,167 +5,253 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, bail, ensure};
 
 use super::Options;
+use super::bound::Bound;
+use super::requests::{Answer, Explained, KINDS, Kind, Reply, USERS, agent, ask};
 use super::server::{Server, Users};
 
-const USERS: [&str; 4] = ["ann", "bob", "cid", "dan"];
+const N_CTX: u32 = 512;
 
-/// Tokens of an answer at most.
-const N_PREDICT: usize = 48;
+/// Of the requests by which memory is judged: so many come first, and of all one in so many is given up.
+const FIRST: usize = 100;
+const ONE_LEAVES_OF: usize = 10;
+/// Tokens of each.
+const SHORT: usize = 3;
 
-/// Requests that are alike are answered alike.
-const KINDS: usize = 40;
+/// What the throughput has to be of the bound, and the growth of memory at most.
+const LEAST_SHARE: f64 = 0.8;
+const MOST_GROWTH: f64 = 1.05;
 
 pub fn run(options: &Options) -> Result<()> {
-    let n_clients = options.clients;
-    let parallel = n_clients.to_string();
-    let parallel_user = n_clients.div_ceil(USERS.len()).to_string();
-    let arguments = [
-        "--parallel",
-        &parallel,
-        "--parallel-user",
-        &parallel_user,
-        "--ctx-size",
-        "512",
-        "--memory",
-        "8192",
-    ];
     let users = Users::train(options.model.as_ref(), &USERS)?;
+    let parallel_user = options.clients.div_ceil(USERS.len());
+    let arguments = [
+        ("--parallel", options.clients),
+        ("--parallel-user", parallel_user),
+        ("--ctx-size", N_CTX as usize),
+        ("--memory", 8192),
+    ];
+    let arguments = arguments.map(|(name, value)| [name.to_owned(), value.to_string()]);
+    let arguments: Vec<&str> = arguments.iter().flatten().map(String::as_str).collect();
     let server = Server::start(&users, &arguments)?;
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let alone: Vec<Answer> = (0..KINDS)
-        .map(|kind| ask(&agent, &server, kind))
-        .collect::<Result<_>>()?;
-    let memory_before = server.resident_mb()?;
+    let clients = Clients {
+        server: &server,
+        n: options.clients,
+    };
 
-    let next = AtomicUsize::new(0);
-    let firsts = Mutex::new(Vec::new());
-    let (n_same, n_tokens, n_busy) = (
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
-        AtomicUsize::new(0),
+    let alone = clients.alone()?;
+    println!("| | |\n|---|---|");
+    println!(
+        "| clients, users, requests | {}, {}, {} |",
+        options.clients,
+        USERS.len(),
+        options.requests
     );
     let started = Instant::now();
-    std::thread::scope(|scope| -> Result<()> {
-        let client = || -> Result<()> {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= options.requests {
-                    return Ok(());
-                }
-                let kind = number % KINDS;
-                let answer = loop {
-                    let answer = ask(&agent, &server, kind)?;
-                    if answer.status != 429 {
-                        break answer;
-                    }
-                    n_busy.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(200));
-                };
-                n_same.fetch_add(
-                    usize::from(answer.text == alone[kind].text),
-                    Ordering::Relaxed,
-                );
-                n_tokens.fetch_add(answer.n_tokens, Ordering::Relaxed);
-                firsts
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(answer.first);
-            }
-        };
-        let threads: Vec<_> = (0..n_clients).map(|_| scope.spawn(client)).collect();
-        for thread in threads {
-            match thread.join() {
-                Ok(result) => result?,
-                Err(_) => bail!("a client panicked"),
-            }
-        }
-        Ok(())
-    })?;
+    let loaded = clients.all(options.requests, |number| Way::whole(Kind::of(number)))?;
     let seconds = started.elapsed().as_secs_f64();
-    let mut firsts = firsts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    println!(
+        "| told to come again (429), other errors | {}, 0 |",
+        loaded.n_busy
+    );
+    let n_tokens: usize = loaded.answers.iter().map(|(_, it)| it.n_tokens).sum();
+    let throughput = n_tokens as f64 / seconds;
+    println!("| tokens a second | {throughput:.0} |");
+    let mut firsts: Vec<Duration> = loaded.answers.iter().map(|(_, it)| it.first).collect();
     firsts.sort();
-    let p95 = firsts[firsts.len() * 95 / 100];
+    let p95 = firsts[firsts.len() * 95 / 100].as_secs_f64();
+    println!("| first token, p95 | {p95:.2} s |");
+
+    let explained = clients.all(options.requests, |number| Way {
+        explained: true,
+        ..Way::whole(Kind::of(number))
+    })?;
+    let ties = Ties::of(&alone, &explained.answers)?;
+    println!(
+        "| as many with each token explained: answers as alone | {} |",
+        explained.answers.len() - ties.n
+    );
+    println!(
+        "| others, and how far apart the two tokens were, at most | {}, {:.3} |",
+        ties.n, ties.widest
+    );
+    println!(
+        "| ε: how far a score moves by the company of others, at most | {:.3} |",
+        ties.epsilon
+    );
+
+    let short = |number: usize| Way {
+        leaves: number.is_multiple_of(ONE_LEAVES_OF),
+        ..Way::whole(Kind::of(number).short(SHORT))
+    };
+    clients.all(FIRST, short)?;
+    let memory_before = server.resident_mb()?;
+    clients.all(options.memory_requests, short)?;
     let memory = server.resident_mb()?;
+    drop(server);
     println!(
-        "| clients | requests | told to wait | as alone | tokens/s | first token, p95, s | memory before, after, MB |"
+        "| memory after {FIRST} and after {} more requests, one in {ONE_LEAVES_OF} given up | {memory_before:.0}, {memory:.0} MB |",
+        options.memory_requests
     );
-    println!("|---|---|---|---|---|---|---|");
+
+    let bound = Bound {
+        base: users.base().to_owned(),
+        adapters: USERS
+            .iter()
+            .map(|name| users.adapter(name))
+            .collect::<Result<_>>()?,
+        n_ctx: N_CTX,
+        parallel: options.clients,
+        parallel_user,
+    };
+    let bound = bound.tokens_per_second(options.requests)?;
     println!(
-        "| {n_clients} | {} | {} | {} | {:.0} | {:.2} | {memory_before:.0}, {memory:.0} |",
-        options.requests,
-        n_busy.into_inner(),
-        n_same.into_inner(),
-        n_tokens.into_inner() as f64 / seconds,
-        p95.as_secs_f64(),
+        "| tokens a second of the same texts without a server | {bound:.0}, of which the server has {:.0} % |",
+        100.0 * throughput / bound
     );
+    // Two scores that each move by ε.
+    ensure!(
+        ties.widest <= 2.0 * ties.epsilon,
+        "an answer differs by more than rounding"
+    );
+    ensure!(
+        throughput >= LEAST_SHARE * bound,
+        "the server is slower than its batches allow"
+    );
+    ensure!(memory <= MOST_GROWTH * memory_before, "memory grows");
     Ok(())
 }
 
-struct Answer {
-    status: u16,
-    text: String,
-    n_tokens: usize,
-    first: Duration,
+/// How a client asks.
+struct Way {
+    kind: Kind,
+    explained: bool,
+    leaves: bool,
 }
 
-/// Asks for a text token by token.
-fn ask(agent: &ureq::Agent, server: &Server, kind: usize) -> Result<Answer> {
-    use std::io::BufRead;
-    let question = [
-        "Reply to: Are you free on Friday?",
-        "Thank Ines for the ladder.",
-        "What did the rain do?",
-    ][kind % 3];
-    let body = json!({
-        "model": USERS[kind % USERS.len()],
-        "messages": [{ "role": "user", "content": format!("{question} ({kind})") }],
-        "max_tokens": N_PREDICT - kind % 24,
-        "stream": true,
-        "stream_options": { "include_usage": true },
-    });
-    let started = Instant::now();
-    let mut response = agent
-        .post(format!("{}/v1/chat/completions", server.url))
-        .send_json(&body)?;
-    let status = response.status().as_u16();
-    let mut answer = Answer {
-        status,
-        text: String::new(),
-        n_tokens: 0,
-        first: Duration::ZERO,
-    };
-    if status == 429 {
-        return Ok(answer);
+impl Way {
+    fn whole(kind: Kind) -> Self {
+        Self {
+            kind,
+            explained: false,
+            leaves: false,
+        }
     }
-    ensure!(status == 200, "{}", response.body_mut().read_to_string()?);
-    for line in std::io::BufReader::new(response.body_mut().as_reader()).lines() {
-        let line = line?;
-        let Some(data) = line.strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
-            continue;
+}
+
+/// Clients of a server.
+struct Clients<'a> {
+    server: &'a Server,
+    n: usize,
+}
+
+/// What they got.
+#[derive(Default)]
+struct Heard {
+    answers: Vec<(Kind, Answer)>,
+    n_busy: usize,
+}
+
+impl Clients<'_> {
+    /// The answer to each kind of request, explained, with nobody else there.
+    fn alone(&self) -> Result<Vec<Answer>> {
+        let agent = agent();
+        let answer = |number| match ask(&agent, self.server, Kind::of(number), true, false)? {
+            Reply::Whole(answer) => Ok(answer),
+            Reply::Busy | Reply::Left => bail!("the server is busy with one client"),
         };
-        let event: Value = serde_json::from_str(data)?;
-        ensure!(event.get("error").is_none(), "{event}");
-        if let Some(text) = event["choices"][0]["delta"]["content"]
-            .as_str()
-            .filter(|text| !text.is_empty())
-        {
-            if answer.text.is_empty() {
-                answer.first = started.elapsed();
-            }
-            answer.text.push_str(text);
-        }
-        if event["usage"].is_object() {
-            answer.n_tokens = event["usage"]["completion_tokens"]
-                .as_u64()
-                .context("usage")? as usize;
-        }
+        (0..KINDS).map(answer).collect()
     }
-    Ok(answer)
+
+    /// All at once, until `n_requests` are answered; who is told to come again does.
+    fn all(&self, n_requests: usize, way: impl Fn(usize) -> Way + Sync) -> Result<Heard> {
+        let next = AtomicUsize::new(0);
+        let heard = Mutex::new(Heard::default());
+        let client = || -> Result<()> {
+            let agent = agent();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= n_requests {
+                    return Ok(());
+                }
+                let Way {
+                    kind,
+                    explained,
+                    leaves,
+                } = way(number);
+                loop {
+                    let reply = ask(&agent, self.server, kind, explained, leaves)?;
+                    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+                    match reply {
+                        Reply::Whole(answer) => heard.answers.push((kind, answer)),
+                        Reply::Left => {}
+                        Reply::Busy => {
+                            heard.n_busy += 1;
+                            drop(heard);
+                            std::thread::sleep(Duration::from_millis(200));
+                            continue;
+                        }
+                    }
+                    break;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.n).map(|_| scope.spawn(client)).collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| match thread.join() {
+                    Ok(result) => result,
+                    Err(_) => bail!("a client panicked"),
+                })
+        })?;
+        Ok(heard.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Answers beside those that were given alone.
+#[derive(Default)]
+struct Ties {
+    /// Those that went another way.
+    n: usize,
+    /// How near each was to going the same way, at most.
+    widest: f64,
+    /// How far the score of a token is from what it is alone, at most, over all places with the same text before them.
+    epsilon: f64,
+}
+
+impl Ties {
+    fn of(alone: &[Answer], answers: &[(Kind, Answer)]) -> Result<Self> {
+        let mut ties = Self::default();
+        for (kind, answer) in answers {
+            let alone = &alone[kind.number()].explained;
+            ensure!(alone.len() == answer.explained.len(), "a shorter answer");
+            for (one, other) in alone.iter().zip(&answer.explained) {
+                ties.epsilon = one.moved(other).fold(ties.epsilon, f64::max);
+                if one.chosen.token != other.chosen.token {
+                    ties.n += 1;
+                    ties.widest = ties.widest.max(gap(one, other));
+                    break;
+                }
+            }
+        }
+        Ok(ties)
+    }
+}
+
+/// How near two choices after the same text were to being the same: by the scores of both tokens in either, or by how far
+/// the one that was not plausible for the other was from the border.
+fn gap(one: &Explained, other: &Explained) -> f64 {
+    let sides = [(one, other), (other, one)];
+    let by_scores = sides.map(|(one, other)| {
+        let rejected = one.score_of(&other.chosen.token)?;
+        Some(one.chosen.score - rejected)
+    });
+    let scores = by_scores.into_iter().flatten();
+    scores.reduce(f64::min).unwrap_or_else(|| {
+        let by_border = sides.map(|(one, _)| (one.chosen.logprob - one.border()).abs());
+        by_border[0].min(by_border[1])
+    })
 }

@@ -7,8 +7,10 @@
 //!
 //! It ends with an error where a client is not served as it should be.
 
+mod bound;
 mod clients;
 mod load;
+mod requests;
 mod server;
 
 use std::path::PathBuf;
@@ -40,6 +42,9 @@ struct Options {
     /// Requests in all
     #[arg(long, default_value_t = 1000)]
     requests: usize,
+    /// Short requests, some of them given up, by which memory is judged
+    #[arg(long, default_value_t = 10_000)]
+    memory_requests: usize,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,

@@ -1,13 +1,13 @@
 //! A server as a process of its own, with users who have learnt a few texts.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cope_llama::bases;
-use cope_llama::home::Home;
+use cope_llama::home::{Home, UserName};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
@@ -46,6 +46,17 @@ impl Users {
             users.run(&[&["train", name, "-m", &users.base][..], &little].concat())?;
         }
         Ok(users)
+    }
+
+    /// The base's file.
+    pub fn base(&self) -> &Path {
+        Path::new(&self.base)
+    }
+
+    /// The file of a user's adapter.
+    pub fn adapter(&self, name: &str) -> Result<PathBuf> {
+        let home = Home::at(self.folder.path());
+        Ok(home.user(UserName::new(name)?)?.adapter())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

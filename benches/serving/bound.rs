@@ -1,0 +1,80 @@
+//! What the machine's batches allow: the same texts in this process, all wanted at once, without a server around them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+use cope_convert::gguf::Gguf;
+use cope_llama::decode::{Batch, BatchEvent, Contrast, DecodeOptions, Policy, Request, Schedule};
+use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Sequences, devices};
+use cope_llama::prompt::{ChatTemplate, Message};
+
+use super::requests::{CONTRAST, Kind, PLAUSIBILITY};
+
+/// As the server has it.
+const N_PROMPT: usize = 128;
+
+/// Contexts as the server's.
+pub struct Bound {
+    pub base: PathBuf,
+    /// The users' adapters.
+    pub adapters: Vec<PathBuf>,
+    pub n_ctx: u32,
+    pub parallel: usize,
+    pub parallel_user: usize,
+}
+
+impl Bound {
+    /// Tokens of answers a second over `n_requests`, prompts included.
+    pub fn tokens_per_second(&self, n_requests: usize) -> Result<f64> {
+        let model = Model::load(&self.base, None)?;
+        let gguf = Gguf::open(&self.base)?;
+        let sha256 = cope_convert::sha256(&self.base)?;
+        let template = ChatTemplate::of_model(&model)?;
+        let context = ContextOptions {
+            n_ctx: self.n_ctx,
+            ..ContextOptions::default()
+        };
+        let on_gpu = devices().iter().any(|device| device.is_gpu);
+        let schedule = Schedule::fastest(context.n_threads, on_gpu);
+        let mut batch = Batch::new(Arc::clone(&model), schedule, N_PROMPT);
+        let base = batch.add(Sequences::new(&model, None, &context, self.parallel)?);
+        let mut users = Vec::new();
+        for path in &self.adapters {
+            let adapter = LoraAdapter::load(&model, path, &gguf, &sha256)?;
+            let sequences =
+                Sequences::new(&model, Some((adapter, 1.0)), &context, self.parallel_user)?;
+            users.push(batch.add(sequences));
+        }
+        // As `ignore_eos` has it.
+        let tokens = (0..model.n_vocab()).filter_map(|it| i32::try_from(it).ok());
+        let ends = tokens.filter(|token| model.is_eog(*token));
+        let ends: Vec<_> = ends.map(|token| (token, f32::NEG_INFINITY)).collect();
+        for kind in (0..n_requests).map(Kind::of) {
+            let messages = [Message::user(kind.question())];
+            batch.push(Request {
+                prompt: template.prompt_tokens(&model, &messages)?,
+                policy: Policy::Cope {
+                    base,
+                    user: users[kind.user()],
+                    contrast: Contrast::new(CONTRAST, PLAUSIBILITY)?,
+                },
+                options: DecodeOptions {
+                    n_predict: Some(kind.n_predict),
+                    logit_bias: ends.clone(),
+                    ..DecodeOptions::default()
+                },
+                owner: Some(0),
+            })?;
+        }
+        let mut n_tokens = 0;
+        let started = Instant::now();
+        for event in batch {
+            if let (_, BatchEvent::Finished { response, .. }) = event? {
+                n_tokens += response.len();
+            }
+        }
+        Ok(n_tokens as f64 / started.elapsed().as_secs_f64())
+    }
+}
