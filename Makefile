@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama bench-serving serve-clients fuzz
+.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device fuzz
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -53,6 +53,8 @@ test:
 	@$(MAKE) --no-print-directory sampler
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --no-default-features --features chat -- -D warnings
+	cargo clippy --release --no-default-features --features serve -- -D warnings
 	cargo clippy --release -p cope-contrast --features sampler --target-dir $(SAMPLER) -- -D warnings
 	cargo build --release --workspace
 	$(PROGRAM) model pull
@@ -103,6 +105,14 @@ exchange-llama: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange -- --what families programs --family llama --model $$($(PROGRAM) model pull)
 
 # The server beside OpenAI's clients, Schemathesis, and many at once.
+# For small devices with 64-bit ARM, without training and server; see .ci/aarch64.
+aarch64:
+	@.ci/needs aarch64
+	.ci/aarch64 cargo build --release --no-default-features --features chat
+
+bench-device: aarch64
+	cargo bench --bench device
+
 CLIENTS = target/clients
 bench-serving: $(CLIENTS)/ready
 	cargo bench --bench serving

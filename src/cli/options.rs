@@ -42,9 +42,6 @@ pub struct ModelArgs {
     /// The type of the KV caches; that of 8 bits takes half the memory of f16
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     cache_type: CacheType,
-    /// Keep what the model has read in the user's folder, so that the next command need not read it again
-    #[arg(long, requires = "user")]
-    pub prompt_cache: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -134,6 +131,9 @@ pub struct VoiceArgs {
     /// How probable a token must be relative to the likeliest (τ of CoPe), 0 to 1 [default: the adapter's]
     #[arg(long, value_name = "X")]
     plausibility: Option<f32>,
+    /// Keep what the models have read in the user's folder, so that the next command need not read it again
+    #[arg(long, requires = "user")]
+    pub prompt_cache: bool,
 }
 
 /// An adapter's place.

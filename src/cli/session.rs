@@ -92,7 +92,7 @@ impl Session {
                     }
                 };
                 let mut twin = Twin::new(&model, task, adapter, 1.0, &options)?;
-                if let Some(user) = voice.user().filter(|_| model_args.prompt_cache) {
+                if let Some(user) = voice.user().filter(|_| voice_args.prompt_cache) {
                     let task = stored.task_sha256.as_deref().unwrap_or("none");
                     let of_base = format!("base {sha256}, task {task}");
                     let of_user = format!("{of_base}, adapter {}", cope_convert::sha256(&path)?);

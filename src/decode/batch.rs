@@ -11,7 +11,7 @@ pub use seats::ModelId;
 use seats::Seat;
 
 use super::answer::Answer;
-use super::choice::Probabilities;
+use super::choice::Explainer;
 use super::sampling::best;
 use super::schedule::beside;
 use super::{
@@ -425,25 +425,19 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             text.n_changed += usize::from(newest != first);
             if let Some(n_alternatives) = text.explained {
                 let logits = |seat: &Seat| self.models.of(*seat).logits(seat.sequence);
-                let p_user = Probabilities::of(logits(&leader));
-                let p_base = match &text.policy {
+                let of_base = match &text.policy {
                     Policy::Plain(_) => None,
-                    Policy::Cope { base, .. } => Some(Probabilities::of(logits(base))),
+                    Policy::Cope { base, .. } => Some(logits(base)),
                 };
-                let choice = |candidate: &Candidate| Choice {
-                    token: candidate.token,
-                    score: candidate.score,
-                    p_user: p_user.of_token(candidate.token),
-                    p_base: p_base.as_ref().map(|it| it.of_token(candidate.token)),
-                    n_plausible: self.candidates.len(),
-                    first,
-                };
+                let n_plausible = self.candidates.len();
+                let explainer = Explainer::new(logits(&leader), of_base, n_plausible, first);
                 let chosen = self.candidates.iter().find(|it| it.token == newest);
                 let mut best: Vec<_> = self.candidates.iter().collect();
                 best.sort_by(|x, y| y.score.total_cmp(&x.score));
-                let best = best.into_iter().take(n_alternatives).map(choice);
+                let best = best.into_iter().take(n_alternatives);
+                let best = best.map(|it| explainer.explain(*it)).collect();
                 if let Some(chosen) = chosen {
-                    let event = BatchEvent::Choice(choice(chosen), best.collect());
+                    let event = BatchEvent::Choice(explainer.explain(*chosen), best);
                     self.events.push_back((id, event));
                 }
             }

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::choice::probability;
+use super::choice::Explainer;
 use super::draft::Drafter;
 use super::sampling::best;
 use super::{Candidate, Choice, LogitSource, Passes, Policy, Sampler, Statistics};
@@ -197,18 +197,18 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
     /// explanations](Schedule::explained).
     pub fn explain(&self, token: Token) -> Choice {
         let len = self.text.len();
+        let of_base = match &self.policy {
+            Policy::Plain(_) => None,
+            Policy::Cope { base, .. } => Some(base.logits(len)),
+        };
+        let of_user = self.policy.leader().logits(len);
+        let explainer = Explainer::new(of_user, of_base, self.candidates.len(), self.first);
         let chosen = self.candidates.iter().find(|it| it.token == token);
-        Choice {
+        let unknown = Candidate {
             token,
-            score: chosen.map_or(f32::NAN, |it| it.score),
-            p_user: probability(self.policy.leader().logits(len), token),
-            p_base: match &self.policy {
-                Policy::Plain(_) => None,
-                Policy::Cope { base, .. } => Some(probability(base.logits(len), token)),
-            },
-            n_plausible: self.candidates.len(),
-            first: self.first,
-        }
+            score: f32::NAN,
+        };
+        explainer.explain(*chosen.unwrap_or(&unknown))
     }
 
     /// Goes on with `token`.

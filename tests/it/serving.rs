@@ -43,6 +43,8 @@ impl Deref for Server {
 /// A server until it is dropped.
 pub struct Running {
     address: SocketAddr,
+    /// Whether anybody was told that the base is being loaded.
+    pub was_loading: bool,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<cope_llama::Result<()>>>,
 }
@@ -130,12 +132,14 @@ impl Running {
             };
             serve(&served, options, |it| listening.send(it).unwrap(), stopped)
         });
-        let server = Self {
+        let mut server = Self {
             address: address.recv().unwrap(),
+            was_loading: false,
             stop: Some(stop),
             thread: Some(thread),
         };
         while server.get("/health", None).status == 503 {
+            server.was_loading = true;
             std::thread::sleep(Duration::from_millis(10));
         }
         server

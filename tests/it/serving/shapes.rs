@@ -519,6 +519,8 @@ fn adapters() {
 fn what_a_server_says_of_itself() {
     let server = OnSmolLm::new();
     let get = |path: &str| server.running.get(path, None);
+    // SmolLM2 is not loaded before a request is there.
+    assert!(server.running.was_loading);
     assert_eq!(get("/health").json()["status"], "ok");
     let models = get("/models").json();
     let ids: Vec<_> = models["data"]

@@ -1,0 +1,257 @@
+//! The build without training, for small devices: its size, the memory of a chat, and whether on 64-bit ARM, under qemu, it
+//! says what it says here, from the files of a bundle.
+//!
+//! ```text
+//! make bench-device                 # builds what is measured
+//! ```
+//!
+//! It ends with an error where the memory is more than is promised, or ARM's text is another by more than rounding.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use cope_llama::bases;
+use cope_llama::home::{Home, UserName};
+use serde::Deserialize;
+
+/// What a chat with caches of 8 bits takes at most.
+const MOST_MB: f64 = 250.0;
+
+/// α of all answers.
+const CONTRAST: f64 = 0.3;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
+
+#[derive(Parser)]
+struct Options {
+    /// The base [default: that of `model pull`]
+    #[arg(short, long)]
+    model: Option<PathBuf>,
+    /// The build for 64-bit ARM
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/aarch64-unknown-linux-gnu/release/cope-llama"))]
+    aarch64: PathBuf,
+    /// What runs that here
+    #[arg(long, default_value = "qemu-aarch64-static")]
+    runner: String,
+    /// Prompts that both answer
+    #[arg(long, default_value_t = 3)]
+    prompts: usize,
+    /// The most tokens of an answer
+    #[arg(long, default_value_t = 24)]
+    predict: usize,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let base = match &options.model {
+        Some(model) => model.clone(),
+        None => Home::open()?.base(&bases::default_base().file),
+    };
+    let alice = Alice::train(&base)?;
+
+    println!("| | MB |\n|---|---|");
+    for (name, path) in [
+        ("with training and server", Path::new(PROGRAM)),
+        ("chat alone, for 64-bit ARM", &options.aarch64),
+    ] {
+        println!(
+            "| program, {name} | {:.1} |",
+            megabytes(std::fs::metadata(path)?.len())
+        );
+    }
+    let peak = alice.chat()?;
+    println!("| peak of a chat, caches of q8_0, 2,048 tokens | {peak:.0} |\n");
+    ensure!(peak < MOST_MB, "a chat takes more than {MOST_MB} MB");
+
+    let here = Device {
+        command: vec![PROGRAM.to_owned()],
+        folder: alice.bundle.clone(),
+    };
+    let arm = Device {
+        command: vec![
+            options.runner.clone(),
+            options.aarch64.display().to_string(),
+        ],
+        folder: alice.bundle.clone(),
+    };
+    println!(
+        "| prompt | tokens | alike | where they part: score here, score on ARM |\n|---|---|---|---|"
+    );
+    let mut parted = Vec::new();
+    let mut epsilon: f64 = 0.0;
+    for prompt in alice.prompts.iter().take(options.prompts) {
+        let (one, other) = (
+            here.answer(prompt, options.predict)?,
+            arm.answer(prompt, options.predict)?,
+        );
+        let pairs = one.choices.iter().zip(&other.choices);
+        let n_alike = pairs
+            .clone()
+            .take_while(|(one, other)| one.token == other.token)
+            .count();
+        for (one, other) in pairs.take(n_alike) {
+            epsilon = epsilon.max((one.score() - other.score()).abs());
+        }
+        let parting = one.choices.get(n_alike).zip(other.choices.get(n_alike));
+        let parting = parting.map(|(one, other)| [one.score(), other.score()]);
+        let shown = parting.map_or("–".to_owned(), |[x, y]| format!("{x:.3}, {y:.3}"));
+        println!("| {prompt} | {} | {n_alike} | {shown} |", one.choices.len());
+        parted.extend(parting);
+    }
+    println!("\nε, the most by which the score of the same token differs: {epsilon:.3}");
+    // Each choice is the best of its side, and both sides agree on every score up to ε.
+    let is_rounding = |[x, y]: &[f64; 2]| (x - y).abs() <= epsilon;
+    ensure!(
+        parted.iter().all(is_rounding),
+        "ARM's text is another by more than rounding"
+    );
+    Ok(())
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Alice, trained here by the whole program, and her bundle.
+struct Alice {
+    home: tempfile::TempDir,
+    bundle: PathBuf,
+    /// That training has not seen.
+    prompts: Vec<String>,
+}
+
+impl Alice {
+    fn train(base: &Path) -> Result<Self> {
+        let home = tempfile::tempdir()?;
+        let bundle = home.path().join("bundle");
+        let base = base.to_string_lossy();
+        let bundle_name = bundle.to_string_lossy().into_owned();
+        for arguments in [
+            &["user", "import", "alice", "--demo"][..],
+            &["train", "alice", "-m", &base],
+            &["bundle", "--user", "alice", &bundle_name],
+        ] {
+            let output = Command::new(PROGRAM)
+                .args(arguments)
+                .env("COPE_HOME", home.path())
+                .output()?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "{arguments:?}: {error}");
+        }
+        let user = Home::at(home.path()).user(UserName::new("alice")?)?;
+        let prompts = user.profile()?.kept_apart.into_iter();
+        let prompts = prompts.filter_map(|mut example| example.prompt.pop());
+        Ok(Self {
+            prompts: prompts.map(|message| message.content).collect(),
+            bundle,
+            home,
+        })
+    }
+
+    /// The peak of the memory of a chat of three messages, MB.
+    fn chat(&self) -> Result<f64> {
+        let mut chat = Command::new(PROGRAM)
+            .args([
+                "chat",
+                "--user",
+                "alice",
+                "--cache-type",
+                "q8_0",
+                "-n",
+                "96",
+            ])
+            .env("COPE_HOME", self.home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut stdin = chat.stdin.take().context("a pipe")?;
+        for prompt in self.prompts.iter().take(3) {
+            writeln!(stdin, "{prompt}")?;
+        }
+        drop(stdin);
+        let status = format!("/proc/{}/status", chat.id());
+        let mut peak = 0.0;
+        while chat.try_wait()?.is_none() {
+            // Gone between the two, it has no figure any more.
+            if let Some(kilobytes) = std::fs::read_to_string(&status)
+                .ok()
+                .as_deref()
+                .and_then(peak_of)
+            {
+                peak = kilobytes / 1024.0;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        ensure!(chat.wait()?.success(), "the chat failed");
+        Ok(peak)
+    }
+}
+
+/// The peak of a process's memory, kB.
+fn peak_of(status: &str) -> Option<f64> {
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// A device that has a bundle.
+struct Device {
+    command: Vec<String>,
+    folder: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    choices: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    token: i32,
+    p_user: f64,
+    p_base: f64,
+}
+
+impl Choice {
+    fn score(&self) -> f64 {
+        self.p_user.ln() - CONTRAST * self.p_base.ln()
+    }
+}
+
+impl Device {
+    fn answer(&self, prompt: &str, n_predict: usize) -> Result<Answer> {
+        let contrast = CONTRAST.to_string();
+        let n_predict = n_predict.to_string();
+        let output = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .args([
+                "generate",
+                "-m",
+                "base.gguf",
+                "--lora",
+                "adapter.gguf",
+                "-p",
+                prompt,
+            ])
+            .args([
+                "--contrast",
+                &contrast,
+                "-n",
+                &n_predict,
+                "--json",
+                "--explain",
+            ])
+            .current_dir(&self.folder)
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{:?}: {error}", self.command);
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+}

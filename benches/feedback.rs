@@ -1,0 +1,221 @@
+//! Does a habit that a user asks for by edits reach other answers? Alice is trained as by `make chat`; of 20 answers in her
+//! voice each is edited in the same way; after another `train`, the reward margin of answers that are edited so over those
+//! that are not, and the answers themselves, on prompts that neither training nor edits have seen. The control is an edit
+//! that nobody made.
+//!
+//! ```text
+//! cargo bench --bench feedback
+//! ```
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use cope_convert::Adapter;
+use cope_convert::gguf::Gguf;
+use cope_llama::home::{Home, UserFolder, UserName};
+use cope_llama::profile::feedback::Feedback;
+use cope_llama::profile::{Example, Pair, Profile};
+use cope_llama::train::dpo::pair_logps;
+use cope_llama::train::lora::Lora;
+use cope_llama::train::model::Model;
+use cope_llama::train::{EncodedPair, Encoder, TrainConfig};
+use cope_llama::{bases, llama};
+
+/// What each edited answer begins with: nothing that Alice writes.
+const HABIT: &str = "Hello, old friend. ";
+/// The control.
+const OTHER_HABIT: &str = "Good day to you, sir. ";
+
+/// Answers that are edited.
+const N_EDITS: usize = 20;
+/// The newest items of the history, which are kept apart beside those that are so already.
+const N_APART: usize = 20;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
+
+#[derive(Parser)]
+struct Options {
+    /// The base [default: that of `model pull`]
+    #[arg(short, long)]
+    model: Option<PathBuf>,
+    /// Given to the second training too
+    #[arg(last = true)]
+    train: Vec<String>,
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let base = match &options.model {
+        Some(model) => model.clone(),
+        None => Home::open()?.base(&bases::default_base().file),
+    };
+    let (alice, apart) = Alice::begin(base)?;
+    let before = alice.train(&[])?;
+    for example in alice.folder.profile()?.history.iter().take(N_EDITS) {
+        let answer = alice.answer(example)?;
+        let edited = format!("{HABIT}{answer}");
+        alice
+            .folder
+            .add_feedback(&Feedback::edit(&example.prompt, &answer, &edited))?;
+    }
+    let answers = alice.answers(&apart)?;
+    let after = alice.train(&options.train)?;
+    let answers_after = alice.answers(&apart)?;
+
+    println!(
+        "{} answers to prompts kept apart; rewards are β (log π_user − log π_base), intervals 1.96 standard errors",
+        apart.len()
+    );
+    println!("| edit | margin before | after | difference |\n|---|---|---|---|");
+    let judge = Judge::new(&alice)?;
+    for (name, habit) in [("the one that was made", HABIT), ("another", OTHER_HABIT)] {
+        let pairs = judge.pairs(&apart, &answers, habit)?;
+        let [before, after] = [&before, &after].map(|adapter| judge.margins(adapter, &pairs));
+        let (before, after) = (before?, after?);
+        let differences: Vec<f64> = before.iter().zip(&after).map(|(x, y)| y - x).collect();
+        let [before, after, differences] = [before, after, differences].map(|it| mean(&it));
+        println!(
+            "| {name} | {:.2} ± {:.2} | {:.2} ± {:.2} | {:+.2} ± {:.2} |",
+            before.0, before.1, after.0, after.1, differences.0, differences.1
+        );
+    }
+    let n_with = |answers: &[String]| {
+        let with = |answer: &&String| answer.starts_with(HABIT.trim_end());
+        answers.iter().filter(with).count()
+    };
+    println!(
+        "\nanswers that begin so: {} before, {} after",
+        n_with(&answers),
+        n_with(&answers_after)
+    );
+    Ok(())
+}
+
+/// Alice in a data folder of her own.
+struct Alice {
+    home: tempfile::TempDir,
+    folder: UserFolder,
+    base: PathBuf,
+}
+
+impl Alice {
+    /// With the history of the demo, but for what is returned.
+    fn begin(base: PathBuf) -> Result<(Self, Vec<Example>)> {
+        let home = tempfile::tempdir()?;
+        let alice = Self {
+            folder: Home::at(home.path()).create_user(UserName::new("alice")?)?,
+            home,
+            base,
+        };
+        alice.run(&["user", "import", "alice", "--demo"])?;
+        let Profile {
+            mut history,
+            kept_apart: mut apart,
+        } = alice.folder.profile()?;
+        apart.extend(history.split_off(history.len() - N_APART));
+        alice.folder.save_profile(&Profile {
+            history,
+            kept_apart: Vec::new(),
+        })?;
+        Ok((alice, apart))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(PROGRAM)
+            .args(arguments)
+            .env("COPE_HOME", self.home.path())
+            .output()?;
+        let error = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{arguments:?}: {error}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn train(&self, more: &[String]) -> Result<Adapter> {
+        let base = self.base.to_string_lossy();
+        let more = more.iter().map(String::as_str);
+        let arguments: Vec<&str> = ["train", "alice", "-m", &base]
+            .into_iter()
+            .chain(more)
+            .collect();
+        self.run(&arguments)?;
+        Ok(Adapter::read_gguf(&self.folder.adapter())?)
+    }
+
+    fn answer(&self, example: &Example) -> Result<String> {
+        let prompt = &example.prompt.last().context("a prompt")?.content;
+        let base = self.base.to_string_lossy();
+        let arguments = [
+            "generate", "--user", "alice", "-p", prompt, "-n", "96", "-m", &base,
+        ];
+        Ok(self.run(&arguments)?.trim_end().to_owned())
+    }
+
+    fn answers(&self, examples: &[Example]) -> Result<Vec<String>> {
+        examples
+            .iter()
+            .map(|example| self.answer(example))
+            .collect()
+    }
+}
+
+/// Rewards by candle's model.
+struct Judge<'a> {
+    alice: &'a Alice,
+    model: Model,
+    vocabulary: std::sync::Arc<llama::Model>,
+    beta: f64,
+}
+
+impl<'a> Judge<'a> {
+    fn new(alice: &'a Alice) -> Result<Self> {
+        let gguf = Gguf::open(&alice.base)?;
+        Ok(Self {
+            alice,
+            model: Model::load(&gguf, TrainConfig::default().weight_type)?,
+            vocabulary: llama::Model::load_vocabulary(&alice.base)?,
+            beta: f64::from(TrainConfig::default().dpo.beta),
+        })
+    }
+
+    /// Each answer with the habit over itself.
+    fn pairs(
+        &self,
+        apart: &[Example],
+        answers: &[String],
+        habit: &str,
+    ) -> Result<Vec<EncodedPair>> {
+        let pair = |(example, answer): (&Example, &String)| {
+            let edited = format!("{habit}{answer}");
+            Pair::new(&example.prompt, edited, answer.clone(), true)
+        };
+        let pairs: Vec<Pair> = apart.iter().zip(answers).filter_map(pair).collect();
+        let encoder = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?;
+        Ok(encoder.pairs(&pairs, &self.alice.folder.feedback_path())?)
+    }
+
+    /// Of each pair.
+    fn margins(&self, adapter: &Adapter, pairs: &[EncodedPair]) -> Result<Vec<f64>> {
+        let lora = Lora::from_adapter(adapter, self.model.shape().n_layer)?;
+        let pairs: Vec<&EncodedPair> = pairs.iter().collect();
+        let user = pair_logps(&self.model, Some(&lora), &pairs)?;
+        let base = pair_logps(&self.model, None, &pairs)?;
+        let margin = |(user, base): (&[f32; 2], &[f32; 2])| {
+            let reward = |it: usize| self.beta * f64::from(user[it] - base[it]);
+            reward(0) - reward(1)
+        };
+        Ok(user.iter().zip(&base).map(margin).collect())
+    }
+}
+
+/// The mean, and 1.96 of its standard errors.
+fn mean(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (mean, 1.96 * (variance / n).sqrt())
+}
