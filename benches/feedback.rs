@@ -40,9 +40,9 @@ struct Options {
     /// The base [default: that of `model pull`]
     #[arg(short, long)]
     model: Option<PathBuf>,
-    /// Given to the second training too
-    #[arg(last = true)]
-    train: Vec<String>,
+    /// Of the second training
+    #[arg(long, value_name = "X")]
+    dpo_learning_rate: Option<f32>,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
         None => Home::open()?.base(&bases::default_base().file),
     };
     let (alice, apart) = Alice::begin(base)?;
-    let before = alice.train(&[])?;
+    let before = alice.train(None)?;
     for example in alice.folder.profile()?.history.iter().take(N_EDITS) {
         let answer = alice.answer(example)?;
         let edited = format!("{HABIT}{answer}");
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
             .add_feedback(&Feedback::edit(&example.prompt, &answer, &edited))?;
     }
     let answers = alice.answers(&apart)?;
-    let after = alice.train(&options.train)?;
+    let after = alice.train(options.dpo_learning_rate)?;
     let answers_after = alice.answers(&apart)?;
 
     println!(
@@ -135,13 +135,13 @@ impl Alice {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    fn train(&self, more: &[String]) -> Result<Adapter> {
+    fn train(&self, dpo_learning_rate: Option<f32>) -> Result<Adapter> {
         let base = self.base.to_string_lossy();
-        let more = more.iter().map(String::as_str);
-        let arguments: Vec<&str> = ["train", "alice", "-m", &base]
-            .into_iter()
-            .chain(more)
-            .collect();
+        let rate = dpo_learning_rate.map(|rate| rate.to_string());
+        let mut arguments = vec!["train", "alice", "-m", &base];
+        if let Some(rate) = &rate {
+            arguments.extend(["--dpo-learning-rate", rate]);
+        }
         self.run(&arguments)?;
         Ok(Adapter::read_gguf(&self.folder.adapter())?)
     }
