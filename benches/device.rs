@@ -7,15 +7,16 @@
 //!
 //! It ends with an error where the memory is more than is promised, or ARM's text is another by more than rounding.
 
+mod alice;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use alice::{Alice, PROGRAM};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use cope_llama::bases;
-use cope_llama::home::{Home, UserName};
 use serde::Deserialize;
 
 /// What a chat with caches of 8 bits takes at most.
@@ -23,8 +24,6 @@ const MOST_MB: f64 = 250.0;
 
 /// α of all answers.
 const CONTRAST: f64 = 0.3;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
 #[derive(Parser)]
 struct Options {
@@ -50,11 +49,15 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let base = match &options.model {
-        Some(model) => model.clone(),
-        None => Home::open()?.base(&bases::default_base().file),
-    };
-    let alice = Alice::train(&base)?;
+    let alice = Alice::import(options.model.as_ref())?;
+    let bundle = alice.home.path().join("bundle");
+    let bundle_name = bundle.to_string_lossy().into_owned();
+    alice.run(&["train", "alice", "-m", &alice.base])?;
+    alice.run(&["bundle", "--user", "alice", &bundle_name])?;
+    // That training has not seen.
+    let prompts = alice.folder.profile()?.kept_apart.into_iter();
+    let prompts = prompts.filter_map(|mut example| example.prompt.pop());
+    let prompts: Vec<String> = prompts.map(|message| message.content).collect();
 
     println!("| | MB |\n|---|---|");
     for (name, path) in [
@@ -66,27 +69,27 @@ fn main() -> Result<()> {
             megabytes(std::fs::metadata(path)?.len())
         );
     }
-    let peak = alice.chat()?;
+    let peak = peak_of_chat(&alice, &prompts)?;
     println!("| peak of a chat, caches of q8_0, 2,048 tokens | {peak:.0} |\n");
     ensure!(peak < MOST_MB, "a chat takes more than {MOST_MB} MB");
 
     let here = Device {
         command: vec![PROGRAM.to_owned()],
-        folder: alice.bundle.clone(),
+        folder: bundle.clone(),
     };
     let arm = Device {
         command: vec![
             options.runner.clone(),
             options.aarch64.display().to_string(),
         ],
-        folder: alice.bundle.clone(),
+        folder: bundle.clone(),
     };
     println!(
         "| prompt | tokens | alike | where they part: score here, score on ARM |\n|---|---|---|---|"
     );
     let mut parted = Vec::new();
     let mut epsilon: f64 = 0.0;
-    for prompt in alice.prompts.iter().take(options.prompts) {
+    for prompt in prompts.iter().take(options.prompts) {
         let (one, other) = (
             here.answer(prompt, options.predict)?,
             arm.answer(prompt, options.predict)?,
@@ -119,80 +122,40 @@ fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Alice, trained here by the whole program, and her bundle.
-struct Alice {
-    home: tempfile::TempDir,
-    bundle: PathBuf,
-    /// That training has not seen.
-    prompts: Vec<String>,
-}
-
-impl Alice {
-    fn train(base: &Path) -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        let bundle = home.path().join("bundle");
-        let base = base.to_string_lossy();
-        let bundle_name = bundle.to_string_lossy().into_owned();
-        for arguments in [
-            &["user", "import", "alice", "--demo"][..],
-            &["train", "alice", "-m", &base],
-            &["bundle", "--user", "alice", &bundle_name],
-        ] {
-            let output = Command::new(PROGRAM)
-                .args(arguments)
-                .env("COPE_HOME", home.path())
-                .output()?;
-            let error = String::from_utf8_lossy(&output.stderr);
-            ensure!(output.status.success(), "{arguments:?}: {error}");
-        }
-        let user = Home::at(home.path()).user(UserName::new("alice")?)?;
-        let prompts = user.profile()?.kept_apart.into_iter();
-        let prompts = prompts.filter_map(|mut example| example.prompt.pop());
-        Ok(Self {
-            prompts: prompts.map(|message| message.content).collect(),
-            bundle,
-            home,
-        })
+/// The peak of the memory of a chat of three messages, MB.
+fn peak_of_chat(alice: &Alice, prompts: &[String]) -> Result<f64> {
+    let mut chat = Command::new(PROGRAM)
+        .args([
+            "chat",
+            "--user",
+            "alice",
+            "--cache-type",
+            "q8_0",
+            "-n",
+            "96",
+        ])
+        .env("COPE_HOME", alice.home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut stdin = chat.stdin.take().context("a pipe")?;
+    for prompt in prompts.iter().take(3) {
+        writeln!(stdin, "{prompt}")?;
     }
-
-    /// The peak of the memory of a chat of three messages, MB.
-    fn chat(&self) -> Result<f64> {
-        let mut chat = Command::new(PROGRAM)
-            .args([
-                "chat",
-                "--user",
-                "alice",
-                "--cache-type",
-                "q8_0",
-                "-n",
-                "96",
-            ])
-            .env("COPE_HOME", self.home.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let mut stdin = chat.stdin.take().context("a pipe")?;
-        for prompt in self.prompts.iter().take(3) {
-            writeln!(stdin, "{prompt}")?;
+    drop(stdin);
+    let status = format!("/proc/{}/status", chat.id());
+    let mut peak = 0.0;
+    while chat.try_wait()?.is_none() {
+        // Gone between the two, it has no figure any more.
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        if let Some(kilobytes) = peak_of(&status) {
+            peak = kilobytes / 1024.0;
         }
-        drop(stdin);
-        let status = format!("/proc/{}/status", chat.id());
-        let mut peak = 0.0;
-        while chat.try_wait()?.is_none() {
-            // Gone between the two, it has no figure any more.
-            if let Some(kilobytes) = std::fs::read_to_string(&status)
-                .ok()
-                .as_deref()
-                .and_then(peak_of)
-            {
-                peak = kilobytes / 1024.0;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        ensure!(chat.wait()?.success(), "the chat failed");
-        Ok(peak)
+        std::thread::sleep(Duration::from_millis(5));
     }
+    ensure!(chat.wait()?.success(), "the chat failed");
+    Ok(peak)
 }
 
 /// The peak of a process's memory, kB.

@@ -7,21 +7,22 @@
 //! cargo bench --bench feedback
 //! ```
 
-use std::path::PathBuf;
-use std::process::Command;
+mod alice;
 
-use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+
+use alice::Alice;
+use anyhow::{Context, Result};
 use clap::Parser;
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
-use cope_llama::home::{Home, UserFolder, UserName};
+use cope_llama::llama;
 use cope_llama::profile::feedback::Feedback;
 use cope_llama::profile::{Example, Pair, Profile};
 use cope_llama::train::dpo::pair_logps;
 use cope_llama::train::lora::Lora;
 use cope_llama::train::model::Model;
 use cope_llama::train::{EncodedPair, Encoder, TrainConfig};
-use cope_llama::{bases, llama};
 
 /// What each edited answer begins with: nothing that Alice writes.
 const HABIT: &str = "Hello, old friend. ";
@@ -32,8 +33,6 @@ const OTHER_HABIT: &str = "Good day to you, sir. ";
 const N_EDITS: usize = 20;
 /// The newest items of the history, which are kept apart beside those that are so already.
 const N_APART: usize = 20;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
 #[derive(Parser)]
 struct Options {
@@ -50,11 +49,8 @@ struct Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let base = match &options.model {
-        Some(model) => model.clone(),
-        None => Home::open()?.base(&bases::default_base().file),
-    };
-    let (alice, apart) = Alice::begin(base)?;
+    let alice = Alice::import(options.model.as_ref())?;
+    let apart = keep_apart(&alice)?;
     let before = alice.train(None)?;
     for example in alice.folder.profile()?.history.iter().take(N_EDITS) {
         let answer = alice.answer(example)?;
@@ -96,49 +92,24 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Alice in a data folder of her own.
-struct Alice {
-    home: tempfile::TempDir,
-    folder: UserFolder,
-    base: PathBuf,
+/// Takes the newest items out of her history, and returns them with those that were kept apart already.
+fn keep_apart(alice: &Alice) -> Result<Vec<Example>> {
+    let Profile {
+        mut history,
+        kept_apart: mut apart,
+    } = alice.folder.profile()?;
+    apart.extend(history.split_off(history.len() - N_APART));
+    alice.folder.save_profile(&Profile {
+        history,
+        kept_apart: Vec::new(),
+    })?;
+    Ok(apart)
 }
 
 impl Alice {
-    /// With the history of the demo, but for what is returned.
-    fn begin(base: PathBuf) -> Result<(Self, Vec<Example>)> {
-        let home = tempfile::tempdir()?;
-        let alice = Self {
-            folder: Home::at(home.path()).create_user(UserName::new("alice")?)?,
-            home,
-            base,
-        };
-        alice.run(&["user", "import", "alice", "--demo"])?;
-        let Profile {
-            mut history,
-            kept_apart: mut apart,
-        } = alice.folder.profile()?;
-        apart.extend(history.split_off(history.len() - N_APART));
-        alice.folder.save_profile(&Profile {
-            history,
-            kept_apart: Vec::new(),
-        })?;
-        Ok((alice, apart))
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(PROGRAM)
-            .args(arguments)
-            .env("COPE_HOME", self.home.path())
-            .output()?;
-        let error = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{arguments:?}: {error}");
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
     fn train(&self, dpo_learning_rate: Option<f32>) -> Result<Adapter> {
-        let base = self.base.to_string_lossy();
         let rate = dpo_learning_rate.map(|rate| rate.to_string());
-        let mut arguments = vec!["train", "alice", "-m", &base];
+        let mut arguments = vec!["train", "alice", "-m", &self.base];
         if let Some(rate) = &rate {
             arguments.extend(["--dpo-learning-rate", rate]);
         }
@@ -148,9 +119,8 @@ impl Alice {
 
     fn answer(&self, example: &Example) -> Result<String> {
         let prompt = &example.prompt.last().context("a prompt")?.content;
-        let base = self.base.to_string_lossy();
         let arguments = [
-            "generate", "--user", "alice", "-p", prompt, "-n", "96", "-m", &base,
+            "generate", "--user", "alice", "-p", prompt, "-n", "96", "-m", &self.base,
         ];
         Ok(self.run(&arguments)?.trim_end().to_owned())
     }
@@ -173,11 +143,11 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(alice: &'a Alice) -> Result<Self> {
-        let gguf = Gguf::open(&alice.base)?;
+        let gguf = Gguf::open(Path::new(&alice.base))?;
         Ok(Self {
             alice,
             model: Model::load(&gguf, TrainConfig::default().weight_type)?,
-            vocabulary: llama::Model::load_vocabulary(&alice.base)?,
+            vocabulary: llama::Model::load_vocabulary(Path::new(&alice.base))?,
             beta: f64::from(TrainConfig::default().dpo.beta),
         })
     }

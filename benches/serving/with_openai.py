@@ -33,9 +33,10 @@ stop = text[8:11]
 stopped = client.chat.completions.create(**ask, stop=[stop]).choices[0]
 check(stopped.finish_reason == "stop" and stopped.message.content == text[: text.index(stop)], stopped)
 
-explained = client.chat.completions.create(**ask, logprobs=True, top_logprobs=3).choices[0].logprobs.content
+answer = client.chat.completions.create(**ask, logprobs=True, top_logprobs=3).choices[0]
+explained = answer.logprobs.content
 check(all(token.logprob <= 0 and len(token.top_logprobs) >= 1 for token in explained), explained)
-check(b"".join(bytes(token.bytes) for token in explained).decode(errors="replace") == text, explained)
+check(b"".join(bytes(token.bytes) for token in explained).decode(errors="replace") == answer.message.content, explained)
 check(all(0 < token.model_extra["p_base"] <= 1 for token in explained), "p_base")
 
 drawn = [client.chat.completions.create(**ask, temperature=1.2, seed=seed).choices[0].message.content for seed in (1, 1, 2)]
