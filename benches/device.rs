@@ -8,6 +8,7 @@
 //! It ends with an error where the memory is more than is promised, or ARM's text is another by more than rounding.
 
 mod alice;
+mod process;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use alice::{Alice, PROGRAM};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use process::memory_mb;
 use serde::Deserialize;
 
 /// What a chat with caches of 8 bits takes at most.
@@ -82,7 +84,7 @@ fn main() -> Result<()> {
             options.runner.clone(),
             options.aarch64.display().to_string(),
         ],
-        folder: bundle.clone(),
+        folder: bundle,
     };
     println!(
         "| prompt | tokens | alike | where they part: score here, score on ARM |\n|---|---|---|---|"
@@ -122,7 +124,7 @@ fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// The peak of the memory of a chat of three messages, MB.
+/// The peak of the memory of a chat, MB, the first message of which fills most of the context.
 fn peak_of_chat(alice: &Alice, prompts: &[String]) -> Result<f64> {
     let mut chat = Command::new(PROGRAM)
         .args([
@@ -140,28 +142,18 @@ fn peak_of_chat(alice: &Alice, prompts: &[String]) -> Result<f64> {
         .stderr(Stdio::null())
         .spawn()?;
     let mut stdin = chat.stdin.take().context("a pipe")?;
-    for prompt in prompts.iter().take(3) {
-        writeln!(stdin, "{prompt}")?;
-    }
+    writeln!(stdin, "{}", "The letters of my friend. ".repeat(300))?;
+    writeln!(stdin, "{}", prompts[0])?;
     drop(stdin);
-    let status = format!("/proc/{}/status", chat.id());
+    let process = chat.id().to_string();
     let mut peak = 0.0;
     while chat.try_wait()?.is_none() {
         // Gone between the two, it has no figure any more.
-        let status = std::fs::read_to_string(&status).unwrap_or_default();
-        if let Some(kilobytes) = peak_of(&status) {
-            peak = kilobytes / 1024.0;
-        }
+        peak = memory_mb(&process, "VmHWM").unwrap_or(peak);
         std::thread::sleep(Duration::from_millis(5));
     }
     ensure!(chat.wait()?.success(), "the chat failed");
     Ok(peak)
-}
-
-/// The peak of a process's memory, kB.
-fn peak_of(status: &str) -> Option<f64> {
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// A device that has a bundle.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 pub use access::{Caller, KeyOf};
 pub use app::{Limits, ServeOptions};
-pub use engine::Settings;
+pub use engine::{N_PROMPT, Settings};
 pub use signed::Identity;
 use tokio::net::TcpListener;
 

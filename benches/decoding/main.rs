@@ -19,6 +19,8 @@ mod kernel;
 mod memory;
 mod passes;
 mod peer;
+#[path = "../process/mod.rs"]
+mod process;
 mod speed;
 
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Twin};
 
 use crate::Options;
 use crate::adapters::TASKS;
+use crate::process::memory_mb;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Probe {
@@ -89,14 +90,6 @@ pub fn answer(options: &Options, probe: Probe) -> Result<()> {
             run(twin.policy(Arm::Cope(Contrast::default())))?;
         }
     }
-    println!("{}", peak_mb()?);
+    println!("{}", memory_mb("self", "VmHWM")?);
     Ok(())
-}
-
-/// Of this process, by Linux.
-fn peak_mb() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.context("Linux tells a process's peak")?;
-    Ok(kib.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }

@@ -9,11 +9,9 @@ use cope_convert::gguf::Gguf;
 use cope_llama::decode::{Batch, BatchEvent, Contrast, DecodeOptions, Policy, Request, Schedule};
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Sequences, devices};
 use cope_llama::prompt::{ChatTemplate, Message};
+use cope_llama::serve::N_PROMPT;
 
 use super::requests::{CONTRAST, Kind, PLAUSIBILITY};
-
-/// As the server has it.
-const N_PROMPT: usize = 128;
 
 /// Contexts as the server's.
 pub struct Bound {
@@ -48,9 +46,8 @@ impl Bound {
             users.push(batch.add(sequences));
         }
         // As `ignore_eos` has it.
-        let tokens = (0..model.n_vocab()).filter_map(|it| i32::try_from(it).ok());
-        let ends = tokens.filter(|token| model.is_eog(*token));
-        let ends: Vec<_> = ends.map(|token| (token, f32::NEG_INFINITY)).collect();
+        let ends = model.eog_tokens().map(|token| (token, f32::NEG_INFINITY));
+        let ends: Vec<_> = ends.collect();
         for kind in (0..n_requests).map(Kind::of) {
             let messages = [Message::user(kind.question())];
             batch.push(Request {

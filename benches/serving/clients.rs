@@ -65,9 +65,6 @@ fn told(name: &str, command: &mut Command) -> Result<()> {
         .lines()
         .rfind(|line| line.contains(" generated, "))
         .or_else(|| said.lines().last());
-    println!(
-        "| {name} | {} |",
-        last.unwrap_or_default().trim_matches(['=', ' '])
-    );
+    println!("| {name} | {} |", last.unwrap_or_default().trim());
     Ok(())
 }

@@ -53,7 +53,7 @@ pub fn run(options: &Options) -> Result<()> {
     let loaded = clients.all(options.requests, |number| Way::whole(Kind::of(number)))?;
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "| told to come again (429), other errors | {}, 0 |",
+        "| told to come again (429); any other error ends the bench | {} |",
         loaded.n_busy
     );
     let n_tokens: usize = loaded.answers.iter().map(|(_, it)| it.n_tokens).sum();

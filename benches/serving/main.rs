@@ -10,6 +10,8 @@
 mod bound;
 mod clients;
 mod load;
+#[path = "../process/mod.rs"]
+mod process;
 mod requests;
 mod server;
 

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use cope_llama::bases;
 use cope_llama::home::{Home, UserName};
 
+use super::process::memory_mb;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
 /// Texts that each user learns.
@@ -102,10 +104,7 @@ impl Server {
 
     /// Its memory, MB.
     pub fn resident_mb(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
-        Ok(kilobytes.context("VmRSS")?.parse::<f64>()? / 1024.0)
+        memory_mb(&self.child.id().to_string(), "VmRSS")
     }
 }
 

@@ -113,6 +113,12 @@ impl Model {
         unsafe { sys::llama_vocab_is_eog(self.vocab(), token) }
     }
 
+    /// All tokens that do.
+    pub fn eog_tokens(&self) -> impl Iterator<Item = Token> {
+        let tokens = (0..self.n_vocab()).filter_map(|it| Token::try_from(it).ok());
+        tokens.filter(|token| self.is_eog(*token))
+    }
+
     /// The token that begins a text, if the vocabulary has one.
     #[must_use]
     pub fn bos(&self) -> Option<Token> {

@@ -206,11 +206,12 @@ impl App {
         };
         let named = request.model.as_deref().unwrap_or_default();
         let is_base = |name: &str| name == BASE || name == ready.name;
-        let answer = |user: Option<&UserName>| {
+        let scaled = |user: Option<&UserName>, scale: f32| {
             let name = user.map_or(BASE, UserName::as_str);
             let named = if named.is_empty() { name } else { named };
-            Ok((named.to_owned(), user.cloned(), 1.0))
+            Ok((named.to_owned(), user.cloned(), scale))
         };
+        let answer = |user| scaled(user, 1.0);
         if let Some((_, name)) = named.split_once(':').filter(|(base, _)| is_base(base)) {
             return match own(name) {
                 Some(user) => answer(Some(user)),
@@ -229,8 +230,7 @@ impl App {
                 (None, _) => answer(None),
                 (Some(lora), None) => match users.get(lora.id) {
                     Some(user) if (0.0..=MAX_SCALE).contains(&lora.scale) => {
-                        let (named, user, _) = answer(Some(user.name()))?;
-                        Ok((named, user, lora.scale))
+                        scaled(Some(user.name()), lora.scale)
                     }
                     Some(_) => Err(ApiError::invalid_field(
                         "lora",

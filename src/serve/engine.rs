@@ -16,7 +16,7 @@ use crate::llama::{ContextOptions, Model, Token, devices};
 use crate::{Error, Result};
 
 /// Tokens of prompts that are read between two tokens of the texts under way: a tenth of a second on a CPU.
-const N_PROMPT: usize = 128;
+pub const N_PROMPT: usize = 128;
 
 /// How often an idle engine looks whether adapters have changed.
 const IDLE: Duration = Duration::from_secs(5);

@@ -263,9 +263,7 @@ impl CommonRequest {
         };
         let mut biases = BTreeMap::new();
         if self.ignore_eos.unwrap_or_default() {
-            let tokens = (0..model.n_vocab()).filter_map(|it| Token::try_from(it).ok());
-            let ends = tokens.filter(|token| model.is_eog(*token));
-            biases.extend(ends.map(|token| (token, f32::NEG_INFINITY)));
+            biases.extend(model.eog_tokens().map(|token| (token, f32::NEG_INFINITY)));
         }
         match &self.logit_bias {
             None | Some(Value::Null) => {}

@@ -33,6 +33,8 @@ pub struct Text {
     app: Arc<App>,
     model: Arc<Model>,
     explains: bool,
+    /// What comes before the text.
+    echo: String,
     /// Tokens whose text is still held back.
     pending: Vec<Explained>,
     /// What comes next, if it is known already.
@@ -60,17 +62,14 @@ impl Text {
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
         let explains = options.explain;
-        let echo = echo.then(|| {
+        let echo = if echo {
             let bytes = prompt
                 .iter()
                 .flat_map(|&token| ready.model.token_bytes(token, true));
-            let bytes: Vec<u8> = bytes.collect();
-            Part {
-                text: String::from_utf8_lossy(&bytes).into_owned(),
-                explained: explains.then(Vec::new),
-                finish: None,
-            }
-        });
+            String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
+        } else {
+            String::new()
+        };
         let usage = Usage {
             n_prompt: prompt.len(),
             ..Usage::default()
@@ -92,27 +91,20 @@ impl Text {
             app: Arc::clone(app),
             model: Arc::clone(&ready.model),
             explains,
+            echo,
             pending: Vec::new(),
-            next: echo,
+            next: None,
             _permit: permit,
         })
     }
 
-    /// Waits until there is something of it.
+    /// Waits until there is something of it, once.
     ///
     /// # Errors
     ///
     /// It cannot be begun.
     pub async fn wait(&mut self) -> Result<(), ApiError> {
-        if self.next.as_ref().is_none_or(|part| part.finish.is_none()) {
-            let part = self.decoded().await?;
-            let mut begun = self.next.take().unwrap_or_default();
-            begun.text.push_str(&part.text);
-            self.next = Some(Part {
-                text: begun.text,
-                ..part
-            });
-        }
+        self.next = Some(self.decoded().await?);
         Ok(())
     }
 
@@ -133,14 +125,14 @@ impl Text {
             let event = match event {
                 Ok(Some(event)) => event?,
                 Ok(None) => return Err(ApiError::internal("the decoder has stopped")),
-                Err(_) => return Ok(self.told(String::new(), Some(Finish::Interrupted))),
+                Err(_) => return Ok(self.told("", Some(Finish::Interrupted))),
             };
             match event {
                 BatchEvent::Choice(choice, best) => {
                     self.usage.n_completion += 1;
                     self.pending.push(Explained { choice, best });
                 }
-                BatchEvent::Text(text) => return Ok(self.told(text, None)),
+                BatchEvent::Text(text) => return Ok(self.told(&text, None)),
                 BatchEvent::Finished {
                     response,
                     finish,
@@ -156,16 +148,16 @@ impl Text {
                     if finish == Finish::EndOfTurn {
                         self.pending.pop();
                     }
-                    return Ok(self.told(String::new(), Some(finish)));
+                    return Ok(self.told("", Some(finish)));
                 }
             }
         }
     }
 
-    fn told(&mut self, text: String, finish: Option<Finish>) -> Part {
+    fn told(&mut self, text: &str, finish: Option<Finish>) -> Part {
         let pending = std::mem::take(&mut self.pending);
         Part {
-            text,
+            text: std::mem::take(&mut self.echo) + text,
             explained: self.explains.then_some(pending),
             finish,
         }
