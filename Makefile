@@ -25,7 +25,7 @@ endif
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device fuzz
+.PHONY: chat test test-cuda test-metal test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device fuzz
 
 chat: build
 	@$(PROGRAM) model pull > /dev/null
@@ -66,7 +66,12 @@ $(ORACLE)/ready:
 	$(ORACLE)/bin/python -m pip install --disable-pip-version-check -q xllamacpp==$(ORACLE_VERSION)
 	touch $@
 
-# On Vulkan's first device, be it Mesa's of software; a build of its own.
+# Decoding and training on the first GPU, against the CPU; a build of its own.
+test-cuda test-metal: test-%:
+	@.ci/needs
+	cargo test --release --features $* --target-dir target/$* --test it -- --test-threads 1 gpu:: composed::
+
+# Decoding on Vulkan's first device, be it Mesa's of software; a build of its own.
 test-vulkan:
 	@.ci/needs vulkan
 	sdk=$$(.ci/vulkan-headers target/vulkan-headers) && env $$sdk GGML_VK_VISIBLE_DEVICES=0 \
@@ -104,7 +109,6 @@ bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 exchange-llama: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange -- --what families programs --family llama --model $$($(PROGRAM) model pull)
 
-# The server beside OpenAI's clients, Schemathesis, and many at once.
 # For small devices with 64-bit ARM, without training and server; see .ci/aarch64.
 aarch64:
 	@.ci/needs aarch64
@@ -113,6 +117,7 @@ aarch64:
 bench-device: aarch64
 	cargo bench --bench device
 
+# The server beside OpenAI's clients, Schemathesis, and many at once.
 CLIENTS = target/clients
 bench-serving: $(CLIENTS)/ready
 	cargo bench --bench serving

@@ -29,7 +29,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn n_keys(&self) -> usize {
+    /// Keys that its last query sees.
+    pub fn n_keys(&self) -> usize {
         self.keys.iter().map(Range::len).sum()
     }
 }

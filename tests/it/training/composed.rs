@@ -9,11 +9,29 @@ use cope_llama::train::{TrainConfig, WeightType, sft};
 
 use super::{Tiny, all_targets, candle_logits, families, gradients_of, largest_difference, lora};
 
+/// Where candle's operations compute: on the CPU, and on the GPU that the build is for.
+fn devices() -> Vec<Device> {
+    let mut devices = vec![Device::Cpu];
+    if cfg!(feature = "cuda") {
+        devices.push(Device::new_cuda(0).unwrap());
+    }
+    if cfg!(feature = "metal") {
+        devices.push(Device::new_metal(0).unwrap());
+    }
+    devices
+}
+
+/// A tiny model of each family, on each device.
+fn everywhere() -> impl Iterator<Item = (Tiny, Device)> {
+    let on_each = |device: Device| families().into_iter().map(move |tiny| (tiny, device.clone()));
+    devices().into_iter().flat_map(on_each)
+}
+
 /// The same model twice: in our operations, and in candle's.
-fn both(tiny: &Tiny) -> [Model; 2] {
+fn both(tiny: &Tiny, device: &Device) -> [Model; 2] {
     let load = |weight_type| Model::load(&tiny.fixture.base, weight_type).unwrap();
     let composed = load(WeightType::Quantized);
-    let composed = composed.composed_on(&Device::Cpu, DType::F32).unwrap();
+    let composed = composed.composed_on(device, DType::F32).unwrap();
     [load(WeightType::F32), composed]
 }
 
@@ -32,17 +50,17 @@ fn assert_same_step(lora: &Lora, losses: &[Tensor; 2]) {
 
 #[test]
 fn logits_are_the_same() {
-    for tiny in families() {
+    for (tiny, device) in everywhere() {
         let tokens = tiny
             .encode("hello alice, the wine", " and a dear note")
             .prompt;
         let lora = lora(&all_targets());
         for lora in [None, Some(&lora)] {
-            let [ours, composed] = both(&tiny).map(|model| candle_logits(&model, &tokens, lora));
+            let [ours, composed] = both(&tiny, &device).map(|model| candle_logits(&model, &tokens, lora));
             assert!(largest_difference(&ours, &composed) < 1e-4);
             // In bf16, as on a GPU, no further from it than our own product in bf16 is, or a little.
             let load = |weight_type| Model::load(&tiny.fixture.base, weight_type).unwrap();
-            let rounded = load(WeightType::Quantized).composed_on(&Device::Cpu, DType::BF16);
+            let rounded = load(WeightType::Quantized).composed_on(&device, DType::BF16);
             let rounded = [load(WeightType::Bf16), rounded.unwrap()];
             let [own, composed] = rounded
                 .map(|model| largest_difference(&ours, &candle_logits(&model, &tokens, lora)));
@@ -57,13 +75,13 @@ fn logits_are_the_same() {
 #[test]
 fn steps_are_the_same() {
     let config = TrainConfig::default().dpo;
-    for tiny in families() {
+    for (tiny, device) in everywhere() {
         let (examples, pairs) = (tiny.examples(), tiny.pairs());
         let pairs: Vec<_> = pairs.iter().collect();
         let lora = lora(&all_targets());
         for lora in [lora.clone(), lora.dropping(0.3, 7, 1)] {
             let sft = |model: Model| sft::batch_loss(&model, &lora, &examples).unwrap().loss;
-            assert_same_step(&lora, &both(&tiny).map(sft));
+            assert_same_step(&lora, &both(&tiny, &device).map(sft));
         }
         let dpo = |model: Model| {
             let base_logps = pair_logps(&model, None, &pairs).unwrap();
@@ -71,7 +89,19 @@ fn steps_are_the_same() {
                 .unwrap()
                 .loss
         };
-        assert_same_step(&lora, &both(&tiny).map(dpo));
+        assert_same_step(&lora, &both(&tiny, &device).map(dpo));
+    }
+}
+
+#[test]
+fn a_step_has_the_same_bits_each_time() {
+    for (tiny, device) in everywhere() {
+        let (lora, [_, model]) = (lora(&all_targets()), both(&tiny, &device));
+        let gradients = || {
+            let step = sft::batch_loss(&model, &lora, &tiny.examples()).unwrap();
+            gradients_of(&lora, &step.loss)
+        };
+        assert_eq!(gradients(), gradients());
     }
 }
 
@@ -83,7 +113,7 @@ fn samples_are_the_same() {
         top_p: 0.95,
         seed: 9,
     };
-    for tiny in families() {
+    for (tiny, device) in everywhere() {
         let examples = tiny.examples();
         let request = |i: usize| Request {
             number: i,
@@ -92,7 +122,7 @@ fn samples_are_the_same() {
             max_new_tokens: 5 + i % 7,
         };
         let requests: Vec<_> = (0..20).map(request).collect();
-        let [ours, composed] = both(&tiny).map(|model| {
+        let [ours, composed] = both(&tiny, &device).map(|model| {
             sample(&model, None, &requests, config, &|token| token == 2, |_| {
                 Ok(())
             })
