@@ -23,7 +23,11 @@ fn devices() -> Vec<Device> {
 
 /// A tiny model of each family, on each device.
 fn everywhere() -> impl Iterator<Item = (Tiny, Device)> {
-    let on_each = |device: Device| families().into_iter().map(move |tiny| (tiny, device.clone()));
+    let on_each = |device: Device| {
+        families()
+            .into_iter()
+            .map(move |tiny| (tiny, device.clone()))
+    };
     devices().into_iter().flat_map(on_each)
 }
 
@@ -56,7 +60,8 @@ fn logits_are_the_same() {
             .prompt;
         let lora = lora(&all_targets());
         for lora in [None, Some(&lora)] {
-            let [ours, composed] = both(&tiny, &device).map(|model| candle_logits(&model, &tokens, lora));
+            let [ours, composed] =
+                both(&tiny, &device).map(|model| candle_logits(&model, &tokens, lora));
             assert!(largest_difference(&ours, &composed) < 1e-4);
             // In bf16, as on a GPU, no further from it than our own product in bf16 is, or a little.
             let load = |weight_type| Model::load(&tiny.fixture.base, weight_type).unwrap();
