@@ -1,6 +1,6 @@
 """SFT, mining and DPO of one LoRA adapter with transformers and peft: what `benches/training.rs` measures us against.
 
-    python benches/peer.py MODEL.gguf INPUTS.json --dtype f32|bf16
+    python benches/peer.py MODEL.gguf INPUTS.json --dtype f32|bf16 [--device cpu|cuda|mps]
 
 INPUTS.json is what our program starts from, so that both do the same: `examples` (token ids of prompt and
 response), `pairs` (of prompt, chosen and rejected, for DPO), `sft` and `dpo` (for each step its items and its learning
@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM
 
 
 class Peer:
-    def __init__(self, path, inputs, dtype):
-        self.inputs, self.eos = inputs, inputs["eos"]
+    def __init__(self, path, inputs, dtype, device):
+        self.inputs, self.eos, self.device = inputs, inputs["eos"], device
         folder, name = os.path.split(os.path.abspath(path))
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
-        model = model.to({"f32": torch.float32, "bf16": torch.bfloat16}[dtype])
+        model = model.to(device, {"f32": torch.float32, "bf16": torch.bfloat16}[dtype])
         rank = len(next(iter(inputs["lora_a"].values())))
         config = LoraConfig(r=rank, lora_alpha=inputs["lora_alpha"], lora_dropout=0.0, task_type="CAUSAL_LM",
                             target_modules=["q_proj", "v_proj"])
@@ -33,7 +33,7 @@ class Peer:
                 if ".lora_A." in key:
                     layer, side = key.split(".layers.")[1].split(".")[0], key.split("_proj")[0][-1]
                     param.data.copy_(torch.tensor(inputs["lora_a"][f"{layer}.{side}"]))
-        self.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bf16")
+        self.autocast = lambda: torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == "bf16")
 
     def logps(self, rows):
         """Log-probabilities of each row's response tokens, and which they are."""
@@ -45,6 +45,7 @@ class Peer:
             ids[i, :n] = torch.tensor(prompt + response)
             attended[i, :n] = 1
             scored[i, len(prompt):n] = True
+        ids, attended, scored = (x.to(self.device) for x in (ids, attended, scored))
         logits = self.model(input_ids=ids, attention_mask=attended).logits[:, :-1].float()
         logps = torch.gather(F.log_softmax(logits, -1), 2, ids[:, 1:, None])[..., 0]
         return logps, scored[:, 1:]
@@ -94,7 +95,7 @@ class Peer:
             with torch.no_grad(), self.autocast():
                 with self.model.disable_adapter():
                     texts = self.model.generate(
-                        input_ids=ids, attention_mask=attended, do_sample=True, temperature=1.0, top_k=0,
+                        input_ids=ids.to(self.device), attention_mask=attended.to(self.device), do_sample=True, temperature=1.0, top_k=0,
                         top_p=inputs["top_p"], max_new_tokens=max(map(limit, items)), pad_token_id=self.eos,
                         eos_token_id=self.eos)[:, width:].tolist()
                 texts = [text[:text.index(self.eos)] + [self.eos] if self.eos in text else text for text in texts]
@@ -121,13 +122,13 @@ class Peer:
         self.fit("dpo", self.inputs["dpo"], loss)
 
 
-def matmul_peak(dtype, n=2048, repeats=5):
+def matmul_peak(dtype, device, n=2048, repeats=5):
     """FLOP/s of the fastest of some products of square matrices."""
-    a, b = torch.rand(n, n).to(dtype), torch.rand(n, n).to(dtype)
+    a, b = torch.rand(n, n).to(device, dtype), torch.rand(n, n).to(device, dtype)
     seconds = []
     for _ in range(repeats):
         start = time.time()
-        a @ b
+        (a @ b)[0, 0].item()
         seconds.append(time.time() - start)
     return 2 * n ** 3 / min(seconds)
 
@@ -142,12 +143,13 @@ def main():
     parser.add_argument("model")
     parser.add_argument("inputs")
     parser.add_argument("--dtype", choices=["f32", "bf16"], required=True)
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu")
     args = parser.parse_args()
     torch.manual_seed(0)
-    peak = matmul_peak({"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype])
+    peak = matmul_peak({"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype], args.device)
     print(json.dumps({"stage": "matmul", "flop_s": peak}), flush=True)
     with open(args.inputs, encoding="utf-8") as file:
-        peer = Peer(args.model, json.load(file), args.dtype)
+        peer = Peer(args.model, json.load(file), args.dtype, args.device)
     peer.sft()
     peer.mine()
     peer.dpo()

@@ -5,7 +5,8 @@
 //! make bench-training            # makes the peer's Python environment, then runs this
 //! ```
 //!
-//! Both run as programs of their own, one after the other. Peak memory is the kernel's figure for the whole process.
+//! Both run as programs of their own, one after the other, on the CPU or on the GPU that the build is for (`--device`).
+//! Peak memory is the kernel's figure for the whole process; a GPU's own is not in it.
 
 mod common;
 
@@ -26,7 +27,7 @@ use cope_llama::train::model::Model;
 use cope_llama::train::ops::linear::FrozenWeight;
 use cope_llama::train::ops::matrix::Into;
 use cope_llama::train::ops::stored::Stored;
-use cope_llama::train::{Encoded, EncodedPair, Encoder, TrainConfig, WeightType};
+use cope_llama::train::{Encoded, EncodedPair, Encoder, TrainConfig, TrainDevice, WeightType};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -50,6 +51,9 @@ struct Options {
     /// Newest items of each history
     #[arg(long, default_value_t = 40)]
     items: usize,
+    /// Where both train
+    #[arg(long, default_value_t = TrainDevice::Cpu)]
+    device: TrainDevice,
     /// Only tasks whose name holds this
     #[arg(long, default_value = "")]
     task: String,
@@ -120,8 +124,11 @@ impl<'a> Bench<'a> {
         self.row("ours, f32", &exact, Some(best));
         let (fastest, _) = self.ours(&[])?;
         self.row("ours", &fastest, Some(best));
-        let (smallest, _) = self.ours(&["--weights", "quantized", "--recompute"])?;
-        self.row("ours, smallest", &smallest, Some(best));
+        let is_on_cpu = self.options.device == TrainDevice::Cpu;
+        if is_on_cpu {
+            let (smallest, _) = self.ours(&["--weights", "quantized", "--recompute"])?;
+            self.row("ours, smallest", &smallest, Some(best));
+        }
         let apart = |stage: usize| {
             let (ours, theirs) = (&exact.losses[stage], &f32.losses[stage]);
             ensure!(ours.len() == theirs.len(), "another number of steps");
@@ -140,6 +147,9 @@ impl<'a> Bench<'a> {
             apart(0)?,
             apart(1)?
         );
+        if !is_on_cpu {
+            return Ok(());
+        }
         let (ours, speed) = (matmul_peak(), self.sft_flop(&fastest)? / fastest.seconds[0]);
         println!(
             "A bf16 matmul runs at {:.0} GFLOP/s, PyTorch's at {:.0}; the products of SFT at {:.0}: {:.0} % of the \
@@ -257,10 +267,16 @@ impl<'a> Bench<'a> {
     /// The peer's run, and what its matmul reaches, in FLOP/s.
     fn peer(&self, dtype: &str) -> Result<(Run, f64)> {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
+        // As PyTorch calls them.
+        let device = match self.options.device {
+            TrainDevice::Cpu => "cpu",
+            TrainDevice::Cuda => "cuda",
+            TrainDevice::Metal => "mps",
+        };
         let output = Command::new(&self.options.python)
             .arg(program)
             .args([self.model, &self.inputs()])
-            .args(["--dtype", dtype])
+            .args(["--dtype", dtype, "--device", device])
             .output()?;
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the peer failed: {errors}");
@@ -295,7 +311,9 @@ impl<'a> Bench<'a> {
 
     /// Our program, told to train what the peer does: Q and V.
     fn ours(&self, options: &[&str]) -> Result<(Run, Vec<Pair>)> {
-        let options = [&["--target-modules", "q,v"], options].concat();
+        let device = self.options.device.to_string();
+        let same = ["--target-modules", "q,v", "--device", &device];
+        let options = [&same, options].concat();
         train(&self.options.python, self.model, &self.history, &options)
     }
 }

@@ -1,7 +1,7 @@
 //! The model in candle's own operations, for the devices that have none of ours: CUDA and Metal.
 //!
-//! It computes what [`super::block`] and [`super::head`] do, from a copy of their weights on the device. candle finds the
-//! gradients by itself, but for those of products with frozen weights ([`given`]), so on the CPU the one checks the other.
+//! It computes what [`super::block`] and [`super::head`] do, from a copy of their weights on the device. candle puts the
+//! gradients together, those of most operations ours ([`given`]); on the CPU the one implementation checks the other.
 //! The adapter's variables stay on the CPU, and each pass takes a copy of them.
 
 mod attention;
@@ -134,8 +134,8 @@ impl Composed {
             return Ok(logprobs);
         }
         let jacobian = Tensor::cat(&jacobian, 0)?;
-        given(&hidden, &logprobs, move |d| {
-            jacobian.broadcast_mul(&d.unsqueeze(1)?)
+        given([&hidden], &logprobs, move |d| {
+            Ok([jacobian.broadcast_mul(&d.unsqueeze(1)?)?])
         })
     }
 

@@ -1,4 +1,5 @@
-//! The same texts on a GPU as on the CPU, for models and caches in F32. Built with the feature of a GPU: `make test-vulkan`.
+//! The same texts on a GPU as on the CPU, for models and caches in F32. Built with the feature of a GPU: `make test-cuda`,
+//! `test-metal`, `test-vulkan`.
 
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use crate::tiny::{FAMILIES, TinyModel};
 
 const N_TOKENS: usize = 48;
 
-/// The most that a logit may differ by: Mesa's device of software comes to 2e-3, whose exponentials are approximations.
-const EPSILON: f32 = 1e-2;
+/// The most that a logit may differ by. Mesa's device of software comes to 2e-3, whose exponentials are approximations;
+/// an H100 to 1.4e-2 and more, since cuBLAS is let round F32 to the 10 bits of TF32.
+const EPSILON: f32 = if cfg!(feature = "cuda") { 5e-2 } else { 1e-2 };
 
 fn contrast() -> Contrast {
     Contrast::new(0.5, 0.1).unwrap()

@@ -88,13 +88,13 @@ fn gelu(x: &Tensor) -> Result<Tensor> {
     let root = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
     let kept = x.detach();
     let y = kept.gelu()?;
-    given(x, &y, move |dy| {
+    given([x], &y, move |dy| {
         let square = kept.sqr()?;
         let t = (&kept * ((&square * (root * CUBIC))? + root)?)?.tanh()?;
         let slope_of_u = ((square * (3.0 * root * CUBIC))? + root)?;
         // (1 + t) / 2 + x (1 − t²) u′ / 2
         let curved = ((&kept * (1.0 - t.sqr()?)?)? * slope_of_u)?;
-        dy * ((t + 1.0 + curved)? * 0.5)?
+        Ok([(dy * ((t + 1.0 + curved)? * 0.5)?)?])
     })
 }
 
@@ -121,14 +121,24 @@ impl Norm {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let last = x.rank() - 1;
-        let mean = (x.sqr()?.sum_keepdim(last)? / x.dim(last)? as f64)?;
+        let (kept, last) = (x.detach(), x.rank() - 1);
+        let n = x.dim(last)? as f64;
+        let mean = (kept.sqr()?.sum_keepdim(last)? / n)?;
         let inverse_rms = (mean + self.epsilon)?.sqrt()?.recip()?;
-        x.broadcast_mul(&inverse_rms)?.broadcast_mul(&self.weight)
+        let normed = kept.broadcast_mul(&inverse_rms)?;
+        let y = normed.broadcast_mul(&self.weight)?;
+        let weight = self.weight.clone();
+        given([x], &y, move |dy| {
+            let d = dy.broadcast_mul(&weight)?;
+            let mean = ((&d * &normed)?.sum_keepdim(last)? / n)?;
+            let d = (d - normed.broadcast_mul(&mean)?)?;
+            Ok([d.broadcast_mul(&inverse_rms)?])
+        })
     }
 }
 
 /// [`Rope`] on a device.
+#[derive(Clone)]
 pub struct Rotation {
     /// `[t, 1, n_rot / 2]`
     cos: Tensor,
@@ -152,6 +162,16 @@ impl Rotation {
 
     /// Turns the first features of each head of `x`, `[t, n_heads, head_dim]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let back = Self {
+            sin: self.sin.neg()?,
+            ..self.clone()
+        };
+        given([x], &self.turn(&x.detach())?, move |dy| {
+            Ok([back.turn(dy)?])
+        })
+    }
+
+    fn turn(&self, x: &Tensor) -> Result<Tensor> {
         let (t, n_heads, head_dim) = x.dims3()?;
         let n_rot = 2 * self.half;
         let turned = x.narrow(2, 0, n_rot)?;

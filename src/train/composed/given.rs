@@ -1,35 +1,40 @@
 //! A tensor that was computed outside candle's graph, as a part of it.
 //!
 //! candle computes the gradients of both sides of every product and keeps them until the step ends: with a frozen weight
-//! a third of the work, and a matrix of the weight's size, for nothing. So such a product is computed apart, and its
-//! result is put in the graph with the one gradient that is asked for.
+//! a third of the work, and a matrix of the weight's size, for nothing. And for each gradient of each operation it adds to
+//! zeros, which on a GPU takes longer to begin than to do. So what makes up most of a pass is computed apart, and put in
+//! the graph with gradients of our own.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
+    CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
-/// `y`, computed from the values of `x` alone, as the result of an operation on `x`. `gradient` turns the gradient of
-/// `y` into that of `x`.
-pub fn given(
-    x: &Tensor,
+/// `y`, computed from the values of `inputs` alone, as the result of an operation on them, of one or two. `gradients`
+/// turns the gradient of `y` into those of the inputs.
+pub fn given<const N: usize>(
+    inputs: [&Tensor; N],
     y: &Tensor,
-    gradient: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    gradients: impl Fn(&Tensor) -> Result<[Tensor; N]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
-    x.apply_op2(&y.detach().contiguous()?, Given { gradient })
+    let y = y.detach().contiguous()?;
+    let second = inputs.get(1).copied().unwrap_or(&y);
+    inputs[0].apply_op3(second, &y, Given { gradients })
 }
 
 struct Given<G> {
-    gradient: G,
+    gradients: G,
 }
 
-impl<G: Fn(&Tensor) -> Result<Tensor>> CustomOp2 for Given<G> {
+impl<const N: usize, G: Fn(&Tensor) -> Result<[Tensor; N]>> CustomOp3 for Given<G> {
     fn name(&self) -> &'static str {
         "given"
     }
 
     fn cpu_fwd(
         &self,
+        _: &CpuStorage,
+        _: &Layout,
         _: &CpuStorage,
         _: &Layout,
         y: &CpuStorage,
@@ -42,6 +47,8 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> CustomOp2 for Given<G> {
         &self,
         _: &CudaStorage,
         _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
         y: &CudaStorage,
         layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
@@ -50,6 +57,8 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> CustomOp2 for Given<G> {
 
     fn metal_fwd(
         &self,
+        _: &MetalStorage,
+        _: &Layout,
         _: &MetalStorage,
         _: &Layout,
         y: &MetalStorage,
@@ -63,9 +72,11 @@ impl<G: Fn(&Tensor) -> Result<Tensor>> CustomOp2 for Given<G> {
         _: &Tensor,
         _: &Tensor,
         _: &Tensor,
+        _: &Tensor,
         dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some((self.gradient)(dy)?), None))
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut gradients = (self.gradients)(dy)?.into_iter();
+        Ok((gradients.next(), gradients.next(), None))
     }
 }
 

@@ -16,10 +16,11 @@ pub struct Linear {
     bias: Option<Tensor>,
 }
 
-/// A pair of matrices of an adapter, `[rank, in]` and `[out, rank]`.
+/// A pair of matrices of an adapter.
 pub struct LowRank {
-    a: Tensor,
-    b: Tensor,
+    /// `A`, `[rank, in]`, and after it `B`, `[out, rank]`.
+    matrices: Tensor,
+    rank: usize,
     lora_scale: f32,
     dropout: Option<Dropout>,
 }
@@ -39,12 +40,10 @@ impl Adapters {
         let flat = flat.to_device(device)?;
         for (adapter, place) in adapters.0.iter_mut().zip(layout.places()) {
             if let Some(place) = place {
-                let matrix =
-                    |start, rows, cols| flat.narrow(0, start, rows * cols)?.reshape((rows, cols));
-                let (rank, n_in, n_out) = (layout.rank, place.n_in, place.n_out);
+                let len = layout.rank * (place.n_in + place.n_out);
                 *adapter = Some(LowRank {
-                    a: matrix(place.start, rank, n_in)?,
-                    b: matrix(place.start + rank * n_in, n_out, rank)?,
+                    matrices: flat.narrow(0, place.start, len)?,
+                    rank: layout.rank,
                     lora_scale: layout.lora_scale,
                     dropout: place.dropout,
                 });
@@ -80,16 +79,31 @@ impl Linear {
 
     /// `x Wᵀ + b + s (x Aᵀ) Bᵀ`: `[t, in]` → `[t, out]`.
     pub fn forward(&self, x: &Tensor, lora: Option<&LowRank>) -> Result<Tensor> {
-        let mut y = product(&x.detach(), &self.weight.t()?)?;
+        let kept = x.detach();
+        let mut y = product(&kept, &self.weight.t()?)?;
         if let Some(bias) = &self.bias {
             y = y.broadcast_add(bias)?;
         }
         let weight = self.weight.clone();
-        let y = given(x, &y, move |dy| product(dy, &weight))?;
-        match lora {
-            Some(lora) => y + lora.forward(x)?,
-            None => Ok(y),
-        }
+        let Some(lora) = lora else {
+            return given([x], &y, move |dy| Ok([product(dy, &weight)?]));
+        };
+        let (a, b) = lora.split(kept.dim(1)?)?;
+        let (lora_scale, mask) = (f64::from(lora.lora_scale), lora.mask(&kept)?);
+        let dropped = move |x: Tensor| match &mask {
+            Some(mask) => x * mask,
+            None => Ok(x),
+        };
+        let x_of_a = dropped(kept)?;
+        let low = (x_of_a.matmul(&a.t()?)? * lora_scale)?;
+        let y = (y + low.matmul(&b.t()?)?)?;
+        given([x, &lora.matrices], &y, move |dy| {
+            let d_low = (dy.matmul(&b)? * lora_scale)?;
+            let dx = (product(dy, &weight)? + dropped(d_low.matmul(&a)?)?)?;
+            let d_a = d_low.t()?.matmul(&x_of_a)?.flatten_all()?;
+            let d_b = dy.t()?.matmul(&low)?.flatten_all()?;
+            Ok([dx, Tensor::cat(&[d_a, d_b], 0)?])
+        })
     }
 
     /// `dy W`: `[t, out]` → `[t, in]`.
@@ -104,17 +118,22 @@ impl Linear {
 }
 
 impl LowRank {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = match self.dropout {
-            Some(dropout) => {
-                let (t, width) = x.dims2()?;
-                let kept = dropout.of(&vec![1.0; t * width], width);
-                (x * Tensor::from_vec(kept, (t, width), x.device())?)?
-            }
-            None => x.clone(),
+    /// The values of `A` and `B`.
+    fn split(&self, n_in: usize) -> Result<(Tensor, Tensor)> {
+        let (values, n_a) = (self.matrices.detach(), self.rank * n_in);
+        let a = values.narrow(0, 0, n_a)?.reshape((self.rank, n_in))?;
+        let b = values.narrow(0, n_a, values.elem_count() - n_a)?;
+        Ok((a, b.reshape(((), self.rank))?))
+    }
+
+    /// What `x` is multiplied with on its way to `A`.
+    fn mask(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let (t, width) = x.dims2()?;
+        let mask = |dropout: Dropout| {
+            let kept = dropout.of(&vec![1.0; t * width], width);
+            Tensor::from_vec(kept, (t, width), x.device())
         };
-        let low = x.matmul(&self.a.t()?)?.matmul(&self.b.t()?)?;
-        low * f64::from(self.lora_scale)
+        self.dropout.map(mask).transpose()
     }
 }
 
