@@ -85,14 +85,12 @@ enum Command {
     Doctor,
 }
 
-/// The arguments, with llama.cpp's `-ngl` spelled as clap can read it.
+/// The arguments, with llama.cpp's `-ngl` and `-np` spelled as clap can read them.
 pub fn arguments() -> impl Iterator<Item = OsString> {
-    std::env::args_os().map(|argument| {
-        if argument == "-ngl" {
-            "--gpu-layers".into()
-        } else {
-            argument
-        }
+    std::env::args_os().map(|argument| match argument.to_str() {
+        Some("-ngl") => "--gpu-layers".into(),
+        Some("-np") => "--parallel".into(),
+        _ => argument,
     })
 }
 

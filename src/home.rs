@@ -249,6 +249,7 @@ impl Home {
             return Ok(hashed.sha256.clone());
         }
         let sha256 = cope_convert::sha256(path)?;
+        hashes.retain(|path, _| path.exists());
         hashes.insert(
             path.to_owned(),
             Hashed {

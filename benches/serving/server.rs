@@ -84,7 +84,7 @@ pub struct Server {
 impl Server {
     pub fn start(users: &Users, options: &[&str]) -> Result<Self> {
         let mut child = users
-            .command(&["serve", "--listen", "127.0.0.1:0", "-m", &users.base])
+            .command(&["serve", "--port", "0", "-m", &users.base])
             .args(options)
             .stderr(Stdio::piped())
             .spawn()?;

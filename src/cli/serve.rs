@@ -1,6 +1,6 @@
 //! `serve`: a server for other programs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,19 +14,22 @@ use super::options::{ModelArgs, count};
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Where to listen; other machines can reach it at an address that is not loopback, and then keys are needed
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    /// The address to listen at; other machines can reach one that is not loopback, and then keys are needed
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// The port to listen at; 0 is one that is free
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    port: u16,
     /// A name by which it is called beside its address; may be given again
     #[arg(long, value_name = "NAME")]
-    host_name: Vec<String>,
+    allow_host: Vec<String>,
     /// Another site whose pages may use it, with its scheme; may be given again
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// A file with the secret that Open WebUI signs its users' identities with
     #[arg(long, value_name = "FILE")]
     openwebui_secret: Option<PathBuf>,
-    /// Texts at once
+    /// Texts at once, also spelled -np
     #[arg(long, value_name = "N", default_value = "4", value_parser = count)]
     parallel: usize,
     /// Texts at once in one user's voice [default: the same]
@@ -36,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u64,
     /// The most tokens of an answer
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
+    #[arg(short = 'n', long, value_name = "N", default_value = "1024", value_parser = count)]
     predict: usize,
     /// Requests that may wait for one of the texts at once to end
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -56,7 +59,7 @@ Examples:
   cope-llama serve
   cope-llama user key --admin
   cope-llama user key alice
-  cope-llama serve --listen 0.0.0.0:8080 --host-name box.lan";
+  cope-llama serve --host 0.0.0.0 --allow-host box.lan";
 
 /// A body is no longer: a context's text, many times over.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -74,7 +77,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         Ok(secret)
     });
     let options = ServeOptions {
-        address: args.listen,
+        address: SocketAddr::new(args.host, args.port),
         base: args.model.base.path(home, None)?,
         gpu_layers: args.model.gpu_layers,
         settings: Settings {
@@ -89,7 +92,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             queue: args.queue,
             time: Duration::from_secs(args.time_limit),
         },
-        hosts: args.host_name.clone(),
+        hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
         open_webui_secret: secret.transpose()?,
     };

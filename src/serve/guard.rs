@@ -20,7 +20,7 @@ pub fn check(options: &ServeOptions, headers: &HeaderMap, uri: &Uri) -> Result<(
     let host = host.unwrap_or_default();
     if !is_ours(options, host) {
         return Err(ApiError::forbidden(format!(
-            "this server is not called {host:?}: give --host-name to call it so"
+            "this server is not called {host:?}: give --allow-host to call it so"
         )));
     }
     let Some(origin) = headers.get(header::ORIGIN) else {
