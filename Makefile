@@ -56,7 +56,7 @@ test:
 	cargo clippy --release --no-default-features --features chat -- -D warnings
 	cargo clippy --release --no-default-features --features serve -- -D warnings
 	cargo clippy --release -p cope-contrast --features sampler --target-dir $(SAMPLER) -- -D warnings
-	cargo build --release --workspace
+	cargo build --release --workspace --tests
 	$(PROGRAM) model pull
 	$(TESTS)
 	cargo test --release --workspace --doc
