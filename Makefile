@@ -115,7 +115,8 @@ aarch64:
 	.ci/aarch64 cargo build --release --no-default-features --features chat
 
 bench-device: aarch64
-	cargo bench --bench device
+	cargo bench --bench device -- \
+		--aarch64 $(CURDIR)/target/$(if $(ARM_ARCH),$(ARM_ARCH)/)aarch64-unknown-linux-gnu/release/cope-llama
 
 # The server beside OpenAI's clients, Schemathesis, and many at once.
 CLIENTS = target/clients

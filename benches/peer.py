@@ -92,10 +92,11 @@ class Peer:
             for row, prompt in enumerate(prompts):
                 ids[row, width - len(prompt):] = torch.tensor(prompt)
                 attended[row, width - len(prompt):] = 1
+            ids, attended = ids.to(self.device), attended.to(self.device)
             with torch.no_grad(), self.autocast():
                 with self.model.disable_adapter():
                     texts = self.model.generate(
-                        input_ids=ids.to(self.device), attention_mask=attended.to(self.device), do_sample=True, temperature=1.0, top_k=0,
+                        input_ids=ids, attention_mask=attended, do_sample=True, temperature=1.0, top_k=0,
                         top_p=inputs["top_p"], max_new_tokens=max(map(limit, items)), pad_token_id=self.eos,
                         eos_token_id=self.eos)[:, width:].tolist()
                 texts = [text[:text.index(self.eos)] + [self.eos] if self.eos in text else text for text in texts]

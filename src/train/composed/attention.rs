@@ -71,11 +71,8 @@ impl Seen {
         }
         let groups = self.groups.clone();
         given([&Tensor::cat(&[q, k, v], 1)?], &output, move |d| {
-            let mut gradients = Vec::new();
-            for x in &values {
-                let (t, n_heads, head_dim) = x.dims3()?;
-                gradients.push(x.zeros_like()?.reshape((t, n_heads * head_dim))?);
-            }
+            let zeros = |x: &Tensor| x.flatten_from(1)?.zeros_like();
+            let mut gradients = values.iter().map(zeros).collect::<Result<Vec<_>>>()?;
             for (group, pass) in groups.iter().zip(&passes) {
                 group.backward(pass, d, heads, &mut gradients)?;
             }

@@ -162,11 +162,12 @@ impl Rotation {
 
     /// Turns the first features of each head of `x`, `[t, n_heads, head_dim]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let back = Self {
-            sin: self.sin.neg()?,
-            ..self.clone()
-        };
+        let rotation = self.clone();
         given([x], &self.turn(&x.detach())?, move |dy| {
+            let back = Self {
+                sin: rotation.sin.neg()?,
+                ..rotation.clone()
+            };
             Ok([back.turn(dy)?])
         })
     }

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use cope_llama::train::dpo::{pair_logps, pair_loss};
-use cope_llama::train::generate::{Request, SampleConfig, sample};
+use cope_llama::train::generate::{Request, SampleConfig, Sampled, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::model::Model;
-use cope_llama::train::{TrainConfig, WeightType, sft};
+use cope_llama::train::{EncodedPair, TrainConfig, WeightType, sft};
 
 use super::{Tiny, all_targets, candle_logits, families, gradients_of, largest_difference, lora};
 
@@ -110,6 +110,16 @@ fn a_step_has_the_same_bits_each_time() {
     }
 }
 
+/// The two samples of a prompt.
+fn pair((request, sampled): (&Request, &Sampled)) -> EncodedPair {
+    let [chosen, rejected] = [0, 1].map(|i| sampled.samples[i].tokens.clone());
+    EncodedPair {
+        prompt: request.prompt.to_vec(),
+        chosen,
+        rejected,
+    }
+}
+
 #[test]
 fn samples_are_the_same() {
     let config = SampleConfig {
@@ -127,8 +137,9 @@ fn samples_are_the_same() {
             max_new_tokens: 5 + i % 7,
         };
         let requests: Vec<_> = (0..20).map(request).collect();
-        let [ours, composed] = both(&tiny, &device).map(|model| {
-            sample(&model, None, &requests, config, &|token| token == 2, |_| {
+        let models = both(&tiny, &device);
+        let [ours, composed] = models.each_ref().map(|model| {
+            sample(model, None, &requests, config, &|token| token == 2, |_| {
                 Ok(())
             })
             .unwrap()
@@ -142,6 +153,15 @@ fn samples_are_the_same() {
                 } else {
                     n_apart += 1;
                 }
+            }
+        }
+        // Our model finds composed's samples, read anew, as likely as it said while it drew them.
+        let pairs: Vec<_> = std::iter::zip(&requests, &composed).map(pair).collect();
+        let pairs: Vec<_> = pairs.iter().collect();
+        let logps = pair_logps(&models[0], None, &pairs).unwrap();
+        for (logps, sampled) in logps.iter().zip(&composed) {
+            for (logp, sample) in logps.iter().zip(&sampled.samples) {
+                assert!((f64::from(*logp) - sample.logps).abs() < 1e-3);
             }
         }
         // A number may be drawn on the very edge between two tokens, which rounding moves.
