@@ -238,6 +238,7 @@ mod tests {
             task: task.to_owned(),
             user: n.to_string(),
             method,
+            device: String::new(),
             n_history: 30 + n,
             training_seconds: None,
             predictions: (0..3).map(prediction).collect(),

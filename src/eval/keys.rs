@@ -6,7 +6,6 @@ use super::method::{Before, Decoding, Method, Weights};
 use super::study::{Study, StudyTask, Subject};
 use super::writer::{N_CTX, N_SEQUENCES};
 use crate::hash::digest;
-use crate::llama::{devices, uses_amx};
 use crate::train::TrainConfig;
 
 /// To be raised where a change of the code changes what comes of the same inputs.
@@ -57,13 +56,15 @@ impl Study {
         digest(&json!([
             PROTOCOL,
             self.base.sha256,
-            Self::decoder(),
+            N_CTX,
+            N_SEQUENCES,
             "description",
             history
         ]))
     }
 
-    /// The name of a method's answers to a user's queries.
+    /// The name of a method's answers to a user's queries. The device is none of it, though a GPU rounds otherwise: a study
+    /// begun on one machine is gone on with, and reported, on another. [`Answers::device`](super::Answers) says where.
     pub(super) fn answers_key(&self, task: &StudyTask, user: usize, method: Method) -> String {
         let (weights, before, decoding) = method.parts();
         let subject = &task.users[user];
@@ -81,7 +82,8 @@ impl Study {
         digest(&json!([
             PROTOCOL,
             self.base.sha256,
-            Self::decoder(),
+            N_CTX,
+            N_SEQUENCES,
             task.name,
             subject.id,
             method,
@@ -91,16 +93,6 @@ impl Study {
             task.task.n_predict(),
             subject.queries_digest,
         ]))
-    }
-
-    /// What of the machine a text depends on: a GPU rounds otherwise, and so does AMX.
-    fn decoder() -> Value {
-        json!([
-            N_CTX,
-            N_SEQUENCES,
-            devices().iter().any(|device| device.is_gpu),
-            uses_amx()
-        ])
     }
 }
 

@@ -131,6 +131,7 @@ impl Report {
             "SHA-256 of its file",
             "weights",
             "seed",
+            "answered on",
             "settings that are not the defaults",
         ];
         row(text, head.iter());
@@ -140,7 +141,11 @@ impl Report {
             let weights = task.weights.as_str().unwrap_or_default().to_owned();
             let (name, sha256) = (task.name.clone(), task.sha256.clone());
             let seed = task.seed.to_string();
-            row(text, [name, sha256, weights, seed, settings].iter());
+            let of_task = self.summary.tasks.get(&name);
+            let devices = of_task.map(|it| it.devices.iter().map(String::as_str));
+            let devices = devices.map_or(String::new(), |it| it.collect::<Vec<_>>().join(", "));
+            let cells = [name, sha256, weights, seed, devices, settings];
+            row(text, cells.iter());
         }
         if *n_missing > 0 {
             line(

@@ -12,7 +12,7 @@ use super::study::{Study, StudyTask, Subject};
 use super::writer::{Voice, Writer};
 use crate::decode::Finish;
 use crate::home::Stage;
-use crate::llama::Token;
+use crate::llama::{Token, computing_device};
 use crate::profile::lamp::Query;
 use crate::rouge::Rouge;
 use crate::train::{self};
@@ -153,6 +153,7 @@ pub fn run(
         return Ok(());
     }
     let mut runner = Runner {
+        device: computing_device(),
         study,
         store,
         writer: Writer::load(&study.base_path, &study.base, stop)?,
@@ -194,6 +195,7 @@ pub fn run(
 }
 
 struct Runner<'a, 'o> {
+    device: String,
     study: &'a Study,
     store: &'a Store,
     writer: Writer<'a>,
@@ -230,6 +232,7 @@ impl Runner<'_, '_> {
             task: task.name.clone(),
             user: user.id.clone(),
             method: unit.method,
+            device: self.device.clone(),
             n_history: user.history.len(),
             training_seconds,
             predictions: predictions.collect(),

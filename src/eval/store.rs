@@ -52,6 +52,8 @@ pub struct Answers {
     pub user: String,
     /// Who answered.
     pub method: Method,
+    /// What they were computed on.
+    pub device: String,
     /// Items in the user's history.
     pub n_history: usize,
     /// What training has taken of the user's adapter that answered, if one did; the task's is not counted.

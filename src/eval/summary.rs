@@ -68,6 +68,8 @@ pub struct TaskSummary {
     pub n_queries: usize,
     /// Items in a user's history, the mean over users.
     pub n_history: f64,
+    /// What the answers were computed on.
+    pub devices: BTreeSet<String>,
     /// By method.
     pub rows: BTreeMap<Method, Row>,
 }
@@ -190,6 +192,7 @@ impl TaskSummary {
             n_queries: users.values().map(|it| it.predictions.len()).sum(),
             n_history: users.values().map(|it| it.n_history as f64).sum::<f64>()
                 / users.len().max(1) as f64,
+            devices: answers.iter().map(|it| it.device.clone()).collect(),
             rows: by_method
                 .iter()
                 .map(|(&method, answers)| (method, Row::new(answers)))
@@ -270,6 +273,7 @@ mod tests {
             task: task.to_owned(),
             user: user.to_owned(),
             method,
+            device: String::new(),
             n_history: 30,
             training_seconds: (method == Method::Cope).then_some(60.0),
             predictions: scores.iter().map(prediction).collect(),

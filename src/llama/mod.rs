@@ -44,11 +44,9 @@ pub use context::Context;
 pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
-#[cfg(feature = "train")]
-pub(crate) use model::uses_amx;
 pub use options::{ContextOptions, FlashAttention, KvType};
 pub use sequences::Sequences;
-pub use system::{CpuFeature, Device, cpu_features, devices};
+pub use system::{CpuFeature, Device, computing_device, cpu_features, devices};
 pub use twin::Twin;
 
 use crate::{Error, Result};

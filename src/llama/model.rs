@@ -161,12 +161,6 @@ fn default_params() -> sys::llama_model_params {
     params
 }
 
-/// Whether llama.cpp multiplies by AMX, which rounds otherwise than its other kernels.
-#[cfg(feature = "train")]
-pub(crate) fn uses_amx() -> bool {
-    has_amx() && !cfg!(amx_is_broken)
-}
-
 fn has_amx() -> bool {
     // SAFETY: reads a constant of the build.
     unsafe { sys::ggml_cpu_has_amx_int8() != 0 }

@@ -99,6 +99,15 @@ pub fn devices() -> Vec<Device> {
     (0..count).map(device).collect()
 }
 
+/// The hardware's own name of what a model runs on where nothing else is asked for: the first GPU, else the CPU.
+#[must_use]
+pub fn computing_device() -> String {
+    let devices = devices();
+    let gpu = devices.iter().find(|device| device.is_gpu);
+    let device = gpu.or(devices.first());
+    device.map_or(String::new(), |device| device.description.clone())
+}
+
 fn device(index: usize) -> Device {
     let (mut memory_free, mut memory_total) = (0, 0);
     // SAFETY: `index` is below the count of devices, and devices are never removed; names live as long as they.
