@@ -59,6 +59,9 @@ pub struct DecodeArgs {
     /// End an answer that says the same thing a third time
     #[arg(long)]
     loop_guard: bool,
+    /// Say no N tokens in a row twice in an answer, which keeps it from loops; 0 for no such rule
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    no_repeat_ngram: usize,
     /// Added to the user model's logit of a token, by its number: 15043+2.5, or 15043-inf to ban it; may be given again
     #[arg(short, long, value_name = "TOKEN±X", value_parser = parse_logit_bias)]
     logit_bias: Vec<(Token, f32)>,
@@ -118,6 +121,7 @@ impl DecodeArgs {
             n_predict: usize::try_from(self.predict).ok(),
             stop: self.stop.clone(),
             loop_guard: self.loop_guard,
+            no_repeat_ngram: self.no_repeat_ngram,
             logit_bias: self.logit_bias.clone(),
             grammar: self.grammar(model)?,
             schedule: self.schedule(args),

@@ -13,7 +13,7 @@ use cope_llama::train::{TrainConfig, train};
 use super::interrupt;
 use super::options::count;
 use super::report::Report;
-use super::train_options::{TrainOptions, named, positive};
+use super::train_options::{TrainOptions, named, positive, weight};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
@@ -96,6 +96,9 @@ struct DpoArgs {
     /// Count what a text is worth by token, whatever its length; a β of some ten times as much goes with it
     #[arg(long)]
     length_normalized: bool,
+    /// The weight of what keeps preferred texts likely in themselves (RPO); 0 for none
+    #[arg(long, value_name = "X", value_parser = weight, default_value_t = TrainConfig::default().dpo.rpo_alpha)]
+    rpo_alpha: f32,
 }
 
 fn stage(name: &str) -> Result<Stage, String> {
@@ -189,6 +192,7 @@ impl Args {
         config.dpo.fit.batch_size = self.dpo.dpo_batch_size;
         config.dpo.beta = self.dpo.beta;
         config.dpo.length_normalized = self.dpo.length_normalized;
+        config.dpo.rpo_alpha = self.dpo.rpo_alpha;
         config
     }
 }

@@ -161,6 +161,15 @@ pub fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
+pub fn weight(number: &str) -> Result<f32, String> {
+    let number: f32 = number.parse().map_err(|_| "not a number")?;
+    if number.is_finite() && number >= 0.0 {
+        Ok(number)
+    } else {
+        Err("it must be 0 or above".into())
+    }
+}
+
 pub fn positive(number: &str) -> Result<f32, String> {
     let number: f32 = number.parse().map_err(|_| "not a number")?;
     if number.is_finite() && number > 0.0 {

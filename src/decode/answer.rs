@@ -53,6 +53,7 @@ impl Answer {
         let mut sampler = (options.sampling)
             .sampler(n_vocab, n_ctx)?
             .with_logit_bias(options.logit_bias.clone())
+            .with_no_repeat_ngram(options.no_repeat_ngram)
             .with_grammar(options.grammar.clone());
         for &token in prompt {
             sampler.accept_prompt(token);

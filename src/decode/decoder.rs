@@ -25,6 +25,8 @@ pub struct DecodeOptions {
     /// Whether a text that goes round in a loop is ended: a block of tokens that comes three times in a row, and 24
     /// tokens of it after the first time.
     pub loop_guard: bool,
+    /// So many tokens never come twice in the same order within the answer, which keeps it from loops; 0 for no such rule.
+    pub no_repeat_ngram: usize,
     /// Added to the user model's logits of these tokens, before anything else; −∞ bans a token.
     pub logit_bias: Vec<(Token, f32)>,
     /// What the text may look like.
@@ -48,6 +50,7 @@ impl Default for DecodeOptions {
             n_keep: 4,
             stop: Vec::new(),
             loop_guard: false,
+            no_repeat_ngram: 0,
             logit_bias: Vec::new(),
             grammar: None,
             explain: false,

@@ -1,4 +1,4 @@
-//! Texts that go round in a loop, as those of greedy small models do.
+//! Texts that go round in a loop, as those of greedy small models do: how they are seen, and kept from it.
 
 use crate::llama::Token;
 
@@ -21,9 +21,55 @@ pub(super) fn is_looping(tokens: &[Token]) -> bool {
     })
 }
 
+/// The tokens of an answer, no `n` of which may come twice in the same order.
+#[derive(Debug, Clone)]
+pub(super) struct Unrepeated {
+    n: usize,
+    tokens: Vec<Token>,
+}
+
+impl Unrepeated {
+    /// Of an empty answer; `n` is at least 1.
+    pub fn new(n: usize) -> Self {
+        Self {
+            n,
+            tokens: Vec::new(),
+        }
+    }
+
+    pub fn accept(&mut self, token: Token) {
+        self.tokens.push(token);
+    }
+
+    /// What came after the last `n` − 1 tokens where they stood before.
+    pub fn banned(&self) -> impl Iterator<Item = Token> {
+        let last = self.tokens.len().checked_sub(self.n - 1);
+        let last = last.map_or(&[][..], |first| &self.tokens[first..]);
+        let grams = self.tokens.windows(self.n);
+        let repeated = grams.filter(move |gram| gram[..gram.len() - 1] == *last);
+        repeated.map(|gram| gram[gram.len() - 1])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_be_said_again_is_banned() {
+        let banned = |n, tokens: &[Token]| {
+            let mut text = Unrepeated::new(n);
+            tokens.iter().for_each(|&token| text.accept(token));
+            text.banned().collect::<Vec<_>>()
+        };
+        assert_eq!(banned(3, &[1, 2, 3, 1, 2, 4, 1, 2]), [3, 4]);
+        assert_eq!(banned(2, &[5, 5]), [5]);
+        assert_eq!(banned(1, &[5, 6]), [5, 6]);
+        for few in [&[][..], &[1], &[1, 1]] {
+            assert!(banned(3, few).is_empty(), "{few:?}");
+        }
+        assert!(banned(3, &[1, 2, 3, 2, 1]).is_empty());
+    }
 
     /// The length at which a text of `block`, again and again after `before`, is seen to loop.
     fn seen_at(before: &[Token], block: &[Token]) -> Option<usize> {

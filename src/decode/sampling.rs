@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::looping::Unrepeated;
 use super::{Candidate, contrast};
 use crate::llama::{Grammar, Link, SamplerChain, Token};
 use crate::{Error, Result};
@@ -90,6 +91,7 @@ impl Sampling {
             chain: SamplerChain::new(n_vocab, &links),
             seed: (self.temperature > 0.0).then_some(seed),
             logit_bias: Vec::new(),
+            unrepeated: None,
             grammar: None,
             left: Vec::new(),
             row: Vec::new(),
@@ -175,6 +177,7 @@ pub struct Sampler {
     /// `None` takes the best.
     seed: Option<u32>,
     logit_bias: Vec<(Token, f32)>,
+    unrepeated: Option<Unrepeated>,
     grammar: Option<Grammar>,
     /// What the chain has left, from one choice to the next for its allocation alone.
     left: Vec<Candidate>,
@@ -189,6 +192,14 @@ impl Sampler {
         Self { logit_bias, ..self }
     }
 
+    /// Lets no `n` tokens come twice in the same order; 0 lets all. What it bans it bans before anything else, since where
+    /// a loop goes on nothing but the loop is plausible.
+    #[must_use]
+    pub fn with_no_repeat_ngram(self, n: usize) -> Self {
+        let unrepeated = (n > 0).then(|| Unrepeated::new(n));
+        Self { unrepeated, ..self }
+    }
+
     /// Lets only those tokens be candidates that go on with a text of `grammar`.
     #[must_use]
     pub fn with_grammar(self, grammar: Option<Grammar>) -> Self {
@@ -200,13 +211,16 @@ impl Sampler {
         self.chain.accept(token);
     }
 
-    /// Tells penalties and grammar that `token` has become part of the text.
+    /// Tells all that minds it that `token` has become part of the text.
     ///
     /// # Errors
     ///
     /// [`Error::Llama`] if the grammar does not allow it.
     pub fn accept(&mut self, token: Token) -> Result<()> {
         self.chain.accept(token);
+        if let Some(unrepeated) = &mut self.unrepeated {
+            unrepeated.accept(token);
+        }
         self.grammar
             .as_mut()
             .map_or(Ok(()), |grammar| grammar.accept(token))
@@ -224,12 +238,15 @@ impl Sampler {
         plausibility: f32,
         candidates: &mut Vec<Candidate>,
     ) -> Result<()> {
-        let logits = if self.logit_bias.is_empty() {
+        let banned = self.unrepeated.iter().flat_map(Unrepeated::banned);
+        let banned = banned.map(|token| (token, f32::NEG_INFINITY));
+        let mut biases = self.logit_bias.iter().copied().chain(banned).peekable();
+        let logits = if biases.peek().is_none() {
             logits
         } else {
             self.row.clear();
             self.row.extend_from_slice(logits);
-            for &(token, bias) in &self.logit_bias {
+            for (token, bias) in biases {
                 self.row[token as usize] += bias;
             }
             &self.row
@@ -399,6 +416,23 @@ mod tests {
         assert_eq!(head(vec![(3, 9.0)]), of(&[(3, 9.0)]));
         let banned = vec![(1, f32::NEG_INFINITY)];
         assert_eq!(head(banned), of(&[(0, 1.0), (2, 1.5)]));
+    }
+
+    #[test]
+    fn nothing_is_said_twice_where_that_is_asked_for() {
+        let mut sampler = Sampling::default().sampler(3, 256).unwrap();
+        sampler = sampler.with_no_repeat_ngram(2);
+        let mut say = || {
+            let mut candidates = Vec::new();
+            sampler
+                .head(&[9.0, 1.0, 0.5], 0.1, &mut candidates)
+                .unwrap();
+            let token = sampler.choose(&candidates, 0);
+            sampler.accept(token).unwrap();
+            token
+        };
+        let text: Vec<Token> = (0..6).map(|_| say()).collect();
+        assert_eq!(text, [0, 0, 1, 0, 2, 0]);
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Study {
             before,
             decoding,
             task.task.n_predict(),
+            task.settings.no_repeat_ngram,
             subject.queries_digest,
         ]))
     }

@@ -9,7 +9,7 @@ use super::method::{Before, Decoding, Method, Weights};
 use super::retrieve::Retriever;
 use super::store::{Answers, Prediction, Store};
 use super::study::{Study, StudyTask, Subject};
-use super::writer::{Voice, Writer};
+use super::writer::{AnswerLimits, Voice, Writer};
 use crate::decode::Finish;
 use crate::home::Stage;
 use crate::llama::{Token, computing_device};
@@ -209,7 +209,11 @@ impl Runner<'_, '_> {
         let n_predict = task.task.n_predict();
         let prompts = self.prompts(task, unit)?;
         let (voice, training_seconds) = self.voice(task, unit)?;
-        let (written, elapsed) = self.writer.write(&voice, prompts, n_predict)?;
+        let limits = AnswerLimits {
+            n_predict,
+            no_repeat_ngram: task.settings.no_repeat_ngram,
+        };
+        let (written, elapsed) = self.writer.write(&voice, prompts, limits)?;
         let seconds = elapsed.as_secs_f64() / user.queries.len() as f64;
         let predictions = user.queries.iter().zip(written);
         let predictions = predictions.map(|(query, written)| {
@@ -276,7 +280,11 @@ impl Runner<'_, '_> {
             .map(|n| before::question_for_description(&history[history.len() - n..]));
         let prompt = self.writer.fitting(prompts, DESCRIPTION_TOKENS)?;
         let base = Voice::Alone(None);
-        let (written, _) = self.writer.write(&base, vec![prompt], DESCRIPTION_TOKENS)?;
+        let limits = AnswerLimits {
+            n_predict: DESCRIPTION_TOKENS,
+            no_repeat_ngram: 0,
+        };
+        let (written, _) = self.writer.write(&base, vec![prompt], limits)?;
         let description = written[0].text.trim().to_owned();
         self.store.keep_description(&key, &description)?;
         Ok(description)

@@ -22,6 +22,8 @@ pub struct Settings {
     pub items_of_others: usize,
     /// Newest items of a user's history, for the user's adapter; items are retrieved from all.
     pub items: usize,
+    /// So many tokens never come twice in the same order within an answer, by whatever method; 0 for no such rule.
+    pub no_repeat_ngram: usize,
     /// How the methods decode that have something to choose there.
     pub decoding: BTreeMap<Method, DecodingSettings>,
 }
@@ -87,6 +89,7 @@ impl Default for Settings {
             user,
             items_of_others: 20,
             items: 100,
+            no_repeat_ngram: 0,
             decoding: DECIDED
                 .map(|method| (method, DecodingSettings::default()))
                 .into(),

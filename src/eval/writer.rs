@@ -42,6 +42,15 @@ pub(super) enum Voice {
     },
 }
 
+/// What an answer may be.
+#[derive(Clone, Copy)]
+pub(super) struct AnswerLimits {
+    /// The most tokens.
+    pub n_predict: usize,
+    /// So many tokens never come twice in the same order; 0 for no such rule.
+    pub no_repeat_ngram: usize,
+}
+
 /// An answer.
 #[derive(Default)]
 pub(super) struct Written {
@@ -91,15 +100,18 @@ impl<'a> Writer<'a> {
         )))
     }
 
-    /// The greedy answers to `prompts`, of at most `n_predict` tokens and guarded against loops, and the time that they
-    /// took together. Their last bits, and so a choice between two tokens of nearly the same score, depend on which
+    /// The greedy answers to `prompts`, guarded against loops, and the time that they took together. Their last bits, and so a choice between two tokens of nearly the same score, depend on which
     /// prompts are answered together.
     pub fn write(
         &self,
         voice: &Voice,
         prompts: Vec<Vec<Token>>,
-        n_predict: usize,
+        limits: AnswerLimits,
     ) -> Result<(Vec<Written>, Duration)> {
+        let AnswerLimits {
+            n_predict,
+            no_repeat_ngram,
+        } = limits;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
         let n_sequences = prompts.len().min(N_SEQUENCES);
         let options = ContextOptions {
@@ -135,6 +147,7 @@ impl<'a> Writer<'a> {
             let options = DecodeOptions {
                 n_predict: Some(n_predict),
                 loop_guard: true,
+                no_repeat_ngram,
                 ..DecodeOptions::default()
             };
             let id = batch.push(Request {

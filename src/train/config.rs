@@ -73,6 +73,7 @@ impl Default for TrainConfig {
                 beta: 0.1,
                 length_normalized: false,
                 base_weight: 1.0,
+                rpo_alpha: 0.0,
             },
             weight_type: device.fastest_weights(),
             device,

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::examples::EncodedPair;
 use super::fit::{FitConfig, Objective, StepLoss};
 use super::lora::Lora;
-use super::loss::{RewardWeights, dpo_loss, response_logps};
+use super::loss::{RewardWeights, chosen_loss, dpo_loss, response_logps};
 use super::model::Model;
 use super::progress::Metrics;
 use crate::Result;
@@ -28,6 +28,9 @@ pub struct DpoConfig {
     pub length_normalized: bool,
     /// α of the reward: the weight of the base's log-probability.
     pub base_weight: f32,
+    /// The weight of the chosen responses' own loss, [`chosen_loss`], beside DPO's; 0 is DPO alone.
+    #[serde(default)]
+    pub rpo_alpha: f32,
 }
 
 impl DpoConfig {
@@ -151,8 +154,14 @@ pub fn pair_loss(
         .collect();
     let lengths = Tensor::new(lengths, &Device::Cpu)?;
     let rewards = config.weights().reward(&logps, &base_logps, &lengths)?;
+    let mut loss = dpo_loss(&rewards)?;
+    if config.rpo_alpha > 0.0 {
+        let n_tokens = batch.responses.iter().map(|it| it.len() as f32);
+        let n_tokens = Tensor::from_iter(n_tokens, &Device::Cpu)?;
+        loss = (loss + (chosen_loss(&logps, &n_tokens)? * f64::from(config.rpo_alpha))?)?;
+    }
     Ok(StepLoss {
-        loss: dpo_loss(&rewards)?,
+        loss,
         weight: pairs.len() as f64,
         n_tokens: batch.n_tokens(),
         metrics: reward_metrics(&rewards.to_vec1()?, &logps.to_vec1()?),

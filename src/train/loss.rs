@@ -1,10 +1,13 @@
-//! The two losses, over the log-probabilities of a batch's response tokens.
+//! The losses, over the log-probabilities of a batch's response tokens.
 //!
 //! SFT: `L = −mean log π_user(y_t)`, over all response tokens of the batch.
 //!
 //! DPO (Rafailov et al. 2023, with the reward of CoPe): `L = −mean log σ(r(y⁺) − r(y⁻))`,
 //! `r(y) = β Σ_t [log π_user(y_t) − α log π_base(y_t)]`, or by token, divided by the number of them. The base's terms are
 //! constants.
+//!
+//! RPO (Pang et al. 2024) adds `−α mean log π_user(y⁺) / |y⁺|` to it. DPO alone lets what both responses have in common
+//! become less likely, as long as the rejected one loses more by it: a user's turns of phrase, for one.
 
 use std::ops::Range;
 
@@ -65,6 +68,16 @@ pub fn dpo_loss(rewards: &Tensor) -> Result<Tensor> {
     loss.to_dtype(DType::F32)
 }
 
+/// `logps`, `n_tokens`: `[2 n]`, of the chosen and the rejected response in turn. The chosen ones' negative
+/// log-likelihood by token, nats, the mean over the pairs: a scalar.
+///
+/// # Errors
+/// A tensor operation failed.
+pub fn chosen_loss(logps: &Tensor, n_tokens: &Tensor) -> Result<Tensor> {
+    let by_token = (logps / n_tokens)?.reshape(((), 2))?;
+    by_token.narrow(1, 0, 1)?.mean_all()?.neg()
+}
+
 #[cfg(test)]
 mod tests {
     use candle_core::{Device, Var};
@@ -85,5 +98,15 @@ mod tests {
             assert!((f64::from(got[0]) / slope - 1.0).abs() < 1e-6);
             assert!((f64::from(got[1]) / slope + 1.0).abs() < 1e-6);
         }
+    }
+
+    #[test]
+    fn the_chosen_ones_count_by_token() {
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        let loss = chosen_loss(
+            &tensor(&[-6.0, -9.0, -1.0, -5.0]),
+            &tensor(&[3.0, 1.0, 1.0, 1.0]),
+        );
+        assert!((loss.unwrap().to_scalar::<f32>().unwrap() - 1.5).abs() < 1e-6);
     }
 }

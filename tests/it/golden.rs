@@ -248,6 +248,7 @@ fn dpo_steps_are_pefts() {
         length_normalized: false,
         beta: 0.1,
         base_weight: 1.0,
+        rpo_alpha: 0.0,
         ..TrainConfig::default().dpo
     };
     let pairs: Vec<_> = pairs.iter().collect();

@@ -303,11 +303,14 @@ fn dpo_gradients_are_finite_differences() {
     let pairs = tiny.pairs();
     let pairs: Vec<_> = pairs.iter().collect();
     let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
-    for (length_normalized, beta) in [(false, 0.1), (true, 1.0)] {
+    for (length_normalized, beta, rpo_alpha) in
+        [(false, 0.1, 0.0), (true, 1.0, 0.0), (false, 0.1, 0.5)]
+    {
         let config = DpoConfig {
             beta,
             length_normalized,
             base_weight: 0.7,
+            rpo_alpha,
             ..TrainConfig::default().dpo
         };
         check_gradients(|lora| pair_loss(&tiny.model, lora, &pairs, &base_logps, &config).unwrap());
