@@ -133,12 +133,14 @@ impl Alice {
     }
 }
 
+/// β of the rewards, which are of whole answers.
+const BETA: f64 = 0.1;
+
 /// Rewards by candle's model.
 struct Judge<'a> {
     alice: &'a Alice,
     model: Model,
     vocabulary: std::sync::Arc<llama::Model>,
-    beta: f64,
 }
 
 impl<'a> Judge<'a> {
@@ -148,7 +150,6 @@ impl<'a> Judge<'a> {
             alice,
             model: Model::load(&gguf, TrainConfig::default().weight_type)?,
             vocabulary: llama::Model::load_vocabulary(Path::new(&alice.base))?,
-            beta: f64::from(TrainConfig::default().dpo.beta),
         })
     }
 
@@ -175,7 +176,7 @@ impl<'a> Judge<'a> {
         let user = pair_logps(&self.model, Some(&lora), &pairs)?;
         let base = pair_logps(&self.model, None, &pairs)?;
         let margin = |(user, base): (&[f32; 2], &[f32; 2])| {
-            let reward = |it: usize| self.beta * f64::from(user[it] - base[it]);
+            let reward = |it: usize| BETA * f64::from(user[it] - base[it]);
             reward(0) - reward(1)
         };
         Ok(user.iter().zip(&base).map(margin).collect())

@@ -210,7 +210,7 @@ impl<'a> Bench<'a> {
     }
 
     fn config() -> TrainConfig {
-        let mut config = TrainConfig::default();
+        let mut config = TrainConfig::of_paper();
         config.lora.target_modules = vec![TargetModule::Q, TargetModule::V];
         config
     }

@@ -10,7 +10,7 @@
 // without the adapter, which the host makes and the sampler drives.
 //
 //     struct llama_sampler * chain = llama_sampler_chain_init(llama_sampler_chain_default_params());
-//     llama_sampler_chain_add(chain, cope_sampler_init(base, 0, 0.3f, 0.1f));
+//     llama_sampler_chain_add(chain, cope_sampler_init(base, 0, 0.1f, 0.1f));
 //     llama_sampler_chain_add(chain, llama_sampler_init_greedy());
 //
 // Place it first, or after samplers that only take candidates out (a grammar, a logit bias): scores are contrasts of

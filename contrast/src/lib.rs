@@ -62,7 +62,7 @@ pub struct Contrast {
 impl Default for Contrast {
     fn default() -> Self {
         Self {
-            contrast: 0.3,
+            contrast: 0.1,
             plausibility: 0.1,
         }
     }

@@ -92,8 +92,14 @@ impl Report {
 /// Prints what a stage has come to, on the texts kept apart where there are any.
 fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()> {
     let mut lines = Vec::new();
-    if let Some(pairs) = figures.get("pairs") {
-        lines.push(format!("{pairs} pairs"));
+    match figures.get("pairs") {
+        Some(0.0) => lines.push(
+            "no pairs, for no sample came to an end by itself or all were alike: there is nothing to prefer (longer samples: \
+             --sample-tokens)"
+                .into(),
+        ),
+        Some(pairs) => lines.push(format!("{pairs} pairs")),
+        None => {}
     }
     if let Some(pairs) = figures.get("feedback/pairs") {
         lines.push(format!(

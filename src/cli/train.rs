@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
-use clap::Args as ClapArgs;
+use clap::{ArgAction, Args as ClapArgs};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use cope_llama::home::{Home, Stage, UserName};
@@ -54,11 +54,11 @@ Examples:
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Stage mine: find what the user would not write")]
 struct MineArgs {
-    /// Whose samples they are: the base's, or the user's model's after the stage sft [default: base]
+    /// Whose samples they are: the base's, or the user's model's after the stage sft [default: user]
     #[arg(long, value_name = "base|user", value_parser = named::<Sampler>)]
     sampler: Option<Sampler>,
     /// What is preferred: the user's own text to the sample of the lowest reward, or the sample most like that text to the
-    /// one least like it [default: reward]
+    /// one least like it [default: likeness]
     #[arg(long, value_name = "reward|likeness", value_parser = named::<Preference>)]
     preference: Option<Preference>,
     /// Samples for each prompt
@@ -93,8 +93,8 @@ struct DpoArgs {
     /// How strongly the reward counts against staying near the base
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.beta)]
     beta: f32,
-    /// Count what a text is worth by token, whatever its length; a β of some ten times as much goes with it
-    #[arg(long)]
+    /// Whether what a text is worth counts by token, whatever its length; without, a β of 0.1 is usual
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = TrainConfig::default().dpo.length_normalized)]
     length_normalized: bool,
     /// The weight of what keeps preferred texts likely in themselves (RPO); 0 for none
     #[arg(long, value_name = "X", value_parser = weight, default_value_t = TrainConfig::default().dpo.rpo_alpha)]

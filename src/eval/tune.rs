@@ -26,7 +26,7 @@ pub struct Choice {
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 20] = [
+pub const CHOICES: [Choice; 21] = [
     Choice::new("/items_of_others", &["20", "50", "200"], Method::Tam),
     Choice::new("/task/lora/rank", &["8", "16"], Method::Tam),
     Choice::new(
@@ -35,6 +35,7 @@ pub const CHOICES: [Choice; 20] = [
         Method::Tam,
     ),
     Choice::new("/task/sft/epochs", &["1", "2", "3"], Method::Tam),
+    Choice::new("/no_repeat_ngram", &["3", "4"], Method::Tam),
     Choice::new(
         "/user/sft/learning_rate",
         &["5e-4", "1e-3", "2e-3"],
@@ -42,11 +43,14 @@ pub const CHOICES: [Choice; 20] = [
     ),
     Choice::new("/user/sft/epochs", &["1", "2", "3"], Method::Oppu),
     Choice::new("/user/mine", MINED, Method::DpoOnly),
-    Choice::new("/user/dpo/fit", LONGER, Method::DpoOnly),
-    Choice::new("/user/dpo/beta", &["0.03", "0.1", "0.3"], Method::DpoOnly),
+    Choice::new("/user/dpo", PREFERRED, Method::DpoOnly),
+    Choice::new("/user/dpo/rpo_alpha", &["0.0", "1.0"], Method::DpoOnly),
     Choice::new(
-        "/user/dpo/fit/learning_rate",
-        &["3e-5", "1e-4", "3e-4"],
+        "/user/dpo/fit",
+        &[
+            r#"{"learning_rate": 1e-4, "epochs": 1}"#,
+            r#"{"learning_rate": 2e-4, "epochs": 1}"#,
+        ],
         Method::DpoOnly,
     ),
     Choice::new("/decoding/rag/retrieved", RETRIEVED, Method::Rag),
@@ -73,14 +77,16 @@ pub const CHOICES: [Choice; 20] = [
     ),
 ];
 
-/// Pairs by likeness, and what they are samples of.
+/// The paper's pairs, and the user model's own samples in the place of the base's.
 const MINED: &[&str] = &[
-    r#"{"sampler": "user"}"#,
-    r#"{"sampler": "user", "preference": "likeness", "n_samples": 6}"#,
+    r#"{"sampler": "base", "preference": "reward", "n_samples": 3, "length_ratio": 1.0}"#,
+    r#"{"sampler": "user", "preference": "reward", "n_samples": 3, "length_ratio": 1.0}"#,
 ];
 
-/// How long and how fast DPO goes.
-const LONGER: &[&str] = &[r#"{"learning_rate": 5e-4, "epochs": 2}"#];
+/// The paper's DPO.
+const PREFERRED: &[&str] = &[
+    r#"{"fit": {"learning_rate": 1e-4, "epochs": 1}, "beta": 0.1, "length_normalized": false, "rpo_alpha": 0.0}"#,
+];
 
 /// Items before a prompt.
 const RETRIEVED: &[&str] = &["1", "2", "4"];

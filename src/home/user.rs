@@ -145,7 +145,8 @@ impl UserFolder {
         )))
     }
 
-    /// Keeps a copy of a task adapter, unless it is there; its SHA-256.
+    /// Keeps a task adapter, unless it is there: the same file under another name where the file system allows, so that
+    /// many users of a task take little room, else a copy. Returns its SHA-256.
     ///
     /// # Errors
     ///
@@ -153,8 +154,11 @@ impl UserFolder {
     pub fn add_task(&self, adapter: &Path) -> Result<String> {
         let sha256 = cope_convert::sha256(adapter)?;
         if self.known_task(&sha256).is_err() {
-            let bytes = fs::read(adapter).map_err(Error::io("read", adapter))?;
-            write_atomic(&self.task(&sha256), |file| file.write_all(&bytes))?;
+            let kept = self.task(&sha256);
+            if fs::hard_link(adapter, &kept).is_err() {
+                let bytes = fs::read(adapter).map_err(Error::io("read", adapter))?;
+                write_atomic(&kept, |file| file.write_all(&bytes))?;
+            }
         }
         Ok(sha256)
     }

@@ -55,30 +55,48 @@ impl Default for TrainConfig {
             },
             sft: fit.clone(),
             mine: MineConfig {
-                sampler: Sampler::Base,
-                preference: Preference::Reward,
-                n_samples: 3,
+                sampler: Sampler::User,
+                preference: Preference::Likeness,
+                n_samples: 6,
                 temperature: 1.0,
                 top_p: 0.95,
-                max_new_tokens: 256,
-                length_ratio: 1.0,
+                max_new_tokens: 448,
+                length_ratio: 1.5,
                 base_weight: 1.0,
             },
             dpo: DpoConfig {
                 fit: FitConfig {
-                    learning_rate: 1e-4,
-                    epochs: 1,
+                    learning_rate: 5e-4,
                     ..fit
                 },
-                beta: 0.1,
-                length_normalized: false,
+                beta: 2.0,
+                length_normalized: true,
                 base_weight: 1.0,
-                rpo_alpha: 0.0,
+                rpo_alpha: 1.0,
             },
             weight_type: device.fastest_weights(),
             device,
             recompute: false,
             seed: 0,
         }
+    }
+}
+
+impl TrainConfig {
+    /// Pairs and DPO as the paper has them, at rates for small models: a user's own text over the sample of the base that
+    /// is least like the user, of three; rewards of whole responses, and no loss beside DPO's.
+    #[must_use]
+    pub fn of_paper() -> Self {
+        let mut config = Self::default();
+        config.mine.sampler = Sampler::Base;
+        config.mine.preference = Preference::Reward;
+        config.mine.n_samples = 3;
+        config.mine.length_ratio = 1.0;
+        config.dpo.fit.learning_rate = 1e-4;
+        config.dpo.fit.epochs = 1;
+        config.dpo.beta = 0.1;
+        config.dpo.length_normalized = false;
+        config.dpo.rpo_alpha = 0.0;
+        config
     }
 }

@@ -192,9 +192,9 @@ impl<'a> Recipe<'a> {
         let pairs = self.pairs(&self.folder.pairs(), mined)?;
         let pairs = pairs.and(self.pairs(&self.folder.feedback_path(), judged)?);
         if pairs.pairs.is_empty() {
-            return Err(Error::input(
-                "there are no pairs to train on; run the stage `mine` first",
-            ));
+            // Texts longer than any sample may be, for example: there is nothing to prefer.
+            self.save(&lora, &self.folder.adapter())?;
+            return Ok(Figures::new());
         }
         let config = &self.config.dpo;
         let kept_apart = self.kept_apart()?;

@@ -8,7 +8,7 @@ use cope_convert::{Adapter, LoraTensor, Matrix};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model as Runtime, Token};
 use cope_llama::prompt::{ChatTemplate, Message, response_tokens};
 use cope_llama::train::batch::Batch;
-use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
+use cope_llama::train::dpo::{pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
 use cope_llama::train::lora::{Lora, TargetModule};
 use cope_llama::train::model::Model;
@@ -244,13 +244,7 @@ fn sft_steps_are_pefts() {
 fn dpo_steps_are_pefts() {
     let golden = Golden::load();
     let pairs = golden.pairs();
-    let config = DpoConfig {
-        length_normalized: false,
-        beta: 0.1,
-        base_weight: 1.0,
-        rpo_alpha: 0.0,
-        ..TrainConfig::default().dpo
-    };
+    let config = TrainConfig::of_paper().dpo;
     let pairs: Vec<_> = pairs.iter().collect();
     let base_logps = pair_logps(&golden.model, None, &pairs).unwrap();
     let names = ["rewards/chosen", "rewards/rejected", "logps/chosen"];

@@ -9,6 +9,7 @@ use cope_llama::profile::feedback::{Feedback, Verdict};
 use cope_llama::profile::{Example, ImportOptions, Pair, Profile, import};
 use cope_llama::prompt::Message;
 use cope_llama::train::fit::Schedule;
+use cope_llama::train::mine::Preference;
 use cope_llama::train::{Event, Observer, TrainConfig, WeightType, train};
 use cope_llama::{Error, Result};
 
@@ -59,7 +60,8 @@ impl Setting {
     }
 
     fn config() -> TrainConfig {
-        let mut config = TrainConfig::default();
+        // A tiny model of chance hardly ever ends a text by itself, which pairs by likeness want.
+        let mut config = TrainConfig::of_paper();
         config.sft.batch_size = 2;
         config.dpo.fit.batch_size = 2;
         config
@@ -367,6 +369,18 @@ fn training_leaves_pairs_a_log_and_a_manifest() {
         Some(setting.base.sha256.as_str())
     );
     assert!(adapter.contrast.is_some() && adapter.plausibility.is_some());
+}
+
+#[test]
+fn with_nothing_to_prefer_the_adapter_is_what_sft_has_left() {
+    let setting = Setting::new();
+    let mut config = Setting::config();
+    config.mine.preference = Preference::Likeness;
+    config.mine.max_new_tokens = 1;
+    assert_eq!(setting.train(&config, &STAGES).unwrap().len(), 3);
+    assert!(lines(&setting.folder.pairs()).is_empty());
+    let read = |path: &Path| Adapter::read_gguf(path).unwrap().load().unwrap();
+    assert_eq!(read(&setting.folder.adapter()), read(&setting.folder.sft()));
 }
 
 #[test]
