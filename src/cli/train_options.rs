@@ -162,19 +162,18 @@ pub fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
 }
 
 pub fn weight(number: &str) -> Result<f32, String> {
-    let number: f32 = number.parse().map_err(|_| "not a number")?;
-    if number.is_finite() && number >= 0.0 {
-        Ok(number)
-    } else {
-        Err("it must be 0 or above".into())
-    }
+    finite(number, |number| number >= 0.0, "0 or above")
 }
 
 pub fn positive(number: &str) -> Result<f32, String> {
+    finite(number, |number| number > 0.0, "above 0")
+}
+
+fn finite(number: &str, in_range: impl Fn(f32) -> bool, range: &str) -> Result<f32, String> {
     let number: f32 = number.parse().map_err(|_| "not a number")?;
-    if number.is_finite() && number > 0.0 {
+    if number.is_finite() && in_range(number) {
         Ok(number)
     } else {
-        Err("it must be above 0".into())
+        Err(format!("it must be {range}"))
     }
 }

@@ -196,6 +196,18 @@ fn with(settings: &Settings, setting: &str, value: &Value) -> Result<Settings> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::TrainConfig;
+
+    #[test]
+    fn the_papers_pairs_and_dpo_are_tried() {
+        let paper = TrainConfig::of_paper();
+        let tried = |setting, value: &str| {
+            let value = serde_json::from_str(value).unwrap();
+            with(&Settings::default(), setting, &value).unwrap().user
+        };
+        assert_eq!(tried("/user/mine", MINED[0]).mine, paper.mine);
+        assert_eq!(tried("/user/dpo", PREFERRED[0]).dpo, paper.dpo);
+    }
 
     #[test]
     fn every_choice_is_of_a_setting_and_begins_with_its_value() {

@@ -100,8 +100,8 @@ impl<'a> Writer<'a> {
         )))
     }
 
-    /// The greedy answers to `prompts`, guarded against loops, and the time that they took together. Their last bits, and so a choice between two tokens of nearly the same score, depend on which
-    /// prompts are answered together.
+    /// The greedy answers to `prompts`, guarded against loops, and the time that they took together. Their last bits, and so
+    /// a choice between two tokens of nearly the same score, depend on which prompts are answered together.
     pub fn write(
         &self,
         voice: &Voice,

@@ -45,12 +45,22 @@ impl Vocabulary for Words {
     }
 }
 
-/// The text by the formula and nothing else.
+/// Whether the last `n` tokens of `text` come in it before.
+fn repeats(text: &[Token], n: usize) -> bool {
+    let first = text.len().saturating_sub(n);
+    n > 0
+        && text[..text.len() - 1]
+            .windows(n)
+            .any(|gram| *gram == text[first..])
+}
+
+/// The text by the formula and nothing else; no `no_repeat_ngram` tokens of it come twice.
 fn by_the_formula(
     seed: u64,
     contrast: Contrast,
     prompt: &[Token],
     sampling: &Sampling,
+    no_repeat_ngram: usize,
 ) -> Vec<Token> {
     let mut sampler = sampling.sampler(N_VOCAB, 512).unwrap();
     let mut text = prompt.to_vec();
@@ -58,7 +68,12 @@ fn by_the_formula(
         .iter()
         .for_each(|&token| sampler.accept_prompt(token));
     while text.len() < prompt.len() + LEN {
-        let (user, base) = (logits(2 * seed, &text), logits(2 * seed + 1, &text));
+        let (mut user, base) = (logits(2 * seed, &text), logits(2 * seed + 1, &text));
+        for (token, logit) in (0..).zip(&mut user) {
+            if repeats(&[&text[prompt.len()..], &[token]].concat(), no_repeat_ngram) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
         let max = user.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let candidates: Vec<Candidate> = (0..)
             .zip(std::iter::zip(user, base))
@@ -88,16 +103,28 @@ fn decode(
     sampling: &Sampling,
     schedule: Schedule,
 ) -> (Vec<Token>, Statistics) {
+    let options = DecodeOptions {
+        sampling: *sampling,
+        schedule,
+        ..DecodeOptions::default()
+    };
+    decode_by([user, base], contrast, prompt, options)
+}
+
+fn decode_by(
+    [user, base]: [&mut Table; 2],
+    contrast: Contrast,
+    prompt: &[Token],
+    options: DecodeOptions,
+) -> (Vec<Token>, Statistics) {
     let policy = Policy::Cope {
         base,
         user,
         contrast,
     };
     let options = DecodeOptions {
-        sampling: *sampling,
         n_predict: Some(LEN),
-        schedule,
-        ..DecodeOptions::default()
+        ..options
     };
     let mut decoder = Decoder::new(policy, &Words, prompt, options).unwrap();
     decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
@@ -148,7 +175,7 @@ fn every_schedule_gives_the_text_of_the_formula() {
     for seed in 0..12 {
         let contrast = Contrast::new(0.5, [0.1, 0.5, 0.02][seed as usize % 3]).unwrap();
         for sampling in samplings() {
-            let expected = by_the_formula(seed, contrast, &prompt, &sampling);
+            let expected = by_the_formula(seed, contrast, &prompt, &sampling, 0);
             for schedule in schedules() {
                 for max_rows in [1, 8] {
                     let mut models = models(seed, max_rows);
@@ -165,6 +192,33 @@ fn every_schedule_gives_the_text_of_the_formula() {
     }
     assert!(total.n_guess_accepted > 0 && total.n_draft_accepted > 0);
     assert!(total.user.n_rollbacks > 0 && total.base.n_rollbacks > 0);
+}
+
+#[test]
+fn no_schedule_says_a_thing_twice_where_that_is_asked_for() {
+    let prompt = [1, 2, 3, 4, 5];
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    let mut n_guess_accepted = 0;
+    for (seed, no_repeat_ngram) in (0..12).zip([2, 3].into_iter().cycle()) {
+        let [sampling, ..] = samplings();
+        let expected = by_the_formula(seed, contrast, &prompt, &sampling, no_repeat_ngram);
+        let repeated = (1..=expected.len()).any(|len| repeats(&expected[..len], no_repeat_ngram));
+        assert!(!repeated, "{expected:?}");
+        for schedule in schedules() {
+            let options = DecodeOptions {
+                sampling,
+                no_repeat_ngram,
+                schedule,
+                ..DecodeOptions::default()
+            };
+            let mut models = models(seed, 8);
+            let (text, statistics) = decode_by(models.each_mut(), contrast, &prompt, options);
+            assert_eq!(text, expected, "seed {seed}, {schedule:?}");
+            n_guess_accepted += statistics.n_guess_accepted;
+        }
+    }
+    // Drafts repeat what was said, which is not to be.
+    assert!(n_guess_accepted > 0);
 }
 
 #[test]
