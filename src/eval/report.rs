@@ -118,12 +118,13 @@ impl Report {
             Split::Query => "query",
         };
         let at_most = |n: Option<usize>| n.map_or("all".to_owned(), |n| format!("the first {n}"));
-        let [users, queries] = [limits.users, limits.queries].map(at_most);
+        let [users, queries, others] = [limits.users, limits.queries, limits.others].map(at_most);
         line(
             text,
             &format!(
                 "Base: {base}, SHA-256 {base_sha256}. Split: `{split}` of splits.json, SHA-256 {splits_sha256}; {users} of \
-                 the users of each task, {queries} of the queries of each user.\n"
+                 the users of each task, {queries} of the queries of each user; the task's adapter from {others} of the \
+                 others.\n"
             ),
         );
         let head = [

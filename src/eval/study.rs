@@ -75,13 +75,17 @@ pub enum Split {
     Query,
 }
 
-/// At most so many of the first users, and of each user's first queries.
+/// At most so much of a study.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Limits {
-    /// Users of a task.
+    /// The first users of a task.
     pub users: Option<usize>,
-    /// Queries of a user.
+    /// The first queries of a user.
     pub queries: Option<usize>,
+    /// The newest items that a user's adapter is trained on, if the settings do not say fewer.
+    pub items: Option<usize>,
+    /// The first of the others, whose items the task's adapter is trained on.
+    pub others: Option<usize>,
 }
 
 /// `splits.json`: of each file, who is evaluated and who is not.
@@ -161,9 +165,10 @@ fn read_task(
     source: Source,
     name: &str,
     of_task: &UsersOfTask,
-    settings: Settings,
+    mut settings: Settings,
 ) -> Result<StudyTask> {
     let Source { split, limits, .. } = source;
+    settings.items = settings.items.min(limits.items.unwrap_or(usize::MAX));
     let path = source.folder.join(format!("{name}.json"));
     let lamp::Lamp { task, users } = lamp::read(&path)?;
     let mut users: BTreeMap<String, lamp::User> = users
@@ -198,10 +203,8 @@ fn read_task(
     let asked = targets.filter(|user| !user.queries.is_empty());
     let users: Vec<_> = asked.take(limits.users.unwrap_or(usize::MAX)).collect();
     check(&path, &users)?;
-    let others: Vec<_> = take(&of_task.others)?
-        .into_iter()
-        .map(|user| user.history)
-        .collect();
+    let others = take(&of_task.others)?.into_iter().map(|user| user.history);
+    let others: Vec<_> = others.take(limits.others.unwrap_or(usize::MAX)).collect();
     if others.iter().all(Vec::is_empty) {
         return Err(Error::input(format!(
             "{}: its others have no items to train the task's adapter on",

@@ -47,6 +47,13 @@ pub struct StudyArgs {
     /// The first queries of each user [default: the protocol's]
     #[arg(long, value_name = "N", value_parser = count)]
     queries: Option<usize>,
+    /// The newest items of each user that adapters are trained on, if the settings do not say fewer [default: the
+    /// protocol's]
+    #[arg(long, value_name = "N", value_parser = count)]
+    items: Option<usize>,
+    /// The first of the others, on whose items the task's adapter is trained [default: the protocol's]
+    #[arg(long, value_name = "N", value_parser = count)]
+    others: Option<usize>,
     /// Which held-out items: settings are chosen on dev, query is for the report alone
     #[arg(long, value_enum, default_value = "dev")]
     split: SplitArg,
@@ -69,7 +76,7 @@ pub struct StudyArgs {
 /// How much is evaluated.
 #[derive(Clone, Copy, ValueEnum)]
 enum Protocol {
-    /// A smoke test: three users of each of the five main sets, four queries of each
+    /// A smoke test: three users of each of the five main sets, four queries and thirty items of each, six of the others
     Quick,
     /// All users and queries of all sets
     Full,
@@ -96,6 +103,8 @@ impl StudyArgs {
                 let limits = Limits {
                     users: Some(3),
                     queries: Some(4),
+                    items: Some(30),
+                    others: Some(6),
                 };
                 (MAIN.to_vec(), limits)
             }
@@ -108,6 +117,8 @@ impl StudyArgs {
         let limits = Limits {
             users: self.users.or(limits.users),
             queries: self.queries.or(limits.queries),
+            items: self.items.or(limits.items),
+            others: self.others.or(limits.others),
         };
         let settings: BTreeMap<String, Value> = match &self.settings {
             None => BTreeMap::new(),

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::training::signal_after;
 use super::{Sandbox, error, stderr, stdout};
 
-/// A tiny model, and two tasks of three users and an other.
+/// A tiny model, and two tasks of three users and two others.
 fn with_tasks() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
     std::fs::create_dir(sandbox.path().join("lamp")).unwrap();
-    let users = ["u v", "w", "x", "other"];
+    let users = ["u v", "w", "x", "other", "another"];
     let headline = |user: &str, n: usize| {
         (
             json!({ "text": format!("alice {user} {n}"), "title": format!("dear {user} {n}") }),
@@ -42,7 +42,7 @@ fn with_tasks() -> Sandbox {
         let users: Vec<_> = users.iter().map(user).collect();
         let lamp = json!({ "task": name, "users": users });
         sandbox.file(&format!("lamp/{name}.json"), &lamp.to_string());
-        json!({ "targets": ["u v", "w", "x"], "others": ["other"] })
+        json!({ "targets": ["u v", "w", "x"], "others": ["other", "another"] })
     };
     let splits = json!({
         "news_headline": task("news_headline", &headline),
@@ -173,16 +173,17 @@ fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
         "--task",
         "news_headline",
     ];
-    let run = |settings: &Value| {
+    let run_with = |settings: &Value, limits: &[&'static str]| {
         let settings = json!({ "news_headline": settings });
         sandbox.file("settings.json", &settings.to_string());
-        let run = sandbox.run(&eval("run", &methods));
+        let run = sandbox.run(&eval("run", &[&methods, limits].concat()));
         assert!(run.status.success(), "{}", stderr(&run));
         stderr(&run)
             .lines()
             .filter(|line| line.contains("ROUGE-L"))
             .count()
     };
+    let run = |settings: &Value| run_with(settings, &[]);
     let mut settings = json!({ "user": short_user() });
     assert_eq!(run(&settings), 9);
     settings["decoding"] = json!({ "contrast-only": { "contrast": 0.9 } });
@@ -193,6 +194,10 @@ fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
     assert_eq!(run(&settings), 6);
     settings["task"] = json!({ "sft": { "epochs": 1 } });
     assert_eq!(run(&settings), 9);
+    // Two others are all.
+    assert_eq!(run_with(&settings, &["--others", "2"]), 0);
+    assert_eq!(run_with(&settings, &["--items", "2"]), 6);
+    assert_eq!(run_with(&settings, &["--others", "1"]), 9);
 }
 
 #[test]
