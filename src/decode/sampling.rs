@@ -231,7 +231,7 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// As [`contrast::head`].
+    /// As [`contrast::head`]; [`Error::Input`] if of what the grammar allows nothing is left.
     pub fn head(
         &mut self,
         logits: &[f32],
@@ -267,7 +267,12 @@ impl Sampler {
         for candidate in &*candidates {
             allowed[candidate.token as usize] = candidate.score;
         }
-        Ok(contrast::head(&allowed, plausibility, candidates)?)
+        contrast::head(&allowed, plausibility, candidates).map_err(|_| {
+            Error::input(
+                "the answer cannot go on: all that the grammar allows here is banned, by a logit bias or because it would \
+                 repeat what was said",
+            )
+        })
     }
 
     /// The token at `position` of the text, one of `candidates`; of equal scores the lowest is the best.

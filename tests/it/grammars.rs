@@ -76,6 +76,25 @@ fn answers_are_texts_of_the_grammar_under_every_schedule_and_voice() {
 }
 
 #[test]
+fn a_grammar_that_wants_what_may_not_be_repeated_is_named() {
+    let tiny = Fixture::new();
+    let options = DecodeOptions {
+        grammar: Some(Grammar::new(&tiny.model, r#"root ::= "a"{60}"#).unwrap()),
+        no_repeat_ngram: 1,
+        ..DecodeOptions::default()
+    };
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let model = Arc::clone(&tiny.model);
+    let policy = twin.policy(arm());
+    let mut decoder = Decoder::new(policy, &*model, &tiny.prompt(), options).unwrap();
+    let error = decoder.find_map(Result::err).unwrap();
+    assert!(
+        error.to_string().contains("all that the grammar allows"),
+        "{error}"
+    );
+}
+
+#[test]
 fn answers_are_json_of_the_schema() {
     let tiny = Fixture::new();
     let grammar = Grammar::from_json_schema(&tiny.model, SCHEMA).unwrap();
