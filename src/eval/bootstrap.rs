@@ -31,12 +31,12 @@ pub struct Estimate {
     pub high: f64,
 }
 
-const N_SAMPLES: usize = 10_000;
+pub(super) const N_SAMPLES: usize = 10_000;
 
 /// The gain of the one method over the other, averaged over tasks: the difference of the means over queries, relative to
-/// the other's mean. Its interval is that of the difference when users are drawn anew, and of each user the queries: so
-/// that it holds for other users, and for what these may ask another time. Tasks of the same users have the same drawn
-/// at a time. `None` without tasks, and where the other's mean is 0 in one.
+/// the other's mean. Its interval comes of users who are drawn anew, and of each user the queries, so that it holds for
+/// other users, and for what these may ask another time. Tasks of the same users have the same drawn at a time. `None`
+/// without tasks, and where the other's mean is 0 in one.
 #[must_use]
 pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
     let means: Vec<_> = tasks
@@ -48,7 +48,11 @@ pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
     }
     let gain = |means_of_sample: &[PairOfScores]| {
         let gains = means_of_sample.iter().zip(&means);
-        let gains = gains.map(|([other, one], [relative_to, _])| (one - other) / relative_to);
+        let gains = gains.map(|([other, one], [of_all, _])| {
+            // Scores of 0 alone may be drawn where most are.
+            let relative_to = if *other > 0.0 { other } else { of_all };
+            (one - other) / relative_to
+        });
         gains.sum::<f64>() / means.len() as f64
     };
     let ids: Vec<_> = tasks

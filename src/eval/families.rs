@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::bootstrap::Estimate;
 use super::method::Method;
-use super::table::{percent, row, rule, score};
+use super::table::{line, percent, row, rule, score};
 use crate::{Error, Result};
 
 /// What is read of a report in JSON.
@@ -18,8 +18,16 @@ pub struct FamilyReport {
     limits: Value,
     splits_sha256: String,
     n_missing: usize,
+    inputs: Vec<Input>,
     tasks: BTreeMap<String, Task>,
     comparisons: Vec<Comparison>,
+}
+
+/// A task's file.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Input {
+    name: String,
+    sha256: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,17 +52,17 @@ const GAINS: [(Method, Method); 2] = [(Method::Cope, Method::Tam), (Method::Cope
 
 impl FamilyReport {
     /// What was asked.
-    fn questions(&self) -> (&Value, &Value, &str) {
-        (&self.split, &self.limits, &self.splits_sha256)
+    fn questions(&self) -> (&Value, &Value, &str, &[Input]) {
+        (&self.split, &self.limits, &self.splits_sha256, &self.inputs)
     }
 }
 
-/// A row a base, a column a method: ROUGE-L, the mean over the tasks that all reports have; then CoPe's gains, as each
-/// report has them.
+/// A row a base, a column a method: ROUGE-L, the mean over the tasks; then CoPe's gains, the mean over the main tasks, as
+/// each report has them.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if one is not complete, or they are of other questions or of no common task.
+/// [`Error::Input`] if one is not complete, or they are of other questions or tasks.
 pub fn table(reports: &[FamilyReport]) -> Result<String> {
     let mut text = String::new();
     if let Some(report) = reports.iter().find(|it| it.n_missing > 0) {
@@ -68,21 +76,24 @@ pub fn table(reports: &[FamilyReport]) -> Result<String> {
         .any(|it| it.questions() != reports[0].questions())
     {
         return Err(Error::input(
-            "the reports are of other splits or limits, and cannot be compared",
+            "the reports are of other splits, limits or data, and cannot be compared",
         ));
     }
-    let has_task = |name: &&String| reports.iter().all(|it| it.tasks.contains_key(*name));
-    let tasks: Vec<_> = reports
-        .first()
-        .map(|it| it.tasks.keys().filter(has_task).collect())
-        .unwrap_or_default();
-    if tasks.is_empty() {
-        return Err(Error::input("the reports have no task in common"));
+    let tasks_of = |it: &FamilyReport| it.tasks.keys().cloned().collect::<Vec<_>>();
+    let tasks = reports.first().map(tasks_of).unwrap_or_default();
+    if let Some(other) = reports.iter().map(tasks_of).find(|it| *it != tasks) {
+        return Err(Error::input(format!(
+            "the reports are of other tasks: {}, and {}",
+            tasks.join(", "),
+            other.join(", ")
+        )));
     }
+    line(&mut text, &format!("Means of {}.\n", tasks.join(", ")));
     let mean = |report: &FamilyReport, method: Method| {
-        let scores = tasks
-            .iter()
-            .map(|&name| Some(report.tasks[name].rows.get(&method)?.rouge_l));
+        let scores = report
+            .tasks
+            .values()
+            .map(|task| Some(task.rows.get(&method)?.rouge_l));
         let scores: Option<Vec<f64>> = scores.collect();
         scores.map(|scores| scores.iter().sum::<f64>() / scores.len() as f64)
     };
@@ -120,27 +131,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scores_are_means_over_the_tasks_of_all() {
+    fn scores_are_means_over_the_tasks() {
         let report = |base: &str, tasks: serde_json::Value| -> FamilyReport {
             let gain = json!({ "value": 0.25, "low": -0.1, "high": 0.5 });
             let gain = json!({ "method": "cope", "over": "tam", "mean": gain, "tasks": {} });
             let report = json!({
                 "base": base, "tasks": tasks, "comparisons": [gain],
-                "split": "dev", "limits": {}, "splits_sha256": "", "n_missing": 0,
+                "split": "dev", "limits": {}, "splits_sha256": "", "n_missing": 0, "inputs": [],
             });
             serde_json::from_value(report).unwrap()
         };
         let rows = |tam: f64, cope: f64| json!({ "rows": { "tam": { "rouge_l": tam }, "cope": { "rouge_l": cope } } });
         let mut reports = [
-            report(
-                "a",
-                json!({ "x": rows(0.1, 0.2), "y": rows(0.3, 0.4), "z": rows(0.9, 0.9) }),
-            ),
+            report("a", json!({ "x": rows(0.1, 0.2), "y": rows(0.3, 0.4) })),
             report("b", json!({ "x": rows(0.2, 0.1), "y": rows(0.2, 0.2) })),
         ];
         assert_eq!(
             table(&reports).unwrap(),
-            "| base | TAM | CoPe | CoPe over TAM | CoPe over OPPU |\n|---|---|---|---|---|\n\
+            "Means of x, y.\n\n| base | TAM | CoPe | CoPe over TAM | CoPe over OPPU |\n|---|---|---|---|---|\n\
              | a | .200 | .300 | +25.0 % [-10.0, +50.0] | – |\n\
              | b | .200 | .150 | +25.0 % [-10.0, +50.0] | – |\n"
         );

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::method::{Before, Decoding, Method, Weights};
+use super::store::QueryRun;
 use super::study::{Study, StudyTask, Subject};
 use super::writer::{N_CTX, N_SEQUENCES};
 use crate::hash::digest;
@@ -33,12 +34,7 @@ impl Study {
         let config = &task.settings.user;
         let sft = |user: usize| {
             let history = &task.users[user].history_digest;
-            json!([
-                self.task_key(task),
-                history,
-                task.settings.items,
-                of_sft(config)
-            ])
+            json!([self.task_key(task), history, task.n_items(), of_sft(config)])
         };
         let dpo = |user| json!([sft(user), config.mine, config.dpo]);
         match weights {
@@ -47,6 +43,15 @@ impl Study {
             Weights::Sft => Some(digest(&sft(user))),
             Weights::Dpo => Some(digest(&dpo(user))),
             Weights::OthersDpo => Some(digest(&dpo(task.other_user(user)))),
+        }
+    }
+
+    /// A task's settings with which `query` is answered.
+    pub(super) fn query_run(&self, task: &StudyTask) -> QueryRun {
+        QueryRun {
+            task: task.name.clone(),
+            base_sha256: self.base.sha256.clone(),
+            settings: digest(&json!([PROTOCOL, task.settings])),
         }
     }
 
@@ -63,8 +68,9 @@ impl Study {
         ]))
     }
 
-    /// The name of a method's answers to a user's queries. The device is none of it, though a GPU rounds otherwise: a study
-    /// begun on one machine is gone on with, and reported, on another. [`Answers::device`](super::Answers) says where.
+    /// The name of a method's answers to a user's queries. Where they are computed is none of it, though a GPU rounds
+    /// otherwise: a study begun on one machine is gone on with, and reported, on another, if its settings name the device
+    /// and the type of the weights that adapters are trained on. [`Answers::device`](super::Answers) says where.
     pub(super) fn answers_key(&self, task: &StudyTask, user: usize, method: Method) -> String {
         let (weights, before, decoding) = method.parts();
         let subject = &task.users[user];

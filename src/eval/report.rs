@@ -3,10 +3,14 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::bootstrap::N_SAMPLES;
 use super::method::Method;
+use super::store::Store;
 use super::study::{Limits, Split, Study};
-use super::summary::{BY_HISTORY, Comparison, Row, Summary};
+use super::summary::{BY_HISTORY, Comparison, Row, Summary, TaskSummary};
 use super::table::{heading, line, percent, row, rule, score};
+use super::tune::Trial;
+use crate::Result;
 
 /// With so many items of history an adapter should be its user's own.
 const ENOUGH_HISTORY: f64 = 30.0;
@@ -14,6 +18,8 @@ const ENOUGH_HISTORY: f64 = 30.0;
 /// A study, its figures, and all that these depend on.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// This program's version.
+    pub version: &'static str,
     /// The base's file.
     pub base: String,
     /// SHA-256 of the base.
@@ -31,6 +37,8 @@ pub struct Report {
     /// The figures.
     #[serde(flatten)]
     pub summary: Summary,
+    /// What was tried on `dev`.
+    pub trials: Vec<Trial>,
 }
 
 /// What a task's figures depend on.
@@ -46,33 +54,54 @@ pub struct TaskInputs {
     pub weights: Value,
     /// Seed of the users' training.
     pub seed: u64,
+    /// Which of the settings with which `query` has been answered these are, the first being 1.
+    pub query_run: Option<usize>,
 }
 
 impl Report {
     /// The report of a study's figures.
-    #[must_use]
-    pub fn new(study: &Study, n_missing: usize, summary: Summary) -> Self {
-        let inputs = study.tasks.iter().map(|task| TaskInputs {
-            name: task.name.clone(),
-            sha256: task.sha256.clone(),
-            settings: task.settings.changes(),
-            weights: serde_json::json!(task.settings.user.weight_type),
-            seed: task.settings.user.seed,
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) and [`Error::Input`](crate::Error::Input) when what `store` has noted of runs
+    /// cannot be read.
+    pub fn new(
+        study: &Study,
+        store: &Store,
+        n_missing: usize,
+        summary: Summary,
+        trials: Vec<Trial>,
+    ) -> Result<Self> {
+        let inputs = study.tasks.iter().map(|task| {
+            let query_run = match study.split {
+                Split::Dev => None,
+                Split::Query => store.run_number(&study.query_run(task))?,
+            };
+            Ok(TaskInputs {
+                name: task.name.clone(),
+                sha256: task.sha256.clone(),
+                settings: task.settings.changes(),
+                weights: serde_json::json!(task.settings.user.weight_type),
+                seed: task.settings.user.seed,
+                query_run,
+            })
         });
         let file = study.base.file.rsplit('/').next().unwrap_or_default();
-        Self {
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION"),
             base: file.to_owned(),
             base_sha256: study.base.sha256.clone(),
             split: study.split,
             limits: study.limits,
             splits_sha256: study.splits_sha256.clone(),
             n_missing,
-            inputs: inputs.collect(),
+            inputs: inputs.collect::<Result<_>>()?,
             summary,
-        }
+            trials,
+        })
     }
 
-    /// Its tables: what it depends on, scores, gains with their intervals, texts and cost.
+    /// Its tables: what it depends on, scores, gains with their intervals, texts and cost, and what was tried before.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = String::new();
@@ -80,6 +109,11 @@ impl Report {
         self.write_rows(&mut text, "ROUGE-1 / ROUGE-L", &|row| {
             format!("{} / {}", score(row.rouge_1), score(row.rouge_l))
         });
+        line(
+            &mut text,
+            "\nROUGE as rouge_score 0.1.2 has it, without stemming, F1. METEOR, which LaMP's papers give beside it, is left \
+             out: its synonyms are WordNet's, a database that a program should not have to fetch to count words.",
+        );
         self.write_gains(&mut text);
         self.write_by_history(&mut text);
         let what = "Answers: tokens, ended in a loop, ended by their length, not the user model's first choice, seconds \
@@ -100,11 +134,13 @@ impl Report {
             let seconds = row.training_seconds;
             seconds.map_or("–".into(), |seconds| format!("{seconds:.0}"))
         });
+        self.write_trials(&mut text);
         text
     }
 
     fn write_inputs(&self, text: &mut String) {
         let Self {
+            version,
             base,
             base_sha256,
             split,
@@ -122,7 +158,7 @@ impl Report {
         line(
             text,
             &format!(
-                "Base: {base}, SHA-256 {base_sha256}. Split: `{split}` of splits.json, SHA-256 {splits_sha256}; {users} of \
+                "cope-llama {version}. Base: {base}, SHA-256 {base_sha256}. Split: `{split}` of splits.json, SHA-256 {splits_sha256}; {users} of \
                  the users of each task, {queries} of the queries of each user; the task's adapter from {others} of the \
                  others.\n"
             ),
@@ -133,6 +169,7 @@ impl Report {
             "weights",
             "seed",
             "answered on",
+            "run on query",
             "settings that are not the defaults",
         ];
         row(text, head.iter());
@@ -145,7 +182,8 @@ impl Report {
             let of_task = self.summary.tasks.get(&name);
             let devices = of_task.map(|it| it.devices.iter().map(String::as_str));
             let devices = devices.map_or(String::new(), |it| it.collect::<Vec<_>>().join(", "));
-            let cells = [name, sha256, weights, seed, devices, settings];
+            let run = task.query_run.map_or("–".into(), |run| run.to_string());
+            let cells = [name, sha256, weights, seed, devices, run, settings];
             row(text, cells.iter());
         }
         if *n_missing > 0 {
@@ -172,13 +210,41 @@ impl Report {
         });
         row(text, std::iter::once(String::new()).chain(sizes));
         for method in Method::ALL.into_iter().filter(is_there) {
-            let cells = tasks
-                .values()
-                .map(|task| task.rows.get(&method).map_or("–".into(), cell));
+            // What is not complete is not to be compared.
+            let cell = |task: &TaskSummary, it: &Row| match it.n_answers {
+                n if n == task.n_queries => cell(it),
+                n => format!("{} (of {n})", cell(it)),
+            };
+            let cells = tasks.values().map(|task| {
+                let row = task.rows.get(&method);
+                row.map_or("–".into(), |row| cell(task, row))
+            });
             row(
                 text,
                 std::iter::once(method.title().to_owned()).chain(cells),
             );
+        }
+    }
+
+    /// A row a trial.
+    fn write_trials(&self, text: &mut String) {
+        if self.trials.is_empty() {
+            return;
+        }
+        heading(text, "What was tried on dev");
+        let head = ["task", "setting", "value", "method", "ROUGE-L", "answers"];
+        row(text, head.iter());
+        rule(text, head.len());
+        for trial in &self.trials {
+            let cells = [
+                trial.task.clone(),
+                trial.setting.clone(),
+                format!("`{}`", trial.value),
+                trial.method.title().to_owned(),
+                format!("{:.4}", trial.rouge_l),
+                trial.n_answers.to_string(),
+            ];
+            row(text, cells.iter());
         }
     }
 
@@ -190,11 +256,11 @@ impl Report {
         }
         heading(
             text,
-            "Gain in ROUGE-L by items in the user's history, mean of the main tasks",
+            "Gain in ROUGE-L by items in the user's history, mean of those main tasks that have such users",
         );
         let gains =
             BY_HISTORY.map(|(method, over)| format!("{} over {}", method.title(), over.title()));
-        let head = ["items", "histories"].map(str::to_owned);
+        let head = ["items", "histories", "of tasks"].map(str::to_owned);
         row(text, head.iter().chain(&gains));
         rule(text, head.len() + gains.len());
         for range in ranges {
@@ -207,8 +273,9 @@ impl Report {
                 let found = found.find(|it| (it.method, it.over) == pair);
                 percent(found.and_then(|it| it.mean.as_ref()))
             });
-            let sizes = [items, range.n_users.to_string()];
-            row(text, sizes.into_iter().chain(gains));
+            let numbers = [range.n_users, range.n_tasks].map(|n| n.to_string());
+            let sizes = [items].into_iter().chain(numbers);
+            row(text, sizes.chain(gains));
         }
     }
 
@@ -242,7 +309,10 @@ impl Report {
         }
         line(
             text,
-            "\nWhere an interval includes 0, chance alone may be the reason.",
+            &format!(
+                "\nIntervals are those of a paired bootstrap over users and their queries, {N_SAMPLES} samples. Where one \
+                 includes 0, chance alone may be the reason."
+            ),
         );
         let of_control = |it: &&Comparison| it.over == Method::OtherUser;
         let Some(control) = comparisons.iter().find(of_control) else {

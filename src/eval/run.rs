@@ -1,5 +1,6 @@
 //! Answers what has not been answered yet, training adapters on the way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -8,7 +9,7 @@ use super::before;
 use super::method::{Before, Decoding, Method, Weights};
 use super::retrieve::Retriever;
 use super::store::{Answers, Prediction, Store};
-use super::study::{Study, StudyTask, Subject};
+use super::study::{Split, Study, StudyTask, Subject};
 use super::writer::{AnswerLimits, Voice, Writer};
 use crate::decode::Finish;
 use crate::home::Stage;
@@ -129,7 +130,8 @@ pub fn units(study: &Study, methods: &[Method], shard: Shard) -> Vec<Unit> {
 }
 
 /// Brings `units` of a study up to date. `stop`, once true, ends the work between two tokens; what is done is kept. A
-/// unit whose items or prompts no model can read does not keep the others from being done.
+/// unit whose items or prompts no model can read does not keep the others from being done. Settings with which `query` is
+/// answered are noted in `store`, so that a report says which run it is of.
 ///
 /// # Errors
 ///
@@ -141,6 +143,12 @@ pub fn run(
     stop: &Arc<AtomicBool>,
     observe: Observer,
 ) -> Result<()> {
+    if study.split == Split::Query {
+        let tasks: BTreeSet<_> = units.iter().map(|unit| unit.task).collect();
+        for task in tasks {
+            store.note_run(&study.query_run(&study.tasks[task]))?;
+        }
+    }
     let mut missing = Vec::new();
     for unit in units {
         if store.answers(&unit.key)?.is_none() {
@@ -166,6 +174,11 @@ pub fn run(
     };
     let mut n_failed = 0;
     for unit in missing {
+        // Another process may have done it meanwhile.
+        if store.answers(&unit.key)?.is_some() {
+            done += 1;
+            continue;
+        }
         match runner.answers(unit) {
             Ok(answers) => {
                 store.keep_answers(&answers)?;

@@ -1,10 +1,12 @@
-//! The files of an evaluation, each named by a hash of all that it depends on: what is there need not be computed again,
-//! and what depends on something else is another file. Several processes may be at work in one folder, if their settings
-//! are the same.
+//! The files of an evaluation. Answers are named by a hash of all that they depend on: what is there need not be computed
+//! again, and what depends on something else is another file. A user's adapters are named by what SFT depends on, and
+//! pairs and DPO are made anew there where their settings are others. Several processes may be at work in one folder, if
+//! their settings are the same.
 //!
 //! ```text
 //! answers/<key>.json         what a method answers to a user's queries, with the scores
 //! descriptions/<key>.json    what the base says of a user
+//! runs.jsonl                 with which settings `query` was answered, in this order
 //! tasks/ users/              adapters, as in the data folder
 //! ```
 
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
-use crate::home::{Home, create_folder, read_json_if_there, write_json};
+use crate::home::{Home, append_jsonl, create_folder, read_json_if_there, read_jsonl, write_json};
 use crate::{Error, Result};
 
 /// What a method answered to one query.
@@ -70,6 +72,15 @@ impl Answers {
         let sum: f64 = self.predictions.iter().map(|it| it.rouge_l).sum();
         sum / self.predictions.len().max(1) as f64
     }
+}
+
+/// With which settings the queries of a task were answered by a base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct QueryRun {
+    pub task: String,
+    pub base_sha256: String,
+    /// Hash of the settings.
+    pub settings: String,
 }
 
 /// A folder of results.
@@ -128,10 +139,9 @@ impl Store {
     ///
     /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
     pub fn answers(&self, key: &str) -> Result<Option<Answers>> {
-        if let Some(known) = self.known.get(key) {
-            return Ok(Some(known.clone()));
-        }
-        read_json_if_there(&self.answers_path(key))
+        // What is known from elsewhere has no texts.
+        let here = read_json_if_there(&self.answers_path(key))?;
+        Ok(here.or_else(|| self.known.get(key).cloned()))
     }
 
     /// Keeps answers under their key.
@@ -159,6 +169,44 @@ impl Store {
     /// [`Error::Convert`], for example when the disk is full.
     pub fn keep_description(&self, key: &str, description: &str) -> Result<()> {
         keep(&self.description_path(key), &description)
+    }
+
+    /// Notes that `query` is answered with these settings, unless it was before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] and [`Error::Input`] when the file cannot be read or written.
+    pub(super) fn note_run(&self, run: &QueryRun) -> Result<()> {
+        if self.run_number(run)?.is_some() {
+            return Ok(());
+        }
+        create_folder(&self.root)?;
+        append_jsonl(&self.runs_path(), run)
+    }
+
+    /// Which of the settings with which this task's `query` was answered by this base these are, the first being 1; `None`
+    /// where that was never done in this folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
+    pub(super) fn run_number(&self, run: &QueryRun) -> Result<Option<usize>> {
+        let path = self.runs_path();
+        let mut of_task: Vec<QueryRun> = Vec::new();
+        if path.exists() {
+            for it in read_jsonl::<QueryRun>(&path)? {
+                let is_of_task = (&it.task, &it.base_sha256) == (&run.task, &run.base_sha256);
+                // Two processes that start together both note theirs.
+                if is_of_task && !of_task.contains(&it) {
+                    of_task.push(it);
+                }
+            }
+        }
+        Ok(of_task.iter().position(|it| it == run).map(|n| n + 1))
+    }
+
+    fn runs_path(&self) -> PathBuf {
+        self.root.join("runs.jsonl")
     }
 
     fn answers_path(&self, key: &str) -> PathBuf {

@@ -42,6 +42,8 @@ pub struct StudyTask {
     pub task: Task,
     /// What was chosen for it.
     pub settings: Settings,
+    /// The newest items of a user's history, for the adapter, whatever the settings say.
+    pub(super) most_items: Option<usize>,
     /// The histories of users who are never evaluated, each oldest first.
     pub others: Vec<Vec<Example>>,
     /// The hash of them.
@@ -165,10 +167,9 @@ fn read_task(
     source: Source,
     name: &str,
     of_task: &UsersOfTask,
-    mut settings: Settings,
+    settings: Settings,
 ) -> Result<StudyTask> {
     let Source { split, limits, .. } = source;
-    settings.items = settings.items.min(limits.items.unwrap_or(usize::MAX));
     let path = source.folder.join(format!("{name}.json"));
     let lamp::Lamp { task, users } = lamp::read(&path)?;
     let mut users: BTreeMap<String, lamp::User> = users
@@ -219,6 +220,7 @@ fn read_task(
         others,
         users,
         settings,
+        most_items: limits.items,
     })
 }
 
@@ -263,6 +265,13 @@ impl StudyTask {
     /// What a user's adapter is trained on.
     #[must_use]
     pub fn items_of(&self, user: usize) -> &[Example] {
-        newest(&self.users[user].history, self.settings.items)
+        newest(&self.users[user].history, self.n_items())
+    }
+
+    /// How many of a user's items at most.
+    pub(super) fn n_items(&self) -> usize {
+        let of_settings = self.settings.items;
+        self.most_items
+            .map_or(of_settings, |most| most.min(of_settings))
     }
 }

@@ -55,6 +55,8 @@ pub struct HistoryRange {
     pub below: Option<usize>,
     /// Users; one of two tasks counts twice.
     pub n_users: usize,
+    /// Tasks that have such users.
+    pub n_tasks: usize,
     /// CoPe's over others, averaged over those of the main tasks that have such users.
     pub comparisons: Vec<Comparison>,
 }
@@ -77,6 +79,8 @@ pub struct TaskSummary {
 /// Means over a task's queries.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Row {
+    /// Answers.
+    pub n_answers: usize,
     /// ROUGE-1, F1.
     pub rouge_1: f64,
     /// ROUGE-L, F1.
@@ -172,6 +176,7 @@ fn by_history(answers: &[Answers], main: &[String]) -> Vec<HistoryRange> {
             at_least,
             below,
             n_users: users.len(),
+            n_tasks: names.len(),
             comparisons: BY_HISTORY.iter().filter_map(compare).collect(),
         }
     };
@@ -213,6 +218,7 @@ impl Row {
         let share = |of: &dyn Fn(&Prediction) -> bool| mean(&|it| f64::from(u8::from(of(it))));
         let n_tokens = mean(&|it| it.n_tokens as f64);
         Self {
+            n_answers: predictions.len(),
             rouge_1: mean(&|it| it.rouge_1),
             rouge_l: mean(&|it| it.rouge_l),
             n_tokens,
@@ -294,6 +300,7 @@ mod tests {
         assert_eq!((one.n_users, one.n_queries), (2, 3));
         let row = one.rows[&Method::Cope];
         assert!((row.rouge_l - 1.6 / 3.0).abs() < 1e-12);
+        assert_eq!((row.n_answers, one.rows[&Method::Tam].n_answers), (3, 2));
         assert_eq!(row.training_seconds, Some(60.0));
         assert_eq!(one.rows[&Method::Tam].training_seconds, None);
         assert!((row.looped - 1.0 / 3.0).abs() < 1e-12 && (row.changed - 0.1).abs() < 1e-12);
@@ -310,8 +317,8 @@ mod tests {
             panic!("{:?}", summary.by_history);
         };
         assert_eq!(
-            (range.at_least, range.below, range.n_users),
-            (30, Some(60), 3)
+            (range.at_least, range.below, range.n_users, range.n_tasks),
+            (30, Some(60), 3, 2)
         );
         assert_eq!(range.comparisons[0].mean, comparison.mean);
         let other = Summary::new(&all, &["one".into(), "three".into()]);

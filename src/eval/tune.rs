@@ -26,7 +26,7 @@ pub struct Choice {
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 21] = [
+pub const CHOICES: [Choice; 22] = [
     Choice::new("/items_of_others", &["20", "50", "200"], Method::Tam),
     Choice::new("/task/lora/rank", &["8", "16"], Method::Tam),
     Choice::new(
@@ -45,6 +45,7 @@ pub const CHOICES: [Choice; 21] = [
     Choice::new("/user/mine", MINED, Method::DpoOnly),
     Choice::new("/user/dpo", PREFERRED, Method::DpoOnly),
     Choice::new("/user/dpo/rpo_alpha", &["0.0", "1.0"], Method::DpoOnly),
+    Choice::new("/user/dpo/beta", &["1.0", "2.0", "4.0"], Method::DpoOnly),
     Choice::new(
         "/user/dpo/fit",
         &[

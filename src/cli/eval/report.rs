@@ -24,8 +24,8 @@ pub struct Args {
     /// Draw figures into this folder
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
-    /// What `tune --log` has written, for the figures
-    #[arg(long, value_name = "FILE", requires = "figures")]
+    /// What `tune --log` has written, for the report and its figures
+    #[arg(long, value_name = "FILE")]
     trials: Vec<PathBuf>,
 }
 
@@ -52,12 +52,16 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     if let Some(path) = &args.scores {
         write_jsonl(path, &without_texts(&answers))?;
     }
+    let mut trials = Vec::new();
+    for path in &args.trials {
+        trials.extend(read_lines::<Trial>(path)?);
+    }
     let summary = Summary::new(&answers, &main_tasks(&study));
     if let Some(folder) = &args.figures {
-        draw(folder, &summary, &answers, &args.trials)?;
+        draw(folder, &summary, &answers, &trials)?;
     }
     let missing = units.len() - answers.len();
-    let report = Report::new(&study, missing, summary);
+    let report = Report::new(&study, &store, missing, summary, trials)?;
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report).context("cannot write the figures")?;
@@ -68,13 +72,9 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[PathBuf]) -> Result<()> {
+fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[Trial]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
-    let mut all = Vec::new();
-    for path in trials {
-        all.extend(read_lines::<Trial>(path)?);
-    }
     let figures = [
         (
             "cope-over-tam",
@@ -87,11 +87,11 @@ fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[PathBuf
         ("gain-by-history", figures::gains_by_history(answers)?),
         (
             "contrast",
-            figures::curves(&all, "/decoding/cope/contrast")?,
+            figures::curves(trials, "/decoding/cope/contrast")?,
         ),
         (
             "plausibility",
-            figures::curves(&all, "/decoding/cope/plausibility")?,
+            figures::curves(trials, "/decoding/cope/plausibility")?,
         ),
     ];
     for (name, svg) in figures {

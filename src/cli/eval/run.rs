@@ -1,6 +1,6 @@
 //! `eval run`: answers what is not answered yet.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::eval::{Event, Shard, run as run_units, units};
 use cope_llama::home::Home;
@@ -33,7 +33,7 @@ Examples:
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let shard = match &args.shard {
         None => Shard::WHOLE,
-        Some(text) => parse_shard(text, job_index())?,
+        Some(text) => parse_shard(text, &variable)?,
     };
     let study = args.study.study(home)?;
     let store = args.study.store(home)?;
@@ -103,26 +103,38 @@ impl Progress {
     }
 }
 
-/// The number of this job in an array of jobs.
-fn job_index() -> Option<usize> {
-    let number = |name| std::env::var(name).ok()?.parse::<usize>().ok();
-    number("JOB_COMPLETION_INDEX").or_else(|| {
-        let first = number("SLURM_ARRAY_TASK_MIN").unwrap_or(0);
-        let step = number("SLURM_ARRAY_TASK_STEP").unwrap_or(1);
-        let number = number("SLURM_ARRAY_TASK_ID")?.checked_sub(first)?;
-        number.checked_div(step)
-    })
+/// A variable of the environment that is a number.
+fn variable(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
-fn parse_shard(text: &str, job_index: Option<usize>) -> Result<Shard> {
+/// The number of this job in an array of `count` jobs. A job of a smaller array, which Slurm numbers from that array's
+/// first on, may be one of another that is run again: it has to be named.
+fn job_index(count: usize, variable: &dyn Fn(&str) -> Option<usize>) -> Result<usize> {
+    if let Some(index) = variable("JOB_COMPLETION_INDEX") {
+        return Ok(index);
+    }
+    let id = variable("SLURM_ARRAY_TASK_ID");
+    let id = id.context("--shard /N needs an array of jobs; write I/N, as 0/2")?;
+    let n_jobs = variable("SLURM_ARRAY_TASK_COUNT").unwrap_or(count);
+    ensure!(
+        n_jobs == count,
+        "--shard /{count} is for an array of {count} jobs, and this has {n_jobs}: write I/{count}"
+    );
+    let first = variable("SLURM_ARRAY_TASK_MIN").unwrap_or(0);
+    let step = variable("SLURM_ARRAY_TASK_STEP").unwrap_or(1).max(1);
+    Ok(id.saturating_sub(first) / step)
+}
+
+fn parse_shard(text: &str, variable: &dyn Fn(&str) -> Option<usize>) -> Result<Shard> {
     let (index, count) = text
         .split_once('/')
         .with_context(|| format!("--shard {text}: write I/N, as 0/2"))?;
+    let count = count.parse().with_context(|| format!("--shard {text}"))?;
     let index = match index {
-        "" => job_index.context("--shard /N needs an array of jobs; write I/N, as 0/2")?,
+        "" => job_index(count, variable)?,
         index => index.parse().with_context(|| format!("--shard {text}"))?,
     };
-    let count = count.parse().with_context(|| format!("--shard {text}"))?;
     Ok(Shard::new(index, count)?)
 }
 
@@ -132,20 +144,29 @@ mod tests {
 
     #[test]
     fn a_shard_is_named_or_the_jobs() {
-        assert_eq!(parse_shard("1/3", None).unwrap(), Shard::new(1, 3).unwrap());
-        assert_eq!(
-            parse_shard("/3", Some(2)).unwrap(),
-            Shard::new(2, 3).unwrap()
-        );
-        for (wrong, job) in [
-            ("3/3", None),
-            ("1", None),
-            ("/3", None),
-            ("/3", Some(3)),
-            ("a/2", None),
-            ("0/0", None),
-        ] {
-            assert!(parse_shard(wrong, job).is_err(), "{wrong}");
+        let in_job = |text: &str, of_job: &[(&str, usize)]| {
+            let variable = |name: &str| of_job.iter().find(|it| it.0 == name).map(|it| it.1);
+            parse_shard(text, &variable).ok()
+        };
+        let shard = |index, count| Some(Shard::new(index, count).unwrap());
+        let slurm = |id, first, step, count| {
+            [
+                ("SLURM_ARRAY_TASK_ID", id),
+                ("SLURM_ARRAY_TASK_MIN", first),
+                ("SLURM_ARRAY_TASK_STEP", step),
+                ("SLURM_ARRAY_TASK_COUNT", count),
+            ]
+        };
+        assert_eq!(in_job("1/3", &[]), shard(1, 3));
+        assert_eq!(in_job("/3", &[("JOB_COMPLETION_INDEX", 2)]), shard(2, 3));
+        assert_eq!(in_job("/3", &slurm(3, 1, 1, 3)), shard(2, 3));
+        assert_eq!(in_job("/3", &slurm(4, 0, 2, 3)), shard(2, 3));
+        // A job of three that is run again alone has to be named.
+        assert_eq!(in_job("/3", &slurm(3, 3, 1, 1)), None);
+        assert_eq!(in_job("2/3", &slurm(3, 3, 1, 1)), shard(2, 3));
+        assert_eq!(in_job("/3", &[("JOB_COMPLETION_INDEX", 3)]), None);
+        for wrong in ["3/3", "1", "/3", "a/2", "0/0"] {
+            assert_eq!(in_job(wrong, &[]), None, "{wrong}");
         }
     }
 }

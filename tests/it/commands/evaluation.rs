@@ -94,6 +94,10 @@ fn figures(sandbox: &Sandbox, options: &[&'static str]) -> Value {
     let report = sandbox.run(&eval("report", &[&["--json"], options].concat()));
     assert!(report.status.success(), "{}", stderr(&report));
     let mut figures: Value = serde_json::from_str(&stdout(&report)).unwrap();
+    // Which run it is only the folder knows.
+    for task in figures["inputs"].as_array_mut().unwrap() {
+        task.as_object_mut().unwrap().remove("query_run").unwrap();
+    }
     for task in figures["tasks"].as_object_mut().unwrap().values_mut() {
         for row in task["rows"].as_object_mut().unwrap().values_mut() {
             for time in ["seconds", "training_seconds"] {
@@ -198,6 +202,16 @@ fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
     assert_eq!(run_with(&settings, &["--others", "2"]), 0);
     assert_eq!(run_with(&settings, &["--items", "2"]), 6);
     assert_eq!(run_with(&settings, &["--others", "1"]), 9);
+
+    let run_number = || {
+        let report = sandbox.run(&eval("report", &[&methods[..], &["--json"]].concat()));
+        let report: Value = serde_json::from_str(&stdout(&report)).unwrap();
+        report["inputs"][0]["query_run"].clone()
+    };
+    assert_eq!(run_number(), 5);
+    let first = json!({ "news_headline": { "user": short_user() } });
+    sandbox.file("settings.json", &first.to_string());
+    assert_eq!(run_number(), 1);
 }
 
 #[test]
