@@ -36,8 +36,8 @@ One setting after the other, each by the ROUGE-L on dev of the method whose
 strength it is. Trials are kept: the same command goes on.
 
 Examples:
-  cope-llama eval tune --data lamp --task product_review_wine --chosen settings.json
-  cope-llama eval tune --data lamp --setting contrast,plausibility --log trials.jsonl";
+  cope-llama eval tune --data lamp --protocol full --task product_review_wine --chosen settings.json
+  cope-llama eval tune --data lamp --protocol full --setting contrast,plausibility --log trials.jsonl";
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut study = args.study.study(home)?;
