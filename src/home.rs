@@ -94,6 +94,12 @@ impl Home {
         self.root.join("eval")
     }
 
+    /// With which settings an evaluation in this folder has answered `query`.
+    #[must_use]
+    pub fn query_runs(&self) -> PathBuf {
+        self.root.join("query-runs.jsonl")
+    }
+
     /// The bases that are there, by name.
     ///
     /// # Errors

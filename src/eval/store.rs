@@ -6,7 +6,7 @@
 //! ```text
 //! answers/<key>.json         what a method answers to a user's queries, with the scores
 //! descriptions/<key>.json    what the base says of a user
-//! runs.jsonl                 with which settings `query` was answered, in this order
+//! query-runs.jsonl           with which settings `query` was answered, in this order
 //! tasks/ users/              adapters, as in the data folder
 //! ```
 
@@ -181,7 +181,7 @@ impl Store {
             return Ok(());
         }
         create_folder(&self.root)?;
-        append_jsonl(&self.runs_path(), run)
+        append_jsonl(&self.home().query_runs(), run)
     }
 
     /// Which of the settings with which this task's `query` was answered by this base these are, the first being 1; `None`
@@ -191,7 +191,7 @@ impl Store {
     ///
     /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
     pub(super) fn run_number(&self, run: &QueryRun) -> Result<Option<usize>> {
-        let path = self.runs_path();
+        let path = self.home().query_runs();
         let mut of_task: Vec<QueryRun> = Vec::new();
         if path.exists() {
             for it in read_jsonl::<QueryRun>(&path)? {
@@ -203,10 +203,6 @@ impl Store {
             }
         }
         Ok(of_task.iter().position(|it| it == run).map(|n| n + 1))
-    }
-
-    fn runs_path(&self) -> PathBuf {
-        self.root.join("runs.jsonl")
     }
 
     fn answers_path(&self, key: &str) -> PathBuf {
