@@ -158,9 +158,9 @@ impl Report {
         line(
             text,
             &format!(
-                "cope-llama {version}. Base: {base}, SHA-256 {base_sha256}. Split: `{split}` of splits.json, SHA-256 {splits_sha256}; {users} of \
-                 the users of each task, {queries} of the queries of each user; the task's adapter from {others} of the \
-                 others.\n"
+                "cope-llama {version}. Base: {base}, SHA-256 {base_sha256}. Split: `{split}` of splits.json, SHA-256 \
+                 {splits_sha256}; {users} of the users of each task, {queries} of the queries of each user; the task's \
+                 adapter from {others} of the others.\n"
             ),
         );
         let head = [

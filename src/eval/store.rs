@@ -10,7 +10,7 @@
 //! tasks/ users/              adapters, as in the data folder
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -191,18 +191,14 @@ impl Store {
     ///
     /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
     pub(super) fn run_number(&self, run: &QueryRun) -> Result<Option<usize>> {
-        let path = self.home().query_runs();
-        let mut of_task: Vec<QueryRun> = Vec::new();
-        if path.exists() {
-            for it in read_jsonl::<QueryRun>(&path)? {
-                let is_of_task = (&it.task, &it.base_sha256) == (&run.task, &run.base_sha256);
-                // Two processes that start together both note theirs.
-                if is_of_task && !of_task.contains(&it) {
-                    of_task.push(it);
-                }
-            }
-        }
-        Ok(of_task.iter().position(|it| it == run).map(|n| n + 1))
+        let mut of_task = read_jsonl::<QueryRun>(&self.home().query_runs())?;
+        of_task.retain(|it| (&it.task, &it.base_sha256) == (&run.task, &run.base_sha256));
+        let Some(first) = of_task.iter().position(|it| it == run) else {
+            return Ok(None);
+        };
+        // Two processes that start together both note theirs.
+        let before: BTreeSet<_> = of_task[..first].iter().map(|it| &it.settings).collect();
+        Ok(Some(before.len() + 1))
     }
 
     fn answers_path(&self, key: &str) -> PathBuf {

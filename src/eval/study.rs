@@ -42,7 +42,7 @@ pub struct StudyTask {
     pub task: Task,
     /// What was chosen for it.
     pub settings: Settings,
-    /// The newest items of a user's history, for the adapter, whatever the settings say.
+    /// The limit of a user's items; the settings may say fewer.
     pub(super) most_items: Option<usize>,
     /// The histories of users who are never evaluated, each oldest first.
     pub others: Vec<Vec<Example>>,
@@ -270,8 +270,8 @@ impl StudyTask {
 
     /// How many of a user's items at most.
     pub(super) fn n_items(&self) -> usize {
-        let of_settings = self.settings.items;
-        self.most_items
-            .map_or(of_settings, |most| most.min(of_settings))
+        self.settings
+            .items
+            .min(self.most_items.unwrap_or(usize::MAX))
     }
 }

@@ -6,8 +6,8 @@
 //! `r(y) = β Σ_t [log π_user(y_t) − α log π_base(y_t)]`, or by token, divided by the number of them. The base's terms are
 //! constants.
 //!
-//! RPO (Pang et al. 2024) adds `−rpo_alpha mean log π_user(y⁺) / |y⁺|` to it. DPO alone lets what both responses have in common
-//! become less likely, as long as the rejected one loses more by it: a user's turns of phrase, for one.
+//! RPO (Pang et al. 2024) adds `−rpo_alpha mean log π_user(y⁺) / |y⁺|` to it. DPO alone lets what both responses have in
+//! common become less likely, as long as the rejected one loses more by it: a user's turns of phrase, for one.
 
 use std::ops::Range;
 

@@ -22,8 +22,8 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-Ctrl-C stops; the same command goes on from there. Every adapter and every
-answer is a file named by a hash of what it depends on.
+Ctrl-C stops; the same command goes on from there. Answers are files named by
+a hash of what they depend on.
 
 Examples:
   cope-llama eval run --data lamp
