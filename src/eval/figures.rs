@@ -219,6 +219,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::store::Prediction;
+    use super::super::study::Limits;
     use super::*;
 
     fn answers(task: &str, n: usize, method: Method, rouge_l: f64) -> Answers {
@@ -259,6 +260,8 @@ mod tests {
         let summary = Summary::new(&all, &["product_review_wine".into()]);
         let trial = |value: f32, rouge_l| Trial {
             task: "product_review_wine".into(),
+            base_sha256: String::new(),
+            limits: Limits::default(),
             setting: "/decoding/cope/contrast".into(),
             value: json!(value),
             method: Method::Cope,

@@ -115,7 +115,14 @@ impl Settings {
     /// What of these settings is not the default, for [`Settings::with`].
     #[must_use]
     pub fn changes(&self) -> Value {
-        difference(&json!(self), &json!(Self::default())).unwrap_or_else(|| json!({}))
+        difference(&self.value(), &Self::default().value()).unwrap_or_else(|| json!({}))
+    }
+
+    /// These settings as JSON, with the numbers as they would be typed: `json!` alone would make 0.05000000074505806 of an
+    /// `f32` of 0.05.
+    pub(super) fn value(&self) -> Value {
+        let text = serde_json::to_string(self).expect("settings have text keys alone");
+        serde_json::from_str(&text).expect("it is JSON")
     }
 
     /// These settings but for what `changes` say, a JSON object of some of the fields, at any depth.
@@ -179,10 +186,10 @@ mod tests {
     #[test]
     fn changes_reach_any_depth_and_leave_the_rest() {
         let settings = Settings::default();
-        let changes = json!({ "decoding": { "cope": { "contrast": 0.5 } }, "user": { "sft": { "epochs": 7 } } });
+        let changes = json!({ "decoding": { "cope": { "contrast": 0.05 } }, "user": { "sft": { "epochs": 7 } } });
         let changed = settings.with(&changes).unwrap();
         let of_cope = DecodingSettings {
-            contrast: 0.5,
+            contrast: 0.05,
             ..DecodingSettings::default()
         };
         let without = DecodingSettings {

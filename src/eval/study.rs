@@ -78,7 +78,7 @@ pub enum Split {
 }
 
 /// At most so much of a study.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The first users of a task.
     pub users: Option<usize>,

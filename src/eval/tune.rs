@@ -11,7 +11,7 @@ use super::method::Method;
 use super::run::{Observer, Shard, run, units};
 use super::settings::Settings;
 use super::store::Store;
-use super::study::Study;
+use super::study::{Limits, Study};
 use crate::{Error, Result};
 
 /// A setting, by its place in [`Settings`], with the values that are tried and the method whose ROUGE-L decides.
@@ -99,10 +99,14 @@ const CONTRAST: &[&str] = &["0.0", "0.05", "0.1", "0.2", "0.3", "0.5"];
 const PLAUSIBILITY: &[&str] = &["0.05", "0.1", "0.2", "0.3", "0.5"];
 
 /// What came of a value.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// The task's name.
     pub task: String,
+    /// SHA-256 of the base.
+    pub base_sha256: String,
+    /// How much of the task was answered.
+    pub limits: Limits,
     /// The setting that was tried.
     pub setting: String,
     /// Its value.
@@ -156,6 +160,8 @@ pub fn tune(
             let rouge_l = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
             tell(&Trial {
                 task: study.tasks[0].name.clone(),
+                base_sha256: study.base.sha256.clone(),
+                limits: study.limits,
                 setting: choice.setting.to_owned(),
                 value,
                 method: choice.method,
@@ -174,7 +180,7 @@ pub fn tune(
 
 /// The value that a setting has, and the others that are to be tried.
 fn values(settings: &Settings, choice: &Choice) -> Result<Vec<Value>> {
-    let value_of = |settings: &Settings| json!(settings).pointer(choice.setting).cloned();
+    let value_of = |settings: &Settings| settings.value().pointer(choice.setting).cloned();
     let unknown = || Error::input(format!("there is no setting {}", choice.setting));
     let mut values = vec![value_of(settings).ok_or_else(unknown)?];
     for text in choice.values {

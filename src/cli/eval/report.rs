@@ -54,7 +54,15 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     }
     let mut trials = Vec::new();
     for path in &args.trials {
-        trials.extend(read_lines::<Trial>(path)?);
+        let tried = read_lines::<Trial>(path)?;
+        ensure!(
+            tried
+                .iter()
+                .all(|it| it.base_sha256 == study.base.sha256 && it.limits == study.limits),
+            "{}: trials of another base or other limits than this report's; leave them out",
+            path.display()
+        );
+        trials.extend(tried);
     }
     let summary = Summary::new(&answers, &main_tasks(&study));
     if let Some(folder) = &args.figures {

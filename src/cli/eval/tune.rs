@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
-use cope_llama::eval::{CHOICES, Choice, Settings, Split, tune};
+use cope_llama::eval::{CHOICES, Choice, Settings, Split, Trial, tune};
 use cope_llama::home::{Home, append_jsonl, write_atomic};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::run::Progress;
-use super::study::{StudyArgs, read_json};
+use super::study::{StudyArgs, read_json, read_lines};
 use crate::cli::interrupt;
 
 #[derive(ClapArgs)]
@@ -59,6 +59,10 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let store = args.study.store(home)?;
     let stop = interrupt::flag()?;
     let progress = Progress::new();
+    let mut logged: Vec<Trial> = match &args.log {
+        Some(log) if log.exists() => read_lines(log)?,
+        _ => Vec::new(),
+    };
     let mut out = io::stdout().lock();
     for task in std::mem::take(&mut study.tasks) {
         study.tasks = vec![task];
@@ -72,11 +76,16 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
                 Ok(())
             },
             &mut |trial| {
-                let line = json!(trial);
+                let line = serde_json::to_string(trial).map_err(Error::input)?;
                 writeln!(out, "{line}").map_err(Error::io("write", "stdout"))?;
-                args.log
-                    .as_ref()
-                    .map_or(Ok(()), |log| append_jsonl(log, trial))
+                // The same command goes on, and tells again what it told before.
+                match &args.log {
+                    Some(log) if !logged.contains(trial) => {
+                        logged.push(trial.clone());
+                        append_jsonl(log, trial)
+                    }
+                    _ => Ok(()),
+                }
             },
         )?;
         if let Some(path) = &args.chosen {

@@ -215,6 +215,50 @@ fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
 }
 
 #[test]
+fn trials_are_logged_once_and_are_of_a_base_and_limits() {
+    let sandbox = with_tasks();
+    let dev = ["--split", "dev", "--task", "news_headline"];
+    let log = || std::fs::read_to_string(sandbox.path().join("trials.jsonl")).unwrap();
+    let tune = |limits: &[&'static str]| {
+        let options = [
+            "--setting",
+            "contrast-only/plausibility",
+            "--log",
+            "trials.jsonl",
+        ];
+        let tune = sandbox.run(&eval("tune", &[&dev[..], &options, limits].concat()));
+        assert!(tune.status.success(), "{}", stderr(&tune));
+        stdout(&tune)
+    };
+    let told = tune(&[]);
+    assert_eq!(told, log());
+    let trials: Vec<Value> = told
+        .lines()
+        .map(|trial| serde_json::from_str(trial).unwrap())
+        .collect();
+    let values: Vec<_> = trials.iter().map(|it| it["value"].to_string()).collect();
+    assert_eq!(values, ["0.1", "0.05", "0.2", "0.3", "0.5"]);
+    assert!(trials.iter().all(|it| it["n_answers"] == 3));
+    // What was told before is told, but not logged, again.
+    assert_eq!(tune(&[]), told);
+    assert_eq!(log(), told);
+
+    let report = |limits: &[&'static str]| {
+        let trials = ["--trials", "trials.jsonl"];
+        sandbox.run(&eval("report", &[&dev[..], &trials, limits].concat()))
+    };
+    assert!(
+        stdout(&report(&[]))
+            .contains("| news_headline | /decoding/contrast-only/plausibility | `0.05` |")
+    );
+    let other = error(&report(&["--users", "2"]));
+    assert!(
+        other.contains("trials.jsonl: trials of another base or other limits"),
+        "{other}"
+    );
+}
+
+#[test]
 fn a_study_that_cannot_be_is_refused_in_one_line() {
     let sandbox = with_tasks();
     let refusal = |options: &[&'static str]| error(&sandbox.run(&eval("run", options)));
