@@ -14,6 +14,9 @@ use crate::{Error, Result};
 
 const SIZE: (u32, u32) = (760, 420);
 
+/// Room at the right for the names of the series.
+const LEGEND_WIDTH: u32 = 180;
+
 /// The gains of `method` over `over` in ROUGE-L, a task a point, with their intervals; the last is the mean. Empty if
 /// they have not been compared.
 ///
@@ -49,6 +52,7 @@ pub fn gains(summary: &Summary, method: Method, over: Method) -> Result<Option<S
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .max_light_lines(0)
             .x_labels(2 * names.len())
             .x_label_formatter(&label)
             .y_desc("gain in ROUGE-L, %")
@@ -151,10 +155,16 @@ fn scatter(
         let mut chart = chart
             .caption(title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(LEGEND_WIDTH)
             .x_label_area_size(40)
             .y_label_area_size(56)
             .build_cartesian_2d(xs, ys)?;
-        chart.configure_mesh().x_desc(x).y_desc(y).draw()?;
+        chart
+            .configure_mesh()
+            .max_light_lines(0)
+            .x_desc(x)
+            .y_desc(y)
+            .draw()?;
         for (number, (name, points)) in series.iter().enumerate() {
             let colour = Palette99::pick(number).to_rgba();
             if joined {
@@ -168,10 +178,11 @@ fn scatter(
                 .label(name)
                 .legend(move |at| Circle::new(at, 4, colour.filled()));
         }
-        let mut labels = chart.configure_series_labels();
-        labels
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
+        // Beside the points, none of which it may hide.
+        let (width, _) = chart.plotting_area().dim_in_pixel();
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::Coordinate(width as i32 + 8, 0))
             .draw()?;
         Ok(())
     })
