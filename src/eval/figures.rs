@@ -173,17 +173,16 @@ fn scatter(
             let dots = points
                 .iter()
                 .map(|&point| Circle::new(point, 3, colour.filled()));
-            chart
-                .draw_series(dots)?
-                .label(name)
-                .legend(move |at| Circle::new(at, 4, colour.filled()));
+            chart.draw_series(dots)?;
+            // The legend lies beside the points, none of which it may hide.
+            let (x, y) = ((SIZE.0 - LEGEND_WIDTH) as i32, 48 + 18 * number as i32);
+            root.draw(&Circle::new((x + 12, y), 4, colour.filled()))?;
+            root.draw(&Text::new(
+                name.as_str(),
+                (x + 22, y - 5),
+                ("sans-serif", 12),
+            ))?;
         }
-        // Beside the points, none of which it may hide.
-        let (width, _) = chart.plotting_area().dim_in_pixel();
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::Coordinate(width as i32 + 8, 0))
-            .draw()?;
         Ok(())
     })
 }
