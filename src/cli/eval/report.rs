@@ -24,7 +24,7 @@ pub struct Args {
     /// Draw figures into this folder
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
-    /// What `tune --log` has written, for the report and its figures
+    /// What `tune --log` has written, by the same base and as much of it, for the report and its figures
     #[arg(long, value_name = "FILE")]
     trials: Vec<PathBuf>,
 }

@@ -8,11 +8,11 @@ use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
 use cope_llama::eval::{CHOICES, Choice, Settings, Split, Trial, tune};
-use cope_llama::home::{Home, append_jsonl, write_atomic};
+use cope_llama::home::{Home, append_jsonl, read_jsonl, write_atomic};
 use serde_json::Value;
 
 use super::run::Progress;
-use super::study::{StudyArgs, read_json, read_lines};
+use super::study::{StudyArgs, read_json};
 use crate::cli::interrupt;
 
 #[derive(ClapArgs)]
@@ -23,7 +23,7 @@ pub struct Args {
     /// Only settings whose names hold one of these
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     setting: Vec<String>,
-    /// Add every trial to this file, a line each
+    /// Add every trial to this file, a line each, unless it is there
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Write what is chosen here, for --settings; what the file says of other tasks stays
@@ -60,8 +60,8 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let stop = interrupt::flag()?;
     let progress = Progress::new();
     let mut logged: Vec<Trial> = match &args.log {
-        Some(log) if log.exists() => read_lines(log)?,
-        _ => Vec::new(),
+        Some(log) => read_jsonl(log)?,
+        None => Vec::new(),
     };
     let mut out = io::stdout().lock();
     for task in std::mem::take(&mut study.tasks) {
