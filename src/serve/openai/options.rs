@@ -262,9 +262,6 @@ impl CommonRequest {
                 .ok_or_else(wrong)
         };
         let mut biases = BTreeMap::new();
-        if self.ignore_eos.unwrap_or_default() {
-            biases.extend(model.eog_tokens().map(|token| (token, f32::NEG_INFINITY)));
-        }
         match &self.logit_bias {
             None | Some(Value::Null) => {}
             Some(Value::Object(map)) => {
@@ -289,6 +286,10 @@ impl CommonRequest {
                 }
             }
             Some(_) => return Err(wrong()),
+        }
+        // Whatever else is said of them.
+        if self.ignore_eos.unwrap_or_default() {
+            biases.extend(model.eog_tokens().map(|token| (token, f32::NEG_INFINITY)));
         }
         Ok(biases.into_iter().collect())
     }
