@@ -48,10 +48,8 @@ pub struct TaskInputs {
     pub name: String,
     /// SHA-256 of its file.
     pub sha256: String,
-    /// What of its settings is not the default.
+    /// What of its settings is not the default, and the types of weights.
     pub settings: Value,
-    /// The type of the weights that adapters were trained on.
-    pub weights: Value,
     /// Seed of the users' training.
     pub seed: u64,
     /// Which of the settings with which `query` has been answered these are, the first being 1.
@@ -81,7 +79,6 @@ impl Report {
                 name: task.name.clone(),
                 sha256: task.sha256.clone(),
                 settings: task.settings.changes(),
-                weights: serde_json::json!(task.settings.user.weight_type),
                 seed: task.settings.user.seed,
                 query_run,
             })
@@ -166,24 +163,22 @@ impl Report {
         let head = [
             "task",
             "SHA-256 of its file",
-            "weights",
             "seed",
             "answered on",
             "run on query",
-            "settings that are not the defaults",
+            "weights and what is not the default",
         ];
         row(text, head.iter());
         rule(text, head.len());
         for task in &self.inputs {
             let settings = format!("`{}`", task.settings);
-            let weights = task.weights.as_str().unwrap_or_default().to_owned();
             let (name, sha256) = (task.name.clone(), task.sha256.clone());
             let seed = task.seed.to_string();
             let of_task = self.summary.tasks.get(&name);
             let devices = of_task.map(|it| it.devices.iter().map(String::as_str));
             let devices = devices.map_or(String::new(), |it| it.collect::<Vec<_>>().join(", "));
             let run = task.query_run.map_or("–".into(), |run| run.to_string());
-            let cells = [name, sha256, weights, seed, devices, run, settings];
+            let cells = [name, sha256, seed, devices, run, settings];
             row(text, cells.iter());
         }
         if *n_missing > 0 {

@@ -112,10 +112,15 @@ impl Settings {
         }
     }
 
-    /// What of these settings is not the default, for [`Settings::with`].
+    /// What of these settings is not the default, for [`Settings::with`]; and the types of weights in any case, since what
+    /// the default is depends on the CPU.
     #[must_use]
     pub fn changes(&self) -> Value {
-        difference(&self.value(), &Self::default().value()).unwrap_or_else(|| json!({}))
+        let mut default = Self::default().value();
+        for config in ["task", "user"] {
+            default[config]["weight_type"] = Value::Null;
+        }
+        difference(&self.value(), &default).unwrap_or_else(|| json!({}))
     }
 
     /// These settings as JSON, with the numbers as they would be typed: `json!` alone would make 0.05000000074505806 of an
@@ -186,7 +191,11 @@ mod tests {
     #[test]
     fn changes_reach_any_depth_and_leave_the_rest() {
         let settings = Settings::default();
-        let changes = json!({ "decoding": { "cope": { "contrast": 0.05 } }, "user": { "sft": { "epochs": 7 } } });
+        let changes = json!({
+            "decoding": { "cope": { "contrast": 0.05 } },
+            "task": { "weight_type": "bf16" },
+            "user": { "sft": { "epochs": 7 }, "weight_type": "quantized" },
+        });
         let changed = settings.with(&changes).unwrap();
         let of_cope = DecodingSettings {
             contrast: 0.05,
@@ -203,9 +212,13 @@ mod tests {
         assert_eq!(of_rag, DecodingSettings::default());
         assert_eq!(changed.user.sft.epochs, 7);
         assert_eq!(changed.changes(), changes);
-        assert_eq!(settings.changes(), json!({}));
+        let fastest = json!({ "weight_type": settings.user.weight_type });
+        let of_default = json!({ "task": fastest, "user": fastest });
+        assert_eq!(settings.changes(), of_default);
         let mut back = changed;
         back.decoding.clone_from(&settings.decoding);
+        back.task.weight_type = settings.task.weight_type;
+        back.user.weight_type = settings.user.weight_type;
         back.user.sft.epochs = settings.user.sft.epochs;
         assert_eq!(back, settings);
     }
