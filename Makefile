@@ -69,7 +69,7 @@ $(ORACLE)/ready:
 # Decoding and training on the first GPU, against the CPU; a build of its own.
 test-cuda test-metal: test-%:
 	@.ci/needs
-	cargo test --release --features $* --target-dir target/$* --test it -- --test-threads 1 gpu:: composed::
+	cargo test --release --features $* --target-dir target/$* --test it -- --test-threads 1 gpu:: candle::
 
 # Decoding on Vulkan's first device, be it Mesa's of software; a build of its own.
 test-vulkan:

@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     alice.run(&["train", "alice", "-m", &alice.base])?;
     alice.run(&["bundle", "--user", "alice", &bundle_name])?;
     // That training has not seen.
-    let prompts = alice.folder.profile()?.kept_apart.into_iter();
+    let prompts = alice.folder.profile()?.held_out.into_iter();
     let prompts = prompts.filter_map(|mut example| example.prompt.pop());
     let prompts: Vec<String> = prompts.map(|message| message.content).collect();
 

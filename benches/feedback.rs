@@ -21,7 +21,7 @@ use cope_llama::profile::feedback::Feedback;
 use cope_llama::profile::{Example, Pair, Profile};
 use cope_llama::train::dpo::pair_logps;
 use cope_llama::train::lora::Lora;
-use cope_llama::train::model::Model;
+use cope_llama::train::model::TrainModel;
 use cope_llama::train::{EncodedPair, Encoder, TrainConfig};
 
 /// What each edited answer begins with: nothing that Alice writes.
@@ -31,7 +31,7 @@ const OTHER_HABIT: &str = "Good day to you, sir. ";
 
 /// Answers that are edited.
 const N_EDITS: usize = 20;
-/// The newest items of the history, which are kept apart beside those that are so already.
+/// The newest items of the history, which are held out beside those that are so already.
 const N_APART: usize = 20;
 
 #[derive(Parser)]
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let answers_after = alice.answers(&apart)?;
 
     println!(
-        "{} answers to prompts kept apart; rewards are β (log π_user − log π_base), intervals 1.96 standard errors",
+        "{} answers to held-out prompts; rewards are β (log π_user − log π_base), intervals 1.96 standard errors",
         apart.len()
     );
     println!("| edit | margin before | after | difference |\n|---|---|---|---|");
@@ -92,16 +92,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Takes the newest items out of her history, and returns them with those that were kept apart already.
+/// Takes the newest items out of her history, and returns them with those that were held out already.
 fn keep_apart(alice: &Alice) -> Result<Vec<Example>> {
     let Profile {
         mut history,
-        kept_apart: mut apart,
+        held_out: mut apart,
     } = alice.folder.profile()?;
     apart.extend(history.split_off(history.len() - N_APART));
     alice.folder.save_profile(&Profile {
         history,
-        kept_apart: Vec::new(),
+        held_out: Vec::new(),
     })?;
     Ok(apart)
 }
@@ -139,7 +139,7 @@ const BETA: f64 = 0.1;
 /// Rewards by candle's model.
 struct Judge<'a> {
     alice: &'a Alice,
-    model: Model,
+    model: TrainModel,
     vocabulary: std::sync::Arc<llama::Model>,
 }
 
@@ -148,7 +148,7 @@ impl<'a> Judge<'a> {
         let gguf = Gguf::open(Path::new(&alice.base))?;
         Ok(Self {
             alice,
-            model: Model::load(&gguf, TrainConfig::default().weight_type)?,
+            model: TrainModel::load(&gguf, TrainConfig::default().weight_type)?,
             vocabulary: llama::Model::load_vocabulary(Path::new(&alice.base))?,
         })
     }

@@ -23,7 +23,7 @@ use cope_llama::llama;
 use cope_llama::profile::{Example, Pair, lamp};
 use cope_llama::train::fit::FitConfig;
 use cope_llama::train::lora::TargetModule;
-use cope_llama::train::model::Model;
+use cope_llama::train::model::TrainModel;
 use cope_llama::train::ops::linear::FrozenWeight;
 use cope_llama::train::ops::matrix::Into;
 use cope_llama::train::ops::stored::Stored;
@@ -219,8 +219,8 @@ impl<'a> Bench<'a> {
         self.scratch.path().join("inputs.json")
     }
 
-    fn encoded(&self, pairs: &[Pair]) -> Result<(Model, Vec<Encoded>, Vec<EncodedPair>)> {
-        let model = Model::load(&Gguf::open(self.model)?, WeightType::Quantized)?;
+    fn encoded(&self, pairs: &[Pair]) -> Result<(TrainModel, Vec<Encoded>, Vec<EncodedPair>)> {
+        let model = TrainModel::load(&Gguf::open(self.model)?, WeightType::Quantized)?;
         let vocabulary = llama::Model::load_vocabulary(self.model)?;
         let encoder = Encoder::new(&vocabulary, model.shape().n_ctx)?;
         let examples = encoder.examples(&self.history, Path::new("history"))?;

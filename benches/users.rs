@@ -20,8 +20,8 @@ use cope_llama::home::{BaseRef, Home, Stage, UserName};
 use cope_llama::llama;
 use cope_llama::profile::{Example, Profile, lamp};
 use cope_llama::train::lora::{Lora, TargetModule};
-use cope_llama::train::model::Model;
-use cope_llama::train::{Encoded, Encoder, Event, TrainConfig, sft, train};
+use cope_llama::train::model::TrainModel;
+use cope_llama::train::{Encoded, Encoder, TrainConfig, TrainEvent, Training, sft, train};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -112,7 +112,7 @@ fn main() -> Result<()> {
     let bench = Bench {
         gguf: Gguf::open(&path)?,
         vocabulary: llama::Model::load_vocabulary(&path)?,
-        model: Model::load(&Gguf::open(&path)?, TrainConfig::default().weight_type)?,
+        model: TrainModel::load(&Gguf::open(&path)?, TrainConfig::default().weight_type)?,
         home: tempfile::tempdir()?,
         path,
         options,
@@ -151,7 +151,7 @@ struct Bench {
     options: Options,
     path: PathBuf,
     gguf: Gguf,
-    model: Model,
+    model: TrainModel,
     vocabulary: std::sync::Arc<llama::Model>,
     home: tempfile::TempDir,
 }
@@ -168,20 +168,17 @@ impl Bench {
                 .find(|user| user.id == id)
                 .context("no such user")?;
             let mut history = user.history.clone();
-            let kept_apart = match self.options.split {
+            let held_out = match self.options.split {
                 Split::Dev => {
-                    let held_out = history.len().saturating_sub(self.options.held_out);
-                    let mut kept_apart = history.split_off(held_out);
-                    kept_apart.extend(examples(&user.dev));
-                    kept_apart
+                    let first = history.len().saturating_sub(self.options.held_out);
+                    let mut held_out = history.split_off(first);
+                    held_out.extend(examples(&user.dev));
+                    held_out
                 }
                 Split::Query => examples(&user.query).collect(),
             };
             history.drain(..history.len().saturating_sub(self.options.items));
-            Ok(Profile {
-                history,
-                kept_apart,
-            })
+            Ok(Profile { history, held_out })
         };
         let encoder = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?;
         let mut trained = Vec::new();
@@ -190,7 +187,7 @@ impl Bench {
             let profile = profile(user)?;
             let (adapters, margins) = self.train(&profile)?;
             let seconds = started.elapsed().as_secs_f64();
-            let items = encoder.examples(&profile.kept_apart, &file)?;
+            let items = encoder.examples(&profile.held_out, &file)?;
             trained.push((items, adapters, margins, seconds));
         }
 
@@ -228,29 +225,29 @@ impl Bench {
         let stages: &[Stage] = if self.options.sft_only {
             &[Stage::Sft]
         } else {
-            &[Stage::Sft, Stage::Mine, Stage::Dpo]
+            &Stage::ALL
         };
         let mut margins = "–".to_owned();
-        train(
-            &folder,
-            &self.path,
-            &base,
-            &self.options.config(),
+        let training = Training {
+            folder: &folder,
+            base_path: &self.path,
+            base: &base,
+            config: &self.options.config(),
             stages,
-            &mut |event| {
-                if let Event::Ended {
-                    stage: Stage::Dpo,
-                    figures,
-                } = event
-                {
-                    margins = format!(
-                        "{:.2} → {:.2}",
-                        figures["kept_apart/margin_before"], figures["kept_apart/margin"]
-                    );
-                }
-                Ok(())
-            },
-        )?;
+        };
+        train(training, &mut |event| {
+            if let TrainEvent::Ended {
+                stage: Stage::Dpo,
+                figures,
+            } = event
+            {
+                margins = format!(
+                    "{:.2} → {:.2}",
+                    figures["held_out/margin_before"], figures["held_out/margin"]
+                );
+            }
+            Ok(())
+        })?;
         let lora = |path: &Path| -> Result<Lora> {
             Ok(Lora::from_adapter(
                 &Adapter::read_gguf(path)?,

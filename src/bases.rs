@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 pub use pull::pull;
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::Missing;
 
 /// One entry of the list.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,16 +68,17 @@ pub fn default_base() -> Base {
 ///
 /// # Errors
 ///
-/// [`Error::Input`] with the names that there are.
+/// [`Missing::Base`] with the names that there are.
 pub fn find(name: &str) -> Result<Base> {
     all()
         .into_iter()
         .find(|base| base.name == name)
         .ok_or_else(|| {
             let names: Vec<String> = all().into_iter().map(|base| base.name).collect();
-            Error::Input(format!(
-                "no base model {name:?} in the list; there are {}",
-                names.join(", ")
-            ))
+            Missing::Base {
+                name: name.to_owned(),
+                known: names,
+            }
+            .into()
         })
 }

@@ -12,7 +12,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
 use crate::bases;
-use crate::home::{Home, Manifest, Stage, StageRecord, UserFolder, write_atomic};
+use crate::error::Missing;
+use crate::home::{Home, Manifest, StageRecord, UserFolder, write_atomic};
 use crate::{Error, Result};
 
 const BASE: &str = "base.gguf";
@@ -44,10 +45,8 @@ pub enum BasePlace {
 pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -> Result<()> {
     let mut adapter = Adapter::read_gguf(&user.trained_adapter()?)?;
     let manifest = user.manifest()?.ok_or_else(|| {
-        Error::input(format!(
-            "{0}'s adapter has no manifest: run `cope-llama train {0}`",
-            user.name()
-        ))
+        let user = user.name().to_string();
+        Missing::Manifest { user }
     })?;
     let base = home.base(&manifest.base.file);
     let base_ref = home.base_ref(&base)?;
@@ -108,16 +107,13 @@ fn texts(
     base: &Gguf,
     adapter: &Adapter,
 ) -> Result<[(&'static str, String); 2]> {
-    let records = [Stage::Sft, Stage::Mine, Stage::Dpo].map(|stage| stage.to_string());
-    let mut stages = Vec::new();
-    for name in records {
-        if let Some(record) = manifest.stages.get(&name) {
-            let record: StageRecord = serde_json::from_value(record.clone())
-                .map_err(|error| Error::input(format!("the manifest's {name}: {error}")))?;
-            let (seconds, figures) = (record.seconds, record.figures);
-            stages.push(context! { name, seconds, figures });
-        }
-    }
+    let stages = manifest.stages.iter().map(|(stage, record)| {
+        let StageRecord {
+            seconds, figures, ..
+        } = record;
+        context! { name => stage.name(), seconds, figures }
+    });
+    let stages: Vec<_> = stages.collect();
     let text = |key: &str| base.str(key).ok();
     let known = bases::all()
         .into_iter()

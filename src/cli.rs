@@ -8,11 +8,10 @@ mod doctor;
 mod eval;
 mod explain;
 mod generate;
+mod hint;
 mod interrupt;
 mod model;
 mod options;
-#[cfg(feature = "train")]
-mod report;
 #[cfg(feature = "serve")]
 mod serve;
 mod session;
@@ -21,9 +20,12 @@ mod train;
 #[cfg(feature = "train")]
 mod train_options;
 #[cfg(feature = "train")]
+mod train_progress;
+#[cfg(feature = "train")]
 mod train_task;
 mod user;
 
+pub use hint::with_hint;
 use std::ffi::OsString;
 use std::process::ExitCode;
 

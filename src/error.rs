@@ -1,11 +1,17 @@
-//! The one error of the library: what was being done, to which file, and what went wrong.
+//! The one error of the library. Its variants say whose fault it is, so that a front end can choose an exit code or an
+//! HTTP status without reading the text; [`Error::fault`] sums that up.
+//!
+//! Messages say what is wrong and where. What to do about it depends on the front end (an option of the command line, a
+//! field of a request), so the front ends add that in their own words.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. Each message is one line that says what is wrong, where, and, where it helps, what to do.
+/// What can go wrong. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,21 +22,59 @@ pub enum Error {
         operation: &'static str,
         /// The file or folder concerned.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's reason.
         source: std::io::Error,
     },
     /// A GGUF file or an adapter is malformed, or does not fit its base.
     #[error(transparent)]
     Convert(#[from] cope_convert::Error),
-    /// The contrast of two models was given settings out of their range, or logits that are no numbers.
+    /// The contrast of two models was given settings out of their range, or logits that are not numbers.
     #[error(transparent)]
     Contrast(#[from] cope_contrast::Error),
-    /// Something that a person gave (a file, a name, an option) cannot be used; the message says what to do.
+    /// Something that a person gave (a file, a name, a setting) cannot be used.
     #[error("{0}")]
     Input(String),
-    /// Another process is at work on a user's folder.
+    /// A file or a setting leaves open something that the person has to say.
+    #[error(transparent)]
+    Unspecified(#[from] Unspecified),
+    /// A prompt has more tokens than the context has room for.
+    #[error(
+        "the prompt has {n_prompt} tokens and the context {n_ctx}; shorten the prompt, or make the context larger"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        n_prompt: usize,
+        /// Room in the context, in tokens.
+        n_ctx: usize,
+    },
+    /// Something that was named does not exist, or not yet.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// A file that this program wrote itself cannot be read any more.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do about it.
+        reason: String,
+    },
+    /// Another process is importing or training the user or task of this name.
     #[error("another cope-llama is importing or training {0}; wait until it has ended")]
     Locked(String),
+    /// The machine lacks something: a thread, a port, a device.
+    #[error("{0}")]
+    Lack(String),
+    /// The contexts that a text needs take more memory than all contexts together may.
+    #[error("the contexts of one text take {} MiB and all contexts together may take {} MiB", needed >> 20, limit >> 20)]
+    Memory {
+        /// Bytes that the text's contexts and adapters take.
+        needed: u64,
+        /// Bytes that all contexts and adapters may take.
+        limit: u64,
+    },
+    /// A server that other machines can reach would let everybody in, since nobody has a key.
+    #[error("{0} can be reached by other machines, and there are no keys yet")]
+    NoKeys(SocketAddr),
     /// llama.cpp refused an operation on files that passed our checks.
     #[error("llama.cpp failed to {operation}{}", if reason.is_empty() { String::new() } else { format!(": {reason}") })]
     Llama {
@@ -45,9 +89,159 @@ pub enum Error {
     /// A tensor operation of training failed.
     #[error("training failed: {0}")]
     Train(String),
-    /// The person stopped the work (Ctrl-C); what was finished is kept.
+    /// An invariant of this program was broken.
+    #[error("{0}; this is a bug of cope-llama")]
+    Bug(String),
+    /// The person stopped the work (Ctrl-C); finished parts are kept.
     #[error("stopped; what was finished is kept, and the same command goes on from there")]
     Interrupted,
+}
+
+/// Whose fault an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The person's: the input cannot be used.
+    Input,
+    /// Nobody's: the person named something that does not exist.
+    Missing,
+    /// Nobody's: other work is under way; the same thing succeeds later.
+    Conflict,
+    /// The machine's: it lacks memory, a thread, a port or a device.
+    Lack,
+    /// This program's, its files' or a library's.
+    Internal,
+    /// The work was stopped on request.
+    Interrupted,
+}
+
+/// Something that was named and does not exist, or not yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Missing {
+    /// There is no user of this name.
+    #[error("no user {name}, {}", listed(known))]
+    User {
+        /// The name.
+        name: String,
+        /// The users that exist.
+        known: Vec<String>,
+    },
+    /// The user has no adapter: they were not trained yet.
+    #[error("{user} is not trained yet")]
+    Adapter {
+        /// The user's name.
+        user: String,
+    },
+    /// The user has an adapter and no record of its training.
+    #[error("{user}'s adapter has no manifest")]
+    Manifest {
+        /// The user's name.
+        user: String,
+    },
+    /// The user or task has no texts to train on.
+    #[error("{user} has no history to train on")]
+    History {
+        /// The user's or the task's name.
+        user: String,
+    },
+    /// There is no task of this name.
+    #[error("there is no task '{name}'")]
+    Task {
+        /// The name.
+        name: String,
+    },
+    /// The task adapter that a user's adapter was trained on top of is gone, or another.
+    #[error("{} is not the task adapter that {user}'s was trained on top of", path.display())]
+    TaskAdapter {
+        /// Its place in the user's folder.
+        path: PathBuf,
+        /// The user's name.
+        user: String,
+    },
+    /// No base model has this name.
+    #[error("no base model {name:?} in the list; there are {}", known.join(", "))]
+    Base {
+        /// The name.
+        name: String,
+        /// The names of the list.
+        known: Vec<String>,
+    },
+}
+
+/// Something that a file or a setting leaves open, and that a person has to say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unspecified {
+    /// Whose texts of a mailbox, a repository or a folder of posts are the user's own.
+    #[error("{}: whose {texts} are the user's own?", path.display())]
+    Author {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it holds: `mails`, `commits`, `posts`.
+        texts: String,
+    },
+    /// Which of a LaMP file's users is meant.
+    #[error("{}: {}holds {count} users ({}, …)", path.display(), asked.as_ref().map(|id| format!("has no user {id:?}; it ")).unwrap_or_default(), some.join(", "))]
+    LampUser {
+        /// The file.
+        path: PathBuf,
+        /// The id that was asked for, if one was.
+        asked: Option<String>,
+        /// How many users the file holds.
+        count: usize,
+        /// The ids of the first few.
+        some: Vec<String>,
+    },
+    /// Which columns of a table hold prompts and responses.
+    #[error("{}: which columns hold the prompts and the responses? it has {}", path.display(), known.join(", "))]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// The names of its columns.
+        known: Vec<String>,
+    },
+    /// Something that training does on the CPU alone was asked of another device.
+    #[error("{work} on the CPU alone, and not on {device}")]
+    CpuOnly {
+        /// What the CPU does.
+        work: CpuWork,
+        /// The device that was asked for.
+        device: String,
+    },
+    /// The device to train on is not there, or this build cannot use it.
+    #[error("{device} cannot be trained on ({reason})")]
+    Device {
+        /// The device that was asked for.
+        device: String,
+        /// candle's reason.
+        reason: String,
+    },
+}
+
+/// What training does on the CPU alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuWork {
+    /// Weights stay in the types of their file.
+    QuantizedWeights,
+    /// Activations are recomputed in the backward pass.
+    Recompute,
+}
+
+impl fmt::Display for CpuWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QuantizedWeights => "weights stay quantised",
+            Self::Recompute => "activations are recomputed",
+        })
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        "there are none yet".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    }
 }
 
 impl Error {
@@ -65,7 +259,74 @@ impl Error {
     }
 
     /// An [`Error::Input`] from anything that displays.
-    pub fn input(message: impl std::fmt::Display) -> Self {
+    pub fn input(message: impl fmt::Display) -> Self {
         Self::Input(message.to_string())
+    }
+
+    /// An [`Error::Lack`] from anything that displays.
+    pub fn lack(message: impl fmt::Display) -> Self {
+        Self::Lack(message.to_string())
+    }
+
+    /// An [`Error::Bug`] from anything that displays.
+    pub fn bug(message: impl fmt::Display) -> Self {
+        Self::Bug(message.to_string())
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Input(_)
+            | Self::Unspecified(_)
+            | Self::PromptTooLong { .. }
+            | Self::Contrast(_)
+            | Self::Template(_)
+            | Self::NoKeys(_) => Fault::Input,
+            Self::Missing(_) => Fault::Missing,
+            Self::Locked(_) => Fault::Conflict,
+            Self::Lack(_) | Self::Memory { .. } => Fault::Lack,
+            Self::Io { .. }
+            | Self::Convert(_)
+            | Self::Damaged { .. }
+            | Self::Llama { .. }
+            | Self::Train(_)
+            | Self::Bug(_) => Fault::Internal,
+            Self::Interrupted => Fault::Interrupted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_says_whose_fault_it_is() {
+        let missing = Missing::Task { name: "t".into() };
+        for (error, fault) in [
+            (Error::input("no"), Fault::Input),
+            (missing.into(), Fault::Missing),
+            (Error::Locked("ann".into()), Fault::Conflict),
+            (Error::lack("no thread"), Fault::Lack),
+            (Error::Train("NaN".into()), Fault::Internal),
+            (Error::bug("out of step"), Fault::Internal),
+            (Error::Interrupted, Fault::Interrupted),
+        ] {
+            assert_eq!(error.fault(), fault, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_user_is_told_who_there_is() {
+        let missing = |known: &[&str]| Missing::User {
+            name: "bob".into(),
+            known: known.iter().map(ToString::to_string).collect(),
+        };
+        assert_eq!(missing(&[]).to_string(), "no user bob, there are none yet");
+        assert_eq!(
+            missing(&["ann", "eve"]).to_string(),
+            "no user bob, there are: ann, eve"
+        );
     }
 }

@@ -9,10 +9,12 @@
 //! └── eval/                   see eval::Store
 //! ```
 
+mod adapter_folder;
 mod export;
 mod jsonl;
 mod manifest;
-mod user;
+mod user_folder;
+mod user_name;
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata};
@@ -25,10 +27,13 @@ use etcetera::BaseStrategy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use adapter_folder::{AdapterFolder, Lock};
 pub use jsonl::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{BaseRef, Manifest, Stage, StageRecord};
-pub use user::{Lock, UserFolder, UserName};
+pub use user_folder::UserFolder;
+pub use user_name::UserName;
 
+use crate::error::Missing;
 use crate::{Error, Result};
 
 /// The folder that holds everything that the program keeps.
@@ -139,7 +144,7 @@ impl Home {
     /// # Errors
     ///
     /// [`Error::Io`] when it cannot be created.
-    pub fn create_task(&self, name: UserName) -> Result<UserFolder> {
+    pub fn create_task(&self, name: UserName) -> Result<AdapterFolder> {
         let folder = self.task_folder(name);
         create_folder(folder.path())?;
         Ok(folder)
@@ -150,15 +155,13 @@ impl Home {
     /// # Errors
     ///
     /// [`Error::Input`] when there is no such task.
-    pub fn task(&self, name: UserName) -> Result<UserFolder> {
+    pub fn task(&self, name: UserName) -> Result<AdapterFolder> {
         let folder = self.task_folder(name);
         if folder.sft().is_file() {
             Ok(folder)
         } else {
-            Err(Error::input(format_args!(
-                "there is no task '{0}'; `cope-llama train-task {0} FILE…` makes it",
-                folder.name()
-            )))
+            let name = folder.name().to_string();
+            Err(Missing::Task { name }.into())
         }
     }
 
@@ -224,29 +227,21 @@ impl Home {
         UserFolder::at(self.users_folder().join(name.as_str()), name)
     }
 
-    fn task_folder(&self, name: UserName) -> UserFolder {
-        UserFolder::at(self.root.join("tasks").join(name.as_str()), name)
+    fn task_folder(&self, name: UserName) -> AdapterFolder {
+        AdapterFolder::at(self.root.join("tasks").join(name.as_str()), name)
     }
 
     fn unknown_user(&self, name: &UserName) -> Error {
-        let names: Vec<String> = self
-            .users()
-            .unwrap_or_default()
-            .iter()
-            .map(|user| user.name().to_string())
-            .collect();
-        let known = if names.is_empty() {
-            "there are none yet".to_owned()
-        } else {
-            format!("there are: {}", names.join(", "))
-        };
-        Error::Input(format!(
-            "no user {name}, {known}; `cope-llama user import {name} FILE` makes one"
-        ))
+        let users = self.users().unwrap_or_default();
+        Missing::User {
+            name: name.to_string(),
+            known: users.iter().map(|user| user.name().to_string()).collect(),
+        }
+        .into()
     }
 
     fn sha256(&self, path: &Path) -> Result<String> {
-        let seen = Seen::of(&fs::metadata(path).map_err(Error::io("read", path))?);
+        let seen = FileStamp::of(&fs::metadata(path).map_err(Error::io("read", path))?);
         let cache = self.models().join("hashes.json");
         // A cache that cannot be read is a cache that is empty.
         let hashes = read_json_if_there::<BTreeMap<PathBuf, Hashed>>(&cache);
@@ -271,12 +266,12 @@ impl Home {
 
 /// What tells that a file has not been changed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
+struct FileStamp {
     bytes: u64,
     modified_nanoseconds: u64,
 }
 
-impl Seen {
+impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
         let modified = metadata
             .modified()
@@ -293,7 +288,7 @@ impl Seen {
 #[derive(Serialize, Deserialize)]
 struct Hashed {
     #[serde(flatten)]
-    seen: Seen,
+    seen: FileStamp,
     sha256: String,
 }
 
@@ -358,9 +353,10 @@ pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Opt
         return Ok(None);
     };
     let value = serde_json::from_reader(BufReader::new(file));
-    value
-        .map(Some)
-        .map_err(|error| Error::Input(format!("{}: {error}; delete the file", path.display())))
+    value.map(Some).map_err(|error| Error::Damaged {
+        path: path.to_owned(),
+        reason: format!("{error}; delete the file"),
+    })
 }
 
 /// A file for reading; `None` when it is not there.

@@ -27,7 +27,7 @@
 //! |---|---|
 //! | [`home`] | every path on disk, users' folders, the manifest |
 //! | [`bases`] | the base models that can be pulled, by name and SHA-256 |
-//! | [`profile`], [`task`] | a user's history, and the files that it is imported from |
+//! | [`message`], [`profile`] | a user's history, and the files that it is imported from |
 //! | [`prompt`] | the only renderer of chat templates |
 //! | [`train`] | SFT, mining and DPO in candle |
 //! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
@@ -66,14 +66,15 @@ pub mod eval;
 mod hash;
 pub mod home;
 pub mod llama;
+pub mod message;
 pub mod profile;
 pub mod prompt;
 #[cfg(feature = "train")]
 pub mod rouge;
 #[cfg(feature = "serve")]
 pub mod serve;
-pub mod task;
 #[cfg(feature = "train")]
 pub mod train;
+pub mod voice;
 
-pub use error::{Error, Result};
+pub use error::{Error, Fault, Result};

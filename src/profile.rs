@@ -1,34 +1,18 @@
 //! One user's history: what they were asked, and what they wrote.
 
-mod chats;
-mod csv;
 pub mod feedback;
-mod git;
 mod import;
-mod imported;
-pub mod jsonl;
-pub mod lamp;
-mod mail;
+mod lamp_task;
 mod pair;
-mod posts;
-pub mod text;
 
 use std::collections::HashSet;
-use std::fs::{self, DirEntry, File};
-use std::io::{self, Read};
-use std::path::Path;
 
-pub use chats::{Speaker, sharegpt};
-pub use import::{ImportOptions, import};
-pub use imported::Imported;
+pub use import::{ImportOptions, Imported, Speaker, import, jsonl, lamp, sharegpt, text};
+pub use lamp_task::{LampItem, LampTask};
 pub use pair::{BaseLogps, Pair};
 use serde::{Deserialize, Serialize};
 
-use crate::prompt::{Message, Role};
-use crate::{Error, Result};
-
-/// Files above this are refused: a lifetime of writing is smaller, and a file is read as a whole.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+use crate::message::{Message, Role};
 
 /// Texts above this are refused: no context holds as much.
 const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -129,17 +113,17 @@ impl TryFrom<Conversation> for Example {
 pub struct Profile {
     /// What the model is trained on, oldest first.
     pub history: Vec<Example>,
-    /// What is kept apart to measure on; never trained on.
-    pub kept_apart: Vec<Example>,
+    /// What is held out to measure on; never trained on.
+    pub held_out: Vec<Example>,
 }
 
 /// The two parts of a [`Profile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum HistoryPart {
     /// [`Profile::history`].
     History,
-    /// [`Profile::kept_apart`].
-    KeptApart,
+    /// [`Profile::held_out`].
+    HeldOut,
 }
 
 /// What became of the examples that were to be added.
@@ -153,16 +137,12 @@ pub struct Added {
 
 impl Profile {
     /// Adds those of `examples` that neither part has yet: what is trained on must not be measured on.
-    pub fn add(&mut self, part: Part, examples: Vec<Example>) -> Added {
-        let mut seen: HashSet<Example> = self
-            .history
-            .iter()
-            .chain(&self.kept_apart)
-            .cloned()
-            .collect();
+    pub fn add(&mut self, part: HistoryPart, examples: Vec<Example>) -> Added {
+        let mut seen: HashSet<Example> =
+            self.history.iter().chain(&self.held_out).cloned().collect();
         let list = match part {
-            Part::History => &mut self.history,
-            Part::KeptApart => &mut self.kept_apart,
+            HistoryPart::History => &mut self.history,
+            HistoryPart::HeldOut => &mut self.held_out,
         };
         let mut added = Added::default();
         for example in examples {
@@ -181,49 +161,4 @@ impl Profile {
 #[must_use]
 pub fn newest(history: &[Example], n: usize) -> &[Example] {
     &history[history.len().saturating_sub(n)..]
-}
-
-/// What is in a folder, by name.
-fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
-    let listed = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let mut entries = listed.map_err(Error::io("read", folder))?;
-    entries.sort_by_key(DirEntry::file_name);
-    Ok(entries)
-}
-
-/// The whole of a file of bounded size.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read", path))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(malformed(
-            path,
-            format_args!("is larger than {} MiB; split it", MAX_FILE_BYTES >> 20),
-        ));
-    }
-    Ok(bytes)
-}
-
-/// The text of `bytes`, without a byte-order mark.
-fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let good = &bytes[..error.valid_up_to()];
-        let line = good.split(|&byte| byte == b'\n').count();
-        malformed(
-            path,
-            format_args!(
-                "line {line} is not valid UTF-8 (byte {} of the file)",
-                good.len() + 1
-            ),
-        )
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-/// An error about the content of `path`.
-fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
-    Error::Input(format!("{}: {what}", path.display()))
 }

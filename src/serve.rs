@@ -4,27 +4,29 @@
 //! client ─→ routes ─→ access, limits ─→ Job ─→ engine (one thread, all contexts) ─→ events ─→ client
 //! ```
 
-mod access;
 mod app;
+mod auth;
+mod body;
 mod engine;
 mod error;
-mod guard;
+mod jwt;
 mod metrics;
+mod model_cache;
 mod openai;
+mod origin;
 mod page;
+mod page_api;
 mod routes;
-mod signed;
+mod settings;
 #[cfg(feature = "train")]
 mod trainer;
-mod users;
-mod voices;
 
 use std::sync::Arc;
 
-pub use access::{Caller, KeyOf};
-pub use app::{Limits, ServeOptions};
-pub use engine::{N_PROMPT, Settings};
-pub use signed::Identity;
+pub use auth::{Caller, KeyOf};
+pub use engine::N_PROMPT;
+pub use jwt::Identity;
+pub use settings::{EngineSettings, RequestLimits, ServeOptions};
 use tokio::net::TcpListener;
 
 use crate::home::Home;
@@ -43,18 +45,16 @@ pub fn serve(
 ) -> Result<()> {
     let address = options.address;
     let app = Arc::new(app::App::new(home, options));
-    if !address.ip().is_loopback() && !app.access.has_keys()? {
-        return Err(Error::input(format!(
-            "{address} can be reached by others, and there are no keys: make one with `cope-llama user key --admin`"
-        )));
+    if !address.ip().is_loopback() && !app.auth.has_keys()? {
+        return Err(Error::NoKeys(address));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(|error| Error::input(format!("cannot start the server: {error}")))?;
+        .map_err(|error| Error::lack(format!("cannot start the server: {error}")))?;
     runtime.block_on(async {
-        let failed = |error| Error::input(format!("cannot listen on {address}: {error}"));
+        let failed = |error| Error::lack(format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         listening(listener.local_addr().map_err(failed)?);
         let loading = Arc::clone(&app);

@@ -130,7 +130,7 @@ fn train(
         let first = user.history.len().saturating_sub(options.items);
         folder.save_profile(&Profile {
             history: user.history[first..].to_vec(),
-            kept_apart: Vec::new(),
+            held_out: Vec::new(),
         })?;
         let status = Command::new(env!("CARGO_BIN_EXE_cope-llama"))
             .args(["train", folder.name().as_str(), "-m"])

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use cope_llama::decode::{Batch, BatchEvent, Contrast, Policy, Request, Schedule};
+use cope_llama::decode::{Batch, BatchEvent, Contrast, PassSchedule, Policy, TextRequest};
 use cope_llama::llama::{ContextOptions, Sequences};
 
 use crate::Options;
@@ -71,7 +71,7 @@ fn prompts(options: &Options, subject: &Subject) -> Vec<Vec<cope_llama::llama::T
 fn one_by_one(options: &Options, subject: &mut Subject, rate: &mut Rate) -> Result<()> {
     for prompt in prompts(options, subject) {
         let started = Instant::now();
-        let decode_options = options_of(Schedule::default(), options.predict);
+        let decode_options = options_of(PassSchedule::default(), options.predict);
         let (answer, _) = subject.answer(&prompt, &decode_options)?;
         rate.n_tokens += answer.len();
         rate.seconds += started.elapsed().as_secs_f64();
@@ -91,7 +91,7 @@ fn together(
     };
     let adapter = Some((Arc::clone(&subject.adapter), 1.0));
     let model = &subject.model;
-    let schedule = Schedule::default();
+    let schedule = PassSchedule::default();
     let mut batch = Batch::new(Arc::clone(model), schedule, usize::MAX);
     let policy = Policy::Cope {
         base: batch.add(Sequences::new(model, None, &context_options, n_sequences)?),
@@ -104,7 +104,7 @@ fn together(
         contrast: Contrast::default(),
     };
     for prompt in prompts(options, subject) {
-        batch.push(Request {
+        batch.push(TextRequest {
             prompt,
             policy,
             options: options_of(schedule, options.predict),

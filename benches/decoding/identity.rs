@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use cope_llama::decode::{
-    Candidate, Contrast, DecodeOptions, Sampler, Sampling, Schedule, contrast,
+    Candidate, Contrast, DecodeOptions, PassSchedule, Sampler, Sampling, contrast,
 };
 use cope_llama::llama::{Context, Token, Twin};
 
@@ -42,7 +42,7 @@ pub fn table(options: &Options, n: usize) -> Result<()> {
             let prompts: Vec<_> = prompts.take(per_task).cloned().collect();
             for prompt in prompts {
                 // So that the prompt is read but once, and all answers start from the same caches.
-                subject.answer(&prompt, &options_of(Schedule::NAIVE, 1))?;
+                subject.answer(&prompt, &options_of(PassSchedule::NAIVE, 1))?;
                 for ((_, sampling), counts) in samplings.iter().zip(&mut counts) {
                     compare(options, subject, &prompt, *sampling, epsilon, counts)?;
                 }
@@ -81,8 +81,11 @@ fn compare(
         };
         Ok(subject.answer_again(prompt, &options)?.0)
     };
-    let naive = run(Schedule::NAIVE)?;
-    let schedules = [Schedule::fastest(2, false), Schedule::fastest(2, true)];
+    let naive = run(PassSchedule::NAIVE)?;
+    let schedules = [
+        PassSchedule::fastest(2, false),
+        PassSchedule::fastest(2, true),
+    ];
     let answers = [run(schedules[0])?, run(schedules[1])?];
     for (answer, count) in answers.iter().zip(counts) {
         count.answers += 1;
@@ -165,7 +168,7 @@ fn epsilon(subjects: &mut [Subject]) -> Result<f32> {
     for subject in subjects {
         let prompts: Vec<_> = subject.prompts.iter().take(4).cloned().collect();
         for prompt in prompts {
-            let (text, _) = subject.answer(&prompt, &options_of(Schedule::NAIVE, 48))?;
+            let (text, _) = subject.answer(&prompt, &options_of(PassSchedule::NAIVE, 48))?;
             let single = heads(&mut subject.twin, &prompt, &text, 1)?;
             let batched = heads(&mut subject.twin, &prompt, &text, 8)?;
             for (one, other) in single.iter().zip(&batched) {

@@ -19,7 +19,7 @@ mod kernel;
 mod memory;
 mod passes;
 mod peer;
-#[path = "../process/mod.rs"]
+#[path = "../process.rs"]
 mod process;
 mod speed;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use cope_llama::decode::{Contrast, Schedule};
+use cope_llama::decode::{Contrast, PassSchedule};
 use cope_llama::llama::Token;
 use serde::Deserialize;
 use serde_json::json;
@@ -72,10 +72,10 @@ pub fn table(options: &Options) -> Result<()> {
 }
 
 fn ours(options: &Options, subject: &mut Subject) -> Result<Answers> {
-    let decode_options = options_of(Schedule::default(), options.predict);
+    let decode_options = options_of(PassSchedule::default(), options.predict);
     let prompts = subject.prompts.clone();
     // The first pass of a context sizes its buffers.
-    subject.answer(&prompts[0], &options_of(Schedule::NAIVE, 2))?;
+    subject.answer(&prompts[0], &options_of(PassSchedule::NAIVE, 2))?;
     let started = Instant::now();
     let answer = |prompt: &Vec<Token>| Ok(subject.answer(prompt, &decode_options)?.0);
     let texts = prompts.iter().map(answer).collect::<Result<_>>()?;

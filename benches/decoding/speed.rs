@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cope_llama::decode::{DecodeOptions, Schedule, Statistics, contrast};
+use cope_llama::decode::{DecodeOptions, PassSchedule, Statistics, contrast};
 use cope_llama::llama::{Context, Token};
 
 use crate::Options;
@@ -19,28 +19,28 @@ struct Cost {
 }
 
 /// The schedules that are measured, the naive one first.
-fn schedules(parts: bool) -> Vec<(&'static str, Schedule)> {
-    let ours = Schedule::default();
+fn schedules(parts: bool) -> Vec<(&'static str, PassSchedule)> {
+    let ours = PassSchedule::default();
     if !parts {
-        return vec![("naive", Schedule::NAIVE), ("ours", ours)];
+        return vec![("naive", PassSchedule::NAIVE), ("ours", ours)];
     }
-    let naive = Schedule::NAIVE;
+    let naive = PassSchedule::NAIVE;
     let (lean, lazy) = (
-        Schedule {
+        PassSchedule {
             lean: true,
             ..naive
         },
-        Schedule {
+        PassSchedule {
             lazy: true,
             ..naive
         },
     );
-    let beside = Schedule {
+    let beside = PassSchedule {
         side_by_side: true,
         ..naive
     };
-    let ahead = Schedule {
-        speculate: Schedule::AHEAD,
+    let ahead = PassSchedule {
+        speculate: PassSchedule::AHEAD,
         lazy: true,
         lean: true,
         ..naive
@@ -49,26 +49,26 @@ fn schedules(parts: bool) -> Vec<(&'static str, Schedule)> {
         ("naive", naive),
         ("lean", lean),
         ("lazy", lazy),
-        ("lean, lazy", Schedule { lean: true, ..lazy }),
+        ("lean, lazy", PassSchedule { lean: true, ..lazy }),
         ("lean, lazy, speculate", ahead),
         (
             "lean, lazy, speculate, draft",
-            Schedule {
-                draft: Schedule::AHEAD,
+            PassSchedule {
+                draft: PassSchedule::AHEAD,
                 ..ahead
             },
         ),
         ("side by side", beside),
         (
             "side by side, lean",
-            Schedule {
+            PassSchedule {
                 lean: true,
                 ..beside
             },
         ),
         (
             "side by side, lean, lazy",
-            Schedule {
+            PassSchedule {
                 lean: true,
                 lazy: true,
                 ..beside
@@ -116,7 +116,7 @@ struct Measured<'a> {
 fn measure<'a>(
     options: &Options,
     subject: &mut Subject,
-    schedules: &[(&'a str, Schedule)],
+    schedules: &[(&'a str, PassSchedule)],
 ) -> Result<Measured<'a>> {
     let zero = |&(name, _): &(&'a str, _)| (name, Cost::default(), Statistics::default());
     let mut measured = Measured {
@@ -132,7 +132,7 @@ fn measure<'a>(
         .cloned()
         .collect();
     // The first pass of a context sizes its buffers.
-    subject.answer(&prompts[0], &options_of(Schedule::NAIVE, 2))?;
+    subject.answer(&prompts[0], &options_of(PassSchedule::NAIVE, 2))?;
     for prompt in &prompts {
         measured.n_queries += 1;
         measured.n_prompt += prompt.len();
@@ -156,7 +156,7 @@ fn measure<'a>(
 }
 
 /// Greedy, by a schedule.
-pub fn options_of(schedule: Schedule, n_predict: usize) -> DecodeOptions {
+pub fn options_of(schedule: PassSchedule, n_predict: usize) -> DecodeOptions {
     DecodeOptions {
         n_predict: Some(n_predict),
         schedule,

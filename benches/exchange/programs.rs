@@ -14,9 +14,9 @@ use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token};
 use cope_llama::profile::{Example, Profile, jsonl};
 use cope_llama::prompt::{ChatTemplate, response_tokens};
 use cope_llama::train::WeightType;
-use cope_llama::train::batch::Batch;
+use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::lora::Lora;
-use cope_llama::train::model::Model as Trained;
+use cope_llama::train::model::TrainModel;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -103,14 +103,14 @@ impl Subject {
         let parse = |text: &str| jsonl::parse(Path::new("alice"), text.as_bytes());
         let mut history = parse(include_str!("../../models/alice/history.jsonl"))?;
         history.truncate(N_ITEMS);
-        let kept_apart = parse(include_str!("../../models/alice/kept_apart.jsonl"))?;
+        let held_out = parse(include_str!("../../models/alice/held_out.jsonl"))?;
         let prompt = |example: &Example| template.prompt_tokens(&model, &example.prompt);
         let texts = history.iter().map(|example| {
             let mut text = prompt(example)?;
             text.extend(response_tokens(&model, &example.response)?);
             Ok(text)
         });
-        let prompts = kept_apart.iter().take(N_PROMPTS).map(prompt);
+        let prompts = held_out.iter().take(N_PROMPTS).map(prompt);
         let folder = options.others.join(&*name);
         std::fs::create_dir_all(&folder)?;
         Ok(Self {
@@ -172,7 +172,7 @@ impl Subject {
         if !user.sft().exists() {
             user.save_profile(&Profile {
                 history: self.history.clone(),
-                kept_apart: Vec::new(),
+                held_out: Vec::new(),
             })?;
             let status = Command::new(env!("CARGO_BIN_EXE_cope-llama"))
                 .args(["train", "alice", "--stage", "sft", "-m"])
@@ -186,12 +186,12 @@ impl Subject {
 
     /// Says how far transformers' answers are from what our training computes of the same tokens, both in f32.
     fn compare_in_f32(&self, trained_by: &str, adapter: &Adapter, theirs: &[Answer]) -> Result<()> {
-        let model = Trained::load(&self.base, WeightType::F32)?;
+        let model = TrainModel::load(&self.base, WeightType::F32)?;
         let lora = Lora::from_adapter(adapter, model.shape().n_layer)?;
         let (mut n_alike, mut n_all, mut furthest) = (0, 0, 0.0_f64);
         for (prompt, answer) in self.prompts.iter().zip(theirs) {
             let text: Vec<_> = prompt.iter().chain(&answer.tokens).copied().collect();
-            let mut batch = Batch::default();
+            let mut batch = PackedBatch::default();
             batch.push(&text, []);
             let logits = model.logits(&batch.rows, Some(&lora))?;
             let rows = logits

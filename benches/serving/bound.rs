@@ -6,9 +6,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use cope_convert::gguf::Gguf;
-use cope_llama::decode::{Batch, BatchEvent, Contrast, DecodeOptions, Policy, Request, Schedule};
+use cope_llama::decode::{
+    Batch, BatchEvent, Contrast, DecodeOptions, PassSchedule, Policy, TextRequest,
+};
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Sequences, devices};
-use cope_llama::prompt::{ChatTemplate, Message};
+use cope_llama::message::Message;
+use cope_llama::prompt::ChatTemplate;
 use cope_llama::serve::N_PROMPT;
 
 use super::requests::{CONTRAST, Kind, PLAUSIBILITY};
@@ -35,7 +38,7 @@ impl Bound {
             ..ContextOptions::default()
         };
         let on_gpu = devices().iter().any(|device| device.is_gpu);
-        let schedule = Schedule::fastest(context.n_threads, on_gpu);
+        let schedule = PassSchedule::fastest(context.n_threads, on_gpu);
         let mut batch = Batch::new(Arc::clone(&model), schedule, N_PROMPT);
         let base = batch.add(Sequences::new(&model, None, &context, self.parallel)?);
         let mut users = Vec::new();
@@ -50,7 +53,7 @@ impl Bound {
         let ends: Vec<_> = ends.collect();
         for kind in (0..n_requests).map(Kind::of) {
             let messages = [Message::user(kind.question())];
-            batch.push(Request {
+            batch.push(TextRequest {
                 prompt: template.prompt_tokens(&model, &messages)?,
                 policy: Policy::Cope {
                     base,

@@ -10,7 +10,7 @@
 mod bound;
 mod clients;
 mod load;
-#[path = "../process/mod.rs"]
+#[path = "../process.rs"]
 mod process;
 mod requests;
 mod server;

@@ -10,17 +10,19 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use cope_llama::decode::{Contrast, DecodeOptions, Finish};
+use cope_llama::decode::{ArmKind, Contrast, DecodeOptions, Finish};
 use cope_llama::home::Home;
+use cope_llama::message::{Message, Role};
 use cope_llama::profile::feedback::{Feedback, Verdict};
-use cope_llama::prompt::{Message, Role};
+use cope_llama::voice::AdapterSource;
 
 use self::command::Command;
 use self::lines::Lines;
 use super::decode_options::DecodeArgs;
+use super::hint::with_hint;
 use super::interrupt;
-use super::options::{ArmName, ModelArgs, Voice, VoiceArgs};
-use super::session::{Event, Session};
+use super::options::{ModelArgs, VoiceArgs, of_user};
+use super::session::{ReplyEvent, Session};
 
 /// How many prompts `--demo` answers.
 const N_DEMO: usize = 3;
@@ -31,7 +33,7 @@ pub struct Args {
     /// Instructions before the chat
     #[arg(long, value_name = "TEXT")]
     system_prompt: Option<String>,
-    /// No chat: answer three of the prompts that the user kept apart, each with base, user model and CoPe
+    /// No chat: answer three of the user's held-out prompts, each with base, user model and CoPe
     #[arg(long, requires = "user")]
     demo: bool,
     #[command(flatten)]
@@ -66,7 +68,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
     if chat.args.demo {
         return chat.demo();
     }
-    let mut lines = Lines::open(home, chat.voice.user())?;
+    let mut lines = Lines::open(home, chat.source.user())?;
     if lines.is_terminal() {
         eprintln!("chatting with {}; /help shows the commands", chat.name());
     }
@@ -81,7 +83,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
         match result {
             // At a terminal the person can do better with the next line; a closed pipe has no reader for it.
             Err(error) if lines.is_terminal() && !error.is::<io::Error>() => {
-                eprintln!("error: {error:#}");
+                eprintln!("error: {}", with_hint(&error));
             }
             result => result?,
         }
@@ -93,7 +95,7 @@ struct Chat<'a> {
     home: &'a Home,
     args: Args,
     stop: Arc<AtomicBool>,
-    voice: Voice,
+    source: AdapterSource,
     session: Session,
     /// What was said so far, after the system prompt.
     messages: Vec<Message>,
@@ -104,13 +106,13 @@ struct Chat<'a> {
 impl<'a> Chat<'a> {
     fn open(home: &'a Home, args: Args) -> Result<Self> {
         let stop = interrupt::flag()?;
-        let voice = args.voice.voice(home)?;
-        let session = Session::open(home, &args.model, &args.voice, &voice, &stop, None)?;
+        let source = args.voice.source(home)?;
+        let session = Session::open(home, &args.model, &args.voice, &source, &stop, None)?;
         Ok(Self {
             home,
             args,
             stop,
-            voice,
+            source,
             session,
             messages: Vec::new(),
             n_answers: 0,
@@ -118,10 +120,10 @@ impl<'a> Chat<'a> {
     }
 
     fn name(&self) -> String {
-        match &self.voice {
-            Voice::Base => "the base model".into(),
-            Voice::User(user) => user.name().to_string(),
-            Voice::File(path) => path.display().to_string(),
+        match &self.source {
+            AdapterSource::Base => "the base model".into(),
+            AdapterSource::User(user) => user.name().to_string(),
+            AdapterSource::File(path) => path.display().to_string(),
         }
     }
 
@@ -163,11 +165,11 @@ impl<'a> Chat<'a> {
         let mut out = io::stdout().lock();
         let answer = self.session.answer(&messages, arm, options, |event| {
             match event {
-                Event::Text(text) => {
+                ReplyEvent::Text(text) => {
                     out.write_all(text.as_bytes())?;
                     out.flush()?;
                 }
-                Event::Note(note) => eprintln!("[{note}]"),
+                ReplyEvent::Note(note) => eprintln!("[{note}]"),
             }
             Ok(())
         })?;
@@ -243,25 +245,25 @@ impl<'a> Chat<'a> {
     }
 
     fn keep(&self, feedback: &[Feedback]) -> Result<()> {
-        let user = self.voice.user();
+        let user = self.source.user();
         let user =
             user.context("what is said of an answer is kept with a user: start with --user NAME")?;
         Ok(user.add_feedback(feedback)?)
     }
 
     fn change_user(&mut self, name: &str) -> Result<()> {
-        let voice = Voice::of_user(self.home, name)?;
+        let source = of_user(self.home, name)?;
         self.session.keep()?;
         let args = &self.args;
         self.session = Session::open(
             self.home,
             &args.model,
             &args.voice,
-            &voice,
+            &source,
             &self.stop,
             Some(&self.session),
         )?;
-        self.voice = voice;
+        self.source = source;
         self.messages.clear();
         eprintln!("[chatting with {}; the chat begins anew]", self.name());
         Ok(())
@@ -278,11 +280,11 @@ impl<'a> Chat<'a> {
             bail!("say something first, then compare");
         }
         let mut answers = Vec::new();
-        for name in ArmName::ALL {
-            let arm = name.arm(self.session.contrast);
+        for name in ArmKind::ALL {
+            let arm = name.with(self.session.contrast);
             let options = self.options()?;
             let answer = self.session.answer(&messages, arm, options, |event| {
-                if let Event::Note(note) = event {
+                if let ReplyEvent::Note(note) = event {
                     eprintln!("[{}: {note}]", name.title());
                 }
                 Ok(())
@@ -302,18 +304,18 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// The first prompts that the user kept apart, each compared, with what the user wrote.
+    /// The first of the user's held-out prompts, each compared, with what the user wrote.
     fn demo(&mut self) -> Result<()> {
-        let user = self.voice.user().context("--demo needs --user")?;
-        let kept_apart = user.profile()?.kept_apart;
-        if kept_apart.is_empty() {
+        let user = self.source.user().context("--demo needs --user")?;
+        let held_out = user.profile()?.held_out;
+        if held_out.is_empty() {
             bail!(
-                "{0} has nothing kept apart: `cope-llama user import {0} FILE --kept-apart`",
+                "{0} has nothing held out: `cope-llama user import {0} FILE --held-out`",
                 user.name()
             );
         }
         let name = self.name();
-        for example in kept_apart.into_iter().take(N_DEMO) {
+        for example in held_out.into_iter().take(N_DEMO) {
             if let Some(message) = example.prompt.last() {
                 writeln!(io::stdout(), "> {}\n", message.content)?;
             }

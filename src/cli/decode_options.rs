@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use cope_llama::decode::{DecodeOptions, Sampling, Schedule};
+use cope_llama::decode::{DecodeOptions, PassSchedule, Sampling};
 use cope_llama::llama::{Grammar, Model, Token};
 
 use super::options::ModelArgs;
@@ -85,7 +85,7 @@ pub struct DecodeArgs {
         value_delimiter = ',',
         hide_possible_values = true
     )]
-    schedule: Option<Vec<Part>>,
+    schedule: Option<Vec<SchedulePart>>,
     /// Say what the answer has cost
     #[arg(long)]
     pub timings: bool,
@@ -93,7 +93,7 @@ pub struct DecodeArgs {
 
 /// A part of a schedule.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum SchedulePart {
     None,
     SideBySide,
     Lean,
@@ -147,22 +147,26 @@ impl DecodeArgs {
         Ok(Some(grammar))
     }
 
-    fn schedule(&self, args: &ModelArgs) -> Schedule {
-        let fastest = Schedule::fastest(args.context().n_threads, args.on_gpu());
+    fn schedule(&self, args: &ModelArgs) -> PassSchedule {
+        let fastest = PassSchedule::fastest(args.context().n_threads, args.on_gpu());
         let Some(parts) = &self.schedule else {
             return fastest;
         };
         let has = |part| parts.contains(&part);
-        Schedule {
-            side_by_side: has(Part::SideBySide),
-            lean: has(Part::Lean),
-            lazy: has(Part::Lazy),
-            speculate: if has(Part::Speculate) {
-                Schedule::AHEAD
+        PassSchedule {
+            side_by_side: has(SchedulePart::SideBySide),
+            lean: has(SchedulePart::Lean),
+            lazy: has(SchedulePart::Lazy),
+            speculate: if has(SchedulePart::Speculate) {
+                PassSchedule::AHEAD
             } else {
                 0
             },
-            draft: if has(Part::Draft) { Schedule::AHEAD } else { 0 },
+            draft: if has(SchedulePart::Draft) {
+                PassSchedule::AHEAD
+            } else {
+                0
+            },
         }
     }
 }

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args as ClapArgs};
-use cope_llama::decode::{DecodeOptions, Finish};
+use cope_llama::decode::{ArmKind, DecodeOptions, Finish};
 use cope_llama::home::Home;
-use cope_llama::prompt::Message;
+use cope_llama::message::Message;
 use serde_json::json;
 
 use super::decode_options::DecodeArgs;
 use super::explain;
 use super::interrupt;
-use super::options::{ArmName, ModelArgs, VoiceArgs};
-use super::session::{Event, Session};
+use super::options::{ModelArgs, VoiceArgs};
+use super::session::{ReplyEvent, Session};
 
 /// A prompt file above this is longer than any context.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
@@ -33,7 +33,7 @@ pub struct Args {
     system_prompt: Option<String>,
     /// Which model answers [default: cope with a user or adapter, else base]
     #[arg(long)]
-    arm: Option<ArmName>,
+    arm: Option<ArmKind>,
     /// Print one JSON object: text, finish, tokens
     #[arg(long)]
     json: bool,
@@ -60,11 +60,11 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut messages: Vec<Message> = args.system_prompt.iter().map(Message::system).collect();
     messages.push(Message::user(prompt(args)?));
     let stop = interrupt::flag()?;
-    let voice = args.voice.voice(home)?;
-    let mut session = Session::open(home, &args.model, &args.voice, &voice, &stop, None)?;
+    let source = args.voice.source(home)?;
+    let mut session = Session::open(home, &args.model, &args.voice, &source, &stop, None)?;
     let arm = args
         .arm
-        .map_or(session.best_arm(), |arm| arm.arm(session.contrast));
+        .map_or(session.best_arm(), |arm| arm.with(session.contrast));
 
     let options = DecodeOptions {
         explain: args.explain,
@@ -73,12 +73,12 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut out = io::stdout().lock();
     let answer = session.answer(&messages, arm, options, |event| {
         match event {
-            Event::Text(text) if !args.json && !args.explain => {
+            ReplyEvent::Text(text) if !args.json && !args.explain => {
                 out.write_all(text.as_bytes())?;
                 out.flush()?;
             }
-            Event::Text(_) => {}
-            Event::Note(note) => eprintln!("[{note}]"),
+            ReplyEvent::Text(_) => {}
+            ReplyEvent::Note(note) => eprintln!("[{note}]"),
         }
         Ok(())
     })?;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use cope_llama::bases;
-use cope_llama::decode::{Arm, Contrast};
+use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
+use cope_llama::voice::{AdapterSource, Voice};
 
 /// Which base it is.
 #[derive(Args)]
@@ -64,7 +65,7 @@ impl BaseArg {
         if let Some(model) = &self.model {
             return Ok(named_base(home, model));
         }
-        if let Some(manifest) = user.map(UserFolder::manifest).transpose()?.flatten() {
+        if let Some(manifest) = user.map(|user| user.manifest()).transpose()?.flatten() {
             return Ok(home.base(&manifest.base.file));
         }
         default_base(home)
@@ -136,79 +137,31 @@ pub struct VoiceArgs {
     pub prompt_cache: bool,
 }
 
-/// An adapter's place.
-pub enum Voice {
-    /// None: the base alone.
-    Base,
-    /// A user's.
-    User(UserFolder),
-    /// A file's.
-    File(PathBuf),
-}
-
-impl Voice {
-    pub fn of_user(home: &Home, name: &str) -> Result<Self> {
-        Ok(Self::User(home.user(UserName::new(name)?)?))
-    }
-
-    pub fn user(&self) -> Option<&UserFolder> {
-        match self {
-            Self::User(user) => Some(user),
-            _ => None,
-        }
-    }
-}
-
 impl VoiceArgs {
-    pub fn voice(&self, home: &Home) -> Result<Voice> {
+    pub fn source(&self, home: &Home) -> Result<AdapterSource> {
         match (&self.user, &self.lora) {
-            (Some(name), _) => Voice::of_user(home, name),
-            (None, Some(path)) => Ok(Voice::File(path.clone())),
-            (None, None) => Ok(Voice::Base),
+            (Some(name), _) => of_user(home, name),
+            (None, Some(path)) => Ok(AdapterSource::File(path.clone())),
+            (None, None) => Ok(AdapterSource::Base),
         }
     }
 
-    /// The options over the settings that the adapter carries over the defaults.
-    pub fn contrast(&self, contrast: Option<f32>, plausibility: Option<f32>) -> Result<Contrast> {
+    /// The contrast of a voice, or the one that is asked for where there is none.
+    pub fn contrast(&self, voice: Option<&Voice>) -> Result<Contrast> {
+        if let Some(voice) = voice {
+            return Ok(voice.contrast(self.contrast, self.plausibility)?);
+        }
         let default = Contrast::default();
         Ok(Contrast::new(
-            self.contrast.or(contrast).unwrap_or(default.contrast()),
-            self.plausibility
-                .or(plausibility)
-                .unwrap_or(default.plausibility()),
+            self.contrast.unwrap_or(default.contrast()),
+            self.plausibility.unwrap_or(default.plausibility()),
         )?)
     }
 }
 
-/// The arms of a comparison, by name.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ArmName {
-    /// The base model alone
-    Base,
-    /// The user's model alone
-    User,
-    /// The user's model contrasted with the base
-    Cope,
-}
-
-impl ArmName {
-    pub const ALL: [Self; 3] = [Self::Base, Self::User, Self::Cope];
-
-    pub fn arm(self, contrast: Contrast) -> Arm {
-        match self {
-            Self::Base => Arm::Base,
-            Self::User => Arm::User,
-            Self::Cope => Arm::Cope(contrast),
-        }
-    }
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Base => "base",
-            Self::User => "user model",
-            Self::Cope => "CoPe",
-        }
-    }
+/// The adapter of the user of this name.
+pub fn of_user(home: &Home, name: &str) -> Result<AdapterSource> {
+    Ok(AdapterSource::User(home.user(UserName::new(name)?)?))
 }
 
 /// A number of things, at least one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::home::Home;
-use cope_llama::serve::{Limits, ServeOptions, Settings, serve};
+use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
 
 use super::options::{ModelArgs, count};
 
@@ -80,13 +80,13 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         address: SocketAddr::new(args.host, args.port),
         base: args.model.base.path(home, None)?,
         gpu_layers: args.model.gpu_layers,
-        settings: Settings {
+        settings: EngineSettings {
             context: args.model.context(),
             parallel: args.parallel,
             parallel_user: args.parallel_user.unwrap_or(args.parallel),
             memory: args.memory << 20,
         },
-        limits: Limits {
+        limits: RequestLimits {
             body: MAX_BODY_BYTES,
             n_predict: args.predict,
             queue: args.queue,

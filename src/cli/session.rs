@@ -1,20 +1,22 @@
 //! A loaded base with the contexts of a voice: what `chat` and `generate` ask for answers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
-use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
     Arm, Choice, Contrast, DecodeOptions, Decoder, Drafter, Finish, Piece, Policy, Statistics,
 };
-use cope_llama::home::{Home, write_atomic};
+use cope_llama::home::{Home, UserFolder, write_atomic};
 use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin};
-use cope_llama::prompt::{ChatTemplate, Message, Role, response_tokens};
+use cope_llama::message::{Message, Role};
+use cope_llama::prompt::{ChatTemplate, response_tokens};
 
-use super::options::{ModelArgs, Voice, VoiceArgs};
+use cope_llama::voice::{AdapterSource, Voice};
+
+use super::options::{ModelArgs, VoiceArgs};
 
 pub struct Session {
     base: PathBuf,
@@ -36,7 +38,7 @@ enum Contexts {
 }
 
 /// An answer as a whole.
-pub struct Answer {
+pub struct Reply {
     pub text: String,
     pub n_tokens: usize,
     pub finish: Finish,
@@ -46,7 +48,7 @@ pub struct Answer {
 }
 
 /// What happens while an answer comes about.
-pub enum Event<'a> {
+pub enum ReplyEvent<'a> {
     /// More text.
     Text(&'a str),
     /// Something to know: what was forgotten, why the answer ends.
@@ -54,16 +56,16 @@ pub enum Event<'a> {
 }
 
 impl Session {
-    /// Loads the base of `voice` (not again if `before` has it) and makes its contexts. `stop` ends an answer.
+    /// Loads the base of a voice (not again if `before` has it) and makes its contexts. `stop` ends an answer.
     pub fn open(
         home: &Home,
         model_args: &ModelArgs,
         voice_args: &VoiceArgs,
-        voice: &Voice,
+        source: &AdapterSource,
         stop: &Arc<AtomicBool>,
         before: Option<&Self>,
     ) -> Result<Self> {
-        let base = model_args.base.path(home, voice.user())?;
+        let base = model_args.base.path(home, source.user())?;
         let model = match before {
             Some(session) if session.base == base => Arc::clone(&session.model),
             _ => Model::load(&base, model_args.gpu_layers)?,
@@ -71,39 +73,22 @@ impl Session {
         let template = ChatTemplate::of_model(&model)?;
         let options = model_args.context();
         let mut prompt_cache = None;
-        let (mut contexts, contrast) = match adapter_path(voice)? {
-            None => {
-                let context = Context::new(&model, None, &options)?;
-                (
-                    Contexts::Base(Box::new(context)),
-                    voice_args.contrast(None, None)?,
-                )
-            }
-            Some(path) => {
-                let stored = Adapter::read_gguf(&path)?;
-                let contrast = voice_args.contrast(stored.contrast, stored.plausibility)?;
+        let voice = Voice::open(source)?;
+        let contrast = voice_args.contrast(voice.as_ref())?;
+        let mut contexts = match &voice {
+            None => Contexts::Base(Box::new(Context::new(&model, None, &options)?)),
+            Some(voice) => {
                 let (sha256, gguf) = (home.base_ref(&base)?.sha256, Gguf::open(&base)?);
-                let load = |path: &Path| LoraAdapter::load(&model, path, &gguf, &sha256);
-                let (task, adapter) = match &stored.task_sha256 {
-                    None => (None, load(&path)?),
-                    Some(task) => {
-                        let (task, stacked) = on_task(voice, task)?;
-                        (Some(load(&task)?), load(&stacked)?)
-                    }
-                };
+                let load = |path: PathBuf| LoraAdapter::load(&model, &path, &gguf, &sha256);
+                let task = voice.base_adapter()?.map(load).transpose()?;
+                let adapter = load(voice.user_adapter()?)?;
                 let mut twin = Twin::new(&model, task, adapter, 1.0, &options)?;
-                if let Some(user) = voice.user().filter(|_| voice_args.prompt_cache) {
-                    let task = stored.task_sha256.as_deref().unwrap_or("none");
-                    let of_base = format!("base {sha256}, task {task}");
-                    let of_user = format!("{of_base}, adapter {}", cope_convert::sha256(&path)?);
-                    let caches = [
-                        (user.prompt_cache("base"), of_base),
-                        (user.prompt_cache("user"), of_user),
-                    ];
+                if let Some(user) = source.user().filter(|_| voice_args.prompt_cache) {
+                    let caches = prompt_caches(user, voice, &sha256)?;
                     restore(&mut twin, &caches)?;
                     prompt_cache = Some(caches);
                 }
-                (Contexts::Twin(Box::new(twin)), contrast)
+                Contexts::Twin(Box::new(twin))
             }
         };
         match &mut contexts {
@@ -113,7 +98,7 @@ impl Session {
         Ok(Self {
             base,
             prompt_cache,
-            drafter: drafter(&model, voice)?,
+            drafter: drafter(&model, source)?,
             model,
             template,
             contexts,
@@ -153,13 +138,13 @@ impl Session {
         messages: &[Message],
         arm: Arm,
         options: DecodeOptions,
-        mut tell: impl FnMut(Event) -> Result<()>,
-    ) -> Result<Answer> {
+        mut tell: impl FnMut(ReplyEvent) -> Result<()>,
+    ) -> Result<Reply> {
         self.stop.store(false, Ordering::Relaxed);
         let n_ctx = self.n_ctx();
         let (prompt, n_left_out) = self.fitting_prompt(messages, n_ctx)?;
         if n_left_out > 0 {
-            tell(Event::Note(format!(
+            tell(ReplyEvent::Note(format!(
                 "the context is full: the oldest {n_left_out} messages are left out"
             )))?;
         }
@@ -179,18 +164,18 @@ impl Session {
         for piece in &mut decoder {
             match piece? {
                 Piece::Text(more) => {
-                    tell(Event::Text(&more))?;
+                    tell(ReplyEvent::Text(&more))?;
                     text.push_str(&more);
                 }
                 Piece::Shifted(n) => {
-                    tell(Event::Note(format!(
+                    tell(ReplyEvent::Note(format!(
                         "the context is full: its oldest {n} tokens are forgotten"
                     )))?;
                 }
             }
         }
         let finish = decoder.finish().unwrap_or(Finish::EndOfTurn);
-        Ok(Answer {
+        Ok(Reply {
             text,
             n_tokens: decoder.response().len(),
             finish,
@@ -245,7 +230,7 @@ impl Session {
     }
 }
 
-impl Answer {
+impl Reply {
     /// Why the answer ends, where the model did not end it.
     pub fn note(&self) -> Option<String> {
         match self.finish {
@@ -263,6 +248,17 @@ impl Answer {
     }
 }
 
+/// Where the caches of a user's contexts lie, and the keys that they are good for; base, then user.
+fn prompt_caches(user: &UserFolder, voice: &Voice, base: &str) -> Result<[(PathBuf, String); 2]> {
+    let task = voice.task_sha256().unwrap_or("none");
+    let of_base = format!("base {base}, task {task}");
+    let of_user = format!("{of_base}, adapter {}", cope_convert::sha256(voice.path())?);
+    Ok([
+        (user.prompt_cache("base"), of_base),
+        (user.prompt_cache("user"), of_user),
+    ])
+}
+
 /// Brings back what an earlier session of the same models has kept.
 fn restore(twin: &mut Twin, caches: &[(PathBuf, String)]) -> Result<()> {
     for ((path, key), context) in caches.iter().zip([&mut twin.base, &mut twin.user]) {
@@ -275,8 +271,8 @@ fn restore(twin: &mut Twin, caches: &[(PathBuf, String)]) -> Result<()> {
     Ok(())
 }
 
-fn drafter(model: &Model, voice: &Voice) -> Result<Drafter> {
-    let history = match voice.user() {
+fn drafter(model: &Model, source: &AdapterSource) -> Result<Drafter> {
+    let history = match source.user() {
         Some(user) => user.profile()?.history,
         None => Vec::new(),
     };
@@ -284,22 +280,4 @@ fn drafter(model: &Model, voice: &Voice) -> Result<Drafter> {
         .iter()
         .map(|example| response_tokens(model, &example.response));
     Ok(Drafter::new(&texts.collect::<Result<Vec<_>, _>>()?))
-}
-
-fn adapter_path(voice: &Voice) -> Result<Option<PathBuf>> {
-    match voice {
-        Voice::Base => Ok(None),
-        Voice::File(path) => Ok(Some(path.clone())),
-        Voice::User(user) => Ok(Some(user.trained_adapter()?)),
-    }
-}
-
-/// For an adapter that was trained on top of a task adapter: the path of that one, and of both as one.
-fn on_task(voice: &Voice, task_sha256: &str) -> Result<(PathBuf, PathBuf)> {
-    let Voice::User(user) = voice else {
-        bail!(
-            "this adapter was trained on top of a task adapter and is of no use alone: give --user"
-        );
-    };
-    Ok((user.known_task(task_sha256)?, user.stack(task_sha256)?))
 }

@@ -1,5 +1,6 @@
 //! `train`: from a user's history to their adapter.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
@@ -7,13 +8,14 @@ use clap::{ArgAction, Args as ClapArgs};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use cope_llama::home::{Home, Stage, UserName};
-use cope_llama::train::mine::{Preference, Sampler};
-use cope_llama::train::{TrainConfig, train};
+use cope_llama::train::mine::{Preference, SampleSource};
+use cope_llama::train::{TrainConfig, Training, train};
 
+use super::hint::with_hint;
 use super::interrupt;
 use super::options::count;
-use super::report::Report;
 use super::train_options::{TrainOptions, named, positive, weight};
+use super::train_progress::TrainProgress;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
@@ -25,7 +27,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "users")]
     all: bool,
     /// Stages to run, if what they depend on has changed [default: all]
-    #[arg(long, value_delimiter = ',', value_parser = stage, value_name = "sft|mine|dpo")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_enum,
+        hide_possible_values = true,
+        value_name = "sft|mine|dpo"
+    )]
     stage: Vec<Stage>,
     /// Train on top of this task's adapter (`train-task`), which the base has too while decoding
     #[arg(long, value_name = "TASK")]
@@ -55,8 +63,8 @@ Examples:
 #[command(next_help_heading = "Stage mine: find what the user would not write")]
 struct MineArgs {
     /// Whose samples they are: the base's, or the user's model's after the stage sft [default: user]
-    #[arg(long, value_name = "base|user", value_parser = named::<Sampler>)]
-    sampler: Option<Sampler>,
+    #[arg(long, value_name = "base|user", value_parser = named::<SampleSource>)]
+    sampler: Option<SampleSource>,
     /// What is preferred: the user's own text to the sample of the lowest reward, or the sample most like that text to the
     /// one least like it [default: likeness]
     #[arg(long, value_name = "reward|likeness", value_parser = named::<Preference>)]
@@ -101,13 +109,6 @@ struct DpoArgs {
     rpo_alpha: f32,
 }
 
-fn stage(name: &str) -> Result<Stage, String> {
-    let mut stages = [Stage::Sft, Stage::Mine, Stage::Dpo].into_iter();
-    stages
-        .find(|stage| stage.to_string() == name)
-        .ok_or_else(|| "the stages are sft, mine and dpo".into())
-}
-
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let users: Vec<String> = if args.all {
         let users = home.users()?;
@@ -129,7 +130,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             // Alone, or told to stop: the error is the command's own.
             Err(error) if users.len() == 1 || stop.load(Ordering::Relaxed) => return Err(error),
             Err(error) => {
-                eprintln!("{name}: {error:#}");
+                eprintln!("{name}: {}", with_hint(&error));
                 failed.push(name.as_str());
             }
         }
@@ -156,23 +157,18 @@ fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result
         base.task_sha256 = Some(user.add_task(&task)?);
     }
     let stages = match args.stage.as_slice() {
-        [] => vec![Stage::Sft, Stage::Mine, Stage::Dpo],
-        chosen => chosen
-            .iter()
-            .copied()
-            .collect::<std::collections::BTreeSet<_>>()
-            .into_iter()
-            .collect(),
+        [] => Stage::ALL.to_vec(),
+        chosen => Vec::from_iter(chosen.iter().copied().collect::<BTreeSet<_>>()),
     };
-    let mut report = Report::new(args.options.smaller());
-    train(
-        &user,
-        &base_path,
-        &base,
-        &args.config(),
-        &stages,
-        &mut |event| report.tell(event, stop),
-    )?;
+    let mut progress = TrainProgress::new(args.options.smaller());
+    let training = Training {
+        folder: &user,
+        base_path: &base_path,
+        base: &base,
+        config: &args.config(),
+        stages: &stages,
+    };
+    train(training, &mut |event| progress.tell(event, stop))?;
     Ok(())
 }
 

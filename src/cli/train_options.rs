@@ -1,7 +1,7 @@
 //! The options that the commands which train share.
 
 use clap::Args;
-use cope_llama::train::fit::{FitConfig, Schedule};
+use cope_llama::train::fit::{FitConfig, LrSchedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
 use serde::de::DeserializeOwned;
@@ -88,7 +88,7 @@ struct FitArgs {
     micro_batch_size: Option<usize>,
     /// How the learning rate falls to zero
     #[arg(long, value_name = "linear|cosine", value_parser = schedule, default_value = "linear")]
-    schedule: Schedule,
+    schedule: LrSchedule,
     /// Part of the steps in which it rises before
     #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.warmup)]
     warmup: f32,
@@ -101,7 +101,7 @@ struct FitArgs {
     /// Gradients longer than this are scaled down to it
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().sft.max_grad_norm)]
     max_grad_norm: f32,
-    /// End after so many epochs without a gain on the texts kept apart, and go back to the best [default: go on]
+    /// End after so many epochs without a gain on the held-out texts, and go back to the best [default: go on]
     #[arg(long, value_name = "N", value_parser = count)]
     patience: Option<usize>,
 }
@@ -141,10 +141,10 @@ fn weight_type(name: &str) -> Result<WeightType, String> {
     }
 }
 
-fn schedule(name: &str) -> Result<Schedule, String> {
+fn schedule(name: &str) -> Result<LrSchedule, String> {
     match name {
-        "linear" => Ok(Schedule::Linear),
-        "cosine" => Ok(Schedule::Cosine),
+        "linear" => Ok(LrSchedule::Linear),
+        "cosine" => Ok(LrSchedule::Cosine),
         _ => Err("the schedules are linear and cosine".into()),
     }
 }

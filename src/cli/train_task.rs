@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 use cope_llama::home::{Home, Stage, UserName};
 use cope_llama::profile::{self, Example, ImportOptions, Profile, lamp};
-use cope_llama::train::train;
+use cope_llama::train::{Training, train_locked};
 
 use super::interrupt;
 use super::options::count;
-use super::report::Report;
 use super::train_options::TrainOptions;
+use super::train_progress::TrainProgress;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
@@ -51,21 +51,21 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let folder = home.create_task(UserName::new(&args.task)?)?;
     let profile = Profile {
         history,
-        kept_apart: Vec::new(),
+        held_out: Vec::new(),
     };
     eprintln!("{}: {} items", folder.name(), profile.history.len());
-    folder.save_profile(&profile)?;
     let stop = interrupt::flag()?;
-    let mut report = Report::new(args.options.smaller());
-    let config = args.options.config();
-    train(
-        &folder,
-        &base_path,
-        &base,
-        &config,
-        &[Stage::Sft],
-        &mut |event| report.tell(event, &stop),
-    )?;
+    let mut progress = TrainProgress::new(args.options.smaller());
+    let training = Training {
+        folder: &folder,
+        base_path: &base_path,
+        base: &base,
+        config: &args.options.config(),
+        stages: &[Stage::Sft],
+    };
+    let lock = folder.lock()?;
+    folder.save_profile(&profile)?;
+    train_locked(&lock, training, &mut |event| progress.tell(event, &stop))?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use cope_llama::home::{Home, Stage, StageRecord, UserFolder, UserName};
+use cope_llama::home::{Home, StageRecord, UserFolder, UserName};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -21,7 +21,7 @@ pub enum Command {
     Show(Show),
     /// Make a key to the server, which replaces the one before; it is shown this once
     #[cfg(feature = "serve")]
-    Key(keys::Key),
+    Key(keys::KeyArgs),
     /// Say under which address of mail other programs know a user
     #[cfg(feature = "serve")]
     Identity(keys::Identify),
@@ -64,10 +64,10 @@ fn list(home: &Home) -> Result<()> {
     let mut out = io::stdout().lock();
     for user in home.users()? {
         let profile = user.profile()?;
-        let (history, kept_apart) = (profile.history.len(), profile.kept_apart.len());
+        let (history, held_out) = (profile.history.len(), profile.held_out.len());
         writeln!(
             out,
-            "{:<20} {history:>5} items, {kept_apart} kept apart, {}",
+            "{:<20} {history:>5} items, {held_out} held out, {}",
             user.name().as_str(),
             state(&user)
         )?;
@@ -91,9 +91,9 @@ fn show(home: &Home, args: &Show) -> Result<()> {
     writeln!(out, "folder      {}", user.path().display())?;
     writeln!(
         out,
-        "history     {} items, {} kept apart",
+        "history     {} items, {} held out",
         profile.history.len(),
-        profile.kept_apart.len()
+        profile.held_out.len()
     )?;
     if let Some(manifest) = user.manifest()? {
         writeln!(
@@ -101,15 +101,8 @@ fn show(home: &Home, args: &Show) -> Result<()> {
             "base        {} ({}, SHA-256 {})",
             manifest.base.file, manifest.base.architecture, manifest.base.sha256
         )?;
-        for stage in [Stage::Sft, Stage::Mine, Stage::Dpo].map(|stage| stage.to_string()) {
-            let record = manifest
-                .stages
-                .get(&stage)
-                .cloned()
-                .map(serde_json::from_value);
-            if let Some(record) = record.transpose()? {
-                writeln!(out, "{stage:<11} {}", summary(&record))?;
-            }
+        for (stage, record) in &manifest.stages {
+            writeln!(out, "{:<11} {}", stage.name(), summary(record))?;
         }
     }
     writeln!(out, "adapter     {}", state(&user))?;

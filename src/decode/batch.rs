@@ -2,20 +2,21 @@
 //! once in a processor's cache, serve them all. Texts come and go between two passes.
 
 mod models;
-mod seats;
+mod slots;
 
 use std::collections::VecDeque;
 
 use models::Models;
-pub use seats::ModelId;
-use seats::Seat;
+pub use slots::ModelId;
+use slots::Slot;
 
-use super::answer::Answer;
 use super::choice::Explainer;
 use super::sampling::best;
 use super::schedule::beside;
+use super::text_state::TextState;
 use super::{
-    Candidate, Choice, DecodeOptions, Finish, Piece, Policy, Schedule, SequenceSource, Vocabulary,
+    Candidate, Choice, DecodeOptions, Finish, PassSchedule, Piece, Policy, SequenceSource,
+    Vocabulary,
 };
 use crate::Result;
 use crate::llama::Token;
@@ -27,7 +28,7 @@ pub struct TextId(usize);
 /// A text that is wanted. Of the options a batch has no use for drafts, context shifts and the schedule, of which it has
 /// one for all.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct TextRequest {
     /// Its tokens so far.
     pub prompt: Vec<Token>,
     /// Who goes on.
@@ -65,24 +66,24 @@ pub enum BatchEvent {
 pub struct Batch<S, V> {
     models: Models<S>,
     vocabulary: V,
-    schedule: Schedule,
+    schedule: PassSchedule,
     n_prompt: usize,
-    waiting: VecDeque<(TextId, Request, Answer)>,
+    waiting: VecDeque<(TextId, TextRequest, TextState)>,
     /// Under way, in the order in which they began.
-    texts: Vec<Text>,
+    texts: Vec<ActiveText>,
     events: VecDeque<(TextId, BatchEvent)>,
     n_texts: usize,
-    /// Texts that have ended: the time of [`seats::Seats::free`].
+    /// Texts that have ended: the time of [`slots::Slots::free`].
     n_ended: u64,
     candidates: Vec<Candidate>,
     opinions: Vec<f32>,
 }
 
 /// A text under way.
-struct Text {
+struct ActiveText {
     id: TextId,
-    policy: Policy<Seat>,
-    answer: Answer,
+    policy: Policy<Slot>,
+    answer: TextState,
     plausibility: f32,
     /// How many candidates are explained beside each choice, if it is.
     explained: Option<usize>,
@@ -110,7 +111,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// No texts yet, and no models. Of `schedule` it has a use for what says whether passes run side by side, and whether
     /// they are lean. Between two tokens of the texts that are under way it reads `n_prompt` tokens of prompts, or little
     /// more: few, and nobody waits long; many, and passes are sooner over many texts.
-    pub fn new(vocabulary: V, schedule: Schedule, n_prompt: usize) -> Self {
+    pub fn new(vocabulary: V, schedule: PassSchedule, n_prompt: usize) -> Self {
         Self {
             models: Models::new(),
             vocabulary,
@@ -133,7 +134,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
 
     /// Takes a model out again; `None` while a text is under way in it, or waits for it.
     pub fn remove(&mut self, model: ModelId) -> Option<S> {
-        let is_wanted = |request: &Request| request.policy.each().any(|&it| it == model);
+        let is_wanted = |request: &TextRequest| request.policy.each().any(|&it| it == model);
         if self
             .waiting
             .iter()
@@ -162,14 +163,14 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// # Panics
     ///
     /// A model is not there any more, or would be contrasted with itself.
-    pub fn push(&mut self, request: Request) -> Result<TextId> {
+    pub fn push(&mut self, request: TextRequest) -> Result<TextId> {
         if let Policy::Cope { base, user, .. } = &request.policy {
             assert!(base != user, "a model is contrasted with itself");
         }
         let models = request.policy.each().map(|&model| self.model(model));
         let n_ctx = models.map(S::n_ctx).min().unwrap_or_default();
         let n_vocab = self.model(*request.policy.leader()).n_vocab();
-        let answer = Answer::new(&request.options, &request.prompt, n_vocab, n_ctx)?;
+        let answer = TextState::new(&request.options, &request.prompt, n_vocab, n_ctx)?;
         let id = TextId(self.n_texts);
         self.n_texts += 1;
         self.waiting.push_back((id, request, answer));
@@ -206,21 +207,21 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn end(&mut self, index: usize) {
         let text = self.texts.remove(index);
         self.n_ended += 1;
-        for seat in text.policy.each() {
-            let seats = self.models.get_mut(seat.model);
-            seats.free(seat.sequence, self.n_ended);
+        for slot in text.policy.each() {
+            let slots = self.models.get_mut(slot.model);
+            slots.free(slot.sequence, self.n_ended);
         }
     }
 
     /// A token more for all texts under way, after those that wait have begun where there is room.
     fn advance(&mut self) -> Result<()> {
-        self.seat();
+        self.slot();
         self.read_prompts()?;
         self.step()
     }
 
     /// Gives sequences to the texts that wait, as far as there are any.
-    fn seat(&mut self) {
+    fn slot(&mut self) {
         let mut index = 0;
         while let Some((_, request, _)) = self.waiting.get(index) {
             let has_room = |model: &ModelId| self.models.get(*model).has_room();
@@ -231,7 +232,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             let Some((id, request, answer)) = self.waiting.remove(index) else {
                 break;
             };
-            let Request {
+            let TextRequest {
                 prompt,
                 policy,
                 options,
@@ -240,13 +241,13 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             // Of a single model the best is enough, unless others are to be shown.
             let takes_the_best = options.sampling.takes_the_best();
             let plausibility = policy.plausibility(takes_the_best && options.n_alternatives == 0);
-            let policy = policy.map(|model| Seat {
+            let policy = policy.map(|model| Slot {
                 model,
                 sequence: self.models.get_mut(model).take(&prompt, owner),
             });
-            let n_kept = |seat: &Seat| self.models.of(*seat).tokens(seat.sequence).len();
+            let n_kept = |slot: &Slot| self.models.of(*slot).tokens(slot.sequence).len();
             let n_kept = policy.each().map(n_kept).min().unwrap_or_default();
-            self.texts.push(Text {
+            self.texts.push(ActiveText {
                 id,
                 n_kept,
                 policy,
@@ -283,16 +284,16 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn read_part(&mut self, index: usize) -> Result<(bool, usize)> {
         let text = &self.texts[index];
         let n_keepable = n_keepable(&text.prompt);
-        let n_known = |seat: &Seat| self.models.of(*seat).tokens(seat.sequence).len();
-        let is_last = text.policy.each().all(|seat| n_known(seat) >= n_keepable);
-        let part = |seat: &Seat| {
-            let known = n_known(seat);
+        let n_known = |slot: &Slot| self.models.of(*slot).tokens(slot.sequence).len();
+        let is_last = text.policy.each().all(|slot| n_known(slot) >= n_keepable);
+        let part = |slot: &Slot| {
+            let known = n_known(slot);
             let end = if is_last {
                 text.prompt.len()
             } else {
-                n_keepable.min(known + self.models.of(*seat).n_batch())
+                n_keepable.min(known + self.models.of(*slot).n_batch())
             };
-            (seat.sequence, text.prompt[known..end].to_vec())
+            (slot.sequence, text.prompt[known..end].to_vec())
         };
         let parts: Vec<_> = text.policy.each().map(part).collect();
         let longest = parts.iter().map(|(_, part)| part.len()).max();
@@ -309,7 +310,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
 
     /// Reads the newest token of all texts, and chooses the next.
     fn step(&mut self) -> Result<()> {
-        let is_running = |text: &Text| text.newest.is_some();
+        let is_running = |text: &ActiveText| text.newest.is_some();
         let n_running = self.texts.iter().filter(|it| is_running(it)).count();
         let one_by_one = self.schedule.side_by_side && n_running < WIDE;
         if !one_by_one {
@@ -333,7 +334,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// A pass of each model over the newest token of a text.
     fn step_one(&mut self, index: usize) -> Result<()> {
         let text = &self.texts[index];
-        let sequences: Vec<_> = text.policy.each().map(|seat| seat.sequence).collect();
+        let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
         let newest = text.newest;
         let lean = self.schedule.lean && text.explained.is_none();
         self.pass(index, |source, number| {
@@ -351,9 +352,9 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 let Some(newest) = text.newest else {
                     continue;
                 };
-                let seats = text.policy.each().enumerate();
-                for (number, seat) in seats.filter(|(_, seat)| seat.model == model) {
-                    items.push((seat.sequence, newest));
+                let slots = text.policy.each().enumerate();
+                for (number, slot) in slots.filter(|(_, slot)| slot.model == model) {
+                    items.push((slot.sequence, newest));
                     lean &= number > 0 && text.explained.is_none();
                 }
             }
@@ -384,9 +385,9 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             }
             _ => {
                 // The base first, as side by side.
-                let seats: Vec<_> = policy.each().enumerate().collect();
-                for (number, seat) in seats.into_iter().rev() {
-                    let source = self.models.of_mut(*seat);
+                let slots: Vec<_> = policy.each().enumerate().collect();
+                for (number, slot) in slots.into_iter().rev() {
+                    let source = self.models.of_mut(*slot);
                     source.share_threads(1);
                     read(source, number)?;
                 }
@@ -399,13 +400,13 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// has ended.
     fn choose(&mut self, index: usize) -> Result<bool> {
         let text = &mut self.texts[index];
-        let Text { id, answer, .. } = text;
+        let ActiveText { id, answer, .. } = text;
         let id = *id;
         let leader = *text.policy.leader();
         let n_ctx = text
             .policy
             .each()
-            .map(|seat| self.models.of(*seat).n_ctx())
+            .map(|slot| self.models.of(*slot).n_ctx())
             .min();
         let mut pieces = [None, None];
         if !answer.is_long_enough() {
@@ -424,7 +425,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             text.newest = Some(newest);
             text.n_changed += usize::from(newest != first);
             if let Some(n_alternatives) = text.explained {
-                let logits = |seat: &Seat| self.models.of(*seat).logits(seat.sequence);
+                let logits = |slot: &Slot| self.models.of(*slot).logits(slot.sequence);
                 let of_base = match &text.policy {
                     Policy::Plain(_) => None,
                     Policy::Cope { base, .. } => Some(logits(base)),

@@ -1,9 +1,49 @@
 //! Whose voice a text is in, and the models that speak it.
 
+use clap::ValueEnum;
+use serde::Deserialize;
+
 use super::Contrast;
 use crate::llama::{Context, Twin};
 
-/// Whose voice a text is in.
+/// One of the three arms that are compared, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ArmKind {
+    /// The base model alone
+    Base,
+    /// The user's model alone
+    User,
+    /// The user's model contrasted with the base
+    Cope,
+}
+
+impl ArmKind {
+    /// All three, in the order in which they are shown.
+    pub const ALL: [Self; 3] = [Self::Base, Self::User, Self::Cope];
+
+    /// The arm of this kind; `contrast` is CoPe's.
+    #[must_use]
+    pub fn with(self, contrast: Contrast) -> Arm {
+        match self {
+            Self::Base => Arm::Base,
+            Self::User => Arm::User,
+            Self::Cope => Arm::Cope(contrast),
+        }
+    }
+
+    /// The name that people read.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::User => "user model",
+            Self::Cope => "CoPe",
+        }
+    }
+}
+
+/// One of the three arms, ready to decode: an [`ArmKind`], with CoPe's contrast.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arm {
     /// The base model's.

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::looping::Unrepeated;
+use super::repetition::Unrepeated;
 use super::{Candidate, contrast};
 use crate::llama::{Grammar, Link, SamplerChain, Token};
 use crate::{Error, Result};

@@ -25,7 +25,7 @@ use crate::{Error, Result};
 
 /// The parts of a schedule; each can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Schedule {
+pub struct PassSchedule {
     /// Whether base and user model run at the same time, each on half of the threads. On a CPU small models leave
     /// threads waiting for each other, so that two passes side by side take little longer than one. With `lean` the user
     /// model's head comes after both, on all threads.
@@ -42,7 +42,7 @@ pub struct Schedule {
     pub draft: usize,
 }
 
-impl Schedule {
+impl PassSchedule {
     /// Both models over each token, one after the other: the oracle of the others.
     pub const NAIVE: Self = Self {
         side_by_side: false,
@@ -69,7 +69,7 @@ impl Schedule {
     }
 }
 
-impl Schedule {
+impl PassSchedule {
     /// This schedule without what leaves out logits that an explanation needs.
     #[must_use]
     pub fn explained(self) -> Self {
@@ -82,7 +82,7 @@ impl Schedule {
     }
 }
 
-impl Default for Schedule {
+impl Default for PassSchedule {
     /// The [fastest](Self::fastest) on a CPU of several cores.
     fn default() -> Self {
         Self::fastest(2, false)
@@ -102,7 +102,7 @@ const NEWEST: f64 = 0.1;
 /// Reads what is needed for the choice of each token.
 pub(super) struct Scheduler<'a, S> {
     policy: Policy<&'a mut S>,
-    schedule: Schedule,
+    schedule: PassSchedule,
     /// How plausible a candidate must be.
     plausibility: f32,
     /// The prompt and what was chosen, but for what was forgotten.
@@ -127,7 +127,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
     /// A scheduler at the end of `prompt`; `takes_the_best` as [`Policy::plausibility`].
     pub fn new(
         mut policy: Policy<&'a mut S>,
-        schedule: Schedule,
+        schedule: PassSchedule,
         prompt: &[Token],
         mut drafter: Drafter,
         takes_the_best: bool,
@@ -255,7 +255,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         for (model, passes) in self.policy.each_mut().zip(passes) {
             read(*model, &self.text[..len], 0, Extend::Whole, passes)?;
             if model.tokens().len() != len {
-                return Err(Error::input(
+                return Err(Error::bug(
                     "the base and the user context have fallen out of step",
                 ));
             }

@@ -4,26 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cope_convert::Adapter;
 use tempfile::NamedTempFile;
 
-use super::method::Weights;
-use super::run::{Event, Observer};
+use super::method::MethodWeights;
+use super::progress::{StudyEvent, StudyObserver};
 use super::store::Store;
 use super::study::{Study, StudyTask};
-use crate::home::{Lock, Stage, UserFolder, UserName};
+use crate::home::{AdapterFolder, Lock, Stage, UserName};
 use crate::profile::{Example, Profile};
-use crate::train::{TrainConfig, train_locked};
-use crate::{Error, Result};
+use crate::train::{TrainConfig, Training, train_locked};
+use crate::voice::stack;
+use crate::{Error, Fault, Result};
 
 /// Between two looks at a folder that another process is at work on.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) struct Adapters<'a, 'o> {
+pub(super) struct StudyAdapters<'a, 'o> {
     pub study: &'a Study,
     pub store: &'a Store,
     pub stop: &'a AtomicBool,
-    pub observe: Observer<'o>,
+    pub observe: StudyObserver<'o>,
 }
 
 /// The adapters of a task and of a user as one.
@@ -34,7 +34,7 @@ pub(super) struct Stacked {
     pub seconds: f64,
 }
 
-impl Adapters<'_, '_> {
+impl StudyAdapters<'_, '_> {
     /// The task's adapter, trained unless it is there.
     pub fn of_task(&mut self, task: &StudyTask) -> Result<PathBuf> {
         let name = UserName::new(&self.study.task_key(task)[..16])?;
@@ -61,7 +61,7 @@ impl Adapters<'_, '_> {
         stages: &[Stage],
     ) -> Result<Stacked> {
         // What of DPO is changed is trained anew on the same SFT and, if it can be, on the same pairs.
-        let key = self.study.adapter_key(task, user, Weights::Sft);
+        let key = self.study.adapter_key(task, user, MethodWeights::Sft);
         let name = UserName::new(&key.unwrap_or_default()[..16])?;
         let folder = self.store.home().create_user(name)?;
         let of_task_sha256 = Some(folder.add_task(of_task)?);
@@ -77,11 +77,7 @@ impl Adapters<'_, '_> {
         };
         let file = NamedTempFile::new_in(folder.path())
             .map_err(Error::io("create a file in", folder.path()))?;
-        let of_both = [
-            (&Adapter::read_gguf(of_task)?, 1.0),
-            (&Adapter::read_gguf(&of_user)?, 1.0),
-        ];
-        Adapter::stack(&of_both)?.write_gguf(file.path())?;
+        stack(of_task, &of_user, file.path())?;
         let seconds = seconds(&folder, stages)?;
         Ok(Stacked { file, seconds })
     }
@@ -89,7 +85,7 @@ impl Adapters<'_, '_> {
     fn train(
         &mut self,
         whose: &str,
-        folder: &UserFolder,
+        folder: &AdapterFolder,
         items: &[Example],
         task_sha256: Option<String>,
         config: &TrainConfig,
@@ -98,7 +94,7 @@ impl Adapters<'_, '_> {
         let lock = self.locked(folder)?;
         folder.save_profile(&Profile {
             history: items.to_vec(),
-            kept_apart: Vec::new(),
+            held_out: Vec::new(),
         })?;
         let mut base = self.study.base.clone();
         base.task_sha256 = task_sha256;
@@ -107,20 +103,29 @@ impl Adapters<'_, '_> {
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
-            observe(Event::Training { whose, event })
+            observe(StudyEvent::Training { whose, event })
         };
-        let path = &self.study.base_path;
-        let trained = train_locked(&lock, folder, path, &base, config, stages, &mut observe);
+        let training = Training {
+            folder,
+            base_path: &self.study.base_path,
+            base: &base,
+            config,
+            stages,
+        };
+        let trained = train_locked(&lock, training, &mut observe);
         // The folder's own name says nothing to a person.
-        trained.map_err(|error| match error {
-            Error::Input(what) | Error::Train(what) => Error::Train(format!("{whose}: {what}")),
-            error => error,
+        trained.map_err(|error| match error.fault() {
+            Fault::Input | Fault::Missing => Error::input(format!("{whose}: {error}")),
+            _ => match error {
+                Error::Train(what) => Error::Train(format!("{whose}: {what}")),
+                error => error,
+            },
         })?;
         Ok(lock)
     }
 
     /// Waits while another process is at work on a folder.
-    fn locked(&self, folder: &UserFolder) -> Result<Lock> {
+    fn locked(&self, folder: &AdapterFolder) -> Result<Lock> {
         loop {
             match folder.lock() {
                 Err(Error::Locked(_)) if self.stop.load(Ordering::Relaxed) => {
@@ -134,11 +139,11 @@ impl Adapters<'_, '_> {
 }
 
 /// What a folder's manifest says of the time that `stages` took.
-fn seconds(folder: &UserFolder, stages: &[Stage]) -> Result<f64> {
+fn seconds(folder: &AdapterFolder, stages: &[Stage]) -> Result<f64> {
     let manifest = folder.manifest()?;
     let seconds_of = |stage: &Stage| {
-        let record = manifest.as_ref()?.stages.get(&stage.to_string())?;
-        record.get("seconds")?.as_f64()
+        let record = manifest.as_ref()?.stages.get(stage)?;
+        Some(record.seconds)
     };
     Ok(stages.iter().filter_map(seconds_of).sum())
 }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bootstrap::Estimate;
+use super::markdown::{line, percent, row, rule, score};
 use super::method::Method;
-use super::table::{line, percent, row, rule, score};
 use crate::{Error, Result};
 
 /// What is read of a report in JSON.
@@ -19,8 +19,8 @@ pub struct FamilyReport {
     splits_sha256: String,
     n_missing: usize,
     inputs: Vec<Input>,
-    tasks: BTreeMap<String, Task>,
-    comparisons: Vec<Comparison>,
+    tasks: BTreeMap<String, FamilyTask>,
+    comparisons: Vec<FamilyComparison>,
 }
 
 /// A task's file.
@@ -31,17 +31,17 @@ struct Input {
 }
 
 #[derive(Debug, Deserialize)]
-struct Task {
-    rows: BTreeMap<Method, Row>,
+struct FamilyTask {
+    rows: BTreeMap<Method, FamilyRow>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Row {
+struct FamilyRow {
     rouge_l: f64,
 }
 
 #[derive(Debug, Deserialize)]
-struct Comparison {
+struct FamilyComparison {
     method: Method,
     over: Method,
     mean: Option<Estimate>,
@@ -68,7 +68,7 @@ pub fn table(reports: &[FamilyReport]) -> Result<String> {
     if let Some(report) = reports.iter().find(|it| it.n_missing > 0) {
         let (base, n) = (&report.base, report.n_missing);
         return Err(Error::input(format!(
-            "the report of {base} lacks {n} units of work; finish it by `cope-llama eval run`"
+            "the report of {base} lacks {n} units of work; finish it first"
         )));
     }
     if reports

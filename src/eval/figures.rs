@@ -229,7 +229,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::store::Prediction;
-    use super::super::study::Limits;
+    use super::super::study::StudyLimits;
     use super::*;
 
     fn answers(task: &str, n: usize, method: Method, rouge_l: f64) -> Answers {
@@ -271,7 +271,7 @@ mod tests {
         let trial = |value: f32, rouge_l| Trial {
             task: "product_review_wine".into(),
             base_sha256: String::new(),
-            limits: Limits::default(),
+            limits: StudyLimits::default(),
             setting: "/decoding/cope/contrast".into(),
             value: json!(value),
             method: Method::Cope,

@@ -34,7 +34,7 @@ pub enum Method {
 
 /// The adapters that a method's model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weights {
+pub enum MethodWeights {
     /// None.
     Base,
     /// The task's.
@@ -88,22 +88,22 @@ impl Method {
 
     /// What it is made of.
     #[must_use]
-    pub fn parts(self) -> (Weights, Before, Decoding) {
+    pub fn parts(self) -> (MethodWeights, Before, Decoding) {
         use Before::{DescriptionAndItems, Items, Nothing};
         use Decoding::{Alone, ContrastOfZero, Contrasted};
         match self {
-            Self::Base => (Weights::Base, Nothing, Alone),
-            Self::Rag => (Weights::Base, Items, Alone),
-            Self::Pag => (Weights::Base, DescriptionAndItems, Alone),
-            Self::Tam => (Weights::Task, Nothing, Alone),
-            Self::Oppu => (Weights::Sft, Nothing, Alone),
-            Self::Cope => (Weights::Dpo, Nothing, Contrasted),
-            Self::ContrastOnly => (Weights::Sft, Nothing, Contrasted),
-            Self::DpoOnly => (Weights::Dpo, Nothing, Alone),
-            Self::NoContrast => (Weights::Dpo, Nothing, ContrastOfZero),
-            Self::OtherUser => (Weights::OthersDpo, Nothing, Contrasted),
-            Self::OppuRag => (Weights::Sft, Items, Alone),
-            Self::CopeRag => (Weights::Dpo, Items, Contrasted),
+            Self::Base => (MethodWeights::Base, Nothing, Alone),
+            Self::Rag => (MethodWeights::Base, Items, Alone),
+            Self::Pag => (MethodWeights::Base, DescriptionAndItems, Alone),
+            Self::Tam => (MethodWeights::Task, Nothing, Alone),
+            Self::Oppu => (MethodWeights::Sft, Nothing, Alone),
+            Self::Cope => (MethodWeights::Dpo, Nothing, Contrasted),
+            Self::ContrastOnly => (MethodWeights::Sft, Nothing, Contrasted),
+            Self::DpoOnly => (MethodWeights::Dpo, Nothing, Alone),
+            Self::NoContrast => (MethodWeights::Dpo, Nothing, ContrastOfZero),
+            Self::OtherUser => (MethodWeights::OthersDpo, Nothing, Contrasted),
+            Self::OppuRag => (MethodWeights::Sft, Items, Alone),
+            Self::CopeRag => (MethodWeights::Dpo, Items, Contrasted),
         }
     }
 

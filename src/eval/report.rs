@@ -4,11 +4,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::bootstrap::N_SAMPLES;
+use super::markdown::{heading, line, percent, row, rule, score};
 use super::method::Method;
 use super::store::Store;
-use super::study::{Limits, Split, Study};
-use super::summary::{BY_HISTORY, Comparison, Row, Summary, TaskSummary};
-use super::table::{heading, line, percent, row, rule, score};
+use super::study::{Split, Study, StudyLimits};
+use super::summary::{BY_HISTORY, Comparison, MethodRow, Summary, TaskSummary};
 use super::tune::Trial;
 use crate::Result;
 
@@ -27,7 +27,7 @@ pub struct Report {
     /// Which held-out items were answered.
     pub split: Split,
     /// How many of them.
-    pub limits: Limits,
+    pub limits: StudyLimits,
     /// SHA-256 of `splits.json`.
     pub splits_sha256: String,
     /// Units of work that are not done yet.
@@ -190,7 +190,7 @@ impl Report {
     }
 
     /// A row a method, a column a task.
-    fn write_rows(&self, text: &mut String, title: &str, cell: &dyn Fn(&Row) -> String) {
+    fn write_rows(&self, text: &mut String, title: &str, cell: &dyn Fn(&MethodRow) -> String) {
         let tasks = &self.summary.tasks;
         let is_there = |method: &Method| tasks.values().any(|task| task.rows.contains_key(method));
         let head = std::iter::once("method").chain(tasks.keys().map(String::as_str));
@@ -206,7 +206,7 @@ impl Report {
         row(text, std::iter::once(String::new()).chain(sizes));
         for method in Method::ALL.into_iter().filter(is_there) {
             // What is not complete is not to be compared.
-            let cell = |task: &TaskSummary, it: &Row| match it.n_answers {
+            let cell = |task: &TaskSummary, it: &MethodRow| match it.n_answers {
                 n if n == task.n_queries => cell(it),
                 n => format!("{} (of {n})", cell(it)),
             };

@@ -2,8 +2,8 @@
 
 use bm25::{SearchEngine, SearchEngineBuilder, Tokenizer};
 
+use crate::message::Message;
 use crate::profile::Example;
-use crate::prompt::Message;
 
 /// Searches a history. An item is found by its question and its response, as LaMP's are.
 pub struct Retriever<'a> {

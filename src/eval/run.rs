@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::adapters::{Adapters, Stacked};
-use super::before;
-use super::method::{Before, Decoding, Method, Weights};
+use super::adapters::{Stacked, StudyAdapters};
+use super::answerer::{AnswerLimits, Answerer, LoadedVoice};
+use super::augment;
+use super::method::{Before, Decoding, Method, MethodWeights};
+use super::progress::{StudyEvent, StudyObserver};
 use super::retrieve::Retriever;
 use super::store::{Answers, Prediction, Store};
 use super::study::{Split, Study, StudyTask, Subject};
-use super::writer::{AnswerLimits, Voice, Writer};
 use crate::decode::Finish;
 use crate::home::Stage;
 use crate::llama::{Token, computing_device};
 use crate::profile::lamp::Query;
 use crate::rouge::Rouge;
-use crate::train::{self};
-use crate::{Error, Result};
+use crate::{Error, Fault, Result};
 
 /// What is computed, kept and gone on with as a whole: a method's answers to a user's queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,44 +58,6 @@ impl Shard {
         )))
     }
 }
-
-/// What has just happened.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// The work begins.
-    Started {
-        /// Units in all.
-        total: usize,
-        /// Units that were done before.
-        done: usize,
-    },
-    /// Something of a training.
-    Training {
-        /// Whose adapter it is: a task's name, and a user's id.
-        whose: &'a str,
-        /// What.
-        event: train::Event,
-    },
-    /// A unit cannot be done.
-    Failed {
-        /// Whose it is: a task's name, and a user's id.
-        whose: &'a str,
-        /// Who was to answer.
-        method: Method,
-        /// Why.
-        error: &'a Error,
-    },
-    /// A unit is done.
-    Answered {
-        /// The answers.
-        answers: &'a Answers,
-        /// Units that are done.
-        done: usize,
-    },
-}
-
-/// Told of every event; an error that it returns stops the work.
-pub type Observer<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);
 
 /// The most tokens of what the base says of a user.
 const DESCRIPTION_TOKENS: usize = 160;
@@ -141,7 +103,7 @@ pub fn run(
     store: &Store,
     units: &[Unit],
     stop: &Arc<AtomicBool>,
-    observe: Observer,
+    observe: StudyObserver,
 ) -> Result<()> {
     if study.split == Split::Query {
         let tasks: BTreeSet<_> = units.iter().map(|unit| unit.task).collect();
@@ -156,7 +118,7 @@ pub fn run(
         }
     }
     let (total, mut done) = (units.len(), units.len() - missing.len());
-    observe(Event::Started { total, done })?;
+    observe(StudyEvent::Started { total, done })?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -164,8 +126,8 @@ pub fn run(
         device: computing_device(),
         study,
         store,
-        writer: Writer::load(&study.base_path, &study.base, stop)?,
-        adapters: Adapters {
+        answerer: Answerer::load(&study.base_path, &study.base, stop)?,
+        adapters: StudyAdapters {
             study,
             store,
             stop,
@@ -184,11 +146,11 @@ pub fn run(
                 store.keep_answers(&answers)?;
                 done += 1;
                 let answers = &answers;
-                (runner.adapters.observe)(Event::Answered { answers, done })?;
+                (runner.adapters.observe)(StudyEvent::Answered { answers, done })?;
             }
-            Err(error @ (Error::Input(_) | Error::Train(_) | Error::Template(_))) => {
+            Err(error) if ends_one_unit(&error) => {
                 let whose = &study.tasks[unit.task].whose(unit.user);
-                let event = Event::Failed {
+                let event = StudyEvent::Failed {
                     whose,
                     method: unit.method,
                     error: &error,
@@ -207,12 +169,17 @@ pub fn run(
     Ok(())
 }
 
+/// Whether an error is about a unit's own texts or training, so that the other units can still be done.
+fn ends_one_unit(error: &Error) -> bool {
+    matches!(error.fault(), Fault::Input | Fault::Missing) || matches!(error, Error::Train(_))
+}
+
 struct Runner<'a, 'o> {
     device: String,
     study: &'a Study,
     store: &'a Store,
-    writer: Writer<'a>,
-    adapters: Adapters<'a, 'o>,
+    answerer: Answerer<'a>,
+    adapters: StudyAdapters<'a, 'o>,
 }
 
 impl Runner<'_, '_> {
@@ -226,7 +193,7 @@ impl Runner<'_, '_> {
             n_predict,
             no_repeat_ngram: task.settings.no_repeat_ngram,
         };
-        let (written, elapsed) = self.writer.write(&voice, prompts, limits)?;
+        let (written, elapsed) = self.answerer.write(&voice, prompts, limits)?;
         let seconds = elapsed.as_secs_f64() / user.queries.len() as f64;
         let predictions = user.queries.iter().zip(written);
         let predictions = predictions.map(|(query, written)| {
@@ -274,8 +241,8 @@ impl Runner<'_, '_> {
             // With all items, or with as many of the best as leave room for the answer.
             let prompts = (0..=items.len())
                 .rev()
-                .map(|n| before::messages(question, &items[..n], description.as_deref()));
-            self.writer.fitting(prompts, task.task.n_predict())
+                .map(|n| augment::messages(question, &items[..n], description.as_deref()));
+            self.answerer.fitting(prompts, task.task.n_predict())
         };
         user.queries.iter().map(prompt).collect()
     }
@@ -290,42 +257,42 @@ impl Runner<'_, '_> {
         let most = history.len().min(DESCRIBED_ITEMS);
         let prompts = (0..=most)
             .rev()
-            .map(|n| before::question_for_description(&history[history.len() - n..]));
-        let prompt = self.writer.fitting(prompts, DESCRIPTION_TOKENS)?;
-        let base = Voice::Alone(None);
+            .map(|n| augment::question_for_description(&history[history.len() - n..]));
+        let prompt = self.answerer.fitting(prompts, DESCRIPTION_TOKENS)?;
+        let base = LoadedVoice::Alone(None);
         let limits = AnswerLimits {
             n_predict: DESCRIPTION_TOKENS,
             no_repeat_ngram: 0,
         };
-        let (written, _) = self.writer.write(&base, vec![prompt], limits)?;
+        let (written, _) = self.answerer.write(&base, vec![prompt], limits)?;
         let description = written[0].text.trim().to_owned();
         self.store.keep_description(&key, &description)?;
         Ok(description)
     }
 
     /// Who answers a unit's queries, and the seconds for which the user's adapter was trained, if it has one.
-    fn voice(&mut self, task: &StudyTask, unit: &Unit) -> Result<(Voice, Option<f64>)> {
+    fn voice(&mut self, task: &StudyTask, unit: &Unit) -> Result<(LoadedVoice, Option<f64>)> {
         const ALL: &[Stage] = &[Stage::Sft, Stage::Mine, Stage::Dpo];
         let (weights, _, decoding) = unit.method.parts();
         let (user, stages) = match weights {
-            Weights::Base => return Ok((Voice::Alone(None), None)),
-            Weights::Task => {
+            MethodWeights::Base => return Ok((LoadedVoice::Alone(None), None)),
+            MethodWeights::Task => {
                 let adapter = self.adapters.of_task(task)?;
-                let adapter = self.writer.adapter(&adapter)?;
-                return Ok((Voice::Alone(Some(adapter)), None));
+                let adapter = self.answerer.adapter(&adapter)?;
+                return Ok((LoadedVoice::Alone(Some(adapter)), None));
             }
-            Weights::Sft => (unit.user, &[Stage::Sft][..]),
-            Weights::Dpo => (unit.user, ALL),
-            Weights::OthersDpo => (task.other_user(unit.user), ALL),
+            MethodWeights::Sft => (unit.user, &[Stage::Sft][..]),
+            MethodWeights::Dpo => (unit.user, ALL),
+            MethodWeights::OthersDpo => (task.other_user(unit.user), ALL),
         };
         let of_task = self.adapters.of_task(task)?;
         let Stacked { file, seconds } = self.adapters.stacked(task, user, &of_task, stages)?;
-        let user = self.writer.adapter(file.path())?;
+        let user = self.answerer.adapter(file.path())?;
         let voice = if decoding == Decoding::Alone {
-            Voice::Alone(Some(user))
+            LoadedVoice::Alone(Some(user))
         } else {
-            Voice::Contrasted {
-                task: self.writer.adapter(&of_task)?,
+            LoadedVoice::Contrasted {
+                task: self.answerer.adapter(&of_task)?,
                 user,
                 contrast: task.settings.decoding_of(unit.method).contrast()?,
             }

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 
 /// Everything that decides a task's answers beside its data and the base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct TaskSettings {
     /// How the task's adapter is trained: SFT alone.
     pub task: TrainConfig,
     /// How users' adapters are.
@@ -71,7 +71,7 @@ const DECIDED: [Method; 6] = [
     Method::CopeRag,
 ];
 
-impl Default for Settings {
+impl Default for TaskSettings {
     fn default() -> Self {
         let user = TrainConfig::default();
         let mut task = TrainConfig {
@@ -97,7 +97,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl TaskSettings {
     /// How a method decodes.
     #[must_use]
     pub fn decoding_of(&self, method: Method) -> DecodingSettings {
@@ -112,7 +112,7 @@ impl Settings {
         }
     }
 
-    /// What of these settings is not the default, for [`Settings::with`]; and the types of weights in any case, since what
+    /// What of these settings is not the default, for [`TaskSettings::with`]; and the types of weights in any case, since what
     /// the default is depends on the CPU.
     #[must_use]
     pub fn changes(&self) -> Value {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn changes_reach_any_depth_and_leave_the_rest() {
-        let settings = Settings::default();
+        let settings = TaskSettings::default();
         let changes = json!({
             "decoding": { "cope": { "contrast": 0.05 } },
             "task": { "weight_type": "bf16" },
@@ -242,7 +242,10 @@ mod tests {
             ),
             (json!({ "user": { "sft": 3 } }), "invalid type"),
         ] {
-            let error = Settings::default().with(&changes).unwrap_err().to_string();
+            let error = TaskSettings::default()
+                .with(&changes)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(word), "{error}");
         }
     }

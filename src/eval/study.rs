@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::settings::Settings;
+use super::settings::TaskSettings;
 use crate::hash::digest;
 use crate::home::BaseRef;
+use crate::profile::LampTask;
 use crate::profile::lamp::{self, Query};
 use crate::profile::{Example, newest};
-use crate::task::Task;
 use crate::{Error, Result};
 
 /// A base and the tasks that methods are compared on with it.
@@ -24,7 +24,7 @@ pub struct Study {
     /// Which held-out items are answered.
     pub split: Split,
     /// How many of them.
-    pub limits: Limits,
+    pub limits: StudyLimits,
     /// SHA-256 of `splits.json`.
     pub splits_sha256: String,
     /// The tasks.
@@ -39,9 +39,9 @@ pub struct StudyTask {
     /// SHA-256 of the file.
     pub sha256: String,
     /// What is written.
-    pub task: Task,
+    pub task: LampTask,
     /// What was chosen for it.
-    pub settings: Settings,
+    pub settings: TaskSettings,
     /// The limit of a user's items; the settings may say fewer.
     pub(super) most_items: Option<usize>,
     /// The histories of users who are never evaluated, each oldest first.
@@ -79,7 +79,7 @@ pub enum Split {
 
 /// At most so much of a study.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct StudyLimits {
     /// The first users of a task.
     pub users: Option<usize>,
     /// The first queries of a user.
@@ -108,11 +108,11 @@ pub struct Source<'a> {
     /// Which held-out items.
     pub split: Split,
     /// How many of them.
-    pub limits: Limits,
+    pub limits: StudyLimits,
 }
 
 impl Study {
-    /// Reads the tasks of a study with a base. `settings` are changes of [`Settings`], by task.
+    /// Reads the tasks of a study with a base. `settings` are changes of [`TaskSettings`], by task.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl Study {
                     known()
                 ))
             })?;
-            let default = Settings::default();
+            let default = TaskSettings::default();
             let settings = settings
                 .get(name)
                 .map_or(Ok(default.clone()), |it| default.with(it))?;
@@ -167,7 +167,7 @@ fn read_task(
     source: Source,
     name: &str,
     of_task: &UsersOfTask,
-    settings: Settings,
+    settings: TaskSettings,
 ) -> Result<StudyTask> {
     let Source { split, limits, .. } = source;
     let path = source.folder.join(format!("{name}.json"));

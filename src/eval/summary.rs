@@ -73,12 +73,12 @@ pub struct TaskSummary {
     /// What the answers were computed on.
     pub devices: BTreeSet<String>,
     /// By method.
-    pub rows: BTreeMap<Method, Row>,
+    pub rows: BTreeMap<Method, MethodRow>,
 }
 
 /// Means over a task's queries.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Row {
+pub struct MethodRow {
     /// Answers.
     pub n_answers: usize,
     /// ROUGE-1, F1.
@@ -200,13 +200,13 @@ impl TaskSummary {
             devices: answers.iter().map(|it| it.device.clone()).collect(),
             rows: by_method
                 .iter()
-                .map(|(&method, answers)| (method, Row::new(answers)))
+                .map(|(&method, answers)| (method, MethodRow::new(answers)))
                 .collect(),
         }
     }
 }
 
-impl Row {
+impl MethodRow {
     fn new(answers: &[&Answers]) -> Self {
         let predictions = answers.iter().flat_map(|it| &it.predictions);
         let predictions: Vec<_> = predictions.collect();

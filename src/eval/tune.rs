@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::method::Method;
-use super::run::{Observer, Shard, run, units};
-use super::settings::Settings;
+use super::progress::StudyObserver;
+use super::run::{Shard, run, units};
+use super::settings::TaskSettings;
 use super::store::Store;
-use super::study::{Limits, Study};
+use super::study::{Study, StudyLimits};
 use crate::{Error, Result};
 
-/// A setting, by its place in [`Settings`], with the values that are tried and the method whose ROUGE-L decides.
+/// A setting, by its place in [`TaskSettings`], with the values that are tried and the method whose ROUGE-L decides.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice {
+pub struct TunedSetting {
     /// The place, as a JSON pointer.
     pub setting: &'static str,
     /// What is tried beside the value that it has, as JSON; of an object, fields that change together.
@@ -26,27 +27,27 @@ pub struct Choice {
 }
 
 /// In the order in which they are made: what a later one rests on comes first.
-pub const CHOICES: [Choice; 22] = [
-    Choice::new("/items_of_others", &["20", "50", "200"], Method::Tam),
-    Choice::new("/task/lora/rank", &["8", "16"], Method::Tam),
-    Choice::new(
+pub const CHOICES: [TunedSetting; 22] = [
+    TunedSetting::new("/items_of_others", &["20", "50", "200"], Method::Tam),
+    TunedSetting::new("/task/lora/rank", &["8", "16"], Method::Tam),
+    TunedSetting::new(
         "/task/sft/learning_rate",
         &["3e-4", "1e-3", "2e-3"],
         Method::Tam,
     ),
-    Choice::new("/task/sft/epochs", &["1", "2", "3"], Method::Tam),
-    Choice::new("/no_repeat_ngram", &["3", "4"], Method::Tam),
-    Choice::new(
+    TunedSetting::new("/task/sft/epochs", &["1", "2", "3"], Method::Tam),
+    TunedSetting::new("/no_repeat_ngram", &["3", "4"], Method::Tam),
+    TunedSetting::new(
         "/user/sft/learning_rate",
         &["5e-4", "1e-3", "2e-3"],
         Method::Oppu,
     ),
-    Choice::new("/user/sft/epochs", &["1", "2", "3"], Method::Oppu),
-    Choice::new("/user/mine", MINED, Method::DpoOnly),
-    Choice::new("/user/dpo", PREFERRED, Method::DpoOnly),
-    Choice::new("/user/dpo/rpo_alpha", &["0.0", "1.0"], Method::DpoOnly),
-    Choice::new("/user/dpo/beta", &["1.0", "2.0", "4.0"], Method::DpoOnly),
-    Choice::new(
+    TunedSetting::new("/user/sft/epochs", &["1", "2", "3"], Method::Oppu),
+    TunedSetting::new("/user/mine", MINED, Method::DpoOnly),
+    TunedSetting::new("/user/dpo", PREFERRED, Method::DpoOnly),
+    TunedSetting::new("/user/dpo/rpo_alpha", &["0.0", "1.0"], Method::DpoOnly),
+    TunedSetting::new("/user/dpo/beta", &["1.0", "2.0", "4.0"], Method::DpoOnly),
+    TunedSetting::new(
         "/user/dpo/fit",
         &[
             r#"{"learning_rate": 1e-4, "epochs": 1}"#,
@@ -54,24 +55,24 @@ pub const CHOICES: [Choice; 22] = [
         ],
         Method::DpoOnly,
     ),
-    Choice::new("/decoding/rag/retrieved", RETRIEVED, Method::Rag),
-    Choice::new("/decoding/pag/retrieved", RETRIEVED, Method::Pag),
-    Choice::new("/decoding/oppu-rag/retrieved", RETRIEVED, Method::OppuRag),
-    Choice::new("/decoding/cope/contrast", CONTRAST, Method::Cope),
-    Choice::new("/decoding/cope/plausibility", PLAUSIBILITY, Method::Cope),
-    Choice::new(
+    TunedSetting::new("/decoding/rag/retrieved", RETRIEVED, Method::Rag),
+    TunedSetting::new("/decoding/pag/retrieved", RETRIEVED, Method::Pag),
+    TunedSetting::new("/decoding/oppu-rag/retrieved", RETRIEVED, Method::OppuRag),
+    TunedSetting::new("/decoding/cope/contrast", CONTRAST, Method::Cope),
+    TunedSetting::new("/decoding/cope/plausibility", PLAUSIBILITY, Method::Cope),
+    TunedSetting::new(
         "/decoding/contrast-only/contrast",
         CONTRAST,
         Method::ContrastOnly,
     ),
-    Choice::new(
+    TunedSetting::new(
         "/decoding/contrast-only/plausibility",
         PLAUSIBILITY,
         Method::ContrastOnly,
     ),
-    Choice::new("/decoding/cope-rag/retrieved", RETRIEVED, Method::CopeRag),
-    Choice::new("/decoding/cope-rag/contrast", CONTRAST, Method::CopeRag),
-    Choice::new(
+    TunedSetting::new("/decoding/cope-rag/retrieved", RETRIEVED, Method::CopeRag),
+    TunedSetting::new("/decoding/cope-rag/contrast", CONTRAST, Method::CopeRag),
+    TunedSetting::new(
         "/decoding/cope-rag/plausibility",
         PLAUSIBILITY,
         Method::CopeRag,
@@ -106,7 +107,7 @@ pub struct Trial {
     /// SHA-256 of the base.
     pub base_sha256: String,
     /// How much of the task was answered.
-    pub limits: Limits,
+    pub limits: StudyLimits,
     /// The setting that was tried.
     pub setting: String,
     /// Its value.
@@ -119,7 +120,7 @@ pub struct Trial {
     pub n_answers: usize,
 }
 
-impl Choice {
+impl TunedSetting {
     const fn new(setting: &'static str, values: &'static [&'static str], method: Method) -> Self {
         Self {
             setting,
@@ -138,14 +139,14 @@ impl Choice {
 pub fn tune(
     study: &mut Study,
     store: &Store,
-    choices: &[Choice],
+    choices: &[TunedSetting],
     stop: &Arc<AtomicBool>,
-    observe: Observer,
+    observe: StudyObserver,
     tell: &mut dyn FnMut(&Trial) -> Result<()>,
 ) -> Result<()> {
     for choice in choices {
         let before = study.tasks[0].settings.clone();
-        let mut best: Option<(f64, Settings)> = None;
+        let mut best: Option<(f64, TaskSettings)> = None;
         for value in values(&before, choice)? {
             let settings = with(&before, choice.setting, &value)?;
             study.tasks[0].settings = settings.clone();
@@ -179,8 +180,8 @@ pub fn tune(
 }
 
 /// The value that a setting has, and the others that are to be tried.
-fn values(settings: &Settings, choice: &Choice) -> Result<Vec<Value>> {
-    let value_of = |settings: &Settings| settings.value().pointer(choice.setting).cloned();
+fn values(settings: &TaskSettings, choice: &TunedSetting) -> Result<Vec<Value>> {
+    let value_of = |settings: &TaskSettings| settings.value().pointer(choice.setting).cloned();
     let unknown = || Error::input(format!("there is no setting {}", choice.setting));
     let mut values = vec![value_of(settings).ok_or_else(unknown)?];
     for text in choice.values {
@@ -194,7 +195,7 @@ fn values(settings: &Settings, choice: &Choice) -> Result<Vec<Value>> {
     Ok(values)
 }
 
-fn with(settings: &Settings, setting: &str, value: &Value) -> Result<Settings> {
+fn with(settings: &TaskSettings, setting: &str, value: &Value) -> Result<TaskSettings> {
     let names = setting.rsplit('/').filter(|name| !name.is_empty());
     let changes = names.fold(value.clone(), |inner, name| json!({ name: inner }));
     settings.with(&changes)
@@ -210,7 +211,9 @@ mod tests {
         let paper = TrainConfig::of_paper();
         let tried = |setting, value: &str| {
             let value = serde_json::from_str(value).unwrap();
-            with(&Settings::default(), setting, &value).unwrap().user
+            with(&TaskSettings::default(), setting, &value)
+                .unwrap()
+                .user
         };
         assert_eq!(tried("/user/mine", MINED[0]).mine, paper.mine);
         assert_eq!(tried("/user/dpo", PREFERRED[0]).dpo, paper.dpo);
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn every_choice_is_of_a_setting_and_begins_with_its_value() {
-        let default = Settings::default();
+        let default = TaskSettings::default();
         for choice in &CHOICES {
             let values = values(&default, choice).unwrap();
             assert!(values.len() > 1, "{}", choice.setting);

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{UserFolder, create_folder, entries, read_jsonl, write_atomic, write_jsonl};
+use crate::message::Message;
 use crate::profile::feedback::Verdicts;
 use crate::profile::{Pair, sharegpt};
-use crate::prompt::Message;
 use crate::{Error, Result};
 
 /// What is nobody's but this program's: a lock, and the hash of a key.

@@ -15,15 +15,17 @@ use crate::{Error, Result};
 ///
 /// # Errors
 ///
-/// [`Error::Io`], and [`Error::Input`] that names the line that is malformed.
+/// [`Error::Io`], and [`Error::Damaged`] that names the line that is malformed.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let Some(file) = open_if_there(path)? else {
         return Ok(Vec::new());
     };
     let parse = |(number, line): (usize, std::io::Result<String>)| {
         let line = line.map_err(Error::io("read", path))?;
-        serde_json::from_str(&line)
-            .map_err(|error| Error::Input(format!("{}: line {number}: {error}", path.display())))
+        serde_json::from_str(&line).map_err(|error| Error::Damaged {
+            path: path.to_owned(),
+            reason: format!("line {number}: {error}"),
+        })
     };
     (1..).zip(BufReader::new(file).lines()).map(parse).collect()
 }

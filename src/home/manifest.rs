@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use clap::ValueEnum;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// `manifest.json` of a user's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The base model that the adapter belongs to.
     pub base: BaseRef,
-    /// The hyper-parameters, seed and figures of each stage that is done, by the stage's name.
-    pub stages: BTreeMap<String, serde_json::Value>,
+    /// The stages that have ended.
+    pub stages: BTreeMap<Stage, StageRecord>,
 }
 
 /// A base model as a manifest keeps it.
@@ -29,7 +30,7 @@ pub struct BaseRef {
 }
 
 /// A stage of the recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Supervised fine-tuning on the user's texts.
@@ -40,25 +41,47 @@ pub enum Stage {
     Dpo,
 }
 
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Stage {
+    /// All stages, in the order in which they run.
+    pub const ALL: [Self; 3] = [Self::Sft, Self::Mine, Self::Dpo];
+
+    /// The name in files and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Sft => "sft",
             Self::Mine => "mine",
             Self::Dpo => "dpo",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
 /// A stage that has ended.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
     /// SHA-256 over everything that the stage's result depends on.
     pub inputs: String,
     /// The settings, with the seed.
     pub settings: serde_json::Value,
-    /// The stage's figures.
+    /// The stage's figures, by name.
+    #[serde(deserialize_with = "renamed")]
     pub figures: BTreeMap<String, f64>,
     /// How long it took; after a stop, since it went on.
     pub seconds: f64,
+}
+
+/// Figures by the names that they have now: those on held-out texts once began with `kept_apart/`.
+fn renamed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+    let figures = BTreeMap::<String, f64>::deserialize(deserializer)?.into_iter();
+    let renamed = figures.map(|(name, figure)| match name.strip_prefix("kept_apart/") {
+        Some(rest) => (format!("held_out/{rest}"), figure),
+        None => (name, figure),
+    });
+    Ok(renamed.collect())
 }

@@ -36,7 +36,7 @@ impl LoraAdapter {
         base_sha256: &str,
     ) -> Result<Arc<Self>> {
         if !model.has_weights() {
-            return Err(Error::input(
+            return Err(Error::bug(
                 "an adapter needs a model with weights, not a vocabulary",
             ));
         }

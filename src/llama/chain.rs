@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use cope_contrast::Candidate;
 
-use super::sampler::Sampler;
+use super::sampler::RawSampler;
 use super::{Token, start, sys};
 
 /// A link of a chain: one of llama.cpp's samplers.
@@ -37,7 +37,7 @@ pub enum Link {
 /// one is the caller's.
 #[derive(Debug, Clone)]
 pub struct SamplerChain {
-    sampler: Sampler,
+    sampler: RawSampler,
     n_links: usize,
 }
 
@@ -52,7 +52,7 @@ impl SamplerChain {
         }
         Self {
             // SAFETY: just made; all links can be cloned.
-            sampler: unsafe { Sampler::new(raw) },
+            sampler: unsafe { RawSampler::new(raw) },
             n_links: links.len(),
         }
     }

@@ -1,6 +1,7 @@
 //! One sequence of tokens, seen by one model through at most one adapter: a KV cache and compute buffers.
 
 mod pass;
+mod state;
 
 use std::ffi::c_void;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cope_contrast::Candidate;
 
-use super::head::{Head, Observer, WholeHead};
+use super::head::{CandidateHead, NodeObserver, WholeHead};
 use super::threads::Threads;
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
@@ -27,11 +28,11 @@ pub struct Context {
     /// What makes a saved cache unfit for another context.
     layout: String,
     /// The last pass's rows that still hold.
-    rows: Rows,
+    rows: KeptRows,
     /// Whether all logits of the rows were computed after the pass.
     has_whole_rows: bool,
     /// Sees the passes' nodes; llama.cpp has its address.
-    observer: Box<Observer>,
+    observer: Box<NodeObserver>,
     head: ContextHead,
     /// Whether llama.cpp has sized its buffers, which the first pass does.
     is_sized: bool,
@@ -48,14 +49,14 @@ enum ContextHead {
     /// Not known before a whole pass has been seen.
     Unknown,
     /// They are, by this head; if it is in this memory, all of it can be computed after the pass too.
-    Apart(Box<Head>, Option<WholeHead>),
+    Apart(Box<CandidateHead>, Option<WholeHead>),
     /// They are not.
     Whole,
 }
 
 /// What a pass leaves: for each of its last tokens, what may follow it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Rows {
+struct KeptRows {
     /// The lengths of the sequence after which it is known.
     lens: Range<usize>,
     /// The length of the sequence before the last of the pass's batches.
@@ -89,14 +90,14 @@ impl Context {
         n_sequences: u32,
     ) -> Result<Self> {
         if !model.has_weights() {
-            return Err(Error::input(
+            return Err(Error::bug(
                 "a context needs a model with weights, not a vocabulary",
             ));
         }
         start();
         let guard = exclusive();
         log::forget();
-        let mut observer = Box::<Observer>::default();
+        let mut observer = Box::<NodeObserver>::default();
         let mut params = options.params(model);
         params.n_ctx = params.n_ctx.saturating_mul(n_sequences);
         params.n_seq_max = n_sequences;
@@ -121,7 +122,7 @@ impl Context {
             n_outputs: options.n_outputs.clamp(1, options.n_batch.max(1)) as usize,
             n_threads: options.threads(),
             layout: format!("{:?}, {:?}", options.kv_type, options.flash_attention),
-            rows: Rows::default(),
+            rows: KeptRows::default(),
             has_whole_rows: false,
             observer,
             head: ContextHead::Unknown,
@@ -140,7 +141,7 @@ impl Context {
 
     fn apply(&self, adapter: &LoraAdapter, mut scale: f32) -> Result<()> {
         if !Arc::ptr_eq(adapter.model(), &self.model) {
-            return Err(Error::input(
+            return Err(Error::bug(
                 "the adapter was loaded for another model than the context's",
             ));
         }
@@ -381,7 +382,7 @@ impl Context {
     /// Says that llama.cpp's cache now holds `tokens`.
     pub(super) fn set_tokens(&mut self, tokens: Vec<Token>) {
         self.tokens = tokens;
-        self.rows = Rows::default();
+        self.rows = KeptRows::default();
     }
 
     /// Empties the cache, whatever llama.cpp has left in it.
@@ -407,7 +408,7 @@ impl Context {
     pub fn shift(&mut self, keep: usize, discard: usize) {
         assert!(self.can_shift(), "this model's memory cannot be shifted");
         self.tokens.drain(keep..keep + discard);
-        self.rows = Rows::default();
+        self.rows = KeptRows::default();
         let (start, end) = (keep as i32, (keep + discard) as i32);
         // SAFETY: the memory is the live context's and can be shifted; the range was in the cache.
         unsafe {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cope_contrast::Candidate;
 
-use super::sampler::Sampler;
+use super::sampler::RawSampler;
 use super::{Model, Token, start, sys};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ const MAX_DEPTH: usize = 200;
 /// A grammar with its state: what may follow the tokens accepted so far.
 #[derive(Debug, Clone)]
 pub struct Grammar {
-    sampler: Sampler,
+    sampler: RawSampler,
     /// Kept alive, since the grammar reads its vocabulary.
     _model: Arc<Model>,
 }
@@ -42,7 +42,7 @@ impl Grammar {
         let raw = NonNull::new(raw).ok_or_else(|| Error::input(refusal))?;
         Ok(Self {
             // SAFETY: just made; grammars can be cloned.
-            sampler: unsafe { Sampler::new(raw) },
+            sampler: unsafe { RawSampler::new(raw) },
             _model: Arc::clone(model),
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! A model's last step multiplies the hidden state of a position, `[n_embd]`, by a row of the head for each token of the
 //! vocabulary. With small models this is up to two thirds of a pass, and whoever has but a few candidates needs only
-//! their rows. So a *lean* pass ends before that step and keeps the hidden states, and [`Head::logits`] computes
+//! their rows. So a *lean* pass ends before that step and keeps the hidden states, and [`CandidateHead::logits`] computes
 //!
 //! ```text
 //! logit(y) = head[y] · hidden
@@ -35,7 +35,7 @@ const LOGITS: &CStr = c"result_output";
 
 /// Watches the nodes of a context's passes, as llama.cpp's `cb_eval`.
 #[derive(Debug, Default)]
-pub(super) struct Observer {
+pub(super) struct NodeObserver {
     /// Whether the pass that comes is to end before the head.
     pub lean: bool,
     /// The hidden states of the last lean pass, `[n_rows, n_embd]`, in the order in which they were computed.
@@ -53,7 +53,7 @@ pub(super) enum HeadNode {
     Other,
 }
 
-impl Observer {
+impl NodeObserver {
     /// The callback, and the `self` that it needs, which must outlive the context.
     pub fn callback(&mut self) -> (sys::ggml_backend_sched_eval_callback, *mut c_void) {
         (Some(observe), std::ptr::from_mut(self).cast())
@@ -65,7 +65,7 @@ impl Observer {
 ///
 /// # Safety
 ///
-/// `tensor` must be a live node and `observer` an [`Observer`] that nothing else uses during the call.
+/// `tensor` must be a live node and `observer` an [`NodeObserver`] that nothing else uses during the call.
 unsafe extern "C" fn observe(
     tensor: *mut sys::ggml_tensor,
     is_question: bool,
@@ -73,7 +73,7 @@ unsafe extern "C" fn observe(
 ) -> bool {
     // SAFETY: by this function's contract; ggml's names are NUL-terminated.
     let (observer, name) = unsafe {
-        let observer = &mut *observer.cast::<Observer>();
+        let observer = &mut *observer.cast::<NodeObserver>();
         (observer, CStr::from_ptr((*tensor).name.as_ptr()))
     };
     if is_question {
@@ -117,7 +117,7 @@ unsafe fn head_node(tensor: *const sys::ggml_tensor) -> HeadNode {
 
 /// The rows of a head, read from the model's file one by one: the system keeps in memory those that are asked for.
 #[derive(Debug)]
-pub(super) struct Head {
+pub(super) struct CandidateHead {
     path: PathBuf,
     file: File,
     offset: u64,
@@ -129,7 +129,7 @@ pub(super) struct Head {
     state: Vec<u64>,
 }
 
-impl Head {
+impl CandidateHead {
     /// The head that `weight` of the file at `path` is; `None` if ggml's CPU kernels have no dot product of its type.
     ///
     /// # Errors

@@ -8,15 +8,15 @@ use super::{Token, sys};
 
 /// An owned sampler with its state.
 #[derive(Debug)]
-pub(super) struct Sampler {
+pub(super) struct RawSampler {
     raw: NonNull<sys::llama_sampler>,
     data: Vec<sys::llama_token_data>,
 }
 
 // SAFETY: a sampler belongs to no thread; it must only not be used by two at once, and it is not `Sync`.
-unsafe impl Send for Sampler {}
+unsafe impl Send for RawSampler {}
 
-impl Sampler {
+impl RawSampler {
     /// Takes over a sampler.
     ///
     /// # Safety
@@ -65,7 +65,7 @@ impl Sampler {
     }
 }
 
-impl Clone for Sampler {
+impl Clone for RawSampler {
     /// A sampler of its own with the same state.
     fn clone(&self) -> Self {
         // SAFETY: the sampler is live and can be cloned.
@@ -77,7 +77,7 @@ impl Clone for Sampler {
     }
 }
 
-impl Drop for Sampler {
+impl Drop for RawSampler {
     fn drop(&mut self) {
         // SAFETY: the sampler is live, and a chain frees its links.
         unsafe { sys::llama_sampler_free(self.raw()) };

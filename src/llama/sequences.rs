@@ -15,14 +15,14 @@ pub struct Sequences {
     /// What each one's cache holds.
     tokens: Vec<Vec<Token>>,
     /// Which of the last pass's tokens, and so of its rows, is each one's last, if it had one.
-    rows: Vec<Option<Row>>,
+    rows: Vec<Option<PassRow>>,
     /// Room for tokens in each.
     n_ctx: usize,
 }
 
 /// A row of a pass.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+struct PassRow {
     /// Of its token among those of the pass.
     token: usize,
     /// Of itself among the rows.
@@ -140,7 +140,7 @@ impl Sequences {
     /// If the last pass was not one over this sequence, or it was lean.
     #[must_use]
     pub fn logits(&self, sequence: usize) -> &[f32] {
-        let Row { token, row } = self.row(sequence);
+        let PassRow { token, row } = self.row(sequence);
         self.context.logits_at(token, row)
     }
 
@@ -159,7 +159,7 @@ impl Sequences {
         candidates: &[Candidate],
         logits: &mut Vec<f32>,
     ) -> Result<()> {
-        let Row { token, row } = self.row(sequence);
+        let PassRow { token, row } = self.row(sequence);
         self.context.logits_of_at(token, row, candidates, logits)
     }
 
@@ -188,7 +188,7 @@ impl Sequences {
         }
     }
 
-    fn row(&self, sequence: usize) -> Row {
+    fn row(&self, sequence: usize) -> PassRow {
         self.rows[sequence].expect("a row of the last pass")
     }
 
@@ -213,7 +213,7 @@ impl Sequences {
                 for (index, (&(sequence, token), output)) in items.iter().zip(outputs).enumerate() {
                     self.tokens[sequence].push(token);
                     if output != 0 {
-                        self.rows[sequence] = Some(Row { token: index, row });
+                        self.rows[sequence] = Some(PassRow { token: index, row });
                         row += 1;
                     }
                 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Example, Pair};
-use crate::prompt::Message;
+use crate::message::Message;
 
 /// A line of `feedback.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

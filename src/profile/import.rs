@@ -1,11 +1,24 @@
 //! Histories from the files that people have.
 
+mod chats;
+mod csv;
+mod git;
+pub mod jsonl;
+pub mod lamp;
+mod mail;
+mod posts;
+mod source;
+pub mod text;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::chats::{self, Speaker};
-use super::imported::Imported;
-use super::{csv, git, jsonl, lamp, mail, malformed, posts, read, text};
+pub use chats::{Speaker, sharegpt};
+use source::{malformed, read};
+
+use super::Example;
 use crate::Result;
+use crate::error::Unspecified;
 
 /// What a file itself does not say.
 #[derive(Clone, Debug, Default)]
@@ -86,4 +99,64 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
             "is of no known kind: .jsonl, .json, .csv, .tsv, .mbox, .txt, .md, or a folder",
         )),
     }
+}
+
+/// Longer texts of mailboxes, repositories and the like are left: they are rarely what a person would have a model write,
+/// and fit few contexts.
+const MAX_CHARACTERS: usize = 24_000;
+
+/// What was found in a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// What was taken, oldest first where that is known.
+    pub examples: Vec<Example>,
+    /// How many items were left, by the reason.
+    pub left: BTreeMap<String, usize>,
+}
+
+impl Imported {
+    /// Takes an item if it can be trained on, else leaves it.
+    fn take(&mut self, prompt: impl Into<String>, response: impl Into<String>) {
+        self.take_example(Example::new(prompt, response));
+    }
+
+    /// As [`take`](Self::take).
+    fn take_example(&mut self, example: Example) {
+        let texts = example.prompt.iter().map(|message| &message.content);
+        let n = texts
+            .chain([&example.response])
+            .map(|text| text.chars().count());
+        if n.sum::<usize>() > MAX_CHARACTERS {
+            self.leave(format!("longer than {MAX_CHARACTERS} characters"));
+            return;
+        }
+        match example.checked() {
+            Ok(example) => self.examples.push(example),
+            Err(why) => self.leave(why),
+        }
+    }
+
+    /// Leaves an item.
+    fn leave(&mut self, why: impl Into<String>) {
+        *self.left.entry(why.into()).or_default() += 1;
+    }
+
+    fn whole(examples: Vec<Example>) -> Self {
+        Self {
+            examples,
+            left: BTreeMap::new(),
+        }
+    }
+}
+
+/// Whose the texts of `path` are to be, which has to be said.
+fn need_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
+    if authors.iter().any(|author| !author.trim().is_empty()) {
+        return Ok(());
+    }
+    Err(Unspecified::Author {
+        path: path.to_owned(),
+        texts: texts.to_owned(),
+    }
+    .into())
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::prompt::Message;
+use crate::message::Message;
 
 /// A line of `pairs.jsonl`, in TRL's conversational form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,22 +1,22 @@
 //! What all requests share.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::access::{Access, Caller};
-use super::engine::{Engine, Settings};
+use super::auth::{Access, Caller};
+use super::engine::Engine;
 use super::error::ApiError;
-use super::metrics::Metrics;
+use super::metrics::ServerMetrics;
+use super::model_cache::VoiceRequest;
 use super::openai::options::CommonRequest;
+use super::settings::{RequestLimits, ServeOptions};
 #[cfg(feature = "train")]
 use super::trainer::Trainer;
-use super::voices::{Arm, Voice};
 use crate::Result;
-use crate::home::{Home, UserFolder, UserName};
+use crate::decode::ArmKind;
+use crate::home::{Home, UserName};
 use crate::llama::Model;
 use crate::prompt::ChatTemplate;
 
@@ -26,47 +26,13 @@ pub const BASE: &str = "base";
 /// The most by which an adapter's effect is multiplied.
 const MAX_SCALE: f32 = 4.0;
 
-/// How a server is run.
-#[derive(Clone, Debug)]
-pub struct ServeOptions {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The file of the base.
-    pub base: PathBuf,
-    /// Layers of it on a GPU; `None` for all.
-    pub gpu_layers: Option<u32>,
-    /// Of contexts.
-    pub settings: Settings,
-    /// What requests are held to.
-    pub limits: Limits,
-    /// The names by which it is called beside its address, as `Host` has them.
-    pub hosts: Vec<String>,
-    /// The pages of other origins that may use it.
-    pub origins: Vec<String>,
-    /// What Open WebUI signs with.
-    pub open_webui_secret: Option<Vec<u8>>,
-}
-
-/// What requests are held to.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Bytes of a body.
-    pub body: usize,
-    /// Tokens of an answer.
-    pub n_predict: usize,
-    /// Requests beside those whose texts are under way.
-    pub queue: usize,
-    /// From the request to the end of the answer.
-    pub time: Duration,
-}
-
 /// What all requests share.
 #[derive(Debug)]
 pub struct App {
     pub(super) home: Home,
-    pub(super) access: Access,
-    pub(super) limits: Limits,
-    pub(super) metrics: Metrics,
+    pub(super) auth: Access,
+    pub(super) limits: RequestLimits,
+    pub(super) metrics: ServerMetrics,
     #[cfg(feature = "train")]
     pub(super) trainer: Trainer,
     pub(super) options: ServeOptions,
@@ -103,9 +69,9 @@ impl App {
         let n_places = options.settings.parallel + options.limits.queue;
         Self {
             home: home.clone(),
-            access: Access::new(home, options.open_webui_secret.clone()),
+            auth: Access::new(home, options.open_webui_secret.clone()),
             limits: options.limits.clone(),
-            metrics: Metrics::default(),
+            metrics: ServerMetrics::default(),
             #[cfg(feature = "train")]
             trainer: Trainer::default(),
             places: Arc::new(Semaphore::new(n_places)),
@@ -168,20 +134,20 @@ impl App {
         ready: &Ready,
         caller: &Caller,
         request: &CommonRequest,
-    ) -> Result<(String, Voice), ApiError> {
+    ) -> Result<(String, VoiceRequest), ApiError> {
         let (named, user, scale) = self.user(ready, caller, request)?;
         let arm = match request.arm {
-            Some(arm) => Arm::from(arm),
-            None if user.is_some() => Arm::Cope,
-            None => Arm::Base,
+            Some(arm) => arm,
+            None if user.is_some() => ArmKind::Cope,
+            None => ArmKind::Base,
         };
-        if user.is_none() && arm != Arm::Base {
+        if user.is_none() && arm != ArmKind::Base {
             return Err(ApiError::invalid_field(
                 "arm",
                 "the base alone has no other voice: name a user as the model",
             ));
         }
-        let voice = Voice {
+        let voice = VoiceRequest {
             user,
             scale,
             arm,
@@ -201,7 +167,7 @@ impl App {
         let own = |name: &str| {
             users
                 .iter()
-                .map(UserFolder::name)
+                .map(|user| user.name())
                 .find(|it| it.as_str() == name)
         };
         let named = request.model.as_deref().unwrap_or_default();

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::voices::{ServerBatch, Voice, Voices};
-use crate::decode::{Batch, BatchEvent, DecodeOptions, Request, Schedule, TextId};
+use super::model_cache::{ModelCache, ServerBatch, VoiceRequest};
+use super::settings::EngineSettings;
+use crate::decode::{Batch, BatchEvent, DecodeOptions, PassSchedule, TextId, TextRequest};
 use crate::home::Home;
-use crate::llama::{ContextOptions, Model, Token, devices};
+use crate::llama::{Model, Token, devices};
 use crate::{Error, Result};
 
 /// Tokens of prompts that are read between two tokens of the texts under way: a tenth of a second on a CPU.
@@ -21,24 +22,11 @@ pub const N_PROMPT: usize = 128;
 /// How often an idle engine looks whether adapters have changed.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// How contexts are made, and how many.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Of each text.
-    pub context: ContextOptions,
-    /// Texts at once.
-    pub parallel: usize,
-    /// Of one user.
-    pub parallel_user: usize,
-    /// The most bytes of all contexts and adapters together.
-    pub memory: u64,
-}
-
 /// A text that is wanted.
 #[derive(Debug)]
 pub struct Job {
     /// Whose voice it is in.
-    pub voice: Voice,
+    pub voice: VoiceRequest,
     /// Its tokens so far.
     pub prompt: Vec<Token>,
     /// How it goes on.
@@ -75,14 +63,14 @@ impl Engine {
     /// # Errors
     ///
     /// The file of the base cannot be read, or there is no thread to be had.
-    pub fn start(home: &Home, model: &Arc<Model>, settings: &Settings) -> Result<Self> {
+    pub fn start(home: &Home, model: &Arc<Model>, settings: &EngineSettings) -> Result<Self> {
         let (sender, receiver) = channel();
         let gauges = Arc::new(Gauges::default());
         // Passes of few texts run side by side; a GPU computes them one after the other.
         let on_gpu = devices().iter().any(|device| device.is_gpu);
-        let schedule = Schedule::fastest(settings.context.n_threads, on_gpu);
+        let schedule = PassSchedule::fastest(settings.context.n_threads, on_gpu);
         let worker = Worker {
-            voices: Voices::new(home, model, settings)?,
+            model_cache: ModelCache::new(home, model, settings)?,
             batch: Batch::new(Arc::clone(model), schedule, N_PROMPT),
             replies: HashMap::new(),
             waiting: VecDeque::new(),
@@ -91,7 +79,7 @@ impl Engine {
         std::thread::Builder::new()
             .name("decode".into())
             .spawn(move || worker.run(&receiver))
-            .map_err(|error| Error::input(format!("cannot start a thread: {error}")))?;
+            .map_err(|error| Error::lack(format!("cannot start a thread: {error}")))?;
         Ok(Self {
             jobs: sender,
             gauges,
@@ -104,7 +92,7 @@ impl Engine {
     ///
     /// The thread has gone.
     pub fn submit(&self, job: Job) -> Result<()> {
-        let gone = || Error::input("the decoder has stopped; start the server again");
+        let gone = || Error::bug("the decoder has stopped; start the server again");
         self.jobs.send(job).map_err(|_| gone())
     }
 
@@ -115,7 +103,7 @@ impl Engine {
 }
 
 struct Worker {
-    voices: Voices,
+    model_cache: ModelCache,
     batch: ServerBatch,
     replies: HashMap<TextId, UnboundedSender<Result<BatchEvent>>>,
     /// Those for whose models there is no room yet.
@@ -127,7 +115,7 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             if self.replies.is_empty() {
-                self.voices.sweep(&mut self.batch);
+                self.model_cache.sweep(&mut self.batch);
                 self.show();
                 match jobs.recv_timeout(IDLE) {
                     Ok(job) => self.waiting.push_back(job),
@@ -159,7 +147,7 @@ impl Worker {
     /// Gives the batch the texts whose models are loaded or can be.
     fn begin(&mut self) {
         for job in std::mem::take(&mut self.waiting) {
-            let policy = match self.voices.open(&job.voice, &mut self.batch) {
+            let policy = match self.model_cache.open(&job.voice, &mut self.batch) {
                 Ok(Some(policy)) => policy,
                 Ok(None) => {
                     self.waiting.push_back(job);
@@ -170,7 +158,7 @@ impl Worker {
                     continue;
                 }
             };
-            let request = Request {
+            let request = TextRequest {
                 prompt: job.prompt,
                 policy,
                 options: job.options,
@@ -195,7 +183,7 @@ impl Worker {
         }
         if has_ended {
             self.replies.remove(&id);
-            self.voices.sweep(&mut self.batch);
+            self.model_cache.sweep(&mut self.batch);
         }
     }
 
@@ -207,7 +195,7 @@ impl Worker {
     }
 
     fn show(&self) {
-        let (n_models, bytes) = self.voices.count();
+        let (n_models, bytes) = self.model_cache.count();
         let n_waiting = self.waiting.len() + self.batch.n_waiting();
         self.gauges
             .running

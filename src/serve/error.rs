@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::Error;
+use crate::{Error, Fault};
 
 /// What a client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,16 +105,21 @@ impl ApiError {
         }
     }
 
-    /// The model is not there yet.
-    pub fn loading() -> Self {
+    /// The server lacks something that it may have later: a loaded model, memory, a thread.
+    pub fn unavailable(message: impl std::fmt::Display) -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable_error",
-            "the model is being loaded",
+            message,
         )
     }
 
-    /// It is nobody's fault who asks.
+    /// The base is still being loaded.
+    pub fn loading() -> Self {
+        Self::unavailable("the model is being loaded")
+    }
+
+    /// The server's fault, not the caller's.
     pub fn internal(message: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
@@ -122,12 +127,16 @@ impl ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Input(message) => Self::invalid(message),
-            Error::Contrast(error) => Self::invalid(error),
-            Error::Template(_) => Self::invalid_field("messages", error),
-            Error::Locked(_) => Self::conflict(error),
-            error => Self::internal(error),
+        match (error.fault(), &error) {
+            (_, Error::Template(_)) => Self::invalid_field("messages", error),
+            (_, Error::PromptTooLong { n_prompt, n_ctx }) => {
+                Self::too_long("prompt", *n_prompt, *n_ctx)
+            }
+            (Fault::Input, _) => Self::invalid(error),
+            (Fault::Missing, _) => Self::not_found(error),
+            (Fault::Conflict, _) => Self::conflict(error),
+            (Fault::Lack, _) => Self::unavailable(error),
+            (Fault::Internal | Fault::Interrupted, _) => Self::internal(error),
         }
     }
 }

@@ -16,7 +16,7 @@ type Requests = Family<Vec<(String, String)>, Counter>;
 
 /// Counters since the start, and gauges.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct ServerMetrics {
     registry: Registry,
     requests: Requests,
     prompt_tokens: Counter,
@@ -27,7 +27,7 @@ pub struct Metrics {
     bytes: Gauge<u64, AtomicU64>,
 }
 
-impl Default for Metrics {
+impl Default for ServerMetrics {
     fn default() -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("cope_llama"),
@@ -43,7 +43,7 @@ impl Default for Metrics {
     }
 }
 
-impl Metrics {
+impl ServerMetrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
         registry.register(

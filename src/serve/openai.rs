@@ -1,9 +1,9 @@
 //! The endpoints that OpenAI's clients know.
 
+mod answer_stream;
 pub mod generate;
 pub mod models;
 pub mod options;
 pub mod request;
 pub mod response;
-mod text;
 pub mod tokenize;

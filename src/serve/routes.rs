@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::openai::{generate, models, tokenize};
 #[cfg(feature = "train")]
 use super::trainer;
-use super::{Caller, guard, page, users};
+use super::{Caller, origin, page, page_api};
 use axum::Extension;
 
 /// The OpenAPI description of what follows.
@@ -43,9 +43,9 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/apply-template", post(generate::apply_template))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
-        .route("/api/me", get(users::me))
-        .route("/api/users/{name}/history", get(users::history))
-        .route("/api/users/{name}/feedback", post(users::feedback))
+        .route("/api/me", get(page_api::me))
+        .route("/api/users/{name}/history", get(page_api::history))
+        .route("/api/users/{name}/feedback", post(page_api::feedback))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()
@@ -125,7 +125,7 @@ async fn authorize(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let caller = app.access.caller(request.headers())?;
+    let caller = app.auth.caller(request.headers())?;
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
@@ -136,7 +136,7 @@ async fn check(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    guard::check(&app.options, request.headers(), request.uri())?;
+    origin::check(&app.options, request.headers(), request.uri())?;
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
         Response::new(Body::empty())

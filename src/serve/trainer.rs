@@ -10,13 +10,13 @@ use axum::extract::{Path, State as Shared};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::access::Caller;
 use super::app::App;
+use super::auth::Caller;
 use super::error::ApiError;
-use super::users::user;
+use super::page_api::user;
 use crate::Error;
 use crate::home::{BaseRef, Stage, UserFolder, UserName};
-use crate::train::{Event, TrainConfig, train};
+use crate::train::{TrainConfig, TrainEvent, Training, train};
 
 /// How far a user's training is.
 pub async fn status(
@@ -55,10 +55,10 @@ pub async fn stop(
 
 /// What is being trained, or was last.
 #[derive(Debug, Default)]
-pub struct Trainer(Arc<Mutex<Option<Training>>>);
+pub struct Trainer(Arc<Mutex<Option<UserTraining>>>);
 
 #[derive(Debug)]
-struct Training {
+struct UserTraining {
     user: UserName,
     state: State,
     stop: Arc<AtomicBool>,
@@ -107,7 +107,7 @@ impl Trainer {
         let last = manifest.filter(|it| it.base.sha256 == base.sha256);
         base.task_sha256 = last.and_then(|it| it.base.task_sha256);
         let stop = Arc::new(AtomicBool::new(false));
-        *training = Some(Training {
+        *training = Some(UserTraining {
             user: folder.name().clone(),
             state: State::Running,
             stop: Arc::clone(&stop),
@@ -120,7 +120,7 @@ impl Trainer {
         drop(training);
         let shared = Arc::clone(&self.0);
         let work = move || {
-            let mut observe = |event: Event| {
+            let mut observe = |event: TrainEvent| {
                 if let Some(training) = &mut *locked(&shared) {
                     training.hear(&event);
                 }
@@ -129,8 +129,14 @@ impl Trainer {
                 }
                 Ok(())
             };
-            let stages = [Stage::Sft, Stage::Mine, Stage::Dpo];
-            let result = train(&folder, &path, &base, &config, &stages, &mut observe);
+            let training = Training {
+                folder: &folder,
+                base_path: &path,
+                base: &base,
+                config: &config,
+                stages: &Stage::ALL,
+            };
+            let result = train(training, &mut observe);
             if let Some(training) = &mut *locked(&shared) {
                 training.state = match result {
                     Ok(()) => State::Ended,
@@ -176,23 +182,23 @@ impl Trainer {
         })
     }
 
-    fn training(&self) -> MutexGuard<'_, Option<Training>> {
+    fn training(&self) -> MutexGuard<'_, Option<UserTraining>> {
         locked(&self.0)
     }
 }
 
-fn locked(training: &Mutex<Option<Training>>) -> MutexGuard<'_, Option<Training>> {
+fn locked(training: &Mutex<Option<UserTraining>>) -> MutexGuard<'_, Option<UserTraining>> {
     training.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Training {
-    fn hear(&mut self, event: &Event) {
+impl UserTraining {
+    fn hear(&mut self, event: &TrainEvent) {
         match event {
-            Event::Started { stage, total, done } => {
+            TrainEvent::Started { stage, total, done } => {
                 (self.stage, self.total, self.done) = (Some(*stage), *total, *done);
                 self.begun = (Instant::now(), *done);
             }
-            Event::Step {
+            TrainEvent::Step {
                 stage,
                 done,
                 metrics,

@@ -19,7 +19,7 @@ use crate::llama::Token;
 
 /// Rows of tokens, where each stands in its sequence, and what it sees.
 #[derive(Clone, Debug, Default)]
-pub struct Rows {
+pub struct PackedRows {
     /// Token ids, `[t]`.
     pub tokens: Vec<Token>,
     /// Place of each in its sequence, `[t]`.
@@ -45,20 +45,20 @@ pub(super) fn common_beginning<'a>(prompts: impl IntoIterator<Item = &'a [Token]
 
 /// Rows together with the responses to be scored in them.
 #[derive(Clone, Debug, Default)]
-pub struct Batch {
+pub struct PackedBatch {
     /// What the model runs on.
-    pub rows: Rows,
+    pub rows: PackedRows,
     /// Row of the hidden state that predicts each response token, `[r]`.
     pub predictors: Vec<u32>,
     /// The response tokens, `[r]`.
     pub targets: Vec<u32>,
-    /// The part of `targets` that each response holds, in the order of [`Batch::push`].
+    /// The part of `targets` that each response holds, in the order of [`PackedBatch::push`].
     pub responses: Vec<Range<usize>>,
     /// Rows that every prompt begins with.
     shared: Range<usize>,
 }
 
-impl Batch {
+impl PackedBatch {
     /// A batch for these prompts, which are to be pushed: what they all begin with is in it once.
     pub fn sharing<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> Self {
         let mut batch = Self::default();

@@ -7,7 +7,7 @@
 //!
 //! The norms of Q and K, the post-norms, and biases of the linear layers are there where the file holds them.
 
-use super::lora::{Adapters, LoraGradients, TargetModule};
+use super::lora::{BlockAdapters, LoraGradients, TargetModule};
 use super::ops::attention::{Heads, Mask, attend_backward};
 use super::ops::gate::{Activation, gated, gated_backward};
 use super::ops::linear::{FrozenWeight, LowRank};
@@ -56,7 +56,7 @@ impl Block {
     pub fn forward(
         &self,
         x: &[f32],
-        adapters: &Adapters,
+        adapters: &BlockAdapters,
         rope: &Rope,
         attend: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f32>,
     ) -> Vec<f32> {
@@ -67,7 +67,7 @@ impl Block {
     pub fn forward_keeping(
         &self,
         x: &[f32],
-        adapters: &Adapters,
+        adapters: &BlockAdapters,
         rope: &Rope,
         attend: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f32>,
     ) -> (Vec<f32>, Activations) {
@@ -108,7 +108,7 @@ impl Block {
         &self,
         x: &[f32],
         kept: Activations,
-        adapters: &Adapters,
+        adapters: &BlockAdapters,
         rope: &Rope,
         mask: Mask,
         dy: &[f32],
@@ -164,7 +164,7 @@ impl Block {
         (dx, gradients)
     }
 
-    fn linear<'a>(&'a self, target: TargetModule, adapters: &'a Adapters) -> Adapted<'a> {
+    fn linear<'a>(&'a self, target: TargetModule, adapters: &'a BlockAdapters) -> Adapted<'a> {
         Adapted {
             weight: &self.linear[target as usize],
             lora: adapters[target as usize].as_ref(),

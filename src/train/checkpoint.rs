@@ -8,12 +8,19 @@ use std::time::{Duration, Instant};
 
 use cope_convert::gguf::{self, Gguf, TensorData, Value};
 
-use super::fit::Best;
 use super::optimizer::AdamW;
 use crate::{Error, Result};
 
 /// How much work a sudden end may cost.
 const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The best adapter so far by its score on the held-out items.
+pub(super) struct Best {
+    pub score: f64,
+    /// Epochs since.
+    pub stale: usize,
+    pub values: Vec<Vec<f32>>,
+}
 
 /// The checkpoint of one stage.
 pub struct Checkpoint {
@@ -126,10 +133,10 @@ impl Checkpoint {
     }
 
     fn damaged(&self, name: &str) -> Error {
-        Error::Input(format!(
-            "{}: {name} is missing or of another size; delete the file",
-            self.path.display()
-        ))
+        Error::Damaged {
+            path: self.path.clone(),
+            reason: format!("{name} is missing or of another size; delete the file"),
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::device::TrainDevice;
 use super::dpo::DpoConfig;
-use super::fit::{FitConfig, Schedule};
+use super::fit::{FitConfig, LrSchedule};
 use super::lora::{LoraConfig, TargetModule};
-use super::mine::{MineConfig, Preference, Sampler};
+use super::mine::{MineConfig, Preference, SampleSource};
 use super::ops::linear::WeightType;
 
 /// Everything that, with the base and the history, decides the adapter.
@@ -43,7 +43,7 @@ impl Default for TrainConfig {
             weight_decay: 0.01,
             max_grad_norm: 1.0,
             warmup: 0.1,
-            schedule: Schedule::Linear,
+            schedule: LrSchedule::Linear,
             dropout: 0.0,
             patience: 0,
         };
@@ -55,7 +55,7 @@ impl Default for TrainConfig {
             },
             sft: fit.clone(),
             mine: MineConfig {
-                sampler: Sampler::User,
+                sampler: SampleSource::User,
                 preference: Preference::Likeness,
                 n_samples: 6,
                 temperature: 1.0,
@@ -88,7 +88,7 @@ impl TrainConfig {
     #[must_use]
     pub fn of_paper() -> Self {
         let mut config = Self::default();
-        config.mine.sampler = Sampler::Base;
+        config.mine.sampler = SampleSource::Base;
         config.mine.preference = Preference::Reward;
         config.mine.n_samples = 3;
         config.mine.length_ratio = 1.0;

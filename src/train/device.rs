@@ -7,6 +7,7 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
 use super::ops::linear::WeightType;
+use crate::error::{CpuWork, Unspecified};
 use crate::{Error, Result};
 
 /// A kind of device. Which of them a build can use its features say.
@@ -40,13 +41,11 @@ impl TrainDevice {
             Self::Cuda => Device::new_cuda(0),
             Self::Metal => Device::new_metal(0),
         };
-        let device = device.map_err(|error| {
-            let advice = "the default, `--device cpu`, needs none";
-            Error::input(format_args!(
-                "{self} cannot be trained on ({error}); {advice}"
-            ))
-        });
-        device.map(Some)
+        let device = device.map_err(|error| Unspecified::Device {
+            device: self.to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(Some(device))
     }
 
     /// The type of a GPU's weights.
@@ -54,16 +53,15 @@ impl TrainDevice {
     /// # Errors
     /// It has no such type, or is asked to compute activations again.
     pub(super) fn dtype(self, weight_type: WeightType, recompute: bool) -> Result<DType> {
+        let cpu_only = |work| {
+            let device = self.to_string();
+            Unspecified::CpuOnly { work, device }.into()
+        };
         match weight_type {
-            _ if recompute => Err(Error::input(format_args!(
-                "activations are computed again on the CPU alone; leave out --recompute, or use --device cpu instead of \
-                 {self}"
-            ))),
+            _ if recompute => Err(cpu_only(CpuWork::Recompute)),
             WeightType::F32 => Ok(DType::F32),
             WeightType::Bf16 => Ok(DType::BF16),
-            WeightType::Quantized => Err(Error::input(format_args!(
-                "weights stay quantised on the CPU alone; use --weights bf16, or --device cpu instead of {self}"
-            ))),
+            WeightType::Quantized => Err(cpu_only(CpuWork::QuantizedWeights)),
         }
     }
 }

@@ -3,13 +3,13 @@
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::batch::Batch;
+use super::batch::PackedBatch;
 use super::examples::EncodedPair;
 use super::fit::{FitConfig, Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::{RewardWeights, chosen_loss, dpo_loss, response_logps};
-use super::model::Model;
-use super::progress::Metrics;
+use super::model::TrainModel;
+use super::progress::StepMetrics;
 use crate::Result;
 use crate::home::Stage;
 use crate::llama::Token;
@@ -55,13 +55,13 @@ impl DpoConfig {
 /// first step.
 pub struct Dpo<'a> {
     /// The base.
-    pub model: &'a Model,
+    pub model: &'a TrainModel,
     /// α and β.
     pub config: &'a DpoConfig,
     /// What is learnt.
     pub pairs: &'a ScoredPairs,
     /// What is not, and says how good the adapter is: by the loss, nats.
-    pub kept_apart: &'a ScoredPairs,
+    pub held_out: &'a ScoredPairs,
 }
 
 /// Pairs with the base's log-probabilities of their chosen and rejected responses, nats.
@@ -77,7 +77,7 @@ impl ScoredPairs {
     ///
     /// # Errors
     /// A tensor operation failed.
-    pub fn new(model: &Model, pairs: Vec<(EncodedPair, Option<[f32; 2]>)>) -> Result<Self> {
+    pub fn new(model: &TrainModel, pairs: Vec<(EncodedPair, Option<[f32; 2]>)>) -> Result<Self> {
         let (pairs, known): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let unknown = pairs
             .iter()
@@ -124,10 +124,10 @@ impl Objective for Dpo<'_> {
     }
 
     fn score(&self, lora: &Lora) -> Result<Option<f64>> {
-        if self.kept_apart.pairs.is_empty() {
+        if self.held_out.pairs.is_empty() {
             return Ok(None);
         }
-        let rewards = rewards(self.model, lora, self.kept_apart, self.config)?;
+        let rewards = rewards(self.model, lora, self.held_out, self.config)?;
         let loss = dpo_loss(&Tensor::new(rewards, &Device::Cpu)?)?;
         Ok(Some(-f64::from(loss.to_scalar::<f32>()?)))
     }
@@ -138,7 +138,7 @@ impl Objective for Dpo<'_> {
 /// # Errors
 /// A tensor operation failed.
 pub fn pair_loss(
-    model: &Model,
+    model: &TrainModel,
     lora: &Lora,
     pairs: &[&EncodedPair],
     base_logps: &[[f32; 2]],
@@ -173,7 +173,7 @@ pub fn pair_loss(
 /// # Errors
 /// A tensor operation failed.
 pub fn mean_margin(
-    model: &Model,
+    model: &TrainModel,
     lora: &Lora,
     pairs: &ScoredPairs,
     config: &DpoConfig,
@@ -184,7 +184,7 @@ pub fn mean_margin(
 
 /// Of each pair's chosen and rejected response in turn.
 fn rewards(
-    model: &Model,
+    model: &TrainModel,
     lora: &Lora,
     pairs: &ScoredPairs,
     config: &DpoConfig,
@@ -205,9 +205,9 @@ fn rewards(
 }
 
 /// Pairs packed, each prompt with its chosen and its rejected response.
-fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) -> Batch {
+fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) -> PackedBatch {
     let pairs = pairs.into_iter();
-    let mut batch = Batch::sharing(pairs.clone().map(|pair| pair.prompt.as_slice()));
+    let mut batch = PackedBatch::sharing(pairs.clone().map(|pair| pair.prompt.as_slice()));
     for pair in pairs {
         batch.push(&pair.prompt, [pair.chosen.as_slice(), &pair.rejected]);
     }
@@ -219,7 +219,7 @@ fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) 
 /// # Errors
 /// A tensor operation failed.
 pub fn pair_logps(
-    model: &Model,
+    model: &TrainModel,
     lora: Option<&Lora>,
     pairs: &[&EncodedPair],
 ) -> Result<Vec<[f32; 2]>> {
@@ -235,7 +235,7 @@ pub fn pair_logps(
 }
 
 /// `rewards`, `logps`: chosen and rejected in turn. Means, by TRL's names.
-fn reward_metrics(rewards: &[f32], logps: &[f32]) -> Metrics {
+fn reward_metrics(rewards: &[f32], logps: &[f32]) -> StepMetrics {
     let n = (rewards.len() / 2).max(1) as f64;
     let wins = rewards
         .chunks_exact(2)

@@ -6,10 +6,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Best, Checkpoint};
 use super::lora::Lora;
 use super::optimizer::{AdamW, Gradients};
-use super::progress::{Event, Metrics, Observer};
+use super::progress::{StepMetrics, TrainEvent, TrainObserver};
 use crate::home::Stage;
 use crate::{Error, Result};
 
@@ -31,17 +31,17 @@ pub struct FitConfig {
     /// Part of the steps, 0 to 1, in which the learning rate rises.
     pub warmup: f32,
     /// How it falls to zero after.
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     /// Probability that a feature is kept from an adapter, 0 to 1.
     pub dropout: f32,
-    /// Ends after so many epochs without a gain on the items kept apart, and goes back to the best; 0 does neither.
+    /// Ends after so many epochs without a gain on the held-out items, and goes back to the best; 0 does neither.
     pub patience: usize,
 }
 
 /// The way of the learning rate after the warm-up, `p` going from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Schedule {
+pub enum LrSchedule {
     /// `1 − p`
     Linear,
     /// `(1 + cos πp) / 2`
@@ -67,8 +67,8 @@ impl FitConfig {
         } else {
             let left = (n_steps - step) / (n_steps - warmup);
             match self.schedule {
-                Schedule::Linear => left,
-                Schedule::Cosine => 0.5 - 0.5 * (std::f32::consts::PI * left).cos(),
+                LrSchedule::Linear => left,
+                LrSchedule::Cosine => 0.5 - 0.5 * (std::f32::consts::PI * left).cos(),
             }
         };
         self.learning_rate * factor
@@ -101,7 +101,7 @@ pub trait Objective {
     /// A tensor operation failed.
     fn loss(&self, lora: &Lora, items: &[usize]) -> Result<StepLoss>;
 
-    /// How good the adapter is on the items kept apart, if there are any; more is better.
+    /// How good the adapter is on the held-out items, if there are any; more is better.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -117,15 +117,7 @@ pub struct StepLoss {
     /// Rows that the model ran on.
     pub n_tokens: usize,
     /// Other means, by TRL's names.
-    pub metrics: Metrics,
-}
-
-/// The best adapter so far by its score on the items kept apart.
-pub(super) struct Best {
-    pub score: f64,
-    /// Epochs since.
-    pub stale: usize,
-    pub values: Vec<Vec<f32>>,
+    pub metrics: StepMetrics,
 }
 
 /// Fits `lora` to the objective, from where `checkpoint` was. Equal seeds give equal adapters.
@@ -139,13 +131,13 @@ pub fn fit(
     config: &FitConfig,
     seed: u64,
     checkpoint: &mut Checkpoint,
-    observe: Observer,
+    observe: TrainObserver,
 ) -> Result<()> {
     let (stage, n_items) = (objective.stage(), objective.n_items());
     let n_steps = config.n_steps(n_items);
     let mut optimizer = AdamW::new(lora.variables(), config.weight_decay);
     let (done, mut best) = checkpoint.restore(&mut optimizer)?;
-    observe(Event::Started {
+    observe(TrainEvent::Started {
         stage,
         total: n_steps,
         done,
@@ -199,7 +191,7 @@ pub fn fit(
             best = Some(better(best, score, &optimizer)?);
         }
         checkpoint.save_now_and_then(step + 1, &optimizer, best.as_ref())?;
-        if let Err(stopped) = observe(Event::Step {
+        if let Err(stopped) = observe(TrainEvent::Step {
             stage,
             done: step + 1,
             metrics,
@@ -222,14 +214,14 @@ fn gradients_of(
     items: &[usize],
     micro_batch_size: usize,
     optimizer: &AdamW,
-) -> Result<(Gradients, Metrics)> {
+) -> Result<(Gradients, StepMetrics)> {
     let size = if micro_batch_size == 0 {
         items.len()
     } else {
         micro_batch_size
     };
     let mut total: Option<(Gradients, f64)> = None;
-    let (mut sums, mut n_tokens) = (Metrics::new(), 0);
+    let (mut sums, mut n_tokens) = (StepMetrics::new(), 0);
     for (part, items) in items.chunks(size).enumerate() {
         let step = objective.loss(&lora(part), items)?;
         let loss = f64::from(step.loss.to_scalar::<f32>()?);

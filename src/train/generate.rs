@@ -10,7 +10,7 @@ mod pass;
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use pass::{Cache, Pass};
+use pass::{KvCache, Pass};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::batch::common_beginning;
 use super::head::gather;
 use super::lora::Lora;
-use super::model::Model;
+use super::model::TrainModel;
 use super::ops::vector::softmax;
 use crate::Result;
 use crate::llama::Token;
@@ -42,7 +42,7 @@ pub struct SampleConfig {
 
 /// A prompt to sample from, and a response to it.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct SampleRequest<'a> {
     /// Decides, with the seed, the random numbers of its samples.
     pub number: usize,
     /// Its tokens.
@@ -78,22 +78,22 @@ pub struct Sampled {
 /// # Errors
 /// A tensor operation failed, or `ended` stopped the work.
 pub fn sample(
-    model: &Model,
+    model: &TrainModel,
     lora: Option<&Lora>,
-    requests: &[Request],
+    requests: &[SampleRequest],
     config: SampleConfig,
     is_eog: &(dyn Fn(Token) -> bool + Sync),
     mut ended: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Sampled>> {
     let lora = lora.map(Lora::frozen);
     let shared = common_beginning(requests.iter().map(|request| request.prompt));
-    let rows = |request: &Request| {
+    let rows = |request: &SampleRequest| {
         let samples = config.n_samples * request.max_new_tokens;
         request.prompt.len() - shared.len() + samples.max(request.response.len())
     };
     let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
-    let mut slots: Vec<Option<Slot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
-    let mut cache = Cache::new(model, shared.len() + slots.len() * slot_rows)?;
+    let mut slots: Vec<Option<PromptSlot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
+    let mut cache = KvCache::new(model, shared.len() + slots.len() * slot_rows)?;
     // The longest first, so that none goes on alone in the end.
     let mut waiting: Vec<usize> = (0..requests.len()).collect();
     waiting.sort_by_key(|&number| Reverse(requests[number].max_new_tokens));
@@ -105,7 +105,7 @@ pub fn sample(
             if slot.is_none() {
                 *slot = waiting.next().map(|number| {
                     let first_row = shared.len() + index * slot_rows;
-                    Slot::new(number, requests[number], shared.len(), first_row, config)
+                    PromptSlot::new(number, requests[number], shared.len(), first_row, config)
                 });
             }
         }
@@ -156,9 +156,9 @@ pub fn sample(
 }
 
 /// A request in work.
-struct Slot<'a> {
+struct PromptSlot<'a> {
     number: usize,
-    request: Request<'a>,
+    request: SampleRequest<'a>,
     /// Tokens of its prompt that all prompts share.
     n_shared: usize,
     /// Its first row of the cache.
@@ -180,10 +180,10 @@ struct Running {
     output: usize,
 }
 
-impl<'a> Slot<'a> {
+impl<'a> PromptSlot<'a> {
     fn new(
         number: usize,
-        request: Request<'a>,
+        request: SampleRequest<'a>,
         n_shared: usize,
         first_row: usize,
         config: SampleConfig,
@@ -214,7 +214,7 @@ impl<'a> Slot<'a> {
 
     /// Adds to the pass what this slot needs next: its prompt and response, or the newest token of each running sample.
     fn plan(&mut self, pass: &mut Pass) {
-        let Request {
+        let SampleRequest {
             prompt,
             response,
             max_new_tokens,

@@ -115,14 +115,14 @@ pub struct Lora {
     lora_alpha: f32,
     rank: usize,
     /// By block, then in the order of [`TargetModule::ALL`].
-    slots: Vec<[Option<Slot>; 7]>,
+    slots: Vec<[Option<MatrixPair>; 7]>,
     frozen: bool,
     /// What its input loses, as (rate, seed, number of the pass).
     dropout: Option<(f32, u64, u64)>,
 }
 
 #[derive(Clone)]
-struct Slot {
+struct MatrixPair {
     a: Var,
     b: Var,
 }
@@ -154,7 +154,7 @@ impl Lora {
                     let a = (0..config.rank * n_in)
                         .map(|_| random.random_range(-bound..bound))
                         .collect();
-                    slots[target as usize] = Some(Slot {
+                    slots[target as usize] = Some(MatrixPair {
                         a: variable(a, config.rank, n_in)?,
                         b: variable(vec![0.0; n_out * config.rank], n_out, config.rank)?,
                     });
@@ -191,7 +191,7 @@ impl Lora {
                 ))
             })?;
             let matrix = |m: &Matrix| variable(m.data.clone(), m.rows, m.cols);
-            lora.slots[layer][target as usize] = Some(Slot {
+            lora.slots[layer][target as usize] = Some(MatrixPair {
                 a: matrix(&tensor.a)?,
                 b: matrix(&tensor.b)?,
             });
@@ -325,7 +325,7 @@ impl Lora {
         self.lora_alpha
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (String, &Slot)> {
+    fn pairs(&self) -> impl Iterator<Item = (String, &MatrixPair)> {
         self.slots.iter().enumerate().flat_map(|(layer, slots)| {
             let targets = TargetModule::ALL.into_iter().zip(slots);
             targets
@@ -335,7 +335,7 @@ impl Lora {
 }
 
 /// A block's adapters, in the order of [`TargetModule::ALL`].
-pub(super) type Adapters<'a> = [Option<LowRank<'a>>; 7];
+pub(super) type BlockAdapters<'a> = [Option<LowRank<'a>>; 7];
 
 /// `dA` and `dB` of each.
 pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; 7];
@@ -402,7 +402,7 @@ impl LoraLayout {
     }
 
     /// The matrices that `flat` holds.
-    pub fn split<'a>(&self, flat: &'a [f32]) -> Adapters<'a> {
+    pub fn split<'a>(&self, flat: &'a [f32]) -> BlockAdapters<'a> {
         self.places().map(|place| {
             let place = place?;
             let (a, b) = flat[place.start..].split_at(self.rank * place.n_in);

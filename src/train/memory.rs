@@ -21,7 +21,7 @@ const PROGRAM: u64 = 30 << 20;
 const TOKEN: u64 = 200;
 
 /// What a training of some examples takes.
-pub(super) struct Estimate<'a> {
+pub(super) struct MemoryEstimate<'a> {
     pub shape: &'a Shape,
     /// Bytes of the model's file.
     pub file_bytes: u64,
@@ -33,7 +33,7 @@ pub(super) struct Estimate<'a> {
     pub examples: &'a [Encoded],
 }
 
-impl Estimate<'_> {
+impl MemoryEstimate<'_> {
     /// The peak in bytes.
     pub fn bytes(&self) -> u64 {
         let stage = |stage: &Stage| match stage {

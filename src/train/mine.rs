@@ -7,12 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::Batch;
+use super::batch::PackedBatch;
 use super::examples::Encoded;
-use super::generate::{Request, Sample, SampleConfig, Sampled, sample};
+use super::generate::{Sample, SampleConfig, SampleRequest, Sampled, sample};
 use super::lora::Lora;
 use super::loss::response_logps;
-use super::model::Model;
+use super::model::TrainModel;
 use crate::Result;
 use crate::llama::Token;
 
@@ -23,7 +23,7 @@ const PROMPTS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MineConfig {
     /// Whose samples they are.
-    pub sampler: Sampler,
+    pub sampler: SampleSource,
     /// What makes a pair of them.
     pub preference: Preference,
     /// K: samples of each prompt.
@@ -43,7 +43,7 @@ pub struct MineConfig {
 /// A model that samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sampler {
+pub enum SampleSource {
     /// `π_base`.
     Base,
     /// `π_user` after SFT.
@@ -72,7 +72,7 @@ impl MineConfig {
 /// What mining needs beside the examples.
 pub struct Miner<'a> {
     /// The base.
-    pub model: &'a Model,
+    pub model: &'a TrainModel,
     /// The user's adapter after SFT.
     pub lora: &'a Lora,
     /// How pairs are found.
@@ -112,7 +112,7 @@ impl Miner<'_> {
         let requests: Vec<_> = examples
             .iter()
             .enumerate()
-            .map(|(number, example)| Request {
+            .map(|(number, example)| SampleRequest {
                 number: first + number,
                 prompt: &example.prompt,
                 response: &example.response,
@@ -125,7 +125,7 @@ impl Miner<'_> {
             top_p: config.top_p,
             seed: self.seed,
         };
-        let lora = (config.sampler == Sampler::User).then_some(self.lora);
+        let lora = (config.sampler == SampleSource::User).then_some(self.lora);
         let sampled = sample(self.model, lora, &requests, sampling, self.is_eog, ended)?;
         match config.preference {
             Preference::Reward => self.by_reward(examples, &sampled),
@@ -138,13 +138,13 @@ impl Miner<'_> {
 
     fn by_reward(&self, examples: &[Encoded], sampled: &[Sampled]) -> Result<Vec<Option<Found>>> {
         let base_weight = f64::from(self.config.base_weight);
-        let is_by_base = self.config.sampler == Sampler::Base;
+        let is_by_base = self.config.sampler == SampleSource::Base;
         // The other model's opinion of each sample.
         let other = is_by_base.then(|| self.lora.frozen());
         let mut found = Vec::with_capacity(examples.len());
         for (examples, sampled) in examples.chunks(PROMPTS).zip(sampled.chunks(PROMPTS)) {
             let mut batch =
-                Batch::sharing(examples.iter().map(|example| example.prompt.as_slice()));
+                PackedBatch::sharing(examples.iter().map(|example| example.prompt.as_slice()));
             for (example, sampled) in examples.iter().zip(sampled) {
                 let samples = sampled.samples.iter();
                 batch.push(
@@ -188,7 +188,7 @@ impl Miner<'_> {
         let (most, chosen) = samples.remove(best);
         let (least, rejected) = samples.into_iter().next()?;
         let by_base =
-            (self.config.sampler == Sampler::Base).then_some([chosen.logps, rejected.logps]);
+            (self.config.sampler == SampleSource::Base).then_some([chosen.logps, rejected.logps]);
         (most > least).then_some(Found {
             chosen: Some(chosen),
             rejected,

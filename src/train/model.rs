@@ -12,9 +12,9 @@ use candle_core::{DType, Device, Tensor};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 
-use super::batch::{Batch, Rows};
+use super::batch::{PackedBatch, PackedRows};
 use super::block::Block;
-use super::composed::Composed;
+use super::candle::CandleModel;
 use super::family::Family;
 use super::head::{Head, HeadOp, Predictions};
 use super::lora::{Lora, LoraConfig, TargetModule};
@@ -30,7 +30,7 @@ use crate::llama::Token;
 use crate::{Error, Result};
 
 /// A model with frozen weights.
-pub struct Model {
+pub struct TrainModel {
     family: &'static Family,
     shape: Shape,
     embedding: FrozenWeight,
@@ -40,7 +40,7 @@ pub struct Model {
     rope_factors: Option<Vec<f32>>,
     recompute: bool,
     /// The copy of the weights that computes, if it is not these.
-    composed: Option<Composed>,
+    candle: Option<CandleModel>,
 }
 
 fn read_block(
@@ -81,7 +81,7 @@ fn read_block(
     })
 }
 
-impl Model {
+impl TrainModel {
     /// Reads all weights, to hold them in `weight_type`.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl Model {
             head: Arc::new(Head { norm, weight: head }),
             rope_factors,
             recompute: false,
-            composed: None,
+            candle: None,
         })
     }
 
@@ -138,10 +138,10 @@ impl Model {
     ///
     /// # Errors
     /// The device has too little memory, or a tensor operation failed.
-    pub fn composed_on(self, device: &Device, dtype: DType) -> Result<Self> {
-        let composed = Composed::new(&self.blocks, &self.head, device, dtype)?;
+    pub fn on_candle(self, device: &Device, dtype: DType) -> Result<Self> {
+        let candle = CandleModel::new(&self.blocks, &self.head, device, dtype)?;
         Ok(Self {
-            composed: Some(composed),
+            candle: Some(candle),
             ..self
         })
     }
@@ -175,14 +175,14 @@ impl Model {
     ///
     /// # Errors
     /// A tensor operation failed.
-    pub fn logprobs(&self, batch: &Batch, lora: Option<&Lora>) -> Result<Tensor> {
+    pub fn logprobs(&self, batch: &PackedBatch, lora: Option<&Lora>) -> Result<Tensor> {
         let predictions = Predictions {
             predictors: batch.predictors.clone(),
             targets: batch.targets.clone(),
         };
-        if let Some(composed) = &self.composed {
-            let x = composed.run_rows(self, &batch.rows, lora)?;
-            let logprobs = composed.logprobs(&x, &predictions)?;
+        if let Some(candle) = &self.candle {
+            let x = candle.run_rows(self, &batch.rows, lora)?;
+            let logprobs = candle.logprobs(&x, &predictions)?;
             return Ok(logprobs.to_device(&Device::Cpu)?);
         }
         match lora {
@@ -203,9 +203,9 @@ impl Model {
     ///
     /// # Errors
     /// A tensor operation failed.
-    pub fn logits(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Vec<f32>> {
-        if let Some(composed) = &self.composed {
-            let logits = composed.logits(&composed.run_rows(self, rows, lora)?)?;
+    pub fn logits(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Vec<f32>> {
+        if let Some(candle) = &self.candle {
+            let logits = candle.logits(&candle.run_rows(self, rows, lora)?)?;
             return Ok(logits.flatten_all()?.to_vec1()?);
         }
         Ok(self.head.logits(&self.run_rows(rows, lora)?))
@@ -213,9 +213,9 @@ impl Model {
 
     /// Logits, `[r][n_vocab]`, of rows `x`, `[r, n_embd]`, that have been through the blocks.
     pub(super) fn head_logits(&self, x: Vec<f32>) -> Result<Vec<f32>> {
-        match &self.composed {
-            Some(composed) => {
-                let logits = composed.logits(&composed.rows(x, self.shape.n_embd)?)?;
+        match &self.candle {
+            Some(candle) => {
+                let logits = candle.logits(&candle.rows(x, self.shape.n_embd)?)?;
                 Ok(logits.flatten_all()?.to_vec1()?)
             }
             None => Ok(self.head.logits(&x)),
@@ -224,19 +224,19 @@ impl Model {
 
     /// Log-probabilities, nats, `[r]`, from `x`, `[t, n_embd]`, rows that have been through the blocks.
     pub(super) fn head_logprobs(&self, x: &[f32], predictions: &Predictions) -> Result<Vec<f32>> {
-        match &self.composed {
+        match &self.candle {
             _ if predictions.targets.is_empty() => Ok(Vec::new()),
-            Some(composed) => {
-                let x = composed.rows(x.to_vec(), self.shape.n_embd)?;
-                Ok(composed.logprobs(&x, predictions)?.to_vec1()?)
+            Some(candle) => {
+                let x = candle.rows(x.to_vec(), self.shape.n_embd)?;
+                Ok(candle.logprobs(&x, predictions)?.to_vec1()?)
             }
             None => Ok(self.head.logprobs(x, predictions)?),
         }
     }
 
     /// What computes, if it is not this model's own weights.
-    pub(super) fn composed(&self) -> Option<&Composed> {
-        self.composed.as_ref()
+    pub(super) fn candle(&self) -> Option<&CandleModel> {
+        self.candle.as_ref()
     }
 
     /// Keys that a query of a block sees at most, if not all before it.
@@ -254,7 +254,7 @@ impl Model {
     }
 
     /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
-    fn graph(&self, rows: &Rows, lora: &Lora) -> Result<Tensor> {
+    fn graph(&self, rows: &PackedRows, lora: &Lora) -> Result<Tensor> {
         let ropes = self.ropes(&rows.positions);
         let view = |layer| {
             let window = self.window(layer);
@@ -271,7 +271,7 @@ impl Model {
         )?)
     }
 
-    fn run_rows(&self, rows: &Rows, lora: Option<&Lora>) -> Result<Vec<f32>> {
+    fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Vec<f32>> {
         self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
             let mask = Mask {
                 segments: &rows.segments,

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::home::Stage;
 
 /// Figures by name; the names are those of TRL's logs.
-pub type Metrics = BTreeMap<&'static str, f64>;
+pub type StepMetrics = BTreeMap<&'static str, f64>;
 
 /// Figures of a whole stage, by name.
 pub type Figures = BTreeMap<&'static str, f64>;
@@ -22,12 +22,12 @@ pub(super) struct LogLine<'a> {
     pub step: usize,
     /// Its figures.
     #[serde(flatten)]
-    pub metrics: &'a Metrics,
+    pub metrics: &'a StepMetrics,
 }
 
 /// What has just happened.
 #[derive(Clone, Debug)]
-pub enum Event {
+pub enum TrainEvent {
     /// A stage has ended before, for the same inputs.
     UpToDate {
         /// Which.
@@ -56,7 +56,7 @@ pub enum Event {
         /// Steps taken so far.
         done: usize,
         /// Its figures.
-        metrics: Metrics,
+        metrics: StepMetrics,
     },
     /// A stage has ended and its file is in place.
     Ended {
@@ -68,4 +68,4 @@ pub enum Event {
 }
 
 /// Told of every event; an error that it returns stops the work.
-pub type Observer<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);
+pub type TrainObserver<'a> = &'a mut (dyn FnMut(TrainEvent) -> Result<()> + Send);

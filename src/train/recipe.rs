@@ -7,6 +7,7 @@ use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use serde_json::json;
 
+use super::Training;
 use super::checkpoint::Checkpoint;
 use super::config::TrainConfig;
 use super::dpo::{self, Dpo, ScoredPairs};
@@ -15,16 +16,17 @@ use super::family::Family;
 use super::fit::fit;
 use super::generate::Sample;
 use super::lora::Lora;
-use super::memory::Estimate;
+use super::memory::MemoryEstimate;
 use super::mine::{Found, Miner};
-use super::mined::Mined;
-use super::model::Model;
+use super::mining_journal::MiningJournal;
+use super::model::TrainModel;
 use super::ops::linear::WeightType;
-use super::progress::{Event, Figures, LogLine, Metrics, Observer};
+use super::progress::{Figures, LogLine, StepMetrics, TrainEvent, TrainObserver};
 use super::sft::{self, Sft};
 use super::shape::Shape;
+use crate::error::Missing;
 use crate::hash::digest;
-use crate::home::{BaseRef, Stage, UserFolder, read_jsonl, write_jsonl};
+use crate::home::{AdapterFolder, BaseRef, Stage, read_jsonl, write_jsonl};
 use crate::profile::feedback::Verdicts;
 use crate::profile::{BaseLogps, Example, Pair, Profile};
 use crate::rouge::Rouge;
@@ -32,31 +34,28 @@ use crate::{Error, Result, decode, llama};
 
 /// What the stages share.
 pub(super) struct Recipe<'a> {
-    folder: &'a UserFolder,
+    folder: &'a AdapterFolder,
     base: &'a BaseRef,
     config: &'a TrainConfig,
     gguf: Gguf,
-    model: Model,
+    model: TrainModel,
     vocabulary: Arc<llama::Model>,
     profile: Profile,
 }
 
 impl<'a> Recipe<'a> {
-    pub(super) fn load(
-        folder: &'a UserFolder,
-        base_path: &Path,
-        base: &'a BaseRef,
-        config: &'a TrainConfig,
-        stages: &[Stage],
-        observe: Observer,
-    ) -> Result<Self> {
+    pub(super) fn load(training: Training<'a>, observe: TrainObserver) -> Result<Self> {
+        let Training {
+            folder,
+            base_path,
+            base,
+            config,
+            stages,
+        } = training;
         let profile = folder.profile()?;
         if profile.history.is_empty() {
-            let name = folder.name();
-            let advice = format!("`cope-llama user import {name} FILE` adds to it");
-            return Err(Error::Input(format!(
-                "{name} has no history to train on; {advice}"
-            )));
+            let user = folder.name().to_string();
+            return Err(Missing::History { user }.into());
         }
         let gpu = match config.device.gpu()? {
             Some(gpu) => Some((
@@ -71,14 +70,14 @@ impl<'a> Recipe<'a> {
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
         let examples = encoder.examples(&profile.history, &folder.history())?;
-        let load = |weight_type| Model::load_with_task(&gguf, weight_type, task.as_ref());
+        let load = |weight_type| TrainModel::load_with_task(&gguf, weight_type, task.as_ref());
         let model = if let Some((gpu, dtype)) = gpu {
-            load(WeightType::Quantized)?.composed_on(&gpu, dtype)?
+            load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
         } else {
             let file = std::fs::metadata(base_path).map_err(Error::io("read", base_path))?;
             let embedding = gguf.tensor("token_embd.weight");
             let untied = gguf.tensor("output.weight").and(embedding);
-            let estimate = Estimate {
+            let estimate = MemoryEstimate {
                 shape: &shape,
                 file_bytes: file.len(),
                 table_bytes: untied.map_or(0, |table| table.n_bytes),
@@ -87,7 +86,7 @@ impl<'a> Recipe<'a> {
                 examples: &examples,
             };
             let bytes = estimate.bytes();
-            observe(Event::Memory { bytes })?;
+            observe(TrainEvent::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
         Ok(Self {
@@ -101,16 +100,16 @@ impl<'a> Recipe<'a> {
         })
     }
 
-    pub(super) fn sft(&self, inputs: &str, observe: Observer) -> Result<Figures> {
+    pub(super) fn sft(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let examples = self.history()?;
         let lora = self.model.lora(&self.config.lora, self.config.seed)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let mut observe = self.logged(observe);
-        let kept_apart = self.kept_apart()?;
+        let held_out = self.held_out()?;
         let objective = Sft {
             model: &self.model,
             examples: &examples,
-            kept_apart: &kept_apart,
+            held_out: &held_out,
         };
         fit(
             &objective,
@@ -121,16 +120,16 @@ impl<'a> Recipe<'a> {
             &mut observe,
         )?;
         self.save(&lora, &self.folder.sft())?;
-        let measure = |lora| sft::mean_logprob(&self.model, lora, &kept_apart);
+        let measure = |lora| sft::mean_logprob(&self.model, lora, &held_out);
         let mut figures = Figures::new();
-        if !kept_apart.is_empty() {
-            figures.insert("kept_apart/logprob_before", measure(None)?);
-            figures.insert("kept_apart/logprob", measure(Some(&lora))?);
+        if !held_out.is_empty() {
+            figures.insert("held_out/logprob_before", measure(None)?);
+            figures.insert("held_out/logprob", measure(Some(&lora))?);
         }
         Ok(figures)
     }
 
-    pub(super) fn mine(&self, inputs: &str, observe: Observer) -> Result<Figures> {
+    pub(super) fn mine(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let encoder = self.encoder()?;
         let liked = self.verdicts()?.liked();
@@ -139,11 +138,11 @@ impl<'a> Recipe<'a> {
             .history
             .iter()
             .chain(&liked)
-            .chain(&self.profile.kept_apart)
+            .chain(&self.profile.held_out)
             .collect();
         let mut examples = self.history()?;
         examples.extend(encoder.examples(&liked, &self.folder.feedback_path())?);
-        examples.extend(self.kept_apart()?);
+        examples.extend(self.held_out()?);
         let likeness = |number: usize, tokens: &[llama::Token]| {
             let own = &originals[number].response;
             Rouge::new(&encoder.text(tokens), own).rouge_l
@@ -157,16 +156,16 @@ impl<'a> Recipe<'a> {
             is_eog: &is_eog,
             likeness: &likeness,
         };
-        let mut mined = Mined::open(&self.folder.mined(), inputs)?;
+        let mut mined = MiningJournal::open(&self.folder.mined(), inputs)?;
         let (stage, total, done) = (Stage::Mine, examples.len(), mined.pairs().len());
-        observe(Event::Started { stage, total, done })?;
-        for first in (done..total).step_by(Mined::PART) {
-            let part = first..total.min(first + Mined::PART);
+        observe(TrainEvent::Started { stage, total, done })?;
+        for first in (done..total).step_by(MiningJournal::PART) {
+            let part = first..total.min(first + MiningJournal::PART);
             let mut ended = |done| {
-                observe(Event::Step {
+                observe(TrainEvent::Step {
                     stage,
                     done: first + done,
-                    metrics: Metrics::new(),
+                    metrics: StepMetrics::new(),
                 })
             };
             let found = miner.mine(&examples[part.clone()], first, &mut ended)?;
@@ -175,16 +174,16 @@ impl<'a> Recipe<'a> {
             mined.add(originals[part].iter().zip(found).map(pair).collect())?;
         }
         let n_learnt = self.profile.history.len() + liked.len();
-        let (history, kept_apart) = mined.pairs().split_at(n_learnt);
+        let (history, held_out) = mined.pairs().split_at(n_learnt);
         let found = |pairs: &[Option<Pair>]| pairs.iter().flatten().cloned().collect::<Vec<_>>();
-        let (history, kept_apart) = (found(history), found(kept_apart));
-        write_jsonl(&self.folder.kept_apart_pairs(), &kept_apart)?;
+        let (history, held_out) = (found(history), found(held_out));
+        write_jsonl(&self.folder.held_out_pairs(), &held_out)?;
         write_jsonl(&self.folder.pairs(), &history)?;
         mined.remove()?;
         Ok([("pairs", history.len() as f64)].into())
     }
 
-    pub(super) fn dpo(&self, inputs: &str, observe: Observer) -> Result<Figures> {
+    pub(super) fn dpo(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let mined: Vec<Pair> = read_jsonl(&self.folder.pairs())?;
         let judged = self.verdicts()?.pairs();
@@ -197,13 +196,13 @@ impl<'a> Recipe<'a> {
             return Ok(Figures::new());
         }
         let config = &self.config.dpo;
-        let kept_apart = self.kept_apart()?;
-        let path = self.folder.kept_apart_pairs();
-        let kept_apart_pairs = self.pairs(&path, read_jsonl(&path)?)?;
+        let held_out = self.held_out()?;
+        let path = self.folder.held_out_pairs();
+        let held_out_pairs = self.pairs(&path, read_jsonl(&path)?)?;
         let measure = |lora: &Lora| -> Result<_> {
             Ok((
-                sft::mean_logprob(&self.model, Some(lora), &kept_apart)?,
-                dpo::mean_margin(&self.model, lora, &kept_apart_pairs, config)?,
+                sft::mean_logprob(&self.model, Some(lora), &held_out)?,
+                dpo::mean_margin(&self.model, lora, &held_out_pairs, config)?,
             ))
         };
         let (logprob_before, margin_before) = measure(&lora)?;
@@ -213,7 +212,7 @@ impl<'a> Recipe<'a> {
             model: &self.model,
             config,
             pairs: &pairs,
-            kept_apart: &kept_apart_pairs,
+            held_out: &held_out_pairs,
         };
         fit(
             &objective,
@@ -228,12 +227,12 @@ impl<'a> Recipe<'a> {
         if n_judged > 0 {
             figures.insert("feedback/pairs", n_judged as f64);
         }
-        if !kept_apart.is_empty() {
+        if !held_out.is_empty() {
             let (logprob, margin) = measure(&lora)?;
-            figures.insert("kept_apart/logprob_before", logprob_before);
-            figures.insert("kept_apart/logprob", logprob);
-            figures.insert("kept_apart/margin_before", margin_before);
-            figures.insert("kept_apart/margin", margin);
+            figures.insert("held_out/logprob_before", logprob_before);
+            figures.insert("held_out/logprob", logprob);
+            figures.insert("held_out/margin_before", margin_before);
+            figures.insert("held_out/margin", margin);
         }
         Ok(figures)
     }
@@ -247,9 +246,9 @@ impl<'a> Recipe<'a> {
             .examples(&self.profile.history, &self.folder.history())
     }
 
-    fn kept_apart(&self) -> Result<Vec<Encoded>> {
+    fn held_out(&self) -> Result<Vec<Encoded>> {
         self.encoder()?
-            .examples(&self.profile.kept_apart, &self.folder.kept_apart())
+            .examples(&self.profile.held_out, &self.folder.held_out())
     }
 
     /// What mining found, with the base's log-probabilities where the pair has the same tokens as text.
@@ -355,9 +354,12 @@ impl<'a> Recipe<'a> {
     }
 
     /// `observe`, with a line in the user's log for every step that has figures.
-    fn logged<'o>(&'o self, observe: Observer<'o>) -> impl FnMut(Event) -> Result<()> + 'o {
+    fn logged<'o>(
+        &'o self,
+        observe: TrainObserver<'o>,
+    ) -> impl FnMut(TrainEvent) -> Result<()> + 'o {
         move |event| {
-            if let Event::Step {
+            if let TrainEvent::Step {
                 stage,
                 done,
                 metrics,
@@ -375,18 +377,11 @@ impl<'a> Recipe<'a> {
 }
 
 /// The task adapter that `base` speaks of, from the user's folder.
-fn task_adapter(folder: &UserFolder, base: &BaseRef, gguf: &Gguf) -> Result<Option<Adapter>> {
+fn task_adapter(folder: &AdapterFolder, base: &BaseRef, gguf: &Gguf) -> Result<Option<Adapter>> {
     let Some(expected) = &base.task_sha256 else {
         return Ok(None);
     };
-    let path = folder.task(expected);
-    if !path.is_file() || cope_convert::sha256(&path)? != *expected {
-        let advice = "give --task again";
-        return Err(Error::input(format_args!(
-            "{} is not the task adapter that was asked for; {advice}",
-            path.display()
-        )));
-    }
+    let path = folder.known_task(expected)?;
     let adapter = Adapter::read_gguf(&path)?;
     adapter.check_fits(gguf, &base.sha256)?;
     Ok(Some(adapter))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::config::TrainConfig;
 use super::progress::Figures;
 use crate::hash::digest;
-use crate::home::{BaseRef, Manifest, Stage, StageRecord, UserFolder};
+use crate::home::{AdapterFolder, BaseRef, Manifest, Stage, StageRecord};
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
 
@@ -37,9 +37,9 @@ impl TrainConfig {
     #[must_use]
     pub fn of_last(manifest: &Manifest) -> Self {
         let mut settings = json!(Self::default());
-        for record in manifest.stages.values() {
-            let known = record.get("settings").and_then(Value::as_object);
-            for (name, value) in known.into_iter().flatten() {
+        // The settings that all stages have, such as the seed, are those of the first stage.
+        for record in manifest.stages.values().rev() {
+            for (name, value) in record.settings.as_object().into_iter().flatten() {
                 settings[name] = value.clone();
             }
         }
@@ -50,13 +50,13 @@ impl TrainConfig {
 
 /// The records of one user.
 pub(super) struct Records<'a> {
-    folder: &'a UserFolder,
+    folder: &'a AdapterFolder,
     manifest: Manifest,
 }
 
 impl<'a> Records<'a> {
     /// Those of the user's manifest, if it is of this base; else none.
-    pub(super) fn open(folder: &'a UserFolder, base: &BaseRef) -> Result<Self> {
+    pub(super) fn open(folder: &'a AdapterFolder, base: &BaseRef) -> Result<Self> {
         // Where the file lies makes no difference.
         let of = |base: &BaseRef| (base.sha256.clone(), base.task_sha256.clone());
         let known = folder.manifest()?.filter(|it| of(&it.base) == of(base));
@@ -68,31 +68,28 @@ impl<'a> Records<'a> {
     }
 
     /// The record of a stage that has ended for these inputs, and whose file is there.
-    pub(super) fn current(&self, stage: Stage, inputs: &str) -> Option<StageRecord> {
-        let record = self.manifest.stages.get(&stage.to_string())?;
-        let record: StageRecord = serde_json::from_value(record.clone()).ok()?;
+    pub(super) fn current(&self, stage: Stage, inputs: &str) -> Option<&StageRecord> {
+        let record = self.manifest.stages.get(&stage)?;
         (record.inputs == inputs && output(self.folder, stage).exists()).then_some(record)
     }
 
     pub(super) fn add(&mut self, stage: Stage, record: StageRecord) -> Result<()> {
-        let record =
-            serde_json::to_value(record).map_err(|error| Error::Train(error.to_string()))?;
-        self.manifest.stages.insert(stage.to_string(), record);
+        self.manifest.stages.insert(stage, record);
         self.folder.save_manifest(&self.manifest)
     }
 }
 
 /// SHA-256 over what the result of a stage depends on: the base, the settings, and the files that it reads.
 pub(super) fn inputs(
-    folder: &UserFolder,
+    folder: &AdapterFolder,
     base: &BaseRef,
     config: &TrainConfig,
     stage: Stage,
 ) -> Result<String> {
     let files = match stage {
-        Stage::Sft => vec![folder.history(), folder.kept_apart()],
-        Stage::Mine => vec![folder.history(), folder.kept_apart(), folder.sft()],
-        Stage::Dpo => vec![folder.pairs(), folder.kept_apart_pairs(), folder.sft()],
+        Stage::Sft => vec![folder.history(), folder.held_out()],
+        Stage::Mine => vec![folder.history(), folder.held_out(), folder.sft()],
+        Stage::Dpo => vec![folder.pairs(), folder.held_out_pairs(), folder.sft()],
     };
     let hashes = files
         .iter()
@@ -118,7 +115,7 @@ pub(super) fn inputs(
     Ok(digest(&inputs))
 }
 
-fn hash(file: &Path, folder: &UserFolder, stage: Stage) -> Result<Option<String>> {
+fn hash(file: &Path, folder: &AdapterFolder, stage: Stage) -> Result<Option<String>> {
     if file.exists() {
         return Ok(Some(cope_convert::sha256(file)?));
     }
@@ -159,7 +156,7 @@ fn settings(config: &TrainConfig, stage: Stage) -> Value {
     settings
 }
 
-fn output(folder: &UserFolder, stage: Stage) -> std::path::PathBuf {
+fn output(folder: &AdapterFolder, stage: Stage) -> std::path::PathBuf {
     match stage {
         Stage::Sft => folder.sft(),
         Stage::Mine => folder.pairs(),

@@ -1,12 +1,12 @@
 //! Supervised fine-tuning on the user's own responses (OPPU), the first stage.
 
-use super::batch::Batch;
+use super::batch::PackedBatch;
 use super::examples::Encoded;
 use super::fit::{Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::sft_loss;
-use super::model::Model;
-use super::progress::Metrics;
+use super::model::TrainModel;
+use super::progress::StepMetrics;
 use crate::Result;
 use crate::home::Stage;
 
@@ -16,11 +16,11 @@ const EXAMPLES: usize = 8;
 /// The user's responses as what an adapter is fitted to.
 pub struct Sft<'a> {
     /// The base.
-    pub model: &'a Model,
+    pub model: &'a TrainModel,
     /// What is learnt.
     pub examples: &'a [Encoded],
     /// What is not, and says how good the adapter is: by the mean log-probability, nats a token.
-    pub kept_apart: &'a [Encoded],
+    pub held_out: &'a [Encoded],
 }
 
 impl Objective for Sft<'_> {
@@ -41,10 +41,10 @@ impl Objective for Sft<'_> {
     }
 
     fn score(&self, lora: &Lora) -> Result<Option<f64>> {
-        if self.kept_apart.is_empty() {
+        if self.held_out.is_empty() {
             return Ok(None);
         }
-        mean_logprob(self.model, Some(lora), self.kept_apart).map(Some)
+        mean_logprob(self.model, Some(lora), self.held_out).map(Some)
     }
 }
 
@@ -53,7 +53,7 @@ impl Objective for Sft<'_> {
 /// # Errors
 /// A tensor operation failed.
 pub fn batch_loss<'a>(
-    model: &Model,
+    model: &TrainModel,
     lora: &Lora,
     examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone>,
 ) -> Result<StepLoss> {
@@ -63,14 +63,14 @@ pub fn batch_loss<'a>(
         loss,
         weight: batch.targets.len() as f64,
         n_tokens: batch.n_tokens(),
-        metrics: Metrics::new(),
+        metrics: StepMetrics::new(),
     })
 }
 
 /// Examples packed, each prompt with its response, and what all prompts begin with once.
-pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone>) -> Batch {
+pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone>) -> PackedBatch {
     let examples = examples.into_iter();
-    let mut batch = Batch::sharing(examples.clone().map(|example| example.prompt.as_slice()));
+    let mut batch = PackedBatch::sharing(examples.clone().map(|example| example.prompt.as_slice()));
     for example in examples {
         batch.push(&example.prompt, [example.response.as_slice()]);
     }
@@ -81,7 +81,7 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone
 ///
 /// # Errors
 /// A tensor operation failed.
-pub fn mean_logprob(model: &Model, lora: Option<&Lora>, examples: &[Encoded]) -> Result<f64> {
+pub fn mean_logprob(model: &TrainModel, lora: Option<&Lora>, examples: &[Encoded]) -> Result<f64> {
     let lora = lora.map(Lora::frozen);
     let (mut sum, mut n_tokens) = (0.0, 0);
     for examples in examples.chunks(EXAMPLES) {

@@ -77,7 +77,7 @@ impl Shape {
     /// # Errors
     /// A setting is missing, contradicts another, or is one that is not known here.
     pub fn read(gguf: &Gguf, family: &Family) -> Result<Self> {
-        let settings = Settings {
+        let settings = ShapeReader {
             gguf,
             architecture: family.architecture,
         };
@@ -133,12 +133,12 @@ impl Shape {
 }
 
 /// The settings of one file, whose keys begin with its architecture.
-struct Settings<'a> {
+struct ShapeReader<'a> {
     gguf: &'a Gguf,
     architecture: &'a str,
 }
 
-impl Settings<'_> {
+impl ShapeReader<'_> {
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }

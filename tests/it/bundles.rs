@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cope_convert::{Adapter, sha256};
 use cope_llama::bundle::{BasePlace, bundle};
-use cope_llama::home::{Home, Manifest, UserFolder, UserName};
+use cope_llama::home::{Home, Manifest, Stage, UserFolder, UserName};
 use serde_json::json;
 
 use crate::tiny::{TinyModel, tiny_adapter};
@@ -21,12 +21,13 @@ fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
     });
     let user = home.create_user(UserName::new("alice").unwrap()).unwrap();
     adapter.write_gguf(&user.adapter()).unwrap();
+    // A figure's name of an older version is read as the present one.
     let sft = json!({
         "inputs": "", "settings": {}, "figures": {"kept_apart/logprob": -3.5}, "seconds": 55.2,
     });
     let manifest = Manifest {
         base: home.base_ref(&base).unwrap(),
-        stages: BTreeMap::from([("sft".to_owned(), sft)]),
+        stages: BTreeMap::from([(Stage::Sft, serde_json::from_value(sft).unwrap())]),
     };
     user.save_manifest(&manifest).unwrap();
     (home, user)
@@ -73,7 +74,7 @@ fn a_bundle_is_whole_and_private() {
         );
         let card = fs::read_to_string(made.join("README.md")).unwrap();
         assert!(
-            card.contains("| sft | 55 | kept_apart/logprob -3.5 |"),
+            card.contains("| sft | 55 | held_out/logprob -3.5 |"),
             "{card}"
         );
         // The base has no template of its own.

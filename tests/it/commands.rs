@@ -100,21 +100,21 @@ fn a_user_is_imported_shown_and_deleted() {
     assert!(import.status.success());
     assert_eq!(
         stderr(&import),
-        "alice: 100 new to the history, 0 known already\nalice: 12 new kept apart, 0 known already\n"
+        "alice: 100 new to the history, 0 known already\nalice: 12 new held out, 0 known already\n"
     );
     let again = sandbox.run(&["user", "import", "alice", "--demo"]);
     assert_eq!(
         stderr(&again),
-        "alice: 0 new to the history, 100 known already\nalice: 0 new kept apart, 12 known already\n"
+        "alice: 0 new to the history, 100 known already\nalice: 0 new held out, 12 known already\n"
     );
     let list = sandbox.run(&["user", "list"]);
     assert_eq!(
         stdout(&list),
-        "alice                  100 items, 12 kept apart, not trained\n"
+        "alice                  100 items, 12 held out, not trained\n"
     );
     assert!(
         stdout(&sandbox.run(&["user", "show", "alice"]))
-            .contains("history     100 items, 12 kept apart\n")
+            .contains("history     100 items, 12 held out\n")
     );
 
     assert!(error(&sandbox.run(&["user", "delete", "alice"])).contains("--yes"));
@@ -242,7 +242,7 @@ fn an_empty_history_is_not_trained_on() {
     sandbox.file("apart.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
     assert!(
         sandbox
-            .run(&["user", "import", "ann", "apart.jsonl", "--kept-apart"])
+            .run(&["user", "import", "ann", "apart.jsonl", "--held-out"])
             .status
             .success()
     );
@@ -284,7 +284,7 @@ fn a_full_disk_loses_nothing() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["history.jsonl", "kept_apart.jsonl", "lock"]);
+    assert_eq!(names, ["history.jsonl", "held_out.jsonl", "lock"]);
 }
 
 #[test]

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use cope_convert::gguf::Gguf;
 use cope_llama::home::{BaseRef, Home, Stage, UserName};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token};
-use cope_llama::profile::{Part, Profile, jsonl};
-use cope_llama::prompt::{ChatTemplate, Message};
-use cope_llama::train::{TrainConfig, WeightType, train};
+use cope_llama::message::Message;
+use cope_llama::profile::{HistoryPart, Profile, jsonl};
+use cope_llama::prompt::ChatTemplate;
+use cope_llama::train::{TrainConfig, Training, WeightType, train};
 use serde_json::{Value, json};
 
 use crate::default_model;
@@ -54,7 +55,7 @@ fn trained_adapter(folder: &std::path::Path) -> PathBuf {
         .create_user(UserName::new("alice").unwrap())
         .unwrap();
     let mut profile = Profile::default();
-    profile.add(Part::History, history[..24].to_vec());
+    profile.add(HistoryPart::History, history[..24].to_vec());
     user.save_profile(&profile).unwrap();
     let base = BaseRef {
         file: path.display().to_string(),
@@ -68,7 +69,14 @@ fn trained_adapter(folder: &std::path::Path) -> PathBuf {
         ..TrainConfig::default()
     };
     config.sft.epochs = 2;
-    train(&user, &path, &base, &config, &[Stage::Sft], &mut |_| Ok(())).unwrap();
+    let training = Training {
+        folder: &user,
+        base_path: &path,
+        base: &base,
+        config: &config,
+        stages: &[Stage::Sft],
+    };
+    train(training, &mut |_| Ok(())).unwrap();
     user.sft()
 }
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::{
-    Arm, Batch, BatchEvent, Contrast, DecodeOptions, Decoder, Finish, Piece, Policy, Request,
-    Sampling, Schedule,
+    Arm, Batch, BatchEvent, Contrast, DecodeOptions, Decoder, Finish, PassSchedule, Piece, Policy,
+    Sampling, TextRequest,
 };
 use cope_llama::llama::{Context, Sequences, Token, Twin};
 
@@ -137,13 +137,13 @@ fn the_same_seed_gives_the_same_text() {
 #[test]
 fn every_schedule_gives_the_naive_text() {
     let schedules = [
-        Schedule::default(),
-        Schedule::fastest(1, false),
-        Schedule::fastest(2, true),
-        Schedule {
+        PassSchedule::default(),
+        PassSchedule::fastest(1, false),
+        PassSchedule::fastest(2, true),
+        PassSchedule {
             lean: true,
             draft: 0,
-            ..Schedule::fastest(2, true)
+            ..PassSchedule::fastest(2, true)
         },
     ];
     for architecture in FAMILIES {
@@ -168,7 +168,7 @@ fn every_schedule_gives_the_naive_text() {
                 let mut twin = tiny.twin(&adapter, 1.0);
                 decode(&mut twin, cope(0.5, 0.1), &tiny.prompt(), options).0
             };
-            let naive = text(Schedule::NAIVE);
+            let naive = text(PassSchedule::NAIVE);
             assert!(naive.len() > 20, "{architecture}: {naive:?}");
             for schedule in schedules {
                 assert_eq!(text(schedule), naive, "{architecture}: {schedule:?}");
@@ -358,7 +358,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
     let loaded = tiny.load(&adapter()).unwrap();
     let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), SEQUENCES).unwrap();
     for n_prompt in [1, usize::MAX] {
-        let mut batch = Batch::new(Arc::clone(&tiny.model), Schedule::default(), n_prompt);
+        let mut batch = Batch::new(Arc::clone(&tiny.model), PassSchedule::default(), n_prompt);
         let base = batch.add(sequences(None));
         let user = batch.add(sequences(Some((Arc::clone(&loaded), 1.0))));
         let policy = Policy::Cope {
@@ -366,7 +366,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
             user,
             contrast,
         };
-        let requests = (0..).zip(&prompts).map(|(seed, prompt)| Request {
+        let requests = (0..).zip(&prompts).map(|(seed, prompt)| TextRequest {
             prompt: prompt.clone(),
             policy,
             options: options(seed),
@@ -409,12 +409,12 @@ fn texts_in_a_batch_are_those_that_come_alone() {
 fn a_batch_keeps_what_was_read_for_its_owner_alone() {
     let tiny = Fixture::new();
     let sequences = Sequences::new(&tiny.model, None, &exact(), 2).unwrap();
-    let mut batch = Batch::new(Arc::clone(&tiny.model), Schedule::NAIVE, usize::MAX);
+    let mut batch = Batch::new(Arc::clone(&tiny.model), PassSchedule::NAIVE, usize::MAX);
     let model = batch.add(sequences);
     let prompt = |text: &str| tiny.model.tokenize(text, true, true).unwrap();
     let mut answer = |text: &str, owner| {
         batch
-            .push(Request {
+            .push(TextRequest {
                 prompt: prompt(text),
                 policy: Policy::Plain(model),
                 options: limit(8),
@@ -447,7 +447,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
     let tiny = Fixture::new();
     let loaded = tiny.load(&adapter()).unwrap();
     let sequences = |adapter, n| Sequences::new(&tiny.model, adapter, &exact(), n).unwrap();
-    let mut batch = Batch::new(Arc::clone(&tiny.model), Schedule::default(), 4);
+    let mut batch = Batch::new(Arc::clone(&tiny.model), PassSchedule::default(), 4);
     let base = batch.add(sequences(None, 3));
     let users = [1.0, -1.0].map(|scale| {
         let adapter = (Arc::clone(&loaded), scale);
@@ -455,7 +455,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
     });
     let contrast = Contrast::new(0.5, 0.1).unwrap();
     let prompt = tiny.model.tokenize("dear alice", true, true).unwrap();
-    let request = |user| Request {
+    let request = |user| TextRequest {
         prompt: prompt.clone(),
         policy: Policy::Cope {
             base,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model as Runtime, Token};
-use cope_llama::prompt::{ChatTemplate, Message, response_tokens};
-use cope_llama::train::batch::Batch;
+use cope_llama::message::Message;
+use cope_llama::prompt::{ChatTemplate, response_tokens};
+use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::dpo::{pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
 use cope_llama::train::lora::{Lora, TargetModule};
-use cope_llama::train::model::Model;
+use cope_llama::train::model::TrainModel;
 use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use serde_json::Value;
 
@@ -23,7 +24,7 @@ const RANK: usize = 4;
 struct Golden {
     json: Value,
     gguf: Gguf,
-    model: Model,
+    model: TrainModel,
 }
 
 impl Golden {
@@ -36,7 +37,7 @@ impl Golden {
         );
         Self {
             json,
-            model: Model::load(&gguf, WeightType::F32).unwrap(),
+            model: TrainModel::load(&gguf, WeightType::F32).unwrap(),
             gguf,
         }
     }
@@ -260,7 +261,7 @@ fn weights_in_bf16_come_to_nearly_the_same_gradient() {
     let exact = gradients(&golden.model, &lora, &examples);
     let length = |x: &mut dyn Iterator<Item = f32>| x.map(|x| f64::from(x).powi(2)).sum::<f64>();
     for weight_type in [WeightType::Bf16, WeightType::Quantized] {
-        let model = Model::load(&golden.gguf, weight_type).unwrap();
+        let model = TrainModel::load(&golden.gguf, weight_type).unwrap();
         let rounded = gradients(&model, &lora, &examples);
         let difference = length(&mut exact.iter().zip(&rounded).map(|(x, y)| x - y));
         let off = (difference / length(&mut exact.iter().copied())).sqrt();
@@ -297,7 +298,7 @@ fn llama_cpp_computes_the_same_distribution() {
         context.extend_all(&tokens).unwrap()
     };
     let ours = |lora: Option<&Lora>| {
-        let mut batch = Batch::default();
+        let mut batch = PackedBatch::default();
         batch.push(&tokens, []);
         golden.model.logits(&batch.rows, lora).unwrap()
     };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cope_convert::Adapter;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Schedule};
+use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, PassSchedule};
 use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin, devices};
 
 use crate::fixture::{Fixture, adapter, exact};
@@ -26,7 +26,7 @@ fn twin(tiny: &Fixture, model: &Arc<Model>) -> Twin {
     Twin::new(model, None, loaded, 1.0, &exact()).unwrap()
 }
 
-fn text(twin: &mut Twin, prompt: &[Token], schedule: Schedule) -> Vec<Token> {
+fn text(twin: &mut Twin, prompt: &[Token], schedule: PassSchedule) -> Vec<Token> {
     twin.base.truncate(0);
     twin.user.truncate(0);
     let model = Arc::clone(twin.base.model());
@@ -99,11 +99,11 @@ fn a_gpu_writes_what_the_cpu_writes() {
         }
         for n_prompt in 2..=prompt.len() {
             let prompt = &prompt[..n_prompt];
-            let expected = text(&mut cpu, prompt, Schedule::NAIVE);
+            let expected = text(&mut cpu, prompt, PassSchedule::NAIVE);
             for schedule in [
-                Schedule::NAIVE,
-                Schedule::fastest(2, true),
-                Schedule::fastest(2, false),
+                PassSchedule::NAIVE,
+                PassSchedule::fastest(2, true),
+                PassSchedule::fastest(2, false),
             ] {
                 let text = text(&mut gpu, prompt, schedule);
                 let (is_same, shared) = agrees(&mut cpu, prompt, &expected, &text);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cope_llama::Error;
 use cope_llama::decode::{
-    Arm, Candidate, Contrast, DecodeOptions, Decoder, Finish, Sampling, Schedule, contrast,
+    Arm, Candidate, Contrast, DecodeOptions, Decoder, Finish, PassSchedule, Sampling, contrast,
 };
 use cope_llama::llama::{Grammar, Token};
 
@@ -46,11 +46,11 @@ fn decode(
     (decoder.response().to_vec(), decoder.finish())
 }
 
-fn schedules() -> [Schedule; 3] {
+fn schedules() -> [PassSchedule; 3] {
     [
-        Schedule::NAIVE,
-        Schedule::default(),
-        Schedule::fastest(2, true),
+        PassSchedule::NAIVE,
+        PassSchedule::default(),
+        PassSchedule::fastest(2, true),
     ]
 }
 

@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cope_llama::profile::{Example, ImportOptions, Imported, Part, Profile, Speaker, import, lamp};
-use cope_llama::prompt::Message;
+use cope_llama::message::Message;
+use cope_llama::profile::{
+    Example, HistoryPart, ImportOptions, Imported, Profile, Speaker, import, lamp,
+};
 use tempfile::TempDir;
 
 struct Folder(TempDir);
@@ -259,15 +261,18 @@ fn what_is_wrong_is_said_with_its_line() {
 }
 
 #[test]
-fn what_is_known_is_not_added_again_nor_kept_apart_too() {
+fn what_is_known_is_not_added_again_nor_held_out_too() {
     let example = |n: usize| Example::new(format!("{n}?"), "yes");
     let mut profile = Profile::default();
-    let added = profile.add(Part::History, vec![example(1), example(2), example(1)]);
+    let added = profile.add(
+        HistoryPart::History,
+        vec![example(1), example(2), example(1)],
+    );
     assert_eq!((added.new, added.known), (2, 1));
-    let added = profile.add(Part::KeptApart, vec![example(2), example(3)]);
+    let added = profile.add(HistoryPart::HeldOut, vec![example(2), example(3)]);
     assert_eq!((added.new, added.known), (1, 1));
     assert_eq!(profile.history, [example(1), example(2)]);
-    assert_eq!(profile.kept_apart, [example(3)]);
+    assert_eq!(profile.held_out, [example(3)]);
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cope_llama::home::{Home, Manifest, UserName, write_atomic};
-use cope_llama::profile::{Example, Part, Profile};
+use cope_llama::home::{Home, Manifest, Stage, StageRecord, UserName, write_atomic};
+use cope_llama::profile::{Example, HistoryPart, Profile};
 
 use crate::tiny::TinyModel;
 
@@ -75,10 +75,16 @@ fn a_profile_and_a_manifest_come_back() {
     assert_eq!(user.manifest().unwrap(), None);
 
     let mut profile = Profile::default();
-    profile.add(Part::History, vec![Example::new("One?", "Two.")]);
-    profile.add(Part::KeptApart, vec![Example::new("Three?", "Four.")]);
+    profile.add(HistoryPart::History, vec![Example::new("One?", "Two.")]);
+    profile.add(HistoryPart::HeldOut, vec![Example::new("Three?", "Four.")]);
     user.save_profile(&profile).unwrap();
-    let stages = [("sft".to_owned(), serde_json::json!({"loss": 0.1}))].into();
+    let record = StageRecord {
+        inputs: "abc".into(),
+        settings: serde_json::json!({"seed": 1}),
+        figures: [("held_out/logprob".to_owned(), -3.5)].into(),
+        seconds: 2.0,
+    };
+    let stages = [(Stage::Sft, record)].into();
     let manifest = Manifest {
         base: home.base_ref(&base).unwrap(),
         stages,

@@ -211,7 +211,7 @@ fn an_adapter_of_another_base_is_refused() {
     let loaded = tiny.load(&adapter()).unwrap();
     assert!(matches!(
         Context::new(&other, Some((loaded, 1.0)), &exact()),
-        Err(Error::Input(_))
+        Err(Error::Bug(_))
     ));
 }
 
@@ -307,7 +307,7 @@ fn a_vocabulary_alone_tokenizes_but_does_not_decode() {
     );
     assert!(matches!(
         Context::new(&vocabulary, None, &exact()),
-        Err(Error::Input(_))
+        Err(Error::Bug(_))
     ));
 }
 

@@ -1,6 +1,7 @@
 //! Prompts are those of `transformers`: `golden/prompts.json`, with the program that wrote it beside it.
 
-use cope_llama::prompt::{ChatTemplate, Message, response_tokens};
+use cope_llama::message::Message;
+use cope_llama::prompt::{ChatTemplate, response_tokens};
 use serde::Deserialize;
 
 use crate::default_model;

@@ -4,19 +4,19 @@ use std::fs;
 use std::path::Path;
 
 use cope_convert::Adapter;
-use cope_llama::home::{BaseRef, Home, Stage, StageRecord, UserFolder, UserName};
+use cope_llama::home::{BaseRef, Home, Stage, UserFolder, UserName};
+use cope_llama::message::Message;
 use cope_llama::profile::feedback::{Feedback, Verdict};
 use cope_llama::profile::{Example, ImportOptions, Pair, Profile, import};
-use cope_llama::prompt::Message;
-use cope_llama::train::fit::Schedule;
+use cope_llama::train::fit::LrSchedule;
 use cope_llama::train::mine::Preference;
-use cope_llama::train::{Event, Observer, TrainConfig, WeightType, train};
+use cope_llama::train::{TrainConfig, TrainEvent, TrainObserver, Training, WeightType, train};
 use cope_llama::{Error, Result};
 
 use crate::fixture::Fixture;
 use crate::tiny::tiny_adapter;
 
-const STAGES: [Stage; 3] = [Stage::Sft, Stage::Mine, Stage::Dpo];
+const STAGES: [Stage; 3] = Stage::ALL;
 
 /// A home with one user, and the tiny model as base.
 struct Setting {
@@ -39,13 +39,8 @@ impl Setting {
             ("the note", "hello you"),
         ];
         let history: Vec<_> = texts.map(example).into();
-        let kept_apart = vec![Example::new("thanks alice", "dear you, fine")];
-        folder
-            .save_profile(&Profile {
-                history,
-                kept_apart,
-            })
-            .unwrap();
+        let held_out = vec![Example::new("thanks alice", "dear you, fine")];
+        folder.save_profile(&Profile { history, held_out }).unwrap();
         let base = BaseRef {
             file: fixture.path.display().to_string(),
             sha256: fixture.base_sha256.clone(),
@@ -71,7 +66,7 @@ impl Setting {
     fn train(&self, config: &TrainConfig, stages: &[Stage]) -> Result<Vec<Stage>> {
         let mut ran = Vec::new();
         self.observed(config, stages, &mut |event| {
-            if let Event::Ended { stage, .. } = event {
+            if let TrainEvent::Ended { stage, .. } = event {
                 ran.push(stage);
             }
             Ok(())
@@ -79,15 +74,20 @@ impl Setting {
         Ok(ran)
     }
 
-    fn observed(&self, config: &TrainConfig, stages: &[Stage], observe: Observer) -> Result<()> {
-        train(
-            &self.folder,
-            &self.fixture.path,
-            &self.base,
+    fn observed(
+        &self,
+        config: &TrainConfig,
+        stages: &[Stage],
+        observe: TrainObserver,
+    ) -> Result<()> {
+        let training = Training {
+            folder: &self.folder,
+            base_path: &self.fixture.path,
+            base: &self.base,
             config,
             stages,
-            observe,
-        )
+        };
+        train(training, observe)
     }
 
     /// What training leaves for the user, byte by byte.
@@ -185,7 +185,7 @@ fn a_stop_at_any_step_loses_nothing() {
         fit.patience = 1;
         fit.dropout = 0.2;
         fit.micro_batch_size = 1;
-        fit.schedule = Schedule::Cosine;
+        fit.schedule = LrSchedule::Cosine;
     }
     stop_at_every_step(&config);
 }
@@ -199,12 +199,12 @@ fn stop_at_every_step(config: &TrainConfig) -> usize {
     loop {
         // Every step of SFT and DPO is stopped after, and mining, which goes on by parts of many items, once.
         let result = stopped.observed(config, &STAGES, &mut |event| match event {
-            Event::Step {
+            TrainEvent::Step {
                 stage: Stage::Mine,
                 done: 1,
                 ..
             } if std::mem::take(&mut mining) => Err(Error::Interrupted),
-            Event::Step {
+            TrainEvent::Step {
                 stage: Stage::Sft | Stage::Dpo,
                 ..
             } => Err(Error::Interrupted),
@@ -254,7 +254,7 @@ fn early_stopping_goes_back_to_the_best() {
     let mut figures = None;
     setting
         .observed(&config, &[Stage::Sft], &mut |event| {
-            if let Event::Ended { figures: ended, .. } = event {
+            if let TrainEvent::Ended { figures: ended, .. } = event {
                 figures = Some(ended);
             }
             Ok(())
@@ -267,7 +267,7 @@ fn early_stopping_goes_back_to_the_best() {
     let best = scores.iter().copied().fold(f64::MIN, f64::max);
     assert!(scores.len() < 40, "{scores:?}");
     assert!(scores.iter().rev().take(2).all(|score| *score <= best) && scores.len() > 2);
-    assert!((figures.unwrap()["kept_apart/logprob"] - best).abs() < 1e-9);
+    assert!((figures.unwrap()["held_out/logprob"] - best).abs() < 1e-9);
 }
 
 #[test]
@@ -357,8 +357,8 @@ fn training_leaves_pairs_a_log_and_a_manifest() {
     }
     let manifest = setting.folder.manifest().unwrap().unwrap();
     assert_eq!(manifest.base, setting.base);
-    assert_eq!(manifest.stages["sft"]["settings"]["lora"]["rank"], 8);
-    assert!(manifest.stages["dpo"]["figures"]["kept_apart/margin"].is_number());
+    assert_eq!(manifest.stages[&Stage::Sft].settings["lora"]["rank"], 8);
+    assert!(manifest.stages[&Stage::Dpo].figures["held_out/margin"].is_finite());
 
     let adapter = Adapter::read_gguf(&setting.folder.adapter()).unwrap();
     adapter
@@ -447,7 +447,7 @@ fn bad_input_is_said() {
         .folder
         .save_profile(&Profile {
             history,
-            kept_apart: Vec::new(),
+            held_out: Vec::new(),
         })
         .unwrap();
     let error = setting
@@ -494,13 +494,9 @@ fn what_the_user_says_of_answers_is_learnt() {
     let before = setting.files();
     let figure = |name: &str| {
         let manifest = setting.folder.manifest().unwrap().unwrap();
-        let records: Vec<StageRecord> = ["mine", "dpo"]
-            .map(|stage| serde_json::from_value(manifest.stages[stage].clone()).unwrap())
-            .into();
-        let figures: Vec<_> = records.into_iter().map(|record| record.figures).collect();
-        figures
-            .iter()
-            .find_map(|figures| figures.get(name).copied())
+        let records = [Stage::Mine, Stage::Dpo].map(|stage| &manifest.stages[&stage]);
+        let mut figures = records.iter().map(|record| &record.figures);
+        figures.find_map(|figures| figures.get(name).copied())
     };
     assert_eq!(figure("feedback/pairs"), None);
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use cope_convert::Adapter;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::Token;
-use cope_llama::serve::{Limits, ServeOptions, Settings, serve};
+use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use ureq::http::Response;
@@ -114,7 +114,7 @@ impl Server {
     /// The tokens of the prompt of [`chat`](Running::chat).
     pub fn chat_prompt(&self) -> Vec<Token> {
         let template = cope_llama::prompt::ChatTemplate::of_model(&self.fixture.model).unwrap();
-        let messages = [cope_llama::prompt::Message::user("hello alice")];
+        let messages = [cope_llama::message::Message::user("hello alice")];
         template
             .prompt_tokens(&self.fixture.model, &messages)
             .unwrap()
@@ -192,13 +192,13 @@ pub fn options(base: &Path) -> ServeOptions {
         address: ([127, 0, 0, 1], 0).into(),
         base: base.to_owned(),
         gpu_layers: None,
-        settings: Settings {
+        settings: EngineSettings {
             context: exact(),
             parallel: 4,
             parallel_user: 2,
             memory: 1 << 30,
         },
-        limits: Limits {
+        limits: RequestLimits {
             body: 1 << 16,
             n_predict: 64,
             queue: 8,

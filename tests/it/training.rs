@@ -1,17 +1,17 @@
 //! Training on the tiny model, against llama.cpp, finite differences, and itself.
 
-mod composed;
+mod candle;
 
 use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};
-use cope_llama::train::batch::Batch;
+use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
-use cope_llama::train::generate::{Request, SampleConfig, Sampled, sample};
+use cope_llama::train::generate::{SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::loss::response_logps;
-use cope_llama::train::mine::{MineConfig, Miner, Preference, Sampler};
-use cope_llama::train::model::Model;
+use cope_llama::train::mine::{MineConfig, Miner, Preference, SampleSource};
+use cope_llama::train::model::TrainModel;
 use cope_llama::train::{Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +22,7 @@ use crate::tiny::{FAMILIES, LINEARS, N_LAYER, TinyModel, tiny_adapter};
 /// The tiny model in candle, and token sequences for it.
 struct Tiny {
     fixture: Fixture,
-    model: Model,
+    model: TrainModel,
 }
 
 impl Tiny {
@@ -32,7 +32,7 @@ impl Tiny {
 
     fn of(tiny: TinyModel) -> Self {
         let fixture = Fixture::of(tiny);
-        let model = Model::load(&fixture.base, WeightType::F32).unwrap();
+        let model = TrainModel::load(&fixture.base, WeightType::F32).unwrap();
         Self { fixture, model }
     }
 
@@ -97,8 +97,8 @@ fn lora(adapter: &Adapter) -> Lora {
 }
 
 /// `[t][n_vocab]` in candle.
-fn candle_logits(model: &Model, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
-    let mut batch = Batch::default();
+fn candle_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
+    let mut batch = PackedBatch::default();
     batch.push(tokens, []);
     model.logits(&batch.rows, lora).unwrap()
 }
@@ -158,7 +158,8 @@ fn a_task_adapter_is_part_of_the_base() {
         twin.user.extend_all(&tokens).unwrap()
     };
     for weight_type in [WeightType::F32, WeightType::Quantized] {
-        let model = Model::load_with_task(&tiny.fixture.base, weight_type, Some(&task)).unwrap();
+        let model =
+            TrainModel::load_with_task(&tiny.fixture.base, weight_type, Some(&task)).unwrap();
         // Quantised weights are multiplied in bf16.
         let tolerance = match weight_type {
             WeightType::F32 => 1e-3,
@@ -180,19 +181,19 @@ fn a_shared_prompt_changes_nothing() {
 fn check_shared_prompt(tiny: &Tiny) {
     let lora = lora(&all_targets());
     let pairs = tiny.pairs();
-    let mut shared = Batch::default();
-    let mut apart = Batch::default();
+    let mut shared = PackedBatch::default();
+    let mut apart = PackedBatch::default();
     for pair in &pairs {
         shared.push(&pair.prompt, [pair.chosen.as_slice(), &pair.rejected]);
         apart.push(&pair.prompt, [pair.chosen.as_slice()]);
         apart.push(&pair.prompt, [pair.rejected.as_slice()]);
     }
-    let mut prefixed = Batch::sharing(pairs.iter().map(|pair| pair.prompt.as_slice()));
+    let mut prefixed = PackedBatch::sharing(pairs.iter().map(|pair| pair.prompt.as_slice()));
     for pair in &pairs {
         prefixed.push(&pair.prompt, [pair.chosen.as_slice(), &pair.rejected]);
     }
     assert!(shared.n_tokens() < apart.n_tokens() && prefixed.n_tokens() < shared.n_tokens());
-    let logprobs = |batch: &Batch| {
+    let logprobs = |batch: &PackedBatch| {
         tiny.model
             .logprobs(batch, Some(&lora))
             .unwrap()
@@ -318,7 +319,7 @@ fn dpo_gradients_are_finite_differences() {
 }
 
 /// [`gradients_of`] of the loss of SFT.
-pub fn gradients(model: &Model, lora: &Lora, examples: &[Encoded]) -> Vec<f32> {
+pub fn gradients(model: &TrainModel, lora: &Lora, examples: &[Encoded]) -> Vec<f32> {
     gradients_of(lora, &sft::batch_loss(model, lora, examples).unwrap().loss)
 }
 
@@ -338,7 +339,7 @@ fn recomputing_changes_nothing() {
     for tiny in families() {
         let (examples, lora) = (tiny.examples(), lora(&all_targets()));
         let kept = gradients(&tiny.model, &lora, &examples);
-        let model = Model::load(&tiny.fixture.base, WeightType::F32).unwrap();
+        let model = TrainModel::load(&tiny.fixture.base, WeightType::F32).unwrap();
         assert_eq!(kept, gradients(&model.recomputing(true), &lora, &examples));
     }
 }
@@ -360,7 +361,7 @@ fn check_samples(tiny: &Tiny, lora: Option<&Lora>) {
         seed: 9,
     };
     let requests: Vec<_> = (0..20)
-        .map(|i| Request {
+        .map(|i| SampleRequest {
             number: i,
             prompt: &examples[i % 2].prompt,
             response: &examples[i % 2].response,
@@ -368,7 +369,7 @@ fn check_samples(tiny: &Tiny, lora: Option<&Lora>) {
         })
         .collect();
     let is_eog = |token| token == 2;
-    let draw = |requests: &[Request]| {
+    let draw = |requests: &[SampleRequest]| {
         sample(&tiny.model, lora, requests, config, &is_eog, |_| Ok(())).unwrap()
     };
     let sampled = draw(&requests);
@@ -383,7 +384,7 @@ fn check_samples(tiny: &Tiny, lora: Option<&Lora>) {
     for (request, sampled) in requests.iter().zip(&sampled) {
         let samples = &sampled.samples;
         assert_eq!(samples.len(), 3);
-        let mut batch = Batch::default();
+        let mut batch = PackedBatch::default();
         let tokens = samples.iter().map(|sample| sample.tokens.as_slice());
         batch.push(request.prompt, tokens.chain([request.response]));
         let logps = response_logps(
@@ -415,10 +416,10 @@ fn pairs_are_the_best_and_the_worst_of_the_samples() {
         |number: usize, tokens: &[i32]| f64::from(tokens.iter().sum::<i32>() % 97) + number as f64;
     let model = &tiny.model;
     for (sampler, preference) in [
-        (Sampler::Base, Preference::Reward),
-        (Sampler::User, Preference::Reward),
-        (Sampler::Base, Preference::Likeness),
-        (Sampler::User, Preference::Likeness),
+        (SampleSource::Base, Preference::Reward),
+        (SampleSource::User, Preference::Reward),
+        (SampleSource::Base, Preference::Likeness),
+        (SampleSource::User, Preference::Likeness),
     ] {
         let config = MineConfig {
             sampler,
@@ -437,10 +438,10 @@ fn pairs_are_the_best_and_the_worst_of_the_samples() {
             likeness: &likeness,
         };
         let found = miner.mine(&examples, 3, |_| Ok(())).unwrap();
-        let is_by_user = sampler == Sampler::User;
+        let is_by_user = sampler == SampleSource::User;
         for (number, (example, found)) in examples.iter().zip(found).enumerate() {
             let len = example.response.len();
-            let request = Request {
+            let request = SampleRequest {
                 number: 3 + number,
                 prompt: &example.prompt,
                 response: &example.response,
@@ -461,7 +462,7 @@ fn pairs_are_the_best_and_the_worst_of_the_samples() {
                 continue;
             };
             let logps = |tokens: &[i32], lora: Option<&Lora>| {
-                let mut batch = Batch::default();
+                let mut batch = PackedBatch::default();
                 batch.push(&example.prompt, [tokens]);
                 let logprobs = model.logprobs(&batch, lora).unwrap();
                 let logps = response_logps(&logprobs, &batch.responses).unwrap();

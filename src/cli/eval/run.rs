@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
-use cope_llama::eval::{Event, Shard, run as run_units, units};
+use cope_llama::eval::{Shard, StudyEvent, run as run_units, units};
 use cope_llama::home::Home;
 use cope_llama::train;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -62,28 +62,28 @@ impl Progress {
         Self(bar)
     }
 
-    pub fn tell(&self, event: &Event) {
+    pub fn tell(&self, event: &StudyEvent) {
         let bar = &self.0;
         match event {
-            Event::Started { total, done } => {
+            StudyEvent::Started { total, done } => {
                 bar.reset();
                 bar.set_length(*total as u64);
                 bar.set_position(*done as u64);
                 bar.reset_eta();
             }
-            Event::Training { whose, event } => {
-                if let train::Event::Started { stage, .. } = event {
+            StudyEvent::Training { whose, event } => {
+                if let train::TrainEvent::Started { stage, .. } = event {
                     bar.set_message(format!("{whose}: {stage}"));
                 }
             }
-            Event::Failed {
+            StudyEvent::Failed {
                 whose,
                 method,
                 error,
             } => {
                 bar.suspend(|| eprintln!("{whose}, {}: {error}", method.title()));
             }
-            Event::Answered { answers, done } => {
+            StudyEvent::Answered { answers, done } => {
                 let what = format!(
                     "{} {}, {}",
                     answers.task,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use cope_llama::eval::{Limits, Method, Source, Split, Store, Study};
+use cope_llama::eval::{Method, Source, Split, Store, Study, StudyLimits};
 use cope_llama::home::{Home, read_jsonl};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -100,7 +100,7 @@ impl StudyArgs {
     pub fn study(&self, home: &Home) -> Result<Study> {
         let (names, limits): (Vec<&str>, _) = match self.protocol {
             Protocol::Quick => {
-                let limits = Limits {
+                let limits = StudyLimits {
                     users: Some(3),
                     queries: Some(4),
                     items: Some(30),
@@ -108,13 +108,16 @@ impl StudyArgs {
                 };
                 (MAIN.to_vec(), limits)
             }
-            Protocol::Full => (MAIN.into_iter().chain(SECOND).collect(), Limits::default()),
+            Protocol::Full => (
+                MAIN.into_iter().chain(SECOND).collect(),
+                StudyLimits::default(),
+            ),
         };
         let names: Vec<String> = match self.task.as_slice() {
             [] => names.into_iter().map(str::to_owned).collect(),
             names => names.to_vec(),
         };
-        let limits = Limits {
+        let limits = StudyLimits {
             users: self.users.or(limits.users),
             queries: self.queries.or(limits.queries),
             items: self.items.or(limits.items),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::Error;
-use cope_llama::eval::{CHOICES, Choice, Settings, Split, Trial, tune};
+use cope_llama::eval::{CHOICES, Split, TaskSettings, Trial, TunedSetting, tune};
 use cope_llama::home::{Home, append_jsonl, read_jsonl, write_atomic};
 use serde_json::Value;
 
@@ -45,7 +45,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         study.split == Split::Dev,
         "settings are chosen on dev, since query is for the report: leave out --split"
     );
-    let choices: Vec<Choice> = CHOICES
+    let choices: Vec<TunedSetting> = CHOICES
         .into_iter()
         .filter(|choice| {
             args.setting.is_empty()
@@ -97,7 +97,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
 }
 
 /// Writes what of a task's settings is not the default into a file of settings.
-fn keep(path: &Path, task: &str, settings: &Settings) -> Result<()> {
+fn keep(path: &Path, task: &str, settings: &TaskSettings) -> Result<()> {
     let mut all: BTreeMap<String, Value> = if path.exists() {
         read_json(path)?
     } else {

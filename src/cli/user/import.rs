@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{ArgGroup, Args, ValueEnum};
 use cope_llama::home::{Home, UserName};
-use cope_llama::profile::{self, Example, ImportOptions, Part, Speaker};
+use cope_llama::profile::{self, Example, HistoryPart, ImportOptions, Speaker};
 
 const IMPORT_USAGE: &str = "\
 cope-llama user import [OPTIONS] <USER> <FILES>...
@@ -26,7 +26,7 @@ in Markdown.
 Examples:
   cope-llama user import alice --demo
   cope-llama user import bob letters.jsonl notes/*.md
-  cope-llama user import bob more.jsonl --kept-apart
+  cope-llama user import bob more.jsonl --held-out
   cope-llama user import bob sent.mbox --author bob@example.org
   cope-llama user import bob ~/src/project --author bob@example.org
   cope-llama user import bob answers.csv --columns question,answer
@@ -42,9 +42,9 @@ pub struct Import {
     /// What the user wrote
     #[arg(group = "source")]
     files: Vec<PathBuf>,
-    /// Keep these items apart: never train on them, measure on them
-    #[arg(long)]
-    kept_apart: bool,
+    /// Hold these items out: training never sees them, and what it has gained is measured on them
+    #[arg(long, alias = "kept-apart")]
+    held_out: bool,
     /// The user's id in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
@@ -58,8 +58,8 @@ pub struct Import {
     /// Who of a chat is the user [default: assistant, and of exports human]
     #[arg(long, value_enum)]
     speaker: Option<SpeakerArg>,
-    /// The history of alice, who is invented: 100 items and 12 kept apart
-    #[arg(long, group = "source", conflicts_with_all = ["kept_apart", "lamp_user", "author", "columns", "speaker"])]
+    /// The history of alice, who is invented: 100 items and 12 held out
+    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker"])]
     demo: bool,
 }
 
@@ -79,8 +79,8 @@ pub fn run(home: &Home, args: &Import) -> Result<()> {
     for (part, examples) in parts {
         let added = profile.add(part, examples);
         let place = match part {
-            Part::History => "to the history",
-            Part::KeptApart => "kept apart",
+            HistoryPart::History => "to the history",
+            HistoryPart::HeldOut => "held out",
         };
         eprintln!(
             "{}: {} new {place}, {} known already",
@@ -93,11 +93,11 @@ pub fn run(home: &Home, args: &Import) -> Result<()> {
     Ok(())
 }
 
-fn files(args: &Import) -> Result<Vec<(Part, Vec<Example>)>> {
-    let part = if args.kept_apart {
-        Part::KeptApart
+fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
+    let part = if args.held_out {
+        HistoryPart::HeldOut
     } else {
-        Part::History
+        HistoryPart::History
     };
     let options = ImportOptions {
         lamp_user: args.lamp_user.clone(),
@@ -128,18 +128,18 @@ fn files(args: &Import) -> Result<Vec<(Part, Vec<Example>)>> {
     Ok(vec![(part, examples)])
 }
 
-fn demo() -> Result<Vec<(Part, Vec<Example>)>> {
+fn demo() -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let parse = |name: &str, text: &str| profile::jsonl::parse(Path::new(name), text.as_bytes());
     let history = parse(
         "alice/history.jsonl",
         include_str!("../../../models/alice/history.jsonl"),
     )?;
-    let kept_apart = parse(
-        "alice/kept_apart.jsonl",
-        include_str!("../../../models/alice/kept_apart.jsonl"),
+    let held_out = parse(
+        "alice/held_out.jsonl",
+        include_str!("../../../models/alice/held_out.jsonl"),
     )?;
     Ok(vec![
-        (Part::History, history),
-        (Part::KeptApart, kept_apart),
+        (HistoryPart::History, history),
+        (HistoryPart::HeldOut, held_out),
     ])
 }

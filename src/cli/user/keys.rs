@@ -9,7 +9,7 @@ use cope_llama::serve::{Identity, KeyOf};
 
 #[derive(Args)]
 #[command(group = ArgGroup::new("whose").required(true))]
-pub struct Key {
+pub struct KeyArgs {
     /// The user, whose key reaches this user's adapter and the base
     #[arg(group = "whose")]
     user: Option<String>,
@@ -30,7 +30,7 @@ pub struct Identify {
     email: Option<String>,
 }
 
-pub fn key(home: &Home, args: &Key) -> Result<()> {
+pub fn key(home: &Home, args: &KeyArgs) -> Result<()> {
     let of = match &args.user {
         Some(name) => KeyOf::User(home.user(UserName::new(name)?)?),
         None => KeyOf::Admin,

@@ -1,10 +1,10 @@
 //! The models of a batch, by their numbers.
 
-use super::seats::{ModelId, Seat, Seats};
+use super::slots::{ModelId, Slot, Slots};
 use crate::decode::SequenceSource;
 
 /// Those that are there, and empty places of those that have gone.
-pub(super) struct Models<S>(Vec<Option<Seats<S>>>);
+pub(super) struct Models<S>(Vec<Option<Slots<S>>>);
 
 impl<S: SequenceSource> Models<S> {
     pub fn new() -> Self {
@@ -12,44 +12,44 @@ impl<S: SequenceSource> Models<S> {
     }
 
     pub fn add(&mut self, source: S) -> ModelId {
-        let seats = Some(Seats::new(source));
+        let slots = Some(Slots::new(source));
         if let Some(index) = self.0.iter().position(Option::is_none) {
-            self.0[index] = seats;
+            self.0[index] = slots;
             return ModelId(index);
         }
-        self.0.push(seats);
+        self.0.push(slots);
         ModelId(self.0.len() - 1)
     }
 
     /// Takes one out, unless a text is in it.
     pub fn remove(&mut self, model: ModelId) -> Option<S> {
         let place = self.0.get_mut(model.0)?;
-        let seats = place.take_if(|seats| seats.are_free())?;
-        Some(seats.source)
+        let slots = place.take_if(|slots| slots.are_free())?;
+        Some(slots.source)
     }
 
     /// # Panics
     ///
     /// It is not there.
-    pub fn get(&self, model: ModelId) -> &Seats<S> {
+    pub fn get(&self, model: ModelId) -> &Slots<S> {
         self.0[model.0].as_ref().expect("a model that is there")
     }
 
     /// # Panics
     ///
     /// It is not there.
-    pub fn get_mut(&mut self, model: ModelId) -> &mut Seats<S> {
+    pub fn get_mut(&mut self, model: ModelId) -> &mut Slots<S> {
         self.0[model.0].as_mut().expect("a model that is there")
     }
 
     /// The source of a seat.
-    pub fn of(&self, seat: Seat) -> &S {
-        &self.get(seat.model).source
+    pub fn of(&self, slot: Slot) -> &S {
+        &self.get(slot.model).source
     }
 
     /// The source of a seat.
-    pub fn of_mut(&mut self, seat: Seat) -> &mut S {
-        &mut self.get_mut(seat.model).source
+    pub fn of_mut(&mut self, slot: Slot) -> &mut S {
+        &mut self.get_mut(slot.model).source
     }
 
     /// Two sources at once.
@@ -57,10 +57,10 @@ impl<S: SequenceSource> Models<S> {
     /// # Panics
     ///
     /// They are one, or not there.
-    pub fn both_mut(&mut self, one: Seat, other: Seat) -> [&mut S; 2] {
+    pub fn both_mut(&mut self, one: Slot, other: Slot) -> [&mut S; 2] {
         let both = self.0.get_disjoint_mut([one.model.0, other.model.0]);
         let both = both.expect("two models that are there");
-        both.map(|seats| &mut seats.as_mut().expect("a model that is there").source)
+        both.map(|slots| &mut slots.as_mut().expect("a model that is there").source)
     }
 
     /// Those that are there.

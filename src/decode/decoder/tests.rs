@@ -1,6 +1,6 @@
 use super::*;
-use crate::decode::Contrast;
 use crate::decode::table::Table;
+use crate::decode::{Contrast, Sampling};
 
 /// The words 0, 1 and 2; token 3 ends the text.
 struct Words;

@@ -101,7 +101,7 @@ fn decode(
     contrast: Contrast,
     prompt: &[Token],
     sampling: &Sampling,
-    schedule: Schedule,
+    schedule: PassSchedule,
 ) -> (Vec<Token>, Statistics) {
     let options = DecodeOptions {
         sampling: *sampling,
@@ -131,16 +131,16 @@ fn decode_by(
     (decoder.response().to_vec(), *decoder.statistics())
 }
 
-fn schedules() -> Vec<Schedule> {
+fn schedules() -> Vec<PassSchedule> {
     let mut schedules = vec![
-        Schedule::fastest(1, false),
-        Schedule::fastest(2, false),
-        Schedule::fastest(2, true),
+        PassSchedule::fastest(1, false),
+        PassSchedule::fastest(2, false),
+        PassSchedule::fastest(2, true),
     ];
     for bits in 0..8 {
         for speculate in [0, 1, 5] {
             for draft in [0, 4] {
-                schedules.push(Schedule {
+                schedules.push(PassSchedule {
                     side_by_side: bits & 1 != 0,
                     lean: bits & 2 != 0,
                     lazy: bits & 4 != 0,
@@ -226,7 +226,13 @@ fn the_naive_schedule_reads_each_token_once_with_each_model() {
     let contrast = Contrast::default();
     let mut models = models(1, 1);
     let sampling = Sampling::default();
-    let (text, statistics) = decode(&mut models, contrast, &[1, 2], &sampling, Schedule::NAIVE);
+    let (text, statistics) = decode(
+        &mut models,
+        contrast,
+        &[1, 2],
+        &sampling,
+        PassSchedule::NAIVE,
+    );
     assert_eq!(text.len(), LEN);
     for passes in [statistics.user, statistics.base] {
         assert_eq!((passes.n_passes, passes.n_tokens), (LEN, LEN + 1));
@@ -238,9 +244,9 @@ fn the_naive_schedule_reads_each_token_once_with_each_model() {
 fn a_lazy_base_waits_and_reads_what_it_missed_at_once() {
     // With τ = 1 there is never anything to decide.
     let contrast = Contrast::new(0.5, 1.0).unwrap();
-    let lazy = Schedule {
+    let lazy = PassSchedule {
         lazy: true,
-        ..Schedule::NAIVE
+        ..PassSchedule::NAIVE
     };
     let mut models = models(1, 4);
     let sampling = Sampling::default();
@@ -258,9 +264,9 @@ fn a_lazy_base_waits_and_reads_what_it_missed_at_once() {
 fn guesses_save_passes_of_the_base() {
     // Without contrast every guess is right.
     let contrast = Contrast::new(0.0, 0.1).unwrap();
-    let ahead = Schedule {
+    let ahead = PassSchedule {
         speculate: 5,
-        ..Schedule::NAIVE
+        ..PassSchedule::NAIVE
     };
     let mut models = models(1, 8);
     let sampling = Sampling::default();
@@ -281,9 +287,9 @@ fn a_copied_text_is_read_in_few_passes() {
     for model in &mut models {
         (model.n_ctx, model.max_rows) = (512, 8);
     }
-    let drafting = Schedule {
+    let drafting = PassSchedule {
         draft: 7,
-        ..Schedule::NAIVE
+        ..PassSchedule::NAIVE
     };
     let sampling = Sampling::default();
     let (text, statistics) = decode(
@@ -319,7 +325,7 @@ fn a_full_context_forgets_alike_under_every_schedule() {
         assert_eq!(decoder.finish(), Some(Finish::Length));
         decoder.response().to_vec()
     };
-    let expected = run(Schedule::NAIVE);
+    let expected = run(PassSchedule::NAIVE);
     for schedule in schedules() {
         assert_eq!(run(schedule), expected, "{schedule:?}");
     }

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use cope_contrast::Candidate;
 
-use super::{Context, ContextHead, HeadPart, Rows};
-use crate::llama::head::{Head, HeadNode, WholeHead};
+use super::{Context, ContextHead, HeadPart, KeptRows};
+use crate::llama::head::{CandidateHead, HeadNode, WholeHead};
 use crate::llama::{Token, exclusive, log, sys};
 use crate::{Error, Result};
 
@@ -70,7 +70,7 @@ impl Context {
         let mut outputs = vec![0; tokens.len()];
         outputs[tokens.len() - n_rows..].fill(1);
         self.prepare(head)?;
-        self.rows = Rows::default();
+        self.rows = KeptRows::default();
         for batch in batches.filter(|batch| !batch.is_empty()) {
             self.rows.start = self.len();
             let outputs = &mut outputs[self.len() - len..][..batch.len()];
@@ -106,7 +106,7 @@ impl Context {
                 return Ok(());
             };
             let stored = self.model.head_weight(name);
-            let head = stored.map(|stored| Head::open(self.model.path(), stored));
+            let head = stored.map(|stored| CandidateHead::open(self.model.path(), stored));
             self.head = match head.transpose()?.flatten() {
                 Some(head) => {
                     // SAFETY: a weight of the model, which this context keeps alive.

@@ -5,24 +5,24 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::answer_stream::{AnswerStream, Client, send};
 use super::options::CommonRequest;
 use super::request::{ChatRequest, CompletionRequest};
-use super::response::{Answer, Kind, Part, Usage};
-use super::text::{Client, Text, send};
+use super::response::{AnswerPart, Envelope, Kind, Usage};
 use crate::decode::DecodeOptions;
 use crate::llama::Token;
-use crate::serve::access::Caller;
 use crate::serve::app::{App, Ready};
+use crate::serve::auth::Caller;
+use crate::serve::body::parse;
 use crate::serve::error::ApiError;
 
 /// Chunks that may wait for a client who reads slowly.
@@ -95,20 +95,6 @@ pub async fn input_tokens(
     ))
 }
 
-/// The JSON of a request.
-pub fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, ApiError> {
-    let kind = headers.get("content-type").map(HeaderValue::as_bytes);
-    let is_json =
-        kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with(b"application/json"));
-    // A page of another site can send a text without being asked whether it may, and no JSON.
-    if !is_json {
-        return Err(ApiError::invalid(
-            "the body has to be JSON: send `Content-Type: application/json`",
-        ));
-    }
-    serde_json::from_slice(body).map_err(|error| ApiError::invalid(format!("the body: {error}")))
-}
-
 /// What is wanted: `n` answers to each of the prompts.
 struct Wanted {
     kind: Kind,
@@ -148,11 +134,11 @@ async fn answer(
     }
     let begin = |(index, text)| {
         let voice = voice.clone();
-        Text::begin(app, ready, caller.owner(), voice, index, text, wanted.echo)
+        AnswerStream::begin(app, ready, caller.owner(), voice, index, text, wanted.echo)
     };
     let texts = wanted.each().enumerate().map(begin);
-    let mut texts: Vec<Text> = texts.collect::<Result<_, _>>()?;
-    let answer = Answer::new(wanted.kind, name);
+    let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;
+    let answer = Envelope::new(wanted.kind, name);
     if !request.stream.unwrap_or_default() {
         let (parts, usage) = whole(texts, wanted.n).await?;
         return Ok(Json(answer.whole(&parts, usage, &ready.model)).into_response());
@@ -173,7 +159,7 @@ async fn answer(
 }
 
 /// Waits for all texts, of which `n` answer the same prompt. Where one fails, the others end.
-async fn whole(texts: Vec<Text>, n: usize) -> Result<(Vec<Part>, Usage), ApiError> {
+async fn whole(texts: Vec<AnswerStream>, n: usize) -> Result<(Vec<AnswerPart>, Usage), ApiError> {
     let mut answers = Vec::new();
     let mut tasks = JoinSet::new();
     for (index, text) in texts.into_iter().enumerate() {
@@ -190,7 +176,13 @@ async fn whole(texts: Vec<Text>, n: usize) -> Result<(Vec<Part>, Usage), ApiErro
 }
 
 /// Sends all texts side by side, part by part, until they end or the client has gone.
-async fn stream(answer: Answer, texts: Vec<Text>, n: usize, with_usage: bool, client: Client) {
+async fn stream(
+    answer: Envelope,
+    texts: Vec<AnswerStream>,
+    n: usize,
+    with_usage: bool,
+    client: Client,
+) {
     let mut usages = Vec::new();
     let mut tasks = JoinSet::new();
     for (index, text) in texts.into_iter().enumerate() {

@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use crate::serve::access::Caller;
 use crate::serve::app::{App, BASE};
+use crate::serve::auth::Caller;
 use crate::serve::error::ApiError;
 
 /// The base, and the users whose adapters the caller may use.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::decode::{DecodeOptions, Sampling};
+use crate::decode::{ArmKind, DecodeOptions, Sampling};
 use crate::llama::{Grammar, Model, Token};
 use crate::serve::error::ApiError;
-use crate::serve::voices::Arm;
 
 /// The most answers of one request.
 const MAX_ANSWERS: usize = 8;
@@ -28,7 +27,7 @@ pub struct CommonRequest {
     /// The same, as llama-server has it.
     pub lora: Option<Vec<LoraRequest>>,
     /// Which of the models: `base`, `user` or `cope`.
-    pub arm: Option<ArmRequest>,
+    pub arm: Option<ArmKind>,
     /// α.
     pub contrast: Option<f32>,
     /// τ.
@@ -74,28 +73,6 @@ pub struct LoraRequest {
 
 fn whole() -> f32 {
     1.0
-}
-
-/// Which of the models speaks.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ArmRequest {
-    /// The base.
-    Base,
-    /// The user model.
-    User,
-    /// The user model, contrasted with the base.
-    Cope,
-}
-
-impl From<ArmRequest> for Arm {
-    fn from(arm: ArmRequest) -> Self {
-        match arm {
-            ArmRequest::Base => Self::Base,
-            ArmRequest::User => Self::User,
-            ArmRequest::Cope => Self::Cope,
-        }
-    }
 }
 
 /// How an answer comes token by token.

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::options::CommonRequest;
 use crate::decode::DecodeOptions;
 use crate::llama::{Model, Token};
-use crate::prompt::{ChatTemplate, Message, Role};
+use crate::message::{Message, Role};
+use crate::prompt::ChatTemplate;
 use crate::serve::error::ApiError;
 
 /// The most candidates that are shown beside each token.

@@ -9,7 +9,7 @@ use crate::llama::{Model, Token};
 
 /// What the objects of an answer have in common.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Envelope {
     /// Of the answer.
     pub id: String,
     /// Seconds since 1970.
@@ -107,7 +107,7 @@ impl Usage {
 
 /// A part of an answer, or all of it.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct AnswerPart {
     /// Its text.
     pub text: String,
     /// Its tokens, where they are explained.
@@ -125,7 +125,7 @@ pub struct Explained {
     pub best: Vec<Choice>,
 }
 
-impl Answer {
+impl Envelope {
     /// A new one.
     pub fn new(kind: Kind, model: String) -> Self {
         let id: u128 = rand::random();
@@ -143,8 +143,8 @@ impl Answer {
     }
 
     /// Whole answers, in their order.
-    pub fn whole(&self, parts: &[Part], usage: Usage, model: &Model) -> Value {
-        let choice = |(index, part): (usize, &Part)| {
+    pub fn whole(&self, parts: &[AnswerPart], usage: Usage, model: &Model) -> Value {
+        let choice = |(index, part): (usize, &AnswerPart)| {
             let mut choice = self.choice(index, part, model);
             if self.kind == Kind::Chat {
                 choice.insert(
@@ -174,7 +174,7 @@ impl Answer {
     }
 
     /// More of it.
-    pub fn chunk(&self, index: usize, part: &Part, model: &Model) -> Value {
+    pub fn chunk(&self, index: usize, part: &AnswerPart, model: &Model) -> Value {
         let mut choice = self.choice(index, part, model);
         if self.kind == Kind::Completion {
             return self.object("text_completion", &[Value::Object(choice)]);
@@ -210,7 +210,7 @@ impl Answer {
         })
     }
 
-    fn choice(&self, index: usize, part: &Part, model: &Model) -> Map<String, Value> {
+    fn choice(&self, index: usize, part: &AnswerPart, model: &Model) -> Map<String, Value> {
         let explained = part.explained.as_deref();
         let logprobs = match (self.kind, explained) {
             (_, None) => Value::Null,

@@ -9,9 +9,9 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::generate::parse;
 use crate::llama::Token;
 use crate::serve::app::App;
+use crate::serve::body::parse;
 use crate::serve::error::ApiError;
 
 #[derive(Deserialize)]

@@ -263,8 +263,8 @@ async function showHistory(from = 0) {
     return;
   }
   const path = `/api/users/${encodeURIComponent(voice())}/history?from=${from}&n=${PAGE}`;
-  const { items, total, kept_apart, pairs } = await get(path);
-  $("history-count").textContent = `${total} items to learn from, ${kept_apart} kept apart; ${pairs} pairs of answers judged.`;
+  const { items, total, held_out, pairs } = await get(path);
+  $("history-count").textContent = `${total} items to learn from, ${held_out} held out; ${pairs} pairs of answers judged.`;
   for (const { prompt, response } of items) {
     const item = element("li");
     item.append(element("p", "who", prompt.at(-1).content), element("div", "said", response));

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use super::super::composed::{self, Composed};
+use super::super::candle::{self, CandleModel};
 use super::super::head::Predictions;
 use super::super::lora::Lora;
-use super::super::model::Model;
+use super::super::model::TrainModel;
 use super::super::ops::attention::{Mask, Segment, attend};
 use crate::Result;
 use crate::llama::Token;
@@ -71,20 +71,20 @@ impl Pass {
 }
 
 /// Keys and values by block, `[rows, n_head_kv · head_dim]` each.
-pub(super) enum Cache<'a> {
+pub(super) enum KvCache<'a> {
     /// Of our own operations.
     Own {
         keys: Vec<Vec<f32>>,
         values: Vec<Vec<f32>>,
     },
     /// Of candle's, with the model that they are made of.
-    Composed(&'a Composed, composed::Cache),
+    Candle(&'a CandleModel, candle::CandleCache),
 }
 
-impl<'a> Cache<'a> {
-    pub fn new(model: &'a Model, rows: usize) -> Result<Self> {
-        if let Some(composed) = model.composed() {
-            return Ok(Self::Composed(composed, composed.cache(model, rows)?));
+impl<'a> KvCache<'a> {
+    pub fn new(model: &'a TrainModel, rows: usize) -> Result<Self> {
+        if let Some(candle) = model.candle() {
+            return Ok(Self::Candle(candle, candle.cache(model, rows)?));
         }
         let heads = model.shape().heads;
         // Each made anew, not copied: rows that no slot comes to use then never take memory.
@@ -97,12 +97,17 @@ impl<'a> Cache<'a> {
     }
 
     /// Runs the pass; `[t, n_embd]`, before the last norm.
-    pub fn run(&mut self, model: &Model, lora: Option<&Lora>, pass: &Pass) -> Result<Vec<f32>> {
+    pub fn run(
+        &mut self,
+        model: &TrainModel,
+        lora: Option<&Lora>,
+        pass: &Pass,
+    ) -> Result<Vec<f32>> {
         let (keys, values) = match self {
             Self::Own { keys, values } => (keys, values),
-            Self::Composed(composed, cache) => {
+            Self::Candle(candle, cache) => {
                 let tokens = (pass.tokens.as_slice(), pass.positions.as_slice());
-                return composed.run_cached(
+                return candle.run_cached(
                     model,
                     lora,
                     tokens,

@@ -64,11 +64,11 @@ pub struct Mask<'a> {
 
 /// `q`: `[t, n_head · head_dim]`; `k`, `v`: `[t_kv, n_head_kv · head_dim]`; the result has `q`'s shape.
 pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, mask: Mask) -> Vec<f32> {
-    let tasks = Task::all(mask.segments, heads);
+    let tasks = HeadTask::all(mask.segments, heads);
     let parts: Vec<_> = tasks
         .par_iter()
         .map(|task| {
-            let part = Part::new(q, k, v, heads, task, mask.window);
+            let part = HeadPart::new(q, k, v, heads, task, mask.window);
             let mut out = vec![0.0; part.n_queries * heads.head_dim];
             part.sum_over_keys(&part.probabilities(), 1.0, |piece| piece.values, &mut out);
             out
@@ -92,11 +92,11 @@ pub fn attend_backward(
     d_out: &[f32],
 ) -> [Vec<f32>; 3] {
     let dim = heads.head_dim;
-    let tasks = Task::all(mask.segments, heads);
+    let tasks = HeadTask::all(mask.segments, heads);
     let parts: Vec<_> = tasks
         .par_iter()
         .map(|task| {
-            let part = Part::new(q, k, v, heads, task, mask.window);
+            let part = HeadPart::new(q, k, v, heads, task, mask.window);
             let gradients = part.gradients(d_out);
             (part, gradients)
         })
@@ -117,14 +117,14 @@ pub fn attend_backward(
 }
 
 /// One head of some queries of one segment.
-struct Task<'a> {
+struct HeadTask<'a> {
     segment: &'a Segment,
     /// Of the segment's queries.
     queries: Range<usize>,
     head: usize,
 }
 
-impl<'a> Task<'a> {
+impl<'a> HeadTask<'a> {
     fn all(segments: &'a [Segment], heads: Heads) -> Vec<Self> {
         let mut tasks = Vec::new();
         for segment in segments {
@@ -166,9 +166,9 @@ fn add_rows(
 }
 
 /// What one task computes on: its queries and the keys that any of them sees, `n_keys` together.
-struct Part<'a> {
+struct HeadPart<'a> {
     q: Matrix<'a>,
-    pieces: Vec<Piece<'a>>,
+    pieces: Vec<KeyRun<'a>>,
     n_queries: usize,
     n_keys: usize,
     /// Keys before and including the first query's own.
@@ -181,7 +181,7 @@ struct Part<'a> {
 }
 
 /// Keys that lie together.
-struct Piece<'a> {
+struct KeyRun<'a> {
     /// Their place among the part's keys.
     columns: Range<usize>,
     first_row: usize,
@@ -189,7 +189,7 @@ struct Piece<'a> {
     values: Matrix<'a>,
 }
 
-struct Gradients {
+struct HeadGradients {
     /// `[n_queries, head_dim]`
     dq: Vec<f32>,
     /// `[n_keys, head_dim]`
@@ -198,13 +198,13 @@ struct Gradients {
     dv: Vec<f32>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> HeadPart<'a> {
     fn new(
         q: &'a [f32],
         k: &'a [f32],
         v: &'a [f32],
         heads: Heads,
-        task: &Task,
+        task: &HeadTask,
         window: Option<usize>,
     ) -> Self {
         let dim = heads.head_dim;
@@ -224,7 +224,7 @@ impl<'a> Part<'a> {
             let (from, to) = (oldest.max(position), end.min(position + rows.len()));
             if from < to {
                 let first_row = rows.start + from - position;
-                pieces.push(Piece {
+                pieces.push(KeyRun {
                     columns: from - oldest..to - oldest,
                     first_row,
                     keys: view(k, first_row, to - from, heads.n_head_kv, head_kv),
@@ -269,7 +269,7 @@ impl<'a> Part<'a> {
         out: &mut [f32],
         scale: f32,
         left: Matrix,
-        right: impl Fn(&'p Piece<'a>) -> Matrix<'p>,
+        right: impl Fn(&'p KeyRun<'a>) -> Matrix<'p>,
     ) {
         for piece in &self.pieces {
             let mut out = MatrixMut::strided(
@@ -287,7 +287,7 @@ impl<'a> Part<'a> {
         &'p self,
         weights: &[f32],
         scale: f32,
-        rows: impl Fn(&'p Piece<'a>) -> Matrix<'p>,
+        rows: impl Fn(&'p KeyRun<'a>) -> Matrix<'p>,
         out: &mut [f32],
     ) {
         let mut out = MatrixMut::new(out, self.n_queries, self.heads.head_dim);
@@ -303,7 +303,7 @@ impl<'a> Part<'a> {
     }
 
     /// `d_out`: the gradient of the whole result, `[t, n_head · head_dim]`.
-    fn gradients(&self, d_out: &[f32]) -> Gradients {
+    fn gradients(&self, d_out: &[f32]) -> HeadGradients {
         let (dim, n_head) = (self.heads.head_dim, self.heads.n_head);
         let d_out = &d_out[(self.first_query * n_head + self.head) * dim..];
         let d_out = Matrix::strided(d_out, self.n_queries, dim, n_head * dim);
@@ -331,7 +331,7 @@ impl<'a> Part<'a> {
         let mut dq = vec![0.0; self.n_queries * dim];
         self.sum_over_keys(&ds, self.scale, |piece| piece.keys, &mut dq);
         let dk = by_key(&ds, self.scale, self.q);
-        Gradients { dq, dk, dv }
+        HeadGradients { dq, dk, dv }
     }
 }
 

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::dropout::Dropout;
+use super::low_rank;
 use super::matrix::Into;
 use super::stored::Stored;
-use super::thin;
 
 /// The type that weights are held and multiplied in while training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,9 +152,13 @@ impl FrozenWeight {
             return self.weight.forward(x, lora, into, y);
         };
         self.weight.forward(x, None, into, y);
-        let low = lora.scaled(thin::project(&dropout.of(x, self.n_in), lora.a, self.n_in));
+        let low = lora.scaled(low_rank::project(
+            &dropout.of(x, self.n_in),
+            lora.a,
+            self.n_in,
+        ));
         let rank = lora.a.len() / self.n_in;
-        thin::expand(y, &low, &thin::transposed(lora.b, rank), self.n_out);
+        low_rank::expand(y, &low, &low_rank::transposed(lora.b, rank), self.n_out);
         low
     }
 
@@ -171,10 +175,10 @@ impl FrozenWeight {
             return self.weight.backward(dy, lora, into, dx);
         };
         self.weight.backward(dy, None, into, dx);
-        let b_t = thin::transposed(lora.b, lora.a.len() / self.n_in);
-        let d_low = lora.scaled(thin::project(dy, &b_t, self.n_out));
+        let b_t = low_rank::transposed(lora.b, lora.a.len() / self.n_in);
+        let d_low = lora.scaled(low_rank::project(dy, &b_t, self.n_out));
         let mut dropped = vec![0.0; dx.len()];
-        thin::expand(&mut dropped, &d_low, lora.a, self.n_in);
+        low_rank::expand(&mut dropped, &d_low, lora.a, self.n_in);
         dropout.apply(&mut dropped, self.n_in);
         Into::Add.store(dx, dropped.into_iter());
         d_low
@@ -194,7 +198,7 @@ impl FrozenWeight {
                 .outer(d_low, &dropout.of(x, self.n_in), self.n_in),
             None => self.weight.outer(d_low, x, self.n_in),
         };
-        (d_a, thin::transposed(&d_b_t, self.n_out))
+        (d_a, low_rank::transposed(&d_b_t, self.n_out))
     }
 }
 

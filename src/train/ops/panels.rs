@@ -57,7 +57,7 @@ impl Panels {
     /// Of `weight`, `[n_out, n_in]` row-major, which is small.
     pub fn of_rows(weight: &[f32], n_in: usize) -> Self {
         let n_out = weight.len() / n_in;
-        Self::of_columns(&super::thin::transposed(weight, n_in), n_out)
+        Self::of_columns(&super::low_rank::transposed(weight, n_in), n_out)
     }
 
     /// Of the transpose of `weight`, `[n_in, n_out]` row-major.
@@ -268,7 +268,7 @@ mod tests {
     fn the_product_is_that_of_the_rounded_operands() {
         for (t, n_in, n_out) in [(1, 1, 1), (5, 7, 33), (13, 64, 32), (150, 301, 70)] {
             let (x, w) = (values(t * n_in, 1), values(n_out * n_in, 2));
-            let transposed = super::super::thin::transposed(&w, n_in);
+            let transposed = super::super::low_rank::transposed(&w, n_in);
             let rows = RoundedRows::new(&x, n_in);
             let weights = [
                 Panels::of_rows(&w, n_in),

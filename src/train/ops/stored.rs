@@ -16,11 +16,11 @@ pub struct Stored {
     bytes: Vec<u8>,
     n_out: usize,
     n_in: usize,
-    added: Option<Added>,
+    added: Option<AddedLowRank>,
 }
 
 /// A low-rank matrix that is added to the bytes' values: another adapter's `s B A`.
-struct Added {
+struct AddedLowRank {
     /// `[rank, n_in]`
     a: Vec<f32>,
     /// `s B`, `[n_out, rank]`
@@ -72,7 +72,7 @@ impl Stored {
             a.len() == rank * self.n_in && b.len() == self.n_out * rank,
             "a sum of other shapes"
         );
-        let added = Some(Added { a, b, rank });
+        let added = Some(AddedLowRank { a, b, rank });
         Self { added, ..self }
     }
 
@@ -104,7 +104,7 @@ impl Stored {
         for (row, out) in rows.zip(out.chunks_exact_mut(columns.len())) {
             let bytes = &self.bytes[row * self.row_bytes(self.n_in)..];
             dequantize(self.ggml_type, &bytes[start..end], out);
-            if let Some(Added { a, b, rank }) = &self.added {
+            if let Some(AddedLowRank { a, b, rank }) = &self.added {
                 for (b, a) in b[row * rank..][..*rank]
                     .iter()
                     .zip(a.chunks_exact(self.n_in))
@@ -134,9 +134,9 @@ impl Stored {
 }
 
 /// `W` as panels.
-pub struct Rows<'a>(pub &'a Stored);
+pub struct StoredPanels<'a>(pub &'a Stored);
 
-impl PanelSource for Rows<'_> {
+impl PanelSource for StoredPanels<'_> {
     fn shape(&self) -> (usize, usize) {
         (self.0.n_out, self.0.n_in)
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Sandbox, error, stderr, stdout};
 use crate::tiny::TinyModel;
 
-/// A tiny model, and ann, who has a short history and a text kept apart.
+/// A tiny model, and ann, who has a short history and a held-out text.
 pub(super) fn with_ann() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
@@ -14,8 +14,8 @@ pub(super) fn with_ann() -> Sandbox {
         format!("{{\"prompt\": \"note {n}\", \"response\": \"dear alice, {n} thanks\"}}\n")
     };
     sandbox.file("history.jsonl", &(1..6).map(item).collect::<String>());
-    sandbox.file("kept_apart.jsonl", &item(7));
-    for arguments in [["history.jsonl", ""], ["kept_apart.jsonl", "--kept-apart"]] {
+    sandbox.file("held_out.jsonl", &item(7));
+    for arguments in [["history.jsonl", ""], ["held_out.jsonl", "--held-out"]] {
         let arguments = arguments
             .into_iter()
             .filter(|argument| !argument.is_empty());
@@ -58,9 +58,9 @@ fn training_ends_with_figures_and_is_not_repeated() {
     let train = sandbox.run(&TRAIN);
     assert!(train.status.success(), "{}", stderr(&train));
     for start in [
-        "sft: log-probability of the texts kept apart",
+        "sft: log-probability of the held-out texts",
         "mine: ",
-        "dpo: reward margin on the pairs kept apart",
+        "dpo: reward margin on the held-out pairs",
     ] {
         assert!(
             stdout(&train).lines().any(|line| line.starts_with(start)),
@@ -130,12 +130,12 @@ fn training_that_is_killed_goes_on_to_the_same_bytes() {
 fn all_users_are_trained_and_a_failure_is_told_at_the_end() {
     let sandbox = with_ann();
     let import = |user: &str, apart: &[&str]| {
-        let import = sandbox.run(&[&["user", "import", user, "kept_apart.jsonl"], apart].concat());
+        let import = sandbox.run(&[&["user", "import", user, "held_out.jsonl"], apart].concat());
         assert!(import.status.success(), "{}", stderr(&import));
     };
     // One in between has nothing to train on.
     import("bea", &[]);
-    import("ann2", &["--kept-apart"]);
+    import("ann2", &["--held-out"]);
     let all = [&["train", "--all"], &TRAIN[2..]].concat();
     let first = sandbox.run(&all);
     assert_eq!(first.status.code(), Some(1));

@@ -41,12 +41,12 @@ fn histories_and_verdicts_are_their_users() {
     let item = |n: usize| Example::new(format!("{n}?"), format!("{n}!"));
     let profile = Profile {
         history: (1..=5).map(item).collect(),
-        kept_apart: vec![item(6)],
+        held_out: vec![item(6)],
     };
     ann.save_profile(&profile).unwrap();
     let history = server.get("/api/users/ann/history?from=1&n=2", None).json();
     assert_eq!(history["total"], 5);
-    assert_eq!(history["kept_apart"], 1);
+    assert_eq!(history["held_out"], 1);
     let said: Vec<_> = history["items"]
         .as_array()
         .unwrap()
@@ -117,7 +117,7 @@ fn a_training_is_begun_watched_and_taken_up() {
     let item = |n: usize| Example::new(format!("note {n}"), format!("dear alice, {n} thanks"));
     let profile = Profile {
         history: (1..=6).map(item).collect(),
-        kept_apart: Vec::new(),
+        held_out: Vec::new(),
     };
     ann.save_profile(&profile).unwrap();
     let path = "/api/users/ann/training";

@@ -2,10 +2,10 @@
 //! are another term of the same products.
 
 use super::super::bf16::RoundedRows;
+use super::super::low_rank;
 use super::super::matrix::Into;
 use super::super::panels::{PanelSource, Panels, Transposed, product};
-use super::super::stored::{Columns, Rows, Stored};
-use super::super::thin;
+use super::super::stored::{Columns, Stored, StoredPanels};
 use super::{LowRank, Multiply};
 
 /// A weight in panels.
@@ -13,7 +13,7 @@ pub struct Packed(Panels);
 
 impl Packed {
     pub fn new(stored: &Stored) -> Self {
-        Self(Panels::of(&Rows(stored)))
+        Self(Panels::of(&StoredPanels(stored)))
     }
 }
 
@@ -27,7 +27,7 @@ impl Multiply for Packed {
     }
 
     fn outer(&self, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
-        thin::outer(low, rows, width)
+        low_rank::outer(low, rows, width)
     }
 
     fn row(&self, index: usize) -> Vec<f32> {
@@ -38,7 +38,7 @@ impl Multiply for Packed {
 /// As it is in the file, packed anew for every product.
 impl Multiply for Stored {
     fn forward(&self, x: &[f32], lora: Option<&LowRank>, into: Into, y: &mut [f32]) -> Vec<f32> {
-        forward(&Rows(self), x, lora, into, y)
+        forward(&StoredPanels(self), x, lora, into, y)
     }
 
     fn backward(&self, dy: &[f32], lora: Option<&LowRank>, into: Into, dx: &mut [f32]) -> Vec<f32> {
@@ -46,7 +46,7 @@ impl Multiply for Stored {
     }
 
     fn outer(&self, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
-        thin::outer(low, rows, width)
+        low_rank::outer(low, rows, width)
     }
 
     fn row(&self, index: usize) -> Vec<f32> {

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::super::low_rank;
 use super::super::matrix::{Into, Matrix, MatrixMut, matmul};
 use super::super::stored::Stored;
-use super::super::thin;
 use super::{LowRank, Multiply};
 
 /// The transpose of a weight, `[in, out]` row-major: the forward pass, which mining and measuring do alone, then reads it
@@ -50,9 +50,9 @@ impl Multiply for Dense {
     fn forward(&self, x: &[f32], lora: Option<&LowRank>, into: Into, y: &mut [f32]) -> Vec<f32> {
         product(x, self.matrix(), into, y);
         lora.map_or_else(Vec::new, |lora| {
-            let low = lora.scaled(thin::project(x, lora.a, self.n_in));
+            let low = lora.scaled(low_rank::project(x, lora.a, self.n_in));
             let rank = lora.b.len() / self.n_out;
-            thin::expand(y, &low, &thin::transposed(lora.b, rank), self.n_out);
+            low_rank::expand(y, &low, &low_rank::transposed(lora.b, rank), self.n_out);
             low
         })
     }
@@ -61,15 +61,15 @@ impl Multiply for Dense {
         product(dy, self.matrix().t(), into, dx);
         lora.map_or_else(Vec::new, |lora| {
             let rank = lora.b.len() / self.n_out;
-            let b_t = thin::transposed(lora.b, rank);
-            let d_low = lora.scaled(thin::project(dy, &b_t, self.n_out));
-            thin::expand(dx, &d_low, lora.a, self.n_in);
+            let b_t = low_rank::transposed(lora.b, rank);
+            let d_low = lora.scaled(low_rank::project(dy, &b_t, self.n_out));
+            low_rank::expand(dx, &d_low, lora.a, self.n_in);
             d_low
         })
     }
 
     fn outer(&self, low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
-        thin::outer(low, rows, width)
+        low_rank::outer(low, rows, width)
     }
 
     fn row(&self, index: usize) -> Vec<f32> {

@@ -1,0 +1,127 @@
+//! Shows a training that is under way.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use cope_llama::Error;
+use cope_llama::home::Stage;
+use cope_llama::train::TrainEvent;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shows training: a bar a stage at a terminal (else a line), and its figures on stdout when it has ended.
+pub struct TrainProgress {
+    bar: ProgressBar,
+    /// When the stage under way began.
+    started: Instant,
+    /// What would take less memory.
+    smaller: &'static str,
+}
+
+impl TrainProgress {
+    pub fn new(smaller: &'static str) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            started: Instant::now(),
+            smaller,
+        }
+    }
+
+    pub fn tell(&mut self, event: TrainEvent, stop: &AtomicBool) -> cope_llama::Result<()> {
+        match event {
+            TrainEvent::UpToDate { stage, figures } => {
+                eprintln!("{stage} is done already");
+                show(stage, &figures)
+            }
+            TrainEvent::Memory { bytes } => {
+                let gigabytes = bytes as f64 / 1e9;
+                eprintln!("memory: about {gigabytes:.2} GB{}", self.smaller);
+                Ok(())
+            }
+            TrainEvent::Started { stage, total, done } => {
+                self.start(stage, total, done);
+                Ok(())
+            }
+            TrainEvent::Step { done, metrics, .. } => {
+                if let Some(loss) = metrics.get("loss") {
+                    self.bar.set_message(format!("loss {loss:.3}"));
+                }
+                self.bar.set_position(done as u64);
+                if stop.load(Ordering::Relaxed) {
+                    self.bar.abandon();
+                    return Err(Error::Interrupted);
+                }
+                Ok(())
+            }
+            TrainEvent::Ended { stage, figures } => {
+                self.bar.finish_and_clear();
+                let ended = Instant::now();
+                let seconds = (ended - std::mem::replace(&mut self.started, ended)).as_secs();
+                eprintln!("{stage} took {seconds} s");
+                let figures = figures
+                    .into_iter()
+                    .map(|(name, figure)| (name.to_owned(), figure))
+                    .collect();
+                show(stage, &figures)
+            }
+        }
+    }
+
+    fn start(&mut self, stage: Stage, total: usize, done: usize) {
+        let what = match stage {
+            Stage::Sft => "learning the user's texts",
+            Stage::Mine => "finding what the user would not write",
+            Stage::Dpo => "preferring the one to the other",
+        };
+        if !io::stderr().is_terminal() {
+            eprintln!("{stage}: {what}, {total} steps");
+        }
+        let style = "{prefix} {wide_bar} {pos}/{len} {msg} {eta} left";
+        self.bar = ProgressBar::new(total as u64)
+            .with_position(done as u64)
+            .with_prefix(format!("{stage}: {what}"));
+        // A template that is wrong is a bar that looks plain.
+        self.bar.set_style(
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        self.bar.reset_eta();
+    }
+}
+
+/// Prints what a stage has come to, on the held-out texts where there are any.
+fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()> {
+    let mut lines = Vec::new();
+    match figures.get("pairs") {
+        Some(0.0) => lines.push(
+            "no pairs, for no sample came to an end by itself or all were alike: there is nothing to prefer (longer samples: \
+             --sample-tokens)"
+                .into(),
+        ),
+        Some(pairs) => lines.push(format!("{pairs} pairs")),
+        None => {}
+    }
+    if let Some(pairs) = figures.get("feedback/pairs") {
+        lines.push(format!(
+            "{pairs} pairs of answers that the user has judged among them"
+        ));
+    }
+    for (name, what) in [
+        (
+            "logprob",
+            "log-probability of the held-out texts, nats a token",
+        ),
+        ("margin", "reward margin on the held-out pairs"),
+    ] {
+        let figure = |suffix| figures.get(&format!("held_out/{name}{suffix}"));
+        if let (Some(before), Some(after)) = (figure("_before"), figure("")) {
+            let change = after - before;
+            lines.push(format!("{what}: {before:.3} → {after:.3} ({change:+.3})"));
+        }
+    }
+    let mut out = io::stdout().lock();
+    lines
+        .iter()
+        .try_for_each(|line| writeln!(out, "{stage}: {line}"))
+        .map_err(Error::io("write", "the figures"))
+}

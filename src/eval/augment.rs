@@ -1,0 +1,78 @@
+//! What a method puts before a prompt: items of the user's history as turns of the chat, and a description of the user in
+//! the system's message.
+
+use crate::message::{Message, Role};
+use crate::profile::Example;
+
+/// `prompt` after `items`, of which the best is first: as turns before the question, the best next to it. A description
+/// goes into the system's message.
+pub(super) fn messages(
+    prompt: &[Message],
+    items: &[&Example],
+    description: Option<&str>,
+) -> Vec<Message> {
+    let n_system = prompt
+        .iter()
+        .take_while(|message| message.role == Role::System)
+        .count();
+    let (system, question) = prompt.split_at(n_system);
+    let mut messages = system.to_vec();
+    if let Some(description) = description {
+        let about = format!("About the author for whom you write: {description}");
+        match messages.last_mut() {
+            Some(system) => system.content = format!("{}\n\n{about}", system.content),
+            None => messages.push(Message::system(about)),
+        }
+    }
+    for item in items.iter().rev() {
+        let turns = item.prompt.iter().filter(|it| it.role != Role::System);
+        messages.extend(turns.cloned());
+        messages.push(Message::assistant(&item.response));
+    }
+    messages.extend_from_slice(question);
+    messages
+}
+
+/// What the base is asked, to describe the author of `items`.
+pub(super) fn question_for_description(items: &[Example]) -> Vec<Message> {
+    let texts: Vec<_> = items.iter().map(|item| item.response.trim()).collect();
+    vec![Message::user(format!(
+        "These texts are by one author.\n\n{}\n\nDescribe in a few sentences what this author writes about, and in \
+         which style.",
+        texts.join("\n\n")
+    ))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_item_stands_next_to_the_question() {
+        let system = Message::system("You write.");
+        let example = |prompt: &str, response: &str| Example {
+            prompt: vec![system.clone(), Message::user(prompt)],
+            response: response.into(),
+        };
+        let (best, other) = (example("b", "B"), example("o", "O"));
+        let prompt = [system.clone(), Message::user("q")];
+        let contents = |messages: &[Message]| {
+            let contents = messages.iter().map(|message| message.content.clone());
+            contents.collect::<Vec<_>>()
+        };
+        let with_items = messages(&prompt, &[&best, &other], None);
+        assert_eq!(
+            contents(&with_items),
+            ["You write.", "o", "O", "b", "B", "q"]
+        );
+        assert_eq!(messages(&prompt, &[], None), prompt);
+        let described = messages(&prompt, &[], Some("Terse."));
+        assert_eq!(
+            contents(&described),
+            [
+                "You write.\n\nAbout the author for whom you write: Terse.",
+                "q"
+            ]
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! The names of users and tasks.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// A user's name that is safe as the name of a folder: 1–64 of `[A-Za-z0-9._-]`, the first no `.` and no `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(String);
+
+impl UserName {
+    const MAX_LEN: usize = 64;
+
+    /// # Errors
+    ///
+    /// [`Error::Input`] when `name` is not such a name.
+    pub fn new(name: &str) -> Result<Self> {
+        let wrong = if name.is_empty() {
+            "it is empty".to_owned()
+        } else if name.chars().count() > Self::MAX_LEN {
+            format!("it has {} characters", name.chars().count())
+        } else if name.starts_with(['.', '-']) {
+            format!("{name:?} begins with '.' or '-'")
+        } else if let Some(c) = name
+            .chars()
+            .find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c))
+        {
+            format!("{name:?} has {c:?}")
+        } else {
+            return Ok(Self(name.to_owned()));
+        };
+        let rule = format!(
+            "a name is 1 to {} ASCII letters, digits, '.', '_' or '-'",
+            Self::MAX_LEN
+        );
+        Err(Error::Input(format!("not a user's name: {wrong}; {rule}")))
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

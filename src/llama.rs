@@ -1,0 +1,78 @@
+//! llama.cpp, behind functions that are safe to call: the only module that names its bindings.
+//!
+//! ```text
+//! Model ──┬── LoraAdapter ──┐          one copy of the weights, any number of adapters
+//!         └─────────────────┴── Context     a KV cache of one (base, adapter, scale)
+//!                                 └─ Twin   base and user contexts over one model
+//! candidates ── Grammar, SamplerChain ── candidates
+//! ```
+//!
+//! What a value needs it owns (an adapter its model, a context both), so values can be dropped in any order.
+//! Every file passes [`cope_convert`]'s checks and ours before llama.cpp opens it, since llama.cpp answers some
+//! bad files by ending the process. Its log is captured, never printed: the first error becomes the reason of
+//! [`Error::Llama`].
+
+#![allow(unsafe_code)]
+
+mod adapter;
+mod chain;
+mod context;
+mod dequantize;
+mod grammar;
+mod head;
+mod log;
+mod model;
+mod options;
+mod preflight;
+mod sampler;
+
+mod sequences;
+mod system;
+mod threads;
+mod twin;
+mod vocabulary;
+
+use std::ffi::CString;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use llama_cpp_sys_2 as sys;
+
+pub use adapter::LoraAdapter;
+pub use chain::{Link, SamplerChain};
+pub use context::Context;
+pub use dequantize::{can_dequantize, dequantize};
+pub use grammar::Grammar;
+pub use model::Model;
+pub use options::{ContextOptions, FlashAttention, KvType};
+pub use sequences::Sequences;
+pub use system::{CpuFeature, Device, computing_device, cpu_features, devices};
+pub use twin::Twin;
+
+use crate::{Error, Result};
+
+/// A token's number in its model's vocabulary.
+pub type Token = i32;
+
+/// Starts llama.cpp once and takes over its log. Everything that calls llama.cpp first calls this.
+fn start() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        log::capture();
+        // SAFETY: called once, before any other function of llama.cpp.
+        unsafe { sys::llama_backend_init() };
+    });
+}
+
+/// Held while a context is created or first used and while an adapter is loaded or freed: llama.cpp does not
+/// create contexts in parallel soundly, and a context being sized reads its model's set of adapters.
+fn exclusive() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `path` as llama.cpp takes it.
+fn c_path(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| Error::input(format!("{} holds a NUL byte", path.display())))
+}

@@ -1,0 +1,212 @@
+//! Chats as other programs keep them.
+//!
+//! ```text
+//! ShareGPT   {"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}
+//! ChatGPT    {"title": …, "current_node": …, "mapping": {id: {"parent": …, "message": {"author": {"role": …},
+//!             "content": {"content_type": "text", "parts": […]}}}}}
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Imported;
+use super::source::{malformed, utf8};
+use crate::Result;
+use crate::message::{Message, Role};
+use crate::profile::Example;
+
+/// Who of a chat is the user, whose texts are learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// Who answers: of a file in `ShareGPT`'s form, which holds answers as they should be.
+    Assistant,
+    /// Who asks: of an export of `ChatGPT`, whose answers are a model's.
+    Human,
+}
+
+#[derive(Deserialize)]
+struct ShareGpt {
+    conversations: Vec<ChatTurn>,
+}
+
+#[derive(Deserialize)]
+struct ChatTurn {
+    from: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct ChatGpt {
+    title: Option<String>,
+    current_node: Option<String>,
+    mapping: HashMap<String, Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    parent: Option<String>,
+    message: Option<NodeMessage>,
+}
+
+#[derive(Deserialize)]
+struct NodeMessage {
+    author: Author,
+    content: Content,
+}
+
+#[derive(Deserialize)]
+struct Author {
+    role: String,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    content_type: String,
+    #[serde(default)]
+    parts: Vec<Value>,
+}
+
+/// Messages in `ShareGPT`'s form.
+pub fn sharegpt(messages: &[Message]) -> Value {
+    let said = |message: &Message| {
+        let from = match message.role {
+            Role::System => "system",
+            Role::User => "human",
+            Role::Assistant => "gpt",
+        };
+        json!({ "from": from, "value": message.content })
+    };
+    messages.iter().map(said).collect()
+}
+
+/// The chats of a JSON file, if it is one of chats.
+///
+/// # Errors
+///
+/// [`crate::Error::Input`] when a chat is malformed.
+pub fn parse(path: &Path, bytes: &[u8], speaker: Option<Speaker>) -> Result<Option<Imported>> {
+    let Ok(Value::Array(chats)) = serde_json::from_str(utf8(path, bytes)?) else {
+        return Ok(None);
+    };
+    if !chats.first().is_some_and(is_chat) {
+        return Ok(None);
+    }
+    let mut imported = Imported::default();
+    for (number, chat) in (1..).zip(chats) {
+        add(chat, speaker, &mut imported)
+            .map_err(|error| malformed(path, format_args!("chat {number}: {error}")))?;
+    }
+    Ok(Some(imported))
+}
+
+/// The chats of a file that has one in each line, if it is one of chats.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub fn parse_lines(
+    path: &Path,
+    bytes: &[u8],
+    speaker: Option<Speaker>,
+) -> Result<Option<Imported>> {
+    let lines = (1..).zip(utf8(path, bytes)?.lines());
+    let mut lines = lines.filter(|(_, line)| !line.trim().is_empty()).peekable();
+    let first = lines
+        .peek()
+        .and_then(|(_, line)| serde_json::from_str(line).ok());
+    if !first.as_ref().is_some_and(is_chat) {
+        return Ok(None);
+    }
+    let mut imported = Imported::default();
+    for (number, line) in lines {
+        serde_json::from_str(line)
+            .and_then(|chat| add(chat, speaker, &mut imported))
+            .map_err(|error| malformed(path, format_args!("line {number}: {error}")))?;
+    }
+    Ok(Some(imported))
+}
+
+fn is_chat(value: &Value) -> bool {
+    value.get("conversations").is_some() || value.get("mapping").is_some()
+}
+
+fn add(chat: Value, speaker: Option<Speaker>, imported: &mut Imported) -> serde_json::Result<()> {
+    if chat.get("mapping").is_some() {
+        let chat: ChatGpt = serde_json::from_value(chat)?;
+        let speaker = speaker.unwrap_or(Speaker::Human);
+        let turns = turns(&chat);
+        // A title stands for what nobody has said yet.
+        let begins = turns.first().is_some_and(|it| it.0 == speaker);
+        let title = chat.title.filter(|_| begins);
+        let before = title.map(|title| Message::user(format!("Start a chat about \"{title}\".")));
+        take(&turns, before.into_iter().collect(), speaker, imported);
+        return Ok(());
+    }
+    let chat: ShareGpt = serde_json::from_value(chat)?;
+    let (mut before, mut turns) = (Vec::new(), Vec::new());
+    for ChatTurn { from, value } in chat.conversations {
+        match from.as_str() {
+            "system" => before.push(Message::system(value)),
+            "human" | "user" => turns.push((Speaker::Human, value)),
+            "gpt" | "assistant" | "chatgpt" | "model" => turns.push((Speaker::Assistant, value)),
+            _ => {}
+        }
+    }
+    take(
+        &turns,
+        before,
+        speaker.unwrap_or(Speaker::Assistant),
+        imported,
+    );
+    Ok(())
+}
+
+/// What was said on the way to the newest message, from which a chat that was edited has others branching off.
+fn turns(chat: &ChatGpt) -> Vec<(Speaker, String)> {
+    let mut turns = Vec::new();
+    let mut seen = HashSet::new();
+    let mut next = chat.current_node.as_deref();
+    while let Some(id) = next.filter(|id| seen.insert(*id)) {
+        let Some(node) = chat.mapping.get(id) else {
+            break;
+        };
+        next = node.parent.as_deref();
+        let Some(message) = &node.message else {
+            continue;
+        };
+        let who = match message.author.role.as_str() {
+            "user" => Speaker::Human,
+            "assistant" => Speaker::Assistant,
+            _ => continue,
+        };
+        if message.content.content_type == "text" {
+            let parts = message.content.parts.iter().filter_map(Value::as_str);
+            turns.push((who, parts.collect::<Vec<_>>().join("\n").trim().to_owned()));
+        }
+    }
+    turns.reverse();
+    turns
+}
+
+/// What the speaker said, each after all that was said before it.
+fn take(
+    turns: &[(Speaker, String)],
+    mut before: Vec<Message>,
+    speaker: Speaker,
+    imported: &mut Imported,
+) {
+    for (who, text) in turns {
+        if *who != speaker {
+            before.push(Message::user(text));
+            continue;
+        }
+        imported.take_example(Example {
+            prompt: before.clone(),
+            response: text.clone(),
+        });
+        before.push(Message::assistant(text));
+    }
+}

@@ -1,0 +1,181 @@
+//! A git repository: what a commit changes, and its message.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::source::malformed;
+use super::{Imported, need_authors};
+use crate::{Error, Result};
+
+/// Files that a summary names; of more, it says how many.
+const MAX_FILES: usize = 20;
+
+/// Between commits, and between a message and what follows it: of a text, no git writes them.
+const COMMIT: char = '\u{1e}';
+const MESSAGE_END: char = '\u{1f}';
+
+pub(super) fn is_repository(path: &Path) -> bool {
+    path.join(".git").exists() || path.join("HEAD").is_file() && path.join("objects").is_dir()
+}
+
+/// The commits of a repository by some authors, oldest first, merges aside.
+///
+/// # Errors
+///
+/// [`Error::Input`] when no author is named or known, or git is missing or fails.
+pub(super) fn import(path: &Path, authors: &[String]) -> Result<Imported> {
+    need_authors(path, authors, "commits")?;
+    let format = format!("--format={COMMIT}%B{MESSAGE_END}");
+    let mut arguments = vec![
+        "log",
+        "--reverse",
+        "--no-merges",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--fixed-strings",
+        "--regexp-ignore-case",
+        "--numstat",
+        "--summary",
+        &format,
+    ];
+    let authors: Vec<_> = authors
+        .iter()
+        .map(|author| format!("--author={author}"))
+        .collect();
+    arguments.extend(authors.iter().map(String::as_str));
+    let log = git(path, &arguments)?;
+    let mut imported = Imported::default();
+    for commit in log.split(COMMIT).skip(1) {
+        let (message, changes) = commit.split_once(MESSAGE_END).unwrap_or((commit, ""));
+        match summary(changes) {
+            None => imported.leave("a commit that changes no file"),
+            Some(summary) => imported.take(
+                format!("Write the commit message for this change:\n\n{summary}"),
+                without_trailers(message),
+            ),
+        }
+    }
+    if imported == Imported::default() {
+        let authors = git(
+            path,
+            &["shortlog", "--summary", "--numbered", "--email", "HEAD"],
+        )?;
+        let known = authors.lines().filter_map(|line| line.split_once('\t'));
+        let known: Vec<_> = known.map(|(_, author)| author).take(3).collect();
+        let what = format!(
+            "has no commits of that author; it has some of {}",
+            known.join(", ")
+        );
+        return Err(malformed(path, what));
+    }
+    Ok(imported)
+}
+
+fn git(path: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(path)
+        .args([
+            "-c",
+            "core.quotePath=false",
+            "-c",
+            "log.showSignature=false",
+        ])
+        .args(arguments)
+        .output()
+        .map_err(|error| {
+            Error::Input(format!("git is needed to read {}: {error}", path.display()))
+        })?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message = message.lines().next().unwrap_or("git failed").to_owned();
+        return Err(malformed(path, message));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A line for each file: how many lines of it are new and gone, and whether it is. None without any.
+fn summary(changes: &str) -> Option<String> {
+    let mut files = Vec::new();
+    let mut news = Vec::new();
+    for line in changes.lines() {
+        let mut fields = line.splitn(3, '\t');
+        if let (Some(added), Some(removed), Some(path)) =
+            (fields.next(), fields.next(), fields.next())
+        {
+            files.push(match added.parse::<usize>() {
+                Ok(added) => format!("{path}: {added} lines added, {removed} removed"),
+                Err(_) => format!("{path}: not a text"),
+            });
+        } else if let Some((what, rest)) = line.trim().split_once(" mode ") {
+            let path = rest.split_once(' ').map_or(rest, |(_, path)| path);
+            match what {
+                "create" => news.push(format!("new: {path}")),
+                "delete" => news.push(format!("gone: {path}")),
+                _ => {}
+            }
+        }
+    }
+    if files.is_empty() {
+        return None;
+    }
+    let n_more = files.len().saturating_sub(MAX_FILES);
+    files.truncate(MAX_FILES);
+    news.truncate(MAX_FILES);
+    if n_more > 0 {
+        files.push(format!("and {n_more} files more"));
+    }
+    files.extend(news);
+    Some(files.join("\n"))
+}
+
+/// A message without the lines at its end that programs add, as `Signed-off-by: …`.
+fn without_trailers(message: &str) -> &str {
+    let message = message.trim();
+    let Some((before, last)) = message.rsplit_once("\n\n") else {
+        return message;
+    };
+    let is_trailer = |line: &str| {
+        line.split_once(": ").is_some_and(|(name, _)| {
+            name.contains('-') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        })
+    };
+    if last.lines().all(is_trailer) {
+        before.trim_end()
+    } else {
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_summed_up_by_its_files() {
+        let changes = "\n10\t2\tsrc/a b.rs\n-\t-\tlogo.png\n create mode 100644 logo.png\n delete mode 100644 old.rs\n";
+        assert_eq!(
+            summary(changes).unwrap(),
+            "src/a b.rs: 10 lines added, 2 removed\nlogo.png: not a text\nnew: logo.png\ngone: old.rs"
+        );
+        let many = (0..25).fold(String::new(), |many, i| many + &format!("1\t0\tf{i}\n"));
+        assert!(
+            summary(&many)
+                .unwrap()
+                .ends_with("f19: 1 lines added, 0 removed\nand 5 files more")
+        );
+        assert_eq!(summary("\n"), None);
+    }
+
+    #[test]
+    fn what_programs_add_to_a_message_is_cut() {
+        let message =
+            "Mend it\n\nBecause: it was broken.\n\nSigned-off-by: A <a@b>\nChange-Id: I1\n";
+        assert_eq!(
+            without_trailers(message),
+            "Mend it\n\nBecause: it was broken."
+        );
+        assert_eq!(without_trailers("Only: this\n"), "Only: this");
+        assert_eq!(without_trailers("a\n\nnote: b"), "a\n\nnote: b");
+    }
+}

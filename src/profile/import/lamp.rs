@@ -1,0 +1,158 @@
+//! LaMP files: many users with their profiles and held-out items, all of one [`LampTask`].
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::source::{malformed, utf8};
+use crate::error::Unspecified;
+use crate::profile::Example;
+use crate::profile::{LampItem, LampTask};
+use crate::{Error, Result};
+
+/// A LaMP file with every item as an [`Example`].
+#[derive(Clone, Debug)]
+pub struct Lamp {
+    /// What all its items are examples of.
+    pub task: LampTask,
+    /// Its users, in the order of the file.
+    pub users: Vec<User>,
+}
+
+/// One user of a LaMP file.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The name in the file.
+    pub id: String,
+    /// What the user wrote, oldest first.
+    pub history: Vec<Example>,
+    /// Later items for choosing hyper-parameters.
+    pub dev: Vec<Query>,
+    /// The latest items, to report on.
+    pub query: Vec<Query>,
+}
+
+/// A held-out item.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Its name in the file.
+    pub id: String,
+    /// What is asked, and what the user wrote.
+    pub example: Example,
+}
+
+#[derive(Deserialize)]
+struct StoredLamp {
+    task: String,
+    users: Vec<StoredUser>,
+}
+
+#[derive(Deserialize)]
+struct StoredUser {
+    user_id: String,
+    profile: Vec<LampItem>,
+    #[serde(default)]
+    dev: Vec<StoredQuery>,
+    #[serde(default)]
+    query: Vec<StoredQuery>,
+}
+
+#[derive(Deserialize)]
+struct StoredQuery {
+    id: String,
+    input: String,
+    output: String,
+}
+
+/// Reads a LaMP file.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be read; [`Error::Input`] when it is malformed or its task is not known.
+pub fn read(path: &Path) -> Result<Lamp> {
+    parse(path, &super::source::read(path)?)
+}
+
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
+    let stored: StoredLamp = serde_json::from_str(utf8(path, bytes)?)
+        .map_err(|error| malformed(path, format_args!("is not a LaMP file: {error}")))?;
+    let task = LampTask::from_name(&stored.task).ok_or_else(|| {
+        malformed(
+            path,
+            format_args!("the task {:?} is not known", stored.task),
+        )
+    })?;
+    let users = stored
+        .users
+        .into_iter()
+        .map(|user| stored_user(path, task, user))
+        .collect::<Result<_>>()?;
+    Ok(Lamp { task, users })
+}
+
+fn stored_user(path: &Path, task: LampTask, stored: StoredUser) -> Result<User> {
+    let id = stored.user_id;
+    let history = (1..)
+        .zip(&stored.profile)
+        .map(|(number, item)| {
+            task.example(item)
+                .and_then(Example::checked)
+                .map_err(|what| {
+                    malformed(
+                        path,
+                        format_args!("user {id:?}, item {number} of the profile: {what}"),
+                    )
+                })
+        })
+        .collect::<Result<_>>()?;
+    let queries = |queries: Vec<StoredQuery>| -> Vec<Query> {
+        let query = |query: StoredQuery| Query {
+            id: query.id,
+            example: Example {
+                prompt: task.prompt(query.input),
+                response: query.output,
+            },
+        };
+        queries.into_iter().map(query).collect()
+    };
+    Ok(User {
+        history,
+        dev: queries(stored.dev),
+        query: queries(stored.query),
+        id,
+    })
+}
+
+impl Lamp {
+    /// The user named `id`; `None` is enough where there is only one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] when there is no such user, or several to choose from.
+    pub(super) fn into_user(mut self, path: &Path, id: Option<&str>) -> Result<User> {
+        let position = match id {
+            Some(id) => self.users.iter().position(|user| user.id == id),
+            None => (self.users.len() == 1).then_some(0),
+        };
+        match position {
+            Some(position) => Ok(self.users.swap_remove(position)),
+            None => Err(self.which_user(path, id)),
+        }
+    }
+
+    fn which_user(&self, path: &Path, id: Option<&str>) -> Error {
+        let known: Vec<String> = self
+            .users
+            .iter()
+            .take(3)
+            .map(|user| user.id.clone())
+            .collect();
+        Unspecified::LampUser {
+            path: path.to_owned(),
+            asked: id.map(str::to_owned),
+            count: self.users.len(),
+            some: known,
+        }
+        .into()
+    }
+}

@@ -1,0 +1,155 @@
+//! The model in candle's own operations, for the devices that have none of ours: CUDA and Metal.
+//!
+//! It computes what [`super::block`] and [`super::head`] do, from a copy of their weights on the device. candle puts the
+//! gradients together, those of most operations ours ([`custom_grad`]); on the CPU the one implementation checks the other.
+//! The adapter's variables stay on the CPU, and each pass takes a copy of them.
+
+mod attention;
+mod block;
+mod cache;
+mod custom_grad;
+mod linear;
+
+use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
+
+pub(super) use cache::CandleCache;
+
+use self::attention::AttentionPlan;
+use self::block::{CandleBlock, Norm, Rotation};
+use self::custom_grad::custom_grad;
+use self::linear::{CandleAdapters, CandleLinear};
+use super::batch::PackedRows;
+use super::head::{Head, Predictions, ROWS};
+use super::lora::Lora;
+use super::model::{ByWindow, TrainModel};
+use super::ops::attention::{Mask, Segment};
+use crate::Result;
+use crate::llama::Token;
+
+/// A model's weights on a device.
+pub(super) struct CandleModel {
+    device: Device,
+    blocks: Vec<CandleBlock>,
+    norm: Norm,
+    head: CandleLinear,
+}
+
+impl CandleModel {
+    /// Copies weights to `device`; those of the blocks are multiplied in `dtype`, which the results are rounded to.
+    pub fn new(
+        blocks: &[super::block::Block],
+        head: &Head,
+        device: &Device,
+        dtype: DType,
+    ) -> CandleResult<Self> {
+        let copy = |block: &super::block::Block| CandleBlock::new(block, device, dtype);
+        Ok(Self {
+            blocks: blocks.iter().map(copy).collect::<CandleResult<_>>()?,
+            norm: Norm::new(&head.norm, device)?,
+            // Logits that were rounded to bf16 would be no use as log-probabilities.
+            head: CandleLinear::new(&head.weight, device, DType::F32)?,
+            device: device.clone(),
+        })
+    }
+
+    /// `[t, n_embd]`, before the last norm; with gradients if the adapter is not frozen.
+    pub fn run_rows(
+        &self,
+        model: &TrainModel,
+        rows: &PackedRows,
+        lora: Option<&Lora>,
+    ) -> Result<Tensor> {
+        let seen = self.seen(model, &rows.segments)?;
+        let heads = model.shape().heads;
+        self.run(
+            model,
+            &rows.tokens,
+            &rows.positions,
+            lora,
+            |layer, q, k, v| seen.of(model.window(layer)).attend(q, k, v, heads),
+        )
+    }
+
+    /// Who sees what in the blocks of `model`.
+    fn seen(
+        &self,
+        model: &TrainModel,
+        segments: &[Segment],
+    ) -> CandleResult<ByWindow<AttentionPlan>> {
+        let seen = |window| AttentionPlan::new(Mask { segments, window }, &self.device);
+        model.windows().try_map(seen)
+    }
+
+    /// [`TrainModel::run`], with `[t, n_heads, head_dim]` for what is attended.
+    fn run(
+        &self,
+        model: &TrainModel,
+        tokens: &[Token],
+        positions: &[usize],
+        lora: Option<&Lora>,
+        mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
+    ) -> Result<Tensor> {
+        let ropes = model.ropes(positions);
+        let rotations = ropes.try_map(|rope| Rotation::new(&rope, &self.device))?;
+        let mut x = self.rows(model.embed(tokens)?, model.shape().n_embd)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let adapters = match lora {
+                Some(lora) => CandleAdapters::new(lora.layer(layer)?, &self.device)?,
+                None => CandleAdapters::default(),
+            };
+            let rotation = rotations.of(model.window(layer));
+            x = block.forward(&x, &adapters, rotation, |q, k, v| attend(layer, q, k, v))?;
+        }
+        Ok(x)
+    }
+
+    /// [`Head::logits`], `[r, n_vocab]`, of `x`, `[r, n_embd]`.
+    pub fn logits(&self, x: &Tensor) -> CandleResult<Tensor> {
+        self.head.forward(&self.norm.forward(x)?, None)
+    }
+
+    /// [`Head::logprobs`], `[r]`, of `x`, `[t, n_embd]`, with a gradient for it; there must be predictions.
+    pub fn logprobs(&self, x: &Tensor, predictions: &Predictions) -> CandleResult<Tensor> {
+        let Predictions {
+            predictors,
+            targets,
+        } = predictions;
+        let n_vocab = self.head.n_out();
+        if targets.iter().any(|&target| target as usize >= n_vocab) {
+            bail!("a token id beyond the vocabulary of {n_vocab}");
+        }
+        let predictors = Tensor::new(predictors.as_slice(), &self.device)?;
+        let hidden = self.norm.forward(&x.index_select(&predictors, 0)?)?;
+        let (mut logprobs, mut jacobian) = (Vec::new(), Vec::new());
+        for first in (0..targets.len()).step_by(ROWS) {
+            let targets = &targets[first..targets.len().min(first + ROWS)];
+            let targets = Tensor::new(targets, &self.device)?;
+            let part = hidden.detach().narrow(0, first, targets.elem_count())?;
+            let logits = self.head.forward(&part, None)?;
+            let max = logits.max_keepdim(1)?;
+            let powers = logits.broadcast_sub(&max)?.exp()?;
+            let sum = powers.sum_keepdim(1)?;
+            let log_z = (max + sum.log()?)?;
+            let chosen = logits.gather(&targets.unsqueeze(1)?, 1)?;
+            logprobs.push((chosen - log_z)?.squeeze(1)?);
+            if hidden.track_op() {
+                // As `super::head` has it: W_y − p W.
+                let mean = self.head.backward(&powers.broadcast_div(&sum)?)?;
+                jacobian.push((self.head.rows(&targets)? - mean)?);
+            }
+        }
+        let logprobs = Tensor::cat(&logprobs, 0)?;
+        if jacobian.is_empty() {
+            return Ok(logprobs);
+        }
+        let jacobian = Tensor::cat(&jacobian, 0)?;
+        custom_grad([&hidden], &logprobs, move |d| {
+            Ok([jacobian.broadcast_mul(&d.unsqueeze(1)?)?])
+        })
+    }
+
+    /// Rows of the CPU's as a tensor of the device's, `[t, width]`.
+    pub fn rows(&self, x: Vec<f32>, width: usize) -> CandleResult<Tensor> {
+        Tensor::from_vec(x, ((), width), &self.device)
+    }
+}

@@ -1,0 +1,215 @@
+//! Attention over packed sequences: [`super::super::ops::attention`] in candle's operations.
+//!
+//! A GPU is slow to begin an operation and quick to do it, so segments of about as many queries are filled up to the same
+//! length and attended together.
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Result, Tensor};
+
+use super::super::ops::attention::{Heads, Mask, Segment};
+use super::custom_grad::custom_grad;
+
+/// Who sees what in one pass.
+pub struct AttentionPlan {
+    groups: Vec<Group>,
+    /// `[t]`: where each row is among those of the groups.
+    places: Tensor,
+}
+
+/// Segments with the same number of queries, and of keys, after filling up.
+#[derive(Clone)]
+struct Group {
+    /// Rows of the queries, `[segments · queries]`.
+    queries: Tensor,
+    /// `[segments · queries, 1]`: 0 for those that fill up, 1 for others.
+    is_own: Tensor,
+    /// Rows of the keys, `[segments · keys]`.
+    keys: Tensor,
+    /// `[segments, 1, queries, keys]`: 0 where a query sees a key, −∞ elsewhere.
+    mask: Tensor,
+}
+
+impl AttentionPlan {
+    /// On `device`. The queries of the segments are all rows, in their order.
+    pub fn new(mask: Mask, device: &Device) -> Result<Self> {
+        let mut by_size: BTreeMap<usize, Vec<&Segment>> = BTreeMap::new();
+        for segment in mask.segments {
+            let size = segment.queries.len().next_power_of_two();
+            by_size.entry(size).or_default().push(segment);
+        }
+        let n_rows = mask.segments.iter().map(|segment| segment.queries.len());
+        let mut places = vec![0u32; n_rows.sum()];
+        let mut n_before = 0;
+        let group = |segments: Vec<&Segment>| {
+            let n_queries = longest(&segments, |segment| segment.queries.len());
+            for segment in &segments {
+                for (place, row) in (n_before..).zip(segment.queries.clone()) {
+                    places[row] = place;
+                }
+                n_before += n_queries as u32;
+            }
+            Group::new(&segments, n_queries, mask.window, device)
+        };
+        Ok(Self {
+            groups: by_size.into_values().map(group).collect::<Result<_>>()?,
+            places: Tensor::new(places, device)?,
+        })
+    }
+
+    /// `q`: `[t, n_head, head_dim]`; `k`, `v`: `[t_kv, n_head_kv, head_dim]`, with gradients where they are as many rows.
+    /// `[t, n_head · head_dim]`.
+    pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
+        let values = [q, k, v].map(Tensor::detach);
+        let passes = self.groups.iter();
+        let passes = passes.map(|group| group.forward(&values, heads));
+        let passes: Vec<GroupPass> = passes.collect::<Result<_>>()?;
+        let outputs: Vec<_> = passes.iter().map(|pass| &pass.output).collect();
+        let output = Tensor::cat(&outputs, 0)?.index_select(&self.places, 0)?;
+        if !q.track_op() {
+            return Ok(output);
+        }
+        let groups = self.groups.clone();
+        custom_grad([&Tensor::cat(&[q, k, v], 1)?], &output, move |d| {
+            let zeros = |x: &Tensor| x.flatten_from(1)?.zeros_like();
+            let mut gradients = values.iter().map(zeros).collect::<Result<Vec<_>>>()?;
+            for (group, pass) in groups.iter().zip(&passes) {
+                group.backward(pass, d, heads, &mut gradients)?;
+            }
+            let t = d.dim(0)?;
+            let gradient = Tensor::cat(&gradients, 1)?;
+            Ok([gradient.reshape((t, (), heads.head_dim))?])
+        })
+    }
+}
+
+/// What the backward pass wants again, by product: a segment's queries of the heads that share a key head.
+struct GroupPass {
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    /// The probabilities.
+    p: Tensor,
+    /// `[segments · queries, n_head · head_dim]`
+    output: Tensor,
+}
+
+impl Group {
+    fn new(
+        segments: &[&Segment],
+        n_queries: usize,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Result<Self> {
+        let n_keys = longest(segments, Segment::n_keys);
+        // What fills up is row 0, which is there.
+        let mut queries = vec![0u32; segments.len() * n_queries];
+        let mut is_own = vec![0f32; queries.len()];
+        let mut keys = vec![0u32; segments.len() * n_keys];
+        let mut mask = vec![f32::NEG_INFINITY; segments.len() * n_queries * n_keys];
+        for (i, segment) in segments.iter().enumerate() {
+            let own = &mut mask[i * n_queries * n_keys..(i + 1) * n_queries * n_keys];
+            let own_queries = segment.queries.clone();
+            is_own[i * n_queries..][..own_queries.len()].fill(1.0);
+            let first = segment.n_keys() - own_queries.len();
+            for (query, row) in own.chunks_exact_mut(n_keys).enumerate() {
+                // A query that fills up sees as much as the last, since of nothing there is no softmax.
+                let end = first + (query + 1).min(own_queries.len());
+                let start = window.map_or(0, |window| end.saturating_sub(window));
+                row[start..end].fill(0.0);
+            }
+            for (place, row) in queries[i * n_queries..].iter_mut().zip(own_queries) {
+                *place = row as u32;
+            }
+            let own_keys = segment.keys.iter().cloned().flatten();
+            for (place, row) in keys[i * n_keys..].iter_mut().zip(own_keys) {
+                *place = row as u32;
+            }
+        }
+        let shape = (segments.len(), 1, n_queries, n_keys);
+        Ok(Self {
+            is_own: Tensor::from_vec(is_own, (queries.len(), 1), device)?,
+            queries: Tensor::new(queries, device)?,
+            keys: Tensor::new(keys, device)?,
+            mask: Tensor::from_vec(mask, shape, device)?,
+        })
+    }
+
+    /// As of [`AttentionPlan::attend`], for the queries of this group, of `[q, k, v]`.
+    fn forward(&self, [q, k, v]: &[Tensor; 3], heads: Heads) -> Result<GroupPass> {
+        let Heads {
+            n_head, n_head_kv, ..
+        } = heads;
+        let (n, _, t, t_kv) = self.mask.dims4()?;
+        let q = self.by_product(&q.index_select(&self.queries, 0)?, heads)?;
+        let k = self.by_product(&k.index_select(&self.keys, 0)?, heads)?;
+        let v = self.by_product(&v.index_select(&self.keys, 0)?, heads)?;
+        let scores = (q.matmul(&k.t()?)? / (heads.head_dim as f64).sqrt())?;
+        let scores = scores.reshape((n, n_head, t, t_kv))?;
+        let masked = scores.broadcast_add(&self.mask)?;
+        let powers = masked.broadcast_sub(&masked.max_keepdim(3)?)?.exp()?;
+        let p = powers.broadcast_div(&powers.sum_keepdim(3)?)?;
+        let p = p.reshape((n * n_head_kv, n_head / n_head_kv * t, t_kv))?;
+        let output = self.by_row(&p.matmul(&v)?, n_head)?;
+        Ok(GroupPass { q, k, v, p, output })
+    }
+
+    /// Adds the gradients of `[q, k, v]`, of rows with all heads, from that of the output, `[t, n_head · head_dim]`.
+    fn backward(
+        &self,
+        pass: &GroupPass,
+        d: &Tensor,
+        heads: Heads,
+        gradients: &mut [Tensor],
+    ) -> Result<()> {
+        let GroupPass { q, k, v, p, .. } = pass;
+        let Heads {
+            n_head,
+            n_head_kv,
+            head_dim,
+        } = heads;
+        let d = d.index_select(&self.queries, 0)?;
+        let d = d
+            .broadcast_mul(&self.is_own)?
+            .reshape(((), n_head, head_dim))?;
+        let d = self.by_product(&d, heads)?;
+        let d_p = d.matmul(&v.t()?)?;
+        let mean = (&d_p * p)?.sum_keepdim(2)?;
+        let d_scores = ((p * d_p.broadcast_sub(&mean)?)? / (head_dim as f64).sqrt())?;
+        let parts = [
+            (&self.queries, d_scores.matmul(k)?, n_head),
+            (&self.keys, d_scores.t()?.matmul(q)?, n_head_kv),
+            (&self.keys, p.t()?.matmul(&d)?, n_head_kv),
+        ];
+        for (gradient, (rows, part, n_heads)) in gradients.iter_mut().zip(parts) {
+            *gradient = gradient.index_add(rows, &self.by_row(&part, n_heads)?, 0)?;
+        }
+        Ok(())
+    }
+
+    /// `[segments · t, n_heads, head_dim]` → `[segments · n_head_kv, n_heads / n_head_kv · t, head_dim]`: the rows of the
+    /// heads that share a key head lie one after the other.
+    fn by_product(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
+        let (rows, n_heads, head_dim) = x.dims3()?;
+        let n = self.mask.dim(0)?;
+        let x = x
+            .reshape((n, rows / n, n_heads, head_dim))?
+            .transpose(1, 2)?;
+        x.contiguous()?.reshape((n * heads.n_head_kv, (), head_dim))
+    }
+
+    /// The way back of [`Self::by_product`], to `[segments · t, n_heads · head_dim]`.
+    fn by_row(&self, x: &Tensor, n_heads: usize) -> Result<Tensor> {
+        let (n, head_dim) = (self.mask.dim(0)?, x.dim(2)?);
+        let x = x.reshape((n, n_heads, (), head_dim))?.transpose(1, 2)?;
+        x.contiguous()?.reshape(((), n_heads * head_dim))
+    }
+}
+
+fn longest(segments: &[&Segment], len: impl Fn(&Segment) -> usize) -> usize {
+    segments
+        .iter()
+        .map(|segment| len(segment))
+        .max()
+        .unwrap_or_default()
+}

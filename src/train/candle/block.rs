@@ -1,0 +1,220 @@
+//! A block of the transformer: [`super::super::block`] in candle's operations.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::super::block;
+use super::super::lora::TargetModule;
+use super::super::ops::attention::Heads;
+use super::super::ops::gate::Activation;
+use super::super::ops::norm::RmsNorm;
+use super::super::ops::rope::{Pairs, Rope};
+use super::custom_grad::custom_grad;
+use super::linear::{CandleAdapters, CandleLinear};
+
+/// A block's frozen weights.
+pub struct CandleBlock {
+    attention_norm: Norm,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    post_attention_norm: Option<Norm>,
+    feed_forward_norm: Norm,
+    post_feed_forward_norm: Option<Norm>,
+    linear: Vec<CandleLinear>,
+    heads: Heads,
+    activation: Activation,
+}
+
+impl CandleBlock {
+    /// A copy on `device`, whose matrices are in `dtype`.
+    pub fn new(block: &block::Block, device: &Device, dtype: DType) -> Result<Self> {
+        let norm = |norm: &RmsNorm| Norm::new(norm, device);
+        let linear = block.linear.iter();
+        let linear = linear.map(|weight| CandleLinear::new(weight, device, dtype));
+        Ok(Self {
+            attention_norm: norm(&block.attention_norm)?,
+            q_norm: block.q_norm.as_ref().map(norm).transpose()?,
+            k_norm: block.k_norm.as_ref().map(norm).transpose()?,
+            post_attention_norm: block.post_attention_norm.as_ref().map(norm).transpose()?,
+            feed_forward_norm: norm(&block.feed_forward_norm)?,
+            post_feed_forward_norm: block
+                .post_feed_forward_norm
+                .as_ref()
+                .map(norm)
+                .transpose()?,
+            linear: linear.collect::<Result<_>>()?,
+            heads: block.heads,
+            activation: block.activation,
+        })
+    }
+
+    /// `x`: `[t, n_embd]`; the result's shape too. `attend` is given `[t, n_heads, head_dim]` each, and returns
+    /// `[t, n_head · head_dim]`.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        adapters: &CandleAdapters,
+        rotation: &Rotation,
+        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        use TargetModule::{Down, Gate, K, O, Q, Up, V};
+        let project = |x: &Tensor, target: TargetModule| {
+            let target = target as usize;
+            self.linear[target].forward(x, adapters.of(target))
+        };
+        let by_head = |x: &Tensor, n: usize| x.reshape(((), n, self.heads.head_dim));
+        let n = self.attention_norm.forward(x)?;
+        let q = by_head(&project(&n, Q)?, self.heads.n_head)?;
+        let k = by_head(&project(&n, K)?, self.heads.n_head_kv)?;
+        let v = by_head(&project(&n, V)?, self.heads.n_head_kv)?;
+        let q = rotation.forward(&normed(self.q_norm.as_ref(), q)?)?;
+        let k = rotation.forward(&normed(self.k_norm.as_ref(), k)?)?;
+        let o = project(&attend(&q, &k, &v)?, O)?;
+        let mid = (x + normed(self.post_attention_norm.as_ref(), o)?)?;
+
+        let m = self.feed_forward_norm.forward(&mid)?;
+        let gate = project(&m, Gate)?;
+        let gate = match self.activation {
+            Activation::Silu => gate.silu()?,
+            Activation::Gelu => gelu(&gate)?,
+        };
+        let down = project(&(gate * project(&m, Up)?)?, Down)?;
+        mid + normed(self.post_feed_forward_norm.as_ref(), down)?
+    }
+}
+
+/// candle's own gradient takes powers of negative numbers, which not every device computes.
+fn gelu(x: &Tensor) -> Result<Tensor> {
+    const CUBIC: f64 = 0.044_715;
+    let root = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
+    let kept = x.detach();
+    let y = kept.gelu()?;
+    custom_grad([x], &y, move |dy| {
+        let square = kept.sqr()?;
+        let t = (&kept * ((&square * (root * CUBIC))? + root)?)?.tanh()?;
+        let slope_of_u = ((square * (3.0 * root * CUBIC))? + root)?;
+        // (1 + t) / 2 + x (1 − t²) u′ / 2
+        let curved = ((&kept * (1.0 - t.sqr()?)?)? * slope_of_u)?;
+        Ok([(dy * ((t + 1.0 + curved)? * 0.5)?)?])
+    })
+}
+
+fn normed(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(&x),
+        None => Ok(x),
+    }
+}
+
+/// [`RmsNorm`] over the last dimension.
+pub struct Norm {
+    weight: Tensor,
+    epsilon: f64,
+}
+
+impl Norm {
+    /// A copy on `device`.
+    pub fn new(norm: &RmsNorm, device: &Device) -> Result<Self> {
+        Ok(Self {
+            weight: Tensor::new(norm.weight(), device)?,
+            epsilon: f64::from(norm.epsilon()),
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (kept, last) = (x.detach(), x.rank() - 1);
+        let n = x.dim(last)? as f64;
+        let mean = (kept.sqr()?.sum_keepdim(last)? / n)?;
+        let inverse_rms = (mean + self.epsilon)?.sqrt()?.recip()?;
+        let normed = kept.broadcast_mul(&inverse_rms)?;
+        let y = normed.broadcast_mul(&self.weight)?;
+        let weight = self.weight.clone();
+        custom_grad([x], &y, move |dy| {
+            let d = dy.broadcast_mul(&weight)?;
+            let mean = ((&d * &normed)?.sum_keepdim(last)? / n)?;
+            let d = (d - normed.broadcast_mul(&mean)?)?;
+            Ok([d.broadcast_mul(&inverse_rms)?])
+        })
+    }
+}
+
+/// [`Rope`] on a device.
+#[derive(Clone)]
+pub struct Rotation {
+    /// `[t, 1, n_rot / 2]`
+    cos: Tensor,
+    sin: Tensor,
+    pairs: Pairs,
+    half: usize,
+}
+
+impl Rotation {
+    /// A copy on `device`.
+    pub fn new(rope: &Rope, device: &Device) -> Result<Self> {
+        let half = rope.n_rot() / 2;
+        let (cos, sin): (Vec<_>, Vec<_>) = rope.rotations().iter().copied().unzip();
+        Ok(Self {
+            cos: Tensor::from_vec(cos, ((), 1, half), device)?,
+            sin: Tensor::from_vec(sin, ((), 1, half), device)?,
+            pairs: rope.pairs(),
+            half,
+        })
+    }
+
+    /// Turns the first features of each head of `x`, `[t, n_heads, head_dim]`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let rotation = self.clone();
+        custom_grad([x], &self.turn(&x.detach())?, move |dy| {
+            let back = Self {
+                sin: rotation.sin.neg()?,
+                ..rotation.clone()
+            };
+            Ok([back.turn(dy)?])
+        })
+    }
+
+    fn turn(&self, x: &Tensor) -> Result<Tensor> {
+        let (t, n_heads, head_dim) = x.dims3()?;
+        let n_rot = 2 * self.half;
+        let turned = x.narrow(2, 0, n_rot)?;
+        // The members of the pairs are apart in the last dimension of the one shape, in the one before of the other.
+        let (shape, apart) = match self.pairs {
+            Pairs::Adjacent => ([t, n_heads, self.half, 2], 3),
+            Pairs::Halves => ([t, n_heads, 2, self.half], 2),
+        };
+        let turned = turned.reshape(&shape)?;
+        let [first, second] = [0, 1].map(|i| turned.narrow(apart, i, 1)?.squeeze(apart));
+        let (first, second) = (first?, second?);
+        let new = [
+            (first.broadcast_mul(&self.cos)? - second.broadcast_mul(&self.sin)?)?,
+            (first.broadcast_mul(&self.sin)? + second.broadcast_mul(&self.cos)?)?,
+        ];
+        let turned = Tensor::stack(&new, apart)?.reshape((t, n_heads, n_rot))?;
+        if n_rot == head_dim {
+            return Ok(turned);
+        }
+        let rest = x.narrow(2, n_rot, head_dim - n_rot)?;
+        Tensor::cat(&[turned, rest], 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ops::check::values;
+    use super::*;
+
+    #[test]
+    fn a_rotation_is_ropes() {
+        for pairs in [Pairs::Adjacent, Pairs::Halves] {
+            // Six of a head's eight features turn.
+            let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
+            let mut expected = values(3 * 16, 1);
+            let x = Tensor::new(expected.as_slice(), &Device::Cpu).unwrap();
+            rope.forward(&mut expected);
+            let rotation = Rotation::new(&rope, &Device::Cpu).unwrap();
+            let turned = rotation.forward(&x.reshape((3, 2, 8)).unwrap()).unwrap();
+            let turned = turned.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let pairs = turned.iter().zip(&expected);
+            assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-6));
+        }
+    }
+}

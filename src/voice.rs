@@ -1,0 +1,144 @@
+//! One door to a voice: from where an adapter lies to what llama.cpp loads for it, and how it is contrasted.
+//!
+//! ```text
+//! AdapterSource ─→ Voice { task adapter, adapter, contrast }
+//! ```
+//!
+//! An adapter that was trained on top of a task's belongs to the base *with* the task adapter. llama.cpp is then given
+//! two adapters: the task's for the base, and the sum of both, stacked into one file, for the user model.
+
+use std::path::{Path, PathBuf};
+
+use cope_convert::Adapter;
+
+use crate::decode::Contrast;
+use crate::home::UserFolder;
+use crate::{Error, Result};
+
+/// Where the adapter of a voice lies.
+#[derive(Clone, Debug)]
+pub enum AdapterSource {
+    /// Nowhere: the base speaks alone.
+    Base,
+    /// In a user's folder.
+    User(UserFolder),
+    /// In a file of its own.
+    File(PathBuf),
+}
+
+impl AdapterSource {
+    /// The user, if the adapter is a user's.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserFolder> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Base | Self::File(_) => None,
+        }
+    }
+}
+
+/// A voice with an adapter, as its file describes it.
+#[derive(Clone, Debug)]
+pub struct Voice {
+    source: AdapterSource,
+    /// The file as it was trained.
+    path: PathBuf,
+    task_sha256: Option<String>,
+    contrast: Option<f32>,
+    plausibility: Option<f32>,
+}
+
+impl Voice {
+    /// The voice of the adapter at `source`; `None` for the base alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::Adapter`](crate::error::Missing::Adapter) when the user is not trained; the file cannot be read, or was
+    /// trained on top of a task adapter that does not lie beside it.
+    pub fn open(source: &AdapterSource) -> Result<Option<Self>> {
+        let path = match source {
+            AdapterSource::Base => return Ok(None),
+            AdapterSource::User(user) => user.trained_adapter()?,
+            AdapterSource::File(path) => path.clone(),
+        };
+        let stored = Adapter::read_gguf(&path)?;
+        if stored.task_sha256.is_some() && source.user().is_none() {
+            return Err(Error::input(format!(
+                "{} was trained on top of a task adapter and cannot be used alone; name its user",
+                path.display()
+            )));
+        }
+        Ok(Some(Self {
+            source: source.clone(),
+            path,
+            task_sha256: stored.task_sha256,
+            contrast: stored.contrast,
+            plausibility: stored.plausibility,
+        }))
+    }
+
+    /// The adapter's file as it was trained, without the task's.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The SHA-256 of the task adapter on top of which it was trained.
+    #[must_use]
+    pub fn task_sha256(&self) -> Option<&str> {
+        self.task_sha256.as_deref()
+    }
+
+    /// The settings of the contrast: those given here, else those that the adapter carries, else the defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Contrast`] when one is out of its range.
+    pub fn contrast(&self, contrast: Option<f32>, plausibility: Option<f32>) -> Result<Contrast> {
+        let (carried, default) = ((self.contrast, self.plausibility), Contrast::default());
+        Ok(Contrast::new(
+            contrast.or(carried.0).unwrap_or(default.contrast()),
+            plausibility.or(carried.1).unwrap_or(default.plausibility()),
+        )?)
+    }
+
+    /// The task adapter that llama.cpp loads for the base, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::TaskAdapter`](crate::error::Missing::TaskAdapter) when it is gone, or another.
+    pub fn base_adapter(&self) -> Result<Option<PathBuf>> {
+        match (&self.source, &self.task_sha256) {
+            (AdapterSource::User(user), Some(task)) => user.known_task(task).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The adapter that llama.cpp loads for the user model: the file itself, or the sum with the task's, which is written
+    /// anew beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Voice::base_adapter`]'s; and the sum cannot be written.
+    pub fn user_adapter(&self) -> Result<PathBuf> {
+        match (&self.source, self.base_adapter()?) {
+            (AdapterSource::User(user), Some(task)) => {
+                let stacked = user.stacked();
+                stack(&task, &self.path, &stacked)?;
+                Ok(stacked)
+            }
+            _ => Ok(self.path.clone()),
+        }
+    }
+}
+
+/// Writes the sum of a task's adapter and a user's as one adapter.
+///
+/// # Errors
+///
+/// One of them cannot be read, they do not fit, or `path` cannot be written.
+pub fn stack(task: &Path, user: &Path, path: &Path) -> Result<()> {
+    let (task, user) = (Adapter::read_gguf(task)?, Adapter::read_gguf(user)?);
+    Adapter::stack(&[(&task, 1.0), (&user, 1.0)])?.write_gguf(path)?;
+    Ok(())
+}
