@@ -22,7 +22,7 @@ mod sequences;
 mod statistics;
 mod stop_filter;
 #[cfg(test)]
-mod table;
+mod test_kit;
 mod text_state;
 
 use std::ops::Range;

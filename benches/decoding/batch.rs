@@ -113,8 +113,10 @@ fn together(
     }
     let started = Instant::now();
     for event in batch {
-        if let (_, BatchEvent::Finished { response, .. }) = event? {
-            rate.n_tokens += response.len();
+        match event?.1 {
+            BatchEvent::Finished { response, .. } => rate.n_tokens += response.len(),
+            BatchEvent::Failed(error) => return Err(error.into()),
+            _ => {}
         }
     }
     rate.seconds += started.elapsed().as_secs_f64();

@@ -71,8 +71,10 @@ impl Bound {
         let mut n_tokens = 0;
         let started = Instant::now();
         for event in batch {
-            if let (_, BatchEvent::Finished { response, .. }) = event? {
-                n_tokens += response.len();
+            match event?.1 {
+                BatchEvent::Finished { response, .. } => n_tokens += response.len(),
+                BatchEvent::Failed(error) => return Err(error.into()),
+                _ => {}
             }
         }
         Ok(n_tokens as f64 / started.elapsed().as_secs_f64())

@@ -1,7 +1,9 @@
 //! Many texts at once, by any of several models: a pass of a model reads a token of each of its texts, so that the weights,
 //! once in a processor's cache, serve them all. Texts come and go between two passes.
 
+mod choose;
 mod models;
+mod passes;
 mod slots;
 
 use std::collections::VecDeque;
@@ -10,16 +12,12 @@ use models::Models;
 pub use slots::ModelId;
 use slots::Slot;
 
-use super::choice::Explainer;
-use super::sampling::best;
-use super::schedule::beside;
 use super::text_state::TextState;
 use super::{
-    Candidate, Choice, DecodeOptions, Finish, PassSchedule, Piece, Policy, SequenceSource,
-    Vocabulary,
+    Candidate, Choice, DecodeOptions, Finish, PassSchedule, Policy, SequenceSource, Vocabulary,
 };
-use crate::Result;
 use crate::llama::Token;
+use crate::{Error, Result};
 
 /// A text of a [`Batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,8 +38,8 @@ pub struct TextRequest {
     pub owner: Option<u64>,
 }
 
-/// What happens to a text.
-#[derive(Debug, Clone, PartialEq)]
+/// What happens to a text. [`Finished`](Self::Finished) or [`Failed`](Self::Failed) is its last event.
+#[derive(Debug)]
 pub enum BatchEvent {
     /// A choice, where choices are explained, and the best candidates, the best first.
     Choice(Choice, Vec<Choice>),
@@ -58,6 +56,9 @@ pub enum BatchEvent {
         /// Tokens of the prompt that all its models had read already.
         n_kept: usize,
     },
+    /// Its end by an error of its own: of its sampler or its grammar, or of a pass that was to read it. The other texts
+    /// go on.
+    Failed(Error),
 }
 
 /// Texts being decoded: an iterator over what happens to them, which ends when all have ended and goes on when there are
@@ -83,7 +84,7 @@ pub struct Batch<S, V> {
 struct ActiveText {
     id: TextId,
     policy: Policy<Slot>,
-    answer: TextState,
+    state: TextState,
     plausibility: f32,
     /// How many candidates are explained beside each choice, if it is.
     explained: Option<usize>,
@@ -103,9 +104,12 @@ fn n_keepable(prompt: &[Token]) -> usize {
     prompt.len().saturating_sub(1) / GRAIN * GRAIN
 }
 
-/// On a CPU two models side by side read a few tokens faster one after the other than together, and so many or more
-/// not.
-const WIDE: usize = 5;
+impl ActiveText {
+    /// Tokens of the prompt and of what was chosen.
+    fn n_tokens(&self) -> usize {
+        self.prompt.len() + self.state.response.len()
+    }
+}
 
 impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// No texts yet, and no models. Of `schedule` it has a use for what says whether passes run side by side, and whether
@@ -170,10 +174,10 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         let models = request.policy.each().map(|&model| self.model(model));
         let n_ctx = models.map(S::n_ctx).min().unwrap_or_default();
         let n_vocab = self.model(*request.policy.leader()).n_vocab();
-        let answer = TextState::new(&request.options, &request.prompt, n_vocab, n_ctx)?;
+        let state = TextState::new(&request.options, &request.prompt, n_vocab, n_ctx)?;
         let id = TextId(self.n_texts);
         self.n_texts += 1;
-        self.waiting.push_back((id, request, answer));
+        self.waiting.push_back((id, request, state));
         Ok(id)
     }
 
@@ -214,14 +218,18 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     }
 
     /// A token more for all texts under way, after those that wait have begun where there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Interrupted`]; any other error is an event of the texts that it ends.
     fn advance(&mut self) -> Result<()> {
-        self.slot();
+        self.begin_waiting();
         self.read_prompts()?;
         self.step()
     }
 
     /// Gives sequences to the texts that wait, as far as there are any.
-    fn slot(&mut self) {
+    fn begin_waiting(&mut self) {
         let mut index = 0;
         while let Some((_, request, _)) = self.waiting.get(index) {
             let has_room = |model: &ModelId| self.models.get(*model).has_room();
@@ -229,7 +237,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 index += 1;
                 continue;
             }
-            let Some((id, request, answer)) = self.waiting.remove(index) else {
+            let Some((id, request, state)) = self.waiting.remove(index) else {
                 break;
             };
             let TextRequest {
@@ -251,7 +259,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 id,
                 n_kept,
                 policy,
-                answer,
+                state,
                 plausibility,
                 explained: options.explain.then_some(options.n_alternatives),
                 prompt,
@@ -261,221 +269,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Reads on in the prompts, the oldest first, and chooses the first token after each.
-    fn read_prompts(&mut self) -> Result<()> {
-        let mut n_read = 0;
-        let mut index = 0;
-        while n_read < self.n_prompt && index < self.texts.len() {
-            if self.texts[index].newest.is_some() {
-                index += 1;
-                continue;
-            }
-            let (is_last, n) = self.read_part(index)?;
-            n_read += n;
-            if is_last && !self.choose(index)? {
-                index += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// A pass of each model over what comes next of a prompt. Returns whether it was the last, which they make together,
-    /// and how many tokens it had.
-    fn read_part(&mut self, index: usize) -> Result<(bool, usize)> {
-        let text = &self.texts[index];
-        let n_keepable = n_keepable(&text.prompt);
-        let n_known = |slot: &Slot| self.models.of(*slot).tokens(slot.sequence).len();
-        let is_last = text.policy.each().all(|slot| n_known(slot) >= n_keepable);
-        let part = |slot: &Slot| {
-            let known = n_known(slot);
-            let end = if is_last {
-                text.prompt.len()
-            } else {
-                n_keepable.min(known + self.models.of(*slot).n_batch())
-            };
-            (slot.sequence, text.prompt[known..end].to_vec())
-        };
-        let parts: Vec<_> = text.policy.each().map(part).collect();
-        let longest = parts.iter().map(|(_, part)| part.len()).max();
-        let lean = self.schedule.lean && text.explained.is_none();
-        self.pass(index, |source, number| {
-            let (sequence, part) = &parts[number];
-            if part.is_empty() {
-                return Ok(());
-            }
-            source.read(*sequence, part, lean && number > 0)
-        })?;
-        Ok((is_last, longest.unwrap_or_default()))
-    }
-
-    /// Reads the newest token of all texts, and chooses the next.
-    fn step(&mut self) -> Result<()> {
-        let is_running = |text: &ActiveText| text.newest.is_some();
-        let n_running = self.texts.iter().filter(|it| is_running(it)).count();
-        let one_by_one = self.schedule.side_by_side && n_running < WIDE;
-        if !one_by_one {
-            self.step_together()?;
-        }
-        let mut index = 0;
-        while index < self.texts.len() {
-            if is_running(&self.texts[index]) {
-                if one_by_one {
-                    self.step_one(index)?;
-                }
-                if self.choose(index)? {
-                    continue;
-                }
-            }
-            index += 1;
-        }
-        Ok(())
-    }
-
-    /// A pass of each model over the newest token of a text.
-    fn step_one(&mut self, index: usize) -> Result<()> {
-        let text = &self.texts[index];
-        let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
-        let newest = text.newest;
-        let lean = self.schedule.lean && text.explained.is_none();
-        self.pass(index, |source, number| {
-            let items: Vec<_> = newest.iter().map(|&it| (sequences[number], it)).collect();
-            source.step(&items, lean && number > 0)
-        })
-    }
-
-    /// A pass of each model over the newest tokens of all its texts.
-    fn step_together(&mut self) -> Result<()> {
-        for model in self.models.ids() {
-            let mut items = Vec::new();
-            let mut lean = self.schedule.lean;
-            for text in &self.texts {
-                let Some(newest) = text.newest else {
-                    continue;
-                };
-                let slots = text.policy.each().enumerate();
-                for (number, slot) in slots.filter(|(_, slot)| slot.model == model) {
-                    items.push((slot.sequence, newest));
-                    lean &= number > 0 && text.explained.is_none();
-                }
-            }
-            if !items.is_empty() {
-                items.sort_unstable();
-                let source = &mut self.models.get_mut(model).source;
-                source.share_threads(1);
-                source.step(&items, lean)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Passes of the models of one text, by `read`, which is told the model's number, the leader's being 0; at the same
-    /// time, if that is how they run.
-    fn pass(
-        &mut self,
-        index: usize,
-        read: impl Fn(&mut S, usize) -> Result<()> + Sync,
-    ) -> Result<()> {
-        let policy = self.texts[index].policy;
-        match policy {
-            Policy::Cope { base, user, .. } if self.schedule.side_by_side => {
-                let [base, user] = self.models.both_mut(base, user);
-                base.share_threads(2);
-                user.share_threads(2);
-                beside(|| read(base, 1), || read(user, 0))
-            }
-            _ => {
-                // The base first, as side by side.
-                let slots: Vec<_> = policy.each().enumerate().collect();
-                for (number, slot) in slots.into_iter().rev() {
-                    let source = self.models.of_mut(*slot);
-                    source.share_threads(1);
-                    read(source, number)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Chooses the next token of a text whose models have just read all of it, unless it ends first. Returns whether it
-    /// has ended.
-    fn choose(&mut self, index: usize) -> Result<bool> {
-        let text = &mut self.texts[index];
-        let ActiveText { id, answer, .. } = text;
-        let id = *id;
-        let leader = *text.policy.leader();
-        let n_ctx = text
-            .policy
-            .each()
-            .map(|slot| self.models.of(*slot).n_ctx())
-            .min();
-        let mut pieces = [None, None];
-        if !answer.is_long_enough() {
-            let position = text.prompt.len() + answer.response.len();
-            let logits = self.models.of(leader).logits(leader.sequence);
-            answer
-                .sampler
-                .head(logits, text.plausibility, &mut self.candidates)?;
-            let first = best(&self.candidates).token;
-            if let Policy::Cope { base, contrast, .. } = &text.policy {
-                let base_source = self.models.of_mut(*base);
-                base_source.logits_of(base.sequence, &self.candidates, &mut self.opinions)?;
-                contrast.apply(&mut self.candidates, &self.opinions);
-            }
-            let newest = answer.sampler.choose(&self.candidates, position);
-            text.newest = Some(newest);
-            text.n_changed += usize::from(newest != first);
-            if let Some(n_alternatives) = text.explained {
-                let logits = |slot: &Slot| self.models.of(*slot).logits(slot.sequence);
-                let of_base = match &text.policy {
-                    Policy::Plain(_) => None,
-                    Policy::Cope { base, .. } => Some(logits(base)),
-                };
-                let n_plausible = self.candidates.len();
-                let explainer = Explainer::new(logits(&leader), of_base, n_plausible, first);
-                let chosen = self.candidates.iter().find(|it| it.token == newest);
-                let mut best: Vec<_> = self.candidates.iter().collect();
-                best.sort_by(|x, y| y.score.total_cmp(&x.score));
-                let best = best.into_iter().take(n_alternatives);
-                let best = best.map(|it| explainer.explain(*it)).collect();
-                if let Some(chosen) = chosen {
-                    let event = BatchEvent::Choice(explainer.explain(*chosen), best);
-                    self.events.push_back((id, event));
-                }
-            }
-            pieces[0] = if self.vocabulary.is_eog(newest) {
-                answer.end(Finish::EndOfTurn)
-            } else {
-                answer.push(newest, &self.vocabulary)?
-            };
-        }
-        if answer.finish.is_none() {
-            if answer.is_long_enough() {
-                pieces[1] = answer.end(Finish::Length);
-            } else if n_ctx.is_some_and(|n_ctx| text.prompt.len() + answer.response.len() > n_ctx) {
-                pieces[1] = answer.end(Finish::ContextFull);
-            }
-        }
-        for piece in pieces.into_iter().flatten() {
-            if let Piece::Text(text) = piece {
-                self.events.push_back((id, BatchEvent::Text(text)));
-            }
-        }
-        let Some(finish) = answer.finish else {
-            return Ok(false);
-        };
-        let response = std::mem::take(&mut answer.response);
-        let event = BatchEvent::Finished {
-            response,
-            finish,
-            n_changed: text.n_changed,
-            n_kept: text.n_kept,
-        };
-        self.events.push_back((id, event));
-        self.end(index);
-        Ok(true)
-    }
-
-    /// Gives up all texts, whose models have failed.
+    /// Ends all texts, whose work was interrupted.
     fn abandon(&mut self) {
         self.waiting.clear();
         self.events.clear();
@@ -488,7 +282,8 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
 impl<S: SequenceSource, V: Vocabulary> Iterator for Batch<S, V> {
     type Item = Result<(TextId, BatchEvent)>;
 
-    /// What happens next; `None` while there is no text. An error is the end of all texts.
+    /// What happens next; `None` while there is no text. The only error is [`Error::Interrupted`], which ends all texts;
+    /// any other error ends its text alone and is a [`BatchEvent::Failed`].
     fn next(&mut self) -> Option<Self::Item> {
         while self.events.is_empty() {
             if self.waiting.is_empty() && self.texts.is_empty() {
@@ -502,3 +297,6 @@ impl<S: SequenceSource, V: Vocabulary> Iterator for Batch<S, V> {
         self.events.pop_front().map(Ok)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,8 @@ use crate::{Error, Result};
 pub struct Decoder<'a, S, V> {
     scheduler: Scheduler<'a, S>,
     vocabulary: &'a V,
-    answer: TextState,
-    /// `n_keep`, if a full context makes room.
+    state: TextState,
+    /// `n_keep`, if a full context makes room; `None` if it ends the text.
     shift: Option<usize>,
     interrupt: Option<&'a AtomicBool>,
     /// The choices so far, if they are to be explained.
@@ -36,8 +36,9 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         options: DecodeOptions,
     ) -> Result<Self> {
         let (n_vocab, n_ctx) = (policy.leader().n_vocab(), policy.leader().n_ctx());
-        let answer = TextState::new(&options, prompt, n_vocab, n_ctx)?;
+        let state = TextState::new(&options, prompt, n_vocab, n_ctx)?;
         let takes_the_best = options.sampling.takes_the_best();
+        let shifts = options.context_shift && policy.leader().can_shift();
         let (schedule, choices) = if options.explain {
             (options.schedule.explained(), Some(Vec::new()))
         } else {
@@ -46,8 +47,8 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         Ok(Self {
             scheduler: Scheduler::new(policy, schedule, prompt, options.drafter, takes_the_best),
             vocabulary,
-            answer,
-            shift: options.context_shift.then_some(options.n_keep),
+            state,
+            shift: shifts.then_some(options.n_keep),
             interrupt: None,
             choices,
             failed: false,
@@ -67,13 +68,13 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
     /// The tokens generated so far, without the one that ended the turn.
     #[must_use]
     pub fn response(&self) -> &[Token] {
-        &self.answer.response
+        &self.state.response
     }
 
     /// Why the text has ended; `None` while it goes on, and after an error.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
-        self.answer.finish
+        self.state.finish
     }
 
     /// Why each token was chosen, the one that ended the turn included; none without
@@ -97,31 +98,26 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         {
             return Err(Error::Interrupted);
         }
-        if self.answer.is_long_enough() {
-            return Ok(self.answer.end(Finish::Length));
-        }
         if self.scheduler.is_full() {
             return self.make_room();
         }
         let is_end = |token| self.vocabulary.is_eog(token);
-        let token = self.scheduler.choose(&mut self.answer.sampler, &is_end)?;
+        let token = self.scheduler.choose(&mut self.state.sampler, &is_end)?;
         if let Some(choices) = &mut self.choices {
             choices.push(self.scheduler.explain(token));
         }
-        if is_end(token) {
-            return Ok(self.answer.end(Finish::EndOfTurn));
+        if !is_end(token) {
+            self.scheduler.push(token);
         }
-        self.scheduler.push(token);
-        self.answer.push(token, self.vocabulary)
+        let has_room = self.shift.is_some() || !self.scheduler.is_full();
+        self.state.take(token, has_room, self.vocabulary)
     }
 
+    /// Forgets some of the text in a full context.
     fn make_room(&mut self) -> Result<Option<Piece>> {
-        if let Some(n_keep) = self.shift
-            && let Some(forgotten) = self.scheduler.shift(n_keep)?
-        {
-            return Ok(Some(Piece::Shifted(forgotten)));
-        }
-        Ok(self.answer.end(Finish::ContextFull))
+        let n_keep = self.shift.unwrap_or_default();
+        let n_forgotten = self.scheduler.shift(n_keep)?;
+        Ok(Some(Piece::Shifted(n_forgotten)))
     }
 }
 
@@ -134,7 +130,7 @@ impl<S: LogitSource, V: Vocabulary> Iterator for Decoder<'_, S, V> {
             match self.step() {
                 Ok(None) => {}
                 Ok(Some(piece)) => return Some(Ok(piece)),
-                Err(Error::Interrupted) => return self.answer.end(Finish::Interrupted).map(Ok),
+                Err(Error::Interrupted) => return self.state.end(Finish::Interrupted).map(Ok),
                 Err(error) => {
                     self.failed = true;
                     return Some(Err(error));

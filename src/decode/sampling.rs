@@ -331,13 +331,7 @@ fn uniform(seed: u32, position: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn candidates(scores: &[f32]) -> Vec<Candidate> {
-        (0..)
-            .zip(scores)
-            .map(|(token, &score)| Candidate { token, score })
-            .collect()
-    }
+    use crate::decode::test_kit::candidates;
 
     /// The tokens at the first hundred positions.
     fn draws(sampling: &Sampling, scores: &[f32]) -> Vec<Token> {

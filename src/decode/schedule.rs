@@ -242,11 +242,8 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
     }
 
     /// Makes room in every model alike: keeps the first `n_keep` tokens (at most half the context) and forgets half of
-    /// the others. Gives how many were forgotten; `None` if these models cannot.
-    pub fn shift(&mut self, n_keep: usize) -> Result<Option<usize>> {
-        if !self.policy.leader().can_shift() {
-            return Ok(None);
-        }
+    /// the others. Gives how many were forgotten. The models can shift.
+    pub fn shift(&mut self, n_keep: usize) -> Result<usize> {
         // The newest token is yet to be read; all others have to be, before any are forgotten.
         let len = self.text.len() - 1;
         let keep = n_keep.min(len / 2);
@@ -264,7 +261,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         self.text.drain(keep..keep + discard);
         self.n_forgotten += discard;
         self.ahead.clear();
-        Ok(Some(discard))
+        Ok(discard)
     }
 
     /// The position of the next token, counted from the beginning of the prompt.

@@ -64,30 +64,41 @@ impl TextState {
             response: Vec::new(),
             n_predict: options.n_predict,
             loop_guard: options.loop_guard,
-            finish: None,
+            finish: (options.n_predict == Some(0)).then_some(Finish::Length),
         })
     }
 
-    /// Whether it has as many tokens as it may.
-    pub fn is_long_enough(&self) -> bool {
-        self.n_predict
-            .is_some_and(|limit| self.response.len() >= limit)
-    }
-
-    /// Goes on by `token`, which does not end the turn. Gives what can be shown, if anything; a stop string ends the
-    /// answer, and so does a loop if it is guarded against.
+    /// Takes the chosen `token` into the text, unless it ends the turn. This is the one rule by which a text ends, for
+    /// both loops: by an end token, before a stop string, after a guarded loop, at the most tokens, or because the models
+    /// have no room to read `token`. Gives what can be shown, if anything.
     ///
     /// # Errors
     ///
-    /// As [`Sampler::accept`].
-    pub fn push(&mut self, token: Token, vocabulary: &impl Vocabulary) -> Result<Option<Piece>> {
+    /// [`Error::Llama`] if the grammar does not allow the token.
+    pub fn take(
+        &mut self,
+        token: Token,
+        has_room: bool,
+        vocabulary: &impl Vocabulary,
+    ) -> Result<Option<Piece>> {
+        if vocabulary.is_eog(token) {
+            return Ok(self.end(Finish::EndOfTurn));
+        }
         self.sampler.accept(token)?;
         self.response.push(token);
         let (mut text, stopped) = self.text.push(&vocabulary.token_bytes(token));
-        if stopped {
-            self.finish = Some(Finish::Stop);
+        self.finish = if stopped {
+            Some(Finish::Stop)
         } else if self.loop_guard && is_looping(&self.response) {
-            self.finish = Some(Finish::Loop);
+            Some(Finish::Loop)
+        } else if self.n_predict.is_some_and(|n| self.response.len() >= n) {
+            Some(Finish::Length)
+        } else if !has_room {
+            Some(Finish::ContextFull)
+        } else {
+            None
+        };
+        if self.finish.is_some() {
             text.push_str(&self.text.finish());
         }
         Ok(piece(text))

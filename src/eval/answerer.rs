@@ -176,6 +176,7 @@ impl<'a> Answerer<'a> {
                     answer.n_changed = n_changed;
                     answer.finish = Some(finish);
                 }
+                BatchEvent::Failed(error) => return Err(error),
             }
         }
         // In the order in which they were asked for.

@@ -129,7 +129,7 @@ impl Worker {
             self.show();
             match self.batch.next() {
                 Some(Ok((id, event))) => self.tell(id, event),
-                Some(Err(error)) => self.fail(&error),
+                Some(Err(_)) => self.interrupt(),
                 None => {}
             }
         }
@@ -176,7 +176,7 @@ impl Worker {
     }
 
     fn tell(&mut self, id: TextId, event: BatchEvent) {
-        let has_ended = matches!(event, BatchEvent::Finished { .. });
+        let has_ended = matches!(event, BatchEvent::Finished { .. } | BatchEvent::Failed(_));
         // Whether anybody hears it is seen before the next pass.
         if let Some(reply) = self.replies.get(&id) {
             let _ = reply.send(Ok(event));
@@ -187,10 +187,10 @@ impl Worker {
         }
     }
 
-    /// A pass has failed, and with it all texts.
-    fn fail(&mut self, error: &Error) {
+    /// The passes were interrupted, which ends all texts.
+    fn interrupt(&mut self) {
         for (_, reply) in self.replies.drain() {
-            let _ = reply.send(Err(Error::input(error)));
+            let _ = reply.send(Err(Error::Interrupted));
         }
     }
 

@@ -380,6 +380,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
             let number = ids.iter().position(|it| *it == id).unwrap();
             match event {
                 BatchEvent::Choice(..) => unreachable!("nothing is explained"),
+                BatchEvent::Failed(error) => panic!("a text failed: {error}"),
                 BatchEvent::Text(text) => shown[number].push_str(&text),
                 BatchEvent::Finished {
                     response,

@@ -1,43 +1,17 @@
 use super::*;
-use crate::decode::table::Table;
+use crate::decode::test_kit::{ENDING, ENDLESS, Rows4, Table, Words, by_last, limit};
 use crate::decode::{Contrast, Sampling};
 
-/// The words 0, 1 and 2; token 3 ends the text.
-struct Words;
-
-impl Vocabulary for Words {
-    fn token_bytes(&self, token: Token) -> Vec<u8> {
-        ["a", "b", "c", ""][token as usize].into()
-    }
-
-    fn is_eog(&self, token: Token) -> bool {
-        token == 3
-    }
+fn words(rows: Rows4) -> Table {
+    Table::new(by_last(rows))
 }
 
-/// A model of four words whose next word depends on the last alone: `rows[last]` are its logits.
-fn words(rows: [[f32; 4]; 4]) -> Table {
-    Table::new(move |tokens| rows[*tokens.last().expect("a token") as usize].to_vec())
-}
-
-/// a → b → c → the end.
 fn ending() -> Table {
-    words([
-        [0., 2., 1., 0.],
-        [0., 0., 2., 1.],
-        [1., 0., 0., 2.],
-        [0.; 4],
-    ])
+    words(ENDING)
 }
 
-/// a → b → a → b → …, with c the next best.
 fn endless() -> Table {
-    words([
-        [0., 2., 1., -9.],
-        [2., 0., 1., -9.],
-        [2., 0., 0., -9.],
-        [0.; 4],
-    ])
+    words(ENDLESS)
 }
 
 fn run(
@@ -55,13 +29,6 @@ fn texts(texts: &[&str]) -> Vec<Piece> {
         .iter()
         .map(|text| Piece::Text((*text).to_owned()))
         .collect()
-}
-
-fn limit(n_predict: usize) -> DecodeOptions {
-    DecodeOptions {
-        n_predict: Some(n_predict),
-        ..DecodeOptions::default()
-    }
 }
 
 #[test]

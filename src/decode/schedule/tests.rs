@@ -1,7 +1,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::decode::table::Table;
+use crate::decode::test_kit::Table;
 use crate::decode::{Contrast, DecodeOptions, Decoder, Finish, Sampling, Vocabulary};
 
 const N_VOCAB: usize = 12;

@@ -150,6 +150,7 @@ impl AnswerStream {
                     }
                     return Ok(self.told("", Some(finish)));
                 }
+                BatchEvent::Failed(error) => return Err(error.into()),
             }
         }
     }

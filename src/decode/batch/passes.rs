@@ -1,0 +1,166 @@
+//! The passes of a batch: over prompts, and over the newest token of each text.
+
+use super::slots::Slot;
+use super::{ActiveText, Batch, n_keepable};
+use crate::Result;
+use crate::decode::schedule::beside;
+use crate::decode::{Policy, SequenceSource, Vocabulary};
+use crate::llama::Token;
+
+/// On a CPU two models side by side read fewer tokens than this faster one after the other than together.
+const WIDE: usize = 5;
+
+/// The tokens of a prompt that the models of a text read in their next passes.
+struct PromptPart {
+    /// Each model's tokens, the leader's first; there may be none.
+    tokens: Vec<Vec<Token>>,
+    /// Whether all models reach the end of the prompt.
+    is_last: bool,
+}
+
+impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
+    /// Reads on in the prompts, the oldest first, and chooses the first token after each.
+    pub(super) fn read_prompts(&mut self) -> Result<()> {
+        let mut n_read = 0;
+        let mut index = 0;
+        while n_read < self.n_prompt && index < self.texts.len() {
+            if self.texts[index].newest.is_some() {
+                index += 1;
+                continue;
+            }
+            let part = self.prompt_part(index);
+            n_read += part.tokens.iter().map(Vec::len).max().unwrap_or_default();
+            if let Err(error) = self.read_part(index, &part) {
+                self.fail(index, error)?;
+            } else if part.is_last && !self.go_on(index)? {
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokens that each model of the text at `index` reads next of its prompt.
+    fn prompt_part(&self, index: usize) -> PromptPart {
+        let text = &self.texts[index];
+        let n_keepable = n_keepable(&text.prompt);
+        let n_known = |slot: &Slot| self.models.of(*slot).tokens(slot.sequence).len();
+        let is_last = text.policy.each().all(|slot| n_known(slot) >= n_keepable);
+        let tokens = |slot: &Slot| {
+            let known = n_known(slot);
+            let end = if is_last {
+                text.prompt.len()
+            } else {
+                n_keepable.min(known + self.models.of(*slot).n_batch())
+            };
+            text.prompt[known..end].to_vec()
+        };
+        PromptPart {
+            tokens: text.policy.each().map(tokens).collect(),
+            is_last,
+        }
+    }
+
+    /// A pass of each model of the text at `index` over its part of the prompt.
+    fn read_part(&mut self, index: usize, part: &PromptPart) -> Result<()> {
+        let text = &self.texts[index];
+        let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
+        let lean = self.schedule.lean && text.explained.is_none();
+        self.pass(index, |source, number| {
+            let tokens = &part.tokens[number];
+            if tokens.is_empty() {
+                return Ok(());
+            }
+            source.read(sequences[number], tokens, lean && number > 0)
+        })
+    }
+
+    /// Reads the newest token of all texts, and chooses the next.
+    pub(super) fn step(&mut self) -> Result<()> {
+        let n_running = self.texts.iter().filter(|it| it.newest.is_some()).count();
+        let one_by_one = self.schedule.side_by_side && n_running < WIDE;
+        if !one_by_one {
+            self.step_together()?;
+        }
+        let mut index = 0;
+        while index < self.texts.len() {
+            if self.texts[index].newest.is_none() {
+                index += 1;
+            } else if one_by_one && let Err(error) = self.step_one(index) {
+                self.fail(index, error)?;
+            } else if !self.go_on(index)? {
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// A pass of each model over the newest token of a text.
+    fn step_one(&mut self, index: usize) -> Result<()> {
+        let text = &self.texts[index];
+        let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
+        let newest = text.newest;
+        let lean = self.schedule.lean && text.explained.is_none();
+        self.pass(index, |source, number| {
+            let items: Vec<_> = newest.iter().map(|&it| (sequences[number], it)).collect();
+            source.step(&items, lean && number > 0)
+        })
+    }
+
+    /// A pass of each model over the newest tokens of all its texts. A pass that fails ends these texts, whose sequences
+    /// it leaves empty, before the next model's pass.
+    fn step_together(&mut self) -> Result<()> {
+        for model in self.models.ids() {
+            let mut items = Vec::new();
+            let mut lean = self.schedule.lean;
+            for text in &self.texts {
+                let Some(newest) = text.newest else {
+                    continue;
+                };
+                let slots = text.policy.each().enumerate();
+                for (number, slot) in slots.filter(|(_, slot)| slot.model == model) {
+                    items.push((slot.sequence, newest));
+                    lean &= number > 0 && text.explained.is_none();
+                }
+            }
+            if items.is_empty() {
+                continue;
+            }
+            items.sort_unstable();
+            let source = &mut self.models.get_mut(model).source;
+            source.share_threads(1);
+            if let Err(error) = source.step(&items, lean) {
+                let uses_model = |text: &ActiveText| text.policy.each().any(|it| it.model == model);
+                self.fail_each(|text| text.newest.is_some() && uses_model(text), error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes of the models of one text, by `read`, which is told the model's number, the leader's being 0; at the same
+    /// time, if that is how they run.
+    fn pass(
+        &mut self,
+        index: usize,
+        read: impl Fn(&mut S, usize) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let policy = self.texts[index].policy;
+        match policy {
+            Policy::Cope { base, user, .. } if self.schedule.side_by_side => {
+                let [base, user] = self.models.both_mut(base, user);
+                base.share_threads(2);
+                user.share_threads(2);
+                beside(|| read(base, 1), || read(user, 0))
+            }
+            _ => {
+                // The base first, as side by side.
+                let slots: Vec<_> = policy.each().enumerate().collect();
+                for (number, slot) in slots.into_iter().rev() {
+                    let source = self.models.of_mut(*slot);
+                    source.share_threads(1);
+                    read(source, number)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+use super::*;
+use crate::decode::test_kit::{ENDLESS, Table, TableSequences, Words, by_last, limit};
+use crate::decode::{Contrast, Decoder};
+
+/// Endless words, but c is followed by logits that are not numbers.
+fn broken_after_c(tokens: &[Token]) -> Vec<f32> {
+    match tokens {
+        [.., 2] => vec![f32::NAN; 4],
+        _ => by_last(ENDLESS)(tokens),
+    }
+}
+
+fn llama_error() -> Error {
+    Error::Llama {
+        operation: "decode".into(),
+        reason: "no memory".into(),
+    }
+}
+
+/// A pass over a sequence whose prompt is [c, c, a] fails once three tokens follow the prompt.
+fn fails_in_the_middle(tokens: &[Token]) -> crate::Result<()> {
+    if tokens.starts_with(&[2, 2, 0]) && tokens.len() == 6 {
+        return Err(llama_error());
+    }
+    Ok(())
+}
+
+fn request(prompt: &[Token], policy: Policy<ModelId>, options: DecodeOptions) -> TextRequest {
+    TextRequest {
+        prompt: prompt.to_vec(),
+        policy,
+        options,
+        owner: None,
+    }
+}
+
+/// The tokens of a text that ended, or the message of its error.
+type Outcome = std::result::Result<Vec<Token>, String>;
+
+/// Runs all texts of `batch` to their ends. The outcomes are in the order of the texts.
+fn outcomes(batch: &mut Batch<TableSequences, Words>) -> Vec<Outcome> {
+    let mut outcomes: Vec<(TextId, Outcome)> = Vec::new();
+    for event in batch.by_ref() {
+        match event.unwrap() {
+            (id, BatchEvent::Finished { response, .. }) => outcomes.push((id, Ok(response))),
+            (id, BatchEvent::Failed(error)) => outcomes.push((id, Err(error.to_string()))),
+            _ => {}
+        }
+    }
+    outcomes.sort_by_key(|it| it.0);
+    outcomes.into_iter().map(|it| it.1).collect()
+}
+
+/// The text that the endless model alone gives after `prompt`.
+fn alone(prompt: &[Token], options: DecodeOptions) -> Outcome {
+    let mut model = Table::new(by_last(ENDLESS));
+    let mut decoder = Decoder::new(Policy::Plain(&mut model), &Words, prompt, options).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    Ok(decoder.response().to_vec())
+}
+
+/// Passes one by one and side by side, and passes over all texts.
+const SCHEDULES: [PassSchedule; 2] = [
+    PassSchedule::NAIVE,
+    PassSchedule {
+        side_by_side: true,
+        lean: true,
+        ..PassSchedule::NAIVE
+    },
+];
+
+#[test]
+fn a_text_without_a_candidate_left_fails_alone() {
+    // After a and b, c and the end are left, and both are banned.
+    let banned = DecodeOptions {
+        no_repeat_ngram: 1,
+        logit_bias: vec![(2, f32::NEG_INFINITY), (3, f32::NEG_INFINITY)],
+        ..limit(9)
+    };
+    for schedule in SCHEDULES {
+        let mut batch = Batch::new(Words, schedule, usize::MAX);
+        let model = Policy::Plain(batch.add(TableSequences::new(3, by_last(ENDLESS))));
+        batch.push(request(&[0], model, limit(8))).unwrap();
+        batch.push(request(&[0], model, banned.clone())).unwrap();
+        batch.push(request(&[1], model, limit(5))).unwrap();
+        let outcomes = outcomes(&mut batch);
+        assert_eq!(outcomes[0], alone(&[0], limit(8)));
+        assert!(outcomes[1].is_err(), "{:?}", outcomes[1]);
+        assert_eq!(outcomes[2], alone(&[1], limit(5)));
+        assert_eq!((batch.n_running(), batch.n_waiting()), (0, 0));
+    }
+}
+
+#[test]
+fn a_text_whose_logits_are_not_numbers_fails_alone_and_tells_what_it_had() {
+    let bias = DecodeOptions {
+        no_repeat_ngram: 1,
+        ..limit(9)
+    };
+    for schedule in SCHEDULES {
+        let mut batch = Batch::new(Words, schedule, usize::MAX);
+        let model = Policy::Plain(batch.add(TableSequences::new(3, broken_after_c)));
+        batch.push(request(&[0], model, limit(8))).unwrap();
+        let failing = batch.push(request(&[0], model, bias.clone())).unwrap();
+        batch.push(request(&[1], model, limit(5))).unwrap();
+        let mut shown = String::new();
+        let mut error = None;
+        let mut finished = Vec::new();
+        for event in &mut batch {
+            match event.unwrap() {
+                (id, BatchEvent::Text(text)) if id == failing => shown += &text,
+                (id, BatchEvent::Failed(failed)) if id == failing => error = Some(failed),
+                (_, BatchEvent::Finished { response, .. }) => finished.push(Ok(response)),
+                _ => {}
+            }
+        }
+        assert_eq!(shown, "bac");
+        assert!(matches!(error, Some(Error::Contrast(_))), "{error:?}");
+        assert_eq!(finished, [alone(&[1], limit(5)), alone(&[0], limit(8))]);
+    }
+}
+
+#[test]
+fn a_failed_pass_ends_the_texts_that_it_reads_and_no_others() {
+    for (schedule, is_shared) in SCHEDULES.into_iter().zip([true, false]) {
+        let mut batch = Batch::new(Words, schedule, usize::MAX);
+        let failing = TableSequences::new(3, by_last(ENDLESS)).failing(fails_in_the_middle);
+        let failing = Policy::Plain(batch.add(failing));
+        let sound = Policy::Plain(batch.add(TableSequences::new(3, by_last(ENDLESS))));
+        batch.push(request(&[0], failing, limit(8))).unwrap();
+        batch.push(request(&[2, 2, 0], failing, limit(8))).unwrap();
+        batch.push(request(&[1, 0], sound, limit(8))).unwrap();
+        let outcomes = outcomes(&mut batch);
+        let failed = Err(llama_error().to_string());
+        assert_eq!(outcomes[1], failed);
+        assert_eq!(outcomes[2], alone(&[1, 0], limit(8)));
+        // The naive schedule reads both texts of the failing model in one pass.
+        let other = if is_shared {
+            failed
+        } else {
+            alone(&[0], limit(8))
+        };
+        assert_eq!(outcomes[0], other);
+    }
+}
+
+#[test]
+fn a_failed_pass_of_a_base_ends_the_texts_that_are_contrasted_with_it() {
+    for schedule in SCHEDULES {
+        let mut batch = Batch::new(Words, schedule, usize::MAX);
+        let base = TableSequences::new(3, by_last(ENDLESS)).failing(fails_in_the_middle);
+        let base = batch.add(base);
+        let user = batch.add(TableSequences::new(3, by_last(ENDLESS)));
+        let contrast = Contrast::new(0.9, 0.1).unwrap();
+        let cope = Policy::Cope {
+            base,
+            user,
+            contrast,
+        };
+        batch.push(request(&[2, 2, 0], cope, limit(8))).unwrap();
+        batch
+            .push(request(&[0], Policy::Plain(user), limit(8)))
+            .unwrap();
+        batch
+            .push(request(&[1], Policy::Plain(user), limit(8)))
+            .unwrap();
+        let outcomes = outcomes(&mut batch);
+        assert_eq!(outcomes[0], Err(llama_error().to_string()));
+        assert_eq!(outcomes[1], alone(&[0], limit(8)));
+        assert_eq!(outcomes[2], alone(&[1], limit(8)));
+        assert!(batch.remove(base).is_some() && batch.remove(user).is_some());
+    }
+}
+
+#[test]
+fn a_prompt_that_cannot_be_read_ends_its_text_and_its_sequence_is_used_again() {
+    let refuses = |tokens: &[Token]| match tokens {
+        [1, 1] => Err(llama_error()),
+        _ => Ok(()),
+    };
+    let mut batch = Batch::new(Words, PassSchedule::NAIVE, 1);
+    let model = TableSequences::new(1, by_last(ENDLESS)).failing(refuses);
+    let model = Policy::Plain(batch.add(model));
+    for prompt in [&[0][..], &[1, 1], &[1]] {
+        batch.push(request(prompt, model, limit(4))).unwrap();
+    }
+    let expected = [
+        alone(&[0], limit(4)),
+        Err(llama_error().to_string()),
+        alone(&[1], limit(4)),
+    ];
+    assert_eq!(outcomes(&mut batch), expected);
+}
+
+#[test]
+fn an_interrupt_ends_all_texts() {
+    let interrupted = |tokens: &[Token]| match tokens.len() {
+        4 => Err(Error::Interrupted),
+        _ => Ok(()),
+    };
+    for schedule in SCHEDULES {
+        let mut batch = Batch::new(Words, schedule, usize::MAX);
+        let model = TableSequences::new(2, by_last(ENDLESS)).failing(interrupted);
+        let model = Policy::Plain(batch.add(model));
+        for prompt in [0, 1, 0] {
+            batch.push(request(&[prompt], model, limit(9))).unwrap();
+        }
+        let error = batch.find_map(crate::Result::err);
+        assert!(matches!(error, Some(Error::Interrupted)), "{error:?}");
+        assert!(batch.next().is_none());
+        assert_eq!((batch.n_running(), batch.n_waiting()), (0, 0));
+    }
+}
