@@ -33,6 +33,7 @@ mod record;
 pub mod sft;
 mod shape;
 mod stack;
+mod stem;
 mod weights;
 
 use std::path::Path;

@@ -10,6 +10,8 @@ mod cache;
 mod custom_grad;
 mod linear;
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
 
 pub(super) use cache::CandleCache;
@@ -21,14 +23,15 @@ use self::linear::{CandleAdapters, CandleLinear};
 use super::batch::PackedRows;
 use super::head::{Head, Predictions, ROWS};
 use super::lora::Lora;
-use super::model::{ByWindow, TrainModel};
 use super::ops::attention::{Mask, Segment};
+use super::stem::{ByWindow, Stem};
 use crate::Result;
 use crate::llama::Token;
 
 /// A model's weights on a device.
 pub(super) struct CandleModel {
     device: Device,
+    stem: Arc<Stem>,
     blocks: Vec<CandleBlock>,
     norm: Norm,
     head: CandleLinear,
@@ -37,6 +40,7 @@ pub(super) struct CandleModel {
 impl CandleModel {
     /// Copies weights to `device`; those of the blocks are multiplied in `dtype`, which the results are rounded to.
     pub fn new(
+        stem: &Arc<Stem>,
         blocks: &[super::block::Block],
         head: &Head,
         device: &Device,
@@ -44,6 +48,7 @@ impl CandleModel {
     ) -> CandleResult<Self> {
         let copy = |block: &super::block::Block| CandleBlock::new(block, device, dtype);
         Ok(Self {
+            stem: Arc::clone(stem),
             blocks: blocks.iter().map(copy).collect::<CandleResult<_>>()?,
             norm: Norm::new(&head.norm, device)?,
             // Logits that were rounded to bf16 would be no use as log-probabilities.
@@ -53,51 +58,38 @@ impl CandleModel {
     }
 
     /// `[t, n_embd]`, before the last norm; with gradients if the adapter is not frozen.
-    pub fn run_rows(
-        &self,
-        model: &TrainModel,
-        rows: &PackedRows,
-        lora: Option<&Lora>,
-    ) -> Result<Tensor> {
-        let seen = self.seen(model, &rows.segments)?;
-        let heads = model.shape().heads;
-        self.run(
-            model,
-            &rows.tokens,
-            &rows.positions,
-            lora,
-            |layer, q, k, v| seen.of(model.window(layer)).attend(q, k, v, heads),
-        )
+    pub fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Tensor> {
+        let plans = self.plans(&rows.segments)?;
+        let heads = self.stem.shape.heads;
+        self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
+            plans.get(self.stem.window(layer)).attend(q, k, v, heads)
+        })
     }
 
-    /// Who sees what in the blocks of `model`.
-    fn seen(
-        &self,
-        model: &TrainModel,
-        segments: &[Segment],
-    ) -> CandleResult<ByWindow<AttentionPlan>> {
-        let seen = |window| AttentionPlan::new(Mask { segments, window }, &self.device);
-        model.windows().try_map(seen)
+    /// The plans of full and of sliding attention over `segments`.
+    fn plans(&self, segments: &[Segment]) -> CandleResult<ByWindow<AttentionPlan>> {
+        let plan = |window| AttentionPlan::new(Mask { segments, window }, &self.device);
+        self.stem.windows().try_map(plan)
     }
 
-    /// [`TrainModel::run`], with `[t, n_heads, head_dim]` for what is attended.
+    /// The blocks, with `attend(layer, q, k, v)` for attention, which is given `[t, n_heads, head_dim]` each. Returns
+    /// `[t, n_embd]`, before the last norm.
     fn run(
         &self,
-        model: &TrainModel,
         tokens: &[Token],
         positions: &[usize],
         lora: Option<&Lora>,
         mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
     ) -> Result<Tensor> {
-        let ropes = model.ropes(positions);
+        let ropes = self.stem.ropes(positions);
         let rotations = ropes.try_map(|rope| Rotation::new(&rope, &self.device))?;
-        let mut x = self.rows(model.embed(tokens)?, model.shape().n_embd)?;
+        let mut x = self.rows(self.stem.embed(tokens)?, self.stem.shape.n_embd)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let adapters = match lora {
                 Some(lora) => CandleAdapters::new(lora.layer(layer)?, &self.device)?,
                 None => CandleAdapters::default(),
             };
-            let rotation = rotations.of(model.window(layer));
+            let rotation = rotations.get(self.stem.window(layer));
             x = block.forward(&x, &adapters, rotation, |q, k, v| attend(layer, q, k, v))?;
         }
         Ok(x)

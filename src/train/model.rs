@@ -1,10 +1,13 @@
-//! The transformer in candle, on the weights of the GGUF file that llama.cpp runs, with places for LoRA.
+//! The transformer that is trained: the weights of the GGUF file that llama.cpp runs, frozen, with an adapter beside
+//! them.
 //!
 //! ```text
 //! x = embedding(tokens)      x = block(x), for each block      logits = Head · norm(x)
 //! ```
 //!
-//! What is in a block stands in [`super::block`], what else sets a family apart in [`super::family`].
+//! The embedding is in [`super::stem`], a block in [`super::block`], the end in [`super::head`]; [`super::family`] says
+//! what sets one architecture apart from another. A model that was moved to a device by [`TrainModel::on_candle`] computes
+//! in candle's operations instead ([`super::candle`]).
 
 use std::sync::Arc;
 
@@ -19,27 +22,23 @@ use super::family::Family;
 use super::head::{Head, HeadOp, Predictions};
 use super::lora::{Lora, LoraConfig, TargetModule};
 use super::ops::attention::{Mask, attend};
-use super::ops::linear::{FrozenWeight, WeightType};
+use super::ops::linear::WeightType;
 use super::ops::map_f32;
 use super::ops::norm::RmsNorm;
-use super::ops::rope::Rope;
-use super::shape::{RopeSettings, Shape};
+use super::shape::Shape;
 use super::stack::{StackOp, View};
+use super::stem::Stem;
 use super::weights::Weights;
+use crate::Result;
 use crate::llama::Token;
-use crate::{Error, Result};
 
 /// A model with frozen weights.
 pub struct TrainModel {
-    family: &'static Family,
-    shape: Shape,
-    embedding: FrozenWeight,
+    stem: Arc<Stem>,
     blocks: Arc<Vec<Block>>,
     head: Arc<Head>,
-    /// Divisors of the frequencies of full attention's pairs, `[n_rot / 2]`, where the file has them (Llama 3).
-    rope_factors: Option<Vec<f32>>,
     recompute: bool,
-    /// The copy of the weights that computes, if it is not these.
+    /// A copy of the weights on a device, which computes in their place.
     candle: Option<CandleModel>,
 }
 
@@ -123,12 +122,14 @@ impl TrainModel {
         let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
         weights.finish()?;
         Ok(Self {
-            family,
-            shape,
-            embedding,
+            stem: Arc::new(Stem {
+                family,
+                shape,
+                embedding,
+                rope_factors,
+            }),
             blocks: Arc::new(blocks),
             head: Arc::new(Head { norm, weight: head }),
-            rope_factors,
             recompute: false,
             candle: None,
         })
@@ -139,7 +140,7 @@ impl TrainModel {
     /// # Errors
     /// The device has too little memory, or a tensor operation failed.
     pub fn on_candle(self, device: &Device, dtype: DType) -> Result<Self> {
-        let candle = CandleModel::new(&self.blocks, &self.head, device, dtype)?;
+        let candle = CandleModel::new(&self.stem, &self.blocks, &self.head, device, dtype)?;
         Ok(Self {
             candle: Some(candle),
             ..self
@@ -154,7 +155,7 @@ impl TrainModel {
 
     /// The model's sizes.
     pub fn shape(&self) -> &Shape {
-        &self.shape
+        &self.stem.shape
     }
 
     /// A fresh adapter for this model.
@@ -164,8 +165,8 @@ impl TrainModel {
     pub fn lora(&self, config: &LoraConfig, seed: u64) -> Result<Lora> {
         Lora::new(
             config,
-            self.shape.n_layer,
-            |target| self.shape.linear(target),
+            self.shape().n_layer,
+            |target| self.shape().linear(target),
             seed,
         )
     }
@@ -181,7 +182,7 @@ impl TrainModel {
             targets: batch.targets.clone(),
         };
         if let Some(candle) = &self.candle {
-            let x = candle.run_rows(self, &batch.rows, lora)?;
+            let x = candle.run_rows(&batch.rows, lora)?;
             let logprobs = candle.logprobs(&x, &predictions)?;
             return Ok(logprobs.to_device(&Device::Cpu)?);
         }
@@ -205,7 +206,7 @@ impl TrainModel {
     /// A tensor operation failed.
     pub fn logits(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Vec<f32>> {
         if let Some(candle) = &self.candle {
-            let logits = candle.logits(&candle.run_rows(self, rows, lora)?)?;
+            let logits = candle.logits(&candle.run_rows(rows, lora)?)?;
             return Ok(logits.flatten_all()?.to_vec1()?);
         }
         Ok(self.head.logits(&self.run_rows(rows, lora)?))
@@ -215,7 +216,7 @@ impl TrainModel {
     pub(super) fn head_logits(&self, x: Vec<f32>) -> Result<Vec<f32>> {
         match &self.candle {
             Some(candle) => {
-                let logits = candle.logits(&candle.rows(x, self.shape.n_embd)?)?;
+                let logits = candle.logits(&candle.rows(x, self.shape().n_embd)?)?;
                 Ok(logits.flatten_all()?.to_vec1()?)
             }
             None => Ok(self.head.logits(&x)),
@@ -227,45 +228,36 @@ impl TrainModel {
         match &self.candle {
             _ if predictions.targets.is_empty() => Ok(Vec::new()),
             Some(candle) => {
-                let x = candle.rows(x.to_vec(), self.shape.n_embd)?;
+                let x = candle.rows(x.to_vec(), self.shape().n_embd)?;
                 Ok(candle.logprobs(&x, predictions)?.to_vec1()?)
             }
             None => Ok(self.head.logprobs(x, predictions)?),
         }
     }
 
-    /// What computes, if it is not this model's own weights.
+    /// The beginning of the model, which says what each block is given.
+    pub(super) fn stem(&self) -> &Stem {
+        &self.stem
+    }
+
+    /// The copy on a device that computes in place of this model's own weights, if there is one.
     pub(super) fn candle(&self) -> Option<&CandleModel> {
         self.candle.as_ref()
     }
 
-    /// Keys that a query of a block sees at most, if not all before it.
-    pub(super) fn window(&self, layer: usize) -> Option<usize> {
-        let sliding = self.shape.sliding.filter(|sliding| sliding.has(layer))?;
-        Some(sliding.window)
-    }
-
-    /// The windows that there are, none being that of full attention.
-    pub(super) fn windows(&self) -> ByWindow<Option<usize>> {
-        ByWindow {
-            full: None,
-            sliding: self.shape.sliding.map(|sliding| Some(sliding.window)),
-        }
-    }
-
     /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
     fn graph(&self, rows: &PackedRows, lora: &Lora) -> Result<Tensor> {
-        let ropes = self.ropes(&rows.positions);
+        let ropes = self.stem.ropes(&rows.positions);
         let view = |layer| {
-            let window = self.window(layer);
-            let rope = Arc::clone(ropes.of(window));
+            let window = self.stem.window(layer);
+            let rope = Arc::clone(ropes.get(window));
             View { rope, window }
         };
         Ok(StackOp::apply(
             &self.blocks,
-            (0..self.shape.n_layer).map(view).collect(),
+            (0..self.shape().n_layer).map(view).collect(),
             &rows.segments,
-            self.embed(&rows.tokens)?,
+            self.stem.embed(&rows.tokens)?,
             lora.stack()?,
             self.recompute,
         )?)
@@ -275,9 +267,9 @@ impl TrainModel {
         self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
             let mask = Mask {
                 segments: &rows.segments,
-                window: self.window(layer),
+                window: self.stem.window(layer),
             };
-            attend(q, k, v, self.shape.heads, mask)
+            attend(q, k, v, self.shape().heads, mask)
         })
     }
 
@@ -290,10 +282,10 @@ impl TrainModel {
         lora: Option<&Lora>,
         mut attend: impl FnMut(usize, &[f32], &[f32], &[f32]) -> Vec<f32>,
     ) -> Result<Vec<f32>> {
-        let ropes = self.ropes(positions);
-        let mut x = self.embed(tokens)?;
+        let ropes = self.stem.ropes(positions);
+        let mut x = self.stem.embed(tokens)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let rope = ropes.of(self.window(layer));
+            let rope = ropes.get(self.stem.window(layer));
             let attend = |q: &[f32], k: &[f32], v: &[f32]| attend(layer, q, k, v);
             x = match lora {
                 None => block.forward(&x, &Default::default(), rope, attend),
@@ -306,78 +298,5 @@ impl TrainModel {
             };
         }
         Ok(x)
-    }
-
-    /// The rotations of rows at these positions.
-    pub(super) fn ropes(&self, positions: &[usize]) -> ByWindow<Arc<Rope>> {
-        let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
-        ByWindow {
-            full: rope(self.shape.rope, self.rope_factors.as_deref()),
-            sliding: self.shape.sliding.map(|sliding| rope(sliding.rope, None)),
-        }
-    }
-
-    fn rope(&self, positions: &[usize], settings: RopeSettings, factors: Option<&[f32]>) -> Rope {
-        let RopeSettings {
-            n_rot,
-            base,
-            factor,
-        } = settings;
-        let frequencies: Vec<f32> = (0..n_rot / 2)
-            .map(|i| {
-                let own = factors.map_or(1.0, |factors| factors[i]);
-                base.powf(-2.0 * i as f32 / n_rot as f32) / factor / own
-            })
-            .collect();
-        Rope::new(
-            positions,
-            &frequencies,
-            self.family.pairs,
-            self.shape.heads.head_dim,
-        )
-    }
-
-    /// `[t, n_embd]`
-    pub(super) fn embed(&self, tokens: &[Token]) -> Result<Vec<f32>> {
-        let mut x = Vec::with_capacity(tokens.len() * self.shape.n_embd);
-        for &token in tokens {
-            match usize::try_from(token) {
-                Ok(id) if id < self.shape.n_vocab => x.extend(self.embedding.row(id)),
-                _ => {
-                    return Err(Error::Train(format!(
-                        "a token id {token} beyond the vocabulary"
-                    )));
-                }
-            }
-        }
-        if self.family.scales_embedding {
-            let scale = (self.shape.n_embd as f32).sqrt();
-            x.iter_mut().for_each(|x| *x *= scale);
-        }
-        Ok(x)
-    }
-}
-
-/// What blocks with full attention and those with sliding attention have each their own of.
-pub(super) struct ByWindow<T> {
-    full: T,
-    sliding: Option<T>,
-}
-
-impl<T> ByWindow<T> {
-    /// That of a block with this window.
-    pub fn of(&self, window: Option<usize>) -> &T {
-        match &self.sliding {
-            Some(sliding) if window.is_some() => sliding,
-            _ => &self.full,
-        }
-    }
-
-    /// What `f` makes of each.
-    pub fn try_map<U, E>(self, f: impl Fn(T) -> Result<U, E>) -> Result<ByWindow<U>, E> {
-        Ok(ByWindow {
-            full: f(self.full)?,
-            sliding: self.sliding.map(f).transpose()?,
-        })
     }
 }

@@ -6,8 +6,6 @@
 //! one operation for candle ([`super::stack`]), made of these, and the log-probabilities at the end another
 //! ([`super::head`]).
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod amx;
 pub mod attention;
 pub mod bf16;
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
 use super::super::lora::Lora;
-use super::super::model::TrainModel;
 use super::super::ops::attention::Segment;
 use super::CandleModel;
 use crate::Result;
@@ -18,8 +17,8 @@ pub(in super::super) struct CandleCache {
 
 impl CandleModel {
     /// An empty cache.
-    pub fn cache(&self, model: &TrainModel, rows: usize) -> CandleResult<CandleCache> {
-        let shape = model.shape();
+    pub fn cache(&self, rows: usize) -> CandleResult<CandleCache> {
+        let shape = &self.stem.shape;
         let width = shape.heads.n_head_kv * shape.heads.head_dim;
         let blocks = || -> CandleResult<Vec<Tensor>> {
             let block = |_| Tensor::zeros((rows, width), DType::F32, &self.device);
@@ -35,25 +34,24 @@ impl CandleModel {
     /// Runs tokens whose keys and values go to `cache_rows`; `[t, n_embd]`, before the last norm.
     pub fn run_cached(
         &self,
-        model: &TrainModel,
         lora: Option<&Lora>,
         (tokens, positions): (&[Token], &[usize]),
         (cache, cache_rows): (&CandleCache, &[usize]),
         segments: &[Segment],
     ) -> Result<Vec<f32>> {
-        let heads = model.shape().heads;
+        let heads = self.stem.shape.heads;
         let (t, width) = (tokens.len(), heads.n_head_kv * heads.head_dim);
-        let seen = self.seen(model, segments)?;
+        let plans = self.plans(segments)?;
         let places: Vec<u32> = cache_rows.iter().map(|&row| row as u32).collect();
         let places = Tensor::from_vec(places, (t, 1), &self.device)?;
         let places = places.broadcast_as((t, width))?.contiguous()?;
         let by_head = |x: &Tensor| x.reshape((cache.rows, heads.n_head_kv, heads.head_dim));
-        let x = self.run(model, tokens, positions, lora, |layer, q, k, v| {
+        let x = self.run(tokens, positions, lora, |layer, q, k, v| {
             let (keys, values) = (&cache.keys[layer], &cache.values[layer]);
             keys.scatter_set(&places, &k.reshape((t, width))?.contiguous()?, 0)?;
             values.scatter_set(&places, &v.reshape((t, width))?.contiguous()?, 0)?;
-            let seen = seen.of(model.window(layer));
-            seen.attend(q, &by_head(keys)?, &by_head(values)?, heads)
+            let plan = plans.get(self.stem.window(layer));
+            plan.attend(q, &by_head(keys)?, &by_head(values)?, heads)
         })?;
         Ok(x.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?)
     }

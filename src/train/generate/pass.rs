@@ -84,7 +84,7 @@ pub(super) enum KvCache<'a> {
 impl<'a> KvCache<'a> {
     pub fn new(model: &'a TrainModel, rows: usize) -> Result<Self> {
         if let Some(candle) = model.candle() {
-            return Ok(Self::Candle(candle, candle.cache(model, rows)?));
+            return Ok(Self::Candle(candle, candle.cache(rows)?));
         }
         let heads = model.shape().heads;
         // Each made anew, not copied: rows that no slot comes to use then never take memory.
@@ -107,13 +107,7 @@ impl<'a> KvCache<'a> {
             Self::Own { keys, values } => (keys, values),
             Self::Candle(candle, cache) => {
                 let tokens = (pass.tokens.as_slice(), pass.positions.as_slice());
-                return candle.run_cached(
-                    model,
-                    lora,
-                    tokens,
-                    (cache, &pass.cache_rows),
-                    &pass.segments,
-                );
+                return candle.run_cached(lora, tokens, (cache, &pass.cache_rows), &pass.segments);
             }
         };
         let heads = model.shape().heads;
@@ -124,7 +118,7 @@ impl<'a> KvCache<'a> {
             store(values, v, &pass.cache_rows, width);
             let mask = Mask {
                 segments: &pass.segments,
-                window: model.window(layer),
+                window: model.stem().window(layer),
             };
             attend(q, keys, values, heads, mask)
         })

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use half::bf16;
 
-use super::bf16::WIDTH;
+use super::WIDTH;
 
 /// Rows of a tile.
 const ROWS: usize = 16;

@@ -1,0 +1,119 @@
+//! The beginning of the model: from token ids and positions to what the blocks are given, which is the embedded tokens,
+//! the rotations of their positions, and the window of each block's attention.
+//!
+//! Both implementations of the blocks ([`super::model`] and [`super::candle`]) start from it.
+
+use std::sync::Arc;
+
+use super::family::Family;
+use super::ops::linear::FrozenWeight;
+use super::ops::rope::Rope;
+use super::shape::{RopeSettings, Shape};
+use crate::llama::Token;
+use crate::{Error, Result};
+
+/// A model without its blocks and its head.
+pub(super) struct Stem {
+    pub family: &'static Family,
+    pub shape: Shape,
+    /// The token embedding, `[n_vocab, n_embd]`.
+    pub embedding: FrozenWeight,
+    /// Divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, where the file has them
+    /// (Llama 3).
+    pub rope_factors: Option<Vec<f32>>,
+}
+
+impl Stem {
+    /// The embedded tokens, `[t, n_embd]`.
+    ///
+    /// # Errors
+    /// A token id is beyond the vocabulary.
+    pub fn embed(&self, tokens: &[Token]) -> Result<Vec<f32>> {
+        let mut x = Vec::with_capacity(tokens.len() * self.shape.n_embd);
+        for &token in tokens {
+            match usize::try_from(token) {
+                Ok(id) if id < self.shape.n_vocab => x.extend(self.embedding.row(id)),
+                _ => {
+                    return Err(Error::Train(format!(
+                        "a token id {token} beyond the vocabulary"
+                    )));
+                }
+            }
+        }
+        if self.family.scales_embedding {
+            let scale = (self.shape.n_embd as f32).sqrt();
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
+        Ok(x)
+    }
+
+    /// The window of a block's attention: the most keys that a query sees, its own among them. `None` for full attention.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let sliding = self.shape.sliding.filter(|sliding| sliding.has(layer))?;
+        Some(sliding.window)
+    }
+
+    /// The windows of both kinds of attention that the model has.
+    pub fn windows(&self) -> ByWindow<Option<usize>> {
+        ByWindow {
+            full: None,
+            sliding: self.shape.sliding.map(|sliding| Some(sliding.window)),
+        }
+    }
+
+    /// The rotations of rows at `positions`, `[t]`.
+    pub fn ropes(&self, positions: &[usize]) -> ByWindow<Arc<Rope>> {
+        let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
+        ByWindow {
+            full: rope(self.shape.rope, self.rope_factors.as_deref()),
+            sliding: self.shape.sliding.map(|sliding| rope(sliding.rope, None)),
+        }
+    }
+
+    fn rope(&self, positions: &[usize], settings: RopeSettings, factors: Option<&[f32]>) -> Rope {
+        let RopeSettings {
+            n_rot,
+            base,
+            factor,
+        } = settings;
+        let frequencies: Vec<f32> = (0..n_rot / 2)
+            .map(|i| {
+                let divisor = factors.map_or(1.0, |factors| factors[i]);
+                base.powf(-2.0 * i as f32 / n_rot as f32) / factor / divisor
+            })
+            .collect();
+        Rope::new(
+            positions,
+            &frequencies,
+            self.family.pairs,
+            self.shape.heads.head_dim,
+        )
+    }
+}
+
+/// A value for blocks with full attention, and another for those with sliding attention, where the model has these.
+pub(super) struct ByWindow<T> {
+    full: T,
+    sliding: Option<T>,
+}
+
+impl<T> ByWindow<T> {
+    /// The value for a block with this window.
+    pub fn get(&self, window: Option<usize>) -> &T {
+        match &self.sliding {
+            Some(sliding) if window.is_some() => sliding,
+            _ => &self.full,
+        }
+    }
+
+    /// Applies `f` to each value.
+    ///
+    /// # Errors
+    /// The first error of `f`.
+    pub fn try_map<U, E>(self, f: impl Fn(T) -> Result<U, E>) -> Result<ByWindow<U>, E> {
+        Ok(ByWindow {
+            full: f(self.full)?,
+            sliding: self.sliding.map(f).transpose()?,
+        })
+    }
+}
