@@ -30,7 +30,7 @@ pub struct PackedRows {
 
 /// What several prompts begin with; of a single one, nothing. The last token of each is not in it: it predicts the
 /// response.
-pub(super) fn common_beginning<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> &'a [Token] {
+pub(super) fn common_prefix<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> &'a [Token] {
     let mut prompts = prompts.into_iter().peekable();
     let Some(first) = prompts.next().filter(|_| prompts.peek().is_some()) else {
         return &[];
@@ -62,7 +62,7 @@ impl PackedBatch {
     /// A batch for these prompts, which are to be pushed: what they all begin with is in it once.
     pub fn sharing<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> Self {
         let mut batch = Self::default();
-        batch.shared = batch.push_rows(common_beginning(prompts), 0, Vec::new());
+        batch.shared = batch.push_rows(common_prefix(prompts), 0, Vec::new());
         batch
     }
 

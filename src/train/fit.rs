@@ -134,75 +134,103 @@ pub fn fit(
     observe: TrainObserver,
 ) -> Result<()> {
     let (stage, n_items) = (objective.stage(), objective.n_items());
-    let n_steps = config.n_steps(n_items);
+    let fitting = Fitting {
+        objective,
+        lora,
+        config,
+        seed,
+        n_items,
+        n_steps: config.n_steps(n_items),
+    };
     let mut optimizer = AdamW::new(lora.variables(), config.weight_decay);
     let (done, mut best) = checkpoint.restore(&mut optimizer)?;
     observe(TrainEvent::Started {
         stage,
-        total: n_steps,
+        total: fitting.n_steps,
         done,
     })?;
-    for (step, items) in config
-        .batches(n_items, seed)
-        .into_iter()
-        .enumerate()
-        .skip(done)
-    {
+    let batches = config.batches(n_items, seed).into_iter().enumerate();
+    for (step, items) in batches.skip(done) {
         if best
             .as_ref()
             .is_some_and(|best| best.stale >= config.patience)
         {
             break;
         }
-        let dropped = |part| lora.dropping(config.dropout, seed, (step * n_items + part) as u64);
-        let learning_rate = config.learning_rate_at(step, n_steps);
-        let taken = gradients_of(
-            objective,
-            dropped,
-            &items,
-            config.micro_batch_size,
-            &optimizer,
-        )
-        .and_then(|(gradients, metrics)| {
-            let norm = optimizer.update(gradients, learning_rate, config.max_grad_norm)?;
-            Ok((norm, metrics))
-        });
-        let (grad_norm, mut metrics) = match taken {
-            Ok(taken) => taken,
+        let mut metrics = match fitting.step(step, &items, &mut optimizer) {
+            Ok(metrics) => metrics,
             Err(error) => {
                 checkpoint.save(step, &optimizer, best.as_ref())?;
                 return Err(in_step(error, step + 1, stage));
             }
         };
-        metrics.extend([
-            ("grad_norm", grad_norm),
-            ("learning_rate", f64::from(learning_rate)),
-            (
-                "epoch",
-                (step + 1) as f64 * config.epochs as f64 / n_steps as f64,
-            ),
-        ]);
-        let ends_epoch = (step + 1).is_multiple_of(config.steps_an_epoch(n_items));
-        if ends_epoch
-            && config.patience > 0
-            && let Some(score) = objective.score(lora)?
-        {
+        if let Some(score) = fitting.score_after(step)? {
             metrics.insert("eval_loss", -score);
             best = Some(better(best, score, &optimizer)?);
         }
-        checkpoint.save_now_and_then(step + 1, &optimizer, best.as_ref())?;
-        if let Err(stopped) = observe(TrainEvent::Step {
+        let done = step + 1;
+        checkpoint.save_now_and_then(done, &optimizer, best.as_ref())?;
+        let event = TrainEvent::Step {
             stage,
-            done: step + 1,
+            done,
             metrics,
-        }) {
-            checkpoint.save(step + 1, &optimizer, best.as_ref())?;
+        };
+        if let Err(stopped) = observe(event) {
+            checkpoint.save(done, &optimizer, best.as_ref())?;
             return Err(stopped);
         }
     }
     match best {
         Some(best) => optimizer.set_values(best.values),
         None => Ok(()),
+    }
+}
+
+/// One call of [`fit`]: what stays the same in all of its steps.
+struct Fitting<'a> {
+    objective: &'a dyn Objective,
+    lora: &'a Lora,
+    config: &'a FitConfig,
+    seed: u64,
+    n_items: usize,
+    n_steps: usize,
+}
+
+impl Fitting<'_> {
+    /// Takes the step of this number, from 0, over `items`. Returns its metrics.
+    fn step(&self, step: usize, items: &[usize], optimizer: &mut AdamW) -> Result<StepMetrics> {
+        let config = self.config;
+        // Each micro-batch draws a dropout mask of its own.
+        let dropping = |part| {
+            let number = (step * self.n_items + part) as u64;
+            self.lora.dropping(config.dropout, self.seed, number)
+        };
+        let (gradients, mut metrics) = gradients_of(
+            self.objective,
+            dropping,
+            items,
+            config.micro_batch_size,
+            optimizer,
+        )?;
+        let learning_rate = config.learning_rate_at(step, self.n_steps);
+        let grad_norm = optimizer.update(gradients, learning_rate, config.max_grad_norm)?;
+        let epoch = (step + 1) as f64 * config.epochs as f64 / self.n_steps as f64;
+        metrics.extend([
+            ("grad_norm", grad_norm),
+            ("learning_rate", f64::from(learning_rate)),
+            ("epoch", epoch),
+        ]);
+        Ok(metrics)
+    }
+
+    /// The adapter's score on the held-out items, where `step` ends an epoch and early stopping asks for it.
+    fn score_after(&self, step: usize) -> Result<Option<f64>> {
+        let steps_an_epoch = self.config.steps_an_epoch(self.n_items);
+        if self.config.patience > 0 && (step + 1).is_multiple_of(steps_an_epoch) {
+            self.objective.score(self.lora)
+        } else {
+            Ok(None)
+        }
     }
 }
 

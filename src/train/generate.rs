@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use super::batch::common_beginning;
+use super::batch::common_prefix;
 use super::head::gather;
 use super::lora::Lora;
 use super::model::TrainModel;
@@ -85,73 +85,130 @@ pub fn sample(
     is_eog: &(dyn Fn(Token) -> bool + Sync),
     mut ended: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<Sampled>> {
-    let lora = lora.map(Lora::frozen);
-    let shared = common_beginning(requests.iter().map(|request| request.prompt));
-    let rows = |request: &SampleRequest| {
-        let samples = config.n_samples * request.max_new_tokens;
-        request.prompt.len() - shared.len() + samples.max(request.response.len())
-    };
-    let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
-    let mut slots: Vec<Option<PromptSlot>> = (0..SLOTS.min(requests.len())).map(|_| None).collect();
-    let mut cache = KvCache::new(model, shared.len() + slots.len() * slot_rows)?;
-    // The longest first, so that none goes on alone in the end.
-    let mut waiting: Vec<usize> = (0..requests.len()).collect();
-    waiting.sort_by_key(|&number| Reverse(requests[number].max_new_tokens));
-    let mut waiting = waiting.into_iter();
+    let mut run = SampleRun::new(model, lora, requests, config)?;
     let mut results = vec![Sampled::default(); requests.len()];
-    let (mut done, mut shared_is_run) = (0, false);
-    loop {
-        for (index, slot) in slots.iter_mut().enumerate() {
+    let mut done = 0;
+    while run.fill_slots() {
+        let logits = run.next_logits()?;
+        run.draw(&logits, is_eog);
+        for (number, sampled) in run.take_ended() {
+            results[number] = sampled;
+            done += 1;
+            ended(done)?;
+        }
+    }
+    Ok(results)
+}
+
+/// The state of one call of [`sample`].
+struct SampleRun<'a> {
+    model: &'a TrainModel,
+    lora: Option<Lora>,
+    requests: &'a [SampleRequest<'a>],
+    config: SampleConfig,
+    /// The common prefix of all prompts.
+    shared: &'a [Token],
+    shared_is_run: bool,
+    /// Rows of the cache that each slot has.
+    slot_rows: usize,
+    slots: Vec<Option<PromptSlot<'a>>>,
+    cache: KvCache<'a>,
+    /// Indices of the requests that have no slot yet.
+    waiting: std::vec::IntoIter<usize>,
+}
+
+impl<'a> SampleRun<'a> {
+    fn new(
+        model: &'a TrainModel,
+        lora: Option<&Lora>,
+        requests: &'a [SampleRequest<'a>],
+        config: SampleConfig,
+    ) -> Result<Self> {
+        let shared = common_prefix(requests.iter().map(|request| request.prompt));
+        let rows = |request: &SampleRequest| {
+            let samples = config.n_samples * request.max_new_tokens;
+            request.prompt.len() - shared.len() + samples.max(request.response.len())
+        };
+        let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
+        let n_slots = SLOTS.min(requests.len());
+        // The longest first, so that none goes on alone in the end.
+        let mut waiting: Vec<usize> = (0..requests.len()).collect();
+        waiting.sort_by_key(|&number| Reverse(requests[number].max_new_tokens));
+        Ok(Self {
+            model,
+            lora: lora.map(Lora::frozen),
+            requests,
+            config,
+            shared,
+            shared_is_run: false,
+            slot_rows,
+            slots: (0..n_slots).map(|_| None).collect(),
+            cache: KvCache::new(model, shared.len() + n_slots * slot_rows)?,
+            waiting: waiting.into_iter(),
+        })
+    }
+
+    /// Moves waiting requests into free slots. Returns whether any slot is in use.
+    fn fill_slots(&mut self) -> bool {
+        let n_shared = self.shared.len();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.is_none() {
-                *slot = waiting.next().map(|number| {
-                    let first_row = shared.len() + index * slot_rows;
-                    PromptSlot::new(number, requests[number], shared.len(), first_row, config)
+                *slot = self.waiting.next().map(|number| {
+                    let first_row = n_shared + index * self.slot_rows;
+                    let request = self.requests[number];
+                    PromptSlot::new(number, request, n_shared, first_row, self.config)
                 });
             }
         }
-        if slots.iter().all(Option::is_none) {
-            return Ok(results);
-        }
+        self.slots.iter().any(Option::is_some)
+    }
+
+    /// Runs the next pass over all slots, and adds up the scores of given responses. Returns the logits that the running
+    /// samples' next tokens are drawn from, `[outputs, n_vocab]`.
+    fn next_logits(&mut self) -> Result<Vec<f32>> {
         let mut pass = Pass::default();
-        if !std::mem::replace(&mut shared_is_run, true) && !shared.is_empty() {
-            pass.push(shared, 0, &[], 0);
+        if !std::mem::replace(&mut self.shared_is_run, true) && !self.shared.is_empty() {
+            pass.push(self.shared, 0, &[], 0);
         }
-        for slot in slots.iter_mut().flatten() {
+        for slot in self.slots.iter_mut().flatten() {
             slot.plan(&mut pass);
         }
-        let hidden = cache.run(model, lora.as_ref(), &pass)?;
-        let logprobs = model.head_logprobs(&hidden, &pass.scored)?;
-        for slot in slots.iter_mut().flatten() {
+        let hidden = self.cache.run(self.model, self.lora.as_ref(), &pass)?;
+        let logprobs = self.model.head_logprobs(&hidden, &pass.scored)?;
+        for slot in self.slots.iter_mut().flatten() {
             slot.response_logps += sum(&logprobs[std::mem::take(&mut slot.scored)]);
         }
-        let outputs = gather(&hidden, &pass.outputs, model.shape().n_embd);
-        let logits = model.head_logits(outputs)?;
-        let n_vocab = model.shape().n_vocab;
-        let mut running: Vec<_> = slots
-            .iter_mut()
-            .flatten()
-            .flat_map(|slot| &mut slot.samples)
-            .collect();
-        running
+        let outputs = gather(&hidden, &pass.outputs, self.model.shape().n_embd);
+        self.model.head_logits(outputs)
+    }
+
+    /// Draws the next token of every running sample.
+    fn draw(&mut self, logits: &[f32], is_eog: &(dyn Fn(Token) -> bool + Sync)) {
+        let n_vocab = self.model.shape().n_vocab;
+        let slots = self.slots.iter_mut().flatten();
+        let mut samples: Vec<_> = slots.flat_map(|slot| &mut slot.samples).collect();
+        samples
             .par_iter_mut()
             .filter(|sample| sample.running)
             .for_each(|sample| {
                 let row = &logits[sample.output * n_vocab..(sample.output + 1) * n_vocab];
-                sample.draw(row, config, is_eog);
+                sample.draw(row, self.config, is_eog);
             });
-        for slot in &mut slots {
-            if let Some(slot) =
-                slot.take_if(|slot| slot.samples.iter().all(|sample| !sample.running))
-            {
-                let samples = slot.samples.into_iter().map(|running| running.sample);
-                results[slot.number] = Sampled {
-                    samples: samples.collect(),
-                    response_logps: slot.response_logps,
-                };
-                done += 1;
-                ended(done)?;
-            }
-        }
+    }
+
+    /// Frees the slots whose samples have all ended. Returns each one's request, by its index, with its result.
+    fn take_ended(&mut self) -> impl Iterator<Item = (usize, Sampled)> {
+        self.slots.iter_mut().filter_map(|slot| {
+            let has_ended =
+                |slot: &mut PromptSlot| slot.samples.iter().all(|sample| !sample.running);
+            let slot = slot.take_if(has_ended)?;
+            let samples = slot.samples.into_iter().map(|running| running.sample);
+            let sampled = Sampled {
+                samples: samples.collect(),
+                response_logps: slot.response_logps,
+            };
+            Some((slot.number, sampled))
+        })
     }
 }
 

@@ -41,6 +41,10 @@ pub(super) struct Recipe<'a> {
     model: TrainModel,
     vocabulary: Arc<llama::Model>,
     profile: Profile,
+    /// The history, encoded.
+    examples: Vec<Encoded>,
+    /// The held-out texts, encoded.
+    held_out: Vec<Encoded>,
 }
 
 impl<'a> Recipe<'a> {
@@ -89,6 +93,7 @@ impl<'a> Recipe<'a> {
             observe(TrainEvent::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
+        let held_out = encoder.examples(&profile.held_out, &folder.held_out())?;
         Ok(Self {
             folder,
             base,
@@ -97,19 +102,19 @@ impl<'a> Recipe<'a> {
             model,
             vocabulary,
             profile,
+            examples,
+            held_out,
         })
     }
 
     pub(super) fn sft(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
-        let examples = self.history()?;
         let lora = self.model.lora(&self.config.lora, self.config.seed)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let mut observe = self.logged(observe);
-        let held_out = self.held_out()?;
         let objective = Sft {
             model: &self.model,
-            examples: &examples,
-            held_out: &held_out,
+            examples: &self.examples,
+            held_out: &self.held_out,
         };
         fit(
             &objective,
@@ -120,9 +125,9 @@ impl<'a> Recipe<'a> {
             &mut observe,
         )?;
         self.save(&lora, &self.folder.sft())?;
-        let measure = |lora| sft::mean_logprob(&self.model, lora, &held_out);
+        let measure = |lora| sft::mean_logprob(&self.model, lora, &self.held_out);
         let mut figures = Figures::new();
-        if !held_out.is_empty() {
+        if !self.held_out.is_empty() {
             figures.insert("held_out/logprob_before", measure(None)?);
             figures.insert("held_out/logprob", measure(Some(&lora))?);
         }
@@ -140,9 +145,8 @@ impl<'a> Recipe<'a> {
             .chain(&liked)
             .chain(&self.profile.held_out)
             .collect();
-        let mut examples = self.history()?;
-        examples.extend(encoder.examples(&liked, &self.folder.feedback_path())?);
-        examples.extend(self.held_out()?);
+        let liked_examples = encoder.examples(&liked, &self.folder.feedback_path())?;
+        let examples = [&*self.examples, &liked_examples, &self.held_out].concat();
         let likeness = |number: usize, tokens: &[llama::Token]| {
             let own = &originals[number].response;
             Rouge::new(&encoder.text(tokens), own).rouge_l
@@ -196,12 +200,11 @@ impl<'a> Recipe<'a> {
             return Ok(Figures::new());
         }
         let config = &self.config.dpo;
-        let held_out = self.held_out()?;
         let path = self.folder.held_out_pairs();
         let held_out_pairs = self.pairs(&path, read_jsonl(&path)?)?;
         let measure = |lora: &Lora| -> Result<_> {
             Ok((
-                sft::mean_logprob(&self.model, Some(lora), &held_out)?,
+                sft::mean_logprob(&self.model, Some(lora), &self.held_out)?,
                 dpo::mean_margin(&self.model, lora, &held_out_pairs, config)?,
             ))
         };
@@ -227,7 +230,7 @@ impl<'a> Recipe<'a> {
         if n_judged > 0 {
             figures.insert("feedback/pairs", n_judged as f64);
         }
-        if !held_out.is_empty() {
+        if !self.held_out.is_empty() {
             let (logprob, margin) = measure(&lora)?;
             figures.insert("held_out/logprob_before", logprob_before);
             figures.insert("held_out/logprob", logprob);
@@ -239,16 +242,6 @@ impl<'a> Recipe<'a> {
 
     fn encoder(&self) -> Result<Encoder<'_>> {
         Encoder::new(&self.vocabulary, self.model.shape().n_ctx)
-    }
-
-    fn history(&self) -> Result<Vec<Encoded>> {
-        self.encoder()?
-            .examples(&self.profile.history, &self.folder.history())
-    }
-
-    fn held_out(&self) -> Result<Vec<Encoded>> {
-        self.encoder()?
-            .examples(&self.profile.held_out, &self.folder.held_out())
     }
 
     /// What mining found, with the base's log-probabilities where the pair has the same tokens as text.
