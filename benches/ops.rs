@@ -53,7 +53,7 @@ fn linear(criterion: &mut Criterion) {
         dropout: None,
     };
     for weight_type in [WeightType::F32, WeightType::Bf16, WeightType::Quantized] {
-        let stored = Stored::of_values(&values(N_FF * N_EMBD), N_FF, N_EMBD);
+        let stored = Stored::from_values(&values(N_FF * N_EMBD), N_FF, N_EMBD);
         let weight = FrozenWeight::new(stored, weight_type);
         for (name, lora) in [("", None), ("+lora", Some(&lora))] {
             let mut y = vec![0.0; T * N_FF];
@@ -122,7 +122,7 @@ fn rows(criterion: &mut Criterion) {
         stream: 0,
     };
     group.bench_function("dropout", |bencher| {
-        bencher.iter(|| black_box(dropout.of(&x, N_EMBD)));
+        bencher.iter(|| black_box(dropout.dropped(&x, N_EMBD)));
     });
     group.throughput(Throughput::Elements((T * N_FF) as u64));
     for activation in [Activation::Silu, Activation::Gelu] {
@@ -155,7 +155,7 @@ fn head(criterion: &mut Criterion) {
     };
     let x = values(T * N_EMBD);
     for weight_type in [WeightType::F32, WeightType::Bf16, WeightType::Quantized] {
-        let stored = Stored::of_values(&values(N_VOCAB * N_EMBD), N_VOCAB, N_EMBD);
+        let stored = Stored::from_values(&values(N_VOCAB * N_EMBD), N_VOCAB, N_EMBD);
         let head = Arc::new(Head {
             norm: RmsNorm::new(values(N_EMBD), 1e-5),
             weight: FrozenWeight::new(stored, weight_type),

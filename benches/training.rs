@@ -210,7 +210,7 @@ impl<'a> Bench<'a> {
     }
 
     fn config() -> TrainConfig {
-        let mut config = TrainConfig::of_paper();
+        let mut config = TrainConfig::paper();
         config.lora.target_modules = vec![TargetModule::Q, TargetModule::V];
         config
     }
@@ -322,7 +322,7 @@ impl<'a> Bench<'a> {
 fn matmul_peak() -> f64 {
     const N: usize = 2048;
     let values: Vec<f32> = (0..N * N).map(|i| (i % 7) as f32).collect();
-    let weight = FrozenWeight::new(Stored::of_values(&values, N, N), WeightType::Bf16);
+    let weight = FrozenWeight::new(Stored::from_values(&values, N, N), WeightType::Bf16);
     let mut y = vec![0.0; N * N];
     let seconds = (0..5).map(|_| {
         let start = Instant::now();

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_papers_pairs_and_dpo_are_tried() {
-        let paper = TrainConfig::of_paper();
+        let paper = TrainConfig::paper();
         let tried = |setting, value: &str| {
             let value = serde_json::from_str(value).unwrap();
             with(&TaskSettings::default(), setting, &value)

@@ -103,7 +103,7 @@ impl Trainer {
         let manifest = folder.manifest()?;
         let config = manifest
             .as_ref()
-            .map_or_else(TrainConfig::default, TrainConfig::of_last);
+            .map_or_else(TrainConfig::default, TrainConfig::from_manifest);
         let last = manifest.filter(|it| it.base.sha256 == base.sha256);
         base.task_sha256 = last.and_then(|it| it.base.task_sha256);
         let stop = Arc::new(AtomicBool::new(false));

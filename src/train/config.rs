@@ -86,7 +86,7 @@ impl TrainConfig {
     /// Pairs and DPO as the paper has them, at rates for small models: a user's own text over the sample of the base that
     /// is least like the user, of three; rewards of whole responses, and no loss beside DPO's.
     #[must_use]
-    pub fn of_paper() -> Self {
+    pub fn paper() -> Self {
         let mut config = Self::default();
         config.mine.sampler = SampleSource::Base;
         config.mine.preference = Preference::Reward;

@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn gradient_is_the_finite_difference() {
         let (t, d, n_vocab) = (5, 8, 11);
-        let stored = Stored::of_values(&values(n_vocab * d, 1), n_vocab, d);
+        let stored = Stored::from_values(&values(n_vocab * d, 1), n_vocab, d);
         let head = Arc::new(Head {
             norm: RmsNorm::new(values(d, 2), 1e-5),
             weight: FrozenWeight::new(stored, WeightType::F32),

@@ -271,7 +271,7 @@ impl<'a> Recipe<'a> {
             pair.base_logps = base_logps.map(|[chosen, rejected]| BaseLogps {
                 chosen: chosen as f32,
                 rejected: rejected as f32,
-                of: self.of_base(&encoded),
+                of: self.pair_digest(&encoded),
             });
         }
         Some(pair)
@@ -287,7 +287,7 @@ impl<'a> Recipe<'a> {
         let encoded = self.encoder()?.pairs(&pairs, path)?;
         let known = |(encoded, pair): (EncodedPair, Pair)| {
             let known = pair.base_logps;
-            let known = known.filter(|known| known.of == self.of_base(&encoded));
+            let known = known.filter(|known| known.of == self.pair_digest(&encoded));
             (encoded, known.map(|known| [known.chosen, known.rejected]))
         };
         ScoredPairs::new(
@@ -297,7 +297,7 @@ impl<'a> Recipe<'a> {
     }
 
     /// Names the base as this training sees it, and a pair's tokens.
-    fn of_base(&self, pair: &EncodedPair) -> String {
+    fn pair_digest(&self, pair: &EncodedPair) -> String {
         let EncodedPair {
             prompt,
             chosen,

@@ -35,7 +35,7 @@ pub(super) fn record(
 impl TrainConfig {
     /// The settings that the stages of a manifest were trained by; the defaults of those that were not.
     #[must_use]
-    pub fn of_last(manifest: &Manifest) -> Self {
+    pub fn from_manifest(manifest: &Manifest) -> Self {
         let mut settings = json!(Self::default());
         // The settings that all stages have, such as the seed, are those of the first stage.
         for record in manifest.stages.values().rev() {

@@ -245,7 +245,7 @@ fn sft_steps_are_pefts() {
 fn dpo_steps_are_pefts() {
     let golden = Golden::load();
     let pairs = golden.pairs();
-    let config = TrainConfig::of_paper().dpo;
+    let config = TrainConfig::paper().dpo;
     let pairs: Vec<_> = pairs.iter().collect();
     let base_logps = pair_logps(&golden.model, None, &pairs).unwrap();
     let names = ["rewards/chosen", "rewards/rejected", "logps/chosen"];

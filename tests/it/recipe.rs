@@ -56,7 +56,7 @@ impl Setting {
 
     fn config() -> TrainConfig {
         // A tiny model of chance hardly ever ends a text by itself, which pairs by likeness want.
-        let mut config = TrainConfig::of_paper();
+        let mut config = TrainConfig::paper();
         config.sft.batch_size = 2;
         config.dpo.fit.batch_size = 2;
         config

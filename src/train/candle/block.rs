@@ -59,7 +59,7 @@ impl CandleBlock {
         use TargetModule::{Down, Gate, K, O, Q, Up, V};
         let project = |x: &Tensor, target: TargetModule| {
             let target = target as usize;
-            self.linear[target].forward(x, adapters.of(target))
+            self.linear[target].forward(x, adapters.get(target))
         };
         let by_head = |x: &Tensor, n: usize| x.reshape(((), n, self.heads.head_dim));
         let n = self.attention_norm.forward(x)?;

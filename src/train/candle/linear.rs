@@ -53,7 +53,7 @@ impl CandleAdapters {
     }
 
     /// That of the layer `target`.
-    pub fn of(&self, target: usize) -> Option<&CandleLowRank> {
+    pub fn get(&self, target: usize) -> Option<&CandleLowRank> {
         self.0[target].as_ref()
     }
 }
@@ -130,7 +130,7 @@ impl CandleLowRank {
     fn mask(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let (t, width) = x.dims2()?;
         let mask = |dropout: Dropout| {
-            let kept = dropout.of(&vec![1.0; t * width], width);
+            let kept = dropout.dropped(&vec![1.0; t * width], width);
             Tensor::from_vec(kept, (t, width), x.device())
         };
         self.dropout.map(mask).transpose()

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matrix::{Into, Matrix, MatrixMut, matmul};
+use super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
 use super::vector::{dot, softmax};
 
 /// Queries of one sequence that are computed together: enough for a product, few enough for the scores of a long
@@ -48,7 +48,7 @@ pub struct Heads {
 
 impl Heads {
     /// The key head that serves a query head.
-    fn of_keys(self, head: usize) -> usize {
+    fn key_head(self, head: usize) -> usize {
         head * self.n_head_kv / self.n_head
     }
 }
@@ -103,7 +103,7 @@ pub fn attend_backward(
         .collect();
     let [mut dq, mut dk, mut dv] = [q, k, v].map(|x| vec![0.0; x.len()]);
     for (task, (part, gradients)) in tasks.iter().zip(parts) {
-        let (first, head_kv) = (task.first_query(), heads.of_keys(task.head));
+        let (first, head_kv) = (task.first_query(), heads.key_head(task.head));
         add_rows(&mut dq, &gradients.dq, first, heads.n_head, task.head, dim);
         for piece in &part.pieces {
             let values = piece.columns.start * dim..piece.columns.end * dim;
@@ -219,7 +219,7 @@ impl<'a> HeadPart<'a> {
 
         let mut pieces = Vec::with_capacity(task.segment.keys.len());
         let mut position = 0;
-        let head_kv = heads.of_keys(task.head);
+        let head_kv = heads.key_head(task.head);
         for rows in &task.segment.keys {
             let (from, to) = (oldest.max(position), end.min(position + rows.len()));
             if from < to {
@@ -278,7 +278,14 @@ impl<'a> HeadPart<'a> {
                 piece.columns.len(),
                 self.n_keys,
             );
-            matmul(&mut out, Into::Set, scale, left, right(piece).t(), false);
+            matmul(
+                &mut out,
+                Into::Set,
+                scale,
+                left,
+                right(piece).t(),
+                Threads::One,
+            );
         }
     }
 
@@ -298,7 +305,14 @@ impl<'a> HeadPart<'a> {
                 piece.columns.len(),
                 self.n_keys,
             );
-            matmul(&mut out, Into::Add, scale, weights, rows(piece), false);
+            matmul(
+                &mut out,
+                Into::Add,
+                scale,
+                weights,
+                rows(piece),
+                Threads::One,
+            );
         }
     }
 
@@ -313,7 +327,7 @@ impl<'a> HeadPart<'a> {
             let mut out = vec![0.0; self.n_keys * dim];
             let weights = Matrix::new(weights, self.n_queries, self.n_keys).t();
             let mut view = MatrixMut::new(&mut out, self.n_keys, dim);
-            matmul(&mut view, Into::Set, scale, weights, rows, false);
+            matmul(&mut view, Into::Set, scale, weights, rows, Threads::One);
             out
         };
         let dv = by_key(&p, 1.0, d_out);
@@ -371,7 +385,7 @@ mod tests {
                 for head in 0..HEADS.n_head {
                     let at = |row: usize, n: usize, head: usize| (row * n + head) * d;
                     let q = &q[at(row, HEADS.n_head, head)..][..d];
-                    let key = |&row: &usize| at(row, HEADS.n_head_kv, HEADS.of_keys(head));
+                    let key = |&row: &usize| at(row, HEADS.n_head_kv, HEADS.key_head(head));
                     let seen = &keys[start..end];
                     let score = |row| dot(q, &k[key(row)..][..d]) / (d as f32).sqrt();
                     let mut p: Vec<f32> = seen.iter().map(score).collect();

@@ -17,7 +17,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Into, Matrix, MatrixMut, matmul};
+use super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
 
 /// Outputs of a panel: two vectors of 16.
 pub const WIDTH: usize = 32;
@@ -109,7 +109,7 @@ pub fn accumulate(
             1.0,
             Matrix::strided(wide, n, depth, x.width),
             Matrix::new(&weights, depth, WIDTH),
-            false,
+            Threads::One,
         );
     }
 }

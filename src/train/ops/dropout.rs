@@ -19,7 +19,7 @@ pub struct Dropout {
 
 impl Dropout {
     /// What it leaves of `x`, `[t, width]`.
-    pub fn of(self, x: &[f32], width: usize) -> Vec<f32> {
+    pub fn dropped(self, x: &[f32], width: usize) -> Vec<f32> {
         let mut x = x.to_vec();
         self.apply(&mut x, width);
         x

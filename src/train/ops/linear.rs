@@ -153,7 +153,7 @@ impl FrozenWeight {
         };
         self.weight.forward(x, None, into, y);
         let low = lora.scaled(low_rank::project(
-            &dropout.of(x, self.n_in),
+            &dropout.dropped(x, self.n_in),
             lora.a,
             self.n_in,
         ));
@@ -195,7 +195,7 @@ impl FrozenWeight {
         let d_a = match lora.dropout {
             Some(dropout) => self
                 .weight
-                .outer(d_low, &dropout.of(x, self.n_in), self.n_in),
+                .outer(d_low, &dropout.dropped(x, self.n_in), self.n_in),
             None => self.weight.outer(d_low, x, self.n_in),
         };
         (d_a, low_rank::transposed(&d_b_t, self.n_out))
@@ -224,7 +224,7 @@ mod tests {
     fn gradients_are_finite_differences() {
         const RANK: usize = 3;
         let (t, n_out, n_in) = (5, 14, 10);
-        let stored = Stored::of_values(&values(n_out * n_in, 1), n_out, n_in);
+        let stored = Stored::from_values(&values(n_out * n_in, 1), n_out, n_in);
         let weight = FrozenWeight::new(stored, WeightType::F32).with_bias(values(n_out, 2));
         let (x, dy) = (values(t * n_in, 3), values(t * n_out, 4));
         let (a, b) = (values(RANK * n_in, 5), values(RANK * n_out, 6));
@@ -253,7 +253,7 @@ mod tests {
     /// `y`, `dx`, `dA` and `dB` of an adapted layer.
     fn results(weight_type: WeightType, (t, n_out, n_in): (usize, usize, usize)) -> Vec<Vec<f32>> {
         const RANK: usize = 3;
-        let stored = Stored::of_values(&values(n_out * n_in, 1), n_out, n_in);
+        let stored = Stored::from_values(&values(n_out * n_in, 1), n_out, n_in);
         let weight = FrozenWeight::new(stored, weight_type).with_bias(values(n_out, 2));
         let (a, b) = (values(RANK * n_in, 3), values(RANK * n_out, 4));
         let lora = LowRank {

@@ -43,6 +43,15 @@ impl Into {
     }
 }
 
+/// Who computes a product.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread alone, for products inside of a parallel loop.
+    One,
+    /// All of rayon's threads.
+    All,
+}
+
 /// Elements that a view of this shape spans.
 fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
     if rows == 0 || cols == 0 {
@@ -119,9 +128,8 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// `out = scale · left · right`, or `out += …`; `[m, k] · [k, n] → [m, n]`.
-///
-/// With `parallel`, on all of rayon's threads; the result does not depend on their number.
+/// `out = scale · left · right`, or `out += …`; `[m, k] · [k, n] → [m, n]`. The result does not depend on the number of
+/// threads.
 ///
 /// # Panics
 /// The shapes do not meet.
@@ -131,7 +139,7 @@ pub fn matmul(
     scale: f32,
     left: Matrix,
     right: Matrix,
-    parallel: bool,
+    threads: Threads,
 ) {
     let (m, k, n) = (left.rows, left.cols, right.cols);
     assert!(
@@ -141,10 +149,9 @@ pub fn matmul(
     if m == 0 || n == 0 {
         return;
     }
-    let parallelism = if parallel {
-        Parallelism::Rayon(0)
-    } else {
-        Parallelism::None
+    let parallelism = match threads {
+        Threads::One => Parallelism::None,
+        Threads::All => Parallelism::Rayon(0),
     };
     // SAFETY: the constructors have checked that every element of the three views lies inside its slice, the shapes
     // meet, and the borrow checker keeps `out` apart from the operands.

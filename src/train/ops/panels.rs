@@ -40,7 +40,7 @@ pub struct Panels {
 
 impl Panels {
     /// Of a weight that is stored in another way.
-    pub fn of(source: &impl PanelSource) -> Self {
+    pub fn from_source(source: &impl PanelSource) -> Self {
         let (n_out, n_in) = source.shape();
         let len = panel_len(n_in);
         let mut data = vec![bf16::ZERO; n_out.div_ceil(WIDTH) * len];
@@ -55,13 +55,13 @@ impl Panels {
     }
 
     /// Of `weight`, `[n_out, n_in]` row-major, which is small.
-    pub fn of_rows(weight: &[f32], n_in: usize) -> Self {
+    pub fn from_rows(weight: &[f32], n_in: usize) -> Self {
         let n_out = weight.len() / n_in;
-        Self::of_columns(&super::low_rank::transposed(weight, n_in), n_out)
+        Self::from_columns(&super::low_rank::transposed(weight, n_in), n_out)
     }
 
     /// Of the transpose of `weight`, `[n_in, n_out]` row-major.
-    pub fn of_columns(weight: &[f32], n_out: usize) -> Self {
+    pub fn from_columns(weight: &[f32], n_out: usize) -> Self {
         let n_in = weight.len() / n_out;
         let len = panel_len(n_in);
         let mut data = vec![bf16::ZERO; n_out.div_ceil(WIDTH) * len];
@@ -271,11 +271,11 @@ mod tests {
             let transposed = super::super::low_rank::transposed(&w, n_in);
             let rows = RoundedRows::new(&x, n_in);
             let weights = [
-                Panels::of_rows(&w, n_in),
-                Panels::of_columns(&transposed, n_out),
+                Panels::from_rows(&w, n_in),
+                Panels::from_columns(&transposed, n_out),
             ];
-            let turned = Panels::of_rows(&transposed, n_out);
-            let turned = Panels::of(&Transposed(&turned));
+            let turned = Panels::from_rows(&transposed, n_out);
+            let turned = Panels::from_source(&Transposed(&turned));
             for weight in weights.into_iter().chain([turned]) {
                 let mut out = vec![1.0; t * n_out];
                 product(
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_is_not_finite_stays_so() {
-        let weight = Panels::of_rows(&[1.0, 1.0], 2);
+        let weight = Panels::from_rows(&[1.0, 1.0], 2);
         for bad in [f32::NAN, f32::INFINITY] {
             let mut out = [0.0];
             let rows = RoundedRows::new(&[bad, 1.0], 2);

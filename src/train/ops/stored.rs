@@ -50,7 +50,7 @@ impl Stored {
     }
 
     /// Of values, `[n_out, n_in]` row-major.
-    pub fn of_values(values: &[f32], n_out: usize, n_in: usize) -> Self {
+    pub fn from_values(values: &[f32], n_out: usize, n_in: usize) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         Self {
             ggml_type: GgmlType::F32,

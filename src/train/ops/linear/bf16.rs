@@ -13,7 +13,7 @@ pub struct Packed(Panels);
 
 impl Packed {
     pub fn new(stored: &Stored) -> Self {
-        Self(Panels::of(&StoredPanels(stored)))
+        Self(Panels::from_source(&StoredPanels(stored)))
     }
 }
 
@@ -64,7 +64,10 @@ fn forward(
     let (_, n_in) = weight.shape();
     let matrices = lora.map(|lora| {
         let rank = lora.a.len() / n_in;
-        let (a, b) = (Panels::of_rows(lora.a, n_in), Panels::of_rows(lora.b, rank));
+        let (a, b) = (
+            Panels::from_rows(lora.a, n_in),
+            Panels::from_rows(lora.b, rank),
+        );
         (lora, rank, a, b)
     });
     adapted_product(weight, x, matrices, into, y)
@@ -81,8 +84,8 @@ fn backward(
     let (n_in, _) = transposed.shape();
     let matrices = lora.map(|lora| {
         let rank = lora.a.len() / n_in;
-        let b_t = Panels::of_columns(lora.b, rank);
-        (lora, rank, b_t, Panels::of_columns(lora.a, n_in))
+        let b_t = Panels::from_columns(lora.b, rank);
+        (lora, rank, b_t, Panels::from_columns(lora.a, n_in))
     });
     adapted_product(transposed, dy, matrices, into, dx)
 }
