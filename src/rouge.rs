@@ -1,21 +1,21 @@
-//! ROUGE between a prediction and one reference (Lin, 2004), as `rouge_score` 0.1.2 computes it without its stemmer.
+//! ROUGE (Lin 2004) of a prediction against one reference, as `rouge_score` 0.1.2 computes it without its stemmer.
 //!
-//! METEOR, which LaMP's papers give beside it, is left out: as NLTK computes it, words match by their synonyms in
-//! `WordNet` too, a dictionary of some 30 MB, and without these it would be another measure of the same name.
+//! METEOR, which the LaMP papers report too, is left out: NLTK's METEOR also matches synonyms from `WordNet`, a
+//! dictionary of about 30 MB, and METEOR without synonyms would be another measure under the same name.
 
 use std::collections::HashMap;
 
-/// F1 of two measures, from 0 to 1.
+/// Two F1 scores, each from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rouge {
-    /// Of the words, with how often each comes.
+    /// F1 of the common words; a word counts as often as both texts have it.
     pub rouge_1: f64,
-    /// Of the longest common subsequence of words.
+    /// F1 of the longest common subsequence of words.
     pub rouge_l: f64,
 }
 
 impl Rouge {
-    /// The score of `prediction` beside `reference`; 0 where either has no words.
+    /// The scores of `prediction` against `reference`; 0 if one of them has no words.
     #[must_use]
     pub fn new(prediction: &str, reference: &str) -> Self {
         let (prediction, reference) = (prediction.to_lowercase(), reference.to_lowercase());
@@ -36,7 +36,7 @@ impl Rouge {
     }
 }
 
-/// Runs of `[a-z0-9]` in a lower-case text; all else separates.
+/// The words of a lower-case text: runs of `[a-z0-9]`. All other characters separate words.
 fn words(text: &str) -> Vec<&str> {
     text.split(|c: char| !matches!(c, 'a'..='z' | '0'..='9'))
         .filter(|word| !word.is_empty())
@@ -59,7 +59,8 @@ fn n_common_words(one: &[&str], other: &[&str]) -> usize {
     other.iter().filter(|&&word| is_common(word)).count()
 }
 
-/// The length of the longest common subsequence, by the usual table of prefixes, of which one row is kept.
+/// The length of the longest common subsequence, by dynamic programming over prefixes with one row of the table in
+/// memory.
 fn common_subsequence_len(one: &[&str], other: &[&str]) -> usize {
     let mut row = vec![0; other.len() + 1];
     for x in one {
@@ -90,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn scores_are_f1_of_the_common_words_and_of_their_order() {
-        // Of 3 and 4 words 3 are common, of which 2 in order.
+    fn scores_are_the_f1_of_common_words_and_of_the_common_subsequence() {
+        // The texts have 3 and 4 words; 3 words are common, and 2 of these are in the same order.
         let Rouge { rouge_1, rouge_l } = Rouge::new("the cat sat", "Sat the black cat");
         assert!((rouge_1 - 6.0 / 7.0).abs() < 1e-15);
         assert!((rouge_l - 4.0 / 7.0).abs() < 1e-15);
         assert_eq!(Rouge::new("", "word"), Rouge::default());
         assert_eq!(Rouge::new("word", "…"), Rouge::default());
-        // A word counts as often as both have it.
+        // A word counts as often as both texts have it.
         let twice = Rouge::new("a a a", "a a b").rouge_1;
         assert!((twice - 2.0 / 3.0).abs() < 1e-15);
     }

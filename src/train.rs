@@ -1,11 +1,29 @@
-//! From a user's history to their adapter, in three stages, with a file in the user's folder after each:
+//! Training: from a user's history to their LoRA adapter, in three stages. Each stage leaves a file in the user's
+//! folder:
 //!
 //! ```text
 //! history.jsonl ─ SFT ─→ sft.gguf ─ mine ─→ pairs.jsonl ─ DPO ─→ adapter.gguf
 //! ```
 //!
-//! A stage runs when what it depends on has changed since it last ended, and not otherwise: the base, the history, the
-//! settings, and the files of the stages before. The manifest records all of these, and the figures.
+//! - **SFT** ([`sft`]) fine-tunes a fresh adapter on the user's own responses.
+//! - **Mining** ([`mine`]) samples other responses to the same prompts, and makes pairs of a preferred and a rejected
+//!   response.
+//! - **DPO** ([`dpo`]) trains the adapter on to prefer the one to the other.
+//!
+//! A stage runs only if something that it depends on has changed since it last ended: the base, the history, the
+//! settings, or the file of an earlier stage. The manifest records a hash of these, and the stage's figures.
+//!
+//! # Two implementations
+//!
+//! The model computes in one of two ways, from the same frozen weights and the same beginning (`stem`):
+//!
+//! - On the CPU, in operations of our own with gradients of their own ([`ops`], `block`, `stack`, [`head`]). candle's
+//!   operations compute gradients of frozen weights too, and wait for each other; ours take less time and less memory,
+//!   and multiply quantised and bf16 weights directly.
+//! - On CUDA and Metal, in candle's operations (`candle`), which have kernels for these devices.
+//!
+//! In both, candle's autograd connects the gradients of a few large operations. The tests hold the two against each
+//! other.
 
 pub mod batch;
 mod block;
@@ -60,39 +78,41 @@ impl From<candle_core::Error> for Error {
     }
 }
 
-/// What to train: whose adapter, on which base, and how.
+/// A training to do: whose adapter, on which base, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Training<'a> {
-    /// The folder that holds the history, and that gets the adapter.
+    /// The folder that holds the history, and that the adapter is written to.
     pub folder: &'a AdapterFolder,
-    /// The file of the base.
+    /// The GGUF file of the base.
     pub base_path: &'a Path,
-    /// What the manifest will say of that file.
+    /// The identity of the base, for the manifest.
     pub base: &'a BaseRef,
     /// The settings.
     pub config: &'a TrainConfig,
-    /// The stages to bring up to date, in their order.
+    /// The stages to bring up to date, in the order in which they run.
     pub stages: &'a [Stage],
 }
 
-/// Brings the stages of a training up to date.
+/// Brings the stages of a training up to date. Locks the folder while it works.
 ///
 /// # Errors
 ///
-/// The history is empty or holds an item that is too long, the base cannot be trained on, a file of an earlier stage is
-/// missing, the loss is not finite, or the observer stopped the work. Stages that had ended stay done.
+/// Another process holds the lock, the history is empty or holds an item that is too long, the base cannot be trained
+/// on, a file of an earlier stage is missing, the loss is not finite, or the observer stopped the work. Stages that
+/// have ended stay done.
 pub fn train(training: Training, observe: TrainObserver) -> Result<()> {
     let lock = training.folder.lock()?;
     train_locked(&lock, training, observe)
 }
 
-/// Does the same for a caller who holds the folder's lock and keeps it.
+/// [`train`] for a caller that already holds the folder's lock.
 ///
 /// # Errors
 ///
 /// See [`train`].
 pub fn train_locked(_lock: &Lock, training: Training, observe: TrainObserver) -> Result<()> {
-    // On a thread of the pool, parallel loops begin without waking another thread and waiting for it.
+    // A parallel loop starts faster from a thread of rayon's pool, since no other thread has to be woken and waited
+    // for.
     rayon::scope(|_| run_stages(training, observe))
 }
 

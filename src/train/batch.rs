@@ -1,6 +1,6 @@
 //! Packed batches: the tokens of several sequences one after the other, without padding.
 //!
-//! A prompt's rows are followed by those of its responses, one or several, which share them:
+//! The rows of a prompt are followed by those of its responses, one or several, which share the prompt's rows:
 //!
 //! ```text
 //! rows       p₀ p₁ p₂ │ y₀ y₁ │ z₀ z₁ z₂
@@ -9,7 +9,7 @@
 //! predicts         y₀ z₀  y₁ ·  z₁ z₂ ·
 //! ```
 //!
-//! What all prompts of a batch begin with, such as a chat template's system prompt, can stand before them once.
+//! The common prefix of all prompts of a batch, such as a chat template's system prompt, can be shared in the same way.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use std::sync::Arc;
 use super::ops::attention::Segment;
 use crate::llama::Token;
 
-/// Rows of tokens, where each stands in its sequence, and what it sees.
+/// Tokens with their positions, and which of them see which.
 #[derive(Clone, Debug, Default)]
 pub struct PackedRows {
     /// Token ids, `[t]`.
     pub tokens: Vec<Token>,
-    /// Place of each in its sequence, `[t]`.
+    /// Position of each token in its sequence, from 0, `[t]`.
     pub positions: Vec<usize>,
-    /// Which rows see which.
+    /// The sequences, which say which rows see which.
     pub segments: Arc<Vec<Segment>>,
 }
 
-/// What several prompts begin with; of a single one, nothing. The last token of each is not in it: it predicts the
-/// response.
+/// The common prefix of several prompts; empty for a single prompt. It leaves out each prompt's last token, whose row
+/// predicts the response.
 pub(super) fn common_prefix<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> &'a [Token] {
     let mut prompts = prompts.into_iter().peekable();
     let Some(first) = prompts.next().filter(|_| prompts.peek().is_some()) else {
@@ -43,23 +43,23 @@ pub(super) fn common_prefix<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) 
     &first[..common]
 }
 
-/// Rows together with the responses to be scored in them.
+/// Rows of prompts and responses, and the response tokens to be scored.
 #[derive(Clone, Debug, Default)]
 pub struct PackedBatch {
-    /// What the model runs on.
+    /// The rows that the model runs on.
     pub rows: PackedRows,
-    /// Row of the hidden state that predicts each response token, `[r]`.
+    /// The row that predicts each response token, `[r]`.
     pub predictors: Vec<u32>,
     /// The response tokens, `[r]`.
     pub targets: Vec<u32>,
-    /// The part of `targets` that each response holds, in the order of [`PackedBatch::push`].
+    /// The range of `targets` that each response has, in the order of [`PackedBatch::push`].
     pub responses: Vec<Range<usize>>,
-    /// Rows that every prompt begins with.
+    /// Rows of the prompts' common prefix.
     shared: Range<usize>,
 }
 
 impl PackedBatch {
-    /// A batch for these prompts, which are to be pushed: what they all begin with is in it once.
+    /// A batch for these prompts, which the caller then pushes. Their common prefix is in it only once.
     pub fn sharing<'a>(prompts: impl IntoIterator<Item = &'a [Token]>) -> Self {
         let mut batch = Self::default();
         batch.shared = batch.push_rows(common_prefix(prompts), 0, Vec::new());
@@ -69,8 +69,8 @@ impl PackedBatch {
     /// Adds a prompt with its responses.
     ///
     /// # Panics
-    /// The prompt is empty: the first token of a response is predicted from its last. Or it is none of those that the
-    /// batch was made for.
+    /// The prompt is empty (its last token predicts the first of a response), or it does not begin with the prefix that
+    /// the batch was made for.
     pub fn push<'a>(&mut self, prompt: &[Token], responses: impl IntoIterator<Item = &'a [Token]>) {
         assert!(!prompt.is_empty(), "a prompt without tokens");
         let (shared, own) = prompt.split_at(self.shared.len());
@@ -96,11 +96,13 @@ impl PackedBatch {
         }
     }
 
-    /// Number of rows.
+    /// Number of tokens, which is the number of rows.
     pub fn n_tokens(&self) -> usize {
         self.rows.tokens.len()
     }
 
+    /// Adds consecutive tokens of one sequence, the first at `position`, which see the rows `keys` and each other.
+    /// Returns their rows.
     fn push_rows(
         &mut self,
         tokens: &[Token],

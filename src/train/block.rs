@@ -1,11 +1,12 @@
-//! A block of the transformer, forwards and backwards, on packed rows of features.
+//! A block of the transformer, with its gradient, on packed rows of features.
 //!
 //! ```text
 //! mid = x   + post(O · attention(rope(norm(Q n)), rope(norm(K n)), V n)),  n = norm(x)
 //! y   = mid + post(Down · (f(Gate m) ∘ (Up m))),                           m = norm(mid)
 //! ```
 //!
-//! The norms of Q and K, the post-norms, and biases of the linear layers are there where the file holds them.
+//! The norms of Q and K, the post-norms and the biases of the linear layers are optional: a block has those that its
+//! file holds.
 
 use super::lora::{BlockAdapters, LoraGradients, TargetModule};
 use super::ops::attention::{Heads, Mask, attend_backward};
@@ -29,30 +30,35 @@ pub struct Block {
     pub activation: Activation,
 }
 
-/// What the backward pass wants again of the forward pass, `[t, …]` each.
+/// The values of a forward pass that its backward pass needs; `t` rows each.
 #[derive(Default)]
 pub struct Activations {
-    /// Before their norms, where these are.
+    /// Q before its norm; empty where Q has no norm.
     q_raw: Vec<f32>,
+    /// K before its norm; empty where K has no norm.
     k_raw: Vec<f32>,
-    /// After the rotation.
+    /// Q after the rotation.
     q: Vec<f32>,
+    /// K after the rotation.
     k: Vec<f32>,
     v: Vec<f32>,
+    /// The result of attention.
     attended: Vec<f32>,
-    /// Before the post-norms, where these are.
+    /// The projection O before its post-norm; empty where there is none.
     o_raw: Vec<f32>,
+    /// The projection Down before its post-norm; empty where there is none.
     down_raw: Vec<f32>,
+    /// The residual stream between attention and the feed-forward layers.
     mid: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
-    /// `x Aᵀ` of each adapter.
+    /// `s (x Aᵀ)` of each adapter, `[t, rank]`.
     low: [Vec<f32>; 7],
 }
 
 impl Block {
-    /// `x`: `[t, n_embd]`; the result's shape too. `attend(q, k, v)` gives attention's result, over the rows
-    /// themselves or over a cache.
+    /// Runs the block: `[t, n_embd]` → `[t, n_embd]`. `attend(q, k, v)` computes attention, over the rows themselves or
+    /// over a KV cache.
     pub fn forward(
         &self,
         x: &[f32],
@@ -63,7 +69,7 @@ impl Block {
         self.forward_keeping(x, adapters, rope, attend).0
     }
 
-    /// [`Self::forward`], with what [`Self::backward`] wants.
+    /// [`Self::forward`], which also returns the activations that [`Self::backward`] needs.
     pub fn forward_keeping(
         &self,
         x: &[f32],
@@ -103,7 +109,7 @@ impl Block {
         (y, kept)
     }
 
-    /// The gradients of `x`, `[t, n_embd]`, and of the adapters, from that of the result.
+    /// The gradients of `x`, `[t, n_embd]`, and of the adapters, from `dy`, that of the result.
     pub fn backward(
         &self,
         x: &[f32],
@@ -172,25 +178,27 @@ impl Block {
     }
 }
 
-/// A linear layer with its adapter, if it has one.
+/// A linear layer, with its adapter if it is adapted.
 struct Adapted<'a> {
     weight: &'a FrozenWeight,
     lora: Option<&'a LowRank<'a>>,
 }
 
 impl Adapted<'_> {
+    /// `y = …`, or `y += …`. Returns `low`, as [`FrozenWeight::forward`] does.
     fn forward(&self, x: &[f32], into: Into, y: &mut [f32]) -> Vec<f32> {
         self.weight.forward(x, self.lora, into, y)
     }
 
-    /// [`Self::forward`] into a matrix of its own.
+    /// [`Self::forward`] into a new matrix. Returns `(y, low)`.
     fn apply(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let mut y = vec![0.0; x.len() / self.weight.n_in() * self.weight.n_out()];
         let low = self.forward(x, Into::Set, &mut y);
         (y, low)
     }
 
-    /// The gradient of `x` in `dx`; returns those of the adapter.
+    /// Stores the gradient of `x` in `dx`, and returns those of the adapter, `(dA, dB)`. `low` is from the forward
+    /// pass.
     fn backward(
         &self,
         (x, low): (&[f32], &[f32]),
@@ -204,7 +212,7 @@ impl Adapted<'_> {
     }
 }
 
-/// The normed rows, and `x` itself where its norm's gradient will want it again.
+/// `(norm(x), x)`; without a norm `(x, empty)`. The second value is what the norm's backward pass needs.
 fn normed(norm: Option<&RmsNorm>, x: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
     match norm {
         Some(norm) => (norm.forward(&x), x),
@@ -212,7 +220,7 @@ fn normed(norm: Option<&RmsNorm>, x: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
     }
 }
 
-/// The gradient before the norm, where there is one.
+/// The gradient of `x` from `dy`, that of `norm(x)`. `None` without a norm.
 fn d_normed(norm: Option<&RmsNorm>, x: &[f32], dy: &[f32]) -> Option<Vec<f32>> {
     norm.map(|norm| {
         let mut dx = vec![0.0; x.len()];
@@ -221,7 +229,8 @@ fn d_normed(norm: Option<&RmsNorm>, x: &[f32], dy: &[f32]) -> Option<Vec<f32>> {
     })
 }
 
-/// `x + post(linear(rows))`; with it what the post-norm was given, where there is one, and the linear layer's `low`.
+/// `x + post(linear(rows))`. Returns it with what the post-norm was given (empty without a post-norm), and with `low`
+/// of the linear layer.
 fn add_projected(
     x: &[f32],
     linear: &Adapted,

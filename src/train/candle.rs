@@ -1,8 +1,8 @@
-//! The model in candle's own operations, for the devices that have none of ours: CUDA and Metal.
+//! The model in candle's operations, for CUDA and Metal, where our own operations do not run.
 //!
-//! It computes what [`super::block`] and [`super::head`] do, from a copy of their weights on the device. candle puts the
-//! gradients together, those of most operations ours ([`custom_grad`]); on the CPU the one implementation checks the other.
-//! The adapter's variables stay on the CPU, and each pass takes a copy of them.
+//! It computes the same as [`super::block`] and [`super::head`], from a copy of their weights on the device. candle's
+//! autograd connects the gradients, most of which are formulas of ours ([`custom_grad`]). On the CPU the tests compare
+//! the two implementations. The adapter's variables stay on the CPU; each pass copies them to the device.
 
 mod attention;
 mod block;
@@ -28,7 +28,7 @@ use super::stem::{ByWindow, Stem};
 use crate::Result;
 use crate::llama::Token;
 
-/// A model's weights on a device.
+/// A model with its weights on a device.
 pub(super) struct CandleModel {
     device: Device,
     stem: Arc<Stem>,
@@ -38,7 +38,8 @@ pub(super) struct CandleModel {
 }
 
 impl CandleModel {
-    /// Copies weights to `device`; those of the blocks are multiplied in `dtype`, which the results are rounded to.
+    /// Copies weights to `device`. Products with the blocks' weights are computed in `dtype`, and their results are
+    /// rounded to it.
     pub fn new(
         stem: &Arc<Stem>,
         blocks: &[super::block::Block],
@@ -51,13 +52,14 @@ impl CandleModel {
             stem: Arc::clone(stem),
             blocks: blocks.iter().map(copy).collect::<CandleResult<_>>()?,
             norm: Norm::new(&head.norm, device)?,
-            // Logits that were rounded to bf16 would be no use as log-probabilities.
+            // Logits rounded to bf16 would be too coarse for log-probabilities.
             head: CandleLinear::new(&head.weight, device, DType::F32)?,
             device: device.clone(),
         })
     }
 
-    /// `[t, n_embd]`, before the last norm; with gradients if the adapter is not frozen.
+    /// Runs the blocks over a batch. Returns `[t, n_embd]`, before the last norm, with a gradient if there is an
+    /// adapter and it is not frozen.
     pub fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Tensor> {
         let plans = self.plans(&rows.segments)?;
         let heads = self.stem.shape.heads;
@@ -72,8 +74,8 @@ impl CandleModel {
         self.stem.windows().try_map(plan)
     }
 
-    /// The blocks, with `attend(layer, q, k, v)` for attention, which is given `[t, n_heads, head_dim]` each. Returns
-    /// `[t, n_embd]`, before the last norm.
+    /// Runs the blocks, with `attend(layer, q, k, v)` for attention, which is given `[t, n_heads, head_dim]` each.
+    /// Returns `[t, n_embd]`, before the last norm.
     fn run(
         &self,
         tokens: &[Token],
@@ -95,12 +97,13 @@ impl CandleModel {
         Ok(x)
     }
 
-    /// [`Head::logits`], `[r, n_vocab]`, of `x`, `[r, n_embd]`.
+    /// The same as [`Head::logits`]: `[r, n_embd]` → `[r, n_vocab]`.
     pub fn logits(&self, x: &Tensor) -> CandleResult<Tensor> {
         self.head.forward(&self.norm.forward(x)?, None)
     }
 
-    /// [`Head::logprobs`], `[r]`, of `x`, `[t, n_embd]`, with a gradient for it; there must be predictions.
+    /// The same as [`Head::logprobs`]: `[t, n_embd]` → `[r]`, with a gradient for `x`. There must be at least one
+    /// prediction.
     pub fn logprobs(&self, x: &Tensor, predictions: &Predictions) -> CandleResult<Tensor> {
         let Predictions {
             predictors,
@@ -125,7 +128,7 @@ impl CandleModel {
             let chosen = logits.gather(&targets.unsqueeze(1)?, 1)?;
             logprobs.push((chosen - log_z)?.squeeze(1)?);
             if hidden.track_op() {
-                // As `super::head` has it: W_y − p W.
+                // The Jacobian's row W_y − p W, as in `super::head`.
                 let mean = self.head.backward(&powers.broadcast_div(&sum)?)?;
                 jacobian.push((self.head.rows(&targets)? - mean)?);
             }
@@ -140,7 +143,7 @@ impl CandleModel {
         })
     }
 
-    /// Rows of the CPU's as a tensor of the device's, `[t, width]`.
+    /// Copies rows to the device, as a tensor `[t, width]`.
     pub fn rows(&self, x: Vec<f32>, width: usize) -> CandleResult<Tensor> {
         Tensor::from_vec(x, ((), width), &self.device)
     }

@@ -1,7 +1,7 @@
-//! Where a stage that was stopped goes on from: the adapter, the optimiser's moments and the number of steps taken.
+//! The checkpoint of a stage of training: the adapter, the optimiser's moments and the number of steps taken.
 //!
-//! The order of the items follows from the seed, so these are all that the rest of the stage depends on, and it ends in
-//! the same bytes as if it had never been stopped.
+//! The order of the items follows from the seed, so the rest of the stage depends on nothing else, and a resumed stage
+//! ends with the same bytes as one that was never stopped.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,14 +11,15 @@ use cope_convert::gguf::{self, Gguf, TensorData, Value};
 use super::optimizer::AdamW;
 use crate::{Error, Result};
 
-/// How much work a sudden end may cost.
+/// Time between checkpoints: the most work that a crash can lose.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// The best adapter so far by its score on the held-out items.
 pub(super) struct Best {
     pub score: f64,
-    /// Epochs since.
+    /// Number of epochs since it was reached.
     pub stale: usize,
+    /// The values of each variable.
     pub values: Vec<Vec<f32>>,
 }
 
@@ -30,7 +31,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// A checkpoint kept at `path`, of a stage that depends on `inputs`.
+    /// A checkpoint in the file `path`. `inputs` is the hash of what its stage depends on.
     pub fn at(path: &Path, inputs: &str) -> Self {
         Self {
             path: path.to_owned(),
@@ -39,13 +40,13 @@ impl Checkpoint {
         }
     }
 
-    /// Sets the optimiser and its variables as they were saved, if they were for the same inputs; the steps taken, and
-    /// the best adapter on the way.
+    /// Restores the optimiser and its variables from the file, if it is of the same inputs. Returns the number of steps
+    /// taken, which is 0 without such a file, and the best adapter so far.
     ///
     /// # Errors
-    /// The file is of these inputs and yet does not fit, or cannot be read.
+    /// The file is of these inputs, but does not fit the adapter or cannot be read.
     pub(super) fn restore(&self, optimizer: &mut AdamW) -> Result<(usize, Option<Best>)> {
-        // A file that is damaged, or of a stage with other inputs, is as good as none.
+        // A damaged file, or one of a stage with other inputs, counts as no file.
         let Ok(file) = Gguf::open(&self.path) else {
             return Ok((0, None));
         };
@@ -80,7 +81,7 @@ impl Checkpoint {
         Ok((step, Some(best)))
     }
 
-    /// Saves the state after `step` steps, if the last time is long enough ago.
+    /// Saves the state after `step` steps, if the last checkpoint is older than [`INTERVAL`].
     ///
     /// # Errors
     /// The file cannot be written.
@@ -115,7 +116,7 @@ impl Checkpoint {
             let values = best.values.iter().cloned().enumerate();
             state.extend(values.map(|(index, values)| (best_name(index), values)));
             metadata.extend([
-                // As text, which gives the same number again.
+                // The shortest decimal text of an f64 reads back as the same number.
                 (
                     "cope.best.score".to_owned(),
                     best.score.to_string().as_str().into(),

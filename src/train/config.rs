@@ -1,5 +1,5 @@
-//! The settings of a training. The defaults, which stand here once, are for models of a few hundred million
-//! parameters; `benches/README.md` says what they were chosen on.
+//! The settings of a training, and their defaults, which are for models of a few hundred million parameters.
+//! `benches/README.md` says on which data the defaults were chosen.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,23 +10,23 @@ use super::lora::{LoraConfig, TargetModule};
 use super::mine::{MineConfig, Preference, SampleSource};
 use super::ops::linear::WeightType;
 
-/// Everything that, with the base and the history, decides the adapter.
+/// All settings of a training. With the base and the history they determine the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainConfig {
     /// The size of the adapter.
     pub lora: LoraConfig,
-    /// The first stage.
+    /// The first stage, SFT.
     pub sft: FitConfig,
-    /// The second.
+    /// The second stage, mining.
     pub mine: MineConfig,
-    /// The third.
+    /// The third stage, DPO.
     pub dpo: DpoConfig,
-    /// Where to compute.
+    /// The device that computes.
     pub device: TrainDevice,
-    /// How the base's weights are held and multiplied.
+    /// The type that the base's weights are held and multiplied in.
     pub weight_type: WeightType,
-    /// Whether the backward pass computes each block's activations again rather than keep them: slower by a third, the
-    /// same result.
+    /// Whether the backward pass recomputes each block's activations instead of keeping them (gradient checkpointing):
+    /// slower by a third, with the same result.
     pub recompute: bool,
     /// Seed of the initial adapter, the order of the items, and the samples.
     pub seed: u64,
@@ -83,8 +83,9 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// Pairs and DPO as the paper has them, at rates for small models: a user's own text over the sample of the base that
-    /// is least like the user, of three; rewards of whole responses, and no loss beside DPO's.
+    /// The paper's mining and DPO, with learning rates for small models: the user's own text is preferred to the one of
+    /// three samples of the base that has the lowest reward; rewards are of whole responses; and DPO's loss stands
+    /// alone.
     #[must_use]
     pub fn paper() -> Self {
         let mut config = Self::default();

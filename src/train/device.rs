@@ -1,4 +1,4 @@
-//! Where training computes: in operations of our own on the CPU, in candle's on a GPU.
+//! The device that training computes on: the CPU, with operations of our own, or a GPU, with candle's.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,20 +10,20 @@ use super::ops::linear::WeightType;
 use crate::error::{CpuWork, Unspecified};
 use crate::{Error, Result};
 
-/// A kind of device. Which of them a build can use its features say.
+/// A kind of device. The features `cuda` and `metal` of the build say which GPUs it can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainDevice {
-    /// This machine's processors.
+    /// The CPU.
     Cpu,
-    /// The first GPU of NVIDIA's.
+    /// The first NVIDIA GPU.
     Cuda,
-    /// Apple's GPU.
+    /// The Apple GPU.
     Metal,
 }
 
 impl TrainDevice {
-    /// The type of weights that is fastest there.
+    /// The type of weights that is fastest on this device.
     pub fn fastest_weights(self) -> WeightType {
         match self {
             Self::Cpu => WeightType::fastest(),
@@ -31,10 +31,10 @@ impl TrainDevice {
         }
     }
 
-    /// The GPU, if it is one.
+    /// candle's handle of the GPU; `None` for the CPU.
     ///
     /// # Errors
-    /// It is not there, or this build cannot use it.
+    /// The GPU is not there, or this build cannot use it.
     pub(super) fn gpu(self) -> Result<Option<Device>> {
         let device = match self {
             Self::Cpu => return Ok(None),
@@ -48,10 +48,10 @@ impl TrainDevice {
         Ok(Some(device))
     }
 
-    /// The type of a GPU's weights.
+    /// candle's type for weights on a GPU.
     ///
     /// # Errors
-    /// It has no such type, or is asked to compute activations again.
+    /// Weights should stay quantised, or activations be recomputed, which training does only on the CPU.
     pub(super) fn dtype(self, weight_type: WeightType, recompute: bool) -> Result<DType> {
         let cpu_only = |work| {
             let device = self.to_string();

@@ -1,4 +1,5 @@
-//! Direct preference optimisation of the user's adapter against mined negatives, the last stage.
+//! Direct preference optimisation (DPO) of the user's adapter on pairs of a preferred and a rejected response: the last
+//! stage. The loss is in [`super::loss`].
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -14,17 +15,17 @@ use crate::Result;
 use crate::home::Stage;
 use crate::llama::Token;
 
-/// Pairs whose base log-probabilities are computed in one pass.
+/// Pairs whose log-probabilities are computed in one pass.
 const PAIRS: usize = 8;
 
 /// The settings of the stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DpoConfig {
-    /// How long and how fast.
+    /// Length of the training, and learning rate.
     pub fit: FitConfig,
-    /// β: how strongly the reward counts against staying near the base.
+    /// β, over 0: the scale of the reward, and so the weight of staying near the base.
     pub beta: f32,
-    /// Whether the reward is by token, so that it does not depend on a response's length.
+    /// Whether the reward is divided by the response's number of tokens.
     pub length_normalized: bool,
     /// α of the reward: the weight of the base's log-probability.
     pub base_weight: f32,
@@ -34,7 +35,7 @@ pub struct DpoConfig {
 }
 
 impl DpoConfig {
-    /// What the reward of a response of `n_tokens` is divided by.
+    /// The divisor of the reward of a response of `n_tokens`.
     fn length(&self, n_tokens: usize) -> f32 {
         if self.length_normalized {
             n_tokens as f32
@@ -51,29 +52,29 @@ impl DpoConfig {
     }
 }
 
-/// Pairs as what an adapter is fitted to. The base's log-probabilities are computed once, while mining or before the
-/// first step.
+/// The objective of the stage. The base's log-probabilities are computed only once, while mining or before the first
+/// step.
 pub struct Dpo<'a> {
     /// The base.
     pub model: &'a TrainModel,
-    /// α and β.
+    /// The settings of the loss.
     pub config: &'a DpoConfig,
-    /// What is learnt.
+    /// The pairs that are trained on.
     pub pairs: &'a ScoredPairs,
-    /// What is not, and says how good the adapter is: by the loss, nats.
+    /// The held-out pairs, whose negative loss, in nats, is the adapter's score.
     pub held_out: &'a ScoredPairs,
 }
 
-/// Pairs with the base's log-probabilities of their chosen and rejected responses, nats.
+/// Pairs with the base's log-probabilities of their responses.
 pub struct ScoredPairs {
     /// The pairs.
     pub pairs: Vec<EncodedPair>,
-    /// By pair.
+    /// For each pair, the base's log-probabilities of the chosen and of the rejected response, in nats.
     pub base_logps: Vec<[f32; 2]>,
 }
 
 impl ScoredPairs {
-    /// Computes the log-probabilities that are not `known`.
+    /// Takes pairs with the base's log-probabilities where these are known, and computes the others.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -96,7 +97,7 @@ impl ScoredPairs {
 }
 
 impl ScoredPairs {
-    /// These and others.
+    /// These pairs followed by `others`.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {
         self.pairs.extend(others.pairs);
@@ -133,7 +134,8 @@ impl Objective for Dpo<'_> {
     }
 }
 
-/// The loss of some pairs, with the figures of the log. `base_logps`: of each pair's chosen and rejected response, nats.
+/// The mean loss of some pairs, with the metrics of the log. `base_logps` are the base's log-probabilities of each
+/// pair's chosen and rejected response, in nats.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -168,7 +170,7 @@ pub fn pair_loss(
     })
 }
 
-/// Mean reward of the chosen responses over that of the rejected ones, without a step.
+/// Mean reward of the chosen responses minus that of the rejected ones.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -182,7 +184,7 @@ pub fn mean_margin(
     Ok(mean(&rewards, 0) - mean(&rewards, 1))
 }
 
-/// Of each pair's chosen and rejected response in turn.
+/// The rewards of each pair's chosen and rejected response in turn, `[2 n]`.
 fn rewards(
     model: &TrainModel,
     lora: &Lora,
@@ -204,7 +206,7 @@ fn rewards(
     Ok(user.iter().zip(base).zip(responses).map(reward).collect())
 }
 
-/// Pairs packed, each prompt with its chosen and its rejected response.
+/// Packs pairs: each prompt with its chosen and its rejected response.
 fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) -> PackedBatch {
     let pairs = pairs.into_iter();
     let mut batch = PackedBatch::sharing(pairs.clone().map(|pair| pair.prompt.as_slice()));
@@ -214,7 +216,7 @@ fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) 
     batch
 }
 
-/// Log-probabilities of the responses, chosen and rejected of each pair, nats, with an adapter or without.
+/// Log-probabilities of each pair's chosen and rejected response, in nats, with an adapter or under the base.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -234,7 +236,8 @@ pub fn pair_logps(
     Ok(logps)
 }
 
-/// `rewards`, `logps`: chosen and rejected in turn. Means, by TRL's names.
+/// The means of `rewards` and `logps`, `[2 n]`, which are of the chosen and the rejected response in turn. The names
+/// are those of TRL's logs.
 fn reward_metrics(rewards: &[f32], logps: &[f32]) -> StepMetrics {
     let n = (rewards.len() / 2).max(1) as f64;
     let wins = rewards
@@ -252,7 +255,8 @@ fn reward_metrics(rewards: &[f32], logps: &[f32]) -> StepMetrics {
     .into()
 }
 
-/// Of the values of one side, 0 or 1, in turn with the other's.
+/// The mean of every second value, from the first (`side` 0, the chosen responses) or the second (1, the rejected ones)
+/// on.
 fn mean(values: &[f32], side: usize) -> f64 {
     let sum: f64 = values
         .iter()

@@ -1,4 +1,4 @@
-//! Examples and pairs as token ids, made once by the one renderer and the one tokenizer.
+//! Examples and pairs as token ids, made with the chat template and the tokenizer that decoding uses too.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use crate::{Error, Result};
 /// A prompt with the user's response to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The rendered prompt, up to where the answer begins.
+    /// The rendered prompt, up to the beginning of the response.
     pub prompt: Vec<Token>,
-    /// The response with its end-of-turn token.
+    /// The response, with its end-of-turn token.
     pub response: Vec<Token>,
 }
 
 /// A prompt with a preferred and a rejected response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedPair {
-    /// The rendered prompt, up to where the answer begins.
+    /// The rendered prompt, up to the beginning of the response.
     pub prompt: Vec<Token>,
-    /// What is preferred, with its end-of-turn token.
+    /// The preferred response, with its end-of-turn token.
     pub chosen: Vec<Token>,
-    /// The negative; without an end-of-turn token where it was cut off.
+    /// The rejected response, without an end-of-turn token if it was cut off.
     pub rejected: Vec<Token>,
 }
 
-/// Turns texts into token ids for one model.
+/// An encoder of texts as token ids of one model.
 pub struct Encoder<'a> {
     vocabulary: &'a llama::Model,
     template: ChatTemplate,
@@ -35,10 +35,10 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// For `vocabulary`'s model, in whose context of `n_ctx` tokens the texts must fit.
+    /// An encoder for the model of `vocabulary`. It refuses texts of more than `n_ctx` tokens.
     ///
     /// # Errors
-    /// The model's chat template is not valid.
+    /// The model's chat template is invalid.
     pub fn new(vocabulary: &'a llama::Model, n_ctx: usize) -> Result<Self> {
         let template = ChatTemplate::of_model(vocabulary)?;
         Ok(Self {
@@ -48,10 +48,10 @@ impl<'a> Encoder<'a> {
         })
     }
 
-    /// Encodes a part of a history, which `file` holds line by line.
+    /// Encodes examples. `file` is where they are from, one a line, for error messages.
     ///
     /// # Errors
-    /// An example does not fit the model's context; its line is named.
+    /// An example has more than `n_ctx` tokens (its line is named), or the chat template cannot be rendered.
     pub fn examples(&self, examples: &[Example], file: &Path) -> Result<Vec<Encoded>> {
         let encode = |(line, example): (usize, &Example)| {
             let prompt = self
@@ -64,10 +64,11 @@ impl<'a> Encoder<'a> {
         examples.iter().enumerate().map(encode).collect()
     }
 
-    /// Encodes the pairs that `file` holds line by line.
+    /// Encodes pairs. `file` is where they are from, one a line, for error messages.
     ///
     /// # Errors
-    /// A pair does not fit the model's context, or a side of it is not one message or nothing; its line is named.
+    /// A pair has more than `n_ctx` tokens, its chosen or rejected response is not exactly one message, or its rejected
+    /// response has no tokens; the line is named. Or the chat template cannot be rendered.
     pub fn pairs(&self, pairs: &[Pair], file: &Path) -> Result<Vec<EncodedPair>> {
         let encode = |(line, pair): (usize, &Pair)| {
             let malformed =

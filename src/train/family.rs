@@ -1,5 +1,7 @@
-//! The families of models that can be trained: what sets one apart that its file does not say. What a file does say is
-//! read from it: its settings ([`super::shape`]), and which biases and norms it holds.
+//! The model families that can be trained, with the differences between them that a GGUF file does not state.
+//! Everything else is read from the file: its settings ([`super::shape`]), and which biases and norms it holds.
+//!
+//! A new family is an entry in the list here, and a tiny model of it in the tests.
 
 use cope_convert::gguf::Gguf;
 
@@ -10,16 +12,16 @@ use crate::{Error, Result};
 /// A family of models.
 #[derive(Debug)]
 pub struct Family {
-    /// As `general.architecture` names it.
+    /// The value of `general.architecture`.
     pub architecture: &'static str,
-    /// Which features of a head turn together.
+    /// Which features of a head the rotary embedding rotates together.
     pub pairs: Pairs,
     /// The activation of the feed-forward gate.
     pub activation: Activation,
     /// Whether the embedding is multiplied by `√n_embd`.
     pub scales_embedding: bool,
-    /// Whether blocks alternate between sliding and full attention: of so many in a row the last one is full. A file
-    /// may give another number.
+    /// For families with sliding attention: the last of this many blocks in a row has full attention, the others have
+    /// sliding attention. A file may give another number.
     pub sliding_pattern: Option<usize>,
 }
 
@@ -58,7 +60,7 @@ impl Family {
     /// The family of a model.
     ///
     /// # Errors
-    /// It is of none of these.
+    /// The model's architecture is in no family.
     pub fn of(gguf: &Gguf) -> Result<&'static Self> {
         let architecture = gguf.architecture()?;
         let family = FAMILIES

@@ -1,4 +1,5 @@
-//! The loop that SFT and DPO share: shuffled batches, a loss, a clipped step, a line of metrics.
+//! The training loop that SFT and DPO share: shuffled batches, a loss, a clipped AdamW step, metrics, early stopping,
+//! and checkpoints.
 
 use candle_core::Tensor;
 use rand::seq::SliceRandom;
@@ -13,32 +14,33 @@ use super::progress::{StepMetrics, TrainEvent, TrainObserver};
 use crate::home::Stage;
 use crate::{Error, Result};
 
-/// How long and how fast to go.
+/// The settings of the loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitConfig {
     /// Peak learning rate.
     pub learning_rate: f32,
     /// Passes over the items.
     pub epochs: usize,
-    /// Items a step.
+    /// Items of a step.
     pub batch_size: usize,
-    /// Items that are computed at a time; a step's gradient is the sum over them. 0 is all of a step.
+    /// Items of a step that are computed at a time (gradient accumulation); 0 computes a whole step at once.
     pub micro_batch_size: usize,
     /// AdamW's λ.
     pub weight_decay: f32,
-    /// Gradients longer than this are scaled down to it.
+    /// Gradients with a larger norm are scaled down to this norm.
     pub max_grad_norm: f32,
-    /// Part of the steps, 0 to 1, in which the learning rate rises.
+    /// Fraction of the steps, 0 to 1, in which the learning rate rises to its peak.
     pub warmup: f32,
-    /// How it falls to zero after.
+    /// How the learning rate falls to zero after the warm-up.
     pub schedule: LrSchedule,
-    /// Probability that a feature is kept from an adapter, 0 to 1.
+    /// Probability of zeroing a feature on its way into the adapter (dropout), in [0, 1).
     pub dropout: f32,
-    /// Ends after so many epochs without a gain on the held-out items, and goes back to the best; 0 does neither.
+    /// Early stopping: training ends after this many epochs without a better score on the held-out items, and returns
+    /// to the best adapter. 0 turns this off.
     pub patience: usize,
 }
 
-/// The way of the learning rate after the warm-up, `p` going from 0 to 1.
+/// The factor of the learning rate after the warm-up, while `p` goes from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
@@ -49,7 +51,7 @@ pub enum LrSchedule {
 }
 
 impl FitConfig {
-    /// Steps that `n_items` make.
+    /// Number of steps of a training on `n_items`.
     pub fn n_steps(&self, n_items: usize) -> usize {
         self.epochs * self.steps_an_epoch(n_items)
     }
@@ -58,7 +60,7 @@ impl FitConfig {
         n_items.div_ceil(self.batch_size.max(1))
     }
 
-    /// Learning rate of `step`, from 0, of `n_steps`: up over the warm-up, then down to zero.
+    /// The learning rate of `step`, from 0, of `n_steps`: it rises in the warm-up, then falls to zero.
     pub fn learning_rate_at(&self, step: usize, n_steps: usize) -> f32 {
         let warmup = (self.warmup * n_steps as f32).ceil();
         let (step, n_steps) = (step as f32, n_steps as f32);
@@ -74,7 +76,8 @@ impl FitConfig {
         self.learning_rate * factor
     }
 
-    /// The items of every step, which depend on the seed alone.
+    /// The items of every step, as indices below `n_items`. They are shuffled anew for each epoch, and depend only on
+    /// the arguments and the settings.
     pub fn batches(&self, n_items: usize, seed: u64) -> Vec<Vec<usize>> {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut order: Vec<usize> = (0..n_items).collect();
@@ -87,40 +90,40 @@ impl FitConfig {
     }
 }
 
-/// What an adapter is fitted to.
+/// A loss to minimise over some items.
 pub trait Objective {
-    /// For messages and the log.
+    /// The stage, for messages and the log.
     fn stage(&self) -> Stage;
 
     /// Number of items.
     fn n_items(&self) -> usize;
 
-    /// The mean loss of some items.
+    /// The mean loss of the items with these indices.
     ///
     /// # Errors
     /// A tensor operation failed.
     fn loss(&self, lora: &Lora, items: &[usize]) -> Result<StepLoss>;
 
-    /// How good the adapter is on the held-out items, if there are any; more is better.
+    /// The adapter's score on the held-out items, if there are any; higher is better.
     ///
     /// # Errors
     /// A tensor operation failed.
     fn score(&self, lora: &Lora) -> Result<Option<f64>>;
 }
 
-/// The loss of some items, with what else is worth a line in the log.
+/// The loss of some items, with metrics for the log.
 pub struct StepLoss {
-    /// What is differentiated, a scalar.
+    /// The loss, a scalar that can be differentiated.
     pub loss: Tensor,
-    /// How much it counts beside the losses of other items of the step: what it is a mean over.
+    /// The weight of this loss among the micro-batches of a step: the number of tokens or pairs that it is the mean of.
     pub weight: f64,
-    /// Rows that the model ran on.
+    /// Number of rows that the model ran on.
     pub n_tokens: usize,
-    /// Other means, by TRL's names.
+    /// Means of other metrics, by their names in TRL's logs.
     pub metrics: StepMetrics,
 }
 
-/// Fits `lora` to the objective, from where `checkpoint` was. Equal seeds give equal adapters.
+/// Fits `lora` to the objective. Resumes from `checkpoint`, if it has a state. Equal seeds give equal adapters.
 ///
 /// # Errors
 /// A loss or a gradient is not finite (its step is named), a tensor operation failed, or the observer stopped the work;
@@ -200,7 +203,6 @@ impl Fitting<'_> {
     /// Takes the step of this number, from 0, over `items`. Returns its metrics.
     fn step(&self, step: usize, items: &[usize], optimizer: &mut AdamW) -> Result<StepMetrics> {
         let config = self.config;
-        // Each micro-batch draws a dropout mask of its own.
         let dropping = |part| {
             let number = (step * self.n_items + part) as u64;
             self.lora.dropping(config.dropout, self.seed, number)
@@ -234,8 +236,8 @@ impl Fitting<'_> {
     }
 }
 
-/// The gradient of a step, summed over its micro-batches, and the means of their metrics. `lora`: the adapter for each
-/// of them.
+/// The gradient of a step's mean loss, computed micro-batch by micro-batch, and the means of their metrics. `lora(i)`
+/// is the adapter for micro-batch `i`, with a dropout mask of its own.
 fn gradients_of(
     objective: &dyn Objective,
     lora: impl Fn(usize) -> Lora,
@@ -276,13 +278,14 @@ fn gradients_of(
     Ok((gradients, sums))
 }
 
+/// `w · sum + v · more`, value by value.
 fn weighted_sum(mut sum: Gradients, more: &Gradients, [w, v]: [f32; 2]) -> Gradients {
     let values = sum.iter_mut().flatten().zip(more.iter().flatten());
     values.for_each(|(sum, more)| *sum = w * *sum + v * more);
     sum
 }
 
-/// What is kept after an epoch that came to `score`.
+/// The best adapter after an epoch with this score: the present one, or `best` with one more epoch since.
 fn better(best: Option<Best>, score: f64, optimizer: &AdamW) -> Result<Best> {
     match best {
         Some(best) if best.score >= score => Ok(Best {
@@ -297,7 +300,7 @@ fn better(best: Option<Best>, score: f64, optimizer: &AdamW) -> Result<Best> {
     }
 }
 
-/// Says in which step an error came up.
+/// Adds to an error of training in which step it occurred.
 fn in_step(error: Error, step: usize, stage: Stage) -> Error {
     match error {
         Error::Train(reason) => Error::Train(format!("step {step} of {stage}: {reason}")),

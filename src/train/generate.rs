@@ -1,9 +1,9 @@
-//! Sampling from the model in candle: many prompts, several samples each, in one running batch.
+//! Sampling from the model in training: many prompts, several samples of each, in one running batch.
 //!
-//! What all prompts begin with has the first rows of the cache. A *slot* holds one prompt and its samples: its rows are
-//! the rest of the prompt, which the samples share, followed by those of each sample. When a slot's samples have all
-//! ended the next prompt moves in, and its tokens join the next pass, so that every pass is as wide as the slots allow.
-//! A response that is there already is scored in the pass that reads its prompt.
+//! The first rows of the KV cache hold the prompts' common prefix. A *slot* holds one prompt and its samples: its rows
+//! are the rest of the prompt, which the samples share, followed by the rows of each sample. When all samples of a slot
+//! have ended, the next prompt moves in, and its tokens join the next pass, so that every pass is as wide as the slots
+//! allow. A given response to a prompt is scored in the pass that reads the prompt.
 
 mod pass;
 
@@ -24,59 +24,60 @@ use super::ops::vector::softmax;
 use crate::Result;
 use crate::llama::Token;
 
-/// Prompts in work at a time: enough to keep a matmul busy, few enough for a small cache.
+/// Prompts that are sampled at a time: enough for efficient matrix products, few enough for a small KV cache.
 pub(super) const SLOTS: usize = 16;
 
-/// How to sample.
+/// The settings of sampling.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleConfig {
-    /// Samples of each prompt.
+    /// Number of samples for each prompt.
     pub n_samples: usize,
-    /// Divides the logits; 1 samples from the model as it is.
+    /// Divisor of the logits; 1 leaves the model's distribution as it is.
     pub temperature: f32,
-    /// The smallest set of tokens with this probability is drawn from; 1 is all of them.
+    /// Nucleus: tokens are drawn from the smallest set with at least this probability; 1 allows all tokens.
     pub top_p: f32,
-    /// Equal seeds give equal samples.
+    /// Seed of the random numbers. Equal seeds give equal samples.
     pub seed: u64,
 }
 
-/// A prompt to sample from, and a response to it.
+/// A prompt to sample responses to, and a given response to score.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleRequest<'a> {
-    /// Decides, with the seed, the random numbers of its samples.
+    /// Number that selects, with the seed, the random numbers of its samples.
     pub number: usize,
-    /// Its tokens.
+    /// The prompt.
     pub prompt: &'a [Token],
-    /// A response whose log-probability is wanted too.
+    /// A given response whose log-probability is computed too; may be empty.
     pub response: &'a [Token],
-    /// A sample ends here if not before.
+    /// The most tokens of a sample.
     pub max_new_tokens: usize,
 }
 
 /// One sample.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Its tokens, with the end-of-generation token where it came to one.
+    /// The tokens, including the end-of-generation token if the sample came to one.
     pub tokens: Vec<Token>,
-    /// Sum of the tokens' log-probabilities under the model itself (temperature 1, all tokens), nats.
+    /// Sum of the tokens' log-probabilities under the model itself (temperature 1, no nucleus), in nats.
     pub logps: f64,
-    /// Whether it ended by itself.
+    /// Whether the sample ended with an end-of-generation token.
     pub finished: bool,
 }
 
-/// What a request comes to.
+/// The result of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sampled {
-    /// `[n_samples]`
+    /// The samples, `[n_samples]`.
     pub samples: Vec<Sample>,
-    /// Sum of the response's tokens' log-probabilities, nats.
+    /// Sum of the log-probabilities of the given response's tokens, in nats.
     pub response_logps: f64,
 }
 
-/// Samples from `model`, with an adapter or without. `ended` hears how many requests are done.
+/// Samples from `model`, with an adapter or from the base. `is_eog` says whether a token ends a response; `ended` is
+/// called with the number of requests that are done.
 ///
 /// # Errors
-/// A tensor operation failed, or `ended` stopped the work.
+/// A tensor operation failed, or `ended` returned an error.
 pub fn sample(
     model: &TrainModel,
     lora: Option<&Lora>,
@@ -131,7 +132,7 @@ impl<'a> SampleRun<'a> {
         };
         let slot_rows = requests.iter().map(rows).max().unwrap_or(0);
         let n_slots = SLOTS.min(requests.len());
-        // The longest first, so that none goes on alone in the end.
+        // The longest ones first, so that no request is left to run alone at the end.
         let mut waiting: Vec<usize> = (0..requests.len()).collect();
         waiting.sort_by_key(|&number| Reverse(requests[number].max_new_tokens));
         Ok(Self {
@@ -163,8 +164,8 @@ impl<'a> SampleRun<'a> {
         self.slots.iter().any(Option::is_some)
     }
 
-    /// Runs the next pass over all slots, and adds up the scores of given responses. Returns the logits that the running
-    /// samples' next tokens are drawn from, `[outputs, n_vocab]`.
+    /// Runs the next pass over all slots, and adds up the scores of given responses. Returns the logits that the
+    /// running samples' next tokens are drawn from, `[outputs, n_vocab]`.
     fn next_logits(&mut self) -> Result<Vec<f32>> {
         let mut pass = Pass::default();
         if !std::mem::replace(&mut self.shared_is_run, true) && !self.shared.is_empty() {
@@ -212,28 +213,31 @@ impl<'a> SampleRun<'a> {
     }
 }
 
-/// A request in work.
+/// A slot with the request that is being sampled in it.
 struct PromptSlot<'a> {
+    /// Index of the request.
     number: usize,
     request: SampleRequest<'a>,
-    /// Tokens of its prompt that all prompts share.
+    /// Number of tokens of the prompt that are in the common prefix.
     n_shared: usize,
-    /// Its first row of the cache.
+    /// The slot's first row of the KV cache.
     first_row: usize,
+    /// Whether a pass has read the prompt.
     prefilled: bool,
-    /// Of the pass's log-probabilities, those of the response.
+    /// The range of the pass's log-probabilities that are those of the given response.
     scored: Range<usize>,
     response_logps: f64,
     samples: Vec<Running>,
 }
 
-/// A sample in work.
+/// A sample that is being drawn.
 struct Running {
     sample: Sample,
     random: ChaCha8Rng,
     max_new_tokens: usize,
+    /// Whether more tokens will be drawn.
     running: bool,
-    /// Row of the pass's logits that its next token is drawn from.
+    /// Row of the pass's logits that the next token is drawn from.
     output: usize,
 }
 
@@ -246,7 +250,7 @@ impl<'a> PromptSlot<'a> {
         config: SampleConfig,
     ) -> Self {
         let running = |index: usize| {
-            // A stream of its own, so that a sample does not depend on what else is in the batch.
+            // Each sample has a stream of its own, so that it does not depend on what else is in the batch.
             let mut random = ChaCha8Rng::seed_from_u64(config.seed);
             random.set_stream((request.number * config.n_samples + index) as u64);
             Running {
@@ -288,7 +292,7 @@ impl<'a> PromptSlot<'a> {
             for sample in &mut self.samples {
                 sample.output = output;
             }
-            // The rows of the cache are those of the samples, which need them only after this pass.
+            // The response borrows the samples' rows of the cache, which these need only after this pass.
             let inputs = &response[..response.len().saturating_sub(1)];
             let rows = pass.push(inputs, prompt.len(), &before, own_rows.end);
             self.scored = pass.score(prompt_rows.end - 1, rows, response);
@@ -311,6 +315,7 @@ impl<'a> PromptSlot<'a> {
 }
 
 impl Running {
+    /// Draws the next token from `logits`, `[n_vocab]`.
     fn draw(
         &mut self,
         logits: &[f32],
@@ -333,9 +338,11 @@ impl Running {
     }
 }
 
-/// Draws from the smallest set of tokens whose probabilities reach `top_p`; `uniform` in [0, 1).
+/// Draws from the smallest set of tokens whose probabilities sum to at least `top_p`. `uniform` is a random number in
+/// [0, 1).
 fn draw(probabilities: &[f32], top_p: f32, uniform: f32) -> usize {
-    // Few tokens carry nearly all the mass; what is not needed is not sorted.
+    // A few tokens carry nearly all the probability. Only those above a threshold are sorted, and a lower threshold is
+    // tried if they do not reach `top_p`.
     let likely = |least: f32| {
         let mut tokens: Vec<usize> = (0..probabilities.len())
             .filter(|&token| probabilities[token] >= least)
@@ -371,6 +378,7 @@ fn draw(probabilities: &[f32], top_p: f32, uniform: f32) -> usize {
     *drawn.or(tokens.last()).unwrap_or(&0)
 }
 
+/// The sum in f64.
 fn sum(logprobs: &[f32]) -> f64 {
     logprobs.iter().map(|&logprob| f64::from(logprob)).sum()
 }
@@ -380,7 +388,7 @@ mod tests {
     use super::draw;
 
     #[test]
-    fn draws_from_the_nucleus_alone() {
+    fn tokens_are_drawn_only_from_the_nucleus() {
         let probabilities = [0.1, 0.5, 0.05, 0.35];
         let drawn = |uniform| draw(&probabilities, 0.8, uniform);
         assert_eq!(
@@ -395,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_distribution_needs_all_tokens() {
+    fn a_flat_distribution_is_drawn_from_in_full() {
         let probabilities = vec![1e-5; 100_000];
         let seen: std::collections::BTreeSet<_> = (0..100)
             .map(|i| draw(&probabilities, 1.0, i as f32 / 100.0) / 1_000)

@@ -1,8 +1,10 @@
-//! The end of the model: the last norm and the output head, and the log-probabilities of given tokens.
+//! The end of the model: the last norm and the output head, which turn hidden states into logits, and the
+//! log-probabilities of given tokens.
 //!
-//! `log p(y) = z_y − log Σ_v exp(z_v)`, `z = W h`, `h = norm(x)`. With `d` the gradient of a row's result,
-//! `dh = d (W_y − p W)`. The factor in brackets does not depend on `d`, so the forward pass computes it from the logits
-//! that it has at hand, and no logits outlive a chunk of rows.
+//! For a row `x` and a token `y`, with `h = norm(x)` and logits `z = W h`: `log p(y) = z_y − log Σ_v exp(z_v)`. The
+//! gradient is `dh = d (W_y − p W)`, where `d` is the gradient of `log p(y)` and `p` the softmax of `z`. The factor in
+//! brackets does not depend on `d`, so the forward pass computes it while it has the logits, and never holds the logits
+//! of more than [`ROWS`] rows.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,10 +17,10 @@ use super::ops::norm::RmsNorm;
 use super::ops::vector::softmax;
 use super::ops::{contiguous, map_f32};
 
-/// Rows whose logits are in memory at a time: 12 MB at a vocabulary of 49,152.
+/// Rows whose logits are in memory at a time: 12 MiB at a vocabulary of 49,152.
 pub(super) const ROWS: usize = 64;
 
-/// The end of a model.
+/// The last norm and the output head.
 pub struct Head {
     /// The last norm.
     pub norm: RmsNorm,
@@ -26,17 +28,17 @@ pub struct Head {
     pub weight: FrozenWeight,
 }
 
-/// The tokens to be scored, and the row of `x` that predicts each; both `[r]`.
+/// Tokens to score, and the row that predicts each of them; both `[r]`.
 #[derive(Clone, Default)]
 pub struct Predictions {
-    /// Rows of `x`.
+    /// Indices of the rows that predict the tokens.
     pub predictors: Vec<u32>,
-    /// Token ids.
+    /// Ids of the tokens.
     pub targets: Vec<u32>,
 }
 
 impl Head {
-    /// Unnormalised, `[r, n_vocab]`, for rows `x`, `[r, n_embd]`.
+    /// The unnormalised logits, `[r, n_vocab]`, of rows `x`, `[r, n_embd]`.
     pub fn logits(&self, x: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; x.len() / self.weight.n_in() * self.weight.n_out()];
         self.weight
@@ -44,15 +46,16 @@ impl Head {
         logits
     }
 
-    /// Log-probabilities, nats, `[r]`, from `x`, `[t, n_embd]`.
+    /// Log-probabilities of the tokens, `[r]`, in nats, from rows `x`, `[t, n_embd]`.
     ///
     /// # Errors
-    /// A token is beyond the vocabulary.
+    /// A token id is beyond the vocabulary.
     pub fn logprobs(&self, x: &[f32], predictions: &Predictions) -> Result<Vec<f32>> {
         Ok(self.logprobs_and_jacobian(x, predictions, false)?.0)
     }
 
-    /// With the log-probabilities, if asked for, `W_y − p W`, `[r, n_embd]`.
+    /// The log-probabilities, `[r]`, and the Jacobian's rows `W_y − p W`, `[r, n_embd]`, which are computed only
+    /// `with_jacobian`.
     fn logprobs_and_jacobian(
         &self,
         x: &[f32],
@@ -95,7 +98,7 @@ impl Head {
     }
 }
 
-/// Rows of `x`, `[t, d]`, one after the other.
+/// Copies the rows with these indices from `x`, `[t, d]`.
 pub fn gather(x: &[f32], rows: &[u32], d: usize) -> Vec<f32> {
     rows.iter()
         .flat_map(|&row| &x[row as usize * d..(row as usize + 1) * d])
@@ -107,7 +110,7 @@ pub fn gather(x: &[f32], rows: &[u32], d: usize) -> Vec<f32> {
 pub struct HeadOp {
     head: Arc<Head>,
     predictions: Predictions,
-    /// From the forward pass to the backward.
+    /// The Jacobian's rows, which the forward pass leaves for the backward pass.
     jacobian: Mutex<Vec<f32>>,
 }
 
@@ -158,7 +161,7 @@ impl CustomOp1 for HeadOp {
             let rows = gather(x, predictors, d);
             let mut d_rows = vec![0.0; rows.len()];
             self.head.norm.backward(&rows, &dh, Into::Set, &mut d_rows);
-            // Responses that share a prompt are predicted from one row.
+            // Several tokens may be predicted by one row: the first tokens of responses that share a prompt.
             for (&row, d_row) in predictors.iter().zip(d_rows.chunks_exact(d)) {
                 let dx = &mut dx[row as usize * d..(row as usize + 1) * d];
                 Into::Add.store(dx, d_row.iter().copied());
@@ -185,7 +188,7 @@ mod tests {
             norm: RmsNorm::new(values(d, 2), 1e-5),
             weight: FrozenWeight::new(stored, WeightType::F32),
         });
-        // Two responses that are predicted from one row, and a row that predicts nothing.
+        // Two tokens that are predicted by the same row, and rows that predict nothing.
         let predictions = Predictions {
             predictors: vec![0, 3, 3, 4],
             targets: vec![2, 10, 0, 7],
@@ -200,7 +203,7 @@ mod tests {
         assert_gradient(&x, &dy, &dx, forward);
         assert_eq!(y.to_vec1::<f32>().unwrap(), forward(&x));
 
-        // And the value is the softmax of the logits.
+        // The value is the logarithm of the softmax of the logits.
         let logits = head.logits(&gather(&x, &predictions.predictors, d));
         let targets = predictions.targets.iter();
         for ((row, &target), logprob) in logits.chunks(n_vocab).zip(targets).zip(forward(&x)) {

@@ -1,5 +1,5 @@
-//! Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): `y = W x + lora_scale · B A x`,
-//! `lora_scale = lora_alpha / rank`, with `A` `[rank, in]` and `B` `[out, rank]`.
+//! Low-rank adaptation (LoRA; Hu et al. 2021, arXiv 2106.09685): `y = W x + lora_scale · B A x`, where
+//! `lora_scale = lora_alpha / rank`, `A` is `[rank, in]` and `B` is `[out, rank]`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,22 +22,22 @@ use crate::{Error, Result};
 pub enum TargetModule {
     /// Queries of attention.
     Q,
-    /// Keys.
+    /// Keys of attention.
     K,
-    /// Values.
+    /// Values of attention.
     V,
-    /// Output of attention.
+    /// Output projection of attention.
     O,
-    /// Gate of the feed-forward block.
+    /// Gate of the feed-forward layers.
     Gate,
-    /// Its upward projection.
+    /// Upward projection of the feed-forward layers.
     Up,
-    /// Its downward projection.
+    /// Downward projection of the feed-forward layers.
     Down,
 }
 
 impl TargetModule {
-    /// All of them, in the order of the forward pass.
+    /// All target modules, in the order of the forward pass.
     pub const ALL: [Self; 7] = [
         Self::Q,
         Self::K,
@@ -48,7 +48,7 @@ impl TargetModule {
         Self::Down,
     ];
 
-    /// The tensor's name in a GGUF file, between `blk.N.` and `.weight`.
+    /// The part of the tensor's name in a GGUF file that is between `blk.N.` and `.weight`.
     fn gguf_name(self) -> &'static str {
         match self {
             Self::Q => "attn_q",
@@ -98,14 +98,14 @@ impl FromStr for TargetModule {
     }
 }
 
-/// The size of an adapter.
+/// The size and scale of an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
-    /// Rank of every pair of matrices.
+    /// Rank of every pair of matrices, at least 1.
     pub rank: usize,
     /// Numerator of `lora_scale`.
     pub lora_alpha: f32,
-    /// The layers of each block that get a pair.
+    /// The layers of each block that get a pair of matrices.
     pub target_modules: Vec<TargetModule>,
 }
 
@@ -114,13 +114,15 @@ pub struct LoraConfig {
 pub struct Lora {
     lora_alpha: f32,
     rank: usize,
-    /// By block, then in the order of [`TargetModule::ALL`].
+    /// The pairs of each block, in the order of [`TargetModule::ALL`].
     slots: Vec<[Option<MatrixPair>; 7]>,
+    /// Whether passes compute no gradients for it.
     frozen: bool,
-    /// What its input loses, as (rate, seed, number of the pass).
+    /// Dropout of the adapter's inputs: rate, seed, and number of the pass.
     dropout: Option<(f32, u64, u64)>,
 }
 
+/// `A`, `[rank, in]`, and `B`, `[out, rank]`.
 #[derive(Clone)]
 struct MatrixPair {
     a: Var,
@@ -128,11 +130,12 @@ struct MatrixPair {
 }
 
 impl Lora {
-    /// A fresh adapter: `A` uniform in `±1/√in` (what PEFT's Kaiming initialisation comes to), `B` zero, so that it
-    /// changes nothing yet. `shape` gives `(out, in)` of each target; equal seeds give equal adapters.
+    /// A fresh adapter. `A` is uniform in `±1/√in`, which is what PEFT's Kaiming initialisation amounts to; `B` is
+    /// zero, so that the adapter changes nothing yet. `shape` gives `(out, in)` of each target. Equal seeds give equal
+    /// adapters.
     ///
     /// # Errors
-    /// The rank is zero.
+    /// The rank is zero, or there are no target modules.
     pub fn new(
         config: &LoraConfig,
         n_layer: usize,
@@ -164,10 +167,11 @@ impl Lora {
         Ok(lora)
     }
 
-    /// An adapter to go on with, or to measure. It must fit the base (`Adapter::check_fits`).
+    /// Variables with the values of an existing adapter, to train it further or to measure it. It must fit the base
+    /// (`Adapter::check_fits`).
     ///
     /// # Errors
-    /// It adapts a layer that is no [`TargetModule`] of the `n_layer` blocks, or its pairs are of several ranks.
+    /// The adapter changes a layer that is not a [`TargetModule`] of the `n_layer` blocks, or its pairs differ in rank.
     pub fn from_adapter(adapter: &Adapter, n_layer: usize) -> Result<Self> {
         let rank = adapter.rank();
         let mut lora = Self::empty(rank, adapter.lora_scale(rank) * rank as f32, n_layer);
@@ -209,7 +213,7 @@ impl Lora {
         }
     }
 
-    /// The same variables, whose gradients are not asked for.
+    /// The same variables, for passes that compute no gradients and apply no dropout.
     #[must_use]
     pub fn frozen(&self) -> Self {
         Self {
@@ -219,8 +223,8 @@ impl Lora {
         }
     }
 
-    /// The same variables for one pass in training, in which each input feature of an adapter is lost with probability
-    /// `rate`; equal seeds and numbers lose the same ones.
+    /// The same variables for one training pass with dropout: each feature is zeroed with probability `rate` on its way
+    /// into an adapter. Equal seeds and numbers zero the same features.
     #[must_use]
     pub fn dropping(&self, rate: f32, seed: u64, number: u64) -> Self {
         Self {
@@ -229,7 +233,7 @@ impl Lora {
         }
     }
 
-    /// The trained matrices, by tensor name, `lora_a` before `lora_b`.
+    /// The trained matrices with their names, `<tensor>.lora_a` before `<tensor>.lora_b`.
     pub fn variables(&self) -> Vec<(String, Var)> {
         let pairs = self.pairs().flat_map(|(name, slot)| {
             [
@@ -240,7 +244,7 @@ impl Lora {
         pairs.collect()
     }
 
-    /// The matrices of one block, in one tensor.
+    /// The matrices of one block, concatenated into one tensor.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -279,7 +283,7 @@ impl Lora {
         Ok(LayerLora { flat, layout })
     }
 
-    /// The matrices of all blocks, in one tensor.
+    /// The matrices of all blocks, concatenated into one tensor.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -298,12 +302,12 @@ impl Lora {
         })
     }
 
-    /// Whether gradients are asked for.
+    /// Whether passes compute gradients for it.
     pub(super) fn is_trained(&self) -> bool {
         !self.frozen
     }
 
-    /// The adapter's matrices as values, in the order of their names.
+    /// The values of the adapter's matrices, sorted by tensor name.
     ///
     /// # Errors
     /// A tensor could not be read.
@@ -337,37 +341,37 @@ impl Lora {
 /// A block's adapters, in the order of [`TargetModule::ALL`].
 pub(super) type BlockAdapters<'a> = [Option<LowRank<'a>>; 7];
 
-/// `dA` and `dB` of each.
+/// `(dA, dB)` of each adapted layer of a block, in the order of [`TargetModule::ALL`].
 pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; 7];
 
-/// The matrices of one block's adapters, one after the other.
+/// The matrices of one block's adapters, in one tensor.
 pub(super) struct LayerLora {
     /// `A`, `[rank, in]`, and `B`, `[out, rank]`, of each adapted layer in the order of [`TargetModule::ALL`].
     pub flat: Tensor,
     pub layout: LoraLayout,
 }
 
-/// The matrices of the adapters of all blocks.
+/// The matrices of all blocks' adapters, in one tensor.
 pub(super) struct StackLora {
-    /// Those of each block after those of the one before.
+    /// [`LayerLora::flat`] of all blocks, one after the other.
     pub flat: Tensor,
-    /// By block.
+    /// The layout of each block.
     pub layouts: Vec<LoraLayout>,
 }
 
-/// Where [`LayerLora::flat`] has what.
+/// Where each matrix is in [`LayerLora::flat`].
 pub(super) struct LoraLayout {
     pub rank: usize,
     pub lora_scale: f32,
     /// `(out, in)` of the adapted layers.
     shapes: [Option<(usize, usize)>; 7],
-    /// Of the first of them; the others have the next streams.
+    /// Dropout of the first target module; each of the others has the next stream of random numbers.
     dropout: Option<Dropout>,
 }
 
-/// One adapter of a block.
+/// The place of one layer's matrices.
 pub(super) struct LoraPlace {
-    /// Where its `A` begins; its `B` follows.
+    /// Index of the first value of `A`; `B` follows `A`.
     pub start: usize,
     pub n_out: usize,
     pub n_in: usize,
@@ -375,7 +379,7 @@ pub(super) struct LoraPlace {
 }
 
 impl LoraLayout {
-    /// By target module.
+    /// The places of the adapted layers, in the order of [`TargetModule::ALL`].
     pub fn places(&self) -> [Option<LoraPlace>; 7] {
         let (mut start, mut streams) = (0, 0..);
         self.shapes.map(|shape| {
@@ -395,13 +399,13 @@ impl LoraLayout {
         })
     }
 
-    /// Number of values.
+    /// Number of values of all matrices.
     pub fn len(&self) -> usize {
         let values = |&(n_out, n_in): &(usize, usize)| self.rank * (n_out + n_in);
         self.shapes.iter().flatten().map(values).sum()
     }
 
-    /// The matrices that `flat` holds.
+    /// Splits `flat` into the matrices of the block's adapters.
     pub fn split<'a>(&self, flat: &'a [f32]) -> BlockAdapters<'a> {
         self.places().map(|place| {
             let place = place?;
@@ -416,7 +420,7 @@ impl LoraLayout {
     }
 }
 
-/// Gradients in the order of [`LayerLora::flat`].
+/// The gradients of a block's adapters in one vector, in the order of [`LayerLora::flat`].
 pub(super) fn flat_gradients(gradients: LoraGradients) -> Vec<f32> {
     let pairs = gradients.into_iter().flatten();
     pairs.flat_map(|(a, b)| a.into_iter().chain(b)).collect()

@@ -1,19 +1,20 @@
-//! The losses, over the log-probabilities of a batch's response tokens.
+//! The losses, as functions of the log-probabilities of a batch's response tokens.
 //!
-//! SFT: `L = −mean log π_user(y_t)`, over all response tokens of the batch.
+//! SFT: `L = −mean log π_user(y_t)` over all response tokens `y_t` of the batch.
 //!
-//! DPO (Rafailov et al. 2023, with the reward of CoPe): `L = −mean log σ(r(y⁺) − r(y⁻))`,
-//! `r(y) = β Σ_t [log π_user(y_t) − α log π_base(y_t)]`, or by token, divided by the number of them. The base's terms are
-//! constants.
+//! DPO (Rafailov et al. 2023, with CoPe's reward): `L = −mean log σ(r(y⁺) − r(y⁻))` over all pairs, where the reward is
+//! `r(y) = β Σ_t [log π_user(y_t) − α log π_base(y_t)]`, or the same divided by the number of tokens. The base's terms
+//! are constants.
 //!
-//! RPO (Pang et al. 2024) adds `−rpo_alpha mean log π_user(y⁺) / |y⁺|` to it. DPO alone lets what both responses have in
-//! common become less likely, as long as the rejected one loses more by it: a user's turns of phrase, for one.
+//! RPO (Pang et al. 2024) adds `−rpo_alpha · mean log π_user(y⁺) / |y⁺|`. With DPO alone, all that the two responses
+//! have in common, such as the user's turns of phrase, may become less likely, as long as the rejected response loses
+//! more.
 
 use std::ops::Range;
 
 use candle_core::{DType, Result, Tensor};
 
-/// `logprobs`: `[r]`, nats. Returns a scalar.
+/// The loss of SFT, a scalar, from the response tokens' log-probabilities, `[r]`, in nats.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -21,7 +22,7 @@ pub fn sft_loss(logprobs: &Tensor) -> Result<Tensor> {
     logprobs.mean_all()?.neg()
 }
 
-/// Sums of each response's log-probabilities: `[r]` → `[n_responses]`.
+/// The log-probability of each response, which is the sum over its tokens: `[r]` → `[n_responses]`.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -43,7 +44,7 @@ pub struct RewardWeights {
 }
 
 impl RewardWeights {
-    /// `β (logps − α base_logps) / lengths`; all `[n]`.
+    /// The rewards `β (logps − α base_logps) / lengths`; all are `[n]`.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -52,15 +53,15 @@ impl RewardWeights {
     }
 }
 
-/// `rewards`: `[2 n]`, chosen and rejected in turn. Returns a scalar.
+/// The loss of DPO, a scalar, from `rewards`, `[2 n]`, of the chosen and the rejected response in turn.
 ///
 /// # Errors
 /// A tensor operation failed.
 pub fn dpo_loss(rewards: &Tensor) -> Result<Tensor> {
     let pairs = rewards.reshape(((), 2))?;
     let margins = (pairs.narrow(1, 0, 1)? - pairs.narrow(1, 1, 1)?)?;
-    // −log σ(x) = (|x| − x) / 2 + log(1 + exp(−|x|)), which overflows for no x, and whose slope at 0 is −1/2 whatever |x|'s
-    // is taken for. In f32 the sum under the logarithm would lose exp(−12).
+    // −log σ(x) = (|x| − x) / 2 + log(1 + exp(−|x|)) overflows for no x, and its slope at 0 is −1/2 whichever slope |x|
+    // is given there. The logarithm is computed in f64, since in f32 a term of exp(−17) would vanish beside the 1.
     let margins = margins.to_dtype(DType::F64)?;
     let size = margins.abs()?;
     let tail = (size.neg()?.exp()? + 1.0)?.log()?;
@@ -68,8 +69,8 @@ pub fn dpo_loss(rewards: &Tensor) -> Result<Tensor> {
     loss.to_dtype(DType::F32)
 }
 
-/// `logps`, `n_tokens`: `[2 n]`, of the chosen and the rejected response in turn. The chosen ones' negative
-/// log-likelihood by token, nats, the mean over the pairs: a scalar.
+/// The loss that RPO adds, a scalar: the chosen responses' negative log-likelihood in nats a token, averaged over the
+/// pairs. `logps` and `n_tokens` are `[2 n]`, of the chosen and the rejected response in turn.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_ones_count_by_token() {
+    fn the_loss_of_chosen_responses_is_averaged_by_token_then_by_pair() {
         let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
         let loss = chosen_loss(
             &tensor(&[-6.0, -9.0, -1.0, -5.0]),

@@ -1,8 +1,8 @@
-//! How much memory a training takes, told before it starts.
+//! An estimate of a training's peak memory on the CPU, made before it starts.
 //!
-//! Held all the time: the frozen weights, and the adapter with its gradient and AdamW's moments. On top of them comes
-//! the largest of what the stages hold for a while: a step's activations, which grow with its tokens (one block's
-//! inputs each, or with recomputation one value a feature), or the cache that mining samples into.
+//! The frozen weights, the adapter, its gradient and AdamW's moments are held throughout. To them comes the largest of
+//! what each stage holds for a while: the activations of its largest step, which grow with the step's tokens (those of
+//! all blocks, or with recomputation of one block, and every block's inputs), or the KV cache that mining samples with.
 
 use super::config::TrainConfig;
 use super::examples::Encoded;
@@ -15,26 +15,26 @@ use super::ops::linear::WeightType;
 use super::shape::Shape;
 use crate::home::Stage;
 
-/// The program itself, buffers that come and go, and what the allocator keeps of them.
+/// Bytes for the program itself, its temporary buffers, and freed memory that the allocator keeps.
 const PROGRAM: u64 = 30 << 20;
-/// What llama.cpp's vocabulary takes for a token.
+/// Bytes of llama.cpp's vocabulary for each token.
 const TOKEN: u64 = 200;
 
-/// What a training of some examples takes.
+/// The quantities that a training's memory depends on.
 pub(super) struct MemoryEstimate<'a> {
     pub shape: &'a Shape,
-    /// Bytes of the model's file.
+    /// Size of the model's file in bytes.
     pub file_bytes: u64,
-    /// Bytes that an embedding has there which is not the head too.
+    /// Size in bytes of the token embedding in the file, if the head is another tensor; else 0.
     pub table_bytes: u64,
     pub config: &'a TrainConfig,
-    /// Those that are to run.
+    /// The stages that will run.
     pub stages: &'a [Stage],
     pub examples: &'a [Encoded],
 }
 
 impl MemoryEstimate<'_> {
-    /// The peak in bytes.
+    /// The estimated peak in bytes.
     pub fn bytes(&self) -> u64 {
         let stage = |stage: &Stage| match stage {
             Stage::Sft => {
@@ -50,11 +50,12 @@ impl MemoryEstimate<'_> {
                 self.largest_step(&self.config.dpo.fit, tokens)
             }
         };
-        let passing = self.stages.iter().map(stage).max().unwrap_or(0);
+        let temporary = self.stages.iter().map(stage).max().unwrap_or(0);
         let vocabulary = TOKEN * self.shape.n_vocab as u64;
-        PROGRAM + vocabulary + self.weights() + 4 * (self.adapter() + passing)
+        PROGRAM + vocabulary + self.weights() + 4 * (self.adapter() + temporary)
     }
 
+    /// Bytes of the frozen weights.
     fn weights(&self) -> u64 {
         let shape = self.shape;
         let linear = |target| {
@@ -70,7 +71,7 @@ impl MemoryEstimate<'_> {
         }
     }
 
-    /// The adapter, its gradient, two moments, and copies on the way between them.
+    /// Number of values of the adapter, its gradient, its two moments, and two temporary copies.
     fn adapter(&self) -> u64 {
         let lora = &self.config.lora;
         let values = |&target: &TargetModule| {
@@ -81,7 +82,7 @@ impl MemoryEstimate<'_> {
         6 * values * self.shape.n_layer as u64
     }
 
-    /// Activations of the largest of a fit's steps, or of the parts that they are computed in.
+    /// Number of activations of the largest step, or micro-batch, of a fit. `tokens` gives the tokens of each example.
     fn largest_step(&self, fit: &FitConfig, tokens: impl Fn(&Encoded) -> usize) -> u64 {
         let lengths: Vec<usize> = self.examples.iter().map(tokens).collect();
         let at_a_time = match fit.micro_batch_size {
@@ -97,7 +98,7 @@ impl MemoryEstimate<'_> {
         parts.map(step).max().unwrap_or(0)
     }
 
-    /// Activations of a step of texts of so many tokens.
+    /// Number of activations of a step over texts of these lengths in tokens.
     fn step(&self, lengths: &[usize]) -> u64 {
         let shape = self.shape;
         let (q, kv) = (
@@ -105,22 +106,22 @@ impl MemoryEstimate<'_> {
             shape.heads.n_head_kv * shape.heads.head_dim,
         );
         let kept = 2 * q + 2 * kv + shape.n_embd + 2 * shape.n_ff;
-        let passing = 8 * shape.n_embd + 5 * shape.n_ff;
+        let temporary = 8 * shape.n_embd + 5 * shape.n_ff;
         let blocks = if self.config.recompute {
             1
         } else {
             shape.n_layer
         };
-        let a_token = blocks * kept + passing + shape.n_layer * shape.n_embd;
+        let a_token = blocks * kept + temporary + shape.n_layer * shape.n_embd;
         let logits = head::ROWS * shape.n_vocab;
-        // Gradients of the keys and values that each block of queries sees, half of all.
+        // The gradients of the keys and values that each block of queries sees, which are half of all on average.
         let seen = |length: &usize| length * length.div_ceil(QUERIES);
         let attention = q * lengths.iter().map(seen).sum::<usize>();
         let tokens: usize = lengths.iter().sum();
         (tokens * a_token + logits + attention) as u64
     }
 
-    /// The cache of the samples, and their logits.
+    /// Number of values in the KV cache of the samples, and in their logits.
     fn sampling(&self) -> u64 {
         let (shape, mine) = (self.shape, &self.config.mine);
         let slots = SLOTS.min(self.examples.len());
@@ -130,12 +131,12 @@ impl MemoryEstimate<'_> {
         (rows * row + slots * mine.n_samples * shape.n_vocab) as u64
     }
 
-    /// The most tokens of a sample.
+    /// The most tokens of a sample for this example.
     fn sample_len(&self, example: &Encoded) -> usize {
         self.config.mine.sample_len(&example.response)
     }
 
-    /// The `n` largest lengths.
+    /// The `n` largest values of `length`.
     fn longest(&self, n: usize, length: impl Fn(&Encoded) -> usize) -> Vec<usize> {
         let mut lengths: Vec<usize> = self.examples.iter().map(length).collect();
         lengths.sort_unstable_by(|x, y| y.cmp(x));

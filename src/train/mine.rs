@@ -1,9 +1,10 @@
-//! Pairs for DPO, from samples: what is preferred, and what is not.
+//! Mining: samples for each prompt, and pairs of a preferred and a rejected response for DPO.
 //!
-//! The paper's: of K samples from the base, the one that is least like the user, below the user's own response. By likeness:
-//! of K samples, from the user's model best, the one most like the user's own response, above the one least like it. The
-//! first soon has nothing more to teach: after SFT on the same items, the user's own responses are far likelier than any
-//! sample of the base. The second compares what the model itself might say.
+//! [`Preference::Reward`] is the paper's rule: the user's own response is preferred to the one of K samples of the base
+//! that has the lowest reward. [`Preference::Likeness`] is the default: of K samples of the user's model, the one most
+//! like the user's own response is preferred to the one least like it. The paper's rule soon has nothing left to teach,
+//! since after SFT on the same items the user's own responses are already far likelier than any sample of the base. The
+//! default compares responses that the user's model may really give.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,89 +20,93 @@ use crate::llama::Token;
 /// Prompts whose samples are scored in one pass.
 const PROMPTS: usize = 8;
 
-/// How pairs are found.
+/// The settings of mining.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MineConfig {
-    /// Whose samples they are.
+    /// The model that samples.
     pub sampler: SampleSource,
-    /// What makes a pair of them.
+    /// The rule that makes pairs from samples.
     pub preference: Preference,
-    /// K: samples of each prompt.
+    /// K: number of samples for each prompt.
     pub n_samples: usize,
     /// Temperature of the samples.
     pub temperature: f32,
-    /// Nucleus of the samples.
+    /// Nucleus of the samples (top-p), in (0, 1].
     pub top_p: f32,
-    /// A sample ends here, in tokens, if not before.
+    /// The most tokens of a sample.
     pub max_new_tokens: usize,
-    /// And here, in lengths of the user's own response. At 1 few samples end by themselves, and DPO learns to end early.
+    /// The most tokens of a sample relative to the length of the user's own response. At 1, few samples end by
+    /// themselves, and DPO learns to end early.
     pub length_ratio: f32,
     /// α: the weight of the base's log-probability in the reward.
     pub base_weight: f32,
 }
 
-/// A model that samples.
+/// The model that samples come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SampleSource {
-    /// `π_base`.
+    /// The base, `π_base`.
     Base,
-    /// `π_user` after SFT.
+    /// The base with the user's adapter after SFT, `π_user`.
     User,
 }
 
-/// What is preferred to what.
+/// The rule that makes a pair from the samples for a prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preference {
-    /// The user's own response, to the sample of the lowest reward
-    /// `r(y) = Σ_t [log π_user(y_t) − α log π_base(y_t)]`, over the response's tokens.
+    /// The user's own response is preferred to the sample with the lowest reward
+    /// `r(y) = Σ_t [log π_user(y_t) − α log π_base(y_t)]`, summed over the sample's tokens.
     Reward,
-    /// The sample most like the user's own response, to the one least like it.
+    /// The sample most like the user's own response, of those that ended by themselves, is preferred to the sample
+    /// least like it.
     Likeness,
 }
 
 impl MineConfig {
-    /// The most tokens of a sample.
+    /// The most tokens of a sample for an example with this response.
     pub(super) fn sample_len(&self, response: &[Token]) -> usize {
         let len = response.len() as f32 * self.length_ratio;
         (len.ceil() as usize).min(self.max_new_tokens)
     }
 }
 
-/// What mining needs beside the examples.
+/// The models and settings of mining.
 pub struct Miner<'a> {
     /// The base.
     pub model: &'a TrainModel,
     /// The user's adapter after SFT.
     pub lora: &'a Lora,
-    /// How pairs are found.
+    /// The settings.
     pub config: &'a MineConfig,
-    /// Equal seeds give equal pairs.
+    /// Seed of the samples. Equal seeds give equal pairs.
     pub seed: u64,
-    /// Whether a token ends a response.
+    /// Whether a token ends a response (end of generation).
     pub is_eog: &'a (dyn Fn(Token) -> bool + Sync),
-    /// How like a sample is to the response of the example of this number in the whole, from 0 to 1.
+    /// The likeness, 0 to 1, of a sample to the response of the example with this number among all examples.
     pub likeness: &'a dyn Fn(usize, &[Token]) -> f64,
 }
 
-/// A pair that was found.
+/// A pair made from the samples for a prompt.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// What is preferred; `None` for the user's own response.
+    /// The preferred response; `None` for the user's own.
     pub chosen: Option<Sample>,
-    /// What it is preferred to.
+    /// The rejected response.
     pub rejected: Sample,
-    /// The base's log-probabilities of both, nats, where they were computed: what DPO will ask.
+    /// The base's log-probabilities of the preferred and the rejected response, in nats, where sampling has computed
+    /// them. DPO needs them.
     pub base_logps: Option<[f64; 2]>,
 }
 
 impl Miner<'_> {
-    /// A pair for each example; `None` where the samples make none. `first` is the number of the first of them in the
-    /// whole, on which their samples depend.
+    /// Makes a pair for each example; `None` where the samples make no pair. `first` is the number of the first of
+    /// these examples among all examples; the random numbers depend on it. `ended` is called with the number of
+    /// examples whose samples have ended.
     ///
     /// # Errors
-    /// A tensor operation failed, or `ended`, which hears how many are sampled, stopped the work.
+    /// A tensor operation failed, or `ended` returned an error.
     pub fn mine(
         &self,
         examples: &[Encoded],
@@ -136,10 +141,11 @@ impl Miner<'_> {
         }
     }
 
+    /// The pairs of [`Preference::Reward`]. `None` where every sample is the user's own response.
     fn by_reward(&self, examples: &[Encoded], sampled: &[Sampled]) -> Result<Vec<Option<Found>>> {
         let base_weight = f64::from(self.config.base_weight);
         let is_by_base = self.config.sampler == SampleSource::Base;
-        // The other model's opinion of each sample.
+        // Sampling has computed the log-probabilities under one of the two models; these passes compute the other's.
         let other = is_by_base.then(|| self.lora.frozen());
         let mut found = Vec::with_capacity(examples.len());
         for (examples, sampled) in examples.chunks(PROMPTS).zip(sampled.chunks(PROMPTS)) {
@@ -178,11 +184,12 @@ impl Miner<'_> {
         Ok(found)
     }
 
-    /// `None` where all samples are alike, or none has ended by itself: a text that is cut off is no example.
+    /// The pair of [`Preference::Likeness`] for the example of this number. `None` if all samples are equally like the
+    /// user's response, or if none ended by itself, since a text that is cut off is no example to follow.
     fn by_likeness(&self, number: usize, sampled: Sampled) -> Option<Found> {
         let likeness = |sample: Sample| ((self.likeness)(number, &sample.tokens), sample);
         let mut samples: Vec<_> = sampled.samples.into_iter().map(likeness).collect();
-        // A stable order, so that equals are as they were drawn.
+        // The sort is stable: samples of equal likeness stay in the order in which they were drawn.
         samples.sort_by(|x, y| x.0.total_cmp(&y.0));
         let best = samples.iter().rposition(|(_, sample)| sample.finished)?;
         let (most, chosen) = samples.remove(best);

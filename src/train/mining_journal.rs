@@ -1,4 +1,4 @@
-//! What mining has found so far, so that a stop costs no more than the part that was under way.
+//! The journal of mining: the pairs found so far, in a file, so that a stop loses only the part that was being sampled.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::home::{read_jsonl, remove_if_there, write_jsonl};
 use crate::profile::Pair;
 use crate::{Error, Result};
 
-/// The pairs of the examples so far; `None` where there is no negative.
+/// The results for the examples mined so far.
 pub(super) struct MiningJournal {
     path: PathBuf,
     inputs: String,
@@ -23,11 +23,15 @@ struct JournalLine {
 }
 
 impl MiningJournal {
-    /// Examples that are mined together: the same whether or not there is a stop between them, since what shares a
-    /// batch can change a sample's last bits.
+    /// Number of examples that are mined together. The parts do not depend on where the work was stopped, since the
+    /// other texts of a batch can change the last bits of a sample.
     pub(super) const PART: usize = 48;
 
-    /// What the file at `path` holds for these inputs; nothing if it is of others, or damaged.
+    /// Reads the file at `path`, of a stage that depends on `inputs`. A file of other inputs, or a damaged one, counts
+    /// as empty.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub(super) fn open(path: &Path, inputs: &str) -> Result<Self> {
         let lines: Vec<JournalLine> = match read_jsonl(path) {
             Err(Error::Damaged { .. }) => Vec::new(),
@@ -46,12 +50,15 @@ impl MiningJournal {
         })
     }
 
-    /// In the order of the examples.
+    /// The pair of each example mined so far, in the order of the examples; `None` where the samples made none.
     pub(super) fn pairs(&self) -> &[Option<Pair>] {
         &self.pairs
     }
 
-    /// Adds a part's pairs.
+    /// Adds the pairs of a part, and writes the file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub(super) fn add(&mut self, pairs: Vec<Option<Pair>>) -> Result<()> {
         self.pairs.extend(pairs);
         let line = |pair: &Option<Pair>| JournalLine {
@@ -61,7 +68,10 @@ impl MiningJournal {
         write_jsonl(&self.path, &self.pairs.iter().map(line).collect::<Vec<_>>())
     }
 
-    /// Removes the file, once the pairs are where they belong.
+    /// Removes the file, once the pairs are written to their final place.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
     pub(super) fn remove(self) -> Result<()> {
         remove_if_there(&self.path)
     }

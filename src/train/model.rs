@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The embedding is in [`super::stem`], a block in [`super::block`], the end in [`super::head`]; [`super::family`] says
-//! what sets one architecture apart from another. A model that was moved to a device by [`TrainModel::on_candle`] computes
-//! in candle's operations instead ([`super::candle`]).
+//! what sets one architecture apart from another. A model that was moved to a device by [`TrainModel::on_candle`]
+//! computes in candle's operations instead ([`super::candle`]).
 
 use std::sync::Arc;
 
@@ -32,11 +32,12 @@ use super::weights::Weights;
 use crate::Result;
 use crate::llama::Token;
 
-/// A model with frozen weights.
+/// A model with frozen weights, which adapters are trained on.
 pub struct TrainModel {
     stem: Arc<Stem>,
     blocks: Arc<Vec<Block>>,
     head: Arc<Head>,
+    /// Whether the backward pass recomputes each block's activations.
     recompute: bool,
     /// A copy of the weights on a device, which computes in their place.
     candle: Option<CandleModel>,
@@ -81,19 +82,19 @@ fn read_block(
 }
 
 impl TrainModel {
-    /// Reads all weights, to hold them in `weight_type`.
+    /// Reads all weights, and holds them in `weight_type`.
     ///
     /// # Errors
-    /// The architecture is of no [`Family`], or a setting or tensor is missing, of another shape, or one that this code
-    /// does not know.
+    /// The architecture belongs to no [`Family`]; a setting or a tensor is missing or has another shape; or the file
+    /// has a setting or a tensor that this code does not know.
     pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
         Self::load_with_task(gguf, weight_type, None)
     }
 
-    /// [`Self::load`] of the sum of a base and a task adapter, which must fit it (`Adapter::check_fits`).
+    /// [`Self::load`], with a task adapter added to the weights. The adapter must fit the base (`Adapter::check_fits`).
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Self::load`].
     pub fn load_with_task(
         gguf: &Gguf,
         weight_type: WeightType,
@@ -135,7 +136,7 @@ impl TrainModel {
         })
     }
 
-    /// The same model, computing in candle's own operations on a copy of its weights in `dtype` on `device`.
+    /// Moves the model's computation to candle's operations on `device`, with a copy of its weights in `dtype`.
     ///
     /// # Errors
     /// The device has too little memory, or a tensor operation failed.
@@ -147,7 +148,8 @@ impl TrainModel {
         })
     }
 
-    /// The same model, whose backward passes compute each block's activations again rather than keep them.
+    /// Sets whether backward passes recompute each block's activations instead of keeping them (gradient
+    /// checkpointing).
     #[must_use]
     pub fn recomputing(self, recompute: bool) -> Self {
         Self { recompute, ..self }
@@ -171,8 +173,8 @@ impl TrainModel {
         )
     }
 
-    /// Log-probabilities, in nats, of the batch's response tokens, `[r]`; the head runs at these positions alone. They
-    /// have a gradient if the adapter is there and not frozen.
+    /// Log-probabilities of the batch's response tokens, `[r]`, in nats. The head runs only on the rows that predict
+    /// them. The result has a gradient if there is an adapter and it is not frozen.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -200,7 +202,7 @@ impl TrainModel {
         }
     }
 
-    /// Logits of every row, `[t][n_vocab]`, unnormalised.
+    /// The unnormalised logits of every row, `[t, n_vocab]`.
     ///
     /// # Errors
     /// A tensor operation failed.
@@ -212,7 +214,7 @@ impl TrainModel {
         Ok(self.head.logits(&self.run_rows(rows, lora)?))
     }
 
-    /// Logits, `[r][n_vocab]`, of rows `x`, `[r, n_embd]`, that have been through the blocks.
+    /// The unnormalised logits, `[r, n_vocab]`, of the blocks' results `x`, `[r, n_embd]`.
     pub(super) fn head_logits(&self, x: Vec<f32>) -> Result<Vec<f32>> {
         match &self.candle {
             Some(candle) => {
@@ -223,7 +225,7 @@ impl TrainModel {
         }
     }
 
-    /// Log-probabilities, nats, `[r]`, from `x`, `[t, n_embd]`, rows that have been through the blocks.
+    /// Log-probabilities of given tokens, `[r]`, in nats, from the blocks' results `x`, `[t, n_embd]`.
     pub(super) fn head_logprobs(&self, x: &[f32], predictions: &Predictions) -> Result<Vec<f32>> {
         match &self.candle {
             _ if predictions.targets.is_empty() => Ok(Vec::new()),
@@ -245,7 +247,8 @@ impl TrainModel {
         self.candle.as_ref()
     }
 
-    /// The blocks over a batch, as a graph that has gradients: `[t, n_embd]`, before the last norm.
+    /// Runs the blocks over a batch as a node of candle's graph, with a gradient for the adapter. Returns `[t,
+    /// n_embd]`, before the last norm.
     fn graph(&self, rows: &PackedRows, lora: &Lora) -> Result<Tensor> {
         let ropes = self.stem.ropes(&rows.positions);
         let view = |layer| {
@@ -263,6 +266,7 @@ impl TrainModel {
         )?)
     }
 
+    /// Runs the blocks over a batch without gradients. Returns `[t, n_embd]`, before the last norm.
     fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Vec<f32>> {
         self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
             let mask = Mask {
@@ -273,8 +277,8 @@ impl TrainModel {
         })
     }
 
-    /// The blocks without gradients, with `attend(layer, q, k, v)` for attention: over the rows themselves, or over a
-    /// cache. Returns `[t, n_embd]`, before the last norm.
+    /// Runs the blocks without gradients, with `attend(layer, q, k, v)` for attention: over the rows themselves, or
+    /// over a KV cache. Returns `[t, n_embd]`, before the last norm.
     pub(super) fn run(
         &self,
         tokens: &[Token],

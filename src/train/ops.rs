@@ -1,10 +1,10 @@
-//! What the model is made of, each with its gradient, on f32 slices on the CPU, over *packed* rows: the tokens of a batch
-//! lie one after the other, `[t, features]`, with no padding between sequences.
+//! The operations that the model is made of, each with its gradient, on f32 slices in main memory. They work on
+//! *packed* rows: the tokens of a batch lie one after the other, `[t, features]`, without padding between sequences.
 //!
-//! candle's own operations cut gradients in their fused forms and are wasteful in the others: they compute gradients of
-//! frozen weights, add every gradient to zeros, and wait for each other in between. So the blocks ([`super::block`]) are
-//! one operation for candle ([`super::stack`]), made of these, and the log-probabilities at the end another
-//! ([`super::head`]).
+//! On the CPU they replace candle's own operations, whose fused forms have no gradient and whose other forms waste
+//! work: they compute gradients of frozen weights, add every gradient to zeros, and wait for each other in between.
+//! candle sees two large operations instead, both made of these: all blocks ([`super::stack`]), and the
+//! log-probabilities at the end ([`super::head`]).
 
 pub mod attention;
 pub mod bf16;
@@ -21,15 +21,15 @@ pub mod rope;
 pub mod stored;
 pub mod vector;
 
-/// Rows of a batch that one thread takes at a time, where there is little to do on each.
+/// Rows that one thread takes at a time in operations with little work a row.
 const ROWS: usize = 8;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 
-/// The values of a contiguous f32 tensor, as an op's forward pass receives it.
+/// The values of a contiguous f32 tensor, from the storage and layout that a custom operation is given.
 ///
 /// # Errors
-/// It is not contiguous, or of another type.
+/// The tensor is not contiguous, or not of f32.
 pub fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
@@ -37,10 +37,10 @@ pub fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f
     }
 }
 
-/// Reads the values of a tensor in place, in row-major order.
+/// Calls `f` with the values of a tensor, in row-major order, without copying a contiguous tensor.
 ///
 /// # Errors
-/// It is not on the CPU, or of another type.
+/// The tensor is not on the CPU, or not of f32.
 pub fn map_f32<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();

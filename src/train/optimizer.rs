@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov & Hutter 2019), as PyTorch computes it, with clipping by the global norm.
+//! AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), as PyTorch computes it, with clipping by the global norm.
 //!
 //! ```text
 //! θ ← θ (1 − lr λ)
@@ -16,24 +16,27 @@ const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.999;
 const EPSILON: f32 = 1e-8;
 
-/// A gradient for each variable, in their order.
+/// A gradient for each variable, in the optimiser's order of variables.
 pub type Gradients = Vec<Vec<f32>>;
 
-/// The moments of every variable.
+/// The optimiser: variables, and the moments of each.
 pub struct AdamW {
     variables: Vec<(String, Var)>,
     moments: Vec<Moments>,
+    /// λ.
     weight_decay: f32,
+    /// Number of updates so far.
     step: i32,
 }
 
+/// The running means of a variable's gradient and of its square.
 struct Moments {
     m: Vec<f32>,
     v: Vec<f32>,
 }
 
 impl AdamW {
-    /// Moments of zero for `variables`, which are named for messages.
+    /// An optimiser of `variables` with moments of zero. The names are for checkpoints and error messages.
     pub fn new(variables: Vec<(String, Var)>, weight_decay: f32) -> Self {
         let zeros = |(_, var): &(String, Var)| {
             let n = var.elem_count();
@@ -51,7 +54,7 @@ impl AdamW {
         }
     }
 
-    /// Everything that the next updates depend on, by name: the variables and their moments.
+    /// All values that the next updates depend on, with names: the variables and their moments.
     ///
     /// # Errors
     /// A variable could not be read.
@@ -65,10 +68,10 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes up a state after `step` updates, whose values `read(name, count)` gives.
+    /// Restores the state after `step` updates; `read(name, count)` gives its values.
     ///
     /// # Errors
-    /// Those of `read`; the state is then part old, part new.
+    /// Those of `read`. The state is then partly old and partly new.
     pub(super) fn set_state(
         &mut self,
         step: usize,
@@ -91,7 +94,7 @@ impl AdamW {
     /// The gradients of the variables.
     ///
     /// # Errors
-    /// One is missing: the loss does not reach its variable.
+    /// A variable has no gradient: the loss does not depend on it.
     pub fn gradients(&self, store: &GradStore) -> Result<Gradients> {
         self.variables
             .iter()
@@ -99,19 +102,19 @@ impl AdamW {
             .collect()
     }
 
-    /// The variables' values.
+    /// The values of the variables.
     ///
     /// # Errors
-    /// One could not be read.
+    /// A variable could not be read.
     pub(super) fn values(&self) -> Result<Vec<Vec<f32>>> {
         let value = |(_, var): &(String, Var)| Ok(map_f32(var, <[f32]>::to_vec)?);
         self.variables.iter().map(value).collect()
     }
 
-    /// Sets the variables.
+    /// Sets the values of the variables.
     ///
     /// # Errors
-    /// One could not be set.
+    /// A variable could not be set.
     pub(super) fn set_values(&mut self, values: Vec<Vec<f32>>) -> Result<()> {
         for ((_, var), values) in self.variables.iter().zip(values) {
             var.set(&Tensor::from_vec(values, var.shape(), var.device())?)?;
@@ -119,10 +122,11 @@ impl AdamW {
         Ok(())
     }
 
-    /// One update. Returns the norm of all gradients together, before they are scaled down to `max_grad_norm`.
+    /// Makes one update. Returns the Euclidean norm of all gradients together, before they are scaled down to
+    /// `max_grad_norm`.
     ///
     /// # Errors
-    /// A gradient is not finite; nothing is changed then.
+    /// A gradient is not finite; the variables are then unchanged.
     pub fn update(
         &mut self,
         gradients: Gradients,

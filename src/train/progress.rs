@@ -1,4 +1,4 @@
-//! What training tells about itself while it runs.
+//! The events by which training reports its progress.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::Result;
 use crate::home::Stage;
 
-/// Figures by name; the names are those of TRL's logs.
+/// Metrics of one step by name; the names are those of TRL's logs.
 pub type StepMetrics = BTreeMap<&'static str, f64>;
 
 /// Figures of a whole stage, by name.
@@ -16,56 +16,56 @@ pub type Figures = BTreeMap<&'static str, f64>;
 /// A line of the training log.
 #[derive(Serialize)]
 pub(super) struct LogLine<'a> {
-    /// Which stage.
+    /// The stage.
     pub stage: Stage,
-    /// The step, from 1.
+    /// The number of the step, from 1.
     pub step: usize,
-    /// Its figures.
+    /// The metrics of the step.
     #[serde(flatten)]
     pub metrics: &'a StepMetrics,
 }
 
-/// What has just happened.
+/// An event of a training.
 #[derive(Clone, Debug)]
 pub enum TrainEvent {
-    /// A stage has ended before, for the same inputs.
+    /// A stage is up to date: it has ended before, for the same inputs.
     UpToDate {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// The figures of that time.
+        /// The figures from when it ran.
         figures: BTreeMap<String, f64>,
     },
-    /// What the stages that are to run will take on the CPU.
+    /// The estimated memory of a training on the CPU.
     Memory {
-        /// The peak, bytes.
+        /// The peak of the stages that will run, in bytes.
         bytes: u64,
     },
-    /// A stage begins, or goes on from where it was stopped.
+    /// A stage begins, or resumes where it was stopped.
     Started {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// Steps (mining: prompts) in all.
+        /// Number of steps in all; mining counts prompts.
         total: usize,
-        /// Steps that were taken before the stop.
+        /// Number of steps taken before the stop.
         done: usize,
     },
     /// A step was taken.
     Step {
-        /// Of which stage.
+        /// The stage.
         stage: Stage,
-        /// Steps taken so far.
+        /// Number of steps taken so far.
         done: usize,
-        /// Its figures.
+        /// The metrics of the step.
         metrics: StepMetrics,
     },
-    /// A stage has ended and its file is in place.
+    /// A stage has ended, and its file is in place.
     Ended {
-        /// Which.
+        /// The stage.
         stage: Stage,
-        /// Its figures.
+        /// The figures of the stage.
         figures: Figures,
     },
 }
 
-/// Told of every event; an error that it returns stops the work.
+/// A function that is called with every event. It stops the training by returning an error.
 pub type TrainObserver<'a> = &'a mut (dyn FnMut(TrainEvent) -> Result<()> + Send);

@@ -1,4 +1,4 @@
-//! The stages of a training, each from the files of the user's folder to the next.
+//! The three stages of a training: each reads the file of the stage before from the user's folder, and writes its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::profile::{BaseLogps, Example, Pair, Profile};
 use crate::rouge::Rouge;
 use crate::{Error, Result, decode, llama};
 
-/// What the stages share.
+/// The base, the texts and the settings that all stages share, loaded once.
 pub(super) struct Recipe<'a> {
     folder: &'a AdapterFolder,
     base: &'a BaseRef,
@@ -48,6 +48,12 @@ pub(super) struct Recipe<'a> {
 }
 
 impl<'a> Recipe<'a> {
+    /// Loads the model and encodes the texts of `training`. Tells `observe` how much memory a training on the CPU
+    /// takes.
+    ///
+    /// # Errors
+    /// The history is empty, a text is too long for the model, the base cannot be trained on or read, the device is not
+    /// there, or the observer stopped the work.
     pub(super) fn load(training: Training<'a>, observe: TrainObserver) -> Result<Self> {
         let Training {
             folder,
@@ -107,6 +113,11 @@ impl<'a> Recipe<'a> {
         })
     }
 
+    /// Fits a fresh adapter to the history, and writes it to `sft.gguf`. `inputs` is the hash of what the stage depends
+    /// on.
+    ///
+    /// # Errors
+    /// Those of [`fit`], or the adapter cannot be written.
     pub(super) fn sft(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.model.lora(&self.config.lora, self.config.seed)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
@@ -134,6 +145,12 @@ impl<'a> Recipe<'a> {
         Ok(figures)
     }
 
+    /// Samples responses to all prompts (the history's, those of liked answers, and the held-out ones), and writes the
+    /// pairs that they make to `pairs.jsonl`, and the pairs of the held-out texts to a file of their own.
+    ///
+    /// # Errors
+    /// The adapter of SFT cannot be read or does not fit the base, a liked answer is too long, a tensor operation
+    /// failed, a file cannot be written, or the observer stopped the work.
     pub(super) fn mine(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let encoder = self.encoder()?;
@@ -187,6 +204,12 @@ impl<'a> Recipe<'a> {
         Ok([("pairs", history.len() as f64)].into())
     }
 
+    /// Trains the adapter of SFT on the mined pairs and on those from the user's feedback, and writes it to
+    /// `adapter.gguf`.
+    ///
+    /// # Errors
+    /// A file of an earlier stage cannot be read, a pair is malformed or too long, those of [`fit`], or the adapter
+    /// cannot be written.
     pub(super) fn dpo(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let mined: Vec<Pair> = read_jsonl(&self.folder.pairs())?;
@@ -195,7 +218,8 @@ impl<'a> Recipe<'a> {
         let pairs = self.pairs(&self.folder.pairs(), mined)?;
         let pairs = pairs.and(self.pairs(&self.folder.feedback_path(), judged)?);
         if pairs.pairs.is_empty() {
-            // Texts longer than any sample may be, for example: there is nothing to prefer.
+            // No example gave a pair, for instance because all texts are longer than a sample may be. The adapter then
+            // stays what SFT made.
             self.save(&lora, &self.folder.adapter())?;
             return Ok(Figures::new());
         }
@@ -240,11 +264,13 @@ impl<'a> Recipe<'a> {
         Ok(figures)
     }
 
+    /// An encoder for texts beside the history: pairs, and liked answers.
     fn encoder(&self) -> Result<Encoder<'_>> {
         Encoder::new(&self.vocabulary, self.model.shape().n_ctx)
     }
 
-    /// What mining found, with the base's log-probabilities where the pair has the same tokens as text.
+    /// A found pair as text. It keeps the base's log-probabilities if encoding the text gives the same tokens again,
+    /// since these are what DPO will train on.
     fn pair(&self, encoder: &Encoder, example: &Example, found: Found) -> Option<Pair> {
         let Found {
             chosen,
@@ -260,7 +286,7 @@ impl<'a> Recipe<'a> {
             text(&rejected),
             rejected.finished,
         )?;
-        // What does not fit the model's context is DPO's to report, which knows the line.
+        // A pair that does not fit the model's context is an error of DPO, which can name its line.
         let encoded = encoder.pairs(std::slice::from_ref(&pair), Path::new(""));
         let encoded = encoded.ok().and_then(|mut encoded| encoded.pop());
         let is_same = |encoded: &EncodedPair| {
@@ -277,12 +303,13 @@ impl<'a> Recipe<'a> {
         Some(pair)
     }
 
-    /// What the user has said of answers.
+    /// The user's feedback on answers.
     fn verdicts(&self) -> Result<Verdicts> {
         Ok(Verdicts::of(&self.folder.feedback()?))
     }
 
-    /// Pairs that `path` holds line by line, scored.
+    /// Encodes the pairs that `path` holds line by line, and adds the base's log-probabilities: those of mining, where
+    /// they are of this base and these tokens, or new ones.
     fn pairs(&self, path: &Path, pairs: Vec<Pair>) -> Result<ScoredPairs> {
         let encoded = self.encoder()?.pairs(&pairs, path)?;
         let known = |(encoded, pair): (EncodedPair, Pair)| {
@@ -296,7 +323,8 @@ impl<'a> Recipe<'a> {
         )
     }
 
-    /// Names the base as this training sees it, and a pair's tokens.
+    /// SHA-256 over the base as this training computes it, and a pair's tokens: what the base's log-probabilities
+    /// depend on.
     fn pair_digest(&self, pair: &EncodedPair) -> String {
         let EncodedPair {
             prompt,
@@ -324,13 +352,14 @@ impl<'a> Recipe<'a> {
         ]))
     }
 
-    /// The adapter of an earlier stage.
+    /// Reads the adapter of an earlier stage.
     fn adapter(&self, path: &Path) -> Result<Lora> {
         let adapter = Adapter::read_gguf(path)?;
         adapter.check_fits(&self.gguf, &self.base.sha256)?;
         Lora::from_adapter(&adapter, self.model.shape().n_layer)
     }
 
+    /// Writes the adapter, with the base that it is for and the default settings of the contrast.
     fn save(&self, lora: &Lora, path: &Path) -> Result<()> {
         let contrast = decode::Contrast::default();
         let adapter = Adapter {
@@ -346,7 +375,7 @@ impl<'a> Recipe<'a> {
         Ok(adapter.write_gguf(path)?)
     }
 
-    /// `observe`, with a line in the user's log for every step that has figures.
+    /// `observe`, which now also adds a line to the user's training log after each step.
     fn logged<'o>(
         &'o self,
         observe: TrainObserver<'o>,
@@ -369,7 +398,7 @@ impl<'a> Recipe<'a> {
     }
 }
 
-/// The task adapter that `base` speaks of, from the user's folder.
+/// Reads the task adapter that is part of `base`, from the user's folder. `None` if `base` has no task adapter.
 fn task_adapter(folder: &AdapterFolder, base: &BaseRef, gguf: &Gguf) -> Result<Option<Adapter>> {
     let Some(expected) = &base.task_sha256 else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What the manifest says of each stage: what it depended on, its settings and its figures.
+//! The manifest's records of the stages: for each, a hash of what it depended on, its settings and its figures.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::home::{AdapterFolder, BaseRef, Manifest, Stage, StageRecord};
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
 
-/// What is kept of a stage that has ended.
+/// The record of a stage that has ended.
 pub(super) fn record(
     inputs: String,
     config: &TrainConfig,
@@ -33,53 +33,65 @@ pub(super) fn record(
 }
 
 impl TrainConfig {
-    /// The settings that the stages of a manifest were trained by; the defaults of those that were not.
+    /// The settings that the stages of a manifest were trained with, and the defaults for stages that it does not have.
     #[must_use]
     pub fn from_manifest(manifest: &Manifest) -> Self {
         let mut settings = json!(Self::default());
-        // The settings that all stages have, such as the seed, are those of the first stage.
+        // Settings that every stage records, such as the seed, are taken from the first stage, which comes last here.
         for record in manifest.stages.values().rev() {
             for (name, value) in record.settings.as_object().into_iter().flatten() {
                 settings[name] = value.clone();
             }
         }
-        // What an older program has written may not be known any more.
+        // A manifest of an older version may have values that are not known any more: the defaults replace them.
         serde_json::from_value(settings).unwrap_or_default()
     }
 }
 
-/// The records of one user.
+/// The stage records of one folder.
 pub(super) struct Records<'a> {
     folder: &'a AdapterFolder,
     manifest: Manifest,
 }
 
 impl<'a> Records<'a> {
-    /// Those of the user's manifest, if it is of this base; else none.
+    /// Reads the records of the folder's manifest. They count only if they are of this base.
+    ///
+    /// # Errors
+    /// The manifest cannot be read.
     pub(super) fn open(folder: &'a AdapterFolder, base: &BaseRef) -> Result<Self> {
-        // Where the file lies makes no difference.
-        let of = |base: &BaseRef| (base.sha256.clone(), base.task_sha256.clone());
-        let known = folder.manifest()?.filter(|it| of(&it.base) == of(base));
+        // The path of the base's file may have changed.
+        let hashes = |base: &BaseRef| (base.sha256.clone(), base.task_sha256.clone());
+        let manifest = folder.manifest()?;
+        let manifest = manifest.filter(|manifest| hashes(&manifest.base) == hashes(base));
         let manifest = Manifest {
             base: base.clone(),
-            stages: known.map(|it| it.stages).unwrap_or_default(),
+            stages: manifest.map(|manifest| manifest.stages).unwrap_or_default(),
         };
         Ok(Self { folder, manifest })
     }
 
-    /// The record of a stage that has ended for these inputs, and whose file is there.
+    /// The record of `stage`, if it has ended for these inputs and its file is there.
     pub(super) fn current(&self, stage: Stage, inputs: &str) -> Option<&StageRecord> {
         let record = self.manifest.stages.get(&stage)?;
         (record.inputs == inputs && output(self.folder, stage).exists()).then_some(record)
     }
 
+    /// Adds the record of a stage, and writes the manifest.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
     pub(super) fn add(&mut self, stage: Stage, record: StageRecord) -> Result<()> {
         self.manifest.stages.insert(stage, record);
         self.folder.save_manifest(&self.manifest)
     }
 }
 
-/// SHA-256 over what the result of a stage depends on: the base, the settings, and the files that it reads.
+/// SHA-256 over all that the result of a stage depends on: the base, the settings, the files that it reads, and the
+/// user's feedback.
+///
+/// # Errors
+/// A file of an earlier stage is missing, or a file cannot be read.
 pub(super) fn inputs(
     folder: &AdapterFolder,
     base: &BaseRef,
@@ -102,19 +114,20 @@ pub(super) fn inputs(
         settings(config, stage),
         hashes
     ]);
-    // What nobody has said anything of is as it was.
+    // Without feedback the hash is the one of versions that knew no feedback, so their stages stay up to date.
     let verdicts = Verdicts::of(&folder.feedback()?);
-    let said = match stage {
+    let feedback = match stage {
         Stage::Sft => json!([]),
         Stage::Mine => json!(verdicts.liked()),
         Stage::Dpo => json!(verdicts.pairs()),
     };
-    if said != json!([]) {
-        inputs = json!([inputs, said]);
+    if feedback != json!([]) {
+        inputs = json!([inputs, feedback]);
     }
     Ok(digest(&inputs))
 }
 
+/// SHA-256 of a file; `None` if an optional file is missing.
 fn hash(file: &Path, folder: &AdapterFolder, stage: Stage) -> Result<Option<String>> {
     if file.exists() {
         return Ok(Some(cope_convert::sha256(file)?));
@@ -134,6 +147,7 @@ fn hash(file: &Path, folder: &AdapterFolder, stage: Stage) -> Result<Option<Stri
     }
 }
 
+/// The settings that the result of `stage` depends on. Their names are part of the hashes in existing manifests.
 fn settings(config: &TrainConfig, stage: Stage) -> Value {
     let TrainConfig {
         lora,
@@ -156,6 +170,7 @@ fn settings(config: &TrainConfig, stage: Stage) -> Value {
     settings
 }
 
+/// The file that `stage` writes.
 fn output(folder: &AdapterFolder, stage: Stage) -> std::path::PathBuf {
     match stage {
         Stage::Sft => folder.sft(),

@@ -1,4 +1,5 @@
-//! Supervised fine-tuning on the user's own responses (OPPU), the first stage.
+//! Supervised fine-tuning (SFT) of an adapter on the user's own responses, as in OPPU (Tan et al. 2024): the first
+//! stage.
 
 use super::batch::PackedBatch;
 use super::examples::Encoded;
@@ -10,16 +11,16 @@ use super::progress::StepMetrics;
 use crate::Result;
 use crate::home::Stage;
 
-/// Examples that are measured in one pass.
+/// Examples whose log-probabilities are computed in one pass.
 const EXAMPLES: usize = 8;
 
-/// The user's responses as what an adapter is fitted to.
+/// The objective of the stage.
 pub struct Sft<'a> {
     /// The base.
     pub model: &'a TrainModel,
-    /// What is learnt.
+    /// The examples that are trained on.
     pub examples: &'a [Encoded],
-    /// What is not, and says how good the adapter is: by the mean log-probability, nats a token.
+    /// The held-out examples, whose mean log-probability, in nats a token, is the adapter's score.
     pub held_out: &'a [Encoded],
 }
 
@@ -48,7 +49,7 @@ impl Objective for Sft<'_> {
     }
 }
 
-/// The loss of some examples, with the figures of the log.
+/// The loss of some examples: the mean over all their response tokens.
 ///
 /// # Errors
 /// A tensor operation failed.
@@ -67,7 +68,7 @@ pub fn batch_loss<'a>(
     })
 }
 
-/// Examples packed, each prompt with its response, and what all prompts begin with once.
+/// Packs examples: each prompt with its response. The prompts share their common prefix.
 pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone>) -> PackedBatch {
     let examples = examples.into_iter();
     let mut batch = PackedBatch::sharing(examples.clone().map(|example| example.prompt.as_slice()));
@@ -77,7 +78,7 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone
     batch
 }
 
-/// Mean log-probability, nats a token, of the responses of `examples`, with an adapter or without.
+/// Mean log-probability of the responses' tokens, in nats a token, with an adapter or under the base.
 ///
 /// # Errors
 /// A tensor operation failed.

@@ -12,54 +12,54 @@ use crate::{Error, Result};
 pub struct Shape {
     /// Number of blocks.
     pub n_layer: usize,
-    /// Features of the residual stream.
+    /// Number of features of the residual stream.
     pub n_embd: usize,
-    /// Features of the feed-forward block.
+    /// Number of features of the feed-forward layers.
     pub n_ff: usize,
-    /// Heads of attention.
+    /// The shape of the attention heads.
     pub heads: Heads,
-    /// Tokens of the vocabulary.
+    /// Number of tokens of the vocabulary.
     pub n_vocab: usize,
-    /// Positions that the model was made for.
+    /// Number of positions that the model was trained for.
     pub n_ctx: usize,
-    /// Added under the root of every norm.
+    /// ε of every norm, which is added under the square root.
     pub epsilon: f32,
-    /// Of the blocks with full attention.
+    /// The rotary embedding in blocks with full attention.
     pub rope: RopeSettings,
-    /// Of the others.
+    /// The blocks with sliding attention, if the model has any.
     pub sliding: Option<Sliding>,
 }
 
-/// Rotary position embedding: feature pair `i` turns by `position · base^(−2i / n_rot) / factor`.
+/// Rotary position embedding: feature pair `i` is rotated by the angle `position · base^(−2i / n_rot) / factor`.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeSettings {
-    /// Features of a head that turn.
+    /// Number of a head's features that are rotated.
     pub n_rot: usize,
-    /// The base.
+    /// Base of the frequencies.
     pub base: f32,
-    /// Linear scaling.
+    /// Divisor of the frequencies (linear scaling).
     pub factor: f32,
 }
 
-/// Blocks whose tokens see only the newest ones before them.
+/// Sliding attention: blocks whose tokens see only a window of the newest tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Sliding {
-    /// Tokens that are seen, the token itself among them.
+    /// Number of tokens that a token sees, itself among them.
     pub window: usize,
-    /// Of so many blocks in a row, the last one is full.
+    /// The last of this many blocks in a row has full attention.
     pub pattern: usize,
-    /// Their rotary embedding.
+    /// The rotary embedding in blocks with sliding attention.
     pub rope: RopeSettings,
 }
 
 impl Sliding {
-    /// Whether a block is one of them.
+    /// Whether the block `layer` has sliding attention.
     pub fn has(&self, layer: usize) -> bool {
         layer % self.pattern != self.pattern - 1
     }
 }
 
-/// Settings that would change what a model computes, and that nothing here knows.
+/// Settings that change what a model computes, and that training does not implement.
 const UNKNOWN: [&str; 8] = [
     "attn_logit_softcapping",
     "final_logit_softcapping",
@@ -72,10 +72,10 @@ const UNKNOWN: [&str; 8] = [
 ];
 
 impl Shape {
-    /// Of a file of `family`.
+    /// Reads the sizes from a file of `family`.
     ///
     /// # Errors
-    /// A setting is missing, contradicts another, or is one that is not known here.
+    /// A setting is missing, contradicts another, or is not supported in training.
     pub fn read(gguf: &Gguf, family: &Family) -> Result<Self> {
         let settings = ShapeReader {
             gguf,
@@ -97,7 +97,7 @@ impl Shape {
             settings.size("block_count")?,
             settings.size("embedding_length")?,
         );
-        // The one model of the family whose queries are scaled by another number than its heads' length.
+        // Gemma 3 27B is the only model of the family whose queries are not scaled by 1 / √head_dim.
         if family.architecture == "gemma3" && n_layer == 62 {
             return Err(settings.flaw("Gemma 3 27B is not supported in training"));
         }
@@ -132,7 +132,7 @@ impl Shape {
     }
 }
 
-/// The settings of one file, whose keys begin with its architecture.
+/// A reader of one file's settings, whose keys begin with the architecture.
 struct ShapeReader<'a> {
     gguf: &'a Gguf,
     architecture: &'a str,

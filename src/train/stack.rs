@@ -1,7 +1,7 @@
-//! The blocks of a model, one after the other, as one operation of candle's graph on their adapters.
+//! All blocks of a model as a single operation of candle's graph on their adapters.
 //!
-//! Block by block, candle would add each gradient to zeros, and wait for threads of its own that go on spinning beside
-//! ours.
+//! With an operation for each block, candle would add each gradient to zeros, and would wait for threads of its own,
+//! which spin beside ours and slow them down.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,33 +16,37 @@ use super::ops::{contiguous, map_f32};
 /// The operation: from the adapters' matrices to the rows after the last block, with a gradient for the matrices.
 pub struct StackOp {
     blocks: Arc<Vec<Block>>,
-    /// Of each block's adapters.
+    /// The layout of each block's adapters.
     layouts: Vec<LoraLayout>,
-    /// Of each block.
+    /// The rotations and the window of each block.
     views: Vec<View>,
     segments: Arc<Vec<Segment>>,
     /// The embedded tokens, `[t, n_embd]`.
     x: Vec<f32>,
-    /// From the forward pass to the backward, by block.
+    /// Values that the forward pass leaves for the backward pass, for each block.
     kept: Mutex<Vec<Kept>>,
+    /// Whether the backward pass recomputes activations.
     recompute: bool,
 }
 
-/// How a block sees positions.
+/// The rotations of a block's positions, and the window of its attention.
 pub struct View {
     pub rope: Arc<Rope>,
-    /// Keys that a query sees at most, if not all before it.
+    /// The most keys that a query sees; `None` for full attention.
     pub window: Option<usize>,
 }
 
-/// What a block was given, and what it came to on the way; that is computed again where it is not kept.
+/// The input of a block, `[t, n_embd]`, and its activations, unless the backward pass recomputes these.
 struct Kept {
     x: Vec<f32>,
     activations: Option<Activations>,
 }
 
 impl StackOp {
-    /// `x`: `[t, n_embd]`; the result's shape too.
+    /// Runs the blocks on `x`: `[t, n_embd]` → `[t, n_embd]`.
+    ///
+    /// # Errors
+    /// A tensor operation failed.
     pub fn apply(
         blocks: &Arc<Vec<Block>>,
         views: Vec<View>,
@@ -62,6 +66,7 @@ impl StackOp {
         })
     }
 
+    /// Runs one block, with the adapter matrices in `flat`.
     fn block(&self, layer: usize, x: &[f32], flat: &[f32]) -> (Vec<f32>, Activations) {
         let (block, view) = (&self.blocks[layer], &self.views[layer]);
         let attend =
@@ -77,7 +82,7 @@ impl StackOp {
         }
     }
 
-    /// The part of `flat` that each block's adapters have.
+    /// Splits `flat` into the parts of the blocks.
     fn parts<'a>(&self, mut flat: &'a [f32]) -> Vec<&'a [f32]> {
         let part = |layout: &LoraLayout| {
             let part;
@@ -100,7 +105,7 @@ impl StackOp {
         (x, kept)
     }
 
-    /// The gradient of `flat`.
+    /// The gradient of `flat`, from `dy`, that of the result.
     fn backward(&self, flat: &[f32], kept: Vec<Kept>, dy: &[f32]) -> Vec<f32> {
         let mut dy = dy.to_vec();
         let mut gradients = Vec::with_capacity(self.blocks.len());
@@ -109,10 +114,10 @@ impl StackOp {
             let activations = activations.unwrap_or_else(|| self.block(layer, &x, flat).1);
             let (block, rope) = (&self.blocks[layer], &self.views[layer].rope);
             let adapters = self.layouts[layer].split(flat);
-            let of_adapters;
-            (dy, of_adapters) =
+            let lora_gradients;
+            (dy, lora_gradients) =
                 block.backward(&x, activations, &adapters, rope, self.mask(layer), &dy);
-            gradients.push(flat_gradients(of_adapters));
+            gradients.push(flat_gradients(lora_gradients));
         }
         gradients.reverse();
         gradients.concat()

@@ -47,7 +47,8 @@ impl Stem {
         Ok(x)
     }
 
-    /// The window of a block's attention: the most keys that a query sees, its own among them. `None` for full attention.
+    /// The window of a block's attention: the most keys that a query sees, its own among them. `None` for full
+    /// attention.
     pub fn window(&self, layer: usize) -> Option<usize> {
         let sliding = self.shape.sliding.filter(|sliding| sliding.has(layer))?;
         Some(sliding.window)

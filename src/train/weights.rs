@@ -1,4 +1,4 @@
-//! The frozen weights of a GGUF file, whatever type the file holds them in.
+//! Reading the frozen weights of a GGUF file, from any of the types that it may hold them in.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,18 @@ use super::ops::linear::{FrozenWeight, WeightType};
 use super::ops::stored::Stored;
 use crate::{Error, Result};
 
-/// Reads the tensors of one file, and remembers which have been read.
+/// A reader of the tensors of one file, which remembers which it has read.
 pub struct Weights<'a> {
     gguf: &'a Gguf,
     weight_type: WeightType,
-    /// What is added to the matrices.
+    /// A task adapter that is added to the matrices.
     task: Option<&'a Adapter>,
     read: BTreeSet<&'a str>,
 }
 
 impl<'a> Weights<'a> {
-    /// Of a file whose header has been checked; its matrices, with those of `task` added, are to be held in `weight_type`.
+    /// A reader of a file whose header has been checked. It adds the matrices of `task`, and converts linear layers to
+    /// `weight_type`.
     pub fn new(gguf: &'a Gguf, weight_type: WeightType, task: Option<&'a Adapter>) -> Self {
         Self {
             gguf,
@@ -29,7 +30,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// A vector of `len` values.
+    /// Reads a vector of `len` values.
     ///
     /// # Errors
     /// The tensor is missing, has another shape, or is of a type that cannot be read.
@@ -37,10 +38,10 @@ impl<'a> Weights<'a> {
         Ok(self.stored(name, 1, len)?.row(0))
     }
 
-    /// [`Weights::vector`] of a tensor that a file may do without.
+    /// Reads an optional vector of `len` values. `None` if the file does not have it.
     ///
     /// # Errors
-    /// As there, but for a missing tensor.
+    /// The tensor has another shape, or is of a type that cannot be read.
     pub fn vector_if_there(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
         if self.contains(name) {
             self.vector(name, len).map(Some)
@@ -49,7 +50,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// A linear layer: the matrix `[n_out, n_in]` called `name`, and its bias if there is one.
+    /// Reads a linear layer: the matrix `[n_out, n_in]` called `name`, and its bias if there is one.
     ///
     /// # Errors
     /// A tensor is missing, has another shape, or is of a type that cannot be read.
@@ -63,10 +64,10 @@ impl<'a> Weights<'a> {
         })
     }
 
-    /// A matrix of which only rows are wanted: held as it is in the file.
+    /// Reads a matrix of which only single rows are used. It is held in the type of the file.
     ///
     /// # Errors
-    /// As [`Self::vector`].
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
     pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<FrozenWeight> {
         let stored = self.stored(name, rows, cols)?;
         Ok(FrozenWeight::new(stored, WeightType::Quantized))
@@ -77,10 +78,10 @@ impl<'a> Weights<'a> {
         self.gguf.tensor(name).is_some()
     }
 
-    /// Checks that every tensor has been read: one that was not would silently change what the model computes.
+    /// Checks that every tensor has been read, since a tensor that was ignored could change what the model computes.
     ///
     /// # Errors
-    /// Names the first tensor that this architecture has no place for.
+    /// A tensor was not read; the first one is named.
     pub fn finish(self) -> Result<()> {
         match self
             .gguf
@@ -101,7 +102,7 @@ impl<'a> Weights<'a> {
             .gguf
             .tensor(name)
             .ok_or_else(|| self.flaw(name, "is missing"))?;
-        // In ggml's order, fastest first.
+        // ggml gives the fastest-varying dimension first.
         let shape = [n_in as u64, n_out as u64];
         let is_vector = n_out == 1 && tensor.shape == shape[..1];
         if tensor.shape != shape && !is_vector {

@@ -1,7 +1,7 @@
 //! Attention over packed sequences: [`super::super::ops::attention`] in candle's operations.
 //!
-//! A GPU is slow to begin an operation and quick to do it, so segments of about as many queries are filled up to the same
-//! length and attended together.
+//! Starting an operation on a GPU takes long compared with the operation itself, so segments with similar numbers of
+//! queries are padded to the same length and computed together.
 
 use std::collections::BTreeMap;
 
@@ -10,28 +10,28 @@ use candle_core::{Device, Result, Tensor};
 use super::super::ops::attention::{Heads, Mask, Segment};
 use super::custom_grad::custom_grad;
 
-/// Who sees what in one pass.
+/// How one pass computes attention: the segments, padded and grouped by size.
 pub struct AttentionPlan {
     groups: Vec<Group>,
-    /// `[t]`: where each row is among those of the groups.
+    /// Index of each row's query among the queries of all groups, `[t]`.
     places: Tensor,
 }
 
-/// Segments with the same number of queries, and of keys, after filling up.
+/// Segments that are padded to the same number of queries and of keys.
 #[derive(Clone)]
 struct Group {
     /// Rows of the queries, `[segments · queries]`.
     queries: Tensor,
-    /// `[segments · queries, 1]`: 0 for those that fill up, 1 for others.
+    /// 1 for real queries and 0 for padding, `[segments · queries, 1]`.
     is_own: Tensor,
     /// Rows of the keys, `[segments · keys]`.
     keys: Tensor,
-    /// `[segments, 1, queries, keys]`: 0 where a query sees a key, −∞ elsewhere.
+    /// 0 where a query sees a key and −∞ elsewhere, `[segments, 1, queries, keys]`.
     mask: Tensor,
 }
 
 impl AttentionPlan {
-    /// On `device`. The queries of the segments are all rows, in their order.
+    /// A plan with its tensors on `device`. The segments' queries together are all rows, in their order.
     pub fn new(mask: Mask, device: &Device) -> Result<Self> {
         let mut by_size: BTreeMap<usize, Vec<&Segment>> = BTreeMap::new();
         for segment in mask.segments {
@@ -57,8 +57,8 @@ impl AttentionPlan {
         })
     }
 
-    /// `q`: `[t, n_head, head_dim]`; `k`, `v`: `[t_kv, n_head_kv, head_dim]`, with gradients where they are as many rows.
-    /// `[t, n_head · head_dim]`.
+    /// Attention of `q`, `[t, n_head, head_dim]`, over `k` and `v`, `[t_kv, n_head_kv, head_dim]` each. Returns
+    /// `[t, n_head · head_dim]`, with gradients if `q` has one; `t_kv` must then be `t`.
     pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
         let values = [q, k, v].map(Tensor::detach);
         let passes = self.groups.iter();
@@ -83,14 +83,15 @@ impl AttentionPlan {
     }
 }
 
-/// What the backward pass wants again, by product: a segment's queries of the heads that share a key head.
+/// The values of a group's forward pass that its backward pass needs. Each product is over the queries of those heads
+/// that share a key head, see [`Group::by_product`].
 struct GroupPass {
     q: Tensor,
     k: Tensor,
     v: Tensor,
     /// The probabilities.
     p: Tensor,
-    /// `[segments · queries, n_head · head_dim]`
+    /// The result, `[segments · queries, n_head · head_dim]`.
     output: Tensor,
 }
 
@@ -102,7 +103,7 @@ impl Group {
         device: &Device,
     ) -> Result<Self> {
         let n_keys = longest(segments, Segment::n_keys);
-        // What fills up is row 0, which is there.
+        // Padding refers to row 0, which always exists.
         let mut queries = vec![0u32; segments.len() * n_queries];
         let mut is_own = vec![0f32; queries.len()];
         let mut keys = vec![0u32; segments.len() * n_keys];
@@ -113,7 +114,7 @@ impl Group {
             is_own[i * n_queries..][..own_queries.len()].fill(1.0);
             let first = segment.n_keys() - own_queries.len();
             for (query, row) in own.chunks_exact_mut(n_keys).enumerate() {
-                // A query that fills up sees as much as the last, since of nothing there is no softmax.
+                // A padding query sees the same keys as the last real one, since the softmax over no keys is undefined.
                 let end = first + (query + 1).min(own_queries.len());
                 let start = window.map_or(0, |window| end.saturating_sub(window));
                 row[start..end].fill(0.0);
@@ -135,7 +136,7 @@ impl Group {
         })
     }
 
-    /// As of [`AttentionPlan::attend`], for the queries of this group, of `[q, k, v]`.
+    /// Attention of this group's queries; the arguments are those of [`AttentionPlan::attend`].
     fn forward(&self, [q, k, v]: &[Tensor; 3], heads: Heads) -> Result<GroupPass> {
         let Heads {
             n_head, n_head_kv, ..
@@ -154,7 +155,8 @@ impl Group {
         Ok(GroupPass { q, k, v, p, output })
     }
 
-    /// Adds the gradients of `[q, k, v]`, of rows with all heads, from that of the output, `[t, n_head · head_dim]`.
+    /// Adds this group's share to `gradients`, those of `[q, k, v]` as `[rows, heads · head_dim]` each, from `d`, the
+    /// gradient of the whole result, `[t, n_head · head_dim]`.
     fn backward(
         &self,
         pass: &GroupPass,
@@ -187,8 +189,8 @@ impl Group {
         Ok(())
     }
 
-    /// `[segments · t, n_heads, head_dim]` → `[segments · n_head_kv, n_heads / n_head_kv · t, head_dim]`: the rows of the
-    /// heads that share a key head lie one after the other.
+    /// Brings together the rows of the heads that share a key head, so that one product computes them:
+    /// `[segments · t, n_heads, head_dim]` → `[segments · n_head_kv, n_heads / n_head_kv · t, head_dim]`.
     fn by_product(&self, x: &Tensor, heads: Heads) -> Result<Tensor> {
         let (rows, n_heads, head_dim) = x.dims3()?;
         let n = self.mask.dim(0)?;
@@ -198,7 +200,8 @@ impl Group {
         x.contiguous()?.reshape((n * heads.n_head_kv, (), head_dim))
     }
 
-    /// The way back of [`Self::by_product`], to `[segments · t, n_heads · head_dim]`.
+    /// The inverse of [`Self::by_product`], with the heads of a row side by side: → `[segments · t, n_heads ·
+    /// head_dim]`.
     fn by_row(&self, x: &Tensor, n_heads: usize) -> Result<Tensor> {
         let (n, head_dim) = (self.mask.dim(0)?, x.dim(2)?);
         let x = x.reshape((n, n_heads, (), head_dim))?.transpose(1, 2)?;
@@ -206,6 +209,7 @@ impl Group {
     }
 }
 
+/// The largest value of `len`.
 fn longest(segments: &[&Segment], len: impl Fn(&Segment) -> usize) -> usize {
     segments
         .iter()

@@ -25,7 +25,7 @@ pub struct CandleBlock {
 }
 
 impl CandleBlock {
-    /// A copy on `device`, whose matrices are in `dtype`.
+    /// A copy on `device`, with its matrices in `dtype`.
     pub fn new(block: &block::Block, device: &Device, dtype: DType) -> Result<Self> {
         let norm = |norm: &RmsNorm| Norm::new(norm, device);
         let linear = block.linear.iter();
@@ -47,8 +47,8 @@ impl CandleBlock {
         })
     }
 
-    /// `x`: `[t, n_embd]`; the result's shape too. `attend` is given `[t, n_heads, head_dim]` each, and returns
-    /// `[t, n_head · head_dim]`.
+    /// Runs the block: `[t, n_embd]` → `[t, n_embd]`. `attend(q, k, v)` is given `[t, n_heads, head_dim]` each, and
+    /// returns `[t, n_head · head_dim]`.
     pub fn forward(
         &self,
         x: &Tensor,
@@ -82,7 +82,8 @@ impl CandleBlock {
     }
 }
 
-/// candle's own gradient takes powers of negative numbers, which not every device computes.
+/// [`Activation::Gelu`], with a gradient of ours: candle's gradient raises negative numbers to powers, which some
+/// devices cannot compute.
 fn gelu(x: &Tensor) -> Result<Tensor> {
     const CUBIC: f64 = 0.044_715;
     let root = std::f64::consts::FRAC_2_SQRT_PI * std::f64::consts::FRAC_1_SQRT_2;
@@ -92,12 +93,13 @@ fn gelu(x: &Tensor) -> Result<Tensor> {
         let square = kept.sqr()?;
         let t = (&kept * ((&square * (root * CUBIC))? + root)?)?.tanh()?;
         let slope_of_u = ((square * (3.0 * root * CUBIC))? + root)?;
-        // (1 + t) / 2 + x (1 − t²) u′ / 2
+        // The derivative, with t = tanh u: (1 + t) / 2 + x (1 − t²) u′ / 2.
         let curved = ((&kept * (1.0 - t.sqr()?)?)? * slope_of_u)?;
         Ok([(dy * ((t + 1.0 + curved)? * 0.5)?)?])
     })
 }
 
+/// `norm(x)`, or `x` without a norm.
 fn normed(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(&x),
@@ -120,6 +122,7 @@ impl Norm {
         })
     }
 
+    /// Normalises over the last dimension of `x`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (kept, last) = (x.detach(), x.rank() - 1);
         let n = x.dim(last)? as f64;
@@ -140,10 +143,12 @@ impl Norm {
 /// [`Rope`] on a device.
 #[derive(Clone)]
 pub struct Rotation {
-    /// `[t, 1, n_rot / 2]`
+    /// Cosines of the angles, `[t, 1, n_rot / 2]`.
     cos: Tensor,
+    /// Sines of the angles, `[t, 1, n_rot / 2]`.
     sin: Tensor,
     pairs: Pairs,
+    /// `n_rot / 2`.
     half: usize,
 }
 
@@ -160,7 +165,7 @@ impl Rotation {
         })
     }
 
-    /// Turns the first features of each head of `x`, `[t, n_heads, head_dim]`.
+    /// Rotates the first features of each head of `x`, `[t, n_heads, head_dim]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let rotation = self.clone();
         custom_grad([x], &self.turn(&x.detach())?, move |dy| {
@@ -176,7 +181,7 @@ impl Rotation {
         let (t, n_heads, head_dim) = x.dims3()?;
         let n_rot = 2 * self.half;
         let turned = x.narrow(2, 0, n_rot)?;
-        // The members of the pairs are apart in the last dimension of the one shape, in the one before of the other.
+        // The dimension of size 2 separates the two members of each pair.
         let (shape, apart) = match self.pairs {
             Pairs::Adjacent => ([t, n_heads, self.half, 2], 3),
             Pairs::Halves => ([t, n_heads, 2, self.half], 2),
@@ -203,9 +208,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rotation_is_ropes() {
+    fn a_rotation_agrees_with_rope() {
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
-            // Six of a head's eight features turn.
+            // Six of a head's eight features are rotated.
             let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
             let mut expected = values(3 * 16, 1);
             let x = Tensor::new(expected.as_slice(), &Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! Keys and values on a device, for passes over the newest tokens alone.
+//! The KV cache on a device, for passes over only the newest tokens.
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor};
 
@@ -8,7 +8,7 @@ use super::CandleModel;
 use crate::Result;
 use crate::llama::Token;
 
-/// By block, `[rows, n_head_kv · head_dim]` each.
+/// The keys and values of each block, `[rows, n_head_kv · head_dim]` each.
 pub(in super::super) struct CandleCache {
     keys: Vec<Tensor>,
     values: Vec<Tensor>,
@@ -16,7 +16,7 @@ pub(in super::super) struct CandleCache {
 }
 
 impl CandleModel {
-    /// An empty cache.
+    /// An empty cache of `rows` rows.
     pub fn cache(&self, rows: usize) -> CandleResult<CandleCache> {
         let shape = &self.stem.shape;
         let width = shape.heads.n_head_kv * shape.heads.head_dim;
@@ -31,7 +31,7 @@ impl CandleModel {
         })
     }
 
-    /// Runs tokens whose keys and values go to `cache_rows`; `[t, n_embd]`, before the last norm.
+    /// Runs tokens, whose keys and values are written to `cache_rows`. Returns `[t, n_embd]`, before the last norm.
     pub fn run_cached(
         &self,
         lora: Option<&Lora>,

@@ -1,17 +1,17 @@
-//! A tensor that was computed outside candle's graph, as a part of it.
+//! A node of candle's graph whose value and gradients are computed outside of it.
 //!
-//! candle computes the gradients of both sides of every product and keeps them until the step ends: with a frozen weight
-//! a third of the work, and a matrix of the weight's size, for nothing. And for each gradient of each operation it adds to
-//! zeros, which on a GPU takes longer to begin than to do. So what makes up most of a pass is computed apart, and put in
-//! the graph with gradients of our own.
+//! candle computes the gradients of both operands of every product and keeps them until the step ends. For a frozen
+//! weight, that is a third of the work and a matrix of the weight's size for nothing. It also adds each gradient of
+//! each operation to zeros, which on a GPU takes longer to start than to compute. So most of a pass is computed on
+//! detached tensors, and enters the graph with gradients of our own.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
-/// `y`, computed from the values of `inputs` alone, as the result of an operation on them, of one or two. `gradients`
-/// turns the gradient of `y` into those of the inputs.
+/// Puts `y` into candle's graph as the result of an operation on `inputs`, one or two tensors, from whose values it was
+/// computed. `gradients` computes the inputs' gradients from that of `y`.
 pub fn custom_grad<const N: usize>(
     inputs: [&Tensor; N],
     y: &Tensor,
@@ -83,7 +83,7 @@ impl<const N: usize, G: Fn(&Tensor) -> Result<[Tensor; N]>> CustomOp3 for Custom
     }
 }
 
-/// Of a contiguous tensor that fills its storage.
+/// Copies a contiguous tensor that fills its storage.
 fn copy<S: BackendStorage>(storage: &S, layout: &Layout) -> Result<(S, Shape)> {
     Ok((storage.try_clone(layout)?, layout.shape().clone()))
 }

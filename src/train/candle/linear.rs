@@ -1,5 +1,5 @@
 //! Linear layers with a frozen weight on a device, and their adapters: [`super::super::ops::linear`] in candle's
-//! operations.
+//! operations, with the same gradients.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -8,11 +8,11 @@ use super::super::ops::dropout::Dropout;
 use super::super::ops::linear::FrozenWeight;
 use super::custom_grad::custom_grad;
 
-/// A frozen weight.
+/// A linear layer with a frozen weight.
 pub struct CandleLinear {
-    /// `[out, in]`
+    /// The weight, `[out, in]`.
     weight: Tensor,
-    /// `[out]`
+    /// The bias, `[out]`.
     bias: Option<Tensor>,
 }
 
@@ -52,7 +52,7 @@ impl CandleAdapters {
         Ok(adapters)
     }
 
-    /// That of the layer `target`.
+    /// The adapter of the layer with index `target` in `TargetModule::ALL`.
     pub fn get(&self, target: usize) -> Option<&CandleLowRank> {
         self.0[target].as_ref()
     }
@@ -118,7 +118,7 @@ impl CandleLinear {
 }
 
 impl CandleLowRank {
-    /// The values of `A` and `B`.
+    /// The values of `A`, `[rank, in]`, and of `B`, `[out, rank]`.
     fn split(&self, n_in: usize) -> Result<(Tensor, Tensor)> {
         let (values, n_a) = (self.matrices.detach(), self.rank * n_in);
         let a = values.narrow(0, 0, n_a)?.reshape((self.rank, n_in))?;
@@ -126,7 +126,7 @@ impl CandleLowRank {
         Ok((a, b.reshape(((), self.rank))?))
     }
 
-    /// What `x` is multiplied with on its way to `A`.
+    /// The factors that dropout multiplies `x`, `[t, in]`, by on its way into `A`; `None` without dropout.
     fn mask(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let (t, width) = x.dims2()?;
         let mask = |dropout: Dropout| {
@@ -137,7 +137,7 @@ impl CandleLowRank {
     }
 }
 
-/// `x · w` in the type of `w`, the result in f32.
+/// `x · w`, computed in the type of `w` and converted to f32.
 fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?.to_dtype(w.dtype())?;
     x.matmul(w)?.to_dtype(DType::F32)

@@ -1,4 +1,4 @@
-//! One pass over a cache of keys and values: its tokens, and what is wanted of them.
+//! One pass of the model with a KV cache: its tokens, and which of its results are needed.
 
 use std::ops::Range;
 
@@ -16,17 +16,17 @@ pub(super) struct Pass {
     tokens: Vec<Token>,
     positions: Vec<usize>,
     segments: Vec<Segment>,
-    /// Row of the cache that each token's key and value go to.
+    /// Row of the cache that each token's key and value are written to.
     cache_rows: Vec<usize>,
-    /// Rows of the pass whose logits are wanted.
+    /// Rows of the pass whose logits are needed.
     pub outputs: Vec<u32>,
-    /// Rows of the pass of which only the log-probability of one token is wanted.
+    /// Tokens whose log-probabilities are needed, and the rows of the pass that predict them.
     pub scored: Predictions,
 }
 
 impl Pass {
-    /// Adds consecutive tokens of one sequence, the first at `position`, of a sequence whose rows in the cache are those
-    /// `before` and, from `first_row` on, its own. Returns their rows of the pass.
+    /// Adds consecutive tokens of one sequence, the first at `position`. The sequence's rows in the cache are the rows
+    /// `before`, then rows of its own from `first_row` on. Returns the tokens' rows of the pass.
     pub fn push(
         &mut self,
         tokens: &[Token],
@@ -51,14 +51,14 @@ impl Pass {
         queries
     }
 
-    /// Asks for the logits of a row; returns their index.
+    /// Requests the logits of a row of the pass. Returns their index among the pass's logits.
     pub fn output(&mut self, row: usize) -> usize {
         self.outputs.push(row as u32);
         self.outputs.len() - 1
     }
 
-    /// Asks for the log-probabilities of a response after the row `before`, its inputs being `rows`; returns their
-    /// indices.
+    /// Requests the log-probabilities of a response, whose first token is predicted by the row `before` and whose own
+    /// rows are `rows`. Returns their indices among the pass's log-probabilities.
     pub fn score(&mut self, before: usize, rows: Range<usize>, response: &[Token]) -> Range<usize> {
         let first = self.scored.targets.len();
         let predictors = std::iter::once(before).chain(rows).take(response.len());
@@ -70,24 +70,25 @@ impl Pass {
     }
 }
 
-/// Keys and values by block, `[rows, n_head_kv · head_dim]` each.
+/// The keys and values of each block, `[rows, n_head_kv · head_dim]` each.
 pub(super) enum KvCache<'a> {
-    /// Of our own operations.
+    /// In main memory, for our own operations.
     Own {
         keys: Vec<Vec<f32>>,
         values: Vec<Vec<f32>>,
     },
-    /// Of candle's, with the model that they are made of.
+    /// On the device of candle's operations, with the model's copy there.
     Candle(&'a CandleModel, candle::CandleCache),
 }
 
 impl<'a> KvCache<'a> {
+    /// A cache of `rows` rows.
     pub fn new(model: &'a TrainModel, rows: usize) -> Result<Self> {
         if let Some(candle) = model.candle() {
             return Ok(Self::Candle(candle, candle.cache(rows)?));
         }
         let heads = model.shape().heads;
-        // Each made anew, not copied: rows that no slot comes to use then never take memory.
+        // Zeros from the system, not copies of a vector: rows that are never written then take no memory.
         let block = |_| vec![0.0; rows * heads.n_head_kv * heads.head_dim];
         let blocks = || (0..model.shape().n_layer).map(block).collect();
         Ok(Self::Own {
@@ -96,7 +97,7 @@ impl<'a> KvCache<'a> {
         })
     }
 
-    /// Runs the pass; `[t, n_embd]`, before the last norm.
+    /// Runs the pass, and adds its keys and values to the cache. Returns `[t, n_embd]`, before the last norm.
     pub fn run(
         &mut self,
         model: &TrainModel,
@@ -125,9 +126,9 @@ impl<'a> KvCache<'a> {
     }
 }
 
-/// Copies the rows of `new` to the rows of `cache` that `places` names.
-fn store(cache: &mut [f32], new: &[f32], places: &[usize], width: usize) {
-    for (row, &place) in new.chunks_exact(width).zip(places) {
-        cache[place * width..(place + 1) * width].copy_from_slice(row);
+/// Copies each row of `new`, `[t, width]`, to its row of the cache.
+fn store(cache: &mut [f32], new: &[f32], cache_rows: &[usize], width: usize) {
+    for (row, &cache_row) in new.chunks_exact(width).zip(cache_rows) {
+        cache[cache_row * width..(cache_row + 1) * width].copy_from_slice(row);
     }
 }

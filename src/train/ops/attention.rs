@@ -1,8 +1,8 @@
-//! Causal grouped-query attention over packed sequences, full or sliding: in each head, row by row,
-//! `o = softmax(q Kᵀ / √head_dim) V` over the keys that the row may see.
+//! Causal grouped-query attention (Ainslie et al. 2023) over packed sequences, full or sliding: in each head and for
+//! each row, `o = softmax(q Kᵀ / √head_dim) V` over the keys that the row may see.
 //!
-//! With `P` the probabilities and `dP = dO Vᵀ`: `dS = P ∘ (dP − rowsum(P ∘ dP))`, `dQ = dS K / √head_dim`,
-//! `dK = dSᵀ Q / √head_dim`, `dV = Pᵀ dO`. The backward pass computes `P` again rather than keep it.
+//! The gradients, with `P` the probabilities and `dP = dO Vᵀ`: `dS = P ∘ (dP − rowsum(P ∘ dP))`, `dQ = dS K /
+//! √head_dim`, `dK = dSᵀ Q / √head_dim`, `dV = Pᵀ dO`. The backward pass recomputes `P` instead of keeping it.
 
 use std::ops::Range;
 
@@ -11,15 +11,15 @@ use rayon::prelude::*;
 use super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
 use super::vector::{dot, softmax};
 
-/// Queries of one sequence that are computed together: enough for a product, few enough for the scores of a long
-/// sequence to stay small and the keys after them to be left out.
+/// Queries of one sequence that are computed together: enough for an efficient matrix product, few enough to keep the
+/// scores of a long sequence small and to skip the keys after them.
 pub(in super::super) const QUERIES: usize = 128;
 
-/// Consecutive query rows of one sequence, and the rows of the keys that they see, in the order of their positions: as
-/// many as lie at or before the query, the last query seeing all of them.
+/// Consecutive query rows of one sequence, and the rows of their keys in the order of their positions. A query sees the
+/// keys at its own position and before it; the last query sees all of them.
 ///
-/// A sequence on its own has its own rows as keys. Several continuations of one prompt have the prompt's rows before
-/// theirs, so that it is computed once. While decoding, the queries are the newest rows alone.
+/// The keys of a sequence that stands alone are its own rows. Several continuations of one prompt have the prompt's
+/// rows before theirs, so that the prompt is computed once. While sampling, the queries are only the newest rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Rows of the queries.
@@ -29,7 +29,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Keys that its last query sees.
+    /// Number of keys that the last query sees.
     pub fn n_keys(&self) -> usize {
         self.keys.iter().map(Range::len).sum()
     }
@@ -53,16 +53,18 @@ impl Heads {
     }
 }
 
-/// Who sees what.
+/// The attention mask: which queries see which keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask<'a> {
     /// The sequences.
     pub segments: &'a [Segment],
-    /// Keys that a query sees at most, the newest of them: sliding attention.
+    /// Sliding attention: a query sees at most this many keys, the newest ones, its own among them. `None` for full
+    /// attention.
     pub window: Option<usize>,
 }
 
-/// `q`: `[t, n_head · head_dim]`; `k`, `v`: `[t_kv, n_head_kv · head_dim]`; the result has `q`'s shape.
+/// Attention of `q`, `[t, n_head · head_dim]`, over `k` and `v`, `[t_kv, n_head_kv · head_dim]` each. The result has
+/// `q`'s shape.
 pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, mask: Mask) -> Vec<f32> {
     let tasks = HeadTask::all(mask.segments, heads);
     let parts: Vec<_> = tasks
@@ -82,7 +84,7 @@ pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, mask: Mask) -> Vec<
     out
 }
 
-/// The gradients of `q`, `k` and `v` from that of the result.
+/// The gradients of `q`, `k` and `v`, in their shapes, from `d_out`, that of the result.
 pub fn attend_backward(
     q: &[f32],
     k: &[f32],
@@ -116,10 +118,10 @@ pub fn attend_backward(
     [dq, dk, dv]
 }
 
-/// One head of some queries of one segment.
+/// A unit of parallel work: one head of some queries of one segment.
 struct HeadTask<'a> {
     segment: &'a Segment,
-    /// Of the segment's queries.
+    /// Indices into the segment's queries.
     queries: Range<usize>,
     head: usize,
 }
@@ -165,13 +167,13 @@ fn add_rows(
     }
 }
 
-/// What one task computes on: its queries and the keys that any of them sees, `n_keys` together.
+/// The operands of one task: its queries, and the `n_keys` keys that any of them sees.
 struct HeadPart<'a> {
     q: Matrix<'a>,
     pieces: Vec<KeyRun<'a>>,
     n_queries: usize,
     n_keys: usize,
-    /// Keys before and including the first query's own.
+    /// Number of keys up to and including the first query's own.
     first_seen: usize,
     window: Option<usize>,
     heads: Heads,
@@ -180,9 +182,9 @@ struct HeadPart<'a> {
     scale: f32,
 }
 
-/// Keys that lie together.
+/// Keys whose rows are consecutive.
 struct KeyRun<'a> {
-    /// Their place among the part's keys.
+    /// Their indices among the part's keys.
     columns: Range<usize>,
     first_row: usize,
     keys: Matrix<'a>,
@@ -212,7 +214,7 @@ impl<'a> HeadPart<'a> {
             let first = ((first * n_heads + head) * dim).min(data.len());
             Matrix::strided(&data[first..], rows, dim, n_heads * dim)
         };
-        // Positions, which are places among all of the segment's keys.
+        // Positions are indices into all of the segment's keys.
         let own = task.segment.n_keys() - task.segment.queries.len();
         let (first, end) = (own + task.queries.start, own + task.queries.end);
         let oldest = window.map_or(0, |window| (first + 1).saturating_sub(window));
@@ -248,7 +250,7 @@ impl<'a> HeadPart<'a> {
         }
     }
 
-    /// `[n_queries, n_keys]`, each row's sum 1.
+    /// `P`, `[n_queries, n_keys]`; each row sums to 1.
     fn probabilities(&self) -> Vec<f32> {
         let mut p = vec![0.0; self.n_queries * self.n_keys];
         self.products(&mut p, self.scale, self.q, |piece| piece.keys);
@@ -263,7 +265,7 @@ impl<'a> HeadPart<'a> {
         p
     }
 
-    /// `out = scale · left · rightᵀ` for each piece of the keys: `[n_queries, n_keys]`.
+    /// `out = scale · left · rightᵀ`, `[n_queries, n_keys]`, with `right` the keys or the values of each run.
     fn products<'p>(
         &'p self,
         out: &mut [f32],
@@ -289,7 +291,8 @@ impl<'a> HeadPart<'a> {
         }
     }
 
-    /// `out += scale · weights · rows` for `weights` `[n_queries, n_keys]`: `[n_queries, head_dim]`.
+    /// `out += scale · weights · rows`: `[n_queries, n_keys] · [n_keys, head_dim] → [n_queries, head_dim]`, with `rows`
+    /// the keys or the values of each run.
     fn sum_over_keys<'p>(
         &'p self,
         weights: &[f32],
@@ -316,7 +319,7 @@ impl<'a> HeadPart<'a> {
         }
     }
 
-    /// `d_out`: the gradient of the whole result, `[t, n_head · head_dim]`.
+    /// This part's gradients, from `d_out`, the gradient of the whole result, `[t, n_head · head_dim]`.
     fn gradients(&self, d_out: &[f32]) -> HeadGradients {
         let (dim, n_head) = (self.heads.head_dim, self.heads.n_head);
         let d_out = &d_out[(self.first_query * n_head + self.head) * dim..];
@@ -360,7 +363,7 @@ mod tests {
         head_dim: 6,
     };
 
-    /// A prompt of five rows, two continuations of it, and a sequence of its own.
+    /// A prompt of five rows, two continuations of it, and a sequence that stands alone.
     fn segments() -> Vec<Segment> {
         let segment = |before: Range<usize>, queries: Range<usize>| Segment {
             keys: vec![before, queries.clone()],
@@ -374,7 +377,7 @@ mod tests {
         ]
     }
 
-    /// Row by row, straight from the formula.
+    /// Attention computed row by row, straight from the formula.
     fn naive(q: &[f32], k: &[f32], v: &[f32], mask: Mask) -> Vec<f32> {
         let (d, mut out) = (HEADS.head_dim, vec![0.0; q.len()]);
         for segment in mask.segments {
@@ -402,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_formula_and_its_gradients_with_finite_differences() {
+    fn attention_agrees_with_the_formula_and_its_gradients_with_finite_differences() {
         let (q, k, v) = (values(15 * 24, 1), values(15 * 12, 2), values(15 * 12, 3));
         let (segments, d_out) = (segments(), values(15 * 24, 4));
         for window in [None, Some(3)] {

@@ -1,9 +1,11 @@
-//! Products in bf16 with sums in f32, at the speed of the CPU's bf16 dot products where it has them.
+//! Matrix products of bf16 values with sums in f32.
 //!
-//! One operand is *rounded rows*, `[t, k]` row-major. The other is a *panel*: 32 of the weight's outputs, as
-//! `[k / 2][32][2]`: for each pair of inputs the two values of each output side by side, which is the order in which an
-//! instruction of AVX512-BF16 multiplies and adds 32 of them, and in which AMX wants its tiles. Elsewhere a panel is
-//! widened and multiplied as f32, which gives the same sums in another order.
+//! The left operand is [`RoundedRows`], `[t, k]` row-major. The right operand is a *panel*, which holds 32 of a
+//! weight's outputs as `[k / 2][32][2]`: for each pair of inputs, the two weights of each output side by side.
+//! `vdpbf16ps` of AVX512-BF16 reads its operand in this order, and so do the tiles of AMX.
+//!
+//! The fastest kernel that the CPU has is chosen at run time: AMX (`amx`), AVX512-BF16 (`avx512`), or else an f32
+//! product with the widened panel. The kernels add the same terms in different orders.
 
 #![allow(unsafe_code)]
 
@@ -19,12 +21,12 @@ use rayon::prelude::*;
 
 use super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
 
-/// Outputs of a panel: two vectors of 16.
+/// Outputs of a panel: two vectors of 16 f32 sums.
 pub const WIDTH: usize = 32;
-/// Rows that are multiplied together: a product of some rows of a matrix begins at a multiple of it.
+/// Rows that the kernels multiply together. Calls that split a matrix by rows split it at multiples of this number.
 pub const ROWS: usize = 48;
 
-/// Whether this CPU multiplies bf16 by itself, so that it is faster than f32.
+/// Whether this CPU has instructions for bf16 products, so that they are faster than products in f32.
 pub fn is_native() -> bool {
     #[cfg(target_arch = "x86_64")]
     return avx512::available();
@@ -32,14 +34,14 @@ pub fn is_native() -> bool {
     false
 }
 
-/// Rows in bf16, `[t, k]`, each with a zero after it if `k` is odd.
+/// Rows in bf16, `[t, k]`, each followed by a zero if `k` is odd.
 pub struct RoundedRows {
     data: Vec<bf16>,
     width: usize,
 }
 
 impl RoundedRows {
-    /// Of `x`, `[t, k]`.
+    /// Rounds `x`, `[t, k]`, to the nearest bf16 values.
     pub fn new(x: &[f32], k: usize) -> Self {
         let width = k.next_multiple_of(2);
         let mut data = vec![bf16::ZERO; x.len() / k * width];
@@ -62,8 +64,8 @@ impl RoundedRows {
     }
 }
 
-/// `tile += x panelᵀ`, `[rows, 32]`, over the inputs that the panel has: those of `x` from `first` on, which is even.
-/// The sums of a row do not depend on the other rows if `rows` begins at a multiple of [`ROWS`].
+/// `tile += x panelᵀ`, `[rows, 32]`, over the inputs in the panel, which are those of `x` from `first` on; `first` is
+/// even. The sums of a row do not depend on the other rows if `rows` begins at a multiple of [`ROWS`].
 pub fn accumulate(
     panel: &[bf16],
     x: &RoundedRows,
@@ -74,7 +76,7 @@ pub fn accumulate(
     let x_rows = &x.rows(rows)[first..];
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     if amx::available() {
-        // SAFETY: it may be used.
+        // SAFETY: the CPU has AMX, and the system lets this process use it.
         unsafe { amx::accumulate(panel, x_rows, x.width, tile) };
         return;
     }
@@ -97,7 +99,7 @@ pub fn accumulate(
             rows[WIDTH + o] = pair[2 * o + 1].to_f32();
         }
     }
-    // The order of a product's sums depends on its number of rows.
+    // `matmul` adds in an order that depends on the number of rows, so it is given the same blocks of rows every time.
     for (wide, tile) in wide
         .chunks(ROWS * x.width)
         .zip(tile.chunks_mut(ROWS * WIDTH))
@@ -114,7 +116,7 @@ pub fn accumulate(
     }
 }
 
-/// Asks for `values`, which will be wanted soon, to be brought near.
+/// Prefetches `values`, which will be read soon, into the second-level cache.
 pub fn prefetch(values: &[bf16]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(32) {
@@ -126,11 +128,11 @@ pub fn prefetch(values: &[bf16]) {
     let _ = values;
 }
 
-/// Values of a square piece of a panel: 32 inputs of its 32 outputs.
+/// Number of values of a square: 32 inputs of a panel's 32 outputs.
 pub const SQUARE: usize = WIDTH * WIDTH;
 
-/// Exchanges inputs and outputs: what `square`, `[inputs / 2][outputs][2]`, is in a panel of the transposed weight,
-/// `[outputs / 2][inputs][2]`.
+/// Transposes a square: from `[inputs / 2][outputs][2]`, its order in a panel of a weight, to `[outputs /
+/// 2][inputs][2]`, its order in a panel of the transposed weight.
 pub fn transpose(square: &[bf16; SQUARE], out: &mut [bf16; SQUARE]) {
     #[cfg(target_arch = "x86_64")]
     if avx512::available() {
@@ -147,7 +149,7 @@ pub fn transpose(square: &[bf16; SQUARE], out: &mut [bf16; SQUARE]) {
     }
 }
 
-/// `bf16::from_f32`, without its branches, so that the compiler makes vector instructions of it.
+/// Rounds like `bf16::from_f32`, but without branches, so that the compiler vectorises loops over it.
 #[inline]
 pub fn round(x: f32) -> bf16 {
     let bits = x.to_bits();
@@ -161,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_square_exchanges_inputs_and_outputs() {
+    fn transposing_a_square_exchanges_inputs_and_outputs() {
         let square = std::array::from_fn(|i| bf16::from_bits(i as u16));
         let mut out = [bf16::ZERO; SQUARE];
         transpose(&square, &mut out);
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_those_of_f64_and_do_not_depend_on_other_rows() {
+    fn sums_match_f64_and_do_not_depend_on_other_rows() {
         let value = |i: usize| (i as f32 * 0.37).sin();
         for depth in [2, 8, 30, 32, 34, 64, 100, 300] {
             let x: Vec<f32> = (0..(ROWS + 2) * depth).map(value).collect();
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_is_that_of_half() {
+    fn round_agrees_with_the_half_crate() {
         let special = [
             0.0,
             -0.0,

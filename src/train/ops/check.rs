@@ -1,16 +1,17 @@
-//! Gradients against finite differences, for the tests of the operations.
+//! A check of gradients against finite differences, for the tests of the operations.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// `n` values in ±1.
+/// `n` random values, uniform in [−1, 1).
 pub fn values(n: usize, seed: u64) -> Vec<f32> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..n).map(|_| random.random_range(-1.0..1.0)).collect()
 }
 
-/// Checks `gradient`, of `Σ dyᵢ f(x)ᵢ` by `x`, in some random directions, against `(f(x + hd) − f(x − hd)) / 2h`.
+/// Checks `gradient`, that of `L(x) = Σ dyᵢ f(x)ᵢ`, in four random directions `d` against the central difference
+/// `(L(x + hd) − L(x − hd)) / 2h`.
 pub fn assert_gradient(x: &[f32], dy: &[f32], gradient: &[f32], f: impl Fn(&[f32]) -> Vec<f32>) {
     const STEP: f32 = 1e-2;
     for seed in 100..104 {

@@ -1,31 +1,32 @@
-//! Dropout: `y = x ∘ m / (1 − p)`, where each element of `m` is 0 with probability `p`, else 1. Its gradient is the same
-//! operation.
+//! Dropout (Srivastava et al. 2014): `y = x ∘ m / (1 − p)`, where each element of `m` is 0 with probability `p`, else
+//! 1. Its gradient is the same operation on `dy`.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-/// One mask: it depends on these values and on the place in the matrix alone, so the backward pass draws it again.
+/// A dropout mask. An element depends only on these values and on its place in the matrix, so the backward pass draws
+/// the mask again instead of keeping it.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// `p`, in [0, 1).
     pub rate: f32,
-    /// Of the random numbers.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// Which of the seed's streams of them.
+    /// The stream of the seed's random numbers that the mask is drawn from.
     pub stream: u64,
 }
 
 impl Dropout {
-    /// What it leaves of `x`, `[t, width]`.
+    /// A copy of `x`, `[t, width]`, with dropout.
     pub fn dropped(self, x: &[f32], width: usize) -> Vec<f32> {
         let mut x = x.to_vec();
         self.apply(&mut x, width);
         x
     }
 
-    /// Drops from the rows of `x`, `[t, width]`.
+    /// Applies dropout to `x`, `[t, width]`, in place.
     pub fn apply(self, x: &mut [f32], width: usize) {
         let least = (f64::from(self.rate) * 2f64.powi(32)) as u32;
         let scale = (1.0 - self.rate).recip();
@@ -49,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drops_its_part_and_keeps_the_mean() {
+    fn dropout_zeroes_its_part_keeps_the_mean_and_repeats() {
         let dropout = Dropout {
             rate: 0.25,
             seed: 3,

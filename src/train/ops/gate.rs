@@ -1,6 +1,6 @@
-//! The gate of the feed-forward block: `y = f(gate) · up`, with `f` the `SiLU` or the GELU.
+//! The gate of the feed-forward block: `y = f(gate) · up`, with `f` the `SiLU` or the GELU (Shazeer 2020).
 //!
-//! `d gate = dy · up · f′(gate)`, `d up = dy · f(gate)`.
+//! The gradients are `d gate = dy · up · f′(gate)` and `d up = dy · f(gate)`.
 
 use rayon::prelude::*;
 
@@ -9,16 +9,17 @@ use super::vector::exp;
 /// Values that one thread takes at a time.
 const CHUNK: usize = 4096;
 
-/// The function of the gate.
+/// The activation function of the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x σ(x)`
     Silu,
-    /// `x (1 + tanh u) / 2`, `u = √(2/π) (x + 0.044715 x³)`: the approximation that the models were trained with.
+    /// `x (1 + tanh u) / 2`, `u = √(2/π) (x + 0.044715 x³)` (Hendrycks & Gimpel 2016): the approximation of GELU that
+    /// the models were trained with.
     Gelu,
 }
 
-/// `f(gate) · up`; all of one shape.
+/// `f(gate) · up`, element by element.
 pub fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     let mut y = gate.to_vec();
     y.par_chunks_mut(CHUNK)
@@ -30,7 +31,7 @@ pub fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     y
 }
 
-/// Turns `gate` and `up` into their gradients; `dy`: that of the result.
+/// Replaces `gate` and `up` by their gradients, from `dy`, that of the result.
 pub fn gated_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32], activation: Activation) {
     gate.par_chunks_mut(CHUNK)
         .zip(up.par_chunks_mut(CHUNK))
@@ -41,7 +42,7 @@ pub fn gated_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32], activation: 
         });
 }
 
-// With the function as a type parameter, each loop holds one of them and becomes vector instructions.
+// The activation is a type parameter, so that each loop holds a single activation and is vectorised.
 
 fn apply(gate: &mut [f32], up: &[f32], value_and_slope: impl Fn(f32) -> (f32, f32)) {
     gate.iter_mut()
@@ -61,12 +62,13 @@ fn apply_backward(
     }
 }
 
-/// `x σ(x)`, and its slope.
+/// `x σ(x)`, and its derivative.
 fn silu(x: f32) -> (f32, f32) {
     let s = (1.0 + exp(-x)).recip();
     (x * s, s * (1.0 + x * (1.0 - s)))
 }
 
+/// The approximation of GELU in [`Activation::Gelu`], and its derivative.
 fn gelu(x: f32) -> (f32, f32) {
     const CUBIC: f32 = 0.044_715;
     let root = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;

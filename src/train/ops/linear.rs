@@ -1,7 +1,7 @@
-//! Linear layers with a frozen weight, adapted or not: `y = x Wᵀ + b + s (x Aᵀ) Bᵀ`.
+//! Linear layers with a frozen weight and, where the layer is adapted, a LoRA pair: `y = x Wᵀ + b + s (x Aᵀ) Bᵀ`.
 //!
-//! `W` has no gradient: a matmul that computed one would spend a third of its work and an f32 matrix of `W`'s own size
-//! on what is thrown away. `dx = dy W + s (dy B) A`, `dA = s (dy B)ᵀ x`, `dB = s dyᵀ (x Aᵀ)`.
+//! The gradients are `dx = dy W + s (dy B) A`, `dA = s (dy B)ᵀ x` and `dB = s dyᵀ (x Aᵀ)`. None is computed for `W` and
+//! `b`: that of `W` would take a third of a step's multiplications and an f32 matrix of `W`'s size, for nothing.
 
 mod bf16;
 mod f32;
@@ -15,21 +15,22 @@ use super::low_rank;
 use super::matrix::Into;
 use super::stored::Stored;
 
-/// The type that weights are held and multiplied in while training.
+/// The type that frozen weights are held and multiplied in while training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightType {
-    /// As the file's values are: 4 bytes a parameter.
+    /// The exact values of the file: 4 bytes a parameter.
     F32,
-    /// Rounded to bf16, as is what meets them: 2 bytes a parameter. Faster where the CPU multiplies bf16 by itself. (On a
-    /// GPU the products are rounded too, but for the logits, whose weights are in f32.)
+    /// Rounded to bf16, as are the rows that they are multiplied by: 2 bytes a parameter. Fastest where the CPU has
+    /// instructions for bf16. On a GPU the products are rounded to bf16 too, except for the logits, whose weights are
+    /// f32.
     Bf16,
-    /// Held as the file has them, and rounded to bf16 anew for every product. The slowest, and the smallest.
+    /// Quantised as in the file, and rounded to bf16 anew for every product: the slowest, and the smallest.
     Quantized,
 }
 
 impl WeightType {
-    /// The faster of them on this CPU.
+    /// The type that is fastest on this CPU.
     pub fn fastest() -> Self {
         if super::bf16::is_native() {
             Self::Bf16
@@ -39,7 +40,7 @@ impl WeightType {
     }
 }
 
-/// The pair of matrices that a LoRA adds to a frozen weight.
+/// The pair of matrices that a LoRA adapter adds to a frozen weight.
 pub struct LowRank<'a> {
     /// `A`: `[rank, in]`.
     pub a: &'a [f32],
@@ -47,7 +48,7 @@ pub struct LowRank<'a> {
     pub b: &'a [f32],
     /// `lora_alpha / rank`.
     pub lora_scale: f32,
-    /// Of `x` on its way to `A`.
+    /// Dropout of `x` on its way into `A`.
     pub dropout: Option<Dropout>,
 }
 
@@ -58,7 +59,7 @@ impl LowRank<'_> {
     }
 }
 
-/// How a weight is held and multiplied. Of no adapter, `low` and `d_low` are empty.
+/// A way of holding and multiplying a weight. Without an adapter, `low` and `d_low` are empty.
 trait Multiply: Send + Sync {
     /// `y = x Wᵀ + low Bᵀ`, or `y += …`: `[t, in]` → `[t, out]`. Returns `low = s (x Aᵀ)`, `[t, rank]`.
     fn forward(&self, x: &[f32], lora: Option<&LowRank>, into: Into, y: &mut [f32]) -> Vec<f32>;
@@ -84,7 +85,7 @@ pub struct FrozenWeight {
 }
 
 impl FrozenWeight {
-    /// From what a file holds.
+    /// Converts the weight of a file to `weight_type`.
     pub fn new(stored: Stored, weight_type: WeightType) -> Self {
         let (n_out, n_in) = (stored.n_out(), stored.n_in());
         let weight: Arc<dyn Multiply> = match weight_type {
@@ -100,10 +101,10 @@ impl FrozenWeight {
         }
     }
 
-    /// With a bias, `[out]`, frozen too.
+    /// Adds a bias, `[out]`, which is frozen too.
     ///
     /// # Panics
-    /// It has another length.
+    /// The bias has another length.
     #[must_use]
     pub fn with_bias(self, bias: Vec<f32>) -> Self {
         assert_eq!(bias.len(), self.n_out, "a bias of another shape");
@@ -113,7 +114,7 @@ impl FrozenWeight {
         }
     }
 
-    /// `[out]`, where there is one.
+    /// The bias, `[out]`, if the layer has one.
     pub fn bias(&self) -> Option<&[f32]> {
         self.bias.as_ref().map(|bias| bias.as_slice())
     }
@@ -128,13 +129,13 @@ impl FrozenWeight {
         self.n_in
     }
 
-    /// Row `index`, `[in]`: an embedding where the weight is a table of them.
+    /// Row `index` of the weight, `[in]`: one token's embedding, if the weight is an embedding table.
     pub fn row(&self, index: usize) -> Vec<f32> {
         self.weight.row(index)
     }
 
-    /// `y = …`, or `y += …`: `[t, in]` → `[t, out]`. Returns `s (x Aᵀ)`, `[t, rank]`, which the gradient of `B` wants
-    /// again; of no adapter, nothing.
+    /// `y = x Wᵀ + b + s (x Aᵀ) Bᵀ`, or `y += …`: `[t, in]` → `[t, out]`. Returns `s (x Aᵀ)`, `[t, rank]`, which the
+    /// gradient of `B` needs; it is empty without an adapter.
     pub fn forward(
         &self,
         x: &[f32],
@@ -162,8 +163,8 @@ impl FrozenWeight {
         low
     }
 
-    /// `dx = …`, or `dx += …`: `[t, out]` → `[t, in]`. Returns `s (dy B)`, `[t, rank]`, which the gradient of `A` wants
-    /// again; of no adapter, nothing.
+    /// `dx = dy W + s (dy B) A`, or `dx += …`: `[t, out]` → `[t, in]`. Returns `s (dy B)`, `[t, rank]`, which the
+    /// gradient of `A` needs; it is empty without an adapter.
     pub fn backward(
         &self,
         dy: &[f32],
@@ -184,7 +185,8 @@ impl FrozenWeight {
         d_low
     }
 
-    /// `dA`, `[rank, in]`, and `dB`, `[out, rank]`, from what [`Self::forward`] and [`Self::backward`] returned.
+    /// `dA`, `[rank, in]`, and `dB`, `[out, rank]`. `low` is the result of [`Self::forward`] for `x`, and `d_low` that
+    /// of [`Self::backward`] for `dy`.
     pub fn lora_gradients(
         &self,
         lora: &LowRank,
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn every_weight_type_computes_the_same() {
+    fn all_weight_types_agree_up_to_rounding() {
         for shape in [(1, 5, 7), (150, 96, 300), (20, 600, 64)] {
             let [exact, packed, stored] =
                 [WeightType::F32, WeightType::Bf16, WeightType::Quantized]

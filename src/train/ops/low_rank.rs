@@ -1,5 +1,5 @@
-//! Products with a thin matrix: a LoRA's, `[rank, width]` with a rank of some tens at most. A general matrix product
-//! spends more time on arranging such operands than on multiplying them.
+//! Products with a thin matrix `[rank, width]`, as a LoRA adapter has, whose rank is some tens at most. A general
+//! matrix product spends more time on packing such operands than on multiplying them.
 
 use rayon::prelude::*;
 
@@ -9,12 +9,14 @@ use super::vector::dot;
 const ROWS: usize = 16;
 /// Columns that one thread takes at a time.
 const COLUMNS: usize = 128;
-/// Rows of the thin matrix that share a load of the wide one.
+/// Rows of the thin matrix that share each load of a wide row.
 const TOGETHER: usize = 4;
+/// Partial sums of a dot product, which the compiler keeps in one vector register.
 const LANES: usize = 16;
-/// Rows whose outer products are added up in registers, of [`TOGETHER`] times [`STRIP`] sums.
+/// Rows whose outer products are added up before their sums, [`TOGETHER`] times [`STRIP`] at a time, leave the
+/// registers.
 const DEEP: usize = 64;
-/// Columns of these sums.
+/// Columns of the sums that are held in registers.
 const STRIP: usize = 64;
 
 /// `rows · thinᵀ`: `[t, width] · [rank, width]ᵀ → [t, rank]`.
@@ -38,7 +40,7 @@ pub fn project(rows: &[f32], thin: &[f32], width: usize) -> Vec<f32> {
     out
 }
 
-/// The dot products of `x` with each of some rows, which lie one after the other.
+/// The dot products of `x`, `[width]`, with each of `rows`, `[TOGETHER, width]`.
 fn dots(x: &[f32], rows: &[f32]) -> [f32; TOGETHER] {
     let width = x.len();
     let (chunks, rest) = x.as_chunks::<LANES>();
@@ -77,7 +79,7 @@ pub fn expand(out: &mut [f32], low: &[f32], thin: &[f32], width: usize) {
         });
 }
 
-/// `out += Σᵣ scalesᵣ · rowsᵣ`.
+/// `out += Σᵣ scalesᵣ · rowsᵣ`; `out` is `[width]`, `rows` `[N, width]`.
 fn add_scaled<const N: usize>(out: &mut [f32], scales: [f32; N], rows: &[f32]) {
     let rows: [&[f32]; N] = std::array::from_fn(|r| &rows[r * out.len()..][..out.len()]);
     for (i, out) in out.iter_mut().enumerate() {
@@ -98,7 +100,7 @@ pub fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
             let columns = group * COLUMNS..width.min((group + 1) * COLUMNS);
             let n = columns.len();
             let mut sums = vec![0.0; rank * n];
-            // Some rows at a time, which stay in the first cache while all sums of their columns are added to.
+            // Blocks of rows that stay in the first-level cache while they are added to all sums of these columns.
             for (low, rows) in low.chunks(DEEP * rank).zip(rows.chunks(DEEP * width)) {
                 let row = |row: usize| &rows[row * width..][columns.clone()];
                 for first in (0..rank).step_by(TOGETHER) {
@@ -130,8 +132,8 @@ pub fn outer(low: &[f32], rows: &[f32], width: usize) -> Vec<f32> {
     out
 }
 
-/// `sums[r][start + c] += Σₜ low[t][r] · row(t)[start + c]` for [`TOGETHER`] values of `r` and [`STRIP`] of `c`, with rows of
-/// `n` sums and of `rank` values of `low`.
+/// `sums[r][start + c] += Σₜ low[t][r] · row(t)[start + c]` for [`TOGETHER`] values of `r` and [`STRIP`] of `c`; `sums`
+/// is `[_, n]` and `low` `[t, rank]`.
 fn add_outer<'a>(
     sums: &mut [f32],
     n: usize,
@@ -162,7 +164,7 @@ fn add_outer<'a>(
     }
 }
 
-/// The transpose of a matrix with `cols` columns.
+/// The transpose of a row-major matrix with `cols` columns.
 pub fn transposed(matrix: &[f32], cols: usize) -> Vec<f32> {
     (0..cols)
         .flat_map(|col| matrix[col..].iter().step_by(cols).copied())

@@ -1,6 +1,7 @@
 //! Strided views of f32 matrices, and their product by the `gemm` crate, which candle's own matmul uses too.
 //!
-//! candle's matmul wants contiguous operands and computes the gradients of both; the ops here need neither.
+//! candle's matmul needs contiguous operands and computes the gradients of both. The operations here multiply parts of
+//! larger matrices, and know which gradients they need.
 
 #![allow(unsafe_code)]
 
@@ -24,7 +25,7 @@ pub struct MatrixMut<'a> {
     row_stride: usize,
 }
 
-/// Whether a product replaces what the destination holds or is added to it.
+/// Whether a result replaces the destination's values or is added to them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Into {
     /// `out = …`
@@ -52,7 +53,7 @@ pub enum Threads {
     All,
 }
 
-/// Elements that a view of this shape spans.
+/// Number of elements from the first to the last one of a view of this shape.
 fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize {
     if rows == 0 || cols == 0 {
         0
@@ -62,7 +63,7 @@ fn span(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> usize
 }
 
 impl<'a> Matrix<'a> {
-    /// `[rows, cols]` with contiguous rows that lie `row_stride` elements apart, from the front of `data`.
+    /// A view `[rows, cols]` whose rows are contiguous and begin `row_stride` elements apart, from the front of `data`.
     ///
     /// # Panics
     /// `data` is too short, or rows overlap.
@@ -104,7 +105,7 @@ impl<'a> Matrix<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// `[rows, cols]` with contiguous rows that lie `row_stride` elements apart, from the front of `data`.
+    /// A view `[rows, cols]` whose rows are contiguous and begin `row_stride` elements apart, from the front of `data`.
     ///
     /// # Panics
     /// `data` is too short, or rows overlap.
@@ -153,8 +154,8 @@ pub fn matmul(
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(0),
     };
-    // SAFETY: the constructors have checked that every element of the three views lies inside its slice, the shapes
-    // meet, and the borrow checker keeps `out` apart from the operands.
+    // SAFETY: the constructors have checked that every element of the three views lies in its slice, the shapes were
+    // asserted to fit each other, and `out` is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm::gemm(
             m,

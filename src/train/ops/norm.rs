@@ -1,6 +1,6 @@
-//! Root-mean-square normalisation: `y = x / √(mean(x²) + ε) · w`, over rows, with `w` frozen.
+//! Root-mean-square normalisation (Zhang & Sennrich 2019) of each row: `y = x / √(mean(x²) + ε) · w`, with `w` frozen.
 //!
-//! With `s = 1 / √(mean(x²) + ε)` and `g = dy · w`: `dx = s · g − x · s³ · mean(g · x)`.
+//! The gradient, with `s = 1 / √(mean(x²) + ε)` and `g = dy · w`: `dx = s · g − x · s³ · mean(g · x)`.
 
 use rayon::prelude::*;
 
@@ -15,7 +15,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    /// `weight`: `[d]`.
+    /// A normalisation with `w = weight`, `[d]`, and `ε = epsilon`.
     pub fn new(weight: Vec<f32>, epsilon: f32) -> Self {
         Self { weight, epsilon }
     }
@@ -30,7 +30,7 @@ impl RmsNorm {
         self.epsilon
     }
 
-    /// `[t, d]` → `[t, d]`.
+    /// The normalised rows: `[t, d]` → `[t, d]`.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         let mut y = x.to_vec();
         let rows = y.par_chunks_mut(self.weight.len()).with_min_len(ROWS);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_have_the_length_of_the_weight() {
+    fn normalised_rows_have_a_mean_square_of_one() {
         let norm = RmsNorm::new(vec![1.0; 16], 0.0);
         for row in norm.forward(&values(5 * 16, 4)).chunks(16) {
             assert!((dot(row, row) - 16.0).abs() < 1e-4);

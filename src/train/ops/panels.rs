@@ -1,4 +1,4 @@
-//! Weights in bf16 as panels, and products with them.
+//! Weights in bf16, held in the panels of [`super::bf16`], and products with them.
 
 #![allow(unsafe_code)]
 
@@ -10,36 +10,37 @@ use rayon::prelude::*;
 use super::bf16::{ROWS, RoundedRows, SQUARE, WIDTH, accumulate, prefetch, round, transpose};
 use super::matrix::Into;
 
-/// Tasks that a product has for each thread at least, if it has the rows. More would read the weight more often.
+/// Tasks for each thread that a product is split into at least, if it has enough rows. More tasks would read the weight
+/// more often.
 const TASKS: usize = 4;
-/// Sums that a task has at most: 512 KB, which stay in the second cache.
+/// The most f32 sums of a task: 512 KB, which stay in the second-level cache.
 const SUMS: usize = 128 << 10;
-/// Values of the rows that a task multiplies at most: 512 KB, which stay in the second cache from one panel to the next.
+/// The most bf16 values of the rows of a task: 512 KB, which stay in the second-level cache from one panel to the next.
 const NEAR: usize = 256 << 10;
 
-/// A weight `[n_out, n_in]`, or what can be read as its panels.
+/// A weight `[n_out, n_in]` that can be read panel by panel.
 pub trait PanelSource: Sync {
     /// `(n_out, n_in)`.
     fn shape(&self) -> (usize, usize);
 
-    /// Panels that are read together.
+    /// Number of panels that are read together.
     fn group(&self) -> usize;
 
-    /// Calls `part(panel, input, data)` for the parts of a group of panels, `data` being `[inputs / 2][32][2]` of the
-    /// inputs from `input` on, which is even.
+    /// Calls `part(panel, input, data)` for the parts of a group of panels: `data` is `[inputs / 2][32][2]` of the
+    /// panel of that number in the group, for its inputs from `input` on; `input` is even.
     fn read(&self, group: usize, part: &mut dyn FnMut(usize, usize, &[bf16]));
 }
 
-/// A weight `[n_out, n_in]`.
+/// A weight `[n_out, n_in]` in panels.
 pub struct Panels {
-    /// `[n_out / 32][n_in / 2][32][2]`, both rounded up, zero beyond the weight.
+    /// `[n_out / 32][n_in / 2][32][2]`, both quotients rounded up, with zeros beyond the weight.
     data: Vec<bf16>,
     n_out: usize,
     n_in: usize,
 }
 
 impl Panels {
-    /// Of a weight that is stored in another way.
+    /// Copies a weight that is stored in another way.
     pub fn from_source(source: &impl PanelSource) -> Self {
         let (n_out, n_in) = source.shape();
         let len = panel_len(n_in);
@@ -54,13 +55,13 @@ impl Panels {
         Self { data, n_out, n_in }
     }
 
-    /// Of `weight`, `[n_out, n_in]` row-major, which is small.
+    /// Packs `weight`, `[n_out, n_in]` row-major, by way of a transposed copy: for small weights.
     pub fn from_rows(weight: &[f32], n_in: usize) -> Self {
         let n_out = weight.len() / n_in;
         Self::from_columns(&super::low_rank::transposed(weight, n_in), n_out)
     }
 
-    /// Of the transpose of `weight`, `[n_in, n_out]` row-major.
+    /// Packs the transpose of `weight`, which is `[n_in, n_out]` row-major.
     pub fn from_columns(weight: &[f32], n_out: usize) -> Self {
         let n_in = weight.len() / n_out;
         let len = panel_len(n_in);
@@ -101,15 +102,16 @@ impl PanelSource for Panels {
     }
 }
 
-/// The transpose of a weight in panels, turned piece by piece where it is used, which costs little beside the product:
-/// so one order of a weight is enough for both passes.
+/// The transpose of a weight in panels. It is transposed square by square while it is read, which costs little beside
+/// the product, so one copy of the weight serves both the forward and the backward pass.
 pub struct Transposed<'a>(pub &'a Panels);
 
 impl Transposed<'_> {
-    /// Panels of the weight that are in work at a time: as many as lie turned in the first cache.
+    /// Panels of the weight that are transposed together: their squares fit into the first-level cache.
     const TOGETHER: usize = 8;
 
-    /// Of the weight's panels that hold `outputs`, what goes into panel `panel` of the transpose.
+    /// The squares that make up panel `panel` of the transpose, from those panels of the weight that hold `outputs`.
+    /// The squares at the edge of the weight are shorter.
     fn squares(&self, panel: usize, outputs: Range<usize>) -> impl Iterator<Item = &[bf16]> {
         let start = (panel * SQUARE).min(panel_len(self.0.n_in));
         outputs.step_by(WIDTH).map(move |output| {
@@ -142,7 +144,7 @@ impl PanelSource for Transposed<'_> {
                 });
                 transpose(square, turned);
             }
-            // The pieces lie far apart, where no cache expects the next one.
+            // The squares lie far apart, so the hardware does not prefetch the next ones by itself.
             let next = match outputs.end {
                 end if end < n_out => self.squares(group, together(end)),
                 _ => self.squares(group + 1, together(0)),
@@ -154,19 +156,20 @@ impl PanelSource for Transposed<'_> {
     }
 }
 
-/// Values of a panel.
+/// Number of values of a panel with `n_in` inputs.
 fn panel_len(n_in: usize) -> usize {
     n_in.next_multiple_of(2) * WIDTH
 }
 
-/// Sets `panel`, `[rows / 2][32]` pairs, to some columns, 32 at most, of the rows of `values`, which are `width` long.
+/// Sets `panel`, `[rows / 2][32]` pairs, to some `columns`, 32 at most, of `values`, `[rows, width]`, rounded to bf16.
+/// The two values of a pair come from one column of neighbouring rows.
 pub fn interleave(values: &[f32], width: usize, columns: Range<usize>, panel: &mut [[bf16; 2]]) {
     for (rows, panel) in values.chunks(2 * width).zip(panel.chunks_exact_mut(WIDTH)) {
         let (even, odd) = rows.split_at(width);
         for (pair, value) in panel.iter_mut().zip(&even[columns.clone()]) {
             pair[0] = round(*value);
         }
-        // The last row may have none beside it.
+        // With an odd number of rows the last one has no neighbour.
         let odd = odd.get(columns.clone()).unwrap_or(&[]);
         for (pair, value) in panel.iter_mut().zip(odd) {
             pair[1] = round(*value);
@@ -174,8 +177,8 @@ pub fn interleave(values: &[f32], width: usize, columns: Range<usize>, panel: &m
     }
 }
 
-/// `out = x Wᵀ`, or `out += …`, with another such term added: `[t, n_in]` each → `[t, n_out]`. The result does not
-/// depend on the number of threads.
+/// `out = x Wᵀ`, or `out += …`, plus a second such term `also`, that of an adapter: `[t, n_in]` → `[t, n_out]`. The
+/// result does not depend on the number of threads.
 ///
 /// # Panics
 /// The shapes do not meet.
@@ -198,7 +201,7 @@ pub fn product(
         .div_ceil(wanted)
         .min(SUMS / (group * WIDTH))
         .min(NEAR / n_in.max(1));
-    // Whole blocks of rows, so that the sums do not depend on the number of tasks.
+    // A multiple of the kernels' rows, so that the sums do not depend on the number of tasks.
     let n_rows = n_rows.max(1).next_multiple_of(ROWS);
     let blocks = t.div_ceil(n_rows);
     (0..n_groups * blocks).into_par_iter().for_each(|task| {
@@ -217,8 +220,8 @@ pub fn product(
             let start = panel * WIDTH;
             let columns = WIDTH.min(n_out - start);
             for (row, tile) in rows.clone().zip(tile.chunks_exact(WIDTH)) {
-                // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and
-                // each lies in `out` by its length, asserted above.
+                // SAFETY: tasks differ in their rows or in their columns, so no two write the same element, and every
+                // element lies in `out`, whose length was asserted above.
                 let out = unsafe { out.slice(row * n_out + start, columns) };
                 into.store(out, tile[..columns].iter().copied());
             }
@@ -226,18 +229,20 @@ pub fn product(
     });
 }
 
-/// Memory that several tasks write to, each its own part.
+/// Memory that several tasks write to, each to a part of its own.
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
 
-// SAFETY: a bare address; whoever makes a slice of it answers for that.
+// SAFETY: it is an address without access; `slice` gives access, under conditions of its own.
 unsafe impl Send for Shared {}
-// SAFETY: as above.
+// SAFETY: the same holds.
 unsafe impl Sync for Shared {}
 
 impl Shared {
+    /// The `len` values from `start` on.
+    ///
     /// # Safety
-    /// `start..start + len` lies in the memory, and nobody else uses it while the slice lives.
+    /// `start..start + len` lies in the memory, and no other code uses it while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "the callers keep their parts apart")]
     unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
         // SAFETY: the caller's promise.
@@ -265,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_product_is_that_of_the_rounded_operands() {
+    fn a_product_is_exact_for_the_rounded_operands() {
         for (t, n_in, n_out) in [(1, 1, 1), (5, 7, 33), (13, 64, 32), (150, 301, 70)] {
             let (x, w) = (values(t * n_in, 1), values(n_out * n_in, 2));
             let transposed = super::super::low_rank::transposed(&w, n_in);
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_stays_so() {
+    fn nan_and_infinity_pass_through_a_product() {
         let weight = Panels::from_rows(&[1.0, 1.0], 2);
         for bad in [f32::NAN, f32::INFINITY] {
             let mut out = [0.0];

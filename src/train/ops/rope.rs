@@ -1,23 +1,24 @@
-//! Rotary position embedding: pair `i` of a head's features turns by the angle `position · frequency_i`, in each head
-//! alike.
+//! Rotary position embedding (Su et al. 2021): pair `i` of each head's features is rotated by the angle
+//! `position · frequency_i`.
 //!
-//! A rotation's gradient is the rotation back.
+//! The gradient of `x` is that of the result, rotated by the opposite angle.
 
 use rayon::prelude::*;
 
 use super::ROWS;
 
-/// Which features make a pair.
+/// Which features of a head make a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairs {
-    /// `(x₂ᵢ, x₂ᵢ₊₁)`: the row order of `llama` GGUFs.
+    /// `(x₂ᵢ, x₂ᵢ₊₁)`: the order of features in GGUF files of the architecture `llama`.
     Adjacent,
-    /// `(xᵢ, xᵢ₊ₙ)`, `n = n_rot / 2`: that of the others.
+    /// `(xᵢ, xᵢ₊ₙ)`, `n = n_rot / 2`: the order in the other architectures.
     Halves,
 }
 
-/// The angles' sines and cosines for the rows of one batch.
+/// The rotations of the rows of one batch.
 pub struct Rope {
+    /// The angles' (cos, sin), `[t, n_rot / 2]`.
     rotations: Vec<(f32, f32)>,
     pairs: Pairs,
     head_dim: usize,
@@ -25,7 +26,7 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// `positions`: `[t]`; `frequencies`: `[n_rot / 2]`, radians a position.
+    /// The rotations of rows at `positions`, `[t]`, with `frequencies`, `[n_rot / 2]`, in radians a position.
     pub fn new(positions: &[usize], frequencies: &[f32], pairs: Pairs, head_dim: usize) -> Self {
         let turn = |&position: &usize| {
             frequencies.iter().map(move |frequency| {
@@ -42,32 +43,32 @@ impl Rope {
         }
     }
 
-    /// `[t, n_rot / 2]` of (cos, sin).
+    /// The angles' (cos, sin), `[t, n_rot / 2]`.
     pub fn rotations(&self) -> &[(f32, f32)] {
         &self.rotations
     }
 
-    /// Which features make a pair.
+    /// Which features of a head make a pair.
     pub fn pairs(&self) -> Pairs {
         self.pairs
     }
 
-    /// Features of a head that turn.
+    /// Number of a head's features that are rotated, the first ones.
     pub fn n_rot(&self) -> usize {
         self.n_rot
     }
 
-    /// Turns the rows of `x`, `[t, n_head · head_dim]`.
+    /// Rotates the rows of `x`, `[t, n_head · head_dim]`, in place.
     pub fn forward(&self, x: &mut [f32]) {
         self.rotate(x, 1.0);
     }
 
-    /// Turns the gradient of the result into that of `x`.
+    /// Replaces the gradient of the result by that of `x`.
     pub fn backward(&self, dy: &mut [f32]) {
         self.rotate(dy, -1.0);
     }
 
-    /// `sign`: that of the angles.
+    /// Rotates by the angles times `sign`, which is 1 or −1.
     fn rotate(&self, rows: &mut [f32], sign: f32) {
         let half = self.n_rot / 2;
         let t = self.rotations.len() / half;
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn gradient_is_the_finite_difference() {
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
-            // Six of a head's eight features turn.
+            // Six of a head's eight features are rotated.
             let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
             let (x, dy) = (values(3 * 16, 1), values(3 * 16, 2));
             let mut dx = dy.clone();

@@ -1,4 +1,4 @@
-//! A weight in the bytes of its file, widened block by block where it is used.
+//! A weight in the bytes of its file, dequantised block by block where it is used.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::bf16::{SQUARE, WIDTH, transpose};
 use super::panels::{PanelSource, interleave};
 use crate::llama::{can_dequantize, dequantize};
 
-/// A matrix `[n_out, n_in]`, row-major.
+/// A matrix `[n_out, n_in]`, row-major, in the type of its file.
 pub struct Stored {
     ggml_type: GgmlType,
     bytes: Vec<u8>,
@@ -19,20 +19,20 @@ pub struct Stored {
     added: Option<AddedLowRank>,
 }
 
-/// A low-rank matrix that is added to the bytes' values: another adapter's `s B A`.
+/// A low-rank matrix that is added to the file's values: `s B A` of a task adapter.
 struct AddedLowRank {
-    /// `[rank, n_in]`
+    /// `A`, `[rank, n_in]`.
     a: Vec<f32>,
-    /// `s B`, `[n_out, rank]`
+    /// `s B`, `[n_out, rank]`.
     b: Vec<f32>,
     rank: usize,
 }
 
 impl Stored {
-    /// From the bytes of a tensor. `None` if its type cannot be widened.
+    /// A matrix from the bytes of a tensor. `None` if its type cannot be dequantised.
     ///
     /// # Panics
-    /// There are more or fewer bytes than the matrix has.
+    /// The number of bytes is not that of a matrix of this shape.
     pub fn new(ggml_type: GgmlType, bytes: Vec<u8>, n_out: usize, n_in: usize) -> Option<Self> {
         let stored = Self {
             ggml_type,
@@ -49,7 +49,7 @@ impl Stored {
         can_dequantize(ggml_type).then_some(stored)
     }
 
-    /// Of values, `[n_out, n_in]` row-major.
+    /// A matrix of f32 `values`, `[n_out, n_in]` row-major.
     pub fn from_values(values: &[f32], n_out: usize, n_in: usize) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
         Self {
@@ -61,7 +61,7 @@ impl Stored {
         }
     }
 
-    /// With `b · a` added, `[n_out, rank]` and `[rank, n_in]`.
+    /// The matrix plus `b · a`, where `b` is `[n_out, rank]` and `a` `[rank, n_in]`.
     ///
     /// # Panics
     /// The shapes do not meet.
@@ -76,7 +76,7 @@ impl Stored {
         Self { added, ..self }
     }
 
-    /// Whether all values are.
+    /// Whether all values are finite.
     pub fn is_finite(&self) -> bool {
         (0..self.n_out)
             .into_par_iter()
@@ -93,7 +93,7 @@ impl Stored {
         self.n_in
     }
 
-    /// Columns to read together: whole blocks.
+    /// Number of columns that are best read together: whole quantisation blocks, and whole panels.
     pub fn strip(&self) -> usize {
         self.block_size().next_multiple_of(2 * WIDTH)
     }
@@ -123,7 +123,7 @@ impl Stored {
         row
     }
 
-    /// Bytes of so many values of a row.
+    /// Number of bytes of the first `values` values of a row.
     fn row_bytes(&self, values: usize) -> usize {
         values / self.block_size() * self.ggml_type.type_size() as usize
     }
@@ -169,7 +169,7 @@ impl PanelSource for StoredPanels<'_> {
 pub struct Columns<'a>(pub &'a Stored);
 
 impl Columns<'_> {
-    /// Rows of `W` that are in work at a time.
+    /// Rows of `W` that are dequantised together.
     const ROWS: usize = 256;
 }
 

@@ -1,6 +1,7 @@
-//! Loops over rows of f32 that the compiler makes vector instructions of: branch-free, in 16 partial results, whose
-//! order does not depend on the machine.
+//! Loops over rows of f32 that the compiler vectorises: they have no branches and keep 16 partial results, which are
+//! combined in the same order on every machine.
 
+/// Partial results of a loop.
 const LANES: usize = 16;
 
 /// `Σ xᵢ yᵢ`.
@@ -18,7 +19,7 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
 
 /// `Σ xᵢ`, exact to about one part in 10⁷ over a vocabulary.
 pub fn sum(x: &[f32]) -> f32 {
-    /// So many values are summed in f32.
+    /// Values that are summed in f32; the sums of such parts are added in f64.
     const PART: usize = 4096;
     let part = |x: &[f32]| {
         let (chunks, rest) = x.as_chunks::<LANES>();
@@ -33,7 +34,7 @@ pub fn sum(x: &[f32]) -> f32 {
     x.chunks(PART).map(part).sum::<f64>() as f32
 }
 
-/// The largest value; `−∞` of none. A NaN is passed over.
+/// The largest value, or `−∞` for an empty slice. NaNs are skipped.
 pub fn max(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut best = [f32::NEG_INFINITY; LANES];
@@ -52,21 +53,21 @@ pub fn max(x: &[f32]) -> f32 {
         .fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// `eˣ` to 2 units in the last place; 0 below −86.9 and infinity above 88.7.
+/// `eˣ` to 2 units in the last place: 0 below −86.9, infinity above 88.7.
 ///
 /// `eˣ = 2ⁿ eʳ` with `n = round(x / ln 2)` and `|r| ≤ ln 2 / 2`, where the Taylor series needs eight terms.
-// A call would keep the loop around it from becoming vector instructions.
+// A call would keep the compiler from vectorising the loop around it.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    /// Adding it leaves a number's integer part in the lowest bits.
+    /// 1.5 · 2²³: adding it to a number leaves the nearest integer in the lowest bits of the sum.
     const ROUNDER: f32 = 12_582_912.0;
-    /// ln 2 in two parts, of which the first has few enough bits for `n` times it to be exact.
+    /// ln 2 in two parts; the first has so few bits that its product with `n` is exact.
     const LN_2: (f32, f32) = (355.0 / 512.0, -2.121_944_4e-4);
     const LEAST: f32 = -86.9;
     const MOST: f32 = 88.7;
     let inside = x.clamp(LEAST, MOST);
     let n = inside * std::f32::consts::LOG2_E + ROUNDER;
-    // In two factors, since 2¹²⁸ is no f32.
+    // 2ⁿ in two factors, since 2¹²⁸ does not fit into an f32.
     let power = ((n.to_bits() << 23).wrapping_add(0x3f00_0000), 2.0);
     let n = n - ROUNDER;
     let r = inside - n * LN_2.0 - n * LN_2.1;
@@ -79,7 +80,7 @@ pub fn exp(x: f32) -> f32 {
     if x > MOST { f32::INFINITY } else { e }
 }
 
-/// Replaces logits by probabilities; returns `log Σ exp`. A NaN makes all of them NaN.
+/// Replaces logits by probabilities, and returns `log Σ exp` of the logits. A NaN makes all of them NaN.
 pub fn softmax(logits: &mut [f32]) -> f32 {
     let max = max(logits);
     logits.iter_mut().for_each(|z| *z = exp(*z - max));
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_is_that_of_f64() {
+    fn exp_is_exact_to_a_few_units_in_the_last_place() {
         for i in -869_000..887_000 {
             let x = i as f32 / 10_000.0;
             let expected = f64::from(x).exp();
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_maxima_are_those_of_f64() {
+    fn sums_and_maxima_match_f64() {
         let x: Vec<f32> = (0..50_001).map(|i| (i as f32 * 0.37).sin()).collect();
         let total: f64 = x.iter().map(|&x| f64::from(x)).sum();
         assert!((f64::from(sum(&x)) - total).abs() < 1e-2);

@@ -1,7 +1,9 @@
-//! Products in bf16 by AMX, the matrix unit of Intel's servers, which multiplies some ten times as fast as their vectors.
+//! Products in bf16 by AMX, the matrix unit of Intel's server CPUs, which multiplies about ten times as fast as their
+//! vector units.
 //!
-//! A tile register holds 16 rows of 64 bytes. `tdpbf16ps` adds to a tile of 16 by 16 sums the product of 16 rows of 32
-//! values and of 16 pairs of inputs of 16 outputs, which is the order that a panel has.
+//! A tile register holds 16 rows of 64 bytes. `tdpbf16ps` multiplies a tile of rows, `[16 rows][32 inputs]`, by a tile
+//! of weights, `[16 pairs of inputs][16 outputs][2]`, which is the order of a panel, and adds the products to a tile of
+//! `[16 rows][16 outputs]` sums.
 
 #![allow(unsafe_code)]
 
@@ -16,18 +18,18 @@ use super::WIDTH;
 const ROWS: usize = 16;
 /// Inputs of a tile.
 const DEEP: usize = 32;
-/// Values of a panel that meet the inputs of a tile.
+/// Values of a panel that are multiplied by the inputs of one tile.
 const STEP: usize = DEEP * WIDTH;
-/// From a row of a panel's pairs, or of sums, to the next, in bytes.
+/// Bytes from one row of a panel's pairs, or of sums, to the next.
 const STRIDE: usize = 4 * WIDTH;
 
-/// Whether this CPU has it and the system lets this process use it.
+/// Whether this CPU has AMX and the system lets this process use it.
 pub fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| is_there() && is_permitted())
+    *AVAILABLE.get_or_init(|| is_in_cpu() && is_permitted())
 }
 
-fn is_there() -> bool {
+fn is_in_cpu() -> bool {
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
     // SAFETY: every x86-64 has the instruction. (From Rust 1.94 on the function is safe.)
@@ -36,13 +38,14 @@ fn is_there() -> bool {
     features & AMX_BF16 != 0 && features & AMX_TILE != 0
 }
 
-/// Tiles are 8 KB more for the system to keep of a thread: Linux wants to be asked.
+/// Asks Linux for permission to use tiles, whose 8 KB the system has to save for each thread, and says whether it was
+/// given.
 fn is_permitted() -> bool {
     const ARCH_PRCTL: i64 = 158;
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const XTILEDATA: i64 = 18;
     let result: i64;
-    // SAFETY: the system call changes nothing but what this process may do.
+    // SAFETY: the system call changes only the permissions of this process.
     unsafe {
         asm!(
             "syscall",
@@ -57,8 +60,11 @@ fn is_permitted() -> bool {
     result == 0
 }
 
-/// `tile += x panelᵀ` for rows of `x` that lie `width` apart, over the pairs of inputs that `panel` has. The sums of a row
-/// do not depend on the others.
+/// `tile += x panelᵀ` for rows of `x` that lie `width` apart, over the pairs of inputs in `panel`. The sums of a row do
+/// not depend on the other rows.
+///
+/// # Panics
+/// `panel` or `tile` is not a whole number of rows, or `x` is too short.
 ///
 /// # Safety
 /// [`available`].
@@ -75,21 +81,21 @@ pub unsafe fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f
     });
     let first_of_rest = whole.len() / WIDTH;
     let mut before = Config::default();
-    // SAFETY: as ours; writes the 64 bytes of a configuration.
+    // SAFETY: the caller's promise; the instruction writes the 64 bytes of a configuration.
     unsafe { asm!("sttilecfg [{}]", in(reg) &raw mut before, options(nostack, preserves_flags)) };
     let mut shape = [0; 2];
     for (block, tile) in tile.chunks_mut(2 * ROWS * WIDTH).enumerate() {
         let x = &x[block * 2 * ROWS * width..];
         let n_rows = tile.len() / WIDTH;
         let [upper, lower] = [n_rows.min(ROWS), n_rows.saturating_sub(ROWS)];
-        // One that has no use for the lower tiles can leave them as they are.
+        // A block without lower rows can leave the lower tiles as they are.
         if shape[0] != upper || lower > 0 && shape[1] != lower {
             shape = [upper, lower.max(1)];
-            // SAFETY: as ours.
+            // SAFETY: the caller's promise.
             unsafe { Config::new(shape).load() };
         }
         let product = |x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]| {
-            // SAFETY: as ours; the tiles are configured for these rows, all of which lie in the slices.
+            // SAFETY: the caller's promise; the tiles are configured for these rows, all of which lie in the slices.
             unsafe {
                 if lower > 0 {
                     two_tiles(x, width, panel, tile);
@@ -110,11 +116,12 @@ pub unsafe fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f
             product(&last_of_x, DEEP, panel, tile);
         }
     }
-    // SAFETY: as ours; whoever else computes with tiles in this thread, as ggml may, finds its configuration again.
+    // SAFETY: the caller's promise. Other code of this thread that computes with tiles, such as ggml, gets back the
+    // configuration that it had loaded.
     unsafe { before.load() };
 }
 
-/// What tile registers hold; by default they are not in use.
+/// The configuration of the tile registers, in the layout of `ldtilecfg`. The default releases them.
 #[derive(Default)]
 #[repr(C)]
 struct Config {
@@ -126,8 +133,8 @@ struct Config {
 }
 
 impl Config {
-    /// Sums in registers 0 to 3, of the upper rows and the lower ones, in 4 and 5 the rows, in 6 and 7 the panel. Both
-    /// numbers of rows are 1 to [`ROWS`].
+    /// Registers 0 and 1 for the sums of the `upper` rows, 2 and 3 for those of the `lower` ones, 4 and 5 for the rows,
+    /// 6 and 7 for the panel. Both numbers of rows are 1 to [`ROWS`].
     fn new([upper, lower]: [usize; 2]) -> Self {
         let [upper, lower, all] = [upper, lower, ROWS].map(|n| n as u8);
         let mut config = Self {
@@ -142,7 +149,7 @@ impl Config {
     /// # Safety
     /// [`available`].
     unsafe fn load(&self) {
-        // SAFETY: the caller's promise; reads the 64 bytes of a valid configuration.
+        // SAFETY: the caller's promise; the instruction reads the 64 bytes of a valid configuration.
         unsafe {
             asm!(
                 "ldtilecfg [{}]",
@@ -155,11 +162,11 @@ impl Config {
     }
 }
 
-/// For at most [`ROWS`] rows.
+/// `tile += x panelᵀ` for at most [`ROWS`] rows.
 ///
 /// # Safety
-/// [`available`], configured for the rows of `tile`, which `x` has too, `width` apart; `panel` is whole steps, at least one,
-/// and no row of `x` is shorter.
+/// [`available`], and the tiles are configured for the rows of `tile`. `panel` is a whole number of [`STEP`]s, at least
+/// one. `x` has as many rows as `tile`, `width` apart, each as long as the panel has inputs.
 unsafe fn one_tile(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -190,10 +197,10 @@ unsafe fn one_tile(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) {
     }
 }
 
-/// For more, up to twice as many.
+/// `tile += x panelᵀ` for more than [`ROWS`] rows, up to twice as many.
 ///
 /// # Safety
-/// As [`one_tile`].
+/// The conditions of [`one_tile`].
 unsafe fn two_tiles(x: &[bf16], width: usize, panel: &[bf16], tile: &mut [f32]) {
     let sums = tile.as_mut_ptr();
     // SAFETY: the caller's promise.

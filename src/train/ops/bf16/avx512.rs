@@ -13,18 +13,20 @@ use half::bf16;
 
 use super::{SQUARE, WIDTH};
 
-/// Rows that share a load of the weights: 24 of the 32 vector registers hold their sums.
+/// Rows that share each load of the weights: their sums fill 24 of the 32 vector registers.
 const TALL: usize = 12;
-/// Pairs of inputs in a go: 16 KB of a panel, which stay in the first cache while the rows pass.
+/// Pairs of inputs that are multiplied before the next rows: 16 KB of a panel, which stay in the first-level cache.
 const DEEP: usize = 128;
 
+/// Whether this CPU has the instructions of this module.
 pub fn available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512bf16")
 }
 
-/// In units of 8 bytes, two inputs of two outputs: turns each, then exchanges rows and columns of 8 by 8 of them.
+/// Transposes a square in units of 8 bytes, which hold two inputs of two outputs: transposes each unit, then exchanges
+/// rows and columns of 8 by 8 units.
 ///
 /// # Safety
 /// [`available`].
@@ -55,7 +57,7 @@ pub fn transpose(square: &[bf16; SQUARE], out: &mut [bf16; SQUARE]) {
     }
 }
 
-/// Of 8 by 8 units of 8 bytes.
+/// Transposes a matrix of 8 by 8 units of 8 bytes.
 #[target_feature(enable = "avx512f")]
 fn transposed(rows: &[__m512i; 8]) -> [__m512i; 8] {
     // Pairs of rows, with the even columns in one and the odd ones in the other.
@@ -77,6 +79,8 @@ fn transposed(rows: &[__m512i; 8]) -> [__m512i; 8] {
     ]
 }
 
+/// `tile += x panelᵀ` for rows of `x` that lie `width` apart, over the pairs of inputs in `panel`.
+///
 /// # Safety
 /// [`available`].
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -103,7 +107,7 @@ pub fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
     }
 }
 
-/// `tile += x panelᵀ` for `N` rows of `x` that lie `width` apart, over the pairs of inputs that `panel` has.
+/// `tile += x panelᵀ` for `N` rows of `x` that lie `width` apart, over the pairs of inputs in `panel`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn rows<const N: usize>(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
     let pairs = panel.len() / (2 * WIDTH);
@@ -138,6 +142,6 @@ fn rows<const N: usize>(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f3
 
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn operand(bits: __m512i) -> __m512bh {
-    // SAFETY: both are 64 bytes in which every pattern is a value.
+    // SAFETY: both types are 64 bytes in which every bit pattern is valid.
     unsafe { std::mem::transmute(bits) }
 }

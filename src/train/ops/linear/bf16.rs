@@ -1,5 +1,5 @@
-//! Weights that are multiplied in bf16. What meets them is rounded to bf16 too, and so are the adapters' matrices, which
-//! are another term of the same products.
+//! Weights that are multiplied in bf16. The rows that they are multiplied by are rounded to bf16 too, and so are the
+//! adapters' matrices, which add a second term to the same products.
 
 use super::super::bf16::RoundedRows;
 use super::super::low_rank;
@@ -35,7 +35,7 @@ impl Multiply for Packed {
     }
 }
 
-/// As it is in the file, packed anew for every product.
+/// The weight stays as it is in the file, and is packed into panels anew for every product.
 impl Multiply for Stored {
     fn forward(&self, x: &[f32], lora: Option<&LowRank>, into: Into, y: &mut [f32]) -> Vec<f32> {
         forward(&StoredPanels(self), x, lora, into, y)
@@ -73,7 +73,7 @@ fn forward(
     adapted_product(weight, x, matrices, into, y)
 }
 
-/// `transposed`: `Wᵀ`.
+/// The backward pass from `transposed`, which is `Wᵀ`.
 fn backward(
     transposed: &dyn PanelSource,
     dy: &[f32],
@@ -90,8 +90,8 @@ fn backward(
     adapted_product(transposed, dy, matrices, into, dx)
 }
 
-/// `y = x Wᵀ + low Uᵀ`, or `y += …`; returns `low = s (x Dᵀ)`, `[t, rank]`. Of a LoRA, its rank, `D`, which leads down to
-/// it, and `U`, which leads up again.
+/// `y = x Wᵀ + low Uᵀ`, or `y += …`; returns `low = s (x Dᵀ)`, `[t, rank]`. `lora` is the adapter with its rank, `D`
+/// (from the layer's features down to the rank) and `U` (from the rank up to the layer's features).
 fn adapted_product(
     weight: &dyn PanelSource,
     x: &[f32],

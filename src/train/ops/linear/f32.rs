@@ -7,8 +7,8 @@ use super::super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
 use super::super::stored::Stored;
 use super::{LowRank, Multiply};
 
-/// The transpose of a weight, `[in, out]` row-major: the forward pass, which mining and measuring do alone, then reads it
-/// as it is, where `gemm` would first copy it into another order (38 % of the time of mining).
+/// A weight, held as its transpose `[in, out]`, row-major: the forward pass, which is all of mining and measuring, then
+/// reads it in place, where `gemm` would first copy it into another order (38 % of the time of mining).
 pub struct Dense {
     transposed: Vec<f32>,
     n_out: usize,
@@ -40,7 +40,7 @@ impl Dense {
         }
     }
 
-    /// `[in, out]`
+    /// `Wᵀ`, `[in, out]`.
     fn matrix(&self) -> Matrix<'_> {
         Matrix::new(&self.transposed, self.n_in, self.n_out)
     }
@@ -78,7 +78,7 @@ impl Multiply for Dense {
     }
 }
 
-/// `y = x · weight`, or `y += …`, for `x` and `y` of as many rows as they have.
+/// `y = x · weight`, or `y += …`: `[t, in] · [in, out] → [t, out]`.
 fn product(x: &[f32], weight: Matrix, into: Into, y: &mut [f32]) {
     let (n_in, n_out) = weight.shape();
     let t = x.len() / n_in;
