@@ -13,7 +13,7 @@ use clap::Parser;
 use common::train;
 use cope_llama::bases;
 use cope_llama::home::Home;
-use cope_llama::llama::Model;
+use cope_llama::llama::{Boundary, Model, Special};
 use cope_llama::profile::{Example, lamp};
 use cope_llama::train::Encoder;
 
@@ -88,7 +88,7 @@ fn main() -> Result<()> {
         .iter()
         .map(|review| review.response.as_str())
         .collect();
-    let tokens = vocabulary.tokenize(&text.join(" "), false, false)?;
+    let tokens = vocabulary.tokenize(&text.join(" "), Boundary::Omit, Special::Ignored)?;
     for &length in &options.lengths {
         let texts = tokens.chunks_exact(length - AROUND).take(4);
         let items: Vec<_> = texts

@@ -33,7 +33,7 @@ pub use choice::Choice;
 pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::Decoder;
 pub use draft::Drafter;
-pub use options::{DecodeOptions, Finish, Piece};
+pub use options::{AnswerOptions, DecoderOptions, Finish, Piece};
 pub use policy::{Arm, ArmKind, Policy};
 pub use sampling::{Sampler, Sampling};
 pub use schedule::PassSchedule;
@@ -41,8 +41,10 @@ pub use sequences::SequenceSource;
 pub use statistics::{Passes, Statistics};
 pub use stop_filter::StopFilter;
 
+pub use crate::llama::Rows;
+
 use crate::Result;
-use crate::llama::{Context, Model, Token};
+use crate::llama::{Context, Model, Special, Token};
 
 /// A language model at the end of a sequence of tokens: tokens in, logits out. A pass keeps *rows*: what may follow the
 /// first `len` tokens, for some lengths.
@@ -55,31 +57,14 @@ pub trait LogitSource: Send {
     fn max_rows(&self) -> usize;
     /// The sequence so far.
     fn tokens(&self) -> &[Token];
-    /// Appends `tokens` to the sequence, and keeps the rows after the last `n_rows` of them; on an error it is as
-    /// before.
+    /// Appends `tokens` to the sequence, and keeps the rows after the last `n_rows` of them, as `rows` says; on an error
+    /// the sequence is as before.
     ///
     /// # Errors
     ///
     /// The tokens do not fit, the pass was interrupted, or it failed.
-    fn extend(&mut self, tokens: &[Token], n_rows: usize) -> Result<()>;
-    /// As [`extend`](Self::extend), if of the rows only [`logits_of`](Self::logits_of) is asked.
-    ///
-    /// # Errors
-    ///
-    /// As [`extend`](Self::extend).
-    fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.extend(tokens, n_rows)
-    }
-    /// As [`extend`](Self::extend), but what can be left to [`finish`](Self::finish), which must follow: a source whose
-    /// passes run beside another's has only a part of its threads, and then has all.
-    ///
-    /// # Errors
-    ///
-    /// As [`extend`](Self::extend).
-    fn begin(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.extend(tokens, n_rows)
-    }
-    /// Computes what [`begin`](Self::begin) has left out.
+    fn extend(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()>;
+    /// Computes the logits that the last pass has left out, if its rows were [`Rows::Deferred`].
     ///
     /// # Errors
     ///
@@ -129,16 +114,8 @@ impl LogitSource for Context {
         self.tokens()
     }
 
-    fn extend(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.extend_rows(tokens, n_rows)
-    }
-
-    fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.extend_lean(tokens, n_rows)
-    }
-
-    fn begin(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.begin(tokens, n_rows)
+    fn extend(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()> {
+        self.extend(tokens, n_rows, rows)
     }
 
     fn finish(&mut self) -> Result<()> {
@@ -199,7 +176,7 @@ impl<V: Vocabulary + ?Sized> Vocabulary for Arc<V> {
 
 impl Vocabulary for Model {
     fn token_bytes(&self, token: Token) -> Vec<u8> {
-        self.token_bytes(token, false)
+        self.token_bytes(token, Special::Ignored)
     }
 
     fn is_eog(&self, token: Token) -> bool {

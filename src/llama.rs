@@ -40,7 +40,7 @@ use llama_cpp_sys_2 as sys;
 
 pub use adapter::LoraAdapter;
 pub use chain::{Link, SamplerChain};
-pub use context::Context;
+pub use context::{Context, Rows};
 pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
@@ -48,6 +48,7 @@ pub use options::{ContextOptions, FlashAttention, KvType};
 pub use sequences::Sequences;
 pub use system::{CpuFeature, Device, computing_device, cpu_features, devices};
 pub use twin::Twin;
+pub use vocabulary::{Boundary, Special};
 
 use crate::{Error, Result};
 

@@ -7,7 +7,7 @@
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 
-use crate::llama::{Model, Token};
+use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::Message;
 use crate::{Error, Result};
 
@@ -109,7 +109,8 @@ impl ChatTemplate {
     ///
     /// As [`ChatTemplate::render`], and when llama.cpp fails to tokenise.
     pub fn prompt_tokens(&self, model: &Model, messages: &[Message]) -> Result<Vec<Token>> {
-        let mut tokens = model.tokenize(&self.render(messages)?, false, true)?;
+        let mut tokens =
+            model.tokenize(&self.render(messages)?, Boundary::Omit, Special::ByName)?;
         if let Some(bos) = model.bos()
             && model.adds_bos()
             && tokens.first() != Some(&bos)
@@ -129,7 +130,7 @@ pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
     let end = model.eot().or(model.eos()).ok_or_else(|| {
         Error::input("the model has no token that ends an answer; use another base model")
     })?;
-    let mut tokens = model.tokenize(response, false, false)?;
+    let mut tokens = model.tokenize(response, Boundary::Omit, Special::Ignored)?;
     tokens.push(end);
     Ok(tokens)
 }

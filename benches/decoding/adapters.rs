@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use cope_convert::gguf::Gguf;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Statistics};
+use cope_llama::decode::{Arm, Contrast, Decoder, DecoderOptions, Statistics};
 use cope_llama::home::{Home, UserName};
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Token, Twin};
 use cope_llama::profile::{Profile, lamp};
@@ -38,7 +38,7 @@ impl Subject {
     pub fn answer(
         &mut self,
         prompt: &[Token],
-        options: &DecodeOptions,
+        options: &DecoderOptions,
     ) -> Result<(Vec<Token>, Statistics)> {
         self.twin.base.truncate(0);
         self.twin.user.truncate(0);
@@ -49,7 +49,7 @@ impl Subject {
     pub fn answer_again(
         &mut self,
         prompt: &[Token],
-        options: &DecodeOptions,
+        options: &DecoderOptions,
     ) -> Result<(Vec<Token>, Statistics)> {
         let policy = self.twin.policy(Arm::Cope(Contrast::default()));
         let mut decoder = Decoder::new(policy, &*self.model, prompt, options.clone())?;

@@ -107,7 +107,8 @@ fn together(
         batch.push(TextRequest {
             prompt,
             policy,
-            options: options_of(schedule, options.predict),
+            options: options_of(schedule, options.predict).answer,
+            explained: None,
             owner: None,
         })?;
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cope_llama::llama::{Context, ContextOptions, Model, Token};
+use cope_llama::llama::{Context, ContextOptions, Model, Rows, Token};
 
 use crate::Options;
 
@@ -27,7 +27,7 @@ pub fn table(options: &Options) -> Result<()> {
         let prompt: Vec<Token> = (0..N_PROMPT as Token).map(|n| 100 + 7 * n).collect();
         let context = || -> Result<Context> {
             let mut context = Context::new(&model, None, &ContextOptions::default())?;
-            context.extend(&prompt)?;
+            context.extend(&prompt, 1, Rows::Full)?;
             Ok(context)
         };
         let (mut one, mut other) = (context()?, context()?);
@@ -49,7 +49,7 @@ pub fn table(options: &Options) -> Result<()> {
 
 fn pass(context: &mut Context) -> Result<()> {
     context.truncate(N_PROMPT);
-    Ok(context.extend(&[100])?)
+    Ok(context.extend(&[100], 1, Rows::Full)?)
 }
 
 fn row(name: &str, what: &str, mut pass: impl FnMut() -> Result<()>) -> Result<()> {

@@ -1,10 +1,8 @@
 //! The same tokens as the naive loop, but where a choice is closer than llama.cpp's own rounding.
 
 use anyhow::Result;
-use cope_llama::decode::{
-    Candidate, Contrast, DecodeOptions, PassSchedule, Sampler, Sampling, contrast,
-};
-use cope_llama::llama::{Context, Token, Twin};
+use cope_llama::decode::{Candidate, Contrast, PassSchedule, Sampler, Sampling, contrast};
+use cope_llama::llama::{Rows, Token, Twin};
 
 use crate::Options;
 use crate::adapters::{Subject, subjects};
@@ -75,10 +73,8 @@ fn compare(
     counts: &mut [Count; 2],
 ) -> Result<()> {
     let mut run = |schedule| -> Result<Vec<Token>> {
-        let options = DecodeOptions {
-            sampling,
-            ..options_of(schedule, options.predict)
-        };
+        let mut options = options_of(schedule, options.predict);
+        options.answer.sampling = sampling;
         Ok(subject.answer_again(prompt, &options)?.0)
     };
     let naive = run(PassSchedule::NAIVE)?;
@@ -115,9 +111,9 @@ fn is_close(
     let Twin { base, user } = &mut subject.twin;
     for context in [&mut *base, &mut *user] {
         context.truncate(0);
-        context.extend(prompt)?;
+        context.extend(prompt, 1, Rows::Full)?;
         for &token in text {
-            context.extend(&[token])?;
+            context.extend(&[token], 1, Rows::Full)?;
         }
     }
     let contrast = Contrast::default();
@@ -188,21 +184,19 @@ fn heads(
 ) -> Result<Vec<Vec<Candidate>>> {
     let contrast = Contrast::default();
     let Twin { base, user } = twin;
-    let read = |context: &mut Context, tokens: &[Token], lean: bool| {
-        if lean {
-            context.extend_lean(tokens, tokens.len())
-        } else {
-            context.extend_rows(tokens, tokens.len())
-        }
+    let base_rows = if step > 1 {
+        Rows::Candidates
+    } else {
+        Rows::Full
     };
     for context in [&mut *base, &mut *user] {
         context.truncate(0);
-        context.extend(prompt)?;
+        context.extend(prompt, 1, Rows::Full)?;
     }
     let (mut heads, mut opinions) = (Vec::new(), Vec::new());
     for tokens in text.chunks(step) {
-        read(base, tokens, step > 1)?;
-        read(user, tokens, false)?;
+        base.extend(tokens, tokens.len(), base_rows)?;
+        user.extend(tokens, tokens.len(), Rows::Full)?;
         for len in user.rows() {
             let mut head = Vec::new();
             contrast::head(user.logits_after(len), contrast.plausibility(), &mut head)?;

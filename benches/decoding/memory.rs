@@ -5,9 +5,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 use cope_convert::gguf::Gguf;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Policy};
+use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, Policy};
 use cope_llama::home::Home;
-use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Twin};
+use cope_llama::llama::{Boundary, Context, ContextOptions, LoraAdapter, Model, Special, Twin};
 
 use crate::Options;
 use crate::adapters::TASKS;
@@ -69,13 +69,17 @@ pub fn answer(options: &Options, probe: Probe) -> Result<()> {
     let sha256 = home.base_ref(path)?.sha256;
     let adapter = LoraAdapter::load(&model, &user.adapter(), &Gguf::open(path)?, &sha256)?;
     let context_options = ContextOptions::default();
-    let prompt = model.tokenize(&"The letters of my friend. ".repeat(300), true, true)?;
-    let decode_options = DecodeOptions {
+    let prompt = model.tokenize(
+        &"The letters of my friend. ".repeat(300),
+        Boundary::Add,
+        Special::ByName,
+    )?;
+    let decode_options = AnswerOptions {
         n_predict: Some(64),
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     };
     let run = |policy: Policy<&mut Context>| -> Result<()> {
-        let mut decoder = Decoder::new(policy, &*model, &prompt, decode_options)?;
+        let mut decoder = Decoder::new(policy, &*model, &prompt, decode_options.into())?;
         decoder.try_for_each(|piece| piece.map(drop))?;
         Ok(())
     };

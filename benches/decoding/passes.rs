@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use cope_llama::llama::{Context, ContextOptions, Model, Token};
+use cope_llama::llama::{Context, ContextOptions, Model, Rows, Token};
 
 use crate::Options;
 
@@ -27,13 +27,13 @@ pub fn table(options: &Options) -> Result<()> {
             Context::new(&model, None, &options)
         };
         let (mut one, mut other) = (context()?, context()?);
-        for (what, shares, lean) in [
-            ("all threads", 1, false),
-            ("all threads, without the head", 1, true),
-            ("half of the threads", 2, false),
+        for (what, shares, rows) in [
+            ("all threads", 1, Rows::Full),
+            ("all threads, without the head", 1, Rows::Candidates),
+            ("half of the threads", 2, Rows::Full),
         ] {
             one.share_threads(shares);
-            let mut pass = |tokens: &[Token]| read(&mut one, tokens, lean);
+            let mut pass = |tokens: &[Token]| read(&mut one, tokens, rows);
             row(&name, what, &mut pass)?;
         }
         other.share_threads(2);
@@ -42,9 +42,9 @@ pub fn table(options: &Options) -> Result<()> {
             "two contexts side by side, the one without the head",
             &mut |tokens| {
                 std::thread::scope(|scope| {
-                    let lean = scope.spawn(|| read(&mut other, tokens, true));
-                    read(&mut one, tokens, false)?;
-                    lean.join().expect("no panic")
+                    let candidates = scope.spawn(|| read(&mut other, tokens, Rows::Candidates));
+                    read(&mut one, tokens, Rows::Full)?;
+                    candidates.join().expect("no panic")
                 })
             },
         )?;
@@ -54,18 +54,14 @@ pub fn table(options: &Options) -> Result<()> {
 }
 
 /// Reads `tokens` after a prompt, or as a prompt of its own.
-fn read(context: &mut Context, tokens: &[Token], lean: bool) -> Result<()> {
+fn read(context: &mut Context, tokens: &[Token], rows: Rows) -> Result<()> {
     let (start, n_rows) = if tokens.len() == N_PROMPT {
         (0, 1)
     } else {
         (N_PROMPT, tokens.len())
     };
     context.truncate(start);
-    if lean {
-        context.extend_lean(tokens, n_rows)?;
-    } else {
-        context.extend_rows(tokens, n_rows)?;
-    }
+    context.extend(tokens, n_rows, rows)?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use cope_llama::decode::{DecodeOptions, PassSchedule, Statistics, contrast};
-use cope_llama::llama::{Context, Token};
+use cope_llama::decode::{AnswerOptions, DecoderOptions, PassSchedule, Statistics, contrast};
+use cope_llama::llama::{Context, Rows, Token};
 
 use crate::Options;
 use crate::adapters::{Subject, subjects};
@@ -156,11 +156,14 @@ fn measure<'a>(
 }
 
 /// Greedy, by a schedule.
-pub fn options_of(schedule: PassSchedule, n_predict: usize) -> DecodeOptions {
-    DecodeOptions {
+pub fn options_of(schedule: PassSchedule, n_predict: usize) -> DecoderOptions {
+    let answer = AnswerOptions {
         n_predict: Some(n_predict),
+        ..AnswerOptions::default()
+    };
+    DecoderOptions {
         schedule,
-        ..DecodeOptions::default()
+        ..answer.into()
     }
 }
 
@@ -177,12 +180,12 @@ fn plain(
     let mut best = Vec::new();
     context.share_threads(1);
     context.truncate(0);
-    context.extend(prompt)?;
+    context.extend(prompt, 1, Rows::Full)?;
     contrast::head(context.logits(), 1.0, &mut best)?;
     cost.first += started.elapsed();
     context.share_threads(shares);
     for &token in text {
-        context.extend(&[token])?;
+        context.extend(&[token], 1, Rows::Full)?;
         contrast::head(context.logits(), 1.0, &mut best)?;
     }
     cost.n_tokens += 1 + text.len();

@@ -10,7 +10,7 @@ use cope_convert::gguf::{self, GgmlType, Gguf, Sink, TensorData};
 use cope_convert::quant::{dequantize, quantize};
 use cope_llama::bases;
 use cope_llama::home::{Home, UserName};
-use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token};
+use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Rows, Token};
 use cope_llama::profile::{Example, Profile, jsonl};
 use cope_llama::prompt::{ChatTemplate, response_tokens};
 use cope_llama::train::WeightType;
@@ -241,7 +241,7 @@ impl Subject {
         let mut answers = Vec::new();
         for prompt in &self.prompts {
             context.truncate(0);
-            context.extend(prompt)?;
+            context.extend(prompt, 1, Rows::Full)?;
             let mut own = Own::default();
             while own.tokens.len() < N_PREDICT {
                 let [(token, best), (_, next)] = best_two(context.logits());
@@ -250,7 +250,7 @@ impl Subject {
                 if self.model.is_eog(token) {
                     break;
                 }
-                context.extend(&[token])?;
+                context.extend(&[token], 1, Rows::Full)?;
             }
             answers.push(own);
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
-    Batch, BatchEvent, Contrast, DecodeOptions, PassSchedule, Policy, TextRequest,
+    AnswerOptions, Batch, BatchEvent, Contrast, PassSchedule, Policy, TextRequest,
 };
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Sequences, devices};
 use cope_llama::message::Message;
@@ -60,11 +60,12 @@ impl Bound {
                     user: users[kind.user()],
                     contrast: Contrast::new(CONTRAST, PLAUSIBILITY)?,
                 },
-                options: DecodeOptions {
+                options: AnswerOptions {
                     n_predict: Some(kind.n_predict),
                     logit_bias: ends.clone(),
-                    ..DecodeOptions::default()
+                    ..AnswerOptions::default()
                 },
+                explained: None,
                 owner: Some(0),
             })?;
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use cope_llama::decode::{ArmKind, Contrast, DecodeOptions, Finish};
+use cope_llama::decode::{ArmKind, Contrast, DecoderOptions, Finish};
 use cope_llama::home::Home;
 use cope_llama::message::{Message, Role};
 use cope_llama::profile::feedback::{Feedback, Verdict};
@@ -159,7 +159,7 @@ impl<'a> Chat<'a> {
     /// Answers the last message, streaming, and keeps the answer.
     fn answer(&mut self) -> Result<()> {
         let mut options = self.options()?;
-        options.sampling.seed = options.sampling.seed.wrapping_add(self.n_answers);
+        options.answer.sampling.seed = options.answer.sampling.seed.wrapping_add(self.n_answers);
         let arm = self.session.best_arm();
         let messages = self.prompt();
         let mut out = io::stdout().lock();
@@ -330,7 +330,7 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    fn options(&self) -> Result<DecodeOptions> {
+    fn options(&self) -> Result<DecoderOptions> {
         let args = &self.args;
         args.decode.options(&args.model, self.session.model())
     }

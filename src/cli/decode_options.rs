@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use cope_llama::decode::{DecodeOptions, PassSchedule, Sampling};
+use cope_llama::decode::{AnswerOptions, DecoderOptions, PassSchedule, Sampling};
 use cope_llama::llama::{Grammar, Model, Token};
 
 use super::options::ModelArgs;
@@ -104,8 +104,8 @@ enum SchedulePart {
 
 impl DecodeArgs {
     /// The options for an answer by `model`, loaded as `args` say.
-    pub fn options(&self, args: &ModelArgs, model: &Arc<Model>) -> Result<DecodeOptions> {
-        Ok(DecodeOptions {
+    pub fn options(&self, args: &ModelArgs, model: &Arc<Model>) -> Result<DecoderOptions> {
+        let answer = AnswerOptions {
             sampling: Sampling {
                 temperature: self.temp,
                 top_k: self.top_k,
@@ -124,8 +124,11 @@ impl DecodeArgs {
             no_repeat_ngram: self.no_repeat_ngram,
             logit_bias: self.logit_bias.clone(),
             grammar: self.grammar(model)?,
+        };
+        Ok(DecoderOptions {
+            answer,
             schedule: self.schedule(args),
-            ..DecodeOptions::default()
+            ..DecoderOptions::default()
         })
     }
 

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use cope_llama::decode::Choice;
-use cope_llama::llama::Model;
+use cope_llama::llama::{Model, Special};
 use serde_json::{Value, json};
 
 /// What begins and ends a token that the contrast has chosen.
@@ -27,7 +27,9 @@ pub fn text(model: &Model, choices: &[Choice], out: &impl IsTerminal) -> String 
     let mut text = Vec::new();
     // Neighbours go together, so that no mark comes between the bytes of a character that they share.
     for run in choices.chunk_by(|x, y| is_contrasts(x) == is_contrasts(y)) {
-        let bytes = run.iter().flat_map(|it| model.token_bytes(it.token, false));
+        let bytes = run
+            .iter()
+            .flat_map(|it| model.token_bytes(it.token, Special::Ignored));
         if is_contrasts(&run[0]) {
             text.extend(marks.0.bytes().chain(bytes).chain(marks.1.bytes()));
         } else {
@@ -48,7 +50,8 @@ pub fn legend(choices: &[Choice]) -> String {
 
 /// Each choice with its figures.
 pub fn json(model: &Model, choices: &[Choice]) -> Value {
-    let text = |token| String::from_utf8_lossy(&model.token_bytes(token, true)).into_owned();
+    let text =
+        |token| String::from_utf8_lossy(&model.token_bytes(token, Special::ByName)).into_owned();
     let object = |it: &Choice| {
         json!({
             "token": it.token,

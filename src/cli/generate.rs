@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args as ClapArgs};
-use cope_llama::decode::{ArmKind, DecodeOptions, Finish};
+use cope_llama::decode::{ArmKind, DecoderOptions, Finish};
 use cope_llama::home::Home;
 use cope_llama::message::Message;
 use serde_json::json;
@@ -66,7 +66,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         .arm
         .map_or(session.best_arm(), |arm| arm.with(session.contrast));
 
-    let options = DecodeOptions {
+    let options = DecoderOptions {
         explain: args.explain,
         ..args.decode.options(&args.model, session.model())?
     };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result, bail};
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
-    Arm, Choice, Contrast, DecodeOptions, Decoder, Drafter, Finish, Piece, Policy, Statistics,
+    Arm, Choice, Contrast, Decoder, DecoderOptions, Drafter, Finish, Piece, Policy, Statistics,
 };
 use cope_llama::home::{Home, UserFolder, write_atomic};
 use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin};
@@ -137,7 +137,7 @@ impl Session {
         &mut self,
         messages: &[Message],
         arm: Arm,
-        options: DecodeOptions,
+        options: DecoderOptions,
         mut tell: impl FnMut(ReplyEvent) -> Result<()>,
     ) -> Result<Reply> {
         self.stop.store(false, Ordering::Relaxed);
@@ -148,7 +148,7 @@ impl Session {
                 "the context is full: the oldest {n_left_out} messages are left out"
             )))?;
         }
-        let options = DecodeOptions {
+        let options = DecoderOptions {
             n_keep: self.n_keep(messages, &prompt)?,
             drafter: self.drafter.clone(),
             ..options
@@ -226,7 +226,7 @@ impl Session {
             .zip(prompt)
             .take_while(|(x, y)| x == y)
             .count();
-        Ok(n_shared.max(DecodeOptions::default().n_keep))
+        Ok(n_shared.max(DecoderOptions::default().n_keep))
     }
 }
 

@@ -14,7 +14,7 @@ use slots::Slot;
 
 use super::text_state::TextState;
 use super::{
-    Candidate, Choice, DecodeOptions, Finish, PassSchedule, Policy, SequenceSource, Vocabulary,
+    AnswerOptions, Candidate, Choice, Finish, PassSchedule, Policy, SequenceSource, Vocabulary,
 };
 use crate::llama::Token;
 use crate::{Error, Result};
@@ -23,16 +23,17 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TextId(usize);
 
-/// A text that is wanted. Of the options a batch has no use for drafts, context shifts and the schedule, of which it has
-/// one for all.
+/// A text that is wanted.
 #[derive(Debug, Clone)]
 pub struct TextRequest {
-    /// Its tokens so far.
+    /// The prompt's tokens.
     pub prompt: Vec<Token>,
-    /// Who goes on.
+    /// The models that answer.
     pub policy: Policy<ModelId>,
-    /// How.
-    pub options: DecodeOptions,
+    /// Options of the answer.
+    pub options: AnswerOptions,
+    /// How many of the best candidates are explained beside each choice; `None` explains no choice.
+    pub explained: Option<usize>,
     /// For whom what the models have read is kept afterwards: another text of the same owner that begins alike goes on
     /// from there. Nothing is kept for nobody.
     pub owner: Option<u64>,
@@ -244,11 +245,12 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 prompt,
                 policy,
                 options,
+                explained,
                 owner,
             } = request;
             // Of a single model the best is enough, unless others are to be shown.
             let takes_the_best = options.sampling.takes_the_best();
-            let plausibility = policy.plausibility(takes_the_best && options.n_alternatives == 0);
+            let plausibility = policy.plausibility(takes_the_best && explained.unwrap_or(0) == 0);
             let policy = policy.map(|model| Slot {
                 model,
                 sequence: self.models.get_mut(model).take(&prompt, owner),
@@ -261,7 +263,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 policy,
                 state,
                 plausibility,
-                explained: options.explain.then_some(options.n_alternatives),
+                explained,
                 prompt,
                 newest: None,
                 n_changed: 0,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::options::{DecodeOptions, Finish, Piece};
+use super::options::{DecoderOptions, Finish, Piece};
 use super::schedule::Scheduler;
 use super::text_state::TextState;
 use super::{Choice, LogitSource, Policy, Statistics, Vocabulary};
@@ -33,11 +33,11 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         policy: Policy<&'a mut S>,
         vocabulary: &'a V,
         prompt: &[Token],
-        options: DecodeOptions,
+        options: DecoderOptions,
     ) -> Result<Self> {
         let (n_vocab, n_ctx) = (policy.leader().n_vocab(), policy.leader().n_ctx());
-        let state = TextState::new(&options, prompt, n_vocab, n_ctx)?;
-        let takes_the_best = options.sampling.takes_the_best();
+        let state = TextState::new(&options.answer, prompt, n_vocab, n_ctx)?;
+        let takes_the_best = options.answer.sampling.takes_the_best();
         let shifts = options.context_shift && policy.leader().can_shift();
         let (schedule, choices) = if options.explain {
             (options.schedule.explained(), Some(Vec::new()))
@@ -78,7 +78,7 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
     }
 
     /// Why each token was chosen, the one that ended the turn included; none without
-    /// [`explain`](DecodeOptions::explain).
+    /// [`explain`](DecoderOptions::explain).
     #[must_use]
     pub fn choices(&self) -> &[Choice] {
         self.choices.as_deref().unwrap_or_default()

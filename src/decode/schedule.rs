@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::choice::Explainer;
 use super::draft::Drafter;
 use super::sampling::best;
-use super::{Candidate, Choice, LogitSource, Passes, Policy, Sampler, Statistics};
+use super::{Candidate, Choice, LogitSource, Passes, Policy, Rows, Sampler, Statistics};
 use crate::llama::Token;
 use crate::{Error, Result};
 
@@ -250,7 +250,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         let discard = (len - keep).div_ceil(2);
         let passes = [&mut self.statistics.user, &mut self.statistics.base];
         for (model, passes) in self.policy.each_mut().zip(passes) {
-            read(*model, &self.text[..len], 0, Extend::Whole, passes)?;
+            read(*model, &self.text[..len], 0, Rows::Full, passes)?;
             if model.tokens().len() != len {
                 return Err(Error::bug(
                     "the base and the user context have fallen out of step",
@@ -329,10 +329,10 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         let n_rows = 1 + draft.len();
         let Statistics { user, base, .. } = &mut self.statistics;
         let text = &self.text;
-        let (of_base, of_user) = if self.schedule.lean {
-            (Extend::Lean, Extend::Begin)
+        let (base_rows, user_rows) = if self.schedule.lean {
+            (Rows::Candidates, Rows::Deferred)
         } else {
-            (Extend::Whole, Extend::Whole)
+            (Rows::Full, Rows::Full)
         };
         let result = match &mut self.policy {
             Policy::Cope {
@@ -340,8 +340,8 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
                 base: base_model,
                 ..
             } if self.schedule.side_by_side => beside(
-                || read(*base_model, text, n_rows, of_base, base),
-                || read(*user_model, text, n_rows, of_user, user),
+                || read(*base_model, text, n_rows, base_rows, base),
+                || read(*user_model, text, n_rows, user_rows, user),
             )
             .and_then(|()| {
                 let started = Instant::now();
@@ -350,7 +350,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
                 Ok(())
             }),
             Policy::Cope { user: model, .. } | Policy::Plain(model) => {
-                read(*model, text, n_rows, Extend::Whole, user)
+                read(*model, text, n_rows, Rows::Full, user)
             }
         };
         self.text.truncate(len);
@@ -385,7 +385,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
             // A draft may have been read that far already.
             if user.tokens().get(len) != Some(&guess) || !user.rows().contains(&(len + 1)) {
                 user.truncate(len);
-                user.extend(&[guess], 1)?;
+                user.extend(&[guess], 1, Rows::Full)?;
                 let passes = &mut self.statistics.user;
                 passes.n_passes += 1;
                 passes.n_tokens += 1;
@@ -403,22 +403,13 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         };
         let n_rows = 1 + user.tokens().len().saturating_sub(self.text.len());
         let passes = &mut self.statistics.base;
-        let extend = if self.schedule.lean {
-            Extend::Lean
+        let rows = if self.schedule.lean {
+            Rows::Candidates
         } else {
-            Extend::Whole
+            Rows::Full
         };
-        read(*base, user.tokens(), n_rows, extend, passes)
+        read(*base, user.tokens(), n_rows, rows, passes)
     }
-}
-
-/// By which of a source's methods it is extended.
-#[derive(Clone, Copy)]
-enum Extend {
-    Whole,
-    Lean,
-    /// To be finished.
-    Begin,
 }
 
 /// Brings `model` to the end of `sequence`, with rows after its last `n_rows` lengths. What its cache has of the
@@ -427,7 +418,7 @@ fn read<S: LogitSource>(
     model: &mut S,
     sequence: &[Token],
     n_rows: usize,
-    extend: Extend,
+    rows: Rows,
     passes: &mut Passes,
 ) -> Result<()> {
     let started = Instant::now();
@@ -437,11 +428,7 @@ fn read<S: LogitSource>(
     if tokens.is_empty() {
         return Ok(());
     }
-    match extend {
-        Extend::Whole => model.extend(tokens, n_rows)?,
-        Extend::Lean => model.extend_lean(tokens, n_rows)?,
-        Extend::Begin => model.begin(tokens, n_rows)?,
-    }
+    model.extend(tokens, n_rows, rows)?;
     passes.n_passes += 1;
     passes.n_tokens += tokens.len();
     passes.time += started.elapsed();

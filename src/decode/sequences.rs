@@ -1,6 +1,6 @@
 //! Models that read many sequences at once.
 
-use super::Candidate;
+use super::{Candidate, Rows};
 use crate::Result;
 use crate::llama::{Sequences, Token};
 
@@ -16,20 +16,20 @@ pub trait SequenceSource: Send {
     fn n_batch(&self) -> usize;
     /// A sequence so far.
     fn tokens(&self, sequence: usize) -> &[Token];
-    /// Appends `tokens` to a sequence; what may follow them is then known. `lean` if of that only
-    /// [`logits_of`](Self::logits_of) is asked. On an error the sequence is empty.
+    /// Appends `tokens` to a sequence, and keeps a row of logits after the last, as `rows` says; [`Rows::Deferred`] is read
+    /// as [`Rows::Full`]. On an error the sequence is empty.
     ///
     /// # Errors
     ///
     /// The pass was interrupted, or it failed.
-    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()>;
-    /// Reads a token into each of several sequences, in ascending order; what may follow each is then known. On an error
-    /// these sequences are empty.
+    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()>;
+    /// Reads a token into each of several sequences, in ascending order, and keeps a row of logits after each, as `rows`
+    /// says. On an error these sequences are empty.
     ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()>;
+    fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()>;
     /// What may follow a sequence of the last pass, `[n_vocab]`, unnormalised.
     fn logits(&self, sequence: usize) -> &[f32];
     /// The same of `candidates` alone, in their order; `logits` is emptied first.
@@ -70,12 +70,12 @@ impl SequenceSource for Sequences {
         self.tokens(sequence)
     }
 
-    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()> {
-        self.read(sequence, tokens, lean)
+    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
+        self.read(sequence, tokens, rows)
     }
 
-    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()> {
-        self.step(items, lean)
+    fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()> {
+        self.step(items, rows)
     }
 
     fn logits(&self, sequence: usize) -> &[f32] {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Candidate, DecodeOptions, LogitSource, SequenceSource, Vocabulary};
+use super::{AnswerOptions, Candidate, LogitSource, Rows, SequenceSource, Vocabulary};
 use crate::Result;
 use crate::llama::Token;
 
@@ -48,10 +48,10 @@ pub fn by_last(rows: Rows4) -> impl Fn(&[Token]) -> Vec<f32> + Send + Sync + Clo
 }
 
 /// Options of at most `n_predict` tokens.
-pub fn limit(n_predict: usize) -> DecodeOptions {
-    DecodeOptions {
+pub fn limit(n_predict: usize) -> AnswerOptions {
+    AnswerOptions {
         n_predict: Some(n_predict),
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     }
 }
 
@@ -72,8 +72,10 @@ pub struct Table {
     pub n_evaluated: usize,
     next: Arc<Next>,
     n_vocab: usize,
-    /// The rows after `rows.0` tokens and those that follow, and whether of candidates alone.
-    rows: (usize, Vec<Vec<f32>>, bool),
+    /// The rows after `rows.0` tokens and those that follow.
+    rows: (usize, Vec<Vec<f32>>),
+    /// Which of their logits may be asked for.
+    computed: Rows,
 }
 
 impl Table {
@@ -85,21 +87,9 @@ impl Table {
             n_evaluated: 0,
             n_vocab: next(&[0]).len(),
             next: Arc::new(next),
-            rows: (0, Vec::new(), false),
+            rows: (0, Vec::new()),
+            computed: Rows::Full,
         }
-    }
-
-    fn read(&mut self, tokens: &[Token], n_rows: usize, lean: bool) {
-        assert!(
-            self.tokens.len() + tokens.len() <= self.n_ctx,
-            "the loop minds the context"
-        );
-        assert!(n_rows <= self.max_rows && n_rows <= tokens.len() && !tokens.is_empty());
-        self.tokens.extend_from_slice(tokens);
-        self.n_evaluated += tokens.len();
-        let first = self.tokens.len() + 1 - n_rows;
-        let rows = (first..=self.tokens.len()).map(|len| (self.next)(&self.tokens[..len]));
-        self.rows = (first, rows.collect(), lean);
     }
 }
 
@@ -120,13 +110,25 @@ impl LogitSource for Table {
         &self.tokens
     }
 
-    fn extend(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.read(tokens, n_rows, false);
+    fn extend(&mut self, tokens: &[Token], n_rows: usize, computed: Rows) -> Result<()> {
+        assert!(
+            self.tokens.len() + tokens.len() <= self.n_ctx,
+            "the loop minds the context"
+        );
+        assert!(n_rows <= self.max_rows && n_rows <= tokens.len() && !tokens.is_empty());
+        self.tokens.extend_from_slice(tokens);
+        self.n_evaluated += tokens.len();
+        let first = self.tokens.len() + 1 - n_rows;
+        let rows = (first..=self.tokens.len()).map(|len| (self.next)(&self.tokens[..len]));
+        self.rows = (first, rows.collect());
+        self.computed = computed;
         Ok(())
     }
 
-    fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.read(tokens, n_rows, true);
+    fn finish(&mut self) -> Result<()> {
+        if self.computed == Rows::Deferred {
+            self.computed = Rows::Full;
+        }
         Ok(())
     }
 
@@ -135,7 +137,7 @@ impl LogitSource for Table {
     }
 
     fn logits(&self, len: usize) -> &[f32] {
-        assert!(!self.rows.2, "a lean pass has no logits");
+        assert_eq!(self.computed, Rows::Full, "only these have all logits");
         &self.rows.1[len - self.rows.0]
     }
 
@@ -179,7 +181,7 @@ pub struct TableSequences {
     tokens: Vec<Vec<Token>>,
     /// The logits after each sequence of the last pass.
     rows: Vec<Option<Vec<f32>>>,
-    is_lean: bool,
+    computed: Rows,
     next: Arc<Next>,
     fault: Arc<Fault>,
     n_vocab: usize,
@@ -195,7 +197,7 @@ impl TableSequences {
             n_batch: 64,
             tokens: vec![Vec::new(); n_sequences],
             rows: vec![None; n_sequences],
-            is_lean: false,
+            computed: Rows::Full,
             n_vocab: next(&[0]).len(),
             next: Arc::new(next),
             fault: Arc::new(|_| Ok(())),
@@ -210,9 +212,9 @@ impl TableSequences {
         }
     }
 
-    fn pass(&mut self, parts: &[(usize, &[Token])], lean: bool) -> Result<()> {
+    fn pass(&mut self, parts: &[(usize, &[Token])], computed: Rows) -> Result<()> {
         self.rows.fill(None);
-        self.is_lean = lean;
+        self.computed = computed;
         for &(sequence, tokens) in parts {
             self.tokens[sequence].extend_from_slice(tokens);
             assert!(
@@ -262,20 +264,20 @@ impl SequenceSource for TableSequences {
         &self.tokens[sequence]
     }
 
-    fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()> {
-        self.pass(&[(sequence, tokens)], lean)
+    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
+        self.pass(&[(sequence, tokens)], rows)
     }
 
-    fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()> {
+    fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()> {
         let parts: Vec<_> = items
             .iter()
             .map(|(sequence, token)| (*sequence, std::slice::from_ref(token)))
             .collect();
-        self.pass(&parts, lean)
+        self.pass(&parts, rows)
     }
 
     fn logits(&self, sequence: usize) -> &[f32] {
-        assert!(!self.is_lean, "a lean pass has no logits");
+        assert_eq!(self.computed, Rows::Full, "only these have all logits");
         self.row(sequence)
     }
 

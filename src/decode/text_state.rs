@@ -1,6 +1,6 @@
 //! A text under way, token by token, whatever reads them.
 
-use super::options::{DecodeOptions, Finish, Piece};
+use super::options::{AnswerOptions, Finish, Piece};
 use super::repetition::is_looping;
 use super::{Sampler, StopFilter, Vocabulary};
 use crate::llama::Token;
@@ -24,7 +24,7 @@ impl TextState {
     ///
     /// [`Error::Input`] if the prompt is empty or longer than the context, or an option is out of its range.
     pub fn new(
-        options: &DecodeOptions,
+        options: &AnswerOptions,
         prompt: &[Token],
         n_vocab: usize,
         n_ctx: usize,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cope_convert::gguf::Gguf;
 
 use crate::decode::{
-    Batch, BatchEvent, Contrast, DecodeOptions, Finish, PassSchedule, Policy, TextRequest,
+    AnswerOptions, Batch, BatchEvent, Contrast, Finish, PassSchedule, Policy, TextRequest,
 };
 use crate::home::BaseRef;
 use crate::llama::{ContextOptions, LoraAdapter, Model, Sequences, Token};
@@ -145,16 +145,17 @@ impl<'a> Answerer<'a> {
         };
         let mut answers: BTreeMap<_, _> = BTreeMap::new();
         for prompt in prompts {
-            let options = DecodeOptions {
+            let options = AnswerOptions {
                 n_predict: Some(n_predict),
                 loop_guard: true,
                 no_repeat_ngram,
-                ..DecodeOptions::default()
+                ..AnswerOptions::default()
             };
             let id = batch.push(TextRequest {
                 prompt,
                 policy,
                 options,
+                explained: None,
                 owner: None,
             })?;
             answers.insert(id, Written::default());

@@ -43,10 +43,10 @@ pub struct Context {
     threads: Option<Threads>,
 }
 
-/// Whether lean passes are possible.
+/// Whether passes without the output head are possible.
 #[derive(Debug)]
 enum ContextHead {
-    /// Not known before a whole pass has been seen.
+    /// Not known before a pass with the head has been seen.
     Unknown,
     /// They are, by this head; if it is in this memory, all of it can be computed after the pass too.
     Apart(Box<CandidateHead>, Option<WholeHead>),
@@ -210,50 +210,23 @@ impl Context {
         self.tokens.is_empty()
     }
 
-    /// Decodes `tokens` after those in the cache; [`logits`](Self::logits) then are the last one's. On an error
-    /// the cache is as it was before.
+    /// Decodes `tokens` after those in the cache, and keeps a row of logits after each of the last `n_rows` of them, as
+    /// `rows` says. On an error the cache is as it was before.
     ///
     /// # Errors
     ///
     /// [`Error::Input`] if the tokens do not fit or are none of the vocabulary's, [`Error::Interrupted`] if the
     /// interrupt flag was set, [`Error::Llama`] if llama.cpp fails.
-    pub fn extend(&mut self, tokens: &[Token]) -> Result<()> {
-        self.extend_rows(tokens, 1)
+    ///
+    /// # Panics
+    ///
+    /// If `n_rows` is more than [`max_rows`](Self::max_rows).
+    pub fn extend(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()> {
+        self.decode(tokens, n_rows, rows)
     }
 
-    /// As [`extend`](Self::extend), and keeps what may follow each of the last `n_rows` tokens, at most
-    /// [`max_rows`](Self::max_rows).
-    ///
-    /// # Errors
-    ///
-    /// As [`extend`](Self::extend).
-    pub fn extend_rows(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.decode(tokens, n_rows, HeadPart::Whole)
-    }
-
-    /// As [`extend_rows`](Self::extend_rows), for those who ask [`logits_of`](Self::logits_of) some tokens only: where
-    /// the model allows it, the pass ends before the head. The first pass of a context, from which that is known, does
-    /// not.
-    ///
-    /// # Errors
-    ///
-    /// As [`extend`](Self::extend).
-    pub fn extend_lean(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.decode(tokens, n_rows, HeadPart::Some)
-    }
-
-    /// As [`extend_rows`](Self::extend_rows), but for the head, where the model allows it: that is left to
-    /// [`finish`](Self::finish), which must follow before the logits are asked for.
-    ///
-    /// # Errors
-    ///
-    /// As [`extend`](Self::extend).
-    pub fn begin(&mut self, tokens: &[Token], n_rows: usize) -> Result<()> {
-        self.decode(tokens, n_rows, HeadPart::Later)
-    }
-
-    /// Computes the head that [`begin`](Self::begin) has left out, with all of the context's threads; the logits are
-    /// those of [`extend_rows`](Self::extend_rows).
+    /// Computes the logits that a pass of [`Rows::Deferred`] has left out, with all of the context's threads. They are
+    /// those of [`Rows::Full`] to the bit.
     ///
     /// # Errors
     ///
@@ -270,7 +243,7 @@ impl Context {
         Ok(())
     }
 
-    /// As [`extend`](Self::extend), and gives the logits at every position, `[tokens.len(), n_vocab]`.
+    /// Decodes `tokens` after those in the cache, and gives the logits at every position, `[tokens.len(), n_vocab]`.
     ///
     /// # Errors
     ///
@@ -279,7 +252,7 @@ impl Context {
         let mut logits = Vec::with_capacity(tokens.len() * self.model.n_vocab());
         let len = self.len();
         for tokens in tokens.chunks(self.max_rows()) {
-            if let Err(error) = self.extend_rows(tokens, tokens.len()) {
+            if let Err(error) = self.extend(tokens, tokens.len(), Rows::Full) {
                 self.truncate(len);
                 return Err(error);
             }
@@ -316,7 +289,7 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If `len` is none of the [`rows`](Self::rows), or the pass was lean.
+    /// If `len` is none of the [`rows`](Self::rows), or the pass computed no logits ([`Rows::Candidates`]).
     #[must_use]
     pub fn logits_after(&self, len: usize) -> &[f32] {
         assert!(
@@ -426,15 +399,18 @@ impl Drop for Context {
     }
 }
 
-/// What a pass computes of the head.
+/// Which logits of its rows a pass computes. Where the model does not allow less, a pass computes all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeadPart {
-    /// All of it.
-    Whole,
-    /// Nothing yet: some tokens will be asked for, if that is possible.
-    Some,
-    /// Nothing yet: all of it will be computed after the pass, if that is possible.
-    Later,
+pub enum Rows {
+    /// All logits.
+    Full,
+    /// None in the pass: the caller asks for the logits of a few candidates by `logits_of`, each of which is a dot product
+    /// with one row of the output head. The first pass of a context computes all logits nevertheless, since it shows
+    /// whether the model allows less.
+    Candidates,
+    /// None in the pass: the caller computes all of them afterwards by `finish`. A pass that runs beside another's has only
+    /// a part of the threads, and `finish` has all.
+    Deferred,
 }
 
 /// The only sequence of a context.

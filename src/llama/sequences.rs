@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use cope_contrast::Candidate;
 
-use super::{Context, ContextOptions, LoraAdapter, Model, Token, sys};
+use super::{Context, ContextOptions, LoraAdapter, Model, Rows, Token, sys};
 use crate::{Error, Result};
 
 /// A context of several sequences, seen by one model through at most one adapter.
@@ -98,25 +98,25 @@ impl Sequences {
         &self.tokens[sequence]
     }
 
-    /// Reads `tokens` into `sequence`, and keeps what may follow the last. On an error the sequence is emptied. `lean` as
-    /// [`Context::extend_lean`].
+    /// Reads `tokens` into `sequence`, and keeps a row of logits after the last, as `rows` says. On an error the sequence
+    /// is emptied.
     ///
     /// # Errors
     ///
     /// As [`Context::extend`].
-    pub fn read(&mut self, sequence: usize, tokens: &[Token], lean: bool) -> Result<()> {
+    pub fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
         let n_batch = self.context.n_batch();
         let last = tokens.len().saturating_sub(1) / n_batch;
         for (number, batch) in tokens.chunks(n_batch).enumerate() {
             let items: Vec<_> = batch.iter().map(|&token| (sequence, token)).collect();
             let is_output = |index: usize| number == last && index + 1 == batch.len();
-            self.pass(&items, is_output, lean)?;
+            self.pass(&items, is_output, rows)?;
         }
         Ok(())
     }
 
-    /// Reads a token in each of several sequences in one pass, and keeps what may follow each. On an error these
-    /// sequences are emptied. `lean` as [`Context::extend_lean`].
+    /// Reads a token into each of several sequences in one pass, and keeps a row of logits after each, as `rows` says. On
+    /// an error these sequences are emptied.
     ///
     /// # Errors
     ///
@@ -125,19 +125,19 @@ impl Sequences {
     /// # Panics
     ///
     /// If the sequences are not in ascending order.
-    pub fn step(&mut self, items: &[(usize, Token)], lean: bool) -> Result<()> {
+    pub fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()> {
         assert!(
             items.is_sorted_by(|x, y| x.0 < y.0),
             "llama.cpp keeps rows in the order of the sequences"
         );
-        self.pass(items, |_| true, lean)
+        self.pass(items, |_| true, rows)
     }
 
     /// The logits of what may follow `sequence`, `[n_vocab]`, unnormalised.
     ///
     /// # Panics
     ///
-    /// If the last pass was not one over this sequence, or it was lean.
+    /// If the last pass was not one over this sequence, or it computed no logits ([`Rows::Candidates`]).
     #[must_use]
     pub fn logits(&self, sequence: usize) -> &[f32] {
         let PassRow { token, row } = self.row(sequence);
@@ -197,14 +197,19 @@ impl Sequences {
         &mut self,
         items: &[(usize, Token)],
         is_output: impl Fn(usize) -> bool,
-        lean: bool,
+        rows: Rows,
     ) -> Result<()> {
         self.rows.fill(None);
+        // Nobody finishes the rows of several sequences later.
+        let rows = match rows {
+            Rows::Deferred => Rows::Full,
+            rows => rows,
+        };
         let result = self.positions(items).and_then(|positions| {
             let outputs: Vec<_> = (0..items.len())
                 .map(|index| i8::from(is_output(index)))
                 .collect();
-            self.context.pass(items, &positions, &outputs, lean)?;
+            self.context.pass(items, &positions, &outputs, rows)?;
             Ok(outputs)
         });
         match result {

@@ -5,6 +5,24 @@ use std::ffi::{CStr, c_char};
 use super::{Model, Token, sys};
 use crate::{Error, Result};
 
+/// The special tokens that a vocabulary puts around a text, such as BOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boundary {
+    /// They are added: the text begins a sequence.
+    Add,
+    /// They are left out: the text goes on with a sequence, or has them already.
+    Omit,
+}
+
+/// The special tokens of a text, such as `<|im_end|>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// They are written by their names: the text of a chat template.
+    ByName,
+    /// They are not written, and their names are ordinary text: what a person wrote.
+    Ignored,
+}
+
 impl Model {
     /// The number of tokens in the vocabulary.
     #[must_use]
@@ -13,18 +31,12 @@ impl Model {
         unsafe { sys::llama_vocab_n_tokens(self.vocab()) }.max(0) as usize
     }
 
-    /// The tokens of `text`. `add_special` adds what the vocabulary puts around a text (such as BOS);
-    /// `parse_special` turns the names of special tokens in the text into those tokens.
+    /// The tokens of `text`.
     ///
     /// # Errors
     ///
     /// [`Error::Input`] if the text is longer than llama.cpp can take (2 GiB).
-    pub fn tokenize(
-        &self,
-        text: &str,
-        add_special: bool,
-        parse_special: bool,
-    ) -> Result<Vec<Token>> {
+    pub fn tokenize(&self, text: &str, boundary: Boundary, special: Special) -> Result<Vec<Token>> {
         let too_long = || {
             Error::input(format!(
                 "a text of {} bytes is too long to tokenize",
@@ -42,8 +54,8 @@ impl Model {
                     length,
                     tokens.as_mut_ptr(),
                     room,
-                    add_special,
-                    parse_special,
+                    boundary == Boundary::Add,
+                    special == Special::ByName,
                 )
             };
             if n == i32::MIN {
@@ -65,10 +77,10 @@ impl Model {
         Ok(tokens)
     }
 
-    /// The bytes that `token` stands for: part of a text, and perhaps of a character. Special tokens and numbers
-    /// outside the vocabulary have none, unless `special` asks for the former's names.
+    /// The bytes that `token` stands for: part of a text, and perhaps of a character. Numbers outside the vocabulary have
+    /// none, and special tokens have none unless they are written [by name](Special::ByName).
     #[must_use]
-    pub fn token_bytes(&self, token: Token, special: bool) -> Vec<u8> {
+    pub fn token_bytes(&self, token: Token, special: Special) -> Vec<u8> {
         if !self.contains(token) {
             return Vec::new();
         }
@@ -83,7 +95,7 @@ impl Model {
                     buffer,
                     bytes.len() as i32,
                     0,
-                    special,
+                    special == Special::ByName,
                 )
             };
             // A negative answer is the room that is needed.
@@ -133,7 +145,7 @@ impl Model {
         self.known(unsafe { sys::llama_vocab_eos(self.vocab()) })
     }
 
-    /// Whether tokenizing with `add_special` puts [`bos`](Self::bos) in front.
+    /// Whether tokenizing with [`Boundary::Add`] puts [`bos`](Self::bos) in front.
     #[must_use]
     pub fn adds_bos(&self) -> bool {
         // SAFETY: `vocab` is live as long as the model.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::model_cache::{ModelCache, ServerBatch, VoiceRequest};
 use super::settings::EngineSettings;
-use crate::decode::{Batch, BatchEvent, DecodeOptions, PassSchedule, TextId, TextRequest};
+use crate::decode::{AnswerOptions, Batch, BatchEvent, PassSchedule, TextId, TextRequest};
 use crate::home::Home;
 use crate::llama::{Model, Token, devices};
 use crate::{Error, Result};
@@ -30,7 +30,9 @@ pub struct Job {
     /// Its tokens so far.
     pub prompt: Vec<Token>,
     /// How it goes on.
-    pub options: DecodeOptions,
+    pub options: AnswerOptions,
+    /// How many candidates are explained beside each choice, if choices are explained.
+    pub explained: Option<usize>,
     /// For whom what the models read is kept.
     pub owner: u64,
     /// Who is told. A text ends when nobody hears of it any more.
@@ -162,6 +164,7 @@ impl Worker {
                 prompt: job.prompt,
                 policy,
                 options: job.options,
+                explained: job.explained,
                 owner: Some(job.owner),
             };
             match self.batch.push(request) {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::llama::{self, Token};
+use crate::llama::{self, Special, Token};
 use crate::profile::{Example, Pair};
 use crate::prompt::{ChatTemplate, response_tokens};
 use crate::{Error, Result};
@@ -105,7 +105,7 @@ impl<'a> Encoder<'a> {
     pub fn text(&self, tokens: &[Token]) -> String {
         let bytes: Vec<u8> = tokens
             .iter()
-            .flat_map(|&token| self.vocabulary.token_bytes(token, false))
+            .flat_map(|&token| self.vocabulary.token_bytes(token, Special::Ignored))
             .collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cope_convert::gguf::Gguf;
 use cope_llama::home::{BaseRef, Home, Stage, UserName};
-use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token};
+use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Rows, Token};
 use cope_llama::message::Message;
 use cope_llama::profile::{HistoryPart, Profile, jsonl};
 use cope_llama::prompt::ChatTemplate;
@@ -159,7 +159,7 @@ fn another_llama_cpp_says_the_same() {
         changed += usize::from(greedy(&mut base, prompt, 8) != greedy(&mut user, prompt, 8));
         // Both builds along their text, past the place where ours would have gone another way.
         user.truncate(0);
-        user.extend(prompt).unwrap();
+        user.extend(prompt, 1, Rows::Full).unwrap();
         let mut parted = false;
         for position in &answer {
             let (margin, below_best) = ours_at(user.logits(), position);
@@ -170,7 +170,7 @@ fn another_llama_cpp_says_the_same() {
                 difference = difference.max((margin - position.margin).abs());
             }
             agreed += usize::from(!parted);
-            user.extend(&[position.token]).unwrap();
+            user.extend(&[position.token], 1, Rows::Full).unwrap();
         }
     }
     println!(

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::{
-    Arm, Batch, BatchEvent, Contrast, DecodeOptions, Decoder, Finish, PassSchedule, Piece, Policy,
-    Sampling, TextRequest,
+    AnswerOptions, Arm, Batch, BatchEvent, Contrast, Decoder, DecoderOptions, Finish, PassSchedule,
+    Piece, Policy, Sampling, TextRequest,
 };
-use cope_llama::llama::{Context, Sequences, Token, Twin};
+use cope_llama::llama::{Boundary, Context, Rows, Sequences, Special, Token, Twin};
 
 use crate::fixture::{Fixture, adapter, best, exact, greedy, zero_adapter};
 use crate::tiny::{FAMILIES, TinyModel};
@@ -18,10 +18,10 @@ fn cope(contrast: f32, plausibility: f32) -> Arm {
     Arm::Cope(Contrast::new(contrast, plausibility).unwrap())
 }
 
-fn limit(n_predict: usize) -> DecodeOptions {
-    DecodeOptions {
+fn limit(n_predict: usize) -> AnswerOptions {
+    AnswerOptions {
         n_predict: Some(n_predict),
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     }
 }
 
@@ -30,10 +30,10 @@ fn decode(
     twin: &mut Twin,
     arm: Arm,
     prompt: &[Token],
-    options: DecodeOptions,
+    options: impl Into<DecoderOptions>,
 ) -> (Vec<Token>, Option<Finish>, usize) {
     let model = Arc::clone(twin.base.model());
-    let mut decoder = Decoder::new(twin.policy(arm), &*model, prompt, options).unwrap();
+    let mut decoder = Decoder::new(twin.policy(arm), &*model, prompt, options.into()).unwrap();
     for piece in decoder.by_ref() {
         piece.unwrap();
     }
@@ -87,8 +87,8 @@ fn every_choice_is_plausible_to_the_user_and_best_contrasted() {
         let (mut base, mut user) = (twin.base, twin.user);
         base.truncate(0);
         user.truncate(0);
-        base.extend(&prompt).unwrap();
-        user.extend(&prompt).unwrap();
+        base.extend(&prompt, 1, Rows::Full).unwrap();
+        user.extend(&prompt, 1, Rows::Full).unwrap();
         for token in chosen {
             let max = user.logits()[best(user.logits()) as usize];
             let is_plausible = |logit: f32| logit >= max + plausibility.ln();
@@ -102,8 +102,8 @@ fn every_choice_is_plausible_to_the_user_and_best_contrasted() {
                 })
                 .collect();
             assert_eq!(token, best(&scores), "α = {contrast}, τ = {plausibility}");
-            base.extend(&[token]).unwrap();
-            user.extend(&[token]).unwrap();
+            base.extend(&[token], 1, Rows::Full).unwrap();
+            user.extend(&[token], 1, Rows::Full).unwrap();
         }
     }
 }
@@ -117,7 +117,7 @@ fn the_same_seed_gives_the_same_text() {
             seed,
             ..Sampling::default()
         };
-        let options = DecodeOptions {
+        let options = AnswerOptions {
             sampling,
             ..limit(32)
         };
@@ -153,13 +153,17 @@ fn every_schedule_gives_the_naive_text() {
         });
         for temperature in [0.0, 0.8] {
             let text = |schedule| {
-                let options = DecodeOptions {
+                let answer = AnswerOptions {
                     sampling: Sampling {
                         temperature,
                         ..Sampling::default()
                     },
-                    schedule,
                     ..limit(100)
+                };
+                let options = DecoderOptions {
+                    answer,
+                    schedule,
+                    ..DecoderOptions::default()
                 };
                 let adapter = Adapter {
                     architecture: architecture.into(),
@@ -184,7 +188,11 @@ fn a_second_turn_reuses_the_first_and_says_the_same_as_a_fresh_chat() {
     let mut prompt = tiny.prompt();
     let first = response(&mut chat, cope(0.3, 0.1), &prompt);
     prompt.extend(&first[..20]);
-    prompt.extend(tiny.model.tokenize(" and thanks", false, true).unwrap());
+    prompt.extend(
+        tiny.model
+            .tokenize(" and thanks", Boundary::Omit, Special::ByName)
+            .unwrap(),
+    );
     let second = response(&mut chat, cope(0.3, 0.1), &prompt);
     let mut fresh = tiny.twin(&adapter(), 1.0);
     assert_eq!(second, response(&mut fresh, cope(0.3, 0.1), &prompt));
@@ -202,9 +210,9 @@ fn a_full_context_forgets_in_both_alike_and_goes_on() {
     let mut twin = tiny.twin(&adapter(), 1.0);
     let prompt: Vec<Token> = (0..250).map(|n| 20 + n * 7 % 300).collect();
     let model = Arc::clone(&tiny.model);
-    let options = DecodeOptions {
+    let options = DecoderOptions {
         n_keep: 10,
-        ..limit(60)
+        ..limit(60).into()
     };
     let mut decoder = Decoder::new(twin.policy(cope(0.3, 0.1)), &*model, &prompt, options).unwrap();
     let pieces: Vec<Piece> = decoder.by_ref().collect::<Result<_, _>>().unwrap();
@@ -238,7 +246,7 @@ fn a_prompt_beyond_the_context_is_refused_with_both_numbers() {
     let tiny = Fixture::new();
     let mut twin = tiny.twin(&adapter(), 1.0);
     let model = Arc::clone(&tiny.model);
-    let refusal = Decoder::new(twin.policy(Arm::User), &*model, &[20; 257], limit(1)).err();
+    let refusal = Decoder::new(twin.policy(Arm::User), &*model, &[20; 257], limit(1).into()).err();
     let message = refusal.unwrap().to_string();
     assert!(
         message.contains("257") && message.contains("256"),
@@ -258,7 +266,7 @@ fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
 
     flag.store(true, Ordering::Relaxed);
     assert!(matches!(
-        twin.user.extend(&[20; 100]),
+        twin.user.extend(&[20; 100], 1, Rows::Full),
         Err(Error::Interrupted)
     ));
     assert_eq!(twin.user.tokens(), before);
@@ -278,9 +286,9 @@ fn explained_choices_are_those_of_the_text_and_of_the_models() {
     let mut twin = tiny.twin(&adapter(), 1.0);
     let expected = response(&mut twin, cope(0.5, 0.1), &prompt);
     let model = Arc::clone(&tiny.model);
-    let options = DecodeOptions {
+    let options = DecoderOptions {
         explain: true,
-        ..limit(48)
+        ..limit(48).into()
     };
     let mut twin = tiny.twin(&adapter(), 1.0);
     let mut decoder = Decoder::new(twin.policy(cope(0.5, 0.1)), &*model, &prompt, options).unwrap();
@@ -293,8 +301,8 @@ fn explained_choices_are_those_of_the_text_and_of_the_models() {
     let Twin { mut base, mut user } = twin;
     base.truncate(0);
     user.truncate(0);
-    base.extend(&prompt).unwrap();
-    user.extend(&prompt).unwrap();
+    base.extend(&prompt, 1, Rows::Full).unwrap();
+    user.extend(&prompt, 1, Rows::Full).unwrap();
     let softmax = |logits: &[f32], token: Token| {
         let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
         logits[token as usize].exp() / sum
@@ -315,8 +323,8 @@ fn explained_choices_are_those_of_the_text_and_of_the_models() {
             of_user.iter().filter(is_plausible).count()
         );
         n_contrasts += usize::from(choice.first != token);
-        base.extend(&[token]).unwrap();
-        user.extend(&[token]).unwrap();
+        base.extend(&[token], 1, Rows::Full).unwrap();
+        user.extend(&[token], 1, Rows::Full).unwrap();
     }
     assert!(n_contrasts > 0);
 }
@@ -335,7 +343,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
         "a",
     ];
     let contrast = Contrast::new(0.5, 0.1).unwrap();
-    let options = |seed: u32| DecodeOptions {
+    let options = |seed: u32| AnswerOptions {
         sampling: Sampling {
             temperature: if seed.is_multiple_of(2) { 0.0 } else { 0.9 },
             seed,
@@ -345,7 +353,11 @@ fn texts_in_a_batch_are_those_that_come_alone() {
     };
     let prompts: Vec<_> = texts
         .iter()
-        .map(|text| tiny.model.tokenize(text, true, true).unwrap())
+        .map(|text| {
+            tiny.model
+                .tokenize(text, Boundary::Add, Special::ByName)
+                .unwrap()
+        })
         .collect();
     let alone: Vec<_> = (0..)
         .zip(&prompts)
@@ -370,6 +382,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
             prompt: prompt.clone(),
             policy,
             options: options(seed),
+            explained: None,
             owner: None,
         });
         let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();
@@ -395,7 +408,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
         for (shown, (tokens, ..)) in shown.iter().zip(&together) {
             let bytes = tokens
                 .iter()
-                .flat_map(|&token| tiny.model.token_bytes(token, false));
+                .flat_map(|&token| tiny.model.token_bytes(token, Special::Ignored));
             assert_eq!(*shown, String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
         }
         for model in [base, user] {
@@ -412,13 +425,18 @@ fn a_batch_keeps_what_was_read_for_its_owner_alone() {
     let sequences = Sequences::new(&tiny.model, None, &exact(), 2).unwrap();
     let mut batch = Batch::new(Arc::clone(&tiny.model), PassSchedule::NAIVE, usize::MAX);
     let model = batch.add(sequences);
-    let prompt = |text: &str| tiny.model.tokenize(text, true, true).unwrap();
+    let prompt = |text: &str| {
+        tiny.model
+            .tokenize(text, Boundary::Add, Special::ByName)
+            .unwrap()
+    };
     let mut answer = |text: &str, owner| {
         batch
             .push(TextRequest {
                 prompt: prompt(text),
                 policy: Policy::Plain(model),
                 options: limit(8),
+                explained: None,
                 owner,
             })
             .unwrap();
@@ -455,7 +473,10 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
         batch.add(sequences(Some(adapter), 2))
     });
     let contrast = Contrast::new(0.5, 0.1).unwrap();
-    let prompt = tiny.model.tokenize("dear alice", true, true).unwrap();
+    let prompt = tiny
+        .model
+        .tokenize("dear alice", Boundary::Add, Special::ByName)
+        .unwrap();
     let request = |user| TextRequest {
         prompt: prompt.clone(),
         policy: Policy::Cope {
@@ -464,6 +485,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
             contrast,
         },
         options: limit(12),
+        explained: None,
         owner: None,
     };
     let ids: Vec<_> = [0, 1, 0, 1, 0, 1]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, sha256};
 use cope_llama::llama::{
-    Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token, Twin,
+    Boundary, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Rows, Special,
+    Token, Twin,
 };
 
 use crate::tiny::{TinyModel, tiny_adapter};
@@ -51,7 +52,7 @@ impl Fixture {
 
     pub fn prompt(&self) -> Vec<Token> {
         self.model
-            .tokenize("hello alice, the wine", true, true)
+            .tokenize("hello alice, the wine", Boundary::Add, Special::ByName)
             .unwrap()
     }
 }
@@ -86,7 +87,7 @@ pub fn zero_adapter() -> Adapter {
 /// Greedy decoding by nothing but a context's logits.
 pub fn greedy(context: &mut Context, prompt: &[Token], n_predict: usize) -> Vec<Token> {
     context.truncate(0);
-    context.extend(prompt).unwrap();
+    context.extend(prompt, 1, Rows::Full).unwrap();
     let mut response = Vec::new();
     while response.len() < n_predict {
         let token = best(context.logits());
@@ -94,7 +95,7 @@ pub fn greedy(context: &mut Context, prompt: &[Token], n_predict: usize) -> Vec<
             break;
         }
         response.push(token);
-        context.extend(&[token]).unwrap();
+        context.extend(&[token], 1, Rows::Full).unwrap();
     }
     response
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, LoraTensor, Matrix};
-use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model as Runtime, Token};
+use cope_llama::llama::{
+    Boundary, Context, ContextOptions, LoraAdapter, Model as Runtime, Special, Token,
+};
 use cope_llama::message::Message;
 use cope_llama::prompt::{ChatTemplate, response_tokens};
 use cope_llama::train::batch::PackedBatch;
@@ -280,7 +282,9 @@ pub const PARAGRAPH: &str = "The ferry was late again, and the whole quay knew i
 fn llama_cpp_computes_the_same_distribution() {
     let golden = Golden::load();
     let runtime = Runtime::load(&golden.gguf.path, None).unwrap();
-    let tokens = runtime.tokenize(PARAGRAPH, false, false).unwrap();
+    let tokens = runtime
+        .tokenize(PARAGRAPH, Boundary::Omit, Special::Ignored)
+        .unwrap();
     let adapter = golden.adapter(20.0);
     let lora = Lora::from_adapter(&adapter, golden.model.shape().n_layer).unwrap();
     let folder = tempfile::tempdir().unwrap();

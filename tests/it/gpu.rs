@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use cope_convert::Adapter;
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, PassSchedule};
-use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin, devices};
+use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, DecoderOptions, PassSchedule};
+use cope_llama::llama::{Context, LoraAdapter, Model, Rows, Token, Twin, devices};
 
 use crate::fixture::{Fixture, adapter, exact};
 use crate::tiny::{FAMILIES, TinyModel};
@@ -30,10 +30,13 @@ fn text(twin: &mut Twin, prompt: &[Token], schedule: PassSchedule) -> Vec<Token>
     twin.base.truncate(0);
     twin.user.truncate(0);
     let model = Arc::clone(twin.base.model());
-    let options = DecodeOptions {
+    let answer = AnswerOptions {
         n_predict: Some(N_TOKENS),
+        ..AnswerOptions::default()
+    };
+    let options = DecoderOptions {
         schedule,
-        ..DecodeOptions::default()
+        ..answer.into()
     };
     let policy = twin.policy(Arm::Cope(contrast()));
     let mut decoder = Decoder::new(policy, &*model, prompt, options).unwrap();
@@ -52,7 +55,9 @@ fn agrees(twin: &mut Twin, prompt: &[Token], text: &[Token], other: &[Token]) ->
     };
     let logits = |context: &mut Context| {
         context.truncate(0);
-        context.extend(&[prompt, &text[..shared]].concat()).unwrap();
+        context
+            .extend(&[prompt, &text[..shared]].concat(), 1, Rows::Full)
+            .unwrap();
         context.logits().to_vec()
     };
     let (user, base) = (logits(&mut twin.user), logits(&mut twin.base));

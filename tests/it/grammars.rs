@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use cope_llama::Error;
 use cope_llama::decode::{
-    Arm, Candidate, Contrast, DecodeOptions, Decoder, Finish, PassSchedule, Sampling, contrast,
+    AnswerOptions, Arm, Candidate, Contrast, Decoder, DecoderOptions, Finish, PassSchedule,
+    Sampling, contrast,
 };
-use cope_llama::llama::{Grammar, Token};
+use cope_llama::llama::{Boundary, Grammar, Rows, Special, Token};
 
 use crate::fixture::{Fixture, adapter};
 
@@ -24,7 +25,7 @@ fn arm() -> Arm {
 fn text(tiny: &Fixture, tokens: &[Token]) -> String {
     let bytes = tokens
         .iter()
-        .flat_map(|&token| tiny.model.token_bytes(token, false));
+        .flat_map(|&token| tiny.model.token_bytes(token, Special::Ignored));
     String::from_utf8(bytes.collect()).unwrap()
 }
 
@@ -32,14 +33,15 @@ fn decode(
     tiny: &Fixture,
     arm: Arm,
     grammar: &Grammar,
-    options: DecodeOptions,
+    options: DecoderOptions,
 ) -> (Vec<Token>, Option<Finish>) {
     let mut twin = tiny.twin(&adapter(), 1.0);
-    let options = DecodeOptions {
+    let answer = AnswerOptions {
         n_predict: Some(60),
         grammar: Some(grammar.clone()),
-        ..options
+        ..options.answer
     };
+    let options = DecoderOptions { answer, ..options };
     let model = Arc::clone(&tiny.model);
     let mut decoder = Decoder::new(twin.policy(arm), &*model, &tiny.prompt(), options).unwrap();
     decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
@@ -60,9 +62,9 @@ fn answers_are_texts_of_the_grammar_under_every_schedule_and_voice() {
     let grammar = Grammar::new(&tiny.model, r#"root ::= "yes, " ("red" | "white") "!""#).unwrap();
     for arm in [Arm::Base, Arm::User, arm()] {
         for schedule in schedules() {
-            let options = DecodeOptions {
+            let options = DecoderOptions {
                 schedule,
-                ..DecodeOptions::default()
+                ..DecoderOptions::default()
             };
             let (tokens, finish) = decode(&tiny, arm, &grammar, options);
             let text = text(&tiny, &tokens);
@@ -78,15 +80,15 @@ fn answers_are_texts_of_the_grammar_under_every_schedule_and_voice() {
 #[test]
 fn a_grammar_that_wants_what_may_not_be_repeated_is_named() {
     let tiny = Fixture::new();
-    let options = DecodeOptions {
+    let options = AnswerOptions {
         grammar: Some(Grammar::new(&tiny.model, r#"root ::= "a"{60}"#).unwrap()),
         no_repeat_ngram: 1,
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     };
     let mut twin = tiny.twin(&adapter(), 1.0);
     let model = Arc::clone(&tiny.model);
     let policy = twin.policy(arm());
-    let mut decoder = Decoder::new(policy, &*model, &tiny.prompt(), options).unwrap();
+    let mut decoder = Decoder::new(policy, &*model, &tiny.prompt(), options.into()).unwrap();
     let error = decoder.find_map(Result::err).unwrap();
     assert!(
         error.to_string().contains("all that the grammar allows"),
@@ -99,15 +101,15 @@ fn answers_are_json_of_the_schema() {
     let tiny = Fixture::new();
     let grammar = Grammar::from_json_schema(&tiny.model, SCHEMA).unwrap();
     for seed in 0..4 {
-        let options = DecodeOptions {
+        let options = AnswerOptions {
             sampling: Sampling {
                 temperature: 1.0,
                 seed,
                 ..Sampling::default()
             },
-            ..DecodeOptions::default()
+            ..AnswerOptions::default()
         };
-        let (tokens, _) = decode(&tiny, arm(), &grammar, options);
+        let (tokens, _) = decode(&tiny, arm(), &grammar, options.into());
         let text = text(&tiny, &tokens);
         let value: serde_json::Value = serde_json::from_str(&text).expect(&text);
         assert!(value["ok"].is_boolean() && (value["kind"] == "wine" || value["kind"] == "letter"));
@@ -120,7 +122,7 @@ fn what_is_plausible_is_so_beside_the_likeliest_that_is_allowed() {
     let tiny = Fixture::new();
     let grammar = Grammar::new(&tiny.model, "root ::= [a-z ]+").unwrap();
     let mut twin = tiny.twin(&adapter(), 1.0);
-    twin.user.extend(&tiny.prompt()).unwrap();
+    twin.user.extend(&tiny.prompt(), 1, Rows::Full).unwrap();
     let mut state = grammar.clone();
     let mut sampler = Sampling::default()
         .sampler(tiny.model.n_vocab(), 256)
@@ -141,7 +143,7 @@ fn what_is_plausible_is_so_beside_the_likeliest_that_is_allowed() {
         let token = sampler.choose(&candidates, position);
         sampler.accept(token).unwrap();
         state.accept(token).unwrap();
-        twin.user.extend(&[token]).unwrap();
+        twin.user.extend(&[token], 1, Rows::Full).unwrap();
     }
     assert!(n_barred > 5, "the grammar bars the likeliest at times");
 }
@@ -150,7 +152,10 @@ fn what_is_plausible_is_so_beside_the_likeliest_that_is_allowed() {
 fn a_token_that_is_not_allowed_is_refused() {
     let tiny = Fixture::new();
     let mut grammar = Grammar::new(&tiny.model, r#"root ::= "a""#).unwrap();
-    let token = tiny.model.tokenize("b", false, false).unwrap()[0];
+    let token = tiny
+        .model
+        .tokenize("b", Boundary::Omit, Special::Ignored)
+        .unwrap()[0];
     assert!(matches!(grammar.accept(token), Err(Error::Llama { .. })));
 }
 

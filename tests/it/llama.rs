@@ -9,7 +9,8 @@ use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::Candidate;
 use cope_llama::llama::{
-    Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token, Twin,
+    Boundary, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Rows, Special,
+    Token, Twin,
 };
 
 use crate::fixture::{Fixture, adapter, best, exact, greedy};
@@ -34,11 +35,11 @@ fn a_prompt_read_in_pieces_or_at_once_gives_the_same_logits() {
     };
     let mut context = Context::new(&tiny.model, None, &small).unwrap();
     for (position, &token) in tokens.iter().enumerate() {
-        context.extend(&[token]).unwrap();
+        context.extend(&[token], 1, Rows::Full).unwrap();
         assert_close(context.logits(), &at_once[position * n_vocab..][..n_vocab]);
     }
     context.truncate(0);
-    context.extend(&tokens).unwrap();
+    context.extend(&tokens, 1, Rows::Full).unwrap();
     assert_close(context.logits(), &at_once[39 * n_vocab..]);
     assert_eq!(context.tokens(), tokens);
 }
@@ -67,8 +68,10 @@ fn the_head_asked_for_some_tokens_gives_their_logits() {
         let mut logits = Vec::new();
         // Whether a head can be asked so is known after the first pass, so only the second is lean.
         for tokens in [&[20, 21, 22][..], &[23, 24], &[25]] {
-            context.extend_lean(tokens, tokens.len()).unwrap();
-            reference.extend_rows(tokens, tokens.len()).unwrap();
+            context
+                .extend(tokens, tokens.len(), Rows::Candidates)
+                .unwrap();
+            reference.extend(tokens, tokens.len(), Rows::Full).unwrap();
             for len in context.rows() {
                 context.logits_of(len, &candidates, &mut logits).unwrap();
                 let all = reference.logits_after(len);
@@ -104,9 +107,11 @@ fn a_head_that_is_finished_later_is_the_same() {
             let mut reference = Context::new(&tiny.model, adapter, &exact()).unwrap();
             for tokens in [&[20, 21, 22][..], &[23, 24], &[25], &[26, 27, 28]] {
                 context.share_threads(2);
-                context.begin(tokens, tokens.len()).unwrap();
+                context
+                    .extend(tokens, tokens.len(), Rows::Deferred)
+                    .unwrap();
                 context.finish().unwrap();
-                reference.extend_rows(tokens, tokens.len()).unwrap();
+                reference.extend(tokens, tokens.len(), Rows::Full).unwrap();
                 for len in context.rows() {
                     assert_eq!(context.logits_after(len), reference.logits_after(len));
                 }
@@ -134,7 +139,7 @@ fn a_head_with_an_adapter_is_computed_whole() {
     let candidates = [5, 300].map(|token| Candidate { token, score: 0.0 });
     let mut logits = Vec::new();
     for token in [20, 21] {
-        context.extend_lean(&[token], 1).unwrap();
+        context.extend(&[token], 1, Rows::Candidates).unwrap();
         context
             .logits_of(context.len(), &candidates, &mut logits)
             .unwrap();
@@ -149,7 +154,10 @@ fn tokens_that_do_not_exist_or_fit_are_refused() {
     let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
     let n_vocab = tiny.model.n_vocab() as Token;
     for tokens in [&[n_vocab][..], &[-1], &[20; 257]] {
-        assert!(matches!(context.extend(tokens), Err(Error::Input(_))));
+        assert!(matches!(
+            context.extend(tokens, 1, Rows::Full),
+            Err(Error::Input(_))
+        ));
         assert!(context.is_empty());
     }
 }
@@ -230,8 +238,8 @@ fn every_kind_of_cache_decodes() {
         };
         let mut context = Context::new(&tiny.model, None, &options).unwrap();
         let mut reference = Context::new(&tiny.model, None, &exact()).unwrap();
-        context.extend(&tiny.prompt()).unwrap();
-        reference.extend(&tiny.prompt()).unwrap();
+        context.extend(&tiny.prompt(), 1, Rows::Full).unwrap();
+        reference.extend(&tiny.prompt(), 1, Rows::Full).unwrap();
         let error = std::iter::zip(context.logits(), reference.logits())
             .map(|(x, y)| (x - y).abs())
             .fold(0.0, f32::max);
@@ -254,19 +262,23 @@ fn texts_and_tokens_agree() {
     let tiny = Fixture::new();
     let model = &tiny.model;
     let text = "dear alice, thanks for the wine: é 😀";
-    let tokens = model.tokenize(text, false, false).unwrap();
+    let tokens = model
+        .tokenize(text, Boundary::Omit, Special::Ignored)
+        .unwrap();
     let bytes: Vec<u8> = tokens
         .iter()
-        .flat_map(|&token| model.token_bytes(token, false))
+        .flat_map(|&token| model.token_bytes(token, Special::Ignored))
         .collect();
     assert_eq!(String::from_utf8(bytes).unwrap(), text);
 
-    let special = model.tokenize("<|user|>", true, true).unwrap();
+    let special = model
+        .tokenize("<|user|>", Boundary::Add, Special::ByName)
+        .unwrap();
     assert_eq!(special.len(), 2);
     assert_eq!(Some(special[0]), model.bos());
     assert_eq!(model.token_text(special[1]), "<|user|>");
-    assert_eq!(model.token_bytes(special[1], false), b"");
-    assert_eq!(model.token_bytes(special[1], true), b"<|user|>");
+    assert_eq!(model.token_bytes(special[1], Special::Ignored), b"");
+    assert_eq!(model.token_bytes(special[1], Special::ByName), b"<|user|>");
     assert!(
         model.adds_bos()
             && model.is_eog(model.eot().unwrap())
@@ -276,11 +288,16 @@ fn texts_and_tokens_agree() {
 
     let beyond = model.n_vocab() as Token;
     assert!(
-        model.token_bytes(beyond, true).is_empty() && !model.is_eog(-1) && !model.is_eog(beyond)
+        model.token_bytes(beyond, Special::ByName).is_empty()
+            && !model.is_eog(-1)
+            && !model.is_eog(beyond)
     );
 
     let long = "the wine ".repeat(3000) + &"\u{1}".repeat(5000);
-    let n_bytes = model.tokenize(&long, false, false).unwrap().len();
+    let n_bytes = model
+        .tokenize(&long, Boundary::Omit, Special::Ignored)
+        .unwrap()
+        .len();
     assert!(n_bytes > 5000 + 3000);
 }
 
@@ -302,8 +319,12 @@ fn a_vocabulary_alone_tokenizes_but_does_not_decode() {
     let tiny = Fixture::new();
     let vocabulary = Model::load_vocabulary(&tiny.path).unwrap();
     assert_eq!(
-        vocabulary.tokenize("hello", true, true).unwrap(),
-        tiny.model.tokenize("hello", true, true).unwrap()
+        vocabulary
+            .tokenize("hello", Boundary::Add, Special::ByName)
+            .unwrap(),
+        tiny.model
+            .tokenize("hello", Boundary::Add, Special::ByName)
+            .unwrap()
     );
     assert!(matches!(
         Context::new(&vocabulary, None, &exact()),
@@ -334,8 +355,8 @@ fn an_adapters_scale_moves_the_user_between_base_and_adapter() {
     let tiny = Fixture::new();
     let logits = |scale| {
         let mut twin = tiny.twin(&adapter(), scale);
-        twin.user.extend(&tiny.prompt()).unwrap();
-        twin.base.extend(&tiny.prompt()).unwrap();
+        twin.user.extend(&tiny.prompt(), 1, Rows::Full).unwrap();
+        twin.base.extend(&tiny.prompt(), 1, Rows::Full).unwrap();
         (twin.user.logits().to_vec(), twin.base.logits().to_vec())
     };
     let distance = |scale| {
@@ -351,7 +372,7 @@ fn an_adapters_scale_moves_the_user_between_base_and_adapter() {
     let mut doubled = adapter();
     doubled.lora_alpha *= 2.0;
     let mut twin = tiny.twin(&doubled, 0.5);
-    twin.user.extend(&tiny.prompt()).unwrap();
+    twin.user.extend(&tiny.prompt(), 1, Rows::Full).unwrap();
     assert_eq!(twin.user.logits(), logits(1.0).0);
 }
 
@@ -364,7 +385,7 @@ fn an_interrupt_amid_a_pass_leaves_the_cache_as_it_was() {
     let flag = Arc::new(AtomicBool::new(false));
     context.set_interrupt(Arc::clone(&flag));
     context.truncate(0);
-    context.extend(&prompt).unwrap();
+    context.extend(&prompt, 1, Rows::Full).unwrap();
     let person = std::thread::spawn({
         let flag = Arc::clone(&flag);
         move || {
@@ -373,7 +394,7 @@ fn an_interrupt_amid_a_pass_leaves_the_cache_as_it_was() {
         }
     });
     loop {
-        match context.extend(&[20; 200]) {
+        match context.extend(&[20; 200], 1, Rows::Full) {
             Ok(()) => context.truncate(prompt.len()),
             Err(Error::Interrupted) => break,
             Err(error) => panic!("{error}"),
@@ -402,9 +423,11 @@ fn a_saved_cache_comes_back_for_its_own_key_alone() {
     assert!(second.restore("alice", &saved));
     assert_eq!(second.tokens(), tokens);
     second.truncate(prompt.len() - 1);
-    second.extend(&prompt[prompt.len() - 1..]).unwrap();
+    second
+        .extend(&prompt[prompt.len() - 1..], 1, Rows::Full)
+        .unwrap();
     assert_eq!(best(second.logits()), expected[0]);
-    second.extend(&expected[..8]).unwrap();
+    second.extend(&expected[..8], 1, Rows::Full).unwrap();
     assert_eq!(best(second.logits()), expected[8]);
 
     assert!(!second.restore("bob", &saved));

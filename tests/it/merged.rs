@@ -7,7 +7,8 @@ use cope_convert::gguf::{GgmlType, Gguf};
 use cope_convert::quant::dequantize as ours;
 use cope_convert::{Adapter, LoraTensor, Matrix, merge, sha256};
 use cope_llama::llama::{
-    Context, ContextOptions, LoraAdapter, Model, Token, can_dequantize, dequantize as ggmls,
+    Boundary, Context, ContextOptions, LoraAdapter, Model, Special, Token, can_dequantize,
+    dequantize as ggmls,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -83,7 +84,9 @@ fn the_default_model_merges_within_the_rounding_of_the_type() {
     let path = folder.path().join("adapter.gguf");
     adapter.write_gguf(&path).unwrap();
     let loaded = LoraAdapter::load(&model, &path, &base, "").unwrap();
-    let tokens = model.tokenize(PARAGRAPH, false, false).unwrap();
+    let tokens = model
+        .tokenize(PARAGRAPH, Boundary::Omit, Special::Ignored)
+        .unwrap();
     let options = ContextOptions {
         n_ctx: 256,
         n_outputs: 256,

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder};
-use cope_llama::llama::Token;
+use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder};
+use cope_llama::llama::{Boundary, Special, Token};
 
 use crate::fixture::{Fixture, adapter};
 
@@ -23,13 +23,16 @@ fn folder() -> PathBuf {
 fn expected(tiny: &Fixture) -> (&'static str, Vec<Token>) {
     let prompt = "hello alice, the wine";
     let mut twin = tiny.twin(&adapter(), 1.0);
-    let options = DecodeOptions {
+    let options = AnswerOptions {
         n_predict: Some(N_TOKENS),
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     };
     let policy = twin.policy(Arm::Cope(Contrast::new(0.5, 0.1).unwrap()));
-    let tokens = tiny.model.tokenize(prompt, true, true).unwrap();
-    let mut decoder = Decoder::new(policy, &*tiny.model, &tokens, options).unwrap();
+    let tokens = tiny
+        .model
+        .tokenize(prompt, Boundary::Add, Special::ByName)
+        .unwrap();
+    let mut decoder = Decoder::new(policy, &*tiny.model, &tokens, options.into()).unwrap();
     decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
     assert!(decoder.response().len() > 20);
     (prompt, decoder.response().to_vec())

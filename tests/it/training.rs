@@ -4,6 +4,7 @@ mod candle;
 
 use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};
+use cope_llama::llama::{Boundary, Special};
 use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
@@ -37,10 +38,13 @@ impl Tiny {
     }
 
     fn encode(&self, prompt: &str, response: &str) -> Encoded {
-        let tokens = |text, bos| self.fixture.model.tokenize(text, bos, true).unwrap();
+        let tokens = |text, boundary| {
+            let model = &self.fixture.model;
+            model.tokenize(text, boundary, Special::ByName).unwrap()
+        };
         Encoded {
-            prompt: tokens(prompt, true),
-            response: tokens(response, false),
+            prompt: tokens(prompt, Boundary::Add),
+            response: tokens(response, Boundary::Omit),
         }
     }
 
@@ -120,7 +124,11 @@ fn logits_are_llama_cpps() {
         };
         let runtime = &tiny.fixture.model;
         let tokens = runtime
-            .tokenize("hello alice, the wine and a dear note", true, true)
+            .tokenize(
+                "hello alice, the wine and a dear note",
+                Boundary::Add,
+                Special::ByName,
+            )
             .unwrap();
         let mut twin = tiny.fixture.twin(&adapter, 1.0);
         let base = twin.base.extend_all(&tokens).unwrap();
@@ -151,7 +159,7 @@ fn a_task_adapter_is_part_of_the_base() {
         .unwrap();
     let runtime = &tiny.fixture.model;
     let tokens = runtime
-        .tokenize("hello alice, the wine", true, true)
+        .tokenize("hello alice, the wine", Boundary::Add, Special::ByName)
         .unwrap();
     let theirs = |adapter| {
         let mut twin = tiny.fixture.twin(adapter, 1.0);

@@ -127,14 +127,14 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     ///
     /// # Errors
     ///
-    /// `error` itself if it is [`Error::Interrupted`], which ends all texts.
+    /// [`Error::Interrupted`] if `error` is that, which ends all texts.
     pub(super) fn fail_each(
         &mut self,
         was_read: impl Fn(&ActiveText) -> bool,
-        error: Error,
+        error: &Error,
     ) -> Result<()> {
         while let Some(index) = self.texts.iter().position(&was_read) {
-            self.fail(index, same_failure(&error))?;
+            self.fail(index, same_failure(error))?;
         }
         Ok(())
     }

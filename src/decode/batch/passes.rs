@@ -4,7 +4,7 @@ use super::slots::Slot;
 use super::{ActiveText, Batch, n_keepable};
 use crate::Result;
 use crate::decode::schedule::beside;
-use crate::decode::{Policy, SequenceSource, Vocabulary};
+use crate::decode::{Policy, Rows, SequenceSource, Vocabulary};
 use crate::llama::Token;
 
 /// On a CPU two models side by side read fewer tokens than this faster one after the other than together.
@@ -64,13 +64,13 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn read_part(&mut self, index: usize, part: &PromptPart) -> Result<()> {
         let text = &self.texts[index];
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
-        let lean = self.schedule.lean && text.explained.is_none();
+        let rows = self.rows(text);
         self.pass(index, |source, number| {
             let tokens = &part.tokens[number];
             if tokens.is_empty() {
                 return Ok(());
             }
-            source.read(sequences[number], tokens, lean && number > 0)
+            source.read(sequences[number], tokens, rows[number])
         })
     }
 
@@ -99,10 +99,10 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         let text = &self.texts[index];
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
         let newest = text.newest;
-        let lean = self.schedule.lean && text.explained.is_none();
+        let rows = self.rows(text);
         self.pass(index, |source, number| {
             let items: Vec<_> = newest.iter().map(|&it| (sequences[number], it)).collect();
-            source.step(&items, lean && number > 0)
+            source.step(&items, rows[number])
         })
     }
 
@@ -111,7 +111,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn step_together(&mut self) -> Result<()> {
         for model in self.models.ids() {
             let mut items = Vec::new();
-            let mut lean = self.schedule.lean;
+            let mut rows = Rows::Candidates;
             for text in &self.texts {
                 let Some(newest) = text.newest else {
                     continue;
@@ -119,7 +119,9 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 let slots = text.policy.each().enumerate();
                 for (number, slot) in slots.filter(|(_, slot)| slot.model == model) {
                     items.push((slot.sequence, newest));
-                    lean &= number > 0 && text.explained.is_none();
+                    if self.rows(text)[number] == Rows::Full {
+                        rows = Rows::Full;
+                    }
                 }
             }
             if items.is_empty() {
@@ -128,12 +130,22 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             items.sort_unstable();
             let source = &mut self.models.get_mut(model).source;
             source.share_threads(1);
-            if let Err(error) = source.step(&items, lean) {
+            if let Err(error) = source.step(&items, rows) {
                 let uses_model = |text: &ActiveText| text.policy.each().any(|it| it.model == model);
-                self.fail_each(|text| text.newest.is_some() && uses_model(text), error)?;
+                self.fail_each(|text| text.newest.is_some() && uses_model(text), &error)?;
             }
         }
         Ok(())
+    }
+
+    /// The rows that the models of `text` keep, the leader's first: a base is asked for the candidates alone, unless its
+    /// choices are explained.
+    fn rows(&self, text: &ActiveText) -> [Rows; 2] {
+        if self.schedule.lean && text.explained.is_none() {
+            [Rows::Full, Rows::Candidates]
+        } else {
+            [Rows::Full, Rows::Full]
+        }
     }
 
     /// Passes of the models of one text, by `read`, which is told the model's number, the leader's being 0; at the same

@@ -25,11 +25,12 @@ fn fails_in_the_middle(tokens: &[Token]) -> crate::Result<()> {
     Ok(())
 }
 
-fn request(prompt: &[Token], policy: Policy<ModelId>, options: DecodeOptions) -> TextRequest {
+fn request(prompt: &[Token], policy: Policy<ModelId>, options: AnswerOptions) -> TextRequest {
     TextRequest {
         prompt: prompt.to_vec(),
         policy,
         options,
+        explained: None,
         owner: None,
     }
 }
@@ -52,11 +53,12 @@ fn outcomes(batch: &mut Batch<TableSequences, Words>) -> Vec<Outcome> {
 }
 
 /// The text that the endless model alone gives after `prompt`.
-fn alone(prompt: &[Token], options: DecodeOptions) -> Outcome {
+fn alone(prompt: &[Token], options: AnswerOptions) -> Vec<Token> {
     let mut model = Table::new(by_last(ENDLESS));
-    let mut decoder = Decoder::new(Policy::Plain(&mut model), &Words, prompt, options).unwrap();
+    let mut decoder =
+        Decoder::new(Policy::Plain(&mut model), &Words, prompt, options.into()).unwrap();
     decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
-    Ok(decoder.response().to_vec())
+    decoder.response().to_vec()
 }
 
 /// Passes one by one and side by side, and passes over all texts.
@@ -72,7 +74,7 @@ const SCHEDULES: [PassSchedule; 2] = [
 #[test]
 fn a_text_without_a_candidate_left_fails_alone() {
     // After a and b, c and the end are left, and both are banned.
-    let banned = DecodeOptions {
+    let banned = AnswerOptions {
         no_repeat_ngram: 1,
         logit_bias: vec![(2, f32::NEG_INFINITY), (3, f32::NEG_INFINITY)],
         ..limit(9)
@@ -84,16 +86,16 @@ fn a_text_without_a_candidate_left_fails_alone() {
         batch.push(request(&[0], model, banned.clone())).unwrap();
         batch.push(request(&[1], model, limit(5))).unwrap();
         let outcomes = outcomes(&mut batch);
-        assert_eq!(outcomes[0], alone(&[0], limit(8)));
+        assert_eq!(outcomes[0], Ok(alone(&[0], limit(8))));
         assert!(outcomes[1].is_err(), "{:?}", outcomes[1]);
-        assert_eq!(outcomes[2], alone(&[1], limit(5)));
+        assert_eq!(outcomes[2], Ok(alone(&[1], limit(5))));
         assert_eq!((batch.n_running(), batch.n_waiting()), (0, 0));
     }
 }
 
 #[test]
 fn a_text_whose_logits_are_not_numbers_fails_alone_and_tells_what_it_had() {
-    let bias = DecodeOptions {
+    let bias = AnswerOptions {
         no_repeat_ngram: 1,
         ..limit(9)
     };
@@ -110,7 +112,7 @@ fn a_text_whose_logits_are_not_numbers_fails_alone_and_tells_what_it_had() {
             match event.unwrap() {
                 (id, BatchEvent::Text(text)) if id == failing => shown += &text,
                 (id, BatchEvent::Failed(failed)) if id == failing => error = Some(failed),
-                (_, BatchEvent::Finished { response, .. }) => finished.push(Ok(response)),
+                (_, BatchEvent::Finished { response, .. }) => finished.push(response),
                 _ => {}
             }
         }
@@ -133,12 +135,12 @@ fn a_failed_pass_ends_the_texts_that_it_reads_and_no_others() {
         let outcomes = outcomes(&mut batch);
         let failed = Err(llama_error().to_string());
         assert_eq!(outcomes[1], failed);
-        assert_eq!(outcomes[2], alone(&[1, 0], limit(8)));
+        assert_eq!(outcomes[2], Ok(alone(&[1, 0], limit(8))));
         // The naive schedule reads both texts of the failing model in one pass.
         let other = if is_shared {
             failed
         } else {
-            alone(&[0], limit(8))
+            Ok(alone(&[0], limit(8)))
         };
         assert_eq!(outcomes[0], other);
     }
@@ -166,8 +168,8 @@ fn a_failed_pass_of_a_base_ends_the_texts_that_are_contrasted_with_it() {
             .unwrap();
         let outcomes = outcomes(&mut batch);
         assert_eq!(outcomes[0], Err(llama_error().to_string()));
-        assert_eq!(outcomes[1], alone(&[0], limit(8)));
-        assert_eq!(outcomes[2], alone(&[1], limit(8)));
+        assert_eq!(outcomes[1], Ok(alone(&[0], limit(8))));
+        assert_eq!(outcomes[2], Ok(alone(&[1], limit(8))));
         assert!(batch.remove(base).is_some() && batch.remove(user).is_some());
     }
 }
@@ -185,9 +187,9 @@ fn a_prompt_that_cannot_be_read_ends_its_text_and_its_sequence_is_used_again() {
         batch.push(request(prompt, model, limit(4))).unwrap();
     }
     let expected = [
-        alone(&[0], limit(4)),
+        Ok(alone(&[0], limit(4))),
         Err(llama_error().to_string()),
-        alone(&[1], limit(4)),
+        Ok(alone(&[1], limit(4))),
     ];
     assert_eq!(outcomes(&mut batch), expected);
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::decode::test_kit::{ENDING, ENDLESS, Rows4, Table, Words, by_last, limit};
-use crate::decode::{Contrast, Sampling};
+use crate::decode::{AnswerOptions, Contrast, Sampling};
 
 fn words(rows: Rows4) -> Table {
     Table::new(by_last(rows))
@@ -17,9 +17,9 @@ fn endless() -> Table {
 fn run(
     policy: Policy<&mut Table>,
     prompt: &[Token],
-    options: DecodeOptions,
+    options: impl Into<DecoderOptions>,
 ) -> (Vec<Piece>, Vec<Token>, Option<Finish>) {
-    let mut decoder = Decoder::new(policy, &Words, prompt, options).unwrap();
+    let mut decoder = Decoder::new(policy, &Words, prompt, options.into()).unwrap();
     let pieces = decoder.by_ref().collect::<Result<_>>().unwrap();
     (pieces, decoder.response().to_vec(), decoder.finish())
 }
@@ -34,7 +34,7 @@ fn texts(texts: &[&str]) -> Vec<Piece> {
 #[test]
 fn a_text_ends_with_its_turn() {
     let (pieces, response, finish) =
-        run(Policy::Plain(&mut ending()), &[0], DecodeOptions::default());
+        run(Policy::Plain(&mut ending()), &[0], AnswerOptions::default());
     assert_eq!(pieces, texts(&["b", "c"]));
     assert_eq!((response, finish), (vec![1, 2], Some(Finish::EndOfTurn)));
 }
@@ -96,7 +96,7 @@ fn without_contrast_it_is_the_user_model_and_with_itself_the_base() {
 
 #[test]
 fn length_and_stop_strings_end_a_text() {
-    let plain = |options| {
+    let plain = |options: AnswerOptions| {
         let (pieces, _, finish) = run(Policy::Plain(&mut endless()), &[0], options);
         (pieces, finish)
     };
@@ -105,12 +105,12 @@ fn length_and_stop_strings_end_a_text() {
         (texts(&["b", "a", "b"]), Some(Finish::Length))
     );
     assert_eq!(plain(limit(0)), (texts(&[]), Some(Finish::Length)));
-    let stop = DecodeOptions {
+    let stop = AnswerOptions {
         stop: vec!["ab".into()],
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     };
     assert_eq!(plain(stop), (texts(&["b"]), Some(Finish::Stop)));
-    let held = DecodeOptions {
+    let held = AnswerOptions {
         stop: vec!["bac".into()],
         ..limit(4)
     };
@@ -120,9 +120,9 @@ fn length_and_stop_strings_end_a_text() {
 #[test]
 fn a_full_context_forgets_the_middle_in_both_models_alike_and_says_so() {
     let (mut base, mut user) = (endless(), endless());
-    let options = DecodeOptions {
+    let options = DecoderOptions {
         n_keep: 2,
-        ..limit(20)
+        ..limit(20).into()
     };
     let policy = Policy::Cope {
         base: &mut base,
@@ -140,9 +140,9 @@ fn a_full_context_forgets_the_middle_in_both_models_alike_and_says_so() {
 
 #[test]
 fn a_full_context_ends_the_text_if_it_must_not_forget() {
-    let options = DecodeOptions {
+    let options = DecoderOptions {
         context_shift: false,
-        ..DecodeOptions::default()
+        ..DecoderOptions::default()
     };
     let (pieces, response, finish) = run(Policy::Plain(&mut endless()), &[0], options);
     assert_eq!((response.len(), finish), (16, Some(Finish::ContextFull)));
@@ -175,7 +175,7 @@ fn an_interrupt_ends_the_text_and_keeps_what_was_said() {
         Policy::Plain(&mut model),
         &Words,
         &[0],
-        DecodeOptions::default(),
+        DecoderOptions::default(),
     )
     .unwrap()
     .interruptible(&flag);
@@ -193,7 +193,7 @@ fn prompts_that_cannot_be_answered_are_refused() {
     let refusal = |prompt: &[Token]| {
         let mut model = endless();
         let policy = Policy::Plain(&mut model);
-        Decoder::new(policy, &Words, prompt, DecodeOptions::default())
+        Decoder::new(policy, &Words, prompt, DecoderOptions::default())
             .err()
             .unwrap()
             .to_string()
@@ -214,7 +214,7 @@ fn prompts_that_cannot_be_answered_are_refused() {
 fn a_model_without_an_answer_is_an_error_and_the_end() {
     let mut broken = words([[f32::NAN; 4]; 4]);
     let policy = Policy::Plain(&mut broken);
-    let mut decoder = Decoder::new(policy, &Words, &[0], DecodeOptions::default()).unwrap();
+    let mut decoder = Decoder::new(policy, &Words, &[0], DecoderOptions::default()).unwrap();
     assert!(matches!(decoder.next(), Some(Err(Error::Contrast(_)))));
     assert!(decoder.next().is_none());
     assert_eq!(decoder.finish(), None);
@@ -228,7 +228,7 @@ fn a_seed_repeats_its_text() {
             seed,
             ..Sampling::default()
         };
-        let options = DecodeOptions {
+        let options = AnswerOptions {
             sampling,
             ..limit(12)
         };

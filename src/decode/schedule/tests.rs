@@ -1,8 +1,10 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::*;
-use crate::decode::test_kit::Table;
-use crate::decode::{Contrast, DecodeOptions, Decoder, Finish, Sampling, Vocabulary};
+use crate::decode::test_kit::{Table, limit};
+use crate::decode::{
+    AnswerOptions, Contrast, Decoder, DecoderOptions, Finish, Sampling, Vocabulary,
+};
 
 const N_VOCAB: usize = 12;
 /// The token that ends a text.
@@ -103,10 +105,14 @@ fn decode(
     sampling: &Sampling,
     schedule: PassSchedule,
 ) -> (Vec<Token>, Statistics) {
-    let options = DecodeOptions {
+    let answer = AnswerOptions {
         sampling: *sampling,
+        ..limit(LEN)
+    };
+    let options = DecoderOptions {
+        answer,
         schedule,
-        ..DecodeOptions::default()
+        ..DecoderOptions::default()
     };
     decode_by([user, base], contrast, prompt, options)
 }
@@ -115,16 +121,12 @@ fn decode_by(
     [user, base]: [&mut Table; 2],
     contrast: Contrast,
     prompt: &[Token],
-    options: DecodeOptions,
+    options: DecoderOptions,
 ) -> (Vec<Token>, Statistics) {
     let policy = Policy::Cope {
         base,
         user,
         contrast,
-    };
-    let options = DecodeOptions {
-        n_predict: Some(LEN),
-        ..options
     };
     let mut decoder = Decoder::new(policy, &Words, prompt, options).unwrap();
     decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
@@ -205,11 +207,15 @@ fn no_schedule_says_a_thing_twice_where_that_is_asked_for() {
         let repeated = (1..=expected.len()).any(|len| repeats(&expected[..len], no_repeat_ngram));
         assert!(!repeated, "{expected:?}");
         for schedule in schedules() {
-            let options = DecodeOptions {
+            let answer = AnswerOptions {
                 sampling,
                 no_repeat_ngram,
+                ..limit(LEN)
+            };
+            let options = DecoderOptions {
+                answer,
                 schedule,
-                ..DecodeOptions::default()
+                ..DecoderOptions::default()
             };
             let mut models = models(seed, 8);
             let (text, statistics) = decode_by(models.each_mut(), contrast, &prompt, options);
@@ -314,11 +320,10 @@ fn a_full_context_forgets_alike_under_every_schedule() {
             user: &mut user,
             contrast: Contrast::default(),
         };
-        let options = DecodeOptions {
-            n_predict: Some(60),
+        let options = DecoderOptions {
             n_keep: 2,
             schedule,
-            ..DecodeOptions::default()
+            ..limit(60).into()
         };
         let mut decoder = Decoder::new(policy, &Words, &[1, 2, 3], options).unwrap();
         decoder.by_ref().for_each(|piece| drop(piece.unwrap()));

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use cope_contrast::Candidate;
 
-use super::{Context, ContextHead, HeadPart, KeptRows};
+use super::{Context, ContextHead, KeptRows, Rows};
 use crate::llama::head::{CandidateHead, HeadNode, WholeHead};
 use crate::llama::{Token, exclusive, log, sys};
 use crate::{Error, Result};
@@ -60,7 +60,7 @@ impl Context {
 
     /// Decodes `tokens` in batches, the first as small as need be for the others to be full, so that the last `n_rows`
     /// tokens are in one. On an error the cache is restored.
-    pub(super) fn decode(&mut self, tokens: &[Token], n_rows: usize, head: HeadPart) -> Result<()> {
+    pub(super) fn decode(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()> {
         self.check(tokens)?;
         let n_rows = n_rows.min(tokens.len());
         assert!(n_rows <= self.max_rows(), "more rows than were asked for");
@@ -69,7 +69,7 @@ impl Context {
         let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
         let mut outputs = vec![0; tokens.len()];
         outputs[tokens.len() - n_rows..].fill(1);
-        self.prepare(head)?;
+        self.prepare(rows)?;
         self.rows = KeptRows::default();
         for batch in batches.filter(|batch| !batch.is_empty()) {
             self.rows.start = self.len();
@@ -85,15 +85,15 @@ impl Context {
     }
 
     /// Has the passes that come end before the head, if that is wanted and possible.
-    fn prepare(&mut self, head: HeadPart) -> Result<()> {
-        if head != HeadPart::Whole {
+    fn prepare(&mut self, rows: Rows) -> Result<()> {
+        if rows != Rows::Full {
             self.find_head()?;
         }
         self.has_whole_rows = false;
-        self.observer.lean = match head {
-            HeadPart::Whole => false,
-            HeadPart::Some => matches!(self.head, ContextHead::Apart(..)),
-            HeadPart::Later => matches!(self.head, ContextHead::Apart(_, Some(_))),
+        self.observer.lean = match rows {
+            Rows::Full => false,
+            Rows::Candidates => matches!(self.head, ContextHead::Apart(..)),
+            Rows::Deferred => matches!(self.head, ContextHead::Apart(_, Some(_))),
         };
         Ok(())
     }
@@ -160,16 +160,12 @@ impl Context {
         items: &[(usize, Token)],
         positions: &[i32],
         outputs: &[i8],
-        lean: bool,
+        rows: Rows,
     ) -> Result<()> {
         let n = items.len();
         assert!(n <= self.n_batch && positions.len() == n && outputs.len() == n);
         assert!(outputs.iter().filter(|&&it| it != 0).count() <= self.n_outputs);
-        self.prepare(if lean {
-            HeadPart::Some
-        } else {
-            HeadPart::Whole
-        })?;
+        self.prepare(rows)?;
         let mut tokens: Vec<Token> = items.iter().map(|it| it.1).collect();
         let mut sequences: Vec<_> = items.iter().map(|it| it.0 as sys::llama_seq_id).collect();
         let mut sequence_lists: Vec<_> = sequences.iter_mut().map(std::ptr::from_mut).collect();

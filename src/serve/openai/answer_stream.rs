@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::response::{AnswerPart, Envelope, Explained, Usage};
 use crate::Result as LibraryResult;
-use crate::decode::{BatchEvent, DecodeOptions, Finish};
-use crate::llama::{Model, Token};
+use crate::decode::{AnswerOptions, BatchEvent, Finish};
+use crate::llama::{Model, Special, Token};
 use crate::serve::app::{App, Ready};
 use crate::serve::engine::Job;
 use crate::serve::error::ApiError;
@@ -55,17 +55,17 @@ impl AnswerStream {
         owner: u64,
         voice: VoiceRequest,
         index: usize,
-        (prompt, options): (Vec<Token>, DecodeOptions),
+        (prompt, options, explained): (Vec<Token>, AnswerOptions, Option<usize>),
         echo: bool,
     ) -> Result<Self, ApiError> {
         let permit = app.permit()?;
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
-        let explains = options.explain;
+        let explains = explained.is_some();
         let echo = if echo {
             let bytes = prompt
                 .iter()
-                .flat_map(|&token| ready.model.token_bytes(token, true));
+                .flat_map(|&token| ready.model.token_bytes(token, Special::ByName));
             String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
         } else {
             String::new()
@@ -78,6 +78,7 @@ impl AnswerStream {
             voice,
             prompt,
             options,
+            explained,
             owner,
             reply,
         })?;

@@ -18,7 +18,7 @@ use super::answer_stream::{AnswerStream, Client, send};
 use super::options::CommonRequest;
 use super::request::{ChatRequest, CompletionRequest};
 use super::response::{AnswerPart, Envelope, Kind, Usage};
-use crate::decode::DecodeOptions;
+use crate::decode::AnswerOptions;
 use crate::llama::Token;
 use crate::serve::app::{App, Ready};
 use crate::serve::auth::Caller;
@@ -40,11 +40,13 @@ pub async fn chat(
 ) -> Result<Response, ApiError> {
     let ready = app.ready()?;
     let request: ChatRequest = parse(&headers, &body)?;
+    let (options, explained) = request.options(&ready.model, app.limits.n_predict)?;
     let wanted = Wanted {
         kind: Kind::Chat,
         prompts: vec![request.prompt(&ready.template, &ready.model)?],
         n: request.common.n(1)?,
-        options: request.options(&ready.model, app.limits.n_predict)?,
+        options,
+        explained,
         echo: false,
     };
     answer(&app, ready, &caller, &request.common, wanted).await
@@ -60,11 +62,13 @@ pub async fn completion(
     let ready = app.ready()?;
     let request: CompletionRequest = parse(&headers, &body)?;
     let prompts = request.prompts(&ready.model)?;
+    let (options, explained) = request.options(&ready.model, app.limits.n_predict)?;
     let wanted = Wanted {
         kind: Kind::Completion,
         n: request.common.n(prompts.len())?,
         prompts,
-        options: request.options(&ready.model, app.limits.n_predict)?,
+        options,
+        explained,
         echo: request.echo.unwrap_or_default(),
     };
     answer(&app, ready, &caller, &request.common, wanted).await
@@ -100,13 +104,15 @@ struct Wanted {
     kind: Kind,
     prompts: Vec<Vec<Token>>,
     n: usize,
-    options: DecodeOptions,
+    options: AnswerOptions,
+    /// How many candidates come with each token; `None` where the choices are not explained.
+    explained: Option<usize>,
     echo: bool,
 }
 
 impl Wanted {
     /// The texts, those of one prompt after each other, each with a seed of its own.
-    fn each(&self) -> impl Iterator<Item = (Vec<Token>, DecodeOptions)> {
+    fn each(&self) -> impl Iterator<Item = (Vec<Token>, AnswerOptions, Option<usize>)> {
         self.prompts.iter().flat_map(|prompt| {
             (0..).take(self.n).map(|number: u32| {
                 let mut options = self.options.clone();
@@ -115,7 +121,7 @@ impl Wanted {
                 if *seed != u32::MAX {
                     *seed = (*seed + number) % u32::MAX;
                 }
-                (prompt.clone(), options)
+                (prompt.clone(), options, self.explained)
             })
         })
     }

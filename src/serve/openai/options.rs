@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::decode::{ArmKind, DecodeOptions, Sampling};
-use crate::llama::{Grammar, Model, Token};
+use crate::decode::{AnswerOptions, ArmKind, Sampling};
+use crate::llama::{Boundary, Grammar, Model, Special, Token};
 use crate::serve::error::ApiError;
 
 /// The most answers of one request.
@@ -123,27 +123,20 @@ impl CommonRequest {
         Ok(n)
     }
 
-    /// `n_predict` is the most tokens that the server gives; `explained`, how many candidates come with each token.
+    /// `n_predict` is the most tokens that the server gives.
     ///
     /// # Errors
     ///
     /// A field is out of its range, or asks for what there is not.
-    pub fn options(
-        &self,
-        model: &Arc<Model>,
-        n_predict: usize,
-        explained: Option<usize>,
-    ) -> Result<DecodeOptions, ApiError> {
+    pub fn options(&self, model: &Arc<Model>, n_predict: usize) -> Result<AnswerOptions, ApiError> {
         self.check_what_is_not_there()?;
-        Ok(DecodeOptions {
+        Ok(AnswerOptions {
             sampling: self.sampling()?,
             n_predict: Some(self.n_predict(n_predict)?),
             stop: self.stops()?,
             logit_bias: self.logit_bias(model)?,
             grammar: self.grammar(model)?,
-            explain: explained.is_some(),
-            n_alternatives: explained.unwrap_or_default(),
-            ..DecodeOptions::default()
+            ..AnswerOptions::default()
         })
     }
 
@@ -254,7 +247,9 @@ impl CommonRequest {
                         return Err(wrong());
                     };
                     let tokens = match what {
-                        Value::String(text) => model.tokenize(text, false, false)?,
+                        Value::String(text) => {
+                            model.tokenize(text, Boundary::Omit, Special::Ignored)?
+                        }
                         what => vec![token(what.as_i64().ok_or_else(wrong)?)?],
                     };
                     for token in tokens {

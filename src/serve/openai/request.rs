@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::options::CommonRequest;
-use crate::decode::DecodeOptions;
-use crate::llama::{Model, Token};
+use crate::decode::AnswerOptions;
+use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::{Message, Role};
 use crate::prompt::ChatTemplate;
 use crate::serve::error::ApiError;
@@ -80,7 +80,7 @@ impl ChatRequest {
         let (messages, beginning) = self.turns()?;
         let mut tokens = template.prompt_tokens(model, &messages)?;
         if let Some(beginning) = beginning {
-            tokens.extend(model.tokenize(&beginning, false, false)?);
+            tokens.extend(model.tokenize(&beginning, Boundary::Omit, Special::Ignored)?);
         }
         Ok(tokens)
     }
@@ -130,12 +130,16 @@ impl ChatRequest {
         (1..).zip(&self.messages).map(message).collect()
     }
 
-    /// How the answer is decoded by `model`.
+    /// How the answer is decoded by `model`, and how many candidates come with each token.
     ///
     /// # Errors
     ///
     /// A field is out of its range, or asks for what there is not.
-    pub fn options(&self, model: &Arc<Model>, n_predict: usize) -> Result<DecodeOptions, ApiError> {
+    pub fn options(
+        &self,
+        model: &Arc<Model>,
+        n_predict: usize,
+    ) -> Result<(AnswerOptions, Option<usize>), ApiError> {
         let top = self.top_logprobs.unwrap_or_default();
         if top > MAX_TOP_LOGPROBS {
             let what = format!("is at most {MAX_TOP_LOGPROBS}, and not {top}");
@@ -145,8 +149,8 @@ impl ChatRequest {
         if top > 0 && !explain {
             return Err(ApiError::invalid_field("top_logprobs", "needs `logprobs`"));
         }
-        self.common
-            .options(model, n_predict, explain.then_some(top))
+        let options = self.common.options(model, n_predict)?;
+        Ok((options, explain.then_some(top)))
     }
 }
 
@@ -181,7 +185,14 @@ impl CompletionRequest {
     /// There is none, or one is nothing of the kind.
     pub fn prompts(&self, model: &Model) -> Result<Vec<Vec<Token>>, ApiError> {
         let wrong = |what| ApiError::invalid_field("prompt", what);
-        let text = |text: &str, is_first| Ok::<_, ApiError>(model.tokenize(text, is_first, true)?);
+        let text = |text: &str, is_first| {
+            let boundary = if is_first {
+                Boundary::Add
+            } else {
+                Boundary::Omit
+            };
+            Ok::<_, ApiError>(model.tokenize(text, boundary, Special::ByName)?)
+        };
         let token = |value: &Value| {
             let token = value.as_i64().and_then(|it| Token::try_from(it).ok());
             let token = token.filter(|token| model.contains(*token));
@@ -211,16 +222,20 @@ impl CompletionRequest {
         }
     }
 
-    /// How the text is decoded by `model`.
+    /// How the text is decoded by `model`, and how many candidates come with each token.
     ///
     /// # Errors
     ///
     /// As [`ChatRequest::options`].
-    pub fn options(&self, model: &Arc<Model>, n_predict: usize) -> Result<DecodeOptions, ApiError> {
+    pub fn options(
+        &self,
+        model: &Arc<Model>,
+        n_predict: usize,
+    ) -> Result<(AnswerOptions, Option<usize>), ApiError> {
         if self.logprobs.is_some_and(|top| top > MAX_TOP_LOGPROBS) {
             let what = format!("is at most {MAX_TOP_LOGPROBS}");
             return Err(ApiError::invalid_field("logprobs", what));
         }
-        self.common.options(model, n_predict, self.logprobs)
+        Ok((self.common.options(model, n_predict)?, self.logprobs))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use crate::decode::{Choice, Finish};
-use crate::llama::{Model, Token};
+use crate::llama::{Model, Special, Token};
 
 /// What the objects of an answer have in common.
 #[derive(Clone, Debug)]
@@ -242,7 +242,7 @@ fn finish_reason(finish: Finish) -> &'static str {
 /// `logprob` is that of the user model, or of the one model that speaks; `p_user` and `p_base` are this program's own.
 fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
     let token = |choice: &Choice| {
-        let bytes = model.token_bytes(choice.token, true);
+        let bytes = model.token_bytes(choice.token, Special::ByName);
         json!({
             "token": String::from_utf8_lossy(&bytes),
             "bytes": bytes,
@@ -261,7 +261,9 @@ fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
 }
 
 fn text_logprobs(explained: &[Explained], model: &Model) -> Value {
-    let text = |token: Token| String::from_utf8_lossy(&model.token_bytes(token, true)).into_owned();
+    let text = |token: Token| {
+        String::from_utf8_lossy(&model.token_bytes(token, Special::ByName)).into_owned()
+    };
     let best = |explained: &Explained| -> Map<String, Value> {
         let best = explained.best.iter();
         best.map(|it| (text(it.token), json!(logprob(it))))

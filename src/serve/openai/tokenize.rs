@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::llama::Token;
+use crate::llama::{Boundary, Special, Token};
 use crate::serve::app::App;
 use crate::serve::body::parse;
 use crate::serve::error::ApiError;
@@ -37,9 +37,19 @@ pub async fn tokenize(
 ) -> Result<Json<Value>, ApiError> {
     let model = &app.ready()?.model;
     let request: Tokenize = parse(&headers, &body)?;
-    let tokens = model.tokenize(&request.content, request.add_special, request.parse_special)?;
+    let boundary = if request.add_special {
+        Boundary::Add
+    } else {
+        Boundary::Omit
+    };
+    let special = if request.parse_special {
+        Special::ByName
+    } else {
+        Special::Ignored
+    };
+    let tokens = model.tokenize(&request.content, boundary, special)?;
     let piece = |token: &Token| {
-        let bytes = model.token_bytes(*token, true);
+        let bytes = model.token_bytes(*token, Special::ByName);
         let piece = match String::from_utf8(bytes) {
             Ok(text) => json!(text),
             Err(error) => json!(error.into_bytes()),
@@ -74,7 +84,7 @@ pub async fn detokenize(
     let bytes = request
         .tokens
         .iter()
-        .flat_map(|token| model.token_bytes(*token, true));
+        .flat_map(|token| model.token_bytes(*token, Special::ByName));
     let bytes: Vec<u8> = bytes.collect();
     Ok(Json(json!({ "content": String::from_utf8_lossy(&bytes) })))
 }

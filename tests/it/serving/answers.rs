@@ -1,19 +1,20 @@
 //! What is answered, in the shapes of OpenAI's API.
 
-use cope_llama::decode::{Arm, Contrast, DecodeOptions, Decoder, Piece};
+use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, Piece};
 use cope_llama::home::UserName;
+use cope_llama::llama::{Boundary, Special};
 use serde_json::{Value, json};
 
 use super::{Server, ann, events, train};
 
 /// What the decoder says alone, in ann's voice.
-fn alone(server: &Server, options: DecodeOptions) -> String {
+fn alone(server: &Server, options: AnswerOptions) -> String {
     let mut twin = server.fixture.twin(&ann(), 1.0);
     let contrast = Contrast::new(0.5, 0.1).unwrap();
     let prompt = server.chat_prompt();
     let model = &*server.fixture.model;
     let policy = twin.policy(Arm::Cope(contrast));
-    let pieces = Decoder::new(policy, model, &prompt, options).unwrap();
+    let pieces = Decoder::new(policy, model, &prompt, options.into()).unwrap();
     let text = |piece| match piece {
         Piece::Text(text) => text,
         Piece::Shifted(_) => unreachable!("there is room"),
@@ -21,10 +22,10 @@ fn alone(server: &Server, options: DecodeOptions) -> String {
     pieces.map(|piece| text(piece.unwrap())).collect()
 }
 
-fn limit(n: usize) -> DecodeOptions {
-    DecodeOptions {
+fn limit(n: usize) -> AnswerOptions {
+    AnswerOptions {
         n_predict: Some(n),
-        ..DecodeOptions::default()
+        ..AnswerOptions::default()
     }
 }
 
@@ -132,7 +133,9 @@ fn the_voice_is_named_in_several_ways() {
 fn texts_go_on_from_strings_and_from_tokens() {
     let server = Server::new();
     let model = &server.fixture.model;
-    let tokens = model.tokenize("dear alice", true, true).unwrap();
+    let tokens = model
+        .tokenize("dear alice", Boundary::Add, Special::ByName)
+        .unwrap();
     let complete = |prompt: Value, more: Value| {
         let mut body = json!({ "prompt": prompt, "max_tokens": 8 });
         super::merge(&mut body, &more);
@@ -192,7 +195,11 @@ fn how_tokens_are_chosen_is_asked_for() {
         text.split(&stop).next().unwrap()
     );
 
-    let first = server.fixture.model.tokenize(text, false, false).unwrap()[0];
+    let first = server
+        .fixture
+        .model
+        .tokenize(text, Boundary::Omit, Special::Ignored)
+        .unwrap()[0];
     let explained = |more: Value| content(more)["logprobs"]["content"][0].clone();
     let chosen = explained(json!({"logprobs": true, "top_logprobs": 4}));
     let (p_user, p_base) = (
@@ -365,7 +372,7 @@ fn tokens_and_texts_go_both_ways() {
     let expected = server
         .fixture
         .model
-        .tokenize("hello alice", false, true)
+        .tokenize("hello alice", Boundary::Omit, Special::ByName)
         .unwrap();
     assert_eq!(tokens["tokens"], json!(expected));
     let text = server.post("/detokenize", &tokens, None).json();
