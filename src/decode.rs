@@ -1,4 +1,4 @@
-//! Decoding: from a prompt's tokens to text, by one model or by the contrast of two.
+//! Decoding: from the tokens of a prompt to text, by one model or by the contrast of two.
 //!
 //! ```text
 //! prompt ─→ Scheduler ─→ candidates ─→ Sampler ─→ token ─→ StopFilter ─→ Piece
@@ -6,8 +6,123 @@
 //!             └─────────────────────────────────────┘
 //! ```
 //!
-//! All arms (base, user, CoPe) go through the one loop of [`Decoder`]; it knows token numbers and [`LogitSource`]s, and
-//! nothing of llama.cpp.
+//! There are two loops and one rule. [`Decoder`] decodes one text, as fast as one text can be decoded: it drafts, guesses
+//! and shifts a full context. [`Batch`] decodes many texts at once, so that each pass over the weights serves them all. The
+//! rule by which a text ends (an end token, a stop string, a repeated block, the most tokens, a full context) is one function
+//! that both call, and both choose tokens by the same [`Sampler`]. So both give the same text, up to the rounding of passes
+//! of different lengths. Neither knows llama.cpp: they see token numbers and [`LogitSource`]s or [`SequenceSource`]s.
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | *arm* | [`ArmKind`], [`Arm`]: one of the three ways to answer: the base, the user's model, or CoPe, their contrast |
+//! | *policy* | [`Policy`]: the models that an arm runs, and how their logits become candidates |
+//! | *leader* | the model whose plausible tokens are the candidates: the user's model, or the only one |
+//! | *candidate* | [`Candidate`]: a token with its score |
+//! | *head*, `V_head` | the plausible tokens, those at least τ times as probable as the likeliest; in [`Rows`], the output head: the matrix from hidden states to logits |
+//! | *row* | [`Rows`]: the logits that follow one length of a sequence, which a pass keeps |
+//! | *pass* | [`Passes`]: one run of a model over one or more tokens |
+//! | *schedule* | [`PassSchedule`]: which passes run and when; it does not change the text |
+//! | *draft* | [`Drafter`]: tokens that probably come next because they followed the same tokens before, read in one pass |
+//! | *guess* | a token that the user's model chooses alone, before the base is asked |
+//! | *explained choice* | [`Choice`]: a chosen token with the probabilities that both models gave it |
+//! | *piece* | [`Piece`]: some text that is certain, or a notice that tokens were forgotten |
+//! | *finish* | [`Finish`]: why a text ended |
+//! | *options* | [`AnswerOptions`] for both loops, [`DecoderOptions`] for [`Decoder`], [`TextRequest`] for [`Batch`]; [`Sampling`] in all |
+//! | *event* | [`BatchEvent`]: what happens to the text of a [`TextId`] in a batch of models, each with a [`ModelId`] |
+//! | *stop filter* | [`StopFilter`]: holds back what may become part of a stop string or of a character |
+//! | *statistics* | [`Statistics`]: what a text has cost in passes, tokens and time |
+//!
+//! # Example
+//!
+//! A model of three words, each followed by the next; the last one ends the text.
+//!
+//! ```
+//! use std::ops::Range;
+//!
+//! use cope_llama::Result;
+//! use cope_llama::decode::{
+//!     AnswerOptions, Candidate, Decoder, Finish, LogitSource, Piece, Policy, Rows, Vocabulary,
+//! };
+//! use cope_llama::llama::Token;
+//!
+//! const WORDS: [&str; 3] = ["one ", "two ", ""];
+//!
+//! struct Words;
+//!
+//! impl Vocabulary for Words {
+//!     fn token_bytes(&self, token: Token) -> Vec<u8> {
+//!         WORDS[token as usize].into()
+//!     }
+//!     fn is_eog(&self, token: Token) -> bool {
+//!         token == 2
+//!     }
+//! }
+//!
+//! #[derive(Default)]
+//! struct Counter {
+//!     tokens: Vec<Token>,
+//!     logits: [f32; 3],
+//! }
+//!
+//! impl LogitSource for Counter {
+//!     fn n_vocab(&self) -> usize {
+//!         WORDS.len()
+//!     }
+//!     fn n_ctx(&self) -> usize {
+//!         16
+//!     }
+//!     fn max_rows(&self) -> usize {
+//!         1
+//!     }
+//!     fn tokens(&self) -> &[Token] {
+//!         &self.tokens
+//!     }
+//!     fn extend(&mut self, tokens: &[Token], _: usize, _: Rows) -> Result<()> {
+//!         self.tokens.extend(tokens);
+//!         self.logits = [0.0; 3];
+//!         self.logits[(self.tokens[self.tokens.len() - 1] as usize + 1) % 3] = 1.0;
+//!         Ok(())
+//!     }
+//!     fn rows(&self) -> Range<usize> {
+//!         self.tokens.len()..self.tokens.len() + 1
+//!     }
+//!     fn logits(&self, _: usize) -> &[f32] {
+//!         &self.logits
+//!     }
+//!     fn logits_of(&mut self, _: usize, of: &[Candidate], logits: &mut Vec<f32>) -> Result<()> {
+//!         logits.clear();
+//!         logits.extend(of.iter().map(|candidate| self.logits[candidate.token as usize]));
+//!         Ok(())
+//!     }
+//!     fn truncate(&mut self, len: usize) {
+//!         self.tokens.truncate(len);
+//!     }
+//!     fn can_shift(&self) -> bool {
+//!         false
+//!     }
+//!     fn shift(&mut self, _: usize, _: usize) {}
+//!     fn share_threads(&mut self, _: usize) {}
+//! }
+//!
+//! let mut model = Counter::default();
+//! let options = AnswerOptions {
+//!     n_predict: Some(8),
+//!     ..AnswerOptions::default()
+//! };
+//! // The prompt is token 0, "one ".
+//! let mut decoder = Decoder::new(Policy::Plain(&mut model), &Words, &[0], options.into())?;
+//! let mut text = String::new();
+//! for piece in &mut decoder {
+//!     if let Piece::Text(more) = piece? {
+//!         text.push_str(&more);
+//!     }
+//! }
+//! assert_eq!(text, "two ");
+//! assert_eq!(decoder.finish(), Some(Finish::EndOfTurn));
+//! # Ok::<(), cope_llama::Error>(())
+//! ```
 
 mod batch;
 mod choice;
@@ -19,14 +134,12 @@ mod repetition;
 mod sampling;
 mod schedule;
 mod sequences;
+mod source;
 mod statistics;
 mod stop_filter;
 #[cfg(test)]
 mod test_kit;
 mod text_state;
-
-use std::ops::Range;
-use std::sync::Arc;
 
 pub use batch::{Batch, BatchEvent, ModelId, TextId, TextRequest};
 pub use choice::Choice;
@@ -38,148 +151,8 @@ pub use policy::{Arm, ArmKind, Policy};
 pub use sampling::{Sampler, Sampling};
 pub use schedule::PassSchedule;
 pub use sequences::SequenceSource;
+pub use source::{LogitSource, Vocabulary};
 pub use statistics::{Passes, Statistics};
 pub use stop_filter::StopFilter;
 
 pub use crate::llama::Rows;
-
-use crate::Result;
-use crate::llama::{Context, Model, Special, Token};
-
-/// A language model at the end of a sequence of tokens: tokens in, logits out. A pass keeps *rows*: what may follow the
-/// first `len` tokens, for some lengths.
-pub trait LogitSource: Send {
-    /// Size of the vocabulary.
-    fn n_vocab(&self) -> usize;
-    /// Room for tokens.
-    fn n_ctx(&self) -> usize;
-    /// The most rows that a pass can keep, at least 1.
-    fn max_rows(&self) -> usize;
-    /// The sequence so far.
-    fn tokens(&self) -> &[Token];
-    /// Appends `tokens` to the sequence, and keeps the rows after the last `n_rows` of them, as `rows` says; on an error
-    /// the sequence is as before.
-    ///
-    /// # Errors
-    ///
-    /// The tokens do not fit, the pass was interrupted, or it failed.
-    fn extend(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()>;
-    /// Computes the logits that the last pass has left out, if its rows were [`Rows::Deferred`].
-    ///
-    /// # Errors
-    ///
-    /// The computation failed.
-    fn finish(&mut self) -> Result<()> {
-        Ok(())
-    }
-    /// The lengths for which there is a row.
-    fn rows(&self) -> Range<usize>;
-    /// What may follow the first `len` tokens, `[n_vocab]`, unnormalised.
-    fn logits(&self, len: usize) -> &[f32];
-    /// The same of `candidates` alone, in their order; `logits` is emptied first.
-    ///
-    /// # Errors
-    ///
-    /// What they are computed from cannot be read.
-    fn logits_of(
-        &mut self,
-        len: usize,
-        candidates: &[Candidate],
-        logits: &mut Vec<f32>,
-    ) -> Result<()>;
-    /// Shortens the sequence to its first `len` tokens, or to none if the model cannot go back.
-    fn truncate(&mut self, len: usize);
-    /// Whether [`shift`](Self::shift) is possible.
-    fn can_shift(&self) -> bool;
-    /// Takes the `discard` tokens after the first `keep` out of the sequence.
-    fn shift(&mut self, keep: usize, discard: usize);
-    /// Computes from now on as one of `n` sources whose passes run at the same time.
-    fn share_threads(&mut self, n: usize);
-}
-
-impl LogitSource for Context {
-    fn n_vocab(&self) -> usize {
-        self.model().n_vocab()
-    }
-
-    fn n_ctx(&self) -> usize {
-        self.n_ctx()
-    }
-
-    fn max_rows(&self) -> usize {
-        self.max_rows()
-    }
-
-    fn tokens(&self) -> &[Token] {
-        self.tokens()
-    }
-
-    fn extend(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()> {
-        self.extend(tokens, n_rows, rows)
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        self.finish()
-    }
-
-    fn rows(&self) -> Range<usize> {
-        self.rows()
-    }
-
-    fn logits(&self, len: usize) -> &[f32] {
-        self.logits_after(len)
-    }
-
-    fn logits_of(
-        &mut self,
-        len: usize,
-        candidates: &[Candidate],
-        logits: &mut Vec<f32>,
-    ) -> Result<()> {
-        self.logits_of(len, candidates, logits)
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.truncate(len);
-    }
-
-    fn can_shift(&self) -> bool {
-        self.can_shift()
-    }
-
-    fn shift(&mut self, keep: usize, discard: usize) {
-        self.shift(keep, discard);
-    }
-
-    fn share_threads(&mut self, n: usize) {
-        self.share_threads(n);
-    }
-}
-
-/// What the text of tokens is, and which of them end it.
-pub trait Vocabulary {
-    /// The bytes of an ordinary token; none for special ones.
-    fn token_bytes(&self, token: Token) -> Vec<u8>;
-    /// Whether `token` ends a generation.
-    fn is_eog(&self, token: Token) -> bool;
-}
-
-impl<V: Vocabulary + ?Sized> Vocabulary for Arc<V> {
-    fn token_bytes(&self, token: Token) -> Vec<u8> {
-        (**self).token_bytes(token)
-    }
-
-    fn is_eog(&self, token: Token) -> bool {
-        (**self).is_eog(token)
-    }
-}
-
-impl Vocabulary for Model {
-    fn token_bytes(&self, token: Token) -> Vec<u8> {
-        self.token_bytes(token, Special::Ignored)
-    }
-
-    fn is_eog(&self, token: Token) -> bool {
-        self.is_eog(token)
-    }
-}

@@ -7,10 +7,9 @@
 //! candidates ── Grammar, SamplerChain ── candidates
 //! ```
 //!
-//! What a value needs it owns (an adapter its model, a context both), so values can be dropped in any order.
-//! Every file passes [`cope_convert`]'s checks and ours before llama.cpp opens it, since llama.cpp answers some
-//! bad files by ending the process. Its log is captured, never printed: the first error becomes the reason of
-//! [`Error::Llama`].
+//! Each value owns what it needs (an adapter its model, a context both), so that values can be dropped in any order. Every
+//! file passes the checks of [`cope_convert`] and of this module before llama.cpp opens it, since llama.cpp ends the process
+//! on some bad files. Its log is captured and never printed: the first error becomes the reason of [`Error::Llama`].
 
 #![allow(unsafe_code)]
 
@@ -25,9 +24,10 @@ mod model;
 mod options;
 mod preflight;
 mod sampler;
-
 mod sequences;
 mod system;
+#[cfg(test)]
+pub(crate) mod test_kit;
 mod threads;
 mod twin;
 mod vocabulary;
@@ -52,10 +52,10 @@ pub use vocabulary::{Boundary, Special};
 
 use crate::{Error, Result};
 
-/// A token's number in its model's vocabulary.
+/// The number of a token in its model's vocabulary.
 pub type Token = i32;
 
-/// Starts llama.cpp once and takes over its log. Everything that calls llama.cpp first calls this.
+/// Starts llama.cpp once and captures its log. Must be called before any other function of llama.cpp.
 fn start() {
     static STARTED: Once = Once::new();
     STARTED.call_once(|| {
@@ -65,14 +65,14 @@ fn start() {
     });
 }
 
-/// Held while a context is created or first used and while an adapter is loaded or freed: llama.cpp does not
-/// create contexts in parallel soundly, and a context being sized reads its model's set of adapters.
+/// The lock that is held while a context is created or first used, and while an adapter is loaded or freed: creating
+/// contexts in parallel is unsound in llama.cpp, and a context that sizes its buffers reads its model's set of adapters.
 fn exclusive() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `path` as llama.cpp takes it.
+/// `path` as a C string for llama.cpp.
 fn c_path(path: &Path) -> Result<CString> {
     CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::input(format!("{} holds a NUL byte", path.display())))

@@ -1,8 +1,8 @@
-//! The only place that renders a chat, for training and decoding alike: messages → text → token ids.
+//! Chat templates: the only place that renders a chat, for training and decoding alike (messages → text → tokens).
 //!
-//! A model's own template is Jinja, written for `transformers`; it is rendered with the same settings here
-//! (`trim_blocks`, `lstrip_blocks`, Python's string methods, `tools` and `documents` none). A model without one
-//! (most that are not instruction-tuned) gets [`FALLBACK`].
+//! A model's template is Jinja, written for `transformers`, and is rendered here with the same settings (`trim_blocks`,
+//! `lstrip_blocks`, Python's string methods, `tools` and `documents` none). A model without a template, as most models that
+//! are not instruction-tuned, gets [`FALLBACK`].
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
@@ -11,7 +11,8 @@ use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::Message;
 use crate::{Error, Result};
 
-/// The template of a model that has none: who speaks on a line of its own, an answer closed by the end-of-sequence token.
+/// The template of a model that has none: the name of the speaker on a line, then the message; an answer ends with the
+/// end-of-sequence token.
 pub const FALLBACK: &str = "\
 {{- bos_token }}
 {%- for message in messages %}
@@ -32,8 +33,8 @@ pub struct ChatTemplate {
 impl ChatTemplate {
     const NAME: &str = "chat";
 
-    /// `source`: the Jinja text stored in the model, or `None` for [`FALLBACK`]. `bos`, `eos`: the texts of the
-    /// model's tokens that begin and end a sequence; empty where it has none.
+    /// Parses `source`, the Jinja text stored in the model, or [`FALLBACK`] for `None`. `bos` and `eos` are the texts of the
+    /// tokens that begin and end a sequence, empty if the model has none.
     ///
     /// # Errors
     ///
@@ -58,11 +59,11 @@ impl ChatTemplate {
         })
     }
 
-    /// The template that `model` carries.
+    /// The template that is stored in `model`.
     ///
     /// # Errors
     ///
-    /// As [`ChatTemplate::new`].
+    /// The errors of [`ChatTemplate::new`].
     pub fn of_model(model: &Model) -> Result<Self> {
         let text = |token: Option<Token>| {
             token
@@ -76,12 +77,12 @@ impl ChatTemplate {
         )
     }
 
-    /// The text of `messages` up to where the model's answer begins.
+    /// The text of `messages` up to the beginning of the model's answer.
     ///
     /// # Errors
     ///
-    /// [`Error::Template`] when the template refuses the messages (some take no system message, some want the
-    /// speakers to take turns) or uses what we do not provide.
+    /// [`Error::Template`] when the template refuses the messages (some accept no system message, some require alternating
+    /// speakers) or uses a function that is not provided here.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
         let messages: Vec<Value> = messages
             .iter()
@@ -102,12 +103,12 @@ impl ChatTemplate {
             .map_err(template_error)
     }
 
-    /// The token ids of `messages` up to where the answer begins, with the token that begins a sequence exactly once
-    /// where `model` wants one, whether or not the template writes it too.
+    /// The tokens of `messages` up to the beginning of the answer. If `model` begins sequences with BOS, they begin with
+    /// exactly one, whether or not the template writes it too.
     ///
     /// # Errors
     ///
-    /// As [`ChatTemplate::render`], and when llama.cpp fails to tokenise.
+    /// The errors of [`ChatTemplate::render`], and [`Error::Input`] if the text is too long to tokenize.
     pub fn prompt_tokens(&self, model: &Model, messages: &[Message]) -> Result<Vec<Token>> {
         let mut tokens =
             model.tokenize(&self.render(messages)?, Boundary::Omit, Special::ByName)?;
@@ -121,11 +122,11 @@ impl ChatTemplate {
     }
 }
 
-/// The token ids of an answer: its text, in which no special token is recognised, and the one that ends a turn.
+/// The tokens of an answer: its text, in which no special token is recognised, and the token that ends a turn.
 ///
 /// # Errors
 ///
-/// When llama.cpp fails to tokenise, or the model has no token that ends a turn or a sequence.
+/// [`Error::Input`] if the text is too long to tokenize, or the model has no token that ends a turn or a sequence.
 pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
     let end = model.eot().or(model.eos()).ok_or_else(|| {
         Error::input("the model has no token that ends an answer; use another base model")
@@ -135,7 +136,7 @@ pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
     Ok(tokens)
 }
 
-/// `transformers` lets templates mark what the model says, for training masks; the mark changes no text.
+/// Removes the tags by which templates for `transformers` mark the model's answers for training masks; they change no text.
 fn without_generation_tags(source: &str) -> String {
     let mut source = source.to_owned();
     for opening in ["{%", "{%-"] {
@@ -151,13 +152,13 @@ fn without_generation_tags(source: &str) -> String {
     source
 }
 
-/// Templates call this to refuse messages that they cannot express.
+/// The function that templates call to refuse messages that they cannot express.
 fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
 }
 
-/// What `strftime_now(format)` gives: always 26 July 2024 (a Friday), the day that Llama 3's template falls back to,
-/// midnight. With today's date a prompt would differ from the one that the adapter was trained on the day before.
+/// The templates' function `strftime_now(format)`, which always formats midnight of Friday 26 July 2024, the date that Llama
+/// 3's template falls back to. With today's date, prompts would differ from those that an adapter was trained on.
 fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
     let mut text = String::new();
     let mut rest = format.chars();
@@ -186,10 +187,10 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
     Ok(text)
 }
 
-/// minijinja's error on one line; its own detail where it has one.
+/// minijinja's error on one line, with its detail if it has one.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "it is what `map_err` hands over"
+    reason = "`map_err` passes errors by value"
 )]
 fn template_error(error: minijinja::Error) -> Error {
     let reason = error

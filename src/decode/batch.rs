@@ -1,5 +1,5 @@
-//! Many texts at once, by any of several models: a pass of a model reads a token of each of its texts, so that the weights,
-//! once in a processor's cache, serve them all. Texts come and go between two passes.
+//! Decoding of many texts at once, by any of several models. A pass of a model reads a token of each of its texts, so that
+//! weights that are loaded into a processor's cache serve all of them. Texts begin and end between two passes.
 
 mod choose;
 mod models;
@@ -19,11 +19,11 @@ use super::{
 use crate::llama::Token;
 use crate::{Error, Result};
 
-/// A text of a [`Batch`].
+/// The number of a text in a [`Batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TextId(usize);
 
-/// A text that is wanted.
+/// A request for a text of a [`Batch`].
 #[derive(Debug, Clone)]
 pub struct TextRequest {
     /// The prompt's tokens.
@@ -34,73 +34,74 @@ pub struct TextRequest {
     pub options: AnswerOptions,
     /// How many of the best candidates are explained beside each choice; `None` explains no choice.
     pub explained: Option<usize>,
-    /// For whom what the models have read is kept afterwards: another text of the same owner that begins alike goes on
-    /// from there. Nothing is kept for nobody.
+    /// The owner of the text. When it has ended, its tokens stay in the models' caches, and the next text of the same owner
+    /// that has a prefix in common resumes from there. `None` keeps nothing.
     pub owner: Option<u64>,
 }
 
-/// What happens to a text. [`Finished`](Self::Finished) or [`Failed`](Self::Failed) is its last event.
+/// An event of a text. [`Finished`](Self::Finished) or [`Failed`](Self::Failed) is its last event.
 #[derive(Debug)]
 pub enum BatchEvent {
-    /// A choice, where choices are explained, and the best candidates, the best first.
+    /// An explained choice, and the candidates of the highest scores, the best first.
     Choice(Choice, Vec<Choice>),
-    /// More of it.
+    /// More text.
     Text(String),
-    /// Its end.
+    /// The end of the text.
     Finished {
-        /// All its tokens, without the one that ended the turn.
+        /// All tokens of the text, without the one that ended the turn.
         response: Vec<Token>,
-        /// Why it ended.
+        /// Why the text ended.
         finish: Finish,
-        /// Choices against the user model's first one.
+        /// The number of choices that are not the user model's likeliest token.
         n_changed: usize,
-        /// Tokens of the prompt that all its models had read already.
+        /// Tokens of the prompt that were in the caches of all its models already.
         n_kept: usize,
     },
-    /// Its end by an error of its own: of its sampler or its grammar, or of a pass that was to read it. The other texts
+    /// The end of the text by an error of its sampler, of its grammar, or of a pass that was to read it. The other texts
     /// go on.
     Failed(Error),
 }
 
-/// Texts being decoded: an iterator over what happens to them, which ends when all have ended and goes on when there are
-/// others. A text begins when its models have a sequence free. Each is the text that a [`Decoder`](super::Decoder) gives,
-/// up to the rounding of passes of another length.
+/// Texts being decoded: an iterator over their events. It ends when all texts have ended, and resumes after another
+/// [`push`](Self::push). A text begins when each of its models has a free sequence. It is the text that a
+/// [`Decoder`](super::Decoder) gives, up to the rounding of passes of different lengths.
 pub struct Batch<S, V> {
     models: Models<S>,
     vocabulary: V,
     schedule: PassSchedule,
     n_prompt: usize,
     waiting: VecDeque<(TextId, TextRequest, TextState)>,
-    /// Under way, in the order in which they began.
+    /// The texts that have a sequence, in the order in which they began.
     texts: Vec<ActiveText>,
     events: VecDeque<(TextId, BatchEvent)>,
     n_texts: usize,
-    /// Texts that have ended: the time of [`slots::Slots::free`].
+    /// The number of texts that have ended, which is the clock of [`slots::Slots::free`].
     n_ended: u64,
     candidates: Vec<Candidate>,
     opinions: Vec<f32>,
 }
 
-/// A text under way.
+/// A text that has a sequence of each of its models.
 struct ActiveText {
     id: TextId,
     policy: Policy<Slot>,
     state: TextState,
     plausibility: f32,
-    /// How many candidates are explained beside each choice, if it is.
+    /// How many candidates are explained beside each choice, if choices are explained.
     explained: Option<usize>,
     prompt: Vec<Token>,
-    /// Chosen, and not yet read; none before the prompt is read.
+    /// The token that was chosen last, which no model has read yet; `None` before the prompt is read.
     newest: Option<Token>,
     n_changed: usize,
     n_kept: usize,
 }
 
-/// Of a prompt a multiple of so many tokens is kept, and the rest is always read in one pass. The same request then ends in
-/// the same pass again, and gives the same answer to the last bit: passes of another length round otherwise.
+/// A prefix of a prompt that is reused has a multiple of this many tokens, and the rest is always read in one pass. Passes
+/// of different lengths round differently; this way, the same request ends in the same pass again and gets the same answer
+/// to the last bit.
 const GRAIN: usize = 32;
 
-/// As much of a prompt as another that begins alike may go on from: never all of it.
+/// The most tokens of a prompt that can be reused: never all of them, since a pass over the last one gives the logits.
 fn n_keepable(prompt: &[Token]) -> usize {
     prompt.len().saturating_sub(1) / GRAIN * GRAIN
 }
@@ -113,9 +114,9 @@ impl ActiveText {
 }
 
 impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
-    /// No texts yet, and no models. Of `schedule` it has a use for what says whether passes run side by side, and whether
-    /// they are lean. Between two tokens of the texts that are under way it reads `n_prompt` tokens of prompts, or little
-    /// more: few, and nobody waits long; many, and passes are sooner over many texts.
+    /// A batch without texts or models. It uses `side_by_side` and `lean` of `schedule`. Between two tokens of the running
+    /// texts it reads about `n_prompt` tokens of prompts: a small number keeps running texts flowing, a large one gets new
+    /// texts started sooner.
     pub fn new(vocabulary: V, schedule: PassSchedule, n_prompt: usize) -> Self {
         Self {
             models: Models::new(),
@@ -132,42 +133,43 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Adds a model. All of a batch have one vocabulary.
+    /// Adds a model, which must have the vocabulary of the others.
     pub fn add(&mut self, source: S) -> ModelId {
         self.models.add(source)
     }
 
-    /// Takes a model out again; `None` while a text is under way in it, or waits for it.
+    /// Removes a model and returns it; `None` while a text runs in it or waits for it.
     pub fn remove(&mut self, model: ModelId) -> Option<S> {
-        let is_wanted = |request: &TextRequest| request.policy.each().any(|&it| it == model);
+        let uses_model = |request: &TextRequest| request.policy.each().any(|&it| it == model);
         if self
             .waiting
             .iter()
-            .any(|(_, request, _)| is_wanted(request))
+            .any(|(_, request, _)| uses_model(request))
         {
             return None;
         }
         self.models.remove(model)
     }
 
-    /// A model.
+    /// The model of this number.
     ///
     /// # Panics
     ///
-    /// It is not there any more.
+    /// If it was removed.
     pub fn model(&self, model: ModelId) -> &S {
         &self.models.get(model).source
     }
 
-    /// Wants a text.
+    /// Adds a text.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) if the prompt is empty or longer than a sequence, or an option is out of its range.
+    /// [`Error::Input`] if the prompt is empty or an option is out of its range, [`Error::PromptTooLong`] if the prompt is
+    /// longer than a sequence.
     ///
     /// # Panics
     ///
-    /// A model is not there any more, or would be contrasted with itself.
+    /// If a model was removed, or would be contrasted with itself.
     pub fn push(&mut self, request: TextRequest) -> Result<TextId> {
         if let Policy::Cope { base, user, .. } = &request.policy {
             assert!(base != user, "a model is contrasted with itself");
@@ -182,7 +184,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         Ok(id)
     }
 
-    /// Ends a text, of which nothing more is told.
+    /// Ends a text without any further event.
     pub fn cancel(&mut self, id: TextId) {
         self.waiting.retain(|it| it.0 != id);
         self.events.retain(|it| it.0 != id);
@@ -191,24 +193,24 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Empties what the models keep of an owner's texts.
+    /// Removes what the models' caches keep of an owner's texts.
     pub fn forget(&mut self, owner: u64) {
         for model in self.models.ids() {
             self.models.get_mut(model).forget(owner);
         }
     }
 
-    /// Texts that wait for a sequence to become free.
+    /// The number of texts that wait for a free sequence.
     pub fn n_waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Texts under way.
+    /// The number of texts that have a sequence.
     pub fn n_running(&self) -> usize {
         self.texts.len()
     }
 
-    /// Takes out a text that has ended.
+    /// Removes the text at `index` and frees its sequences.
     fn end(&mut self, index: usize) {
         let text = self.texts.remove(index);
         self.n_ended += 1;
@@ -218,7 +220,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// A token more for all texts under way, after those that wait have begun where there is room.
+    /// Begins the waiting texts for which there is room, and chooses one more token of each text.
     ///
     /// # Errors
     ///
@@ -229,7 +231,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         self.step()
     }
 
-    /// Gives sequences to the texts that wait, as far as there are any.
+    /// Gives free sequences to the texts that wait.
     fn begin_waiting(&mut self) {
         let mut index = 0;
         while let Some((_, request, _)) = self.waiting.get(index) {
@@ -248,14 +250,14 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 explained,
                 owner,
             } = request;
-            // Of a single model the best is enough, unless others are to be shown.
+            // The best candidate of a single model is enough, unless alternatives are explained.
             let takes_the_best = options.sampling.takes_the_best();
             let plausibility = policy.plausibility(takes_the_best && explained.unwrap_or(0) == 0);
             let policy = policy.map(|model| Slot {
                 model,
                 sequence: self.models.get_mut(model).take(&prompt, owner),
             });
-            let n_kept = |slot: &Slot| self.models.of(*slot).tokens(slot.sequence).len();
+            let n_kept = |slot: &Slot| self.models.source(*slot).tokens(slot.sequence).len();
             let n_kept = policy.each().map(n_kept).min().unwrap_or_default();
             self.texts.push(ActiveText {
                 id,
@@ -271,7 +273,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Ends all texts, whose work was interrupted.
+    /// Ends all texts after an interrupt.
     fn abandon(&mut self) {
         self.waiting.clear();
         self.events.clear();
@@ -284,7 +286,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
 impl<S: SequenceSource, V: Vocabulary> Iterator for Batch<S, V> {
     type Item = Result<(TextId, BatchEvent)>;
 
-    /// What happens next; `None` while there is no text. The only error is [`Error::Interrupted`], which ends all texts;
+    /// The next event; `None` while there is no text. The only error is [`Error::Interrupted`], which ends all texts;
     /// any other error ends its text alone and is a [`BatchEvent::Failed`].
     fn next(&mut self) -> Option<Self::Item> {
         while self.events.is_empty() {

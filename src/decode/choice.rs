@@ -1,26 +1,26 @@
-//! Why a token was chosen.
+//! Explanations of choices.
 
 use super::Candidate;
 use crate::llama::Token;
 
-/// A choice, explained. Probabilities are the models' own: of all tokens, at temperature 1.
+/// An explained choice. Probabilities are the models' softmax over all tokens at temperature 1, before grammar and bias.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Choice {
-    /// What was chosen.
+    /// The chosen token.
     pub token: Token,
-    /// Its score before penalties and temperature: the user model's logit, less α times the base's.
+    /// Its score before penalties and temperature: the user model's logit less α times the base's.
     pub score: f32,
-    /// `p_user` of it; of a single model, that model's.
+    /// Its probability by the user model, or by the only model.
     pub p_user: f32,
-    /// `p_base` of it; `None` of a single model.
+    /// Its probability by the base; `None` without contrast.
     pub p_base: Option<f32>,
-    /// How many tokens were plausible.
+    /// The number of plausible tokens, among which it was chosen.
     pub n_plausible: usize,
-    /// The token that the user model finds likeliest, of those that grammar and bias allow.
+    /// The user model's likeliest token among those that grammar and bias allow.
     pub first: Token,
 }
 
-/// Explains choices of the next token of one text.
+/// Explains candidates for the next token of one text.
 pub(super) struct Explainer<'a> {
     user: Probabilities<'a>,
     base: Option<Probabilities<'a>>,
@@ -29,30 +29,30 @@ pub(super) struct Explainer<'a> {
 }
 
 impl<'a> Explainer<'a> {
-    /// By the logits of the user model, or of the one model that speaks, and of the base.
+    /// An explainer from the unnormalised logits, `[n_vocab]`, of the user model (or the only one) and of the base.
     pub fn new(user: &'a [f32], base: Option<&'a [f32]>, n_plausible: usize, first: Token) -> Self {
         Self {
-            user: Probabilities::of(user),
-            base: base.map(Probabilities::of),
+            user: Probabilities::new(user),
+            base: base.map(Probabilities::new),
             n_plausible,
             first,
         }
     }
 
-    /// As if `candidate` had been chosen.
+    /// Explains `candidate` as if it had been chosen.
     pub fn explain(&self, candidate: Candidate) -> Choice {
         Choice {
             token: candidate.token,
             score: candidate.score,
-            p_user: self.user.of_token(candidate.token),
-            p_base: self.base.as_ref().map(|it| it.of_token(candidate.token)),
+            p_user: self.user.get(candidate.token),
+            p_base: self.base.as_ref().map(|it| it.get(candidate.token)),
             n_plausible: self.n_plausible,
             first: self.first,
         }
     }
 }
 
-/// Logits with what makes probabilities of them.
+/// A softmax over logits, computed for one token at a time.
 struct Probabilities<'a> {
     logits: &'a [f32],
     max: f32,
@@ -60,16 +60,16 @@ struct Probabilities<'a> {
 }
 
 impl<'a> Probabilities<'a> {
-    /// Of `logits`, unnormalised.
-    fn of(logits: &'a [f32]) -> Self {
+    /// The softmax over unnormalised `logits`.
+    fn new(logits: &'a [f32]) -> Self {
         let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights = logits.iter().map(|logit| f64::from(logit - max).exp());
         let sum = weights.sum();
         Self { logits, max, sum }
     }
 
-    /// That of a token.
-    fn of_token(&self, token: Token) -> f32 {
+    /// The probability of a token.
+    fn get(&self, token: Token) -> f32 {
         let logit = self.logits[token as usize];
         (f64::from(logit - self.max).exp() / self.sum) as f32
     }
@@ -83,7 +83,7 @@ mod tests {
     fn probabilities_are_those_of_a_softmax() {
         let logits = [0.2_f32, 0.5, 0.3].map(|p| p.ln() + 40.0);
         for (token, p) in (0..).zip([0.2, 0.5, 0.3]) {
-            assert!((Probabilities::of(&logits).of_token(token) - p).abs() < 1e-5);
+            assert!((Probabilities::new(&logits).get(token) - p).abs() < 1e-5);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The decoding loop.
+//! The decoding loop of one text.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,8 +9,7 @@ use super::{Choice, LogitSource, Policy, Statistics, Vocabulary};
 use crate::llama::Token;
 use crate::{Error, Result};
 
-/// A text being decoded: an iterator over its pieces. Nothing is computed before the first is asked for, and no more
-/// than is asked for.
+/// A text being decoded: a lazy iterator over its pieces.
 pub struct Decoder<'a, S, V> {
     scheduler: Scheduler<'a, S>,
     vocabulary: &'a V,
@@ -18,17 +17,19 @@ pub struct Decoder<'a, S, V> {
     /// `n_keep`, if a full context makes room; `None` if it ends the text.
     shift: Option<usize>,
     interrupt: Option<&'a AtomicBool>,
-    /// The choices so far, if they are to be explained.
+    /// The explained choices so far, if choices are explained.
     choices: Option<Vec<Choice>>,
     failed: bool,
 }
 
 impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
-    /// A decoder of what follows `prompt`, whose tokens that the models' caches begin with are not computed again.
+    /// A decoder of the text that follows `prompt`. A prefix of the prompt that is in a model's cache is not computed
+    /// again.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the prompt is empty or longer than the context, or an option is out of its range.
+    /// [`Error::Input`] if the prompt is empty or an option is out of its range, [`Error::PromptTooLong`] if the prompt is
+    /// longer than the context.
     pub fn new(
         policy: Policy<&'a mut S>,
         vocabulary: &'a V,
@@ -55,8 +56,8 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         })
     }
 
-    /// Lets `flag`, once true, end the text between two tokens. To stop a pass that is under way, give the contexts the
-    /// same flag ([`Twin::set_interrupt`](crate::llama::Twin::set_interrupt)).
+    /// Makes the text end before the next token once `flag` is true. To stop a running pass too, give the contexts the same
+    /// flag ([`Twin::set_interrupt`](crate::llama::Twin::set_interrupt)).
     #[must_use]
     pub fn interruptible(self, flag: &'a AtomicBool) -> Self {
         Self {
@@ -77,20 +78,20 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         self.state.finish
     }
 
-    /// Why each token was chosen, the one that ended the turn included; none without
+    /// The explained choice of each token, the one that ended the turn included; empty without
     /// [`explain`](DecoderOptions::explain).
     #[must_use]
     pub fn choices(&self) -> &[Choice] {
         self.choices.as_deref().unwrap_or_default()
     }
 
-    /// What it has cost so far.
+    /// The cost of the text so far.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
         self.scheduler.statistics()
     }
 
-    /// Generates one token, unless the text ends first. `None` if there is nothing to tell yet.
+    /// Generates one token, or makes room for it. `None` if no text is certain yet.
     fn step(&mut self) -> Result<Option<Piece>> {
         if self
             .interrupt
@@ -124,7 +125,7 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
 impl<S: LogitSource, V: Vocabulary> Iterator for Decoder<'_, S, V> {
     type Item = Result<Piece>;
 
-    /// The next piece; `None` once the text has [ended](Decoder::finish) or an error was given.
+    /// The next piece; `None` once the text has [ended](Decoder::finish) or failed.
     fn next(&mut self) -> Option<Self::Item> {
         while self.finish().is_none() && !self.failed {
             match self.step() {

@@ -1,20 +1,20 @@
-//! Drafts: what came after the same words before, in the prompt, in the text so far, or in what the user has written.
+//! Drafts: the tokens that followed the same tokens before, in the prompt, in the text so far, or in the user's texts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::llama::Token;
 
-/// So many tokens have to be the same for a place to be looked at.
+/// The length of the runs of tokens by which places are indexed; shorter repeats are not found.
 const GRAM: usize = 3;
 
-/// So many places are looked at, the latest first.
+/// The most places that a proposal compares, the latest first.
 const MAX_PLACES: usize = 32;
 
-/// No token: between two texts.
+/// A number that is no token, which separates two texts.
 const BREAK: Token = -1;
 
-/// All that drafts are taken from: the user's history, which clones share, and the text that is gone on with.
+/// The texts that drafts are taken from: the user's history, which clones share, and the current text.
 #[derive(Debug, Clone, Default)]
 pub struct Drafter {
     history: Arc<Index>,
@@ -22,7 +22,7 @@ pub struct Drafter {
 }
 
 impl Drafter {
-    /// A drafter from `history`, texts of the user.
+    /// A drafter from the tokens of the user's texts.
     #[must_use]
     pub fn new(history: &[Vec<Token>]) -> Self {
         let mut index = Index::default();
@@ -36,13 +36,14 @@ impl Drafter {
         }
     }
 
-    /// Appends to the text that drafts go on with.
+    /// Appends tokens to the current text.
     pub fn extend(&mut self, tokens: &[Token]) {
         self.text.extend(tokens);
     }
 
-    /// What may come next, at most `max` tokens: what followed the longest repeat of the text's end, if it has at least
-    /// `min_match` tokens; of equals one in the text itself, and of those the latest.
+    /// Proposes at most `max` tokens that may come next: those that followed the longest earlier occurrence of the text's
+    /// end, if that has at least `min_match` tokens. Among occurrences of equal length, one in the current text is preferred
+    /// to one in the history, and the latest to earlier ones.
     #[must_use]
     pub fn propose(&self, min_match: usize, max: usize) -> &[Token] {
         let end = &self.text.tokens;
@@ -67,19 +68,19 @@ impl Drafter {
     }
 }
 
-/// Tokens, and where each run of [`GRAM`] of them ends.
+/// Tokens with the places at which each run of [`GRAM`] tokens ends.
 #[derive(Debug, Clone, Default)]
 struct Index {
     tokens: Vec<Token>,
-    /// By run, the lengths of what comes up to its end.
+    /// For each run, the number of tokens up to the end of each of its occurrences.
     places: HashMap<[Token; GRAM], Vec<u32>>,
 }
 
-/// A place with the same tokens before it as at a text's end.
+/// An earlier occurrence of a text's end.
 struct Repeat<'a> {
-    /// How many of them.
+    /// The number of equal tokens before the place.
     len: usize,
-    /// What follows there, in its text and beyond.
+    /// The tokens after the place, beyond the end of its text too.
     next: &'a [Token],
 }
 
@@ -94,7 +95,7 @@ impl Index {
         }
     }
 
-    /// The latest repeats of the end of `text`, that end itself left out.
+    /// The latest occurrences of the end of `text` that something follows.
     fn repeats<'a>(&'a self, text: &'a [Token]) -> impl Iterator<Item = Repeat<'a>> {
         let gram = text.last_chunk();
         let places = gram.and_then(|gram| self.places.get(gram));
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeat_is_gone_on_with() {
+    fn a_draft_is_what_followed_the_same_tokens() {
         let mut drafter = Drafter::default();
         drafter.extend(&[1, 2, 3, 4, 5, 1, 2, 3]);
         assert_eq!(drafter.propose(3, 3), [4, 5, 1]);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_repeat_wins_and_then_the_latest() {
+    fn the_longest_repeat_is_preferred_then_the_latest() {
         let mut drafter = Drafter::default();
         drafter.extend(&[9, 1, 2, 3, 7, 8, 1, 2, 3, 6, 9, 1, 2, 3]);
         assert_eq!(drafter.propose(3, 1), [7], "four tokens repeat there");
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_texts_are_drafted_from_and_end_where_they_end() {
+    fn drafts_come_from_the_users_texts_and_stop_at_their_ends() {
         let mut drafter = Drafter::new(&[vec![1, 2, 3, 4], vec![5, 6, 7]]);
         drafter.extend(&[1, 2, 3]);
         assert_eq!(drafter.propose(3, 9), [4]);
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn short_texts_have_no_drafts() {
+    fn a_text_shorter_than_a_run_has_no_draft() {
         let mut drafter = Drafter::default();
         assert!(drafter.propose(0, 9).is_empty());
         drafter.extend(&[1, 1, 1]);

@@ -1,4 +1,4 @@
-//! Options of a text, and what a decoding loop tells of it.
+//! Options of a text, its pieces, and the reasons for which it ends.
 
 use super::{Drafter, PassSchedule, Sampling};
 use crate::llama::{Grammar, Token};
@@ -12,10 +12,10 @@ pub struct AnswerOptions {
     pub n_predict: Option<usize>,
     /// Strings that end the text before them.
     pub stop: Vec<String>,
-    /// Whether a text that goes round in a loop is ended: a block of tokens that comes three times in a row, and 24
-    /// tokens of it after the first time.
+    /// Whether a text that repeats itself is ended: when a block of tokens has come three times in a row, with at least 24
+    /// tokens after its first time.
     pub loop_guard: bool,
-    /// So many tokens never come twice in the same order within the answer, which keeps it from loops; 0 for no such rule.
+    /// The length of a run of tokens that may not occur twice in the answer, which keeps it from loops; 0 for no such rule.
     pub no_repeat_ngram: usize,
     /// Added to the user model's logits of these tokens, before anything else; −∞ bans a token.
     pub logit_bias: Vec<(Token, f32)>,
@@ -28,16 +28,16 @@ pub struct AnswerOptions {
 pub struct DecoderOptions {
     /// Options of the answer.
     pub answer: AnswerOptions,
-    /// Whether a full context makes room by forgetting, rather than ending the text.
+    /// Whether a full context removes some of its tokens to make room, instead of ending the text.
     pub context_shift: bool,
-    /// The first tokens of the prompt, which are never forgotten: a system prompt, or at least the few on which
-    /// attention rests. At most half the context.
+    /// How many of the first tokens a shift keeps: a system prompt, or at least the few first tokens on which attention
+    /// rests ("attention sinks"). At most half of the context is kept.
     pub n_keep: usize,
-    /// Whether each choice is [explained](super::Decoder::choices), which costs some speed.
+    /// Whether each choice is [explained](super::Decoder::choices), which makes decoding somewhat slower.
     pub explain: bool,
-    /// Which passes are run, and when; it does not change the text.
+    /// Which passes run and when, which does not change the text.
     pub schedule: PassSchedule,
-    /// Drafts are taken from the prompt and the text, and from the user's texts that this holds.
+    /// The user's texts, from which drafts are taken besides the prompt and the text so far.
     pub drafter: Drafter,
 }
 
@@ -64,28 +64,28 @@ impl From<AnswerOptions> for DecoderOptions {
     }
 }
 
-/// What a [`Decoder`](super::Decoder) has to tell.
+/// An item of a [`Decoder`](super::Decoder).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// More text: whole characters, at least one.
     Text(String),
-    /// The context was full, and this many tokens after the first [`n_keep`](DecoderOptions::n_keep) are forgotten.
+    /// The context was full, and this many tokens after the first [`n_keep`](DecoderOptions::n_keep) were removed from it.
     Shifted(usize),
 }
 
 /// Why a text has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it.
+    /// The model chose an end token.
     EndOfTurn,
-    /// It has [`n_predict`](AnswerOptions::n_predict) tokens.
+    /// The text has [`n_predict`](AnswerOptions::n_predict) tokens.
     Length,
-    /// It came to a stop string.
+    /// A stop string was reached.
     Stop,
-    /// It went round in a [loop](AnswerOptions::loop_guard).
+    /// The text repeated itself, and [`loop_guard`](AnswerOptions::loop_guard) is on.
     Loop,
-    /// The context is full, and cannot or must not forget.
+    /// The context is full, and its model cannot shift or the options do not allow it.
     ContextFull,
-    /// The person stopped it.
+    /// The person stopped the text.
     Interrupted,
 }

@@ -1,4 +1,4 @@
-//! Whose voice a text is in, and the models that speak it.
+//! The arms, and the models that each runs.
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::Contrast;
 use crate::llama::{Context, Twin};
 
-/// One of the three arms that are compared, by name.
+/// The kind of an arm: one of the three ways to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ArmKind {
@@ -19,10 +19,10 @@ pub enum ArmKind {
 }
 
 impl ArmKind {
-    /// All three, in the order in which they are shown.
+    /// All kinds, in the order in which they are shown.
     pub const ALL: [Self; 3] = [Self::Base, Self::User, Self::Cope];
 
-    /// The arm of this kind; `contrast` is CoPe's.
+    /// The arm of this kind; only CoPe uses `contrast`.
     #[must_use]
     pub fn with(self, contrast: Contrast) -> Arm {
         match self {
@@ -46,15 +46,15 @@ impl ArmKind {
 /// One of the three arms, ready to decode: an [`ArmKind`], with CoPe's contrast.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Arm {
-    /// The base model's.
+    /// The base model alone.
     Base,
-    /// The user model's.
+    /// The user's model alone.
     User,
-    /// The user model's, contrasted with the base's.
+    /// The user's model contrasted with the base.
     Cope(Contrast),
 }
 
-/// The models that an [`Arm`] runs, and how their logits become candidates. `M` stands for a model: the mutable borrow of
+/// The models that an [`Arm`] runs, and how their logits become candidates. `M` stands for a model: a mutable borrow of
 /// one, or its number among several.
 #[derive(Debug, Clone, Copy)]
 pub enum Policy<M> {
@@ -62,11 +62,11 @@ pub enum Policy<M> {
     Plain(M),
     /// Two models over one vocabulary.
     Cope {
-        /// What is contrasted with.
+        /// The model whose logits are subtracted.
         base: M,
-        /// What is plausible.
+        /// The model whose plausible tokens are the candidates.
         user: M,
-        /// By how much.
+        /// α and τ.
         contrast: Contrast,
     },
 }
@@ -87,8 +87,8 @@ impl Twin {
 }
 
 impl<M> Policy<M> {
-    /// How plausible a candidate must be. `takes_the_best` says that of a single model's candidates none but the best is
-    /// of any use.
+    /// The least probability of a candidate, relative to the likeliest token: τ of a contrast. A single model without a
+    /// contrast has 0, or 1 if the sampler always `takes_the_best`, so that the other candidates are left out.
     pub(super) fn plausibility(&self, takes_the_best: bool) -> f32 {
         match self {
             Self::Cope { contrast, .. } => contrast.plausibility(),
@@ -97,7 +97,7 @@ impl<M> Policy<M> {
         }
     }
 
-    /// The model that the text follows, for what all have in common.
+    /// The model whose plausible tokens are the candidates.
     pub(super) fn leader(&self) -> &M {
         match self {
             Self::Plain(model) => model,
@@ -123,7 +123,7 @@ impl<M> Policy<M> {
         std::iter::once(leader).chain(follower)
     }
 
-    /// The same with other models.
+    /// The same policy with each model replaced by `f` of it.
     pub(super) fn map<N>(self, mut f: impl FnMut(M) -> N) -> Policy<N> {
         match self {
             Self::Plain(model) => Policy::Plain(f(model)),

@@ -1,14 +1,14 @@
-//! Texts that go round in a loop, as those of greedy small models do: how they are seen, and kept from it.
+//! Texts that repeat themselves, as greedy texts of small models do: detection of loops, and a ban on repeated n-grams.
 
 use crate::llama::Token;
 
-/// So many tokens have to be what came a period before.
+/// The least number of tokens that must equal the token one period earlier.
 const MIN_REPEATED: usize = 24;
 
-/// Longer periods are not looked for: some sentences.
+/// The longest period that is looked for, in tokens: a few sentences.
 const MAX_PERIOD: usize = 128;
 
-/// Whether `tokens` end in a block that comes at least three times in a row, with [`MIN_REPEATED`] tokens after its
+/// Whether `tokens` end in a block that comes at least three times in a row, with at least [`MIN_REPEATED`] tokens after its
 /// first time.
 pub(super) fn is_looping(tokens: &[Token]) -> bool {
     (1..=MAX_PERIOD).any(|period| {
@@ -21,7 +21,7 @@ pub(super) fn is_looping(tokens: &[Token]) -> bool {
     })
 }
 
-/// The tokens of an answer, no `n` of which may come twice in the same order.
+/// The tokens of an answer in which no n-gram may occur twice.
 #[derive(Debug, Clone)]
 pub(super) struct Unrepeated {
     n: usize,
@@ -29,7 +29,7 @@ pub(super) struct Unrepeated {
 }
 
 impl Unrepeated {
-    /// Of an empty answer; `n` is at least 1.
+    /// An empty answer; `n` is at least 1.
     pub fn new(n: usize) -> Self {
         Self {
             n,
@@ -41,7 +41,7 @@ impl Unrepeated {
         self.tokens.push(token);
     }
 
-    /// What came after the last `n` − 1 tokens where they stood before.
+    /// The tokens that would complete an n-gram that the answer has already.
     pub fn banned(&self) -> impl Iterator<Item = Token> {
         let last = self.tokens.len().checked_sub(self.n - 1);
         let last = last.map_or(&[][..], |first| &self.tokens[first..]);
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_be_said_again_is_banned() {
+    fn a_token_that_completes_a_repeated_n_gram_is_banned() {
         let banned = |n, tokens: &[Token]| {
             let mut text = Unrepeated::new(n);
             tokens.iter().for_each(|&token| text.accept(token));
@@ -71,8 +71,8 @@ mod tests {
         assert!(banned(3, &[1, 2, 3, 2, 1]).is_empty());
     }
 
-    /// The length at which a text of `block`, again and again after `before`, is seen to loop.
-    fn seen_at(before: &[Token], block: &[Token]) -> Option<usize> {
+    /// The length at which a text of `before` and then `block` over and over is found to loop.
+    fn found_at(before: &[Token], block: &[Token]) -> Option<usize> {
         let text: Vec<_> = before
             .iter()
             .chain(block.iter().cycle().take(1000))
@@ -82,17 +82,17 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_seen_at_its_third_time_or_after_so_many_tokens() {
-        assert_eq!(seen_at(&[], &[7]), Some(1 + MIN_REPEATED));
-        assert_eq!(seen_at(&[], &[7, 8, 9]), Some(3 + MIN_REPEATED));
+    fn a_loop_is_found_at_the_third_time_of_its_block_and_after_24_tokens() {
+        assert_eq!(found_at(&[], &[7]), Some(1 + MIN_REPEATED));
+        assert_eq!(found_at(&[], &[7, 8, 9]), Some(3 + MIN_REPEATED));
         let long: Vec<Token> = (0..40).collect();
-        assert_eq!(seen_at(&[100, 101], &long), Some(2 + 120));
+        assert_eq!(found_at(&[100, 101], &long), Some(2 + 120));
         let longest: Vec<Token> = (0..=MAX_PERIOD as Token).collect();
-        assert_eq!(seen_at(&[], &longest), None);
+        assert_eq!(found_at(&[], &longest), None);
     }
 
     #[test]
-    fn a_text_that_says_a_thing_twice_is_no_loop() {
+    fn a_block_that_comes_twice_is_no_loop() {
         let mut text: Vec<Token> = (0..60).chain(0..60).collect();
         assert!(!is_looping(&text));
         text.extend(0..59);

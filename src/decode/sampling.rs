@@ -1,4 +1,4 @@
-//! How a token is chosen among the candidates.
+//! The choice of a token among the candidates.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -9,24 +9,24 @@ use super::{Candidate, contrast};
 use crate::llama::{Grammar, Link, SamplerChain, Token};
 use crate::{Error, Result};
 
-/// Settings of llama.cpp's samplers, by its names and meanings. They act on contrasted scores, in this order:
-/// penalties, top-k, typical, top-p, min-p, temperature, draw. The default chooses greedily and penalises nothing.
+/// Settings of llama.cpp's samplers, with its names and meanings. They act on contrasted scores in this order: penalties,
+/// top-k, typical, top-p (nucleus), min-p, temperature, draw. The default is greedy and has no penalties.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Above 0: draw, flatter the higher; 0: take the best, of equals the lowest token.
+    /// The temperature of the draw; 0 takes the candidate of the highest score, the lowest token among equals.
     pub temperature: f32,
-    /// Draw among the `k` best; 0 for no limit.
+    /// Draw among this many candidates of the highest scores; 0 for no limit.
     pub top_k: u32,
-    /// Draw among those whose information is nearest to the expected, until their probabilities sum to this; 1 for no
-    /// limit.
+    /// Draw among the candidates whose information is nearest to the entropy, until their probabilities sum to this
+    /// (locally typical sampling); 1 for no limit.
     pub typical: f32,
-    /// Draw among the best whose probabilities sum to this; 1 for no limit.
+    /// Draw among the likeliest candidates whose probabilities sum to this (nucleus sampling); 1 for no limit.
     pub top_p: f32,
-    /// Draw among those at least so probable, relative to the best; 0 for no limit.
+    /// Draw among the candidates at least this probable relative to the likeliest; 0 for no limit.
     pub min_p: f32,
-    /// Divides the positive scores of the last tokens, multiplies the negative ones; 1 for none.
+    /// Divides the positive scores of the last tokens and multiplies the negative ones; 1 for no penalty.
     pub repeat_penalty: f32,
-    /// How many of the last tokens the penalties see, prompt included.
+    /// The number of last tokens, prompt included, that the penalties apply to.
     pub repeat_last_n: u32,
     /// Subtracted from the score of each of the last tokens, once.
     pub presence_penalty: f32,
@@ -98,7 +98,7 @@ impl Sampling {
         })
     }
 
-    /// Whether the candidate of the highest score is always taken, so that no other is of any use.
+    /// Whether the candidate of the highest score is always chosen, so that the others can be left out.
     #[must_use]
     pub fn takes_the_best(&self) -> bool {
         self.temperature == 0.0 && !self.penalises()
@@ -169,49 +169,49 @@ impl Sampling {
     }
 }
 
-/// Finds candidates and chooses among them. Its random numbers are of (seed, position), so that a choice does not depend
-/// on what was chosen or tried before, but for the tokens that penalties and grammar have been told of.
+/// Finds candidates and chooses among them. Its random numbers are a function of (seed, position). So a choice depends on
+/// earlier tokens only through the penalties, the grammar and the banned n-grams, and not on what was tried and discarded.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     chain: SamplerChain,
-    /// `None` takes the best.
+    /// Seed of the draws; `None` takes the candidate of the highest score.
     seed: Option<u32>,
     logit_bias: Vec<(Token, f32)>,
     unrepeated: Option<Unrepeated>,
     grammar: Option<Grammar>,
-    /// What the chain has left, from one choice to the next for its allocation alone.
+    /// Scratch space for the candidates that the chain leaves, kept for its allocation.
     left: Vec<Candidate>,
-    /// Logits that are not the model's own, likewise.
+    /// Scratch space for biased logits, `[n_vocab]`, kept for its allocation.
     row: Vec<f32>,
 }
 
 impl Sampler {
-    /// Adds to the user model's logits before anything else: −∞ bans a token.
+    /// Adds these biases to the user model's logits before anything else; −∞ bans a token.
     #[must_use]
     pub fn with_logit_bias(self, logit_bias: Vec<(Token, f32)>) -> Self {
         Self { logit_bias, ..self }
     }
 
-    /// Lets no `n` tokens come twice in the same order; 0 lets all. What it bans it bans before anything else, since where
-    /// a loop goes on nothing but the loop is plausible.
+    /// Bans tokens that would complete an n-gram that the answer has already; 0 bans none. Bans come before the choice of
+    /// plausible tokens, since inside a loop only the token that continues it is plausible.
     #[must_use]
     pub fn with_no_repeat_ngram(self, n: usize) -> Self {
         let unrepeated = (n > 0).then(|| Unrepeated::new(n));
         Self { unrepeated, ..self }
     }
 
-    /// Lets only those tokens be candidates that go on with a text of `grammar`.
+    /// Restricts the candidates to tokens that continue a text of `grammar`.
     #[must_use]
     pub fn with_grammar(self, grammar: Option<Grammar>) -> Self {
         Self { grammar, ..self }
     }
 
-    /// Tells the penalties of a token of the prompt.
+    /// Feeds a token of the prompt to the penalties.
     pub fn accept_prompt(&mut self, token: Token) {
         self.chain.accept(token);
     }
 
-    /// Tells all that minds it that `token` has become part of the text.
+    /// Feeds the accepted `token` to every stateful sampler.
     ///
     /// # Errors
     ///
@@ -226,12 +226,13 @@ impl Sampler {
             .map_or(Ok(()), |grammar| grammar.accept(token))
     }
 
-    /// `V_head` among the user model's `logits`, `[n_vocab]`: of the tokens that the grammar allows, those at least
-    /// `plausibility` times as probable as the likeliest of them. Their scores are the logits.
+    /// Fills `candidates` with `V_head` of the user model's unnormalised `logits`, `[n_vocab]`: among the tokens that the
+    /// grammar allows, those at least `plausibility` times as probable as the likeliest of them. Their scores are the
+    /// logits.
     ///
     /// # Errors
     ///
-    /// As [`contrast::head`]; [`Error::Input`] if of what the grammar allows nothing is left.
+    /// The errors of [`contrast::head`], and [`Error::Input`] if every token that the grammar allows is banned.
     pub fn head(
         &mut self,
         logits: &[f32],
@@ -260,7 +261,7 @@ impl Sampler {
         if candidates.iter().any(|it| it.token == likeliest) {
             return Ok(());
         }
-        // What is plausible is so beside the likeliest that is allowed, and to find it takes the whole vocabulary.
+        // Plausibility is relative to the likeliest token that is allowed, which can be anywhere in the vocabulary.
         contrast::head(logits, 0.0, candidates)?;
         grammar.filter(candidates);
         let mut allowed = vec![f32::NEG_INFINITY; logits.len()];
@@ -269,13 +270,13 @@ impl Sampler {
         }
         contrast::head(&allowed, plausibility, candidates).map_err(|_| {
             Error::input(
-                "the answer cannot go on: all that the grammar allows here is banned, by a logit bias or because it would \
-                 repeat what was said",
+                "the answer cannot go on: every token that the grammar allows here is banned, by a logit bias or because it \
+                 would repeat an n-gram",
             )
         })
     }
 
-    /// The token at `position` of the text, one of `candidates`; of equal scores the lowest is the best.
+    /// Chooses the token at `position` of the text among `candidates`; among equal scores, the lowest token.
     ///
     /// # Panics
     ///
@@ -296,7 +297,7 @@ impl Sampler {
     }
 }
 
-/// The candidate of the highest score, the lowest token of equals.
+/// The candidate of the highest score; among equals, the lowest token.
 pub(super) fn best(candidates: &[Candidate]) -> Candidate {
     let better = |best: Candidate, next: Candidate| {
         let is_better = (next.score, best.token) > (best.score, next.token);
@@ -306,8 +307,8 @@ pub(super) fn best(candidates: &[Candidate]) -> Candidate {
     best.expect("samplers leave one candidate at least")
 }
 
-/// Draws by `p(y) ∝ exp(score(y))`: the first candidate at which the probabilities sum to more than `uniform`, which is
-/// in [0, 1). `best` is the highest score.
+/// Draws with `p(y) ∝ exp(score(y))`: returns the first candidate at which the cumulative probability exceeds `uniform`,
+/// which is in [0, 1). `best` is the highest score.
 fn draw(candidates: &[Candidate], best: f32, uniform: f64) -> Token {
     let weight = |candidate: &Candidate| f64::from(candidate.score - best).exp();
     let mut rest = uniform * candidates.iter().map(weight).sum::<f64>();
@@ -317,11 +318,11 @@ fn draw(candidates: &[Candidate], best: f32, uniform: f64) -> Token {
             return candidate.token;
         }
     }
-    // Rounding may leave a little at the end.
+    // Rounding may leave a small rest after the last candidate.
     candidates[candidates.len() - 1].token
 }
 
-/// The random number of a position, in [0, 1).
+/// The random number of a position, uniform in [0, 1).
 fn uniform(seed: u32, position: usize) -> f64 {
     let mut rng = ChaCha8Rng::seed_from_u64(seed.into());
     rng.set_stream(position as u64);
@@ -331,7 +332,7 @@ fn uniform(seed: u32, position: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::test_kit::candidates;
+    use crate::llama::test_kit::candidates;
 
     /// The tokens at the first hundred positions.
     fn draws(sampling: &Sampling, scores: &[f32]) -> Vec<Token> {
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logit_bias_comes_before_what_is_plausible() {
+    fn a_logit_bias_is_added_before_plausible_tokens_are_found() {
         let head = |logit_bias| {
             let sampler = Sampling::default().sampler(4, 256).unwrap();
             let mut candidates = Vec::new();
@@ -407,18 +408,18 @@ mod tests {
                 .unwrap();
             candidates
         };
-        let of = |pairs: &[(Token, f32)]| -> Vec<Candidate> {
+        let scored = |pairs: &[(Token, f32)]| -> Vec<Candidate> {
             let candidate = |&(token, score)| Candidate { token, score };
             pairs.iter().map(candidate).collect()
         };
-        assert_eq!(head(vec![]), of(&[(1, 2.0), (2, 1.5)]));
-        assert_eq!(head(vec![(3, 9.0)]), of(&[(3, 9.0)]));
+        assert_eq!(head(vec![]), scored(&[(1, 2.0), (2, 1.5)]));
+        assert_eq!(head(vec![(3, 9.0)]), scored(&[(3, 9.0)]));
         let banned = vec![(1, f32::NEG_INFINITY)];
-        assert_eq!(head(banned), of(&[(0, 1.0), (2, 1.5)]));
+        assert_eq!(head(banned), scored(&[(0, 1.0), (2, 1.5)]));
     }
 
     #[test]
-    fn nothing_is_said_twice_where_that_is_asked_for() {
+    fn no_n_gram_is_repeated_where_that_is_banned() {
         let mut sampler = Sampling::default().sampler(3, 256).unwrap();
         sampler = sampler.with_no_repeat_ngram(2);
         let mut say = || {
@@ -435,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_penalty_moves_greedy_on() {
+    fn a_penalty_makes_a_greedy_choice_move_on() {
         let sampling = Sampling {
             repeat_penalty: 2.0,
             repeat_last_n: 1,
@@ -451,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_out_of_range_are_named() {
+    fn settings_out_of_range_are_refused() {
         let bad = [
             Sampling {
                 temperature: -1.0,

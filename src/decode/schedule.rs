@@ -1,9 +1,9 @@
-//! Which passes are run, and when.
+//! Schedules: which passes run, and when.
 //!
-//! The naive schedule runs each model over each token, one after the other. All others give the same tokens, for a
-//! choice at a position depends on the logits after the tokens before it and on nothing else: not on when these were
-//! computed, nor on what was tried meanwhile ([`Sampler`]). So models may run ahead of the text. What they have read
-//! is kept as long as the text goes on with it, and taken back where it does not.
+//! The naive schedule runs each model over each token, one model after the other. All other schedules give the same tokens,
+//! since the choice at a position depends only on the logits after the tokens before it, and neither on when these were
+//! computed nor on what was tried meanwhile ([`Sampler`]). So models may read ahead of the text. Tokens that were read ahead
+//! stay in the cache as long as the text continues with them, and are removed where it does not.
 //!
 //! ```text
 //! text    ████████████▌            ▌ the position whose token is to be chosen
@@ -11,7 +11,7 @@
 //! base    █████████   ▌            waits, while V_head has one token
 //! ```
 //!
-//! What remains is the rounding of a pass, which depends on how many tokens it has.
+//! Schedules differ only in rounding, which depends on the number of tokens of a pass.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -23,27 +23,27 @@ use super::{Candidate, Choice, LogitSource, Passes, Policy, Rows, Sampler, Stati
 use crate::llama::Token;
 use crate::{Error, Result};
 
-/// The parts of a schedule; each can be switched off.
+/// A schedule of passes; each part can be switched off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassSchedule {
-    /// Whether base and user model run at the same time, each on half of the threads. On a CPU small models leave
-    /// threads waiting for each other, so that two passes side by side take little longer than one. With `lean` the user
-    /// model's head comes after both, on all threads.
+    /// Whether base and user model run at the same time, each on half of the threads. With small models, the threads of a
+    /// CPU often wait for each other, so that two passes side by side take little longer than one. With `lean`, the user
+    /// model's output head is computed after both passes, on all threads.
     pub side_by_side: bool,
-    /// Whether the base's head is computed for the candidates alone.
+    /// Whether the base's output head is computed for the candidates alone.
     pub lean: bool,
-    /// Whether the base waits while `V_head` has but one token, and then reads all that it has missed in one pass.
-    /// Of no use side by side.
+    /// Whether the base waits while `V_head` has only one token, and later reads all tokens that it has missed in one pass.
+    /// It has no effect side by side.
     pub lazy: bool,
-    /// The most undecided positions over which the user model goes ahead of the base, on its own choices; 0 for none.
-    /// Of no use side by side.
+    /// The most undecided positions (those with more than one token in `V_head`) over which the user model reads ahead of
+    /// the base, by its own guesses; 0 for none. It has no effect side by side.
     pub speculate: usize,
     /// The most tokens of a draft; 0 for none.
     pub draft: usize,
 }
 
 impl PassSchedule {
-    /// Both models over each token, one after the other: the oracle of the others.
+    /// The naive schedule, which runs both models over each token, one after the other. Tests compare the others with it.
     pub const NAIVE: Self = Self {
         side_by_side: false,
         lean: false,
@@ -52,11 +52,11 @@ impl PassSchedule {
         draft: 0,
     };
 
-    /// What a model goes ahead by, unless told otherwise: a pass then has 8 tokens, which suits ggml's kernels.
+    /// The default number of tokens that a model reads ahead. A pass then has 8 tokens, which suits ggml's kernels.
     pub const AHEAD: usize = 7;
 
-    /// What is fastest: on a CPU, where a pass costs by its tokens, or on a GPU, where one over a few tokens costs hardly
-    /// more than one over a single one.
+    /// The fastest schedule. On a CPU the time of a pass grows with its tokens; on a GPU a pass over a few tokens takes hardly
+    /// longer than one over a single token.
     #[must_use]
     pub fn fastest(n_threads: usize, on_gpu: bool) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl PassSchedule {
 }
 
 impl PassSchedule {
-    /// This schedule without what leaves out logits that an explanation needs.
+    /// This schedule without the parts that leave out logits that explanations need.
     #[must_use]
     pub fn explained(self) -> Self {
         Self {
@@ -89,42 +89,42 @@ impl Default for PassSchedule {
     }
 }
 
-/// A draft is read only where at least so many tokens of the text are repeated: where fewer are, too few of its tokens
-/// are right to pay for the others.
+/// The least number of repeated tokens before a draft. After shorter repeats, too few tokens of a draft are right to pay for
+/// the others.
 const MIN_MATCH: usize = 8;
 
-/// Going ahead pays as long as all guesses are right with this probability.
+/// The probability that all guesses are right above which reading ahead saves time.
 const BREAK_EVEN: f64 = 0.6;
 
-/// How much the newest guess counts for [`Scheduler::acceptance`].
+/// The weight of the newest guess in the moving average [`Scheduler::acceptance`].
 const NEWEST: f64 = 0.1;
 
-/// Reads what is needed for the choice of each token.
+/// Runs the passes that the choice of each token needs.
 pub(super) struct Scheduler<'a, S> {
     policy: Policy<&'a mut S>,
     schedule: PassSchedule,
-    /// How plausible a candidate must be.
+    /// The least probability of a candidate, relative to the likeliest token.
     plausibility: f32,
-    /// The prompt and what was chosen, but for what was forgotten.
+    /// The tokens of the prompt and of the answer, without those that a shift has removed.
     text: Vec<Token>,
     n_forgotten: usize,
     drafter: Drafter,
-    /// `V_head` at the position whose token is to be chosen and at those after it over which the user model has gone
+    /// `V_head` at the position whose token is to be chosen, and at the positions after it that the user model has read
     /// ahead.
     ahead: VecDeque<Vec<Candidate>>,
-    /// How often, of late, a guess was right.
+    /// A moving average of how often a guess was right.
     acceptance: f64,
-    /// How many of the tokens that were read ahead are of a draft.
+    /// The number of tokens that were read ahead as part of a draft.
     n_draft: usize,
     candidates: Vec<Candidate>,
     opinions: Vec<f32>,
-    /// The likeliest of the candidates to the user model.
+    /// The user model's likeliest candidate.
     first: Token,
     statistics: Statistics,
 }
 
 impl<'a, S: LogitSource> Scheduler<'a, S> {
-    /// A scheduler at the end of `prompt`; `takes_the_best` as [`Policy::plausibility`].
+    /// A scheduler at the end of `prompt`; [`Policy::plausibility`] explains `takes_the_best`.
     pub fn new(
         mut policy: Policy<&'a mut S>,
         schedule: PassSchedule,
@@ -141,7 +141,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         };
         policy.each_mut().for_each(|model| {
             model.share_threads(n_beside);
-            // The last token is read again if need be, for a row of the kind that is asked for now.
+            // The last token is always read again, for a row of the kind that this schedule needs.
             model.truncate(common_len(model.tokens(), prompt).min(prompt.len() - 1));
         });
         drafter.extend(prompt);
@@ -169,12 +169,12 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         &self.statistics
     }
 
-    /// Whether there is no room to read the newest token.
+    /// Whether the context has no room to read the newest token.
     pub fn is_full(&self) -> bool {
         self.text.len() > self.policy.leader().n_ctx()
     }
 
-    /// Chooses the next token. It is not part of the text before it is [pushed](Self::push).
+    /// Chooses the next token, which becomes part of the text when it is [pushed](Self::push).
     pub fn choose(
         &mut self,
         sampler: &mut Sampler,
@@ -193,16 +193,17 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         Ok(token)
     }
 
-    /// Why `token` was chosen just now. The schedule is one that keeps [logits for
-    /// explanations](Schedule::explained).
+    /// Explains the choice of `token`, the one chosen last. The schedule is one of
+    /// [`PassSchedule::explained`], which keeps the logits for that.
     pub fn explain(&self, token: Token) -> Choice {
         let len = self.text.len();
-        let of_base = match &self.policy {
+        let base_logits = match &self.policy {
             Policy::Plain(_) => None,
             Policy::Cope { base, .. } => Some(base.logits(len)),
         };
-        let of_user = self.policy.leader().logits(len);
-        let explainer = Explainer::new(of_user, of_base, self.candidates.len(), self.first);
+        let user_logits = self.policy.leader().logits(len);
+        let n_plausible = self.candidates.len();
+        let explainer = Explainer::new(user_logits, base_logits, n_plausible, self.first);
         let chosen = self.candidates.iter().find(|it| it.token == token);
         let unknown = Candidate {
             token,
@@ -211,29 +212,29 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         explainer.explain(*chosen.unwrap_or(&unknown))
     }
 
-    /// Goes on with `token`.
+    /// Appends `token` to the text, and removes from the caches what was read ahead and is wrong.
     pub fn push(&mut self, token: Token) {
         let len = self.text.len();
         self.text.push(token);
         self.drafter.extend(&[token]);
         let models = self.policy.each_mut();
         let passes = [&mut self.statistics.user, &mut self.statistics.base];
-        let mut user_goes_on = false;
+        let mut user_has_read = false;
         for (number, (model, passes)) in models.zip(passes).enumerate() {
             let ahead = model.tokens().get(len).copied();
             if ahead.is_some_and(|ahead| ahead != token) {
                 model.truncate(len);
                 passes.n_rollbacks += 1;
             }
-            user_goes_on |= number == 0 && ahead == Some(token);
+            user_has_read |= number == 0 && ahead == Some(token);
         }
-        if user_goes_on && self.n_draft > 0 {
+        if user_has_read && self.n_draft > 0 {
             self.statistics.n_draft_accepted += 1;
             self.n_draft -= 1;
         } else {
             self.n_draft = 0;
         }
-        if user_goes_on && self.ahead.len() > 1 {
+        if user_has_read && self.ahead.len() > 1 {
             self.statistics.n_guess_accepted += 1;
             self.ahead.pop_front();
         } else {
@@ -241,10 +242,10 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         }
     }
 
-    /// Makes room in every model alike: keeps the first `n_keep` tokens (at most half the context) and forgets half of
-    /// the others. Gives how many were forgotten. The models can shift.
+    /// Makes room in each model alike: keeps the first `n_keep` tokens (at most half of the context) and removes the older
+    /// half of the others. Returns how many were removed. The models must be able to shift.
     pub fn shift(&mut self, n_keep: usize) -> Result<usize> {
-        // The newest token is yet to be read; all others have to be, before any are forgotten.
+        // All tokens but the newest have to be read before any are removed.
         let len = self.text.len() - 1;
         let keep = n_keep.min(len / 2);
         let discard = (len - keep).div_ceil(2);
@@ -264,12 +265,12 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         Ok(discard)
     }
 
-    /// The position of the next token, counted from the beginning of the prompt.
+    /// The position of the next token, counted from the beginning of the prompt, removed tokens included.
     fn position(&self) -> usize {
         self.n_forgotten + self.text.len()
     }
 
-    /// Fills `candidates` with those of the next token and their scores.
+    /// Fills `candidates` with the candidates for the next token and their scores.
     fn find_candidates(
         &mut self,
         sampler: &mut Sampler,
@@ -297,7 +298,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         }
         if !base.rows().contains(&len) {
             if self.schedule.speculate > 0 {
-                self.go_ahead(sampler, is_end)?;
+                self.read_ahead(sampler, is_end)?;
             }
             self.read_base()?;
         }
@@ -315,7 +316,8 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         Ok(())
     }
 
-    /// Brings the leader to the end of the text, and of a draft if there is one; side by side, the base too.
+    /// Brings the leader to the end of the text, and of a draft if there is one. In a side-by-side schedule, brings the base
+    /// there too.
     fn read_leader(&mut self) -> Result<()> {
         let len = self.text.len();
         let leader = self.policy.leader();
@@ -357,9 +359,9 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         result
     }
 
-    /// Lets the user model go on from an undecided position by its own choices, until so many positions are undecided
-    /// that it has probably gone wrong, or the text would end.
-    fn go_ahead(&mut self, sampler: &Sampler, is_end: &dyn Fn(Token) -> bool) -> Result<()> {
+    /// Lets the user model read ahead from an undecided position by its own guesses, until so many positions are undecided
+    /// that a guess is probably wrong, or the text would end.
+    fn read_ahead(&mut self, sampler: &Sampler, is_end: &dyn Fn(Token) -> bool) -> Result<()> {
         let Policy::Cope { user, base, .. } = &mut self.policy else {
             return Ok(());
         };
@@ -396,7 +398,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         }
     }
 
-    /// Brings the base as far as the user model is.
+    /// Brings the base to where the user model is.
     fn read_base(&mut self) -> Result<()> {
         let Policy::Cope { user, base, .. } = &mut self.policy else {
             return Ok(());
@@ -412,8 +414,8 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
     }
 }
 
-/// Brings `model` to the end of `sequence`, with rows after its last `n_rows` lengths. What its cache has of the
-/// sequence is kept.
+/// Brings `model` to the end of `sequence`, with rows after the last `n_rows` tokens. A prefix of the sequence that is in the
+/// cache is not read again.
 fn read<S: LogitSource>(
     model: &mut S,
     sequence: &[Token],
@@ -435,7 +437,7 @@ fn read<S: LogitSource>(
     Ok(())
 }
 
-/// Both at the same time.
+/// Runs both at the same time. If both fail, the first error is returned.
 pub(super) fn beside(
     one: impl FnOnce() -> Result<()> + Send,
     other: impl FnOnce() -> Result<()>,
@@ -450,6 +452,7 @@ pub(super) fn beside(
     })
 }
 
+/// The length of the longest common prefix.
 pub(super) fn common_len(one: &[Token], other: &[Token]) -> usize {
     std::iter::zip(one, other)
         .take_while(|(x, y)| x == y)

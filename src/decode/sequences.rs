@@ -1,20 +1,20 @@
-//! Models that read many sequences at once.
+//! Models that hold several sequences at once.
 
 use super::{Candidate, Rows};
 use crate::Result;
 use crate::llama::{Sequences, Token};
 
-/// A language model at the end of each of several sequences of tokens.
+/// A language model with several sequences of tokens in its cache.
 pub trait SequenceSource: Send {
     /// Size of the vocabulary.
     fn n_vocab(&self) -> usize;
     /// How many sequences there are.
     fn n_sequences(&self) -> usize;
-    /// Room for tokens in each.
+    /// The most tokens of each sequence.
     fn n_ctx(&self) -> usize;
-    /// The most tokens that it reads in one pass.
+    /// The most tokens of one pass.
     fn n_batch(&self) -> usize;
-    /// A sequence so far.
+    /// The tokens of a sequence so far.
     fn tokens(&self, sequence: usize) -> &[Token];
     /// Appends `tokens` to a sequence, and keeps a row of logits after the last, as `rows` says; [`Rows::Deferred`] is read
     /// as [`Rows::Full`]. On an error the sequence is empty.
@@ -28,15 +28,16 @@ pub trait SequenceSource: Send {
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
+    /// The pass was interrupted, or it failed.
     fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()>;
-    /// What may follow a sequence of the last pass, `[n_vocab]`, unnormalised.
+    /// The unnormalised logits of the token after a sequence of the last pass, `[n_vocab]`.
     fn logits(&self, sequence: usize) -> &[f32];
-    /// The same of `candidates` alone, in their order; `logits` is emptied first.
+    /// Writes the logits of `candidates` after a sequence of the last pass to `logits`, in their order; `logits` is emptied
+    /// first.
     ///
     /// # Errors
     ///
-    /// What they are computed from cannot be read.
+    /// The output head cannot be read from the model's file.
     fn logits_of(
         &mut self,
         sequence: usize,
@@ -45,7 +46,7 @@ pub trait SequenceSource: Send {
     ) -> Result<()>;
     /// Shortens a sequence to its first `len` tokens, or to none if the model cannot go back.
     fn truncate(&mut self, sequence: usize, len: usize);
-    /// Computes from now on as one of `n` sources whose passes run at the same time.
+    /// Uses the `n`th part of the threads from now on, since the passes of `n` sources run at the same time.
     fn share_threads(&mut self, n: usize);
 }
 

@@ -1,4 +1,4 @@
-//! What a text has cost.
+//! The cost of a text in passes, tokens and time.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,42 +6,42 @@ use std::time::Duration;
 /// The passes of one model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passes {
-    /// How often it has read tokens.
+    /// The number of passes.
     pub n_passes: usize,
-    /// How many it has read.
+    /// The number of tokens that the passes read.
     pub n_tokens: usize,
-    /// How often tokens that it had read were taken back.
+    /// How often tokens that were read ahead were removed from the cache again.
     pub n_rollbacks: usize,
-    /// The time in all; of two models side by side each has its own.
+    /// The time of the passes. The times of two models that run side by side overlap.
     pub time: Duration,
 }
 
-/// What a text has cost so far.
+/// The cost of a text so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Tokens of the prompt.
     pub n_prompt: usize,
     /// Tokens chosen, an end of turn included.
     pub n_chosen: usize,
-    /// Until the first of them was chosen.
+    /// Time until the first token was chosen.
     pub prompt_time: Duration,
-    /// For all the others.
+    /// Time for all other tokens.
     pub time: Duration,
-    /// The passes of the model that the text follows.
+    /// The passes of the leader: the user's model, or the only one.
     pub user: Passes,
-    /// The passes of the base that it is contrasted with.
+    /// The passes of the base of a contrast.
     pub base: Passes,
-    /// Choices for which the base was needed: `V_head` had more than one token.
+    /// Choices that needed the base, since `V_head` had more than one token.
     pub n_undecided: usize,
-    /// Choices against the user model's first one.
+    /// Choices that are not the user model's likeliest token.
     pub n_changed: usize,
     /// Tokens of drafts that were read.
     pub n_drafted: usize,
-    /// Tokens of drafts that were right.
+    /// Tokens of drafts that were chosen.
     pub n_draft_accepted: usize,
-    /// Tokens that the user model went ahead with, before the base was asked.
+    /// Tokens that the user's model guessed and read before the base was asked.
     pub n_guessed: usize,
-    /// Those that were right.
+    /// Guessed tokens that were chosen.
     pub n_guess_accepted: usize,
 }
 

@@ -1,6 +1,6 @@
-//! Tokens' bytes to text that can be shown: whole characters, and nothing of a stop string.
+//! From the bytes of tokens to text that can be shown: whole characters, and no part of a stop string.
 
-/// A text under way. What may yet become part of a character or of a stop string is held back.
+/// A filter of a text's bytes, which holds back what may become part of a character or of a stop string.
 #[derive(Debug, Default)]
 pub struct StopFilter {
     /// Bytes of a character that is not whole yet: at most three.
@@ -11,7 +11,7 @@ pub struct StopFilter {
 }
 
 impl StopFilter {
-    /// An empty text that ends before the first of `stops`; empty ones are ignored.
+    /// A filter of an empty text that ends before the first of `stops`; empty strings are ignored.
     #[must_use]
     pub fn new(stops: &[String]) -> Self {
         let stops = stops
@@ -25,8 +25,8 @@ impl StopFilter {
         }
     }
 
-    /// Takes a token's bytes. Gives the text that has become certain, and whether a stop string has been met: then
-    /// that was the end, and what came after it is dropped.
+    /// Takes a token's bytes. Returns the text that has become certain, and whether a stop string was reached. It ends the
+    /// text, and what comes after it is dropped.
     pub fn push(&mut self, bytes: &[u8]) -> (String, bool) {
         self.bytes.extend_from_slice(bytes);
         let whole = drain_characters(&mut self.bytes);
@@ -45,14 +45,14 @@ impl StopFilter {
         (std::mem::replace(&mut self.held, rest), false)
     }
 
-    /// Gives what was held back, when nothing more comes; the beginning of a character becomes U+FFFD.
+    /// Returns what was held back, at the end of the text; an incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         let mut text = std::mem::take(&mut self.held);
         text.push_str(&String::from_utf8_lossy(&std::mem::take(&mut self.bytes)));
         text
     }
 
-    /// How many bytes of what is held cannot belong to a stop string.
+    /// The number of bytes of `held` that cannot belong to a stop string.
     fn certain(&self) -> usize {
         let held = &self.held;
         let mut starts = held.char_indices().map(|(start, _)| start);
@@ -66,8 +66,8 @@ impl StopFilter {
     }
 }
 
-/// Takes all whole characters from the front of `bytes`, each maximal ill-formed sequence as U+FFFD. What stays may
-/// become a character.
+/// Removes all whole characters from the front of `bytes`, with each maximal ill-formed sequence as U+FFFD. The bytes that
+/// stay may become a character.
 fn drain_characters(bytes: &mut Vec<u8>) -> String {
     let mut text = String::new();
     let mut rest = bytes.as_slice();
@@ -105,7 +105,7 @@ mod tests {
         stops.iter().map(ToString::to_string).collect()
     }
 
-    /// What each push gives, and what `finish` gives, or `None` after a stop string.
+    /// The results of the pushes and of `finish`, which is `None` after a stop string.
     fn run(stop: &[&str], pushes: &[&[u8]]) -> (Vec<String>, Option<String>) {
         let mut text = StopFilter::new(&stops(stop));
         let mut pieces = Vec::new();

@@ -55,14 +55,6 @@ pub fn limit(n_predict: usize) -> AnswerOptions {
     }
 }
 
-/// Candidates of ascending tokens from 0, with these scores.
-pub fn candidates(scores: &[f32]) -> Vec<Candidate> {
-    (0..)
-        .zip(scores)
-        .map(|(token, &score)| Candidate { token, score })
-        .collect()
-}
-
 /// A model whose logits after `tokens` are `next(tokens)`.
 pub struct Table {
     pub n_ctx: usize,

@@ -1,4 +1,4 @@
-//! A text under way, token by token, whatever reads them.
+//! The state of a text, token by token, which both decoding loops have in common.
 
 use super::options::{AnswerOptions, Finish, Piece};
 use super::repetition::is_looping;
@@ -6,11 +6,11 @@ use super::{Sampler, StopFilter, Vocabulary};
 use crate::llama::Token;
 use crate::{Error, Result};
 
-/// What has been chosen so far, and what is still to be obeyed.
+/// The tokens of a text so far, its sampler, and the limits at which it ends.
 pub(super) struct TextState {
     pub sampler: Sampler,
     text: StopFilter,
-    /// The tokens, without the one that ended the turn.
+    /// The tokens of the answer, without the one that ended the turn.
     pub response: Vec<Token>,
     n_predict: Option<usize>,
     loop_guard: bool,
@@ -18,11 +18,12 @@ pub(super) struct TextState {
 }
 
 impl TextState {
-    /// An empty answer to `prompt`, by models of `n_vocab` tokens and with room for `n_ctx`.
+    /// The state of an empty answer to `prompt`, by models of `n_vocab` tokens and with room for `n_ctx`.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the prompt is empty or longer than the context, or an option is out of its range.
+    /// [`Error::Input`] if the prompt is empty or an option is out of its range, [`Error::PromptTooLong`] if the prompt is
+    /// longer than the context.
     pub fn new(
         options: &AnswerOptions,
         prompt: &[Token],
@@ -68,9 +69,11 @@ impl TextState {
         })
     }
 
-    /// Takes the chosen `token` into the text, unless it ends the turn. This is the one rule by which a text ends, for
-    /// both loops: by an end token, before a stop string, after a guarded loop, at the most tokens, or because the models
-    /// have no room to read `token`. Gives what can be shown, if anything.
+    /// Appends the chosen `token` to the text, unless it ends the turn. Returns the text that has become certain, if any.
+    ///
+    /// This is the one rule by which a text ends, for both loops, in this order: an end token, a stop string, a guarded
+    /// loop, the most tokens, or a full context. `has_room` says whether the models can read `token`, which a loop that
+    /// shifts contexts always makes possible.
     ///
     /// # Errors
     ///
@@ -104,7 +107,7 @@ impl TextState {
         Ok(piece(text))
     }
 
-    /// Ends it, with what was held back of it.
+    /// Ends the text. Returns what was held back of it, if anything.
     pub fn end(&mut self, finish: Finish) -> Option<Piece> {
         self.finish = Some(finish);
         piece(self.text.finish())

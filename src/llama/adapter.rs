@@ -1,4 +1,4 @@
-//! A LoRA adapter, loaded beside its model.
+//! A LoRA adapter, loaded for its model.
 
 use std::path::Path;
 use std::ptr::NonNull;
@@ -9,7 +9,7 @@ use cope_convert::{Adapter, gguf::Gguf};
 use super::{Model, c_path, exclusive, log, sys};
 use crate::{Error, Result};
 
-/// An adapter in memory; any number of contexts of its model can use it. Adapters can be loaded and freed while
+/// An adapter in memory, which any number of contexts of its model can use. Adapters can be loaded and freed while
 /// contexts live.
 #[derive(Debug)]
 pub struct LoraAdapter {
@@ -17,7 +17,7 @@ pub struct LoraAdapter {
     model: Arc<Model>,
 }
 
-// SAFETY: an adapter belongs to no thread; freeing it changes its model under `exclusive()`.
+// SAFETY: an adapter is bound to no thread; freeing it changes its model under `exclusive()`.
 unsafe impl Send for LoraAdapter {}
 // SAFETY: after loading, llama.cpp only reads an adapter.
 unsafe impl Sync for LoraAdapter {}
@@ -28,7 +28,7 @@ impl LoraAdapter {
     ///
     /// # Errors
     ///
-    /// The file is missing or is no sound adapter, or it was made for another base.
+    /// The file is missing, is no sound adapter, or was made for another base.
     pub fn load(
         model: &Arc<Model>,
         path: &Path,

@@ -1,4 +1,4 @@
-//! llama.cpp's own samplers, applied to a list of scored candidates.
+//! Chains of llama.cpp's samplers, applied to a list of scored candidates.
 
 use std::ptr::NonNull;
 
@@ -10,31 +10,32 @@ use super::{Token, start, sys};
 /// A link of a chain: one of llama.cpp's samplers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Link {
-    /// Lowers the scores of tokens seen lately.
+    /// Lowers the scores of the last tokens of the text.
     Penalties {
-        /// How many of the last tokens count.
+        /// The number of last tokens that are penalised.
         last_n: u32,
-        /// Divides positive scores and multiplies negative ones; above 0, 1 for none.
+        /// Divides positive scores and multiplies negative ones; above 0, 1 for no penalty.
         repeat: f32,
-        /// Subtracted once per occurrence; finite, 0 for none.
+        /// Subtracted once per occurrence; finite, 0 for no penalty.
         frequency: f32,
-        /// Subtracted once; finite, 0 for none.
+        /// Subtracted once; finite, 0 for no penalty.
         presence: f32,
     },
-    /// Keeps the `k` best, `k ≥ 1`.
+    /// Keeps the `k` candidates of the highest scores, `k ≥ 1`.
     TopK(u32),
-    /// Keeps the best whose probabilities sum to `p`.
+    /// Keeps the likeliest candidates whose probabilities sum to `p` (nucleus sampling).
     TopP(f32),
-    /// Keeps those at least `p` times as probable as the best.
+    /// Keeps the candidates at least `p` times as probable as the likeliest.
     MinP(f32),
-    /// Keeps those whose information is nearest to the expected, until their probabilities sum to `p`.
+    /// Keeps the candidates whose information is nearest to the entropy, until their probabilities sum to `p` (locally
+    /// typical sampling).
     Typical(f32),
     /// Divides all scores by a positive temperature.
     Temperature(f32),
 }
 
-/// A chain of llama.cpp's samplers with its state, the tokens seen lately. It changes and filters candidates; choosing
-/// one is the caller's.
+/// A chain of llama.cpp's samplers with its state, the last tokens of the text. It changes and filters candidates; the
+/// caller chooses one.
 #[derive(Debug, Clone)]
 pub struct SamplerChain {
     sampler: RawSampler,
@@ -57,13 +58,13 @@ impl SamplerChain {
         }
     }
 
-    /// Tells the penalties that `token` has become part of the text.
+    /// Feeds the accepted `token` to the penalties.
     pub fn accept(&mut self, token: Token) {
         self.sampler.accept(token);
     }
 
-    /// Lets the links change the scores of `candidates`, at least one, and take some of them out; what stays, at least
-    /// one, may be in another order.
+    /// Applies all links, which may change the scores of `candidates`, remove some of them, and reorder the rest.
+    /// `candidates` is not empty, before and after.
     pub fn apply(&mut self, candidates: &mut Vec<Candidate>) {
         if self.n_links > 0 {
             self.sampler.apply(candidates);
@@ -85,7 +86,7 @@ impl Link {
     ///
     /// The link's numbers must be in their documented ranges.
     unsafe fn init(self, n_vocab: usize) -> *mut sys::llama_sampler {
-        // What is kept is never less than one candidate.
+        // Each link keeps at least one candidate.
         const MIN_KEEP: usize = 1;
         // SAFETY: plain values, in their ranges by this function's contract.
         unsafe {
@@ -115,13 +116,7 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn candidates(scores: &[f32]) -> Vec<Candidate> {
-        (0..)
-            .zip(scores)
-            .map(|(token, &score)| Candidate { token, score })
-            .collect()
-    }
+    use crate::llama::test_kit::candidates;
 
     fn applied(chain: &mut SamplerChain, scores: &[f32]) -> Vec<Candidate> {
         let mut candidates = candidates(scores);
@@ -130,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn no_link_changes_nothing() {
+    fn a_chain_without_links_changes_nothing() {
         let scores = [0.0, 3.0, 1.0];
         let mut chain = SamplerChain::new(3, &[]);
         assert_eq!(applied(&mut chain, &scores), candidates(&scores));
@@ -157,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn penalties_count_only_the_last_tokens_and_a_clone_goes_its_own_way() {
+    fn penalties_apply_to_the_last_tokens_alone_and_a_clone_has_its_own_state() {
         let penalties = Link::Penalties {
             last_n: 2,
             repeat: 1.0,

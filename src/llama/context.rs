@@ -1,4 +1,4 @@
-//! One sequence of tokens, seen by one model through at most one adapter: a KV cache and compute buffers.
+//! A context: the KV cache and the compute buffers of one model with at most one adapter, for one sequence of tokens.
 
 mod pass;
 mod state;
@@ -16,25 +16,25 @@ use super::threads::Threads;
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};
 
-/// A context of one (model, adapter, scale), which never change: its cache would be wrong for any other.
+/// A context of one (model, adapter, scale). These never change, since the cache would be wrong for any other.
 #[derive(Debug)]
 pub struct Context {
     raw: NonNull<sys::llama_context>,
-    /// What the cache holds.
+    /// The tokens in the cache.
     tokens: Vec<Token>,
     n_batch: usize,
     n_outputs: usize,
     n_threads: i32,
-    /// What makes a saved cache unfit for another context.
+    /// The kind of cache, which a saved cache must have in common with the context that it is restored into.
     layout: String,
-    /// The last pass's rows that still hold.
+    /// The rows of the last pass that are still valid.
     rows: KeptRows,
-    /// Whether all logits of the rows were computed after the pass.
+    /// Whether the logits of all rows were computed after the pass, by [`Context::finish`].
     has_whole_rows: bool,
-    /// Sees the passes' nodes; llama.cpp has its address.
+    /// Observes the nodes of each pass. llama.cpp holds its address, so it is boxed.
     observer: Box<NodeObserver>,
     head: ContextHead,
-    /// Whether llama.cpp has sized its buffers, which the first pass does.
+    /// Whether llama.cpp has sized its buffers, which happens in the first pass.
     is_sized: bool,
     interrupt: Option<Arc<AtomicBool>>,
     model: Arc<Model>,
@@ -48,32 +48,32 @@ pub struct Context {
 enum ContextHead {
     /// Not known before a pass with the head has been seen.
     Unknown,
-    /// They are, by this head; if it is in this memory, all of it can be computed after the pass too.
+    /// They are possible, by this output head. If its weight lies in host memory, the whole head can be computed after the
+    /// pass too.
     Apart(Box<CandidateHead>, Option<WholeHead>),
-    /// They are not.
+    /// They are not possible.
     Whole,
 }
 
-/// What a pass leaves: for each of its last tokens, what may follow it.
+/// The rows that a pass leaves: the logits after each of its last tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct KeptRows {
-    /// The lengths of the sequence after which it is known.
+    /// The lengths of the sequence that have a row.
     lens: Range<usize>,
-    /// The length of the sequence before the last of the pass's batches.
+    /// The length of the sequence before the last batch of the pass.
     start: usize,
 }
 
-// SAFETY: a context belongs to no thread; it must only not be used by two at once, and it is not `Sync`.
+// SAFETY: a context is bound to no thread; two threads must not use it at once, and it is not `Sync`.
 unsafe impl Send for Context {}
 
 impl Context {
-    /// An empty context of `model`, seen through the adapter, if any, at llama.cpp's run-time factor (1 for as
-    /// trained).
+    /// An empty context of `model`, with an adapter and its scale if given. Scale 1 applies the adapter as it was trained.
     ///
     /// # Errors
     ///
-    /// The adapter is another model's, the model has no weights, or llama.cpp has no memory or no kernels for the
-    /// options.
+    /// [`Error::Bug`] if the adapter was loaded for another model or the model has no weights, [`Error::Input`] if the scale
+    /// is not finite, [`Error::Llama`] if llama.cpp has no memory or no kernels for the options.
     pub fn new(
         model: &Arc<Model>,
         adapter: Option<(Arc<LoraAdapter>, f32)>,
@@ -82,7 +82,7 @@ impl Context {
         Self::with_sequences(model, adapter, options, 1)
     }
 
-    /// As [`new`](Self::new), with room for `n_sequences` of as many tokens each.
+    /// A context like that of [`new`](Self::new), with `n_sequences` sequences, each with room for the tokens of `options`.
     pub(super) fn with_sequences(
         model: &Arc<Model>,
         adapter: Option<(Arc<LoraAdapter>, f32)>,
@@ -162,8 +162,8 @@ impl Context {
         }
     }
 
-    /// Lets `flag`, once true, stop a pass that is under way: it then fails with [`Error::Interrupted`]. Whoever
-    /// sets the flag clears it before the next pass.
+    /// Makes a running pass fail with [`Error::Interrupted`] once `flag` is true. The owner of the flag clears it before the
+    /// next pass.
     pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
         let data = Arc::as_ptr(&flag).cast_mut().cast::<c_void>();
         // SAFETY: `is_set` reads the flag, which `self.interrupt` keeps alive as long as the context.
@@ -171,8 +171,7 @@ impl Context {
         self.interrupt = Some(flag);
     }
 
-    /// Computes with the `n`th part of its threads from now on, as one of `n` contexts whose passes run beside each
-    /// other.
+    /// Uses the `n`th part of its threads from now on, since the passes of `n` contexts run at the same time.
     pub fn share_threads(&mut self, n: usize) {
         let n_threads = (self.n_threads / n as i32).max(1);
         // SAFETY: the context is live, and no pass is under way.
@@ -185,7 +184,7 @@ impl Context {
         &self.model
     }
 
-    /// Room for tokens.
+    /// The most tokens that the cache has room for.
     #[must_use]
     pub fn n_ctx(&self) -> usize {
         // SAFETY: the context is live.
@@ -247,7 +246,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// As [`extend`](Self::extend).
+    /// The errors of [`extend`](Self::extend).
     pub fn extend_all(&mut self, tokens: &[Token]) -> Result<Vec<f32>> {
         let mut logits = Vec::with_capacity(tokens.len() * self.model.n_vocab());
         let len = self.len();
@@ -268,24 +267,23 @@ impl Context {
         self.n_outputs
     }
 
-    /// The lengths of the sequence after which it is known what may follow: those of the last pass's rows that still
-    /// hold.
+    /// The lengths of the sequence that have a row of logits: those of the last pass that are still valid.
     #[must_use]
     pub fn rows(&self) -> Range<usize> {
         self.rows.lens.clone()
     }
 
-    /// The logits of the last token in the cache, `[n_vocab]`, unnormalised: what may come next.
+    /// The unnormalised logits of the token after the last one in the cache, `[n_vocab]`.
     ///
     /// # Panics
     ///
-    /// As [`logits_after`](Self::logits_after).
+    /// If the last pass kept no row after that token, or computed no logits ([`Rows::Candidates`]).
     #[must_use]
     pub fn logits(&self) -> &[f32] {
         self.logits_after(self.len())
     }
 
-    /// The logits of what may follow the first `len` tokens, `[n_vocab]`, unnormalised.
+    /// The unnormalised logits of the token after the first `len` tokens, `[n_vocab]`.
     ///
     /// # Panics
     ///
@@ -294,12 +292,13 @@ impl Context {
     pub fn logits_after(&self, len: usize) -> &[f32] {
         assert!(
             self.rows.lens.contains(&len),
-            "logits are there after a pass"
+            "the last pass kept a row after so many tokens"
         );
         self.logits_at(len - 1 - self.rows.start, len - self.rows.lens.start)
     }
 
-    /// The logits of `candidates` alone, in their order, after the first `len` tokens; `logits` is emptied first.
+    /// Writes the logits of `candidates` after the first `len` tokens to `logits`, in their order; `logits` is emptied
+    /// first.
     ///
     /// # Errors
     ///
@@ -319,15 +318,15 @@ impl Context {
         self.logits_of_at(token, row, candidates, logits)
     }
 
-    /// Keeps the first `len` tokens in the cache. A cache that cannot be cut there (a recurrent model's) is
-    /// emptied: see [`len`](Self::len).
+    /// Keeps the first `len` tokens in the cache. A cache that cannot be cut there (that of a recurrent model) is emptied;
+    /// [`len`](Self::len) tells.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.tokens.len() {
             return;
         }
         let Range { start, end } = self.rows.lens;
         self.rows.lens = start..end.min(len + 1);
-        // SAFETY: the memory is the live context's.
+        // SAFETY: the memory belongs to the live context.
         let is_cut = unsafe {
             let memory = sys::llama_get_memory(self.raw.as_ptr());
             sys::llama_memory_seq_rm(memory, SEQUENCE, len as i32, -1)
@@ -339,7 +338,7 @@ impl Context {
         }
     }
 
-    /// The most tokens of a batch.
+    /// The most tokens of one batch.
     pub(super) fn n_batch(&self) -> usize {
         self.n_batch
     }
@@ -352,38 +351,39 @@ impl Context {
         &self.layout
     }
 
-    /// Says that llama.cpp's cache now holds `tokens`.
+    /// Records that llama.cpp's cache now holds `tokens`.
     pub(super) fn set_tokens(&mut self, tokens: Vec<Token>) {
         self.tokens = tokens;
         self.rows = KeptRows::default();
     }
 
-    /// Empties the cache, whatever llama.cpp has left in it.
+    /// Empties the cache, in whatever state llama.cpp has left it.
     pub(super) fn clear(&mut self) {
-        // SAFETY: the memory is the live context's.
+        // SAFETY: the memory belongs to the live context.
         unsafe { sys::llama_memory_clear(sys::llama_get_memory(self.raw()), false) };
         self.set_tokens(Vec::new());
     }
 
-    /// Whether [`shift`](Self::shift) is possible with this kind of model.
+    /// Whether the model's cache can be [shifted](Self::shift).
     #[must_use]
     pub fn can_shift(&self) -> bool {
-        // SAFETY: the memory is the live context's.
+        // SAFETY: the memory belongs to the live context.
         unsafe { sys::llama_memory_can_shift(sys::llama_get_memory(self.raw.as_ptr())) }
     }
 
-    /// Makes room: forgets the `discard` tokens after the first `keep`, and moves the later ones up to them. What
-    /// those were computed from stays in them, so this is an approximation, and the usual one.
+    /// Makes room by a context shift: removes the `discard` tokens after the first `keep`, and moves the later ones up. The
+    /// keys and values of the later ones were computed with the removed tokens in view and stay as they are, so this is an
+    /// approximation, the one that llama.cpp's programs make too.
     ///
     /// # Panics
     ///
-    /// If there are not `keep + discard` tokens, or if not [`can_shift`](Self::can_shift).
+    /// If there are fewer than `keep + discard` tokens, or the cache cannot be shifted ([`can_shift`](Self::can_shift)).
     pub fn shift(&mut self, keep: usize, discard: usize) {
         assert!(self.can_shift(), "this model's memory cannot be shifted");
         self.tokens.drain(keep..keep + discard);
         self.rows = KeptRows::default();
         let (start, end) = (keep as i32, (keep + discard) as i32);
-        // SAFETY: the memory is the live context's and can be shifted; the range was in the cache.
+        // SAFETY: the memory belongs to the live context and can be shifted; the range was in the cache.
         unsafe {
             let memory = sys::llama_get_memory(self.raw.as_ptr());
             sys::llama_memory_seq_rm(memory, SEQUENCE, start, end);
@@ -422,6 +422,6 @@ pub(super) const SEQUENCE: sys::llama_seq_id = 0;
 ///
 /// `flag` must point to a live [`AtomicBool`].
 unsafe extern "C" fn is_set(flag: *mut c_void) -> bool {
-    // SAFETY: by this function's contract.
+    // SAFETY: this function's contract.
     unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
 }

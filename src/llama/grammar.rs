@@ -1,4 +1,4 @@
-//! What a text may look like: llama.cpp's grammars, in GBNF or from a JSON schema.
+//! llama.cpp's grammars, which restrict a text: in GBNF, or from a JSON schema.
 
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
@@ -10,13 +10,13 @@ use super::sampler::RawSampler;
 use super::{Model, Token, start, sys};
 use crate::{Error, Result};
 
-/// llama.cpp calls itself for each rule in a chain of them; the stack of a thread has to bear it.
+/// The longest grammar or schema. llama.cpp recurses over chains of rules, and a thread's stack has to hold that.
 const MAX_BYTES: usize = 128 << 10;
 
-/// llama.cpp's parser calls itself for each opening parenthesis; the stack has to bear it.
+/// The deepest nesting of brackets. llama.cpp's parser recurses at each of them, and a thread's stack has to hold that.
 const MAX_DEPTH: usize = 200;
 
-/// A grammar with its state: what may follow the tokens accepted so far.
+/// A grammar with its state, which determines the tokens that may follow those accepted so far.
 #[derive(Debug, Clone)]
 pub struct Grammar {
     sampler: RawSampler,
@@ -25,11 +25,11 @@ pub struct Grammar {
 }
 
 impl Grammar {
-    /// The grammar written in GBNF, whose texts are those of its rule `root`.
+    /// The grammar that is written in GBNF, with the start rule `root`.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if it is none.
+    /// [`Error::Input`] if llama.cpp does not accept it.
     pub fn new(model: &Arc<Model>, gbnf: &str) -> Result<Self> {
         let text = checked(gbnf, "grammar")?;
         // SAFETY: the vocabulary lives as long as the model; both texts are NUL-terminated; the wrapper catches what
@@ -37,7 +37,7 @@ impl Grammar {
         let raw = unsafe {
             sys::llama_rs_sampler_init_grammar(model.vocab(), text.as_ptr(), c"root".as_ptr())
         };
-        // The reason llama.cpp prints itself, past its log.
+        // llama.cpp prints the reason to stderr instead of its log.
         let refusal = "the grammar is not sound GBNF with a rule `root`, as llama.cpp reads it";
         let raw = NonNull::new(raw).ok_or_else(|| Error::input(refusal))?;
         Ok(Self {
@@ -47,16 +47,16 @@ impl Grammar {
         })
     }
 
-    /// The grammar of those JSON texts that satisfy `schema`.
+    /// The grammar of the JSON texts that satisfy `schema`.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if it is no schema, or one that llama.cpp cannot express.
+    /// [`Error::Input`] if `schema` is no JSON, or llama.cpp cannot express it as a grammar.
     pub fn from_json_schema(model: &Arc<Model>, schema: &str) -> Result<Self> {
         let refuse = |reason: &dyn std::fmt::Display| {
             Error::input(format!("the JSON schema cannot be used: {reason}"))
         };
-        // llama.cpp says nothing of where a text is no JSON.
+        // serde_json says where a text is no JSON, and llama.cpp does not.
         serde_json::from_str::<serde_json::Value>(schema).map_err(|error| refuse(&error))?;
         let text = checked(schema, "JSON schema")?;
         let mut gbnf = std::ptr::null_mut();
@@ -76,13 +76,13 @@ impl Grammar {
         Self::new(model, &grammar)
     }
 
-    /// Takes out of `candidates` what may not come next; the others keep their order.
+    /// Removes from `candidates` the tokens that may not come next; the others keep their order.
     pub fn filter(&mut self, candidates: &mut Vec<Candidate>) {
         self.sampler.apply(candidates);
         candidates.retain(|candidate| candidate.score > f32::NEG_INFINITY);
     }
 
-    /// Goes on by `token`, which [`filter`](Self::filter) left in.
+    /// Feeds the accepted `token`, which [`filter`](Self::filter) keeps, to the grammar.
     ///
     /// # Errors
     ///
@@ -94,14 +94,14 @@ impl Grammar {
             Ok(())
         } else {
             Err(Error::Llama {
-                operation: format!("go on with token {token}"),
+                operation: format!("continue with token {token}"),
                 reason: "the grammar does not allow it".to_owned(),
             })
         }
     }
 }
 
-/// `text` as llama.cpp takes it, if its parser can bear it.
+/// `text` as a C string for llama.cpp, if it is within the limits of its parser.
 fn checked(text: &str, what: &str) -> Result<CString> {
     let refuse = |reason: String| Err(Error::input(format!("the {what} {reason}")));
     if text.trim().is_empty() {

@@ -1,17 +1,17 @@
-//! The output head, asked for some tokens instead of all.
+//! The output head, computed for some tokens instead of all.
 //!
-//! A model's last step multiplies the hidden state of a position, `[n_embd]`, by a row of the head for each token of the
-//! vocabulary. With small models this is up to two thirds of a pass, and whoever has but a few candidates needs only
-//! their rows. So a *lean* pass ends before that step and keeps the hidden states, and [`CandidateHead::logits`] computes
+//! A model's last step multiplies the hidden state of a position, `[n_embd]`, by a row of the output head for each token of
+//! the vocabulary. With small models this step is up to two thirds of a pass, and a few candidates need only their own rows.
+//! So a *lean* pass ends before that step and keeps the hidden states, and [`CandidateHead::logits`] computes
 //!
 //! ```text
 //! logit(y) = head[y] · hidden
 //! ```
 //!
-//! by ggml's own dot product of the head's type, which rounds the hidden state as its matmul does.
+//! by ggml's dot product for the head's type, which rounds the hidden state as ggml's matmul does.
 //!
-//! The whole head, too, can be computed after such a pass ([`WholeHead`]): by all threads, where the pass had but a part
-//! of them, because another model's ran beside it.
+//! The whole head can be computed after such a pass too ([`WholeHead`]): by all threads, while the pass had only a part of
+//! them because another model's pass ran at the same time.
 
 mod whole;
 
@@ -29,39 +29,39 @@ pub(super) use whole::WholeHead;
 use super::sys;
 use crate::{Error, Result};
 
-/// llama.cpp's names of a graph's last two nodes.
+/// llama.cpp's names of the last two nodes of a graph.
 const HIDDEN: &CStr = c"result_norm";
 const LOGITS: &CStr = c"result_output";
 
-/// Watches the nodes of a context's passes, as llama.cpp's `cb_eval`.
+/// Observes the nodes of a context's passes, as llama.cpp's `cb_eval`.
 #[derive(Debug, Default)]
 pub(super) struct NodeObserver {
-    /// Whether the pass that comes is to end before the head.
+    /// Whether the next pass ends before the output head.
     pub lean: bool,
     /// The hidden states of the last lean pass, `[n_rows, n_embd]`, in the order in which they were computed.
     pub hidden: Vec<f32>,
-    /// What the head is, once a whole pass has been seen.
+    /// The kind of output head, once a pass with it was observed.
     pub head: Option<HeadNode>,
 }
 
 /// The last step of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HeadNode {
-    /// The hidden states times a weight of this name, and no more; the weight is the model's.
+    /// The product of the hidden states and a weight of the model, with its name, and nothing else.
     Product(String, NonNull<sys::ggml_tensor>),
-    /// Something else too: an adapter's part, a scale, a soft cap.
+    /// A node that computes more: an adapter's part, a scale, a soft cap.
     Other,
 }
 
 impl NodeObserver {
-    /// The callback, and the `self` that it needs, which must outlive the context.
+    /// The callback, and its pointer to `self`, which must outlive the context.
     pub fn callback(&mut self) -> (sys::ggml_backend_sched_eval_callback, *mut c_void) {
         (Some(observe), std::ptr::from_mut(self).cast())
     }
 }
 
-/// llama.cpp's `cb_eval`: asked before a node is computed whether its value is wanted, and then, with the value, whether
-/// to go on.
+/// llama.cpp's `cb_eval`. Before a node is computed (`is_question`), returns whether its value is wanted; after a wanted
+/// node, stores its value and returns whether the pass continues.
 ///
 /// # Safety
 ///
@@ -71,19 +71,19 @@ unsafe extern "C" fn observe(
     is_question: bool,
     observer: *mut c_void,
 ) -> bool {
-    // SAFETY: by this function's contract; ggml's names are NUL-terminated.
+    // SAFETY: this function's contract; ggml's names are NUL-terminated.
     let (observer, name) = unsafe {
         let observer = &mut *observer.cast::<NodeObserver>();
         (observer, CStr::from_ptr((*tensor).name.as_ptr()))
     };
     if is_question {
         if name == LOGITS && observer.head.is_none() {
-            // SAFETY: a live node, by this function's contract.
+            // SAFETY: a live node, this function's contract.
             observer.head = Some(unsafe { head_node(tensor) });
         }
         return observer.lean && name == HIDDEN;
     }
-    // SAFETY: a live node, which has been computed; `hidden` gets room for it at its end.
+    // SAFETY: a live node that has been computed; `hidden` gets room for its bytes at the end.
     unsafe {
         let (len, n_bytes) = (observer.hidden.len(), sys::ggml_nbytes(tensor));
         observer
@@ -95,6 +95,8 @@ unsafe extern "C" fn observe(
     false
 }
 
+/// The kind of output head that the node `tensor` computes.
+///
 /// # Safety
 ///
 /// `tensor` must be a live node of a graph.
@@ -115,7 +117,7 @@ unsafe fn head_node(tensor: *const sys::ggml_tensor) -> HeadNode {
     }
 }
 
-/// The rows of a head, read from the model's file one by one: the system keeps in memory those that are asked for.
+/// The rows of an output head, read from the model's file one by one. The system's page cache keeps the rows that are used.
 #[derive(Debug)]
 pub(super) struct CandidateHead {
     path: PathBuf,
@@ -124,13 +126,15 @@ pub(super) struct CandidateHead {
     row_bytes: usize,
     n_embd: usize,
     kernels: sys::ggml_type_traits_cpu,
-    /// A row of the head, and the hidden state in the type that it is multiplied with; in words, to be aligned.
+    /// A row of the head; in 64-bit words, so that it is aligned.
     row: Vec<u64>,
+    /// The hidden state in the type that a row is multiplied with; in 64-bit words too.
     state: Vec<u64>,
 }
 
 impl CandidateHead {
-    /// The head that `weight` of the file at `path` is; `None` if ggml's CPU kernels have no dot product of its type.
+    /// The head whose matrix is `weight` of the file at `path`; `None` if ggml's CPU kernels have no dot product for its
+    /// type.
     ///
     /// # Errors
     ///
@@ -143,7 +147,7 @@ impl CandidateHead {
             return Ok(None);
         }
         let n_embd = weight.shape[0] as usize;
-        // SAFETY: sizes of whole rows, which both types have: the file was checked, and ggml's own matmul needs them.
+        // SAFETY: both types have whole rows of `n_embd` values: the file was checked, and ggml's own matmul needs them.
         let [row_bytes, state_bytes] = unsafe {
             [ggml_type, kernels.vec_dot_type].map(|it| sys::ggml_row_size(it, n_embd as i64))
         };
@@ -160,12 +164,13 @@ impl CandidateHead {
         }))
     }
 
-    /// Numbers of a hidden state.
+    /// The length of a hidden state.
     pub fn n_embd(&self) -> usize {
         self.n_embd
     }
 
-    /// The logits of `candidates` after a hidden state, `[n_embd]`, in their order; `logits` is emptied first.
+    /// Writes the logits of `candidates` after a hidden state, `[n_embd]`, to `logits`, in their order; `logits` is emptied
+    /// first.
     ///
     /// # Errors
     ///
@@ -184,8 +189,8 @@ impl CandidateHead {
             self.read_row(candidate.token as usize)
                 .map_err(Error::io("read", &self.path))?;
             let mut logit = 0.0;
-            // SAFETY: both rows hold `n_embd` values of the types that this dot product takes; strides are not used for
-            // one row.
+            // SAFETY: both rows hold `n_embd` values of the types that this dot product takes; for one row it does not use
+            // the strides.
             unsafe {
                 let (row, state) = (self.row.as_ptr().cast(), self.state.as_ptr().cast());
                 dot(self.n_embd as i32, &raw mut logit, 0, row, 0, state, 0, 1);
@@ -203,17 +208,18 @@ impl CandidateHead {
             Some(from_float) if self.kernels.vec_dot_type != sys::GGML_TYPE_F32 => unsafe {
                 from_float(hidden.as_ptr(), state.cast(), self.n_embd as i64);
             },
-            // SAFETY: `state` has room for `n_embd` numbers of 32 bits, and is another allocation.
+            // SAFETY: `state` has room for `n_embd` values of 32 bits, and is another allocation.
             _ => unsafe {
                 std::ptr::copy_nonoverlapping(hidden.as_ptr(), state.cast(), self.n_embd);
             },
         }
     }
 
+    /// Reads the row of a token into `row`.
     fn read_row(&mut self, token: usize) -> std::io::Result<()> {
         let start = self.offset + (token * self.row_bytes) as u64;
         self.file.seek(SeekFrom::Start(start))?;
-        // SAFETY: any bytes make a u64, and there are as many as are said.
+        // SAFETY: any bytes are valid in a u64, and `row` has at least `row_bytes` bytes.
         let row = unsafe {
             std::slice::from_raw_parts_mut(self.row.as_mut_ptr().cast::<u8>(), self.row_bytes)
         };

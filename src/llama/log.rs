@@ -1,4 +1,4 @@
-//! llama.cpp's log, kept instead of printed.
+//! llama.cpp's log, captured instead of printed.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_void};
@@ -7,7 +7,7 @@ use super::sys;
 use crate::Error;
 
 thread_local! {
-    /// The error lines since [`forget`]. llama.cpp reports an operation's failure on the thread that called it.
+    /// The error lines since [`forget`]. llama.cpp logs the failure of an operation on the thread that called it.
     static ERRORS: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -22,7 +22,7 @@ pub(super) fn forget() {
     ERRORS.with_borrow_mut(String::clear);
 }
 
-/// The error of a failed `operation`, with what llama.cpp logged about it as its reason.
+/// The error of a failed `operation`, with llama.cpp's log as its reason.
 pub(super) fn error(operation: impl Into<String>) -> Error {
     let reason = ERRORS.with_borrow_mut(|errors| reason(&std::mem::take(errors)));
     Error::Llama {
@@ -31,7 +31,7 @@ pub(super) fn error(operation: impl Into<String>) -> Error {
     }
 }
 
-/// The first line of the log, which tells the cause, without the name of the C++ function that it begins with.
+/// The first line of the log, which names the cause, without the name of the C++ function at its beginning.
 fn reason(log: &str) -> String {
     let line = log
         .lines()
@@ -55,7 +55,7 @@ unsafe extern "C" fn record(level: sys::ggml_log_level, text: *const c_char, _: 
     }
     // SAFETY: not null, and NUL-terminated by this function's contract.
     let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-    // A thread that is ending has no log any more, and a callback must not panic.
+    // A thread that is ending has lost its log, and a callback must not panic.
     let _ = ERRORS.try_with(|errors| {
         if let Ok(mut errors) = errors.try_borrow_mut() {
             errors.push_str(&text);

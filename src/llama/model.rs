@@ -1,4 +1,4 @@
-//! A model's weights, loaded once and shared by all its contexts.
+//! A model: its weights, loaded once and shared by all its contexts.
 
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
@@ -9,7 +9,7 @@ use cope_convert::gguf::{Gguf, TensorInfo, Value};
 use super::{Token, c_path, log, preflight, start, sys};
 use crate::{Error, Result};
 
-/// A model: weights (memory-mapped where the system can) and vocabulary.
+/// A model: its weights (memory-mapped where the system can) and its vocabulary.
 #[derive(Debug)]
 pub struct Model {
     raw: NonNull<sys::llama_model>,
@@ -17,33 +17,33 @@ pub struct Model {
     has_weights: bool,
     eot: Option<Token>,
     kv_values: u64,
-    /// The weights that can be a head: one of its own, or the embedding.
+    /// The weights that can be the output head: a weight of its own, or the embedding.
     head_weights: Vec<TensorInfo>,
 }
 
-// SAFETY: a loaded model belongs to no thread; llama.cpp itself shares it between contexts on many threads.
+// SAFETY: a loaded model is bound to no thread; llama.cpp itself shares it between contexts on many threads.
 unsafe impl Send for Model {}
 // SAFETY: after loading, llama.cpp only reads the model, except for its set of adapters, which is written and read
 // under `exclusive()`.
 unsafe impl Sync for Model {}
 
 impl Model {
-    /// Loads the model at `path`, with `gpu_layers` of its layers on a GPU if there is one (`None`: all of them).
+    /// Loads the model at `path`, with `gpu_layers` of its layers on a GPU if there is one (`None`: all layers).
     ///
     /// # Errors
     ///
-    /// The file is missing, is no sound GGUF model, or is one that llama.cpp cannot load; the error names it.
+    /// The file is missing, is no sound GGUF model, or llama.cpp cannot load it; the error names the file.
     pub fn load(path: &Path, gpu_layers: Option<u32>) -> Result<Arc<Self>> {
         let mut params = default_params();
         params.n_gpu_layers = gpu_layers.map_or(-1, |n| n.min(i32::MAX as u32) as i32);
         Self::load_with(path, params)
     }
 
-    /// Loads only the vocabulary of the model at `path`: enough to tokenize, not to make a context.
+    /// Loads only the vocabulary of the model at `path`, which is enough to tokenize but not to make a context.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
+    /// The errors of [`load`](Self::load).
     pub fn load_vocabulary(path: &Path) -> Result<Arc<Self>> {
         let mut params = default_params();
         params.vocab_only = true;
@@ -74,7 +74,7 @@ impl Model {
                 .filter_map(|name| header.tensor(name).cloned())
                 .collect(),
         };
-        // The first text would end the process.
+        // Otherwise llama.cpp would end the process at the first text.
         let is_usable = model.has_vocabulary()
             && (model.bos().is_some() || !model.adds_bos())
             && (model.eos().is_some() || !model.adds_eos());
@@ -100,25 +100,25 @@ impl Model {
         unsafe { sys::llama_model_n_ctx_train(self.raw.as_ptr()) }.max(0) as u32
     }
 
-    /// The token that ends a turn of a chat, if the file names one. Where it does not, [`eos`](Self::eos) is the better
-    /// guess: llama.cpp's own is the first that it comes upon, in no order, of the names that such tokens have (for
-    /// SmolLM2 that is `<|endoftext|>`, while its template ends a turn with `<|im_end|>`, its EOS).
+    /// The token that ends a turn of a chat, if the file names one. If it does not, [`eos`](Self::eos) is a better guess than
+    /// llama.cpp's, which takes the first token, in arbitrary order, that has one of the usual names. For SmolLM2 that is
+    /// `<|endoftext|>`, while its template ends a turn with `<|im_end|>`, its EOS.
     #[must_use]
     pub fn eot(&self) -> Option<Token> {
         self.eot.filter(|&token| self.contains(token))
     }
 
-    /// Values that a KV cache has for each token: keys and values of all layers.
+    /// The number of values in a KV cache for each token: the keys and values of all layers.
     pub(super) fn kv_values(&self) -> u64 {
         self.kv_values
     }
 
-    /// Whether weights were loaded, not the vocabulary alone.
+    /// Whether the weights were loaded, and not only the vocabulary.
     pub(super) fn has_weights(&self) -> bool {
         self.has_weights
     }
 
-    /// The weight `name` of the file, if it has a row of numbers for each token.
+    /// The weight `name` of the file, if it has a row for each token.
     pub(super) fn head_weight(&self, name: &str) -> Option<&TensorInfo> {
         self.head_weights
             .iter()
@@ -137,7 +137,8 @@ impl Drop for Model {
     }
 }
 
-/// What the header says of the heads of keys and values, times the layers; of numbers by layer, the largest.
+/// The number of values in a KV cache for each token, from the header: heads times the lengths of keys and values, times
+/// layers.
 fn kv_values(header: &Gguf) -> u64 {
     let architecture = header.architecture().unwrap_or_default();
     let number = |name: &str| {
@@ -152,15 +153,16 @@ fn kv_values(header: &Gguf) -> u64 {
     number("block_count").unwrap_or_default() * n_head_kv * (dims[0] + dims[1])
 }
 
-/// llama.cpp's defaults, without what does not work.
+/// llama.cpp's defaults, without what is broken.
 fn default_params() -> sys::llama_model_params {
     // SAFETY: returns a plain value.
     let mut params = unsafe { sys::llama_model_default_params() };
-    // AMX works only on weights that are repacked into a buffer of its own.
+    // AMX works only on weights that are repacked into AMX's own buffer type.
     params.use_extra_bufts = !(has_amx() && cfg!(amx_is_broken));
     params
 }
 
+/// Whether ggml was built for AMX and this CPU has it.
 fn has_amx() -> bool {
     // SAFETY: reads a constant of the build.
     unsafe { sys::ggml_cpu_has_amx_int8() != 0 }

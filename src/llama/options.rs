@@ -1,8 +1,8 @@
-//! What a context is made with.
+//! Options of a context.
 
 use super::{Model, devices, sys};
 
-/// ggml's limit.
+/// ggml's limit on threads.
 const MAX_THREADS: usize = 512;
 
 /// The type of the numbers in a KV cache.
@@ -19,8 +19,8 @@ pub enum KvType {
 /// Whether attention runs as one fused kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlashAttention {
-    /// On a GPU, and where the cache needs it. On a CPU the fused kernel takes longer: after a thousand tokens in F16 a
-    /// further one took 24 ms instead of 14 (SmolLM2-135M, two cores with AVX-512).
+    /// On a GPU, and where the type of the cache needs it. On a CPU the fused kernel is slower: after a thousand tokens in
+    /// F16, one more token took 24 ms instead of 14 (SmolLM2-135M, two cores with AVX-512).
     Auto,
     /// Always.
     On,
@@ -28,18 +28,17 @@ pub enum FlashAttention {
     Off,
 }
 
-/// What a [`Context`](super::Context) is made with. The default is for a chat: small buffers, one row of logits.
+/// Options of a [`Context`](super::Context). The default is for a chat: small buffers, few rows of logits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextOptions {
-    /// Room for tokens. llama.cpp rounds it up to a multiple of 256; it is never more than the model's own.
+    /// The most tokens in the cache. llama.cpp rounds it up to a multiple of 256; the model's trained length limits it.
     pub n_ctx: u32,
-    /// The most tokens in one pass. Compute buffers grow with it, some 70 KiB a token for a small model; a CPU reads a
-    /// prompt no faster beyond the default, a GPU does.
+    /// The most tokens in one pass. Compute buffers grow with it, by some 70 KiB a token for a small model. Beyond the
+    /// default, a CPU reads prompts no faster, but a GPU does.
     pub n_batch: u32,
-    /// The most positions of one pass after which it is known what may follow; each takes `n_vocab` floats while it is
-    /// needed.
+    /// The most rows of logits that one pass keeps, each of `n_vocab` floats.
     pub n_outputs: u32,
-    /// Threads to compute with.
+    /// The number of threads.
     pub n_threads: usize,
     /// The type of the KV cache.
     pub kv_type: KvType,
@@ -66,7 +65,7 @@ impl ContextOptions {
         self.n_threads.clamp(1, MAX_THREADS) as i32
     }
 
-    /// The bytes of the KV cache of one sequence of `model`, at most: sliding windows may take less.
+    /// An upper bound on the bytes of the KV cache of one sequence of `model`; sliding windows may take less.
     #[must_use]
     pub fn kv_bytes(&self, model: &Model) -> u64 {
         let n_ctx = u64::from(

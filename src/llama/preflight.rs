@@ -1,6 +1,6 @@
-//! Checks of a model's metadata for what makes llama.cpp end the process, now or at the first text, instead of
-//! refusing the file; and for kinds of files that it would take and we cannot use. What is merely missing or of a
-//! wrong type or shape llama.cpp refuses itself.
+//! Checks of a model's metadata, for flaws on which llama.cpp would end the process (when loading, or at the first text)
+//! instead of refusing the file, and for kinds of files that it would accept but that cannot generate text. llama.cpp itself
+//! refuses values that are missing or of a wrong type or shape.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ const MAX_LAYERS: u32 = 512;
 /// llama.cpp's `LLAMA_MAX_EXPERTS`.
 const MAX_EXPERTS: u32 = 1024;
 
-/// Refuses a model that llama.cpp does not survive, or that does not generate text; the error names the file.
+/// Refuses a model that would make llama.cpp end the process, or that does not generate text; the error names the file.
 pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
     let architecture = model.architecture()?;
     let metadata = Metadata {
@@ -35,7 +35,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
 
 type Check = Result<(), String>;
 
-/// A model's metadata, its own architecture's keys by their last part.
+/// A model's metadata, with the keys of its architecture without their prefix.
 struct Metadata<'a> {
     model: &'a Gguf,
     architecture: &'a str,
@@ -46,7 +46,7 @@ impl Metadata<'_> {
         self.model.get(&format!("{}.{key}", self.architecture))
     }
 
-    /// A count, 0 if it is not there; arrays are counts a layer, of which the largest is given.
+    /// A count; 0 if it is missing. An array has one count for each layer, and the largest is returned.
     fn count(&self, key: &str) -> u32 {
         match self.get(key) {
             Some(Value::Array(Array::U32(counts))) => counts.iter().copied().max().unwrap_or(0),
@@ -78,7 +78,7 @@ fn check_kind(metadata: &Metadata<'_>) -> Check {
         Some(value) => value.as_u32().is_none_or(|count| count <= 1),
         None => true,
     };
-    // llama.cpp would open the other parts, which nothing has checked.
+    // llama.cpp would open the other parts, which have not been checked.
     require(is_whole, || {
         "it is one part of a model that is split; join the parts".to_owned()
     })
@@ -156,7 +156,7 @@ fn check_tokens(metadata: &Metadata<'_>) -> Check {
         .model
         .get("tokenizer.ggml.model")
         .and_then(Value::as_str);
-    // SentencePiece spells what it has no token for in bytes.
+    // SentencePiece falls back to byte tokens for text that has no other token.
     let has_byte = |byte: u8| {
         seen.contains(&format!("<0x{byte:02X}>"))
             || byte.is_ascii() && seen.contains(&char::from(byte).to_string())

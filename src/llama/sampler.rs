@@ -1,4 +1,4 @@
-//! A `llama_sampler` of llama.cpp's own.
+//! The owner of a `llama_sampler` of llama.cpp.
 
 use std::ptr::NonNull;
 
@@ -6,22 +6,22 @@ use cope_contrast::Candidate;
 
 use super::{Token, sys};
 
-/// An owned sampler with its state.
+/// A sampler with its state.
 #[derive(Debug)]
 pub(super) struct RawSampler {
     raw: NonNull<sys::llama_sampler>,
     data: Vec<sys::llama_token_data>,
 }
 
-// SAFETY: a sampler belongs to no thread; it must only not be used by two at once, and it is not `Sync`.
+// SAFETY: a sampler is bound to no thread; two threads must not use it at once, and it is not `Sync`.
 unsafe impl Send for RawSampler {}
 
 impl RawSampler {
-    /// Takes over a sampler.
+    /// Takes ownership of a sampler.
     ///
     /// # Safety
     ///
-    /// `raw` must be live and nobody else's, and one that can be cloned.
+    /// `raw` must be live, owned by nobody else, and of a kind that can be cloned.
     pub unsafe fn new(raw: NonNull<sys::llama_sampler>) -> Self {
         Self {
             raw,
@@ -33,13 +33,13 @@ impl RawSampler {
         self.raw.as_ptr()
     }
 
-    /// Tells the sampler that `token` has become part of the text; one that may throw is told by llama.cpp's wrapper.
+    /// Feeds the accepted `token` to the sampler. A sampler that may throw must be fed by llama.cpp's wrapper instead.
     pub fn accept(&mut self, token: Token) {
         // SAFETY: the sampler is live.
         unsafe { sys::llama_sampler_accept(self.raw(), token) };
     }
 
-    /// Lets the sampler change the scores of `candidates` and take some of them out; what stays may be in another order.
+    /// Applies the sampler, which may change the scores of `candidates`, remove some of them, and reorder the rest.
     pub fn apply(&mut self, candidates: &mut Vec<Candidate>) {
         self.data.clear();
         self.data
@@ -66,7 +66,7 @@ impl RawSampler {
 }
 
 impl Clone for RawSampler {
-    /// A sampler of its own with the same state.
+    /// An independent sampler with the same state.
     fn clone(&self) -> Self {
         // SAFETY: the sampler is live and can be cloned.
         let raw = unsafe { sys::llama_sampler_clone(self.raw()) };

@@ -1,4 +1,4 @@
-//! Many sequences of tokens in one context, each with a cache of its own, read in common passes.
+//! Many sequences of tokens in one context, each with its own cache, read in common passes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,33 +8,33 @@ use cope_contrast::Candidate;
 use super::{Context, ContextOptions, LoraAdapter, Model, Rows, Token, sys};
 use crate::{Error, Result};
 
-/// A context of several sequences, seen by one model through at most one adapter.
+/// A context of several sequences, of one model with at most one adapter.
 #[derive(Debug)]
 pub struct Sequences {
     context: Context,
-    /// What each one's cache holds.
+    /// The tokens in the cache of each sequence.
     tokens: Vec<Vec<Token>>,
-    /// Which of the last pass's tokens, and so of its rows, is each one's last, if it had one.
+    /// The row of each sequence in the last pass, if it had one.
     rows: Vec<Option<PassRow>>,
-    /// Room for tokens in each.
+    /// The most tokens of each sequence.
     n_ctx: usize,
 }
 
 /// A row of a pass.
 #[derive(Debug, Clone, Copy)]
 struct PassRow {
-    /// Of its token among those of the pass.
+    /// The index of its token in the pass.
     token: usize,
-    /// Of itself among the rows.
+    /// The index of the row among the rows.
     row: usize,
 }
 
 impl Sequences {
-    /// `n_sequences` empty sequences, each with room for as many tokens as `options` say.
+    /// Makes `n_sequences` empty sequences, each with room for the tokens of `options`.
     ///
     /// # Errors
     ///
-    /// As [`Context::new`].
+    /// The errors of [`Context::new`].
     pub fn new(
         model: &Arc<Model>,
         adapter: Option<(Arc<LoraAdapter>, f32)>,
@@ -58,12 +58,12 @@ impl Sequences {
         })
     }
 
-    /// [`Context::set_interrupt`].
+    /// Makes a running pass fail once `flag` is true, like [`Context::set_interrupt`].
     pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
         self.context.set_interrupt(flag);
     }
 
-    /// [`Context::share_threads`].
+    /// Uses the `n`th part of the threads from now on, like [`Context::share_threads`].
     pub fn share_threads(&mut self, n: usize) {
         self.context.share_threads(n);
     }
@@ -74,25 +74,25 @@ impl Sequences {
         self.context.model()
     }
 
-    /// How many sequences there are.
+    /// The number of sequences.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Never: there is always one.
+    /// Always false, since there is at least one sequence.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// Room for tokens in each.
+    /// The most tokens of each sequence.
     #[must_use]
     pub fn n_ctx(&self) -> usize {
         self.n_ctx
     }
 
-    /// What the cache of `sequence` holds.
+    /// The tokens in the cache of `sequence`.
     #[must_use]
     pub fn tokens(&self, sequence: usize) -> &[Token] {
         &self.tokens[sequence]
@@ -103,7 +103,7 @@ impl Sequences {
     ///
     /// # Errors
     ///
-    /// As [`Context::extend`].
+    /// The errors of [`Context::extend`].
     pub fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
         let n_batch = self.context.n_batch();
         let last = tokens.len().saturating_sub(1) / n_batch;
@@ -120,7 +120,7 @@ impl Sequences {
     ///
     /// # Errors
     ///
-    /// As [`Context::extend`].
+    /// The errors of [`Context::extend`].
     ///
     /// # Panics
     ///
@@ -128,12 +128,12 @@ impl Sequences {
     pub fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()> {
         assert!(
             items.is_sorted_by(|x, y| x.0 < y.0),
-            "llama.cpp keeps rows in the order of the sequences"
+            "items must be in ascending order of sequences, as llama.cpp keeps their rows"
         );
         self.pass(items, |_| true, rows)
     }
 
-    /// The logits of what may follow `sequence`, `[n_vocab]`, unnormalised.
+    /// The unnormalised logits of the token after `sequence`, `[n_vocab]`.
     ///
     /// # Panics
     ///
@@ -144,11 +144,11 @@ impl Sequences {
         self.context.logits_at(token, row)
     }
 
-    /// Those of `candidates` alone, as [`Context::logits_of`].
+    /// Writes the logits of `candidates` after `sequence` to `logits`, in their order; `logits` is emptied first.
     ///
     /// # Errors
     ///
-    /// As [`Context::logits_of`].
+    /// [`Error::Io`] if the model's file can no longer be read.
     ///
     /// # Panics
     ///
@@ -163,20 +163,21 @@ impl Sequences {
         self.context.logits_of_at(token, row, candidates, logits)
     }
 
-    /// The most tokens that are read in one pass.
+    /// The most tokens of one pass.
     #[must_use]
     pub fn n_batch(&self) -> usize {
         self.context.n_batch()
     }
 
-    /// Keeps the first `len` tokens of `sequence`. One that cannot be cut there (a recurrent model's) is emptied.
+    /// Keeps the first `len` tokens of `sequence`. A sequence that cannot be cut there (that of a recurrent model) is
+    /// emptied.
     pub fn truncate(&mut self, sequence: usize, len: usize) {
         if len >= self.tokens[sequence].len() {
             return;
         }
         self.rows[sequence] = None;
         let id = sequence as sys::llama_seq_id;
-        // SAFETY: the memory is the live context's; whole sequences can always be removed.
+        // SAFETY: the memory belongs to the live context; whole sequences can always be removed.
         unsafe {
             let memory = sys::llama_get_memory(self.context.raw());
             if len > 0 && sys::llama_memory_seq_rm(memory, id, len as i32, -1) {
@@ -192,7 +193,7 @@ impl Sequences {
         self.rows[sequence].expect("a row of the last pass")
     }
 
-    /// A pass over `items`, which hold consecutive tokens of a sequence or single ones of several.
+    /// Runs a pass over `items`, which are consecutive tokens of one sequence or single tokens of several.
     fn pass(
         &mut self,
         items: &[(usize, Token)],
@@ -200,7 +201,7 @@ impl Sequences {
         rows: Rows,
     ) -> Result<()> {
         self.rows.fill(None);
-        // Nobody finishes the rows of several sequences later.
+        // There is no `finish` here: passes over several sequences gain nothing from computing the head later.
         let rows = match rows {
             Rows::Deferred => Rows::Full,
             rows => rows,
@@ -233,7 +234,11 @@ impl Sequences {
         }
     }
 
-    /// Where each of `items` comes in its sequence, if it exists and fits.
+    /// The position of each item in its sequence.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if a token does not exist or does not fit.
     fn positions(&self, items: &[(usize, Token)]) -> Result<Vec<i32>> {
         let mut lens: Vec<usize> = self.tokens.iter().map(Vec::len).collect();
         let position = |&(sequence, token): &(usize, Token)| {

@@ -1,4 +1,4 @@
-//! What llama.cpp was built with, and what it runs on.
+//! The build of llama.cpp, and the devices that it runs on.
 
 use std::ffi::{CStr, c_char};
 
@@ -11,26 +11,26 @@ pub struct CpuFeature {
     pub name: &'static str,
     /// Whether ggml was compiled to use it.
     pub built: bool,
-    /// Whether this CPU has it. If it does and `built` does not, decoding is slower than it could be.
+    /// Whether this CPU has it. If it does but ggml was not built for it, decoding is slower than it could be.
     pub cpu: bool,
 }
 
-/// What a model can run on.
+/// A device that a model can run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// ggml's name: `CPU`, `CUDA0`, …
     pub name: String,
-    /// The hardware's own name.
+    /// The name of the hardware.
     pub description: String,
     /// Whether it is a graphics card, integrated or not.
     pub is_gpu: bool,
-    /// Memory that is free now, in bytes.
+    /// Free memory, in bytes.
     pub memory_free: u64,
-    /// Memory in all, in bytes.
+    /// Total memory, in bytes.
     pub memory_total: u64,
 }
 
-/// A [`CpuFeature`] from ggml's compile-time answer and the CPU's own.
+/// Makes a [`CpuFeature`] from ggml's compile-time constant and a run-time check of the CPU.
 macro_rules! feature {
     ($name:literal, $ggml:ident, $detected:expr) => {
         CpuFeature {
@@ -42,7 +42,7 @@ macro_rules! feature {
     };
 }
 
-/// The instruction sets that matter to ggml on this kind of CPU.
+/// The instruction sets that make ggml faster on this kind of CPU.
 #[must_use]
 pub fn cpu_features() -> Vec<CpuFeature> {
     #[cfg(target_arch = "x86_64")]
@@ -90,7 +90,7 @@ pub fn cpu_features() -> Vec<CpuFeature> {
     }
 }
 
-/// The devices that llama.cpp found, the CPU among them.
+/// The devices that llama.cpp found, the CPU included.
 #[must_use]
 pub fn devices() -> Vec<Device> {
     start();
@@ -99,7 +99,7 @@ pub fn devices() -> Vec<Device> {
     (0..count).map(device).collect()
 }
 
-/// The hardware's own name of what a model runs on where nothing else is asked for: the first GPU, else the CPU.
+/// The name of the hardware on which a model runs by default: the first GPU, or else the CPU.
 #[must_use]
 pub fn computing_device() -> String {
     let devices = devices();
@@ -126,11 +126,13 @@ fn device(index: usize) -> Device {
     }
 }
 
+/// A copy of a C string.
+///
 /// # Safety
 ///
 /// `text` must be a NUL-terminated string.
 unsafe fn text(text: *const c_char) -> String {
-    // SAFETY: by this function's contract.
+    // SAFETY: this function's contract.
     unsafe { CStr::from_ptr(text) }
         .to_string_lossy()
         .into_owned()

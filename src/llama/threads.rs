@@ -1,21 +1,22 @@
-//! Threads that a context keeps from pass to pass.
+//! Worker threads that a context keeps between passes.
 
 use std::ptr::NonNull;
 
 use super::sys;
 
-/// A pool of ggml's worker threads. Without one ggml starts its threads anew for each pass, which on a busy machine takes
-/// several times as long; and workers that wait for the next pass sleep, since spinning would take a core from others.
+/// A pool of ggml's worker threads. Without a pool, ggml starts new threads for each pass, which takes several times as long
+/// on a busy machine. Workers that wait for the next pass sleep, since spinning would occupy a core.
 #[derive(Debug)]
 pub(super) struct Threads {
     raw: NonNull<sys::ggml_threadpool>,
 }
 
-// SAFETY: a pool belongs to no thread; one context alone uses it.
+// SAFETY: a pool is bound to no thread, and only one context uses it.
 unsafe impl Send for Threads {}
 
 impl Threads {
-    /// A pool of `n_threads`, of which the caller of a pass is one; `None` if there is none to keep.
+    /// A pool of `n_threads`, one of which is the caller of a pass; `None` for fewer than two threads, or if ggml makes no
+    /// pool.
     pub fn new(n_threads: i32) -> Option<Self> {
         if n_threads < 2 {
             return None;

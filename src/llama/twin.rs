@@ -1,4 +1,4 @@
-//! The two contexts of contrastive decoding.
+//! The two contexts of contrastive decoding: base and user.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -6,26 +6,26 @@ use std::sync::atomic::AtomicBool;
 use super::{Context, ContextOptions, LoraAdapter, Model, devices};
 use crate::Result;
 
-/// The most tokens in a pass of the base on a CPU. More of them would read a prompt at most a tenth faster, and a
-/// context's compute buffers grow with them: for a small model and 128 tokens they are a third of a KV cache.
+/// The most tokens in a pass of the base on a CPU. More tokens would read a prompt at most a tenth faster, and a context's
+/// compute buffers grow with them: for a small model and 128 tokens they take a third as much as a KV cache.
 const BASE_BATCH: u32 = 32;
 
-/// Base and user over one copy of the weights: two KV caches, one of them seen through the user's adapter.
+/// Base and user contexts over one copy of the weights: two KV caches, one of them with the user's adapter.
 #[derive(Debug)]
 pub struct Twin {
-    /// `π_base`: the model alone.
+    /// `π_base`: the model alone, or with a task adapter.
     pub base: Context,
     /// `π_user`: the model with the user's adapter.
     pub user: Context,
 }
 
 impl Twin {
-    /// Both contexts, alike but for their adapters (the base's, if it is one with a task, and the user's, applied at
-    /// llama.cpp's run-time factor `scale`, 1 for as trained) and for the base's passes, which are shorter on a CPU.
+    /// Makes both contexts. The base has the adapter of `task`, if given; the user has `adapter` at `scale`, where 1 applies
+    /// it as it was trained. On a CPU, the base's passes have fewer tokens.
     ///
     /// # Errors
     ///
-    /// As [`Context::new`].
+    /// The errors of [`Context::new`].
     pub fn new(
         model: &Arc<Model>,
         task: Option<Arc<LoraAdapter>>,
@@ -38,16 +38,16 @@ impl Twin {
         } else {
             options.n_batch.min(BASE_BATCH.max(options.n_outputs))
         };
-        let of_base = ContextOptions {
+        let base_options = ContextOptions {
             n_batch,
             ..options.clone()
         };
-        let base = Context::new(model, task.map(|task| (task, 1.0)), &of_base)?;
+        let base = Context::new(model, task.map(|task| (task, 1.0)), &base_options)?;
         let user = Context::new(model, Some((adapter, scale)), options)?;
         Ok(Self { base, user })
     }
 
-    /// [`Context::set_interrupt`] for both.
+    /// Makes a running pass of either context fail once `flag` is true, like [`Context::set_interrupt`].
     pub fn set_interrupt(&mut self, flag: &Arc<AtomicBool>) {
         self.base.set_interrupt(Arc::clone(flag));
         self.user.set_interrupt(Arc::clone(flag));

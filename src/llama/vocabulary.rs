@@ -1,4 +1,4 @@
-//! The vocabulary side of a model: text to tokens and back, special tokens, the chat template.
+//! The vocabulary of a model: text to tokens and back, special tokens, the chat template.
 
 use std::ffi::{CStr, c_char};
 
@@ -67,7 +67,7 @@ impl Model {
             }
             Ok(n)
         };
-        // Few texts have more tokens than a third of their bytes; for those llama.cpp says how many, negated.
+        // Few texts have more tokens than a third of their bytes. For those, llama.cpp returns the number of tokens, negated.
         let mut tokens = Vec::with_capacity(text.len() / 3 + 8);
         let n = fill(&mut tokens)?;
         if n < 0 {
@@ -86,7 +86,7 @@ impl Model {
         }
         let mut bytes = vec![0_u8; 32];
         loop {
-            // SAFETY: `token` is in the vocabulary, and `bytes` has as many bytes as are said.
+            // SAFETY: `token` is in the vocabulary, and `bytes` has the length that is passed.
             let n = unsafe {
                 let buffer = bytes.as_mut_ptr().cast::<c_char>();
                 sys::llama_token_to_piece(
@@ -98,7 +98,7 @@ impl Model {
                     special == Special::ByName,
                 )
             };
-            // A negative answer is the room that is needed.
+            // A negative result is the length that is needed.
             bytes.resize(n.unsigned_abs() as usize, 0);
             if n >= 0 {
                 return bytes;
@@ -106,7 +106,7 @@ impl Model {
         }
     }
 
-    /// How the vocabulary writes `token`: for humans and templates, not for joining into text.
+    /// The vocabulary's own spelling of `token`, for people and templates; [`token_bytes`](Self::token_bytes) gives the text.
     #[must_use]
     pub fn token_text(&self, token: Token) -> String {
         if !self.contains(token) {
@@ -125,7 +125,7 @@ impl Model {
         unsafe { sys::llama_vocab_is_eog(self.vocab(), token) }
     }
 
-    /// All tokens that do.
+    /// All tokens that end a generation ([`is_eog`](Self::is_eog)).
     pub fn eog_tokens(&self) -> impl Iterator<Item = Token> {
         let tokens = (0..self.n_vocab()).filter_map(|it| Token::try_from(it).ok());
         tokens.filter(|token| self.is_eog(*token))
@@ -152,12 +152,13 @@ impl Model {
         unsafe { sys::llama_vocab_get_add_bos(self.vocab()) }
     }
 
-    /// Whether there is a vocabulary at all. llama.cpp answers nothing about one that is not there.
+    /// Whether the file has a vocabulary. llama.cpp's other functions need one.
     pub(super) fn has_vocabulary(&self) -> bool {
         // SAFETY: `vocab` is live as long as the model.
         unsafe { sys::llama_vocab_type(self.vocab()) != sys::LLAMA_VOCAB_TYPE_NONE }
     }
 
+    /// Whether tokenizing with [`Boundary::Add`] puts [`eos`](Self::eos) at the end.
     pub(super) fn adds_eos(&self) -> bool {
         // SAFETY: `vocab` is live as long as the model.
         unsafe { sys::llama_vocab_get_add_eos(self.vocab()) }
@@ -197,7 +198,7 @@ unsafe fn string(text: *const c_char) -> Option<String> {
     if text.is_null() {
         return None;
     }
-    // SAFETY: not null, and NUL-terminated by this function's contract.
+    // SAFETY: not null, and NUL-terminated (this function's contract).
     let text = unsafe { CStr::from_ptr(text) };
     Some(text.to_string_lossy().into_owned())
 }

@@ -52,7 +52,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         self.explain(index, first);
         let n_ctx = self.n_ctx(index);
         let text = &mut self.texts[index];
-        // The models have read the text up to `position`, and would have to read the newest token after that.
+        // The models have read `position` tokens, and the newest token is the next that they have to read.
         let has_room = position < n_ctx;
         let piece = text.state.take(newest, has_room, &self.vocabulary)?;
         if let Some(Piece::Text(shown)) = piece {
@@ -66,26 +66,26 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn find_candidates(&mut self, index: usize) -> Result<Token> {
         let text = &mut self.texts[index];
         let leader = *text.policy.leader();
-        let logits = self.models.of(leader).logits(leader.sequence);
+        let logits = self.models.source(leader).logits(leader.sequence);
         let sampler = &mut text.state.sampler;
         sampler.head(logits, text.plausibility, &mut self.candidates)?;
         let first = best(&self.candidates).token;
         if let Policy::Cope { base, contrast, .. } = &text.policy {
-            let source = self.models.of_mut(*base);
+            let source = self.models.source_mut(*base);
             source.logits_of(base.sequence, &self.candidates, &mut self.opinions)?;
             contrast.apply(&mut self.candidates, &self.opinions);
         }
         Ok(first)
     }
 
-    /// Tells why the newest token of the text at `index` was chosen, and what the best candidates were, if the text's
-    /// choices are explained. `first` is the token that the leader finds likeliest.
+    /// Adds the event that explains the newest token of the text at `index` and the best candidates, if the text's choices
+    /// are explained. `first` is the token that the leader finds likeliest.
     fn explain(&mut self, index: usize, first: Token) {
         let text = &self.texts[index];
         let (Some(n_alternatives), Some(newest)) = (text.explained, text.newest) else {
             return;
         };
-        let logits = |slot: &Slot| self.models.of(*slot).logits(slot.sequence);
+        let logits = |slot: &Slot| self.models.source(*slot).logits(slot.sequence);
         let base = match &text.policy {
             Policy::Plain(_) => None,
             Policy::Cope { base, .. } => Some(logits(base)),
@@ -101,14 +101,14 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         self.events.push_back((text.id, event));
     }
 
-    /// Room for tokens in all models of the text at `index`.
+    /// The most tokens for which all models of the text at `index` have room.
     fn n_ctx(&self, index: usize) -> usize {
         let slots = self.texts[index].policy.each();
-        let rooms = slots.map(|slot| self.models.of(*slot).n_ctx());
+        let rooms = slots.map(|slot| self.models.source(*slot).n_ctx());
         rooms.min().unwrap_or_default()
     }
 
-    /// Ends the text at `index` by an error of its own.
+    /// Ends the text at `index` by `error`.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! The models of a batch, by their numbers.
+//! The models of a batch by their numbers.
 
 use super::slots::{ModelId, Slot, Slots};
 use crate::decode::SequenceSource;
 
-/// Those that are there, and empty places of those that have gone.
+/// A place for each model number. The place of a removed model is empty, and the next added model takes it.
 pub(super) struct Models<S>(Vec<Option<Slots<S>>>);
 
 impl<S: SequenceSource> Models<S> {
@@ -21,49 +21,57 @@ impl<S: SequenceSource> Models<S> {
         ModelId(self.0.len() - 1)
     }
 
-    /// Takes one out, unless a text is in it.
+    /// Removes a model, unless a text runs in it.
     pub fn remove(&mut self, model: ModelId) -> Option<S> {
         let place = self.0.get_mut(model.0)?;
         let slots = place.take_if(|slots| slots.are_free())?;
         Some(slots.source)
     }
 
+    /// The model of this number with its sequences.
+    ///
     /// # Panics
     ///
-    /// It is not there.
+    /// If it was removed.
     pub fn get(&self, model: ModelId) -> &Slots<S> {
-        self.0[model.0].as_ref().expect("a model that is there")
+        self.0[model.0]
+            .as_ref()
+            .expect("a model that was not removed")
     }
 
+    /// The model of this number with its sequences.
+    ///
     /// # Panics
     ///
-    /// It is not there.
+    /// If it was removed.
     pub fn get_mut(&mut self, model: ModelId) -> &mut Slots<S> {
-        self.0[model.0].as_mut().expect("a model that is there")
+        self.0[model.0]
+            .as_mut()
+            .expect("a model that was not removed")
     }
 
-    /// The source of a seat.
-    pub fn of(&self, slot: Slot) -> &S {
+    /// The model that the slot belongs to.
+    pub fn source(&self, slot: Slot) -> &S {
         &self.get(slot.model).source
     }
 
-    /// The source of a seat.
-    pub fn of_mut(&mut self, slot: Slot) -> &mut S {
+    /// The model that the slot belongs to.
+    pub fn source_mut(&mut self, slot: Slot) -> &mut S {
         &mut self.get_mut(slot.model).source
     }
 
-    /// Two sources at once.
+    /// Two different models at once.
     ///
     /// # Panics
     ///
-    /// They are one, or not there.
+    /// If the models are the same, or one was removed.
     pub fn both_mut(&mut self, one: Slot, other: Slot) -> [&mut S; 2] {
         let both = self.0.get_disjoint_mut([one.model.0, other.model.0]);
-        let both = both.expect("two models that are there");
-        both.map(|slots| &mut slots.as_mut().expect("a model that is there").source)
+        let both = both.expect("two different models");
+        both.map(|slots| &mut slots.as_mut().expect("a model that was not removed").source)
     }
 
-    /// Those that are there.
+    /// The numbers of all models, in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = ModelId> + use<S> {
         let there = self.0.iter().enumerate().filter(|(_, it)| it.is_some());
         let there: Vec<_> = there.map(|(index, _)| ModelId(index)).collect();

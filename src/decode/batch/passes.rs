@@ -19,7 +19,7 @@ struct PromptPart {
 }
 
 impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
-    /// Reads on in the prompts, the oldest first, and chooses the first token after each.
+    /// Reads the next parts of the prompts, the oldest first, and chooses the first token after each prompt that is read.
     pub(super) fn read_prompts(&mut self) -> Result<()> {
         let mut n_read = 0;
         let mut index = 0;
@@ -43,14 +43,14 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn prompt_part(&self, index: usize) -> PromptPart {
         let text = &self.texts[index];
         let n_keepable = n_keepable(&text.prompt);
-        let n_known = |slot: &Slot| self.models.of(*slot).tokens(slot.sequence).len();
+        let n_known = |slot: &Slot| self.models.source(*slot).tokens(slot.sequence).len();
         let is_last = text.policy.each().all(|slot| n_known(slot) >= n_keepable);
         let tokens = |slot: &Slot| {
             let known = n_known(slot);
             let end = if is_last {
                 text.prompt.len()
             } else {
-                n_keepable.min(known + self.models.of(*slot).n_batch())
+                n_keepable.min(known + self.models.source(*slot).n_batch())
             };
             text.prompt[known..end].to_vec()
         };
@@ -60,7 +60,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// A pass of each model of the text at `index` over its part of the prompt.
+    /// Runs a pass of each model of the text at `index` over its part of the prompt.
     fn read_part(&mut self, index: usize, part: &PromptPart) -> Result<()> {
         let text = &self.texts[index];
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
@@ -74,7 +74,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         })
     }
 
-    /// Reads the newest token of all texts, and chooses the next.
+    /// Reads the newest token of each text, and chooses the next.
     pub(super) fn step(&mut self) -> Result<()> {
         let n_running = self.texts.iter().filter(|it| it.newest.is_some()).count();
         let one_by_one = self.schedule.side_by_side && n_running < WIDE;
@@ -94,7 +94,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         Ok(())
     }
 
-    /// A pass of each model over the newest token of a text.
+    /// Runs a pass of each model of the text at `index` over the text's newest token.
     fn step_one(&mut self, index: usize) -> Result<()> {
         let text = &self.texts[index];
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
@@ -106,7 +106,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         })
     }
 
-    /// A pass of each model over the newest tokens of all its texts. A pass that fails ends these texts, whose sequences
+    /// Runs a pass of each model over the newest tokens of all its texts. A pass that fails ends these texts, whose sequences
     /// it leaves empty, before the next model's pass.
     fn step_together(&mut self) -> Result<()> {
         for model in self.models.ids() {
@@ -148,8 +148,8 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Passes of the models of one text, by `read`, which is told the model's number, the leader's being 0; at the same
-    /// time, if that is how they run.
+    /// Runs `read` with each model of the text at `index`, side by side if the schedule says so. `read` gets the model and
+    /// its number: 0 for the leader, 1 for the base that it is contrasted with.
     fn pass(
         &mut self,
         index: usize,
@@ -164,10 +164,10 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 beside(|| read(base, 1), || read(user, 0))
             }
             _ => {
-                // The base first, as side by side.
+                // The base reads first, as in the side-by-side case.
                 let slots: Vec<_> = policy.each().enumerate().collect();
                 for (number, slot) in slots.into_iter().rev() {
-                    let source = self.models.of_mut(*slot);
+                    let source = self.models.source_mut(*slot);
                     source.share_threads(1);
                     read(source, number)?;
                 }

@@ -1,4 +1,4 @@
-//! Which of a model's sequences is whose.
+//! The sequences of a model, and the texts that they belong to.
 
 use std::cmp::Reverse;
 
@@ -7,31 +7,31 @@ use crate::decode::SequenceSource;
 use crate::decode::schedule::common_len;
 use crate::llama::Token;
 
-/// A model of a [`Batch`](super::Batch).
+/// The number of a model in a [`Batch`](super::Batch).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelId(pub(super) usize);
 
-/// A sequence of a model.
+/// One sequence of one model.
 #[derive(Clone, Copy)]
 pub(super) struct Slot {
     pub model: ModelId,
     pub sequence: usize,
 }
 
-/// A model with its sequences, each taken by a text or free. A free one may still hold what it was last used for, for the
-/// owner of that text alone.
+/// A model with its sequences, each either taken by a text or free. A free sequence may still hold the tokens of the text
+/// that it was taken by last; only a text of the same owner reuses them.
 pub(super) struct Slots<S> {
     pub source: S,
     uses: Vec<Use>,
 }
 
-/// What a sequence is used for.
+/// How a sequence is used.
 #[derive(Clone, Default)]
 struct Use {
     taken: bool,
-    /// Whose text its tokens are, if they are kept for another.
+    /// The owner of the text whose tokens it holds, if they may be reused.
     owner: Option<u64>,
-    /// When it became free.
+    /// The time at which it became free, counted in texts that had ended.
     freed: u64,
 }
 
@@ -41,34 +41,36 @@ impl<S: SequenceSource> Slots<S> {
         Self { source, uses }
     }
 
-    /// Whether no text is in it.
+    /// Whether all sequences are free.
     pub fn are_free(&self) -> bool {
-        self.uses.iter().all(|of| !of.taken)
+        self.uses.iter().all(|usage| !usage.taken)
     }
 
+    /// Whether a sequence is free.
     pub fn has_room(&self) -> bool {
-        self.uses.iter().any(|of| !of.taken)
+        self.uses.iter().any(|usage| !usage.taken)
     }
 
-    /// Takes the free sequence that has the most of `prompt` already, of `owner`'s own; else one that is empty, or was
-    /// free for the longest time. What it holds is then a beginning of `prompt`, though never all of it.
+    /// Takes the free sequence that holds the longest prefix of `prompt` from a text of `owner`; if none does, an empty one,
+    /// or else the least recently used. Keeps that prefix in the sequence, though never all of `prompt`, and removes the
+    /// rest. Returns the number of the sequence.
     ///
     /// # Panics
     ///
-    /// None is free.
+    /// If no sequence is free.
     pub fn take(&mut self, prompt: &[Token], owner: Option<u64>) -> usize {
-        let known = |(number, of): (usize, &Use)| {
-            let is_own = owner.is_some() && of.owner == owner;
+        let reusable = |(number, usage): (usize, &Use)| {
+            let is_own = owner.is_some() && usage.owner == owner;
             let common = common_len(self.source.tokens(number), prompt);
             let len = common.min(n_keepable(prompt)) / GRAIN * GRAIN;
             (number, if is_own { len } else { 0 })
         };
         let free = self.uses.iter().enumerate().filter(|it| !it.1.taken);
-        let best = free.map(known).max_by_key(|&(number, len)| {
+        let longest = free.map(reusable).max_by_key(|&(number, len)| {
             let is_empty = self.source.tokens(number).is_empty();
             (len, is_empty, Reverse(self.uses[number].freed))
         });
-        let (number, len) = best.expect("a sequence that is free");
+        let (number, len) = longest.expect("a free sequence");
         self.source.truncate(number, len);
         self.uses[number] = Use {
             taken: true,
@@ -78,21 +80,22 @@ impl<S: SequenceSource> Slots<S> {
         number
     }
 
-    /// Frees a sequence at the time `now`, and empties it if it is kept for nobody.
+    /// Frees a sequence at the time `now`, and empties it if it has no owner.
     pub fn free(&mut self, number: usize, now: u64) {
-        let of = &mut self.uses[number];
-        (of.taken, of.freed) = (false, now);
-        if of.owner.is_none() {
+        let usage = &mut self.uses[number];
+        (usage.taken, usage.freed) = (false, now);
+        if usage.owner.is_none() {
             self.source.truncate(number, 0);
         }
     }
 
-    /// Empties what is kept of `owner`'s texts.
+    /// Empties the free sequences that hold tokens of `owner`'s texts. The sequences of running texts are emptied when they
+    /// become free.
     pub fn forget(&mut self, owner: u64) {
-        for (number, of) in self.uses.iter_mut().enumerate() {
-            if of.owner == Some(owner) {
-                of.owner = None;
-                if !of.taken {
+        for (number, usage) in self.uses.iter_mut().enumerate() {
+            if usage.owner == Some(owner) {
+                usage.owner = None;
+                if !usage.taken {
                     self.source.truncate(number, 0);
                 }
             }

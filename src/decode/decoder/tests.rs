@@ -32,7 +32,7 @@ fn texts(texts: &[&str]) -> Vec<Piece> {
 }
 
 #[test]
-fn a_text_ends_with_its_turn() {
+fn an_end_token_ends_a_text() {
     let (pieces, response, finish) =
         run(Policy::Plain(&mut ending()), &[0], AnswerOptions::default());
     assert_eq!(pieces, texts(&["b", "c"]));
@@ -40,8 +40,8 @@ fn a_text_ends_with_its_turn() {
 }
 
 #[test]
-fn the_contrast_turns_from_what_the_base_would_say() {
-    // To both, b follows a; the base is surer of it, so that the contrast takes c.
+fn the_contrast_avoids_the_token_that_the_base_is_surer_of() {
+    // In both models b follows a; the base is surer of it, so that the contrast chooses c.
     let mut base = words([
         [0., 4., 0., -9.],
         [2., 0., 1., -9.],
@@ -60,7 +60,7 @@ fn the_contrast_turns_from_what_the_base_would_say() {
 }
 
 #[test]
-fn without_contrast_it_is_the_user_model_and_with_itself_the_base() {
+fn no_contrast_and_a_contrast_with_itself_give_the_text_of_the_user_model() {
     let alone = run(Policy::Plain(&mut endless()), &[0], limit(6)).1;
     let contrast = Contrast::new(0.0, 0.1).unwrap();
     let (base, user) = (&mut ending(), &mut endless());
@@ -118,7 +118,7 @@ fn length_and_stop_strings_end_a_text() {
 }
 
 #[test]
-fn a_full_context_forgets_the_middle_in_both_models_alike_and_says_so() {
+fn a_full_context_removes_the_same_middle_from_both_models_and_says_so() {
     let (mut base, mut user) = (endless(), endless());
     let options = DecoderOptions {
         n_keep: 2,
@@ -139,7 +139,7 @@ fn a_full_context_forgets_the_middle_in_both_models_alike_and_says_so() {
 }
 
 #[test]
-fn a_full_context_ends_the_text_if_it_must_not_forget() {
+fn a_full_context_ends_the_text_if_it_may_not_shift() {
     let options = DecoderOptions {
         context_shift: false,
         ..DecoderOptions::default()
@@ -150,7 +150,7 @@ fn a_full_context_ends_the_text_if_it_must_not_forget() {
 }
 
 #[test]
-fn a_further_turn_computes_only_what_is_new() {
+fn a_prompt_prefix_in_the_cache_is_not_recomputed() {
     let mut model = endless();
     run(Policy::Plain(&mut model), &[2, 1, 0], limit(3));
     assert_eq!(
@@ -162,13 +162,13 @@ fn a_further_turn_computes_only_what_is_new() {
         (model.tokens.as_slice(), model.n_evaluated),
         (&[2, 1, 0, 1, 2, 0][..], 7)
     );
-    // The same prompt again: its last token, for the logits.
+    // For the same prompt again, only the last token is read, for the logits.
     run(Policy::Plain(&mut model), &[2, 1, 0, 1, 2, 0], limit(1));
     assert_eq!(model.n_evaluated, 8);
 }
 
 #[test]
-fn an_interrupt_ends_the_text_and_keeps_what_was_said() {
+fn an_interrupt_ends_the_text_and_keeps_its_tokens() {
     let flag = AtomicBool::new(false);
     let mut model = endless();
     let mut decoder = Decoder::new(
@@ -189,7 +189,7 @@ fn an_interrupt_ends_the_text_and_keeps_what_was_said() {
 }
 
 #[test]
-fn prompts_that_cannot_be_answered_are_refused() {
+fn empty_and_too_long_prompts_are_refused() {
     let refusal = |prompt: &[Token]| {
         let mut model = endless();
         let policy = Policy::Plain(&mut model);
@@ -211,7 +211,7 @@ fn prompts_that_cannot_be_answered_are_refused() {
 }
 
 #[test]
-fn a_model_without_an_answer_is_an_error_and_the_end() {
+fn logits_that_are_not_numbers_are_an_error_and_the_end() {
     let mut broken = words([[f32::NAN; 4]; 4]);
     let policy = Policy::Plain(&mut broken);
     let mut decoder = Decoder::new(policy, &Words, &[0], DecoderOptions::default()).unwrap();

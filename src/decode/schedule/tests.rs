@@ -10,7 +10,7 @@ const N_VOCAB: usize = 12;
 /// The token that ends a text.
 const END: Token = 11;
 
-/// Logits that depend on the last two tokens alone, so that texts come to repeat themselves.
+/// Logits that depend on the last two tokens alone, so that texts repeat themselves after a while.
 fn logits(seed: u64, tokens: &[Token]) -> Vec<f32> {
     let last = &tokens[tokens.len().saturating_sub(2)..];
     let noise = |seed, token| {
@@ -18,7 +18,7 @@ fn logits(seed: u64, tokens: &[Token]) -> Vec<f32> {
         (seed, last, token).hash(&mut hasher);
         (hasher.finish() >> 40) as f32 / (1 << 24) as f32
     };
-    // The base (an odd seed) has half of its opinions in common with the user.
+    // Half of the logits of the base (an odd seed) are those of the user's model.
     let logit = |token| 4.0 * noise(seed & !1, token) + 4.0 * noise(seed, token);
     let end = if seed.is_multiple_of(5) { 6.0 } else { -9.0 };
     (0..N_VOCAB as Token)
@@ -26,7 +26,7 @@ fn logits(seed: u64, tokens: &[Token]) -> Vec<f32> {
         .collect()
 }
 
-/// User and base.
+/// The user's model and the base.
 fn models(seed: u64, max_rows: usize) -> [Table; 2] {
     [2 * seed, 2 * seed + 1].map(|seed| {
         let mut table = Table::new(move |tokens| logits(seed, tokens));
@@ -47,7 +47,7 @@ impl Vocabulary for Words {
     }
 }
 
-/// Whether the last `n` tokens of `text` come in it before.
+/// Whether the last `n` tokens of `text` occur in it before.
 fn repeats(text: &[Token], n: usize) -> bool {
     let first = text.len().saturating_sub(n);
     n > 0
@@ -56,8 +56,8 @@ fn repeats(text: &[Token], n: usize) -> bool {
             .any(|gram| *gram == text[first..])
 }
 
-/// The text by the formula and nothing else; no `no_repeat_ngram` tokens of it come twice.
-fn by_the_formula(
+/// The text by the definition of the contrast, computed naively; no n-gram of `no_repeat_ngram` tokens occurs twice.
+fn by_definition(
     seed: u64,
     contrast: Contrast,
     prompt: &[Token],
@@ -95,7 +95,7 @@ fn by_the_formula(
     text.split_off(prompt.len())
 }
 
-/// Tokens of a text that does not end before.
+/// The most tokens of a text.
 const LEN: usize = 80;
 
 fn decode(
@@ -171,13 +171,13 @@ fn samplings() -> [Sampling; 3] {
 }
 
 #[test]
-fn every_schedule_gives_the_text_of_the_formula() {
+fn every_schedule_gives_the_text_of_the_definition() {
     let prompt = [1, 2, 3, 4, 5];
     let mut total = Statistics::default();
     for seed in 0..12 {
         let contrast = Contrast::new(0.5, [0.1, 0.5, 0.02][seed as usize % 3]).unwrap();
         for sampling in samplings() {
-            let expected = by_the_formula(seed, contrast, &prompt, &sampling, 0);
+            let expected = by_definition(seed, contrast, &prompt, &sampling, 0);
             for schedule in schedules() {
                 for max_rows in [1, 8] {
                     let mut models = models(seed, max_rows);
@@ -197,13 +197,13 @@ fn every_schedule_gives_the_text_of_the_formula() {
 }
 
 #[test]
-fn no_schedule_says_a_thing_twice_where_that_is_asked_for() {
+fn no_schedule_repeats_an_n_gram_where_that_is_banned() {
     let prompt = [1, 2, 3, 4, 5];
     let contrast = Contrast::new(0.5, 0.1).unwrap();
     let mut n_guess_accepted = 0;
     for (seed, no_repeat_ngram) in (0..12).zip([2, 3].into_iter().cycle()) {
         let [sampling, ..] = samplings();
-        let expected = by_the_formula(seed, contrast, &prompt, &sampling, no_repeat_ngram);
+        let expected = by_definition(seed, contrast, &prompt, &sampling, no_repeat_ngram);
         let repeated = (1..=expected.len()).any(|len| repeats(&expected[..len], no_repeat_ngram));
         assert!(!repeated, "{expected:?}");
         for schedule in schedules() {
@@ -223,7 +223,7 @@ fn no_schedule_says_a_thing_twice_where_that_is_asked_for() {
             n_guess_accepted += statistics.n_guess_accepted;
         }
     }
-    // Drafts repeat what was said, which is not to be.
+    // Drafts would repeat n-grams, so that only guesses are accepted.
     assert!(n_guess_accepted > 0);
 }
 
@@ -247,8 +247,8 @@ fn the_naive_schedule_reads_each_token_once_with_each_model() {
 }
 
 #[test]
-fn a_lazy_base_waits_and_reads_what_it_missed_at_once() {
-    // With τ = 1 there is never anything to decide.
+fn a_lazy_base_waits_and_reads_the_missed_tokens_in_one_pass() {
+    // With τ = 1, `V_head` always has one token.
     let contrast = Contrast::new(0.5, 1.0).unwrap();
     let lazy = PassSchedule {
         lazy: true,
@@ -283,7 +283,7 @@ fn guesses_save_passes_of_the_base() {
 
 #[test]
 fn a_copied_text_is_read_in_few_passes() {
-    // Each word is followed by the next, round and round.
+    // Each of ten words is followed by the next, in a circle.
     let round = |tokens: &[Token]| {
         let mut logits = vec![0.0; N_VOCAB];
         logits[(tokens[tokens.len() - 1] as usize + 1) % 10] = 9.0;
@@ -311,7 +311,7 @@ fn a_copied_text_is_read_in_few_passes() {
 }
 
 #[test]
-fn a_full_context_forgets_alike_under_every_schedule() {
+fn a_full_context_shifts_alike_under_every_schedule() {
     let run = |schedule| {
         let [mut user, mut base] = models(1, 8);
         (user.n_ctx, base.n_ctx) = (24, 24);

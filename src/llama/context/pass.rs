@@ -1,4 +1,4 @@
-//! A context's passes, and the rows that they leave.
+//! The passes of a context, and the rows that they keep.
 
 use std::sync::atomic::Ordering;
 
@@ -10,19 +10,19 @@ use crate::llama::{Token, exclusive, log, sys};
 use crate::{Error, Result};
 
 impl Context {
-    /// The logits after a token of the last batch, whose row is the `row`th.
+    /// The logits after the `token`th token of the last batch, whose row is the `row`th.
     ///
     /// # Panics
     ///
-    /// If that pass gave the token none, or it was lean and its head was not computed after it: what llama.cpp then keeps
-    /// was never computed.
+    /// If the pass kept no row for the token, or left the output head out and [`finish`](Self::finish) was not called: the
+    /// logits that llama.cpp then holds were never computed.
     pub(in crate::llama) fn logits_at(&self, token: usize, row: usize) -> &[f32] {
         if let ContextHead::Apart(_, Some(head)) = &self.head
             && self.has_whole_rows
         {
             return head.row(row);
         }
-        assert!(!self.observer.lean, "a lean pass has no logits");
+        assert!(!self.observer.lean, "the pass left the output head out");
         // SAFETY: the context is live; llama.cpp waits for the pass to end, and gives null for rows without logits.
         let logits = unsafe { sys::llama_get_logits_ith(self.raw.as_ptr(), token as i32) };
         assert!(
@@ -33,7 +33,7 @@ impl Context {
         unsafe { std::slice::from_raw_parts(logits, self.model.n_vocab()) }
     }
 
-    /// The logits of `candidates` after a token of the last batch, whose row is the `row`th.
+    /// Writes the logits of `candidates` after the `token`th token of the last batch, whose row is the `row`th, to `logits`.
     pub(in crate::llama) fn logits_of_at(
         &mut self,
         token: usize,
@@ -52,18 +52,21 @@ impl Context {
             "tokens of the vocabulary"
         );
         let ContextHead::Apart(head, _) = &mut self.head else {
-            unreachable!("a lean pass has a head");
+            unreachable!("a pass without the head is made only if there is a candidate head");
         };
         let hidden = &self.observer.hidden[row * head.n_embd()..][..head.n_embd()];
         head.logits(hidden, candidates, logits)
     }
 
-    /// Decodes `tokens` in batches, the first as small as need be for the others to be full, so that the last `n_rows`
-    /// tokens are in one. On an error the cache is restored.
+    /// Decodes `tokens` in batches. The first batch takes the remainder and the others are full, so that the last `n_rows`
+    /// tokens are in one batch. On an error the cache is restored.
     pub(super) fn decode(&mut self, tokens: &[Token], n_rows: usize, rows: Rows) -> Result<()> {
         self.check(tokens)?;
         let n_rows = n_rows.min(tokens.len());
-        assert!(n_rows <= self.max_rows(), "more rows than were asked for");
+        assert!(
+            n_rows <= self.max_rows(),
+            "no more rows than the context's options ask for"
+        );
         let len = self.len();
         let (first, others) = tokens.split_at(tokens.len() % self.n_batch);
         let batches = std::iter::once(first).chain(others.chunks(self.n_batch));
@@ -84,7 +87,7 @@ impl Context {
         Ok(())
     }
 
-    /// Has the passes that come end before the head, if that is wanted and possible.
+    /// Makes the next passes end before the output head, if `rows` asks for that and it is possible.
     fn prepare(&mut self, rows: Rows) -> Result<()> {
         if rows != Rows::Full {
             self.find_head()?;
@@ -98,7 +101,7 @@ impl Context {
         Ok(())
     }
 
-    /// Finds out whether lean passes are possible, if a whole pass has been seen.
+    /// Finds out whether passes without the output head are possible, once a pass with it was observed.
     fn find_head(&mut self) -> Result<()> {
         if let (ContextHead::Unknown, Some(node)) = (&self.head, &self.observer.head) {
             let HeadNode::Product(name, weight) = node else {
@@ -109,7 +112,7 @@ impl Context {
             let head = stored.map(|stored| CandidateHead::open(self.model.path(), stored));
             self.head = match head.transpose()?.flatten() {
                 Some(head) => {
-                    // SAFETY: a weight of the model, which this context keeps alive.
+                    // SAFETY: the weight is the model's, which this context keeps alive.
                     let whole = unsafe { WholeHead::new(*weight) };
                     ContextHead::Apart(Box::new(head), whole)
                 }
@@ -133,13 +136,13 @@ impl Context {
         Ok(())
     }
 
-    /// One pass over `batch`, whose tokens follow those in llama.cpp's cache.
+    /// Runs one pass over `batch`, whose tokens follow those in llama.cpp's cache.
     fn decode_batch(&mut self, batch: &[Token], outputs: &mut [i8]) -> Result<()> {
         let raw_batch = sys::llama_batch {
             n_tokens: batch.len() as i32,
             token: batch.as_ptr().cast_mut(),
             embd: std::ptr::null_mut(),
-            // Null positions and sequences: after what the cache has, in sequence 0.
+            // Null positions and sequences mean: after the tokens in the cache, in sequence 0.
             pos: std::ptr::null_mut(),
             n_seq_id: std::ptr::null_mut(),
             seq_id: std::ptr::null_mut(),
@@ -150,11 +153,12 @@ impl Context {
         unsafe { self.run(raw_batch) }
     }
 
-    /// One pass over tokens of several sequences, at `positions` in them, with logits where `outputs` are not 0.
+    /// Runs one pass over tokens of several sequences, at `positions` in them, and keeps a row after each token whose output
+    /// is not 0. `items` are (sequence, token).
     ///
     /// # Panics
     ///
-    /// If there are more tokens than a batch has, or more outputs than rows, or the lengths differ.
+    /// If there are more tokens than a batch can have, or more outputs than rows, or the lengths differ.
     pub(in crate::llama) fn pass(
         &mut self,
         items: &[(usize, Token)],
@@ -184,14 +188,14 @@ impl Context {
         unsafe { self.run(raw_batch) }
     }
 
-    /// One pass.
+    /// Runs one pass.
     ///
     /// # Safety
     ///
     /// The batch's arrays have as many entries as it has tokens, which are the vocabulary's; it has no more tokens and
     /// outputs than the context has room for.
     unsafe fn run(&mut self, batch: sys::llama_batch) -> Result<()> {
-        // The CPU asks the flag between operations; other devices only here.
+        // On a CPU, ggml polls the flag between operations; on other devices, only this check sees it.
         if self
             .interrupt
             .as_ref()
@@ -202,7 +206,7 @@ impl Context {
         let guard = (!self.is_sized).then(exclusive);
         log::forget();
         self.observer.hidden.clear();
-        // SAFETY: by this function's contract; llama.cpp only reads the batch.
+        // SAFETY: this function's contract; llama.cpp only reads the batch.
         let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
         drop(guard);
         self.is_sized = true;
@@ -218,10 +222,10 @@ impl Context {
         }
     }
 
-    /// Restores the cache to its first `len` tokens after a failed pass, which may have left more in it than
-    /// `tokens` tells.
+    /// Restores the cache to its first `len` tokens after a failed pass, which may have left more in the cache than
+    /// `tokens` records.
     fn forget_after(&mut self, len: usize) {
-        // One more than is there, so that `truncate` does not take its short cut.
+        // One token more than there is, so that `truncate` does not return early.
         self.tokens.resize(len + 1, 0);
         self.truncate(len);
     }

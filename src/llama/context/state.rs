@@ -1,7 +1,7 @@
-//! A context's cache as bytes, to be kept in a file.
+//! A context's cache as bytes, for a file.
 //!
 //! ```text
-//! SHA-256 of all that follows | key length u32 | key | n_tokens u32 | tokens i32… | llama.cpp's state of the sequence
+//! SHA-256 of the rest | key length u32 | key | n_tokens u32 | tokens i32… | llama.cpp's state of the sequence
 //! ```
 
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use super::{Context, SEQUENCE, Token, log, sys};
 use crate::Result;
 
 impl Context {
-    /// What the cache holds. `key` names what it is good for, beside the kind of cache: base, adapter and scale.
+    /// The cache as bytes. `key` identifies the base, the adapter and the scale; the kind of cache is added to it.
     ///
     /// # Errors
     ///
@@ -41,9 +41,9 @@ impl Context {
         Ok(bytes)
     }
 
-    /// Brings back what [`save`](Self::save) gave for the same `key` and kind of context. `false`, and an empty cache,
-    /// if the bytes are of another, are damaged, or are more than the context has room for: llama.cpp is given none whose
-    /// hash is not theirs.
+    /// Restores a cache from the bytes of [`save`](Self::save). Returns whether that was possible. If the bytes are of
+    /// another `key` or kind of context, are damaged, or hold more tokens than there is room for, the cache is empty
+    /// afterwards. llama.cpp gets no bytes whose hash is wrong.
     pub fn restore(&mut self, key: &str, bytes: &[u8]) -> bool {
         self.truncate(0);
         let Some((tokens, state)) = parts(bytes, &self.full_key(key)) else {
@@ -53,7 +53,7 @@ impl Context {
             return false;
         }
         log::forget();
-        // SAFETY: the context is live, and the bytes are those that llama.cpp gave for a context of the same kind.
+        // SAFETY: the context is live, and llama.cpp wrote these bytes for a context of the same kind.
         let n_read = unsafe {
             sys::llama_state_seq_set_data(self.raw(), state.as_ptr(), state.len(), SEQUENCE)
         };
@@ -65,20 +65,20 @@ impl Context {
         true
     }
 
-    /// `key` with all that makes a cache another: its layout and llama.cpp's.
+    /// `key` with everything else that a cache depends on: its layout, and the version of llama.cpp.
     fn full_key(&self, key: &str) -> String {
         let layout = self.layout();
         format!("{key}; {layout}; llama-cpp-sys-2 {BINDINGS}")
     }
 }
 
-/// The version of the bindings, and so of llama.cpp, which may lay out a state anew.
+/// The version of the bindings, and so of llama.cpp, which may change the layout of a state.
 const BINDINGS: &str = "0.1.161";
 
-/// Bytes of a SHA-256.
+/// The length of a SHA-256 in bytes.
 const HASH: usize = 32;
 
-/// Tokens and state, if the bytes are whole and of `key`.
+/// Splits a saved cache into its tokens and llama.cpp's state, if the bytes are intact and of `key`.
 fn parts<'a>(bytes: &'a [u8], key: &str) -> Option<(Vec<Token>, &'a [u8])> {
     let (hash, rest) = bytes.split_at_checked(HASH)?;
     if Sha256::digest(rest)[..] != *hash {
@@ -94,7 +94,7 @@ fn parts<'a>(bytes: &'a [u8], key: &str) -> Option<(Vec<Token>, &'a [u8])> {
     (saved_key == key.as_bytes()).then(|| (tokens.collect(), state))
 }
 
-/// What a u32 counts, in units of `size` bytes, and what follows.
+/// Splits off a field that begins with its length, a u32 in units of `size` bytes. Returns the field and the rest.
 fn sized(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
     let (&count, rest) = bytes.split_first_chunk()?;
     let n_bytes = (u32::from_le_bytes(count) as usize).checked_mul(size)?;
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_that_of_the_bindings() {
+    fn the_version_matches_the_bindings_in_cargo_toml() {
         let pinned = format!("llama-cpp-sys-2 = {{ version = \"={BINDINGS}\"");
         assert!(include_str!("../../../Cargo.toml").contains(&pinned));
     }

@@ -1,4 +1,4 @@
-//! The whole head, computed apart from the pass.
+//! The whole output head, computed after the pass.
 
 use std::ptr::NonNull;
 
@@ -6,31 +6,31 @@ use crate::llama::threads::Threads;
 use crate::llama::{log, sys};
 use crate::{Error, Result};
 
-/// The last step of a model's graph, in a graph of its own: the same product by the same kernels, so that the logits are
-/// those of a whole pass to the bit.
+/// The last step of a model's graph in a graph of its own. It is the same product by the same kernels, so that the logits
+/// are those of a whole pass to the bit.
 #[derive(Debug)]
 pub(in crate::llama) struct WholeHead {
-    /// The model's own, which outlives this.
+    /// The model's weight, `[n_vocab, n_embd]`; the model outlives this.
     weight: NonNull<sys::ggml_tensor>,
     n_embd: usize,
     n_vocab: usize,
-    /// What ggml's kernels need beside.
+    /// The work buffer of ggml's kernels.
     work: Vec<u8>,
-    /// `[n_rows, n_vocab]`, of the last computation.
+    /// The logits of the last computation, `[n_rows, n_vocab]`.
     logits: Vec<f32>,
 }
 
-/// Nodes of the graph: the hidden states, and their product.
+/// The number of nodes of the graph: the hidden states, and their product with the weight.
 const N_NODES: usize = 2;
 
 impl WholeHead {
-    /// The head that `weight` is; `None` if it lies on a device.
+    /// The head whose matrix is `weight`; `None` if the weight lies on a device.
     ///
     /// # Safety
     ///
     /// `weight` must be a live matrix of a model that outlives this.
     pub unsafe fn new(weight: NonNull<sys::ggml_tensor>) -> Option<Self> {
-        // SAFETY: by this function's contract; weights have buffers.
+        // SAFETY: this function's contract; weights have buffers.
         let (shape, is_host) = unsafe {
             let weight = weight.as_ref();
             let is_host =
@@ -46,12 +46,16 @@ impl WholeHead {
         })
     }
 
-    /// The logits of a row of those that were computed last, `[n_vocab]`.
+    /// The logits of one row of the last computation, `[n_vocab]`.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.logits[row * self.n_vocab..][..self.n_vocab]
     }
 
-    /// Computes the logits after `hidden` states, `[n_rows, n_embd]`, with `n_threads` of `threads`.
+    /// Computes the logits after the `hidden` states, `[n_rows, n_embd]`, with `n_threads` of `threads`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Llama`] if ggml has no memory or fails.
     pub fn compute(
         &mut self,
         hidden: &[f32],
@@ -61,8 +65,8 @@ impl WholeHead {
         let n_rows = hidden.len() / self.n_embd;
         self.logits.resize(n_rows * self.n_vocab, 0.0);
         let pool = threads.map_or(std::ptr::null_mut(), Threads::raw);
-        // SAFETY: the objects live until `ggml_free`; the product reads `weight` and `hidden` and writes `logits`, whose
-        // sizes are those of its shapes, and `work`, which has the size that the plan asks for.
+        // SAFETY: the objects live until `ggml_free`; the product reads `weight` and `hidden`, and writes `logits`, all of
+        // the sizes of their shapes, and `work`, which has the size that the plan asks for.
         let status = unsafe {
             let context = sys::ggml_init(sys::ggml_init_params {
                 mem_size: (N_NODES + 1) * sys::ggml_tensor_overhead()
