@@ -270,8 +270,8 @@ impl Sampler {
         }
         contrast::head(&allowed, plausibility, candidates).map_err(|_| {
             Error::input(
-                "the answer cannot go on: every token that the grammar allows here is banned, by a logit bias or because it \
-                 would repeat an n-gram",
+                "the answer cannot go on: all that the grammar allows here is banned, by a logit bias or because it would \
+                 repeat an n-gram",
             )
         })
     }
