@@ -1,4 +1,4 @@
-//! Real users, one a task, with adapters of their own.
+//! The users whose queries are decoded: one real user of each task, with an adapter.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +23,7 @@ pub const TASKS: [&str; 5] = [
     "topic_writing_stackexchange",
 ];
 
-/// A user of a task: twin contexts, and prompts that training has not seen.
+/// A user of a task: twin contexts, and held-out prompts.
 pub struct Subject {
     pub task: &'static str,
     pub model: Arc<Model>,
@@ -34,7 +34,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// CoPe's answer, from empty caches.
+    /// CoPe's answer, starting with empty caches.
     pub fn answer(
         &mut self,
         prompt: &[Token],
@@ -45,7 +45,7 @@ impl Subject {
         self.answer_again(prompt, options)
     }
 
-    /// CoPe's answer; what the caches have of the prompt is not read again.
+    /// CoPe's answer, reusing the prefix of the prompt that is in the caches.
     pub fn answer_again(
         &mut self,
         prompt: &[Token],
@@ -58,12 +58,20 @@ impl Subject {
     }
 }
 
-/// Longer prompts would leave no room to answer.
+/// The queries of a [`Subject`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Queries {
+    /// The queries of the user whose adapter it is.
+    Own,
+    /// The queries of all users that the task is measured with.
+    AllUsers,
+}
+
+/// The longest prompt in tokens; longer ones would leave no room for an answer.
 const MAX_PROMPT: usize = 1500;
 
-/// The users of all tasks with `model`, whose adapters are trained unless they are there. `of_all` takes the queries of
-/// all users that a task is measured with, though the adapter is one user's.
-pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subject>> {
+/// The users of all tasks with the model at `path`. Missing adapters are trained. `whose` says whose queries are taken.
+pub fn subjects(options: &Options, path: &Path, whose: Queries) -> Result<Vec<Subject>> {
     let splits = std::fs::read_to_string(options.data.join("splits.json"))?;
     let splits: Value = serde_json::from_str(&splits)?;
     let model = Model::load(path, Some(0))?;
@@ -92,7 +100,7 @@ pub fn subjects(options: &Options, path: &Path, of_all: bool) -> Result<Vec<Subj
             &ContextOptions::default(),
         )?;
         let mut queries: Vec<_> = user.query.iter().chain(&user.dev).collect();
-        if of_all {
+        if whose == Queries::AllUsers {
             queries.extend(users.flat_map(|user| user.query.iter().chain(&user.dev)));
         }
         let mut prompts = Vec::new();

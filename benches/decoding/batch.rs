@@ -1,4 +1,4 @@
-//! Many answers at once: tokens a second by the number of sequences.
+//! Many answers at once: tokens per second by the number of sequences.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,19 +8,19 @@ use cope_llama::decode::{Batch, BatchEvent, Contrast, PassSchedule, Policy, Text
 use cope_llama::llama::{ContextOptions, Sequences};
 
 use crate::Options;
-use crate::adapters::{Subject, subjects};
+use crate::adapters::{Queries, Subject, subjects};
 use crate::speed::options_of;
 
 const SEQUENCES: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// Room for a prompt and an answer.
+/// Room for the tokens of a prompt and an answer.
 const N_CTX: u32 = 512;
 
 pub fn table(options: &Options) -> Result<()> {
     println!("| model | sequences | tokens a second, prompts included | ÷ one after the other |");
     println!("|---|---|---|---|");
     for path in options.models()? {
-        let mut subjects = subjects(options, &path, true)?;
+        let mut subjects = subjects(options, &path, Queries::AllUsers)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut alone = Rate::default();
         for subject in &mut subjects {
@@ -58,7 +58,7 @@ impl Rate {
     }
 }
 
-/// As many queries of a task as there are sequences at most.
+/// The first queries of a task, as many as the largest number of sequences.
 fn prompts(options: &Options, subject: &Subject) -> Vec<Vec<cope_llama::llama::Token>> {
     let room = N_CTX as usize - options.predict;
     let prompts = subject.prompts.iter().filter(|prompt| prompt.len() < room);

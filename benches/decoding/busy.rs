@@ -1,4 +1,4 @@
-//! A pass beside programs that keep the machine busy. ggml has its own threads; what OpenMP's would take:
+//! The time of a pass on a busy machine. ggml uses its own threads; the time with those of OpenMP is measured by:
 //!
 //! ```text
 //! cargo bench --bench decoding --features llama-cpp-sys-2/openmp --target-dir target/openmp -- --what busy
@@ -13,7 +13,7 @@ use cope_llama::llama::{Context, ContextOptions, Model, Rows, Token};
 
 use crate::Options;
 
-/// Other threads that spin.
+/// The number of other threads, which spin.
 const N_BUSY: [usize; 3] = [0, 1, 2];
 const N_PROMPT: usize = 64;
 const REPEATS: u32 = 60;

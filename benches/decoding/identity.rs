@@ -1,22 +1,22 @@
-//! The same tokens as the naive loop, but where a choice is closer than llama.cpp's own rounding.
+//! Every schedule gives the tokens of the naive one, except where a choice is closer than llama.cpp's rounding.
 
 use anyhow::Result;
 use cope_llama::decode::{Candidate, Contrast, PassSchedule, Sampler, Sampling, contrast};
 use cope_llama::llama::{Rows, Token, Twin};
 
 use crate::Options;
-use crate::adapters::{Subject, subjects};
+use crate::adapters::{Queries, Subject, subjects};
 use crate::speed::options_of;
 
-/// What a model's answers came to.
+/// Counts over a model's answers.
 #[derive(Clone, Copy, Default)]
 struct Count {
     answers: usize,
     tokens: usize,
     same: usize,
-    /// Answers that part where a change of all scores by ε changes the choice.
+    /// Answers that differ first at a choice that changing the scores by ε can change.
     close: usize,
-    /// Answers that part elsewhere: there should be none.
+    /// Answers that differ first at another choice. There should be none.
     other: usize,
 }
 
@@ -31,7 +31,7 @@ pub fn table(options: &Options, n: usize) -> Result<()> {
     };
     let samplings = [("greedy", Sampling::default()), ("drawn", drawn)];
     for path in options.models()? {
-        let mut subjects = subjects(options, &path, true)?;
+        let mut subjects = subjects(options, &path, Queries::AllUsers)?;
         let epsilon = epsilon(&mut subjects)?;
         let mut counts = [[Count::default(), Count::default()]; 2];
         let per_task = n.div_ceil(subjects.len());
@@ -39,7 +39,7 @@ pub fn table(options: &Options, n: usize) -> Result<()> {
             let prompts = subject.prompts.iter().skip(options.skip);
             let prompts: Vec<_> = prompts.take(per_task).cloned().collect();
             for prompt in prompts {
-                // So that the prompt is read but once, and all answers start from the same caches.
+                // Reads the prompt once, so that all answers start with the same caches.
                 subject.answer(&prompt, &options_of(PassSchedule::NAIVE, 1))?;
                 for ((_, sampling), counts) in samplings.iter().zip(&mut counts) {
                     compare(options, subject, &prompt, *sampling, epsilon, counts)?;
@@ -136,8 +136,8 @@ fn is_close(
     let position = prompt.len() + text.len();
     let mut choose = |candidates: &[Candidate]| Sampler::choose(&mut sampler, candidates, position);
     let chosen = choose(&candidates);
-    // A draw moves most where all before a candidate are made likelier than all after it, or the other way round; the
-    // best changes where the one is lowered and another raised.
+    // A draw moves most if all tokens before a candidate get likelier and all tokens after it less likely, or the other way
+    // round; the best token changes if it is lowered and another raised.
     Ok((0..candidates.len()).any(|pivot| {
         let moved = |up: &dyn Fn(usize) -> bool| {
             let moved = candidates.iter().enumerate().map(|(index, it)| Candidate {
@@ -157,8 +157,8 @@ fn is_close(
     }))
 }
 
-/// The largest difference of a candidate's score, relative to the highest, between passes over single tokens with whole
-/// logits, and lean ones over eight tokens.
+/// The largest difference of a candidate's score, relative to the highest, between passes over single tokens that compute
+/// all logits and passes over eight tokens that compute those of the candidates.
 fn epsilon(subjects: &mut [Subject]) -> Result<f32> {
     let mut largest = 0.0_f32;
     for subject in subjects {
@@ -208,7 +208,7 @@ fn heads(
     Ok(heads)
 }
 
-/// The largest difference of a score, relative to the highest in `one`, of the tokens that both have.
+/// The largest difference of a score, relative to the highest in `one`, over the tokens that are in both.
 fn difference(one: &[Candidate], other: &[Candidate]) -> f32 {
     let of = |head: &[Candidate], token| {
         let found = head.iter().find(|it| it.token == token);

@@ -1,4 +1,4 @@
-//! The contrast kernel beside the time that it takes to read both rows once.
+//! The time of the contrast kernel, compared with the time to read both rows of logits once.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,10 +7,10 @@ use cope_llama::decode::Contrast;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Tokens that are plausible, beside one that is the likeliest.
+/// The number of plausible tokens besides the likeliest.
 const N_PLAUSIBLE: [usize; 2] = [4, 400];
 
-/// Vocabularies of SmolLM2, Qwen2.5 and Gemma 3.
+/// The sizes of the vocabularies of SmolLM2, Qwen2.5 and Gemma 3.
 const N_VOCAB: [usize; 3] = [49_152, 151_936, 262_144];
 const REPEATS: usize = 200;
 
@@ -52,7 +52,7 @@ pub fn table() {
     }
 }
 
-/// A sum that the compiler can vectorise, so that memory is what limits it.
+/// A sum that the compiler vectorises, so that memory bandwidth limits it.
 fn sum(row: &[f32]) -> f32 {
     let mut lanes = [0.0_f32; 64];
     for chunk in row.chunks_exact(64) {
@@ -64,7 +64,7 @@ fn sum(row: &[f32]) -> f32 {
     lanes.iter().sum()
 }
 
-/// In microseconds.
+/// The median time of a run in microseconds.
 fn median(mut run: impl FnMut() -> f32) -> f64 {
     let mut times: Vec<f64> = (0..REPEATS)
         .map(|_| {

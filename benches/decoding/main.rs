@@ -1,15 +1,15 @@
-//! What CoPe costs beside plain decoding with the same adapter: real queries of five tasks, adapters trained by the
-//! product's own recipe.
+//! The cost of CoPe compared with plain decoding with the same adapter, on real queries of five tasks with adapters trained
+//! by the default recipe.
 //!
 //! ```text
-//! make bench-decoding                             # the report, and beside transformers + peft
+//! make bench-decoding                             # the report, with transformers + peft for comparison
 //! cargo bench --bench decoding                    # speed, first token, memory, the contrast kernel
-//! cargo bench --bench decoding -- --what passes   # what a pass costs by its tokens; --help lists more
+//! cargo bench --bench decoding -- --what passes   # the time of a pass by its tokens; --help lists more
 //! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
 //! ```
 //!
-//! *Plain* decodes the very tokens that CoPe has chosen, with the user's context alone: the better of all threads, as
-//! llama.cpp would, and half of them for single tokens.
+//! *Plain* decodes the tokens that CoPe has chosen with the user's context alone: the faster of all threads, as llama.cpp
+//! uses them, and half of them for single tokens.
 
 mod adapters;
 mod batch;
@@ -38,16 +38,16 @@ struct Options {
     /// The folder of the LaMP files
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
     data: PathBuf,
-    /// Only tasks whose name holds this
+    /// Only tasks whose name contains this
     #[arg(long, default_value = "")]
     task: String,
-    /// Where adapters are kept for the next time
+    /// The folder where trained adapters are kept for the next run
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/decoding"))]
     adapters: PathBuf,
-    /// Newest items of a history that its adapter is trained on
+    /// The number of newest items of a history that its adapter is trained on
     #[arg(long, default_value_t = 40)]
     items: usize,
-    /// Queries of each task
+    /// The number of queries of each task
     #[arg(long, default_value_t = 6)]
     queries: usize,
     /// The most tokens of an answer
@@ -56,13 +56,13 @@ struct Options {
     /// What to measure
     #[arg(long, value_enum, num_args = 1.., default_value = "report")]
     what: Vec<What>,
-    /// The Python that has the peer's packages
+    /// The Python interpreter that has the packages of the peer
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peer/bin/python"))]
     python: PathBuf,
-    /// Compare so many answers of each model with the naive loop's, token for token
+    /// Compare this many answers of each model with those of the naive schedule, token by token
     #[arg(long, value_name = "N")]
     identity: Option<usize>,
-    /// With --identity: pass over so many prompts of each task, which an earlier run has compared
+    /// With --identity: skip this many prompts of each task, which an earlier run has compared
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
     /// Answer one query in this process and print its memory
@@ -77,17 +77,17 @@ struct Options {
 enum What {
     /// Speed, first token, memory, the contrast kernel
     Report,
-    /// Speed, of each part of the schedule alone and of several together
+    /// Speed of each part of the schedule alone, and of several together
     Parts,
-    /// What a pass costs by its tokens
+    /// The time of a pass by its tokens
     Passes,
     /// Many answers at once
     Batch,
-    /// A pass beside programs that keep the machine busy
+    /// The time of a pass on a busy machine
     Busy,
     /// The contrast kernel
     Kernel,
-    /// Beside transformers + peft
+    /// Comparison with transformers + peft
     Peer,
 }
 
@@ -100,7 +100,7 @@ impl Options {
         let home = Home::open()?;
         let bases = bases::all();
         let pulled = bases.iter().map(|base| home.base(&base.file));
-        // The largest is there for chats and for training's memory.
+        // The largest base is for chats and for the memory bench of training; it is left out here.
         let models: Vec<_> = pulled
             .filter(|path| path.exists() && !path.to_string_lossy().contains("1.5B"))
             .collect();

@@ -1,4 +1,4 @@
-//! The most memory that a process takes to answer one query: plain, and by CoPe.
+//! The peak memory of a process that answers one query, plain and by CoPe.
 
 use std::process::Command;
 
@@ -47,7 +47,7 @@ pub fn table(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Of the default context: keys and values of all layers, in F16, as if all of it were written.
+/// The size of the default context's KV cache in MB: keys and values of all layers in F16, all of it written.
 fn kv_cache_mb(gguf: &Gguf) -> Result<f64> {
     let number = |key: &str| gguf.u32(&format!("{}.{key}", gguf.architecture()?));
     let (n_head, n_embd) = (number("attention.head_count")?, number("embedding_length")?);

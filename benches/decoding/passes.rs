@@ -1,4 +1,4 @@
-//! What a pass costs by its tokens: the bounds of every schedule.
+//! The time of a pass by its tokens, which bounds every schedule.
 
 use std::time::Instant;
 
@@ -53,7 +53,7 @@ pub fn table(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Reads `tokens` after a prompt, or as a prompt of its own.
+/// Reads `tokens` after a prompt, or as a prompt if they are as long as one.
 fn read(context: &mut Context, tokens: &[Token], rows: Rows) -> Result<()> {
     let (start, n_rows) = if tokens.len() == N_PROMPT {
         (0, 1)

@@ -1,5 +1,5 @@
-//! Beside what one would run instead: CoPe's decoding with transformers + peft (`peer.py`), the same adapters on the
-//! same prompts, in f32 and in bf16.
+//! Comparison with the usual alternative: CoPe's decoding with transformers + peft (`peer.py`), with the same adapters on
+//! the same prompts, in f32 and in bf16.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::Options;
-use crate::adapters::{Subject, subjects};
+use crate::adapters::{Queries, Subject, subjects};
 use crate::speed::options_of;
 
 /// A task's answers, and the seconds that they took.
@@ -23,13 +23,13 @@ struct Answers {
 }
 
 impl Answers {
-    /// An answer of no tokens has one choice too: its end.
+    /// Milliseconds per choice; an answer without tokens has one choice too, its end.
     fn ms_a_token(&self) -> f64 {
         let n_chosen: usize = self.texts.iter().map(|text| text.len() + 1).sum();
         self.seconds * 1e3 / n_chosen as f64
     }
 
-    /// The mean number of tokens before answers part.
+    /// The mean number of equal tokens at the beginning of both answers.
     fn shared(&self, other: &Self) -> f64 {
         let texts = self.texts.iter().zip(&other.texts);
         let shared = texts.map(|(x, y)| x.iter().zip(y).take_while(|(x, y)| x == y).count());
@@ -44,7 +44,7 @@ pub fn table(options: &Options) -> Result<()> {
     println!("|---|---|---|---|---|---|---|");
     let mut ratios = Vec::new();
     for path in options.models()? {
-        let mut subjects = subjects(options, &path, false)?;
+        let mut subjects = subjects(options, &path, Queries::Own)?;
         for subject in &mut subjects {
             subject.prompts.truncate(options.queries);
         }

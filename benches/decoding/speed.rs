@@ -1,4 +1,4 @@
-//! Seconds a token, prompt included.
+//! Time per token, prompt included.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use cope_llama::decode::{AnswerOptions, DecoderOptions, PassSchedule, Statistics
 use cope_llama::llama::{Context, Rows, Token};
 
 use crate::Options;
-use crate::adapters::{Subject, subjects};
+use crate::adapters::{Queries, Subject, subjects};
 
-/// What all of a task's queries took.
+/// The time of all queries of a task.
 #[derive(Default, Clone)]
 struct Cost {
     n_tokens: usize,
@@ -86,7 +86,7 @@ pub fn table(options: &Options, parts: bool) -> Result<()> {
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let mut ratios = vec![Vec::new(); schedules.len()];
     for path in options.models()? {
-        for mut subject in subjects(options, &path, false)? {
+        for mut subject in subjects(options, &path, Queries::Own)? {
             let measured = measure(options, &mut subject, &schedules)?;
             for (ratios, ratio) in ratios.iter_mut().zip(rows(&path, &subject, &measured)) {
                 ratios.push(ratio);
@@ -107,12 +107,13 @@ pub fn table(options: &Options, parts: bool) -> Result<()> {
 struct Measured<'a> {
     n_queries: usize,
     n_prompt: usize,
-    /// With all threads, and with half of them for single tokens: with a small model those wait for each other.
+    /// Plain decoding with all threads, and with half of them for single tokens, since with a small model threads wait for
+    /// each other.
     plain: [Cost; 2],
     schedules: Vec<(&'a str, Cost, Statistics)>,
 }
 
-/// All schedules on each query, one after the other, from empty caches.
+/// Measures all schedules on each query, one after the other, starting with empty caches.
 fn measure<'a>(
     options: &Options,
     subject: &mut Subject,
@@ -155,7 +156,7 @@ fn measure<'a>(
     Ok(measured)
 }
 
-/// Greedy, by a schedule.
+/// Options of a greedy answer by a schedule.
 pub fn options_of(schedule: PassSchedule, n_predict: usize) -> DecoderOptions {
     let answer = AnswerOptions {
         n_predict: Some(n_predict),
@@ -167,8 +168,8 @@ pub fn options_of(schedule: PassSchedule, n_predict: usize) -> DecoderOptions {
     }
 }
 
-/// What a loop over one context takes that chooses so many tokens, these being the ones that are gone on with; single
-/// tokens are read by a part of the threads.
+/// The time of a loop over one context that reads the prompt and the tokens of an answer, choosing a token after each; single
+/// tokens are read with the `shares`th part of the threads.
 fn plain(
     context: &mut Context,
     prompt: &[Token],
@@ -193,7 +194,7 @@ fn plain(
     Ok(())
 }
 
-/// Prints a task's rows, and gives what each schedule takes beside plain decoding.
+/// Prints a task's rows. Returns the time of each schedule relative to plain decoding.
 fn rows(path: &Path, subject: &Subject, measured: &Measured<'_>) -> Vec<f64> {
     let per_token = |cost: &Cost| cost.whole.as_secs_f64() / cost.n_tokens as f64;
     let [all, half] = &measured.plain;

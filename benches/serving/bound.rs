@@ -1,4 +1,4 @@
-//! What the machine's batches allow: the same texts in this process, all wanted at once, without a server around them.
+//! The upper bound of the server: the same texts in one batch of this process, all requested at once, without a server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use cope_llama::serve::N_PROMPT;
 
 use super::requests::{CONTRAST, Kind, PLAUSIBILITY};
 
-/// Contexts as the server's.
+/// Contexts with the options of the server's.
 pub struct Bound {
     pub base: PathBuf,
     /// The users' adapters.
@@ -27,7 +27,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Tokens of answers a second over `n_requests`, prompts included.
+    /// Tokens of answers per second over `n_requests`, the time of the prompts included.
     pub fn tokens_per_second(&self, n_requests: usize) -> Result<f64> {
         let model = Model::load(&self.base, None)?;
         let gguf = Gguf::open(&self.base)?;
@@ -48,7 +48,7 @@ impl Bound {
                 Sequences::new(&model, Some((adapter, 1.0)), &context, self.parallel_user)?;
             users.push(batch.add(sequences));
         }
-        // As `ignore_eos` has it.
+        // The bans that a request's `ignore_eos` makes.
         let ends = model.eog_tokens().map(|token| (token, f32::NEG_INFINITY));
         let ends: Vec<_> = ends.collect();
         for kind in (0..n_requests).map(Kind::of) {

@@ -1,4 +1,4 @@
-//! The contrast and its arms in llama.cpp, on the tiny model.
+//! Decoding by the three arms in llama.cpp, on the tiny model.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,42 +11,19 @@ use cope_llama::decode::{
 };
 use cope_llama::llama::{Boundary, Context, Rows, Sequences, Special, Token, Twin};
 
-use crate::fixture::{Fixture, adapter, best, exact, greedy, zero_adapter};
+use crate::fixture::{Decoded, Fixture, adapter, best, decode, exact, greedy, limit, zero_adapter};
 use crate::tiny::{FAMILIES, TinyModel};
 
 fn cope(contrast: f32, plausibility: f32) -> Arm {
     Arm::Cope(Contrast::new(contrast, plausibility).unwrap())
 }
 
-fn limit(n_predict: usize) -> AnswerOptions {
-    AnswerOptions {
-        n_predict: Some(n_predict),
-        ..AnswerOptions::default()
-    }
-}
-
-/// A text's tokens, its end, and how many of them are not the user model's first choice.
-fn decode(
-    twin: &mut Twin,
-    arm: Arm,
-    prompt: &[Token],
-    options: impl Into<DecoderOptions>,
-) -> (Vec<Token>, Option<Finish>, usize) {
-    let model = Arc::clone(twin.base.model());
-    let mut decoder = Decoder::new(twin.policy(arm), &*model, prompt, options.into()).unwrap();
-    for piece in decoder.by_ref() {
-        piece.unwrap();
-    }
-    let n_changed = decoder.statistics().n_changed;
-    (decoder.response().to_vec(), decoder.finish(), n_changed)
-}
-
 fn response(twin: &mut Twin, arm: Arm, prompt: &[Token]) -> Vec<Token> {
-    decode(twin, arm, prompt, limit(48)).0
+    decode(twin, arm, prompt, limit(48)).tokens
 }
 
 #[test]
-fn without_contrast_the_text_is_the_user_models_own() {
+fn without_contrast_the_text_is_that_of_the_user_model() {
     let tiny = Fixture::new();
     let mut twin = tiny.twin(&adapter(), 1.0);
     let expected = greedy(&mut twin.user, &tiny.prompt(), 48);
@@ -64,7 +41,7 @@ fn without_contrast_the_text_is_the_user_models_own() {
 }
 
 #[test]
-fn a_user_who_is_the_base_gets_the_bases_text() {
+fn an_adapter_of_zeros_gives_the_text_of_the_base_at_any_contrast() {
     let tiny = Fixture::new();
     let mut twin = tiny.twin(&zero_adapter(), 1.0);
     let expected = greedy(&mut twin.base, &tiny.prompt(), 48);
@@ -78,7 +55,7 @@ fn a_user_who_is_the_base_gets_the_bases_text() {
 }
 
 #[test]
-fn every_choice_is_plausible_to_the_user_and_best_contrasted() {
+fn every_choice_has_the_highest_contrasted_score_among_the_plausible_tokens() {
     let tiny = Fixture::new();
     let prompt = tiny.prompt();
     for (contrast, plausibility) in [(0.3, 0.1), (1.0, 0.3), (3.0, 0.01)] {
@@ -127,13 +104,13 @@ fn the_same_seed_gives_the_same_text() {
             &tiny.prompt(),
             options,
         )
-        .0
+        .tokens
     };
     assert_eq!(draw(1), draw(1));
     assert_ne!(draw(1), draw(2));
 }
 
-/// Passes over one token and over several round differently, in the last bits of f32; no choice here is that close.
+/// Passes over one token and over several round differently in the last bits of f32; no choice in this test is that close.
 #[test]
 fn every_schedule_gives_the_naive_text() {
     let schedules = [
@@ -170,7 +147,7 @@ fn every_schedule_gives_the_naive_text() {
                     ..adapter()
                 };
                 let mut twin = tiny.twin(&adapter, 1.0);
-                decode(&mut twin, cope(0.5, 0.1), &tiny.prompt(), options).0
+                decode(&mut twin, cope(0.5, 0.1), &tiny.prompt(), options).tokens
             };
             let naive = text(PassSchedule::NAIVE);
             assert!(naive.len() > 20, "{architecture}: {naive:?}");
@@ -182,7 +159,7 @@ fn every_schedule_gives_the_naive_text() {
 }
 
 #[test]
-fn a_second_turn_reuses_the_first_and_says_the_same_as_a_fresh_chat() {
+fn a_second_turn_reuses_the_cache_of_the_first_and_gives_the_text_of_a_fresh_chat() {
     let tiny = Fixture::new();
     let mut chat = tiny.twin(&adapter(), 1.0);
     let mut prompt = tiny.prompt();
@@ -205,7 +182,7 @@ fn a_second_turn_reuses_the_first_and_says_the_same_as_a_fresh_chat() {
 }
 
 #[test]
-fn a_full_context_forgets_in_both_alike_and_goes_on() {
+fn a_full_context_is_shifted_alike_in_both_models() {
     let tiny = Fixture::new();
     let mut twin = tiny.twin(&adapter(), 1.0);
     let prompt: Vec<Token> = (0..250).map(|n| 20 + n * 7 % 300).collect();
@@ -223,7 +200,7 @@ fn a_full_context_forgets_in_both_alike_and_goes_on() {
     assert_eq!(
         shifts,
         [&Piece::Shifted(123)],
-        "half of what is beyond the first 10 of 256"
+        "half of the 246 tokens after the first 10"
     );
     assert_eq!(
         (decoder.response().len(), decoder.finish()),
@@ -255,7 +232,7 @@ fn a_prompt_beyond_the_context_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
+fn an_interrupt_stops_a_pass_and_leaves_the_cache_unchanged() {
     let tiny = Fixture::new();
     let flag = Arc::new(AtomicBool::new(false));
     let mut twin = tiny.twin(&adapter(), 1.0);
@@ -272,7 +249,11 @@ fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
     assert_eq!(twin.user.tokens(), before);
     assert_eq!(
         decode(&mut twin, Arm::User, &prompt, limit(8)),
-        (vec![], Some(Finish::Interrupted), 0)
+        Decoded {
+            tokens: vec![],
+            finish: Some(Finish::Interrupted),
+            n_changed: 0
+        }
     );
 
     flag.store(false, Ordering::Relaxed);
@@ -280,7 +261,7 @@ fn an_interrupt_stops_a_pass_and_leaves_the_cache_as_it_was() {
 }
 
 #[test]
-fn explained_choices_are_those_of_the_text_and_of_the_models() {
+fn explained_choices_have_the_tokens_of_the_text_and_the_probabilities_of_the_models() {
     let tiny = Fixture::new();
     let prompt = tiny.prompt();
     let mut twin = tiny.twin(&adapter(), 1.0);
@@ -310,17 +291,17 @@ fn explained_choices_are_those_of_the_text_and_of_the_models() {
     let mut n_contrasts = 0;
     for choice in choices {
         let token = choice.token;
-        let [of_user, of_base] = [&user, &base].map(Context::logits);
-        assert!((choice.p_user - softmax(of_user, token)).abs() < 1e-4);
-        assert!((choice.p_base.unwrap() - softmax(of_base, token)).abs() < 1e-4);
-        let score = of_user[token as usize] - 0.5 * of_base[token as usize];
+        let [user_logits, base_logits] = [&user, &base].map(Context::logits);
+        assert!((choice.p_user - softmax(user_logits, token)).abs() < 1e-4);
+        assert!((choice.p_base.unwrap() - softmax(base_logits, token)).abs() < 1e-4);
+        let score = user_logits[token as usize] - 0.5 * base_logits[token as usize];
         assert!((choice.score - score).abs() < 1e-3);
-        assert_eq!(choice.first, best(of_user));
-        let max = of_user[choice.first as usize];
+        assert_eq!(choice.first, best(user_logits));
+        let max = user_logits[choice.first as usize];
         let is_plausible = |logit: &&f32| **logit >= max + 0.1_f32.ln();
         assert_eq!(
             choice.n_plausible,
-            of_user.iter().filter(is_plausible).count()
+            user_logits.iter().filter(is_plausible).count()
         );
         n_contrasts += usize::from(choice.first != token);
         base.extend(&[token], 1, Rows::Full).unwrap();
@@ -330,7 +311,7 @@ fn explained_choices_are_those_of_the_text_and_of_the_models() {
 }
 
 #[test]
-fn texts_in_a_batch_are_those_that_come_alone() {
+fn texts_of_a_batch_equal_the_texts_decoded_alone() {
     const SEQUENCES: usize = 3;
     let tiny = Fixture::new();
     let texts = [
@@ -387,7 +368,7 @@ fn texts_in_a_batch_are_those_that_come_alone() {
         });
         let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();
         let mut shown = vec![String::new(); texts.len()];
-        let mut together = vec![(Vec::new(), None, 0); texts.len()];
+        let mut together = vec![None; texts.len()];
         for event in &mut batch {
             let (id, event) = event.unwrap();
             let number = ids.iter().position(|it| *it == id).unwrap();
@@ -400,13 +381,21 @@ fn texts_in_a_batch_are_those_that_come_alone() {
                     finish,
                     n_changed,
                     ..
-                } => together[number] = (response, Some(finish), n_changed),
+                } => {
+                    together[number] = Some(Decoded {
+                        tokens: response,
+                        finish: Some(finish),
+                        n_changed,
+                    });
+                }
             }
         }
+        let together: Vec<Decoded> = together.into_iter().map(Option::unwrap).collect();
         assert_eq!(together, alone);
-        assert!(alone.iter().any(|(_, _, n_changed)| *n_changed > 0));
-        for (shown, (tokens, ..)) in shown.iter().zip(&together) {
-            let bytes = tokens
+        assert!(alone.iter().any(|text| text.n_changed > 0));
+        for (shown, text) in shown.iter().zip(&together) {
+            let bytes = text
+                .tokens
                 .iter()
                 .flat_map(|&token| tiny.model.token_bytes(token, Special::Ignored));
             assert_eq!(*shown, String::from_utf8_lossy(&bytes.collect::<Vec<_>>()));
@@ -418,9 +407,9 @@ fn texts_in_a_batch_are_those_that_come_alone() {
     }
 }
 
-/// What was read for an owner serves the next text that begins alike, and nobody else.
+/// A prefix that was read for an owner is reused by the owner's next text and by no other owner's.
 #[test]
-fn a_batch_keeps_what_was_read_for_its_owner_alone() {
+fn a_batch_reuses_a_cached_prefix_for_its_owner_alone() {
     let tiny = Fixture::new();
     let sequences = Sequences::new(&tiny.model, None, &exact(), 2).unwrap();
     let mut batch = Batch::new(Arc::clone(&tiny.model), PassSchedule::NAIVE, usize::MAX);
@@ -453,7 +442,7 @@ fn a_batch_keeps_what_was_read_for_its_owner_alone() {
     assert_eq!(alone.1, [0, 0]);
     let first = answer("dear alice, thanks", Some(1));
     assert!(first.1.iter().any(|len| *len > 0));
-    // Another's text takes the sequence that is empty, and the owner's goes on from what is known.
+    // The text of another owner takes the empty sequence, and that of the owner resumes from the cached prefix.
     assert_eq!(answer("dear alice, thanks", Some(2)).0, alone.0);
     assert_eq!(answer("dear alice, thanks", Some(1)).0, alone.0);
     batch.forget(1);
@@ -496,7 +485,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
         let (id, event) = event.unwrap();
         assert!(batch.n_running() <= 3);
         let number = ids.iter().position(|it| *it == id).unwrap();
-        // One that is under way, and one that waits.
+        // One text that runs, and one that waits.
         if number == 0 {
             batch.cancel(ids[1]);
             batch.cancel(ids[5]);
@@ -508,7 +497,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
     for (number, answer) in answers.iter().enumerate() {
         let scale = if number % 2 == 0 { 1.0 } else { -1.0 };
         let mut twin = tiny.twin(&adapter(), scale);
-        let alone = decode(&mut twin, Arm::Cope(contrast), &prompt, limit(12)).0;
+        let alone = decode(&mut twin, Arm::Cope(contrast), &prompt, limit(12)).tokens;
         let expected = (number != 1 && number != 5).then_some(alone);
         assert_eq!(*answer, expected, "text {number}");
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, sha256};
+use cope_llama::decode::{AnswerOptions, Arm, Decoder, DecoderOptions, Finish};
 use cope_llama::llama::{
     Boundary, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Rows, Special,
     Token, Twin,
@@ -57,7 +58,43 @@ impl Fixture {
     }
 }
 
-/// Contexts whose results do not depend on how tokens are batched, up to rounding of f32.
+/// Options of an answer of at most `n_predict` tokens.
+pub fn limit(n_predict: usize) -> AnswerOptions {
+    AnswerOptions {
+        n_predict: Some(n_predict),
+        ..AnswerOptions::default()
+    }
+}
+
+/// A decoded text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded {
+    /// Its tokens, without the one that ended the turn.
+    pub tokens: Vec<Token>,
+    /// Why it ended.
+    pub finish: Option<Finish>,
+    /// The number of choices that are not the user model's likeliest token.
+    pub n_changed: usize,
+}
+
+/// Decodes a text by the library's decoder.
+pub fn decode(
+    twin: &mut Twin,
+    arm: Arm,
+    prompt: &[Token],
+    options: impl Into<DecoderOptions>,
+) -> Decoded {
+    let model = Arc::clone(twin.base.model());
+    let mut decoder = Decoder::new(twin.policy(arm), &*model, prompt, options.into()).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    Decoded {
+        tokens: decoder.response().to_vec(),
+        finish: decoder.finish(),
+        n_changed: decoder.statistics().n_changed,
+    }
+}
+
+/// Options of contexts whose results depend on how tokens are batched only by the rounding of f32.
 pub fn exact() -> ContextOptions {
     ContextOptions {
         n_ctx: 256,
@@ -69,12 +106,12 @@ pub fn exact() -> ContextOptions {
     }
 }
 
-/// A random adapter on the targets of the recipe.
+/// A random adapter with the default target modules.
 pub fn adapter() -> Adapter {
     tiny_adapter(7, 4, &["attn_q", "attn_v"])
 }
 
-/// An adapter that changes nothing, as before the first step of training: B is nought.
+/// An adapter that changes nothing, as before the first step of training: its B matrices are zero.
 pub fn zero_adapter() -> Adapter {
     let mut adapter = adapter();
     adapter
@@ -84,7 +121,7 @@ pub fn zero_adapter() -> Adapter {
     adapter
 }
 
-/// Greedy decoding by nothing but a context's logits.
+/// Greedy decoding by a context's logits alone, without the library's decoder.
 pub fn greedy(context: &mut Context, prompt: &[Token], n_predict: usize) -> Vec<Token> {
     context.truncate(0);
     context.extend(prompt, 1, Rows::Full).unwrap();
@@ -100,6 +137,7 @@ pub fn greedy(context: &mut Context, prompt: &[Token], n_predict: usize) -> Vec<
     response
 }
 
+/// The lowest token of the highest logit.
 pub fn best(logits: &[f32]) -> Token {
     let best = (0..)
         .zip(logits)

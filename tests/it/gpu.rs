@@ -1,19 +1,19 @@
-//! The same texts on a GPU as on the CPU, for models and caches in F32. Built with the feature of a GPU: `make test-cuda`,
-//! `test-metal`, `test-vulkan`.
+//! A GPU gives the same texts as the CPU, for models and caches in F32. These tests are built with a GPU's feature: run
+//! `make test-cuda`, `test-metal` or `test-vulkan`.
 
 use std::sync::Arc;
 
 use cope_convert::Adapter;
-use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, DecoderOptions, PassSchedule};
+use cope_llama::decode::{Arm, Contrast, DecoderOptions, PassSchedule};
 use cope_llama::llama::{Context, LoraAdapter, Model, Rows, Token, Twin, devices};
 
-use crate::fixture::{Fixture, adapter, exact};
+use crate::fixture::{Fixture, adapter, decode, exact, limit};
 use crate::tiny::{FAMILIES, TinyModel};
 
 const N_TOKENS: usize = 48;
 
-/// The most that a logit may differ by. Mesa's device of software comes to 2e-3, whose exponentials are approximations;
-/// an H100 to 1.4e-2 and more, since cuBLAS is let round F32 to the 10 bits of TF32.
+/// The largest difference of a logit. The software Vulkan device (lavapipe) reaches 2e-3, since its exponentials are
+/// approximations; an H100 reaches 1.4e-2 and more, since cuBLAS may round F32 to the 10 bits of TF32.
 const EPSILON: f32 = if cfg!(feature = "cuda") { 5e-2 } else { 1e-2 };
 
 fn contrast() -> Contrast {
@@ -29,23 +29,15 @@ fn twin(tiny: &Fixture, model: &Arc<Model>) -> Twin {
 fn text(twin: &mut Twin, prompt: &[Token], schedule: PassSchedule) -> Vec<Token> {
     twin.base.truncate(0);
     twin.user.truncate(0);
-    let model = Arc::clone(twin.base.model());
-    let answer = AnswerOptions {
-        n_predict: Some(N_TOKENS),
-        ..AnswerOptions::default()
-    };
     let options = DecoderOptions {
         schedule,
-        ..answer.into()
+        ..limit(N_TOKENS).into()
     };
-    let policy = twin.policy(Arm::Cope(contrast()));
-    let mut decoder = Decoder::new(policy, &*model, prompt, options).unwrap();
-    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
-    decoder.response().to_vec()
+    decode(twin, Arm::Cope(contrast()), prompt, options).tokens
 }
 
-/// Whether `text` is what `twin` writes after `prompt`, or was until a choice that differences of logits by [`EPSILON`]
-/// can change; and how much of it was.
+/// Compares two texts after `prompt`. Returns whether they are equal, or differ first at a choice that differences of logits
+/// by [`EPSILON`] can change, and the number of equal tokens before that.
 fn agrees(twin: &mut Twin, prompt: &[Token], text: &[Token], other: &[Token]) -> (bool, usize) {
     let shared = std::iter::zip(text, other)
         .take_while(|(x, y)| x == y)
@@ -76,7 +68,7 @@ fn there_is_a_gpu() {
 }
 
 #[test]
-fn a_gpu_writes_what_the_cpu_writes() {
+fn a_gpu_gives_the_texts_of_the_cpu() {
     let mut n_shared = 0;
     for architecture in FAMILIES {
         let tiny = Fixture::of(TinyModel {
@@ -120,6 +112,6 @@ fn a_gpu_writes_what_the_cpu_writes() {
             }
         }
     }
-    // Not all by chance.
+    // Many tokens were equal before any close choice.
     assert!(n_shared > 1000, "{n_shared}");
 }

@@ -1,4 +1,4 @@
-//! Texts of a given form, on the tiny model.
+//! Texts that grammars restrict, on the tiny model.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use cope_llama::decode::{
 };
 use cope_llama::llama::{Boundary, Grammar, Rows, Special, Token};
 
-use crate::fixture::{Fixture, adapter};
+use crate::fixture::{Decoded, Fixture, adapter, decode};
 
 const SCHEMA: &str = r#"{
     "type": "object",
@@ -29,23 +29,20 @@ fn text(tiny: &Fixture, tokens: &[Token]) -> String {
     String::from_utf8(bytes.collect()).unwrap()
 }
 
-fn decode(
-    tiny: &Fixture,
-    arm: Arm,
-    grammar: &Grammar,
-    options: DecoderOptions,
-) -> (Vec<Token>, Option<Finish>) {
-    let mut twin = tiny.twin(&adapter(), 1.0);
+/// The answer to the fixture's prompt by `grammar`, of at most 60 tokens.
+fn answer(tiny: &Fixture, arm: Arm, grammar: &Grammar, options: DecoderOptions) -> Decoded {
     let answer = AnswerOptions {
         n_predict: Some(60),
         grammar: Some(grammar.clone()),
         ..options.answer
     };
     let options = DecoderOptions { answer, ..options };
-    let model = Arc::clone(&tiny.model);
-    let mut decoder = Decoder::new(twin.policy(arm), &*model, &tiny.prompt(), options).unwrap();
-    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
-    (decoder.response().to_vec(), decoder.finish())
+    decode(
+        &mut tiny.twin(&adapter(), 1.0),
+        arm,
+        &tiny.prompt(),
+        options,
+    )
 }
 
 fn schedules() -> [PassSchedule; 3] {
@@ -57,7 +54,7 @@ fn schedules() -> [PassSchedule; 3] {
 }
 
 #[test]
-fn answers_are_texts_of_the_grammar_under_every_schedule_and_voice() {
+fn answers_satisfy_the_grammar_under_every_schedule_and_arm() {
     let tiny = Fixture::new();
     let grammar = Grammar::new(&tiny.model, r#"root ::= "yes, " ("red" | "white") "!""#).unwrap();
     for arm in [Arm::Base, Arm::User, arm()] {
@@ -66,19 +63,19 @@ fn answers_are_texts_of_the_grammar_under_every_schedule_and_voice() {
                 schedule,
                 ..DecoderOptions::default()
             };
-            let (tokens, finish) = decode(&tiny, arm, &grammar, options);
-            let text = text(&tiny, &tokens);
+            let answer = answer(&tiny, arm, &grammar, options);
+            let text = text(&tiny, &answer.tokens);
             assert!(
                 ["yes, red!", "yes, white!"].contains(&text.as_str()),
                 "{text}"
             );
-            assert_eq!(finish, Some(Finish::EndOfTurn));
+            assert_eq!(answer.finish, Some(Finish::EndOfTurn));
         }
     }
 }
 
 #[test]
-fn a_grammar_that_wants_what_may_not_be_repeated_is_named() {
+fn a_grammar_that_allows_only_banned_tokens_is_an_error() {
     let tiny = Fixture::new();
     let options = AnswerOptions {
         grammar: Some(Grammar::new(&tiny.model, r#"root ::= "a"{60}"#).unwrap()),
@@ -97,7 +94,7 @@ fn a_grammar_that_wants_what_may_not_be_repeated_is_named() {
 }
 
 #[test]
-fn answers_are_json_of_the_schema() {
+fn answers_are_json_that_satisfies_the_schema() {
     let tiny = Fixture::new();
     let grammar = Grammar::from_json_schema(&tiny.model, SCHEMA).unwrap();
     for seed in 0..4 {
@@ -109,16 +106,16 @@ fn answers_are_json_of_the_schema() {
             },
             ..AnswerOptions::default()
         };
-        let (tokens, _) = decode(&tiny, arm(), &grammar, options.into());
-        let text = text(&tiny, &tokens);
+        let answer = answer(&tiny, arm(), &grammar, options.into());
+        let text = text(&tiny, &answer.tokens);
         let value: serde_json::Value = serde_json::from_str(&text).expect(&text);
         assert!(value["ok"].is_boolean() && (value["kind"] == "wine" || value["kind"] == "letter"));
     }
 }
 
-/// `V_head` by its definition: the grammar applied to the whole vocabulary first.
+/// Compares with `V_head` by its definition, in which the grammar filters the whole vocabulary first.
 #[test]
-fn what_is_plausible_is_so_beside_the_likeliest_that_is_allowed() {
+fn plausibility_is_relative_to_the_likeliest_token_that_the_grammar_allows() {
     let tiny = Fixture::new();
     let grammar = Grammar::new(&tiny.model, "root ::= [a-z ]+").unwrap();
     let mut twin = tiny.twin(&adapter(), 1.0);
@@ -145,11 +142,14 @@ fn what_is_plausible_is_so_beside_the_likeliest_that_is_allowed() {
         state.accept(token).unwrap();
         twin.user.extend(&[token], 1, Rows::Full).unwrap();
     }
-    assert!(n_barred > 5, "the grammar bars the likeliest at times");
+    assert!(
+        n_barred > 5,
+        "the grammar sometimes bars the likeliest token"
+    );
 }
 
 #[test]
-fn a_token_that_is_not_allowed_is_refused() {
+fn a_token_that_the_grammar_does_not_allow_is_refused() {
     let tiny = Fixture::new();
     let mut grammar = Grammar::new(&tiny.model, r#"root ::= "a""#).unwrap();
     let token = tiny
@@ -160,7 +160,7 @@ fn a_token_that_is_not_allowed_is_refused() {
 }
 
 #[test]
-fn what_is_no_grammar_is_refused() {
+fn malformed_grammars_and_schemas_are_refused() {
     let tiny = Fixture::new();
     let deep = format!("root ::= {}\"a\"{}", "(".repeat(5000), ")".repeat(5000));
     for gbnf in [

@@ -52,7 +52,7 @@ fn assert_close(got: &[f32], expected: &[f32]) {
 }
 
 #[test]
-fn the_head_asked_for_some_tokens_gives_their_logits() {
+fn logits_of_candidates_equal_those_of_a_whole_pass() {
     let candidates = [5, 0, 300, 7].map(|token| Candidate { token, score: 0.0 });
     for (architecture, tied) in FAMILIES
         .into_iter()
@@ -66,7 +66,7 @@ fn the_head_asked_for_some_tokens_gives_their_logits() {
         let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
         let mut reference = Context::new(&tiny.model, None, &exact()).unwrap();
         let mut logits = Vec::new();
-        // Whether a head can be asked so is known after the first pass, so only the second is lean.
+        // The first pass shows whether the output head can be left out, so only the second leaves it out.
         for tokens in [&[20, 21, 22][..], &[23, 24], &[25]] {
             context
                 .extend(tokens, tokens.len(), Rows::Candidates)
@@ -85,9 +85,9 @@ fn the_head_asked_for_some_tokens_gives_their_logits() {
     }
 }
 
-/// What is left to be finished has the same bits as what is not, of one row and of several, with an adapter and without.
+/// Deferred logits have the same bits as others, for one row and for several, with an adapter and without.
 #[test]
-fn a_head_that_is_finished_later_is_the_same() {
+fn deferred_logits_equal_those_of_a_whole_pass() {
     for (architecture, tied) in FAMILIES
         .into_iter()
         .flat_map(|it| [(it, true), (it, false)])
@@ -120,9 +120,9 @@ fn a_head_that_is_finished_later_is_the_same() {
     }
 }
 
-/// An adapter that changes the head itself leaves it no product of a weight of the file.
+/// With an adapter on the output head, the head is no longer the product of a weight of the file.
 #[test]
-fn a_head_with_an_adapter_is_computed_whole() {
+fn an_output_head_with_an_adapter_is_computed_in_the_pass() {
     let tiny = Fixture::of(TinyModel {
         tied: false,
         ..TinyModel::default()
@@ -149,7 +149,7 @@ fn a_head_with_an_adapter_is_computed_whole() {
 }
 
 #[test]
-fn tokens_that_do_not_exist_or_fit_are_refused() {
+fn tokens_that_do_not_exist_or_do_not_fit_are_refused() {
     let tiny = Fixture::new();
     let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
     let n_vocab = tiny.model.n_vocab() as Token;
@@ -172,7 +172,7 @@ fn adapters_come_and_go_while_contexts_live() {
     assert_ne!(greedy(&mut second.user, &prompt, 48), expected);
     drop(second);
     assert_eq!(greedy(&mut first.user, &prompt, 48), expected);
-    // Whatever is dropped first, the rest lives.
+    // Values can be dropped in any order.
     let Twin { base, mut user } = first;
     drop((base, tiny));
     assert_eq!(greedy(&mut user, &prompt, 48), expected);
@@ -214,7 +214,7 @@ fn an_adapter_of_another_base_is_refused() {
     foreign.architecture = "qwen2".into();
     assert!(matches!(tiny.load(&foreign), Err(Error::Convert(_))));
 
-    // Loaded for one model, used with another of the same file.
+    // The adapter is loaded for one model and used with another of the same file.
     let other = Model::load(&tiny.path, None).unwrap();
     let loaded = tiny.load(&adapter()).unwrap();
     assert!(matches!(
@@ -258,7 +258,7 @@ fn every_kind_of_cache_decodes() {
 }
 
 #[test]
-fn texts_and_tokens_agree() {
+fn a_text_survives_tokenizing_and_joining_its_tokens() {
     let tiny = Fixture::new();
     let model = &tiny.model;
     let text = "dear alice, thanks for the wine: é 😀";
@@ -302,7 +302,7 @@ fn texts_and_tokens_agree() {
 }
 
 #[test]
-fn the_end_of_a_turn_is_what_the_file_names_and_no_guess() {
+fn the_token_that_ends_a_turn_is_the_one_that_the_file_names() {
     let tiny = Fixture::new();
     assert_eq!(tiny.model.token_text(tiny.model.eot().unwrap()), "<|end|>");
     let path = tiny.folder.path().join("nameless.gguf");
@@ -351,7 +351,7 @@ fn missing_and_foreign_files_are_refused_by_name() {
 }
 
 #[test]
-fn an_adapters_scale_moves_the_user_between_base_and_adapter() {
+fn the_scale_of_an_adapter_moves_the_logits_from_the_base_to_the_adapter() {
     let tiny = Fixture::new();
     let logits = |scale| {
         let mut twin = tiny.twin(&adapter(), scale);
@@ -368,7 +368,7 @@ fn an_adapters_scale_moves_the_user_between_base_and_adapter() {
     assert!(distance(0.0) == 0.0);
     assert!(distance(0.01) > 0.0);
     assert!(distance(1.0) > 2.0 * distance(0.01));
-    // Twice the scale is twice lora_alpha.
+    // Doubling the scale is the same as doubling lora_alpha.
     let mut doubled = adapter();
     doubled.lora_alpha *= 2.0;
     let mut twin = tiny.twin(&doubled, 0.5);
@@ -377,7 +377,7 @@ fn an_adapters_scale_moves_the_user_between_base_and_adapter() {
 }
 
 #[test]
-fn an_interrupt_amid_a_pass_leaves_the_cache_as_it_was() {
+fn an_interrupt_during_a_pass_leaves_the_cache_unchanged() {
     let tiny = Fixture::new();
     let prompt = tiny.prompt();
     let mut context = Context::new(&tiny.model, None, &exact()).unwrap();
@@ -407,7 +407,7 @@ fn an_interrupt_amid_a_pass_leaves_the_cache_as_it_was() {
 }
 
 #[test]
-fn a_saved_cache_comes_back_for_its_own_key_alone() {
+fn a_saved_cache_is_restored_for_its_own_key_alone() {
     let tiny = Fixture::new();
     let prompt = tiny.prompt();
     let context = || {

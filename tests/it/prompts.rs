@@ -1,4 +1,4 @@
-//! Prompts are those of `transformers`: `golden/prompts.json`, with the program that wrote it beside it.
+//! Prompts equal those of `transformers` in `golden/prompts.json`; the program that wrote them lies beside it.
 
 use cope_llama::message::Message;
 use cope_llama::prompt::{ChatTemplate, response_tokens};
@@ -83,7 +83,7 @@ fn a_model_without_a_template_gets_the_fallback() {
 }
 
 #[test]
-fn the_day_in_a_prompt_never_changes() {
+fn the_date_in_a_prompt_is_always_the_same() {
     let source = "{{ strftime_now('%d %b %Y, %A') }}{{ messages[0].content }}";
     let template = ChatTemplate::new(Some(source), "", "").unwrap();
     assert_eq!(

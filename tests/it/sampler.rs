@@ -1,17 +1,17 @@
-//! CoPe in other programs' sampler chains: the examples in C and in Python, over one shared llama.cpp, choose what our
-//! own decoder chooses.
+//! CoPe in the sampler chains of other programs: the examples in C and in Python, with one shared llama.cpp, choose the
+//! tokens of this library's decoder.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder};
+use cope_llama::decode::{Arm, Contrast};
 use cope_llama::llama::{Boundary, Special, Token};
 
-use crate::fixture::{Fixture, adapter};
+use crate::fixture::{Fixture, adapter, decode, limit};
 
 const N_TOKENS: usize = 40;
 
-/// Where `make sampler` puts the libraries and the C example.
+/// The folder in which `make sampler` puts the libraries and the C example.
 fn folder() -> PathBuf {
     let folder = std::env::var_os("COPE_SAMPLER").expect("make test sets COPE_SAMPLER");
     let folder = PathBuf::from(folder);
@@ -19,28 +19,23 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// The prompt's text, and what our decoder chooses after it.
+/// The text of the prompt, and the tokens that this library's decoder chooses after it.
 fn expected(tiny: &Fixture) -> (&'static str, Vec<Token>) {
     let prompt = "hello alice, the wine";
     let mut twin = tiny.twin(&adapter(), 1.0);
-    let options = AnswerOptions {
-        n_predict: Some(N_TOKENS),
-        ..AnswerOptions::default()
-    };
-    let policy = twin.policy(Arm::Cope(Contrast::new(0.5, 0.1).unwrap()));
+    let arm = Arm::Cope(Contrast::new(0.5, 0.1).unwrap());
     let tokens = tiny
         .model
         .tokenize(prompt, Boundary::Add, Special::ByName)
         .unwrap();
-    let mut decoder = Decoder::new(policy, &*tiny.model, &tokens, options.into()).unwrap();
-    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
-    assert!(decoder.response().len() > 20);
-    (prompt, decoder.response().to_vec())
+    let tokens = decode(&mut twin, arm, &tokens, limit(N_TOKENS)).tokens;
+    assert!(tokens.len() > 20);
+    (prompt, tokens)
 }
 
 fn run(command: &mut Command, tiny: &Fixture, prompt: &str) -> Vec<Token> {
     let output = command
-        // llama.cpp's libraries say of each other no more than their names.
+        // llama.cpp's libraries refer to each other by name alone, without a path.
         .env("LD_LIBRARY_PATH", folder())
         .env("DYLD_LIBRARY_PATH", folder())
         .arg(&tiny.path)
