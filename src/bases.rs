@@ -1,4 +1,4 @@
-//! The base models that can be pulled: `models/bases.json`, which the program carries.
+//! The list of base models that can be pulled, which is compiled in from `models/bases.json`.
 
 mod pull;
 
@@ -9,33 +9,35 @@ pub use pull::pull;
 use crate::Result;
 use crate::error::Missing;
 
-/// One entry of the list.
+/// A base model in the list.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Base {
-    /// What `model pull` takes.
+    /// The name by which the base is pulled.
     pub name: String,
-    /// The model and its quantisation, for people.
+    /// The model and its quantisation, for people to read.
     pub title: String,
-    /// `general.architecture` of the GGUF.
+    /// The model family, `general.architecture` of the GGUF file.
     pub architecture: String,
-    /// Its name in the models folder.
+    /// The name of the file in the models folder.
     pub file: String,
-    /// Length of the file.
+    /// Length of the file, in bytes.
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
-    /// Licence of the weights.
+    /// The licence of the weights.
     pub licence: String,
-    /// What to know, and to agree to, before it is pulled.
+    /// Terms that a person must agree to before the base is pulled, if any.
     pub consent: Option<String>,
+    /// The name of the Python packages; `{part}` stands for the number of the part, from 1.
     package: String,
     version: String,
+    /// The number of packages over which the file is split.
     parts: usize,
 }
 
 impl Base {
-    /// The Python packages that hold the parts of the file, in order, as `NAME==VERSION`.
+    /// The Python packages that contain the parts of the file, in order, as `NAME==VERSION`.
     pub fn packages(&self) -> impl Iterator<Item = String> {
         (1..=self.parts).map(|part| {
             format!(
@@ -47,28 +49,28 @@ impl Base {
     }
 }
 
-/// The list; the first is the default.
+/// All bases; the first is the default.
 ///
 /// # Panics
 ///
-/// When the list that was compiled in is malformed, which a test rules out.
+/// The compiled-in list is malformed, which a test rules out.
 #[must_use]
 pub fn all() -> Vec<Base> {
     serde_json::from_str(include_str!("../models/bases.json"))
         .expect("models/bases.json is checked by a test")
 }
 
-/// The base that is used where none is named.
+/// The base that is used when none is named.
 #[must_use]
 pub fn default_base() -> Base {
     all().swap_remove(0)
 }
 
-/// The base of that name.
+/// The base of this name.
 ///
 /// # Errors
 ///
-/// [`Missing::Base`] with the names that there are.
+/// [`Missing::Base`], which lists the known names.
 pub fn find(name: &str) -> Result<Base> {
     all()
         .into_iter()

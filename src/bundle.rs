@@ -1,5 +1,5 @@
-//! A user's model as a folder for another machine or another program: base, adapter, what to know of them, and how to
-//! run them.
+//! Bundles: a user's model as a folder for another machine or another program, with the base, the adapter, a model card
+//! and instructions for running it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -10,10 +10,12 @@ use cope_convert::gguf::{Array, Gguf, Value};
 use cope_convert::{Adapter, sha256};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
+use tempfile::TempDir;
 
 use crate::bases;
 use crate::error::Missing;
 use crate::home::{Home, Manifest, StageRecord, UserFolder, write_atomic};
+use crate::voice::{AdapterSource, Voice};
 use crate::{Error, Result};
 
 const BASE: &str = "base.gguf";
@@ -22,28 +24,30 @@ const MODELFILE: &str = "Modelfile";
 const CARD: &str = "README.md";
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// The templates of the texts.
+/// The template of the Modelfile for Ollama.
 const MODELFILE_TEMPLATE: &str = include_str!("bundle/Modelfile.jinja");
+/// The template of the model card.
 const CARD_TEMPLATE: &str = include_str!("bundle/README.md.jinja");
 
-/// How the base comes into the folder.
+/// How the base's file gets into the folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BasePlace {
-    /// As another name of the same file, where the file system can do that, else as a copy.
+    /// The file is hard-linked where the file system allows it, and copied elsewhere.
     Link,
-    /// As a copy.
+    /// The file is copied.
     Copy,
 }
 
-/// Makes `folder` with the user's base and adapter, a Modelfile for Ollama, a model card and checksums. An adapter on top
-/// of a task's is written as one with it. Of the user's texts there is nothing in it, but what the adapter has learned.
+/// Creates `folder` with the user's base and adapter, a Modelfile for Ollama, a model card and checksums. An adapter that
+/// was trained on top of a task adapter is stacked with it. The folder holds none of the user's texts, but the adapter
+/// may reproduce them.
 ///
 /// # Errors
 ///
-/// The user is not trained; base or adapter have changed since; `folder` is there already and not empty, or cannot be
-/// written. Nothing is left behind then.
+/// The user is not trained; base or adapter have changed since the training; `folder` exists and is not empty, or cannot
+/// be written. Nothing is left behind then.
 pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -> Result<()> {
-    let mut adapter = Adapter::read_gguf(&user.trained_adapter()?)?;
+    let adapter = whole_adapter(user)?;
     let manifest = user.manifest()?.ok_or_else(|| {
         let user = user.name().to_string();
         Missing::Manifest { user }
@@ -51,20 +55,10 @@ pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -
     let base = home.base(&manifest.base.file);
     let base_ref = home.base_ref(&base)?;
     let gguf = Gguf::open(&base)?;
-    if let Some(task) = &adapter.task_sha256 {
-        let task = Adapter::read_gguf(&user.known_task(task)?)?;
-        adapter = Adapter::stack(&[(&task, 1.0), (&adapter, 1.0)])?.load()?;
-    }
     adapter.check_fits(&gguf, &base_ref.sha256)?;
-    refuse_full(folder)?;
+    refuse_nonempty(folder)?;
 
-    let parent = folder.parent().filter(|it| !it.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let building = tempfile::Builder::new()
-        .prefix(".cope-bundle-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(parent);
-    let building = building.map_err(Error::io("write", folder))?;
+    let building = temporary_folder(folder)?;
     let path = |name: &str| building.path().join(name);
     let linked = place == BasePlace::Link && fs::hard_link(&base, path(BASE)).is_ok();
     if !linked {
@@ -82,25 +76,47 @@ pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -
         let mut lines = checksums.iter();
         lines.try_for_each(|(sha256, name)| writeln!(file, "{sha256}  {name}"))
     })?;
-    // An empty folder gives way.
+    // The rename replaces an empty folder.
     fs::rename(building.path(), folder).map_err(Error::io("write", folder))?;
-    // What is to be removed has another name now.
+    // The temporary folder has been renamed, so that there is nothing to remove.
     let _ = building.keep();
     Ok(())
 }
 
-fn refuse_full(folder: &Path) -> Result<()> {
-    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut it| it.next().is_none());
+/// The user's adapter, stacked with its task adapter if it has one.
+fn whole_adapter(user: &UserFolder) -> Result<Adapter> {
+    let voice = Voice::open(&AdapterSource::User(user.clone()))?.ok_or_else(|| {
+        let user = user.name().to_string();
+        Missing::Adapter { user }
+    })?;
+    Ok(Adapter::read_gguf(&voice.user_adapter()?)?)
+}
+
+fn refuse_nonempty(folder: &Path) -> Result<()> {
+    let is_empty =
+        |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     if folder.exists() && !is_empty(folder) {
-        return Err(Error::input(format!(
-            "{} is there already: name a folder that is not",
+        return Err(Error::input(format_args!(
+            "{} exists already and is not empty; name a new folder",
             folder.display()
         )));
     }
     Ok(())
 }
 
-/// The Modelfile and the card.
+/// A new folder beside `folder`, on the same file system, that only its owner can access.
+fn temporary_folder(folder: &Path) -> Result<TempDir> {
+    let parent = folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    tempfile::Builder::new()
+        .prefix(".cope-bundle-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent.unwrap_or(Path::new(".")))
+        .map_err(Error::io("write", folder))
+}
+
+/// The names and contents of the Modelfile and the model card.
 fn texts(
     user: &UserFolder,
     manifest: &Manifest,
@@ -113,62 +129,67 @@ fn texts(
         } = record;
         context! { name => stage.name(), seconds, figures }
     });
-    let stages: Vec<_> = stages.collect();
-    let text = |key: &str| base.str(key).ok();
-    let known = bases::all()
-        .into_iter()
-        .find(|it| it.sha256 == manifest.base.sha256);
-    let licence = known.as_ref().map(|it| it.licence.as_str());
-    let targets: BTreeMap<_, usize> =
-        adapter
-            .tensors
-            .iter()
-            .fold(BTreeMap::new(), |mut all, pair| {
-                let name = pair.name.trim_end_matches(".weight").rsplit('.').next();
-                *all.entry(name.unwrap_or_default()).or_default() += 1;
-                all
-            });
     let values = context! {
         user => user.name().as_str(),
         n_history => user.profile()?.history.len(),
         base_file => manifest.base.file.as_str(),
         architecture => manifest.base.architecture.as_str(),
         on_task => manifest.base.task_sha256.is_some(),
-        licence => licence.or(text("general.license")),
+        licence => licence(manifest, base),
         rank => adapter.rank(),
         lora_alpha => adapter.lora_alpha.to_string(),
         n_tensors => adapter.tensors.len(),
-        targets,
-        contrast => adapter.contrast.map(|it| it.to_string()),
-        plausibility => adapter.plausibility.map(|it| it.to_string()),
-        stages,
-        // Ollama knows the templates of the usual models by what their files hold.
-        own_template => text("tokenizer.chat_template").is_some(),
-        eos => eos(base),
-    };
-    let render = |name, template: &str| {
-        let mut syntax = SyntaxConfig::builder();
-        syntax
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .keep_trailing_newline(true);
-        let rendered = syntax.build().and_then(|syntax| {
-            let mut environment = Environment::new();
-            environment.set_syntax(syntax);
-            environment.render_str(template, &values)
-        });
-        rendered
-            .map(|text| (name, text))
-            .map_err(|error| Error::Template(error.to_string()))
+        targets => target_counts(adapter),
+        contrast => adapter.contrast.map(|contrast| contrast.to_string()),
+        plausibility => adapter.plausibility.map(|plausibility| plausibility.to_string()),
+        stages => stages.collect::<Vec<_>>(),
+        // Ollama recognises the chat templates of common models in their GGUF files.
+        own_template => base.str("tokenizer.chat_template").is_ok(),
+        eos => end_of_sequence(base),
     };
     Ok([
-        render(MODELFILE, MODELFILE_TEMPLATE)?,
-        render(CARD, CARD_TEMPLATE)?,
+        (MODELFILE, render(MODELFILE_TEMPLATE, &values)?),
+        (CARD, render(CARD_TEMPLATE, &values)?),
     ])
 }
 
+fn render(template: &str, values: &minijinja::Value) -> Result<String> {
+    let mut syntax = SyntaxConfig::builder();
+    syntax
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true);
+    let rendered = syntax.build().and_then(|syntax| {
+        let mut environment = Environment::new();
+        environment.set_syntax(syntax);
+        environment.render_str(template, values)
+    });
+    rendered.map_err(|error| Error::Template(error.to_string()))
+}
+
+/// The base's licence, from the list of bases or else from the base's metadata.
+fn licence(manifest: &Manifest, base: &Gguf) -> Option<String> {
+    let listed = bases::all()
+        .into_iter()
+        .find(|listed| listed.sha256 == manifest.base.sha256);
+    match listed {
+        Some(listed) => Some(listed.licence),
+        None => base.str("general.license").ok().map(str::to_owned),
+    }
+}
+
+/// The number of adapted tensors of each kind, such as `attn_q`.
+fn target_counts(adapter: &Adapter) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for pair in &adapter.tensors {
+        let kind = pair.name.trim_end_matches(".weight").rsplit('.').next();
+        *counts.entry(kind.unwrap_or_default()).or_default() += 1;
+    }
+    counts
+}
+
 /// The text of the token that ends a sequence.
-fn eos(base: &Gguf) -> Option<&str> {
+fn end_of_sequence(base: &Gguf) -> Option<&str> {
     let id = base.u32("tokenizer.ggml.eos_token_id").ok()?;
     match base.get("tokenizer.ggml.tokens")? {
         Value::Array(Array::String(tokens)) => tokens.get(id as usize).map(String::as_str),

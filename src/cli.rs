@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand, each with its `Args` and `run`. Results go to stdout, all else to stderr.
+//! The command line: one file per subcommand, each with its `Args` and `run`. Results go to stdout, everything else to
+//! stderr.
 
 mod bundle;
 mod chat;
@@ -12,6 +13,7 @@ mod hint;
 mod interrupt;
 mod model;
 mod options;
+mod prompt_cache;
 #[cfg(feature = "serve")]
 mod serve;
 mod session;
@@ -33,10 +35,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use cope_llama::home::Home;
 
-/// Language models that write like one person, trained and run on one's own machine
+/// Train and run language models that write like one person, on your own machine
 ///
-/// A history of what someone wrote becomes a small adapter on a base model (`user import`, `train`). Answers come from
-/// the adapted model contrasted with the base (`chat`, `generate`). Nothing leaves this machine.
+/// `user import` and `train` turn texts that a person wrote into a small LoRA adapter on a base model. `chat` and
+/// `generate` answer with the adapted model contrasted with the base (CoPe). No text leaves this machine.
 #[derive(Parser)]
 #[command(version, after_help = FIRST_STEPS)]
 pub struct Cli {
@@ -46,48 +48,56 @@ pub struct Cli {
 
 const FIRST_STEPS: &str = "\
 First steps:
-  cope-llama model pull                fetch the default base model
-  cope-llama user import alice --demo  a history to try it with
-  cope-llama train alice               some minutes
-  cope-llama chat --user alice
+  cope-llama model pull                download the default base model
+  cope-llama user import alice --demo  import the demo history
+  cope-llama train alice               train her adapter, which takes some minutes
+  cope-llama chat --user alice         chat with it
 
-Models and users are kept in $COPE_HOME, or in cope-llama in the user's data directory.";
+Models and users are stored in $COPE_HOME, by default ~/.local/share/cope-llama.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Base models: fetch one, list them
+    /// Base models: pull, list
     #[command(subcommand)]
     Model(model::Command),
-    /// Users and their histories: import, list, show, delete
+    #[cfg_attr(
+        feature = "serve",
+        doc = "Users: import a history, list, show, key, identity, export, delete"
+    )]
+    #[cfg_attr(
+        not(feature = "serve"),
+        doc = "Users: import a history, list, show, export, delete"
+    )]
     #[command(subcommand)]
     User(user::Command),
     #[cfg(feature = "train")]
-    /// Train a user's adapter on the history, in three stages
+    /// Train a user's adapter on the user's history, in three stages
     Train(Box<train::Args>),
     #[cfg(feature = "train")]
-    /// Train a task's adapter on many users' items, for users' adapters to be trained on top of
+    /// Train a task adapter on many users' items; users' adapters can be trained on top of it
     TrainTask(Box<train_task::Args>),
     /// Chat with a model that writes like a user
     Chat(Box<chat::Args>),
     /// Answer one prompt
     Generate(Box<generate::Args>),
     #[cfg(feature = "serve")]
-    /// OpenAI's API for other programs, by users
+    /// Serve the users' models to other programs through OpenAI's API
     Serve(Box<serve::Args>),
-    /// Adapters in files: from and to PEFT, inspect, compare, check (also a program of its own, cope-convert)
+    /// Adapter and model files: adapter, inspect, diff, check, merge, requantize (also the program cope-convert)
     #[command(subcommand)]
     Convert(cope_convert::cli::Command),
-    /// A user's model as a folder for a device, or for llama.cpp, Ollama and others
+    /// Export a user's model as a folder for another machine, llama.cpp, Ollama and other programs
     Bundle(bundle::Args),
     #[cfg(feature = "train")]
-    /// The paper's methods on real texts, scored and compared
+    /// Evaluate the paper's methods on real texts: run, report, families, examples, tune
     #[command(subcommand)]
     Eval(Box<eval::Command>),
-    /// What the program runs on, where data lies, what to mend
+    /// Check the CPU, devices, base models and users, and say what to fix
     Doctor,
 }
 
-/// The arguments, with llama.cpp's `-ngl` and `-np` spelled as clap can read them.
+/// The program's arguments, with llama.cpp's `-ngl` and `-np` replaced by their long forms: clap has no short options
+/// of several letters.
 pub fn arguments() -> impl Iterator<Item = OsString> {
     std::env::args_os().map(|argument| match argument.to_str() {
         Some("-ngl") => "--gpu-layers".into(),
@@ -96,7 +106,7 @@ pub fn arguments() -> impl Iterator<Item = OsString> {
     })
 }
 
-/// Runs the command.
+/// Runs the command and returns the program's exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let home = Home::open()?;
     match cli.command {

@@ -1,12 +1,34 @@
-//! Every path on disk; nothing else joins data paths. Folders are the owner's alone (0700), and so are files (0600).
+//! The data folder: every path on disk. No other module joins data paths. Only their owner can access folders (mode 0700)
+//! and files (mode 0600).
 //!
 //! ```text
 //! $COPE_HOME, or cope-llama in the XDG data directory
-//! ├── models/<file>.gguf      bases, and hashes.json: their SHA-256, so that none is hashed twice
+//! ├── models/<file>.gguf      base models
+//! ├── models/hashes.json      cache of the base models' SHA-256
 //! ├── users/<name>/           see UserFolder
-//! ├── tasks/<name>/           laid out as a user's
-//! ├── admin_key.json          the hash of the administrator's key to the server
-//! └── eval/                   see eval::Store
+//! ├── tasks/<name>/           see AdapterFolder
+//! ├── admin_key.json          hash of the administrator's key to the server
+//! ├── typed_lines             lines typed in chats without a user
+//! ├── query-runs.jsonl        settings with which evaluations answered the split `query`
+//! └── eval/                   results of evaluations, see eval::Store
+//! ```
+//!
+//! A user's profile is saved and read like this:
+//!
+//! ```
+//! use cope_llama::home::{Home, UserName};
+//! use cope_llama::profile::{Example, HistoryPart};
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let home = Home::at(folder.path().join("home"));
+//! let alice = home.create_user(UserName::new("alice")?)?;
+//! let mut profile = alice.profile()?;
+//! profile.add(HistoryPart::History, vec![Example::new("How are you?", "Splendid, dear!")]);
+//! alice.save_profile(&profile)?;
+//!
+//! let alice = home.user(UserName::new("alice")?)?;
+//! assert_eq!(alice.profile()?.history[0].response, "Splendid, dear!");
+//! # cope_llama::Result::Ok(())
 //! ```
 
 mod adapter_folder;
@@ -36,18 +58,19 @@ pub use user_name::UserName;
 use crate::error::Missing;
 use crate::{Error, Result};
 
-/// The folder that holds everything that the program keeps.
+/// The data folder, which holds everything that the program stores.
 #[derive(Clone, Debug)]
 pub struct Home {
     root: PathBuf,
 }
 
 impl Home {
-    /// `$COPE_HOME`, or `cope-llama` in the user's data directory. Nothing is created yet.
+    /// The home at `$COPE_HOME`, or else at `cope-llama` in the data directory of the operating system's user. Creates
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when neither is known.
+    /// [`Error::Input`] when `$COPE_HOME` is not set and the data directory is unknown.
     pub fn open() -> Result<Self> {
         if let Some(root) = std::env::var_os("COPE_HOME").filter(|root| !root.is_empty()) {
             return Ok(Self::at(root));
@@ -60,7 +83,7 @@ impl Home {
         Ok(Self::at(directories.data_dir().join("cope-llama")))
     }
 
-    /// A home at `root`.
+    /// The home at `root`. Creates nothing.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -71,13 +94,13 @@ impl Home {
         &self.root
     }
 
-    /// The path of a base: an absolute path stays, a file name is one of the models folder.
+    /// The path of the base with this file name in the models folder; an absolute path is returned as it is.
     #[must_use]
     pub fn base(&self, file: &str) -> PathBuf {
         self.models().join(file)
     }
 
-    /// The folder of the bases, created where it is missing.
+    /// The models folder, which is created if it is missing.
     ///
     /// # Errors
     ///
@@ -87,25 +110,25 @@ impl Home {
         Ok(self.models())
     }
 
-    /// The hash of the administrator's key to the server.
+    /// The file with the hash of the administrator's key to the server.
     #[must_use]
     pub fn admin_key(&self) -> PathBuf {
         self.root.join("admin_key.json")
     }
 
-    /// Where evaluations keep their results.
+    /// The folder of the results of evaluations.
     #[must_use]
     pub fn evaluations(&self) -> PathBuf {
         self.root.join("eval")
     }
 
-    /// With which settings an evaluation in this folder has answered `query`.
+    /// The file that records the settings with which evaluations have answered the split `query`.
     #[must_use]
     pub fn query_runs(&self) -> PathBuf {
         self.root.join("query-runs.jsonl")
     }
 
-    /// The bases that are there, by name.
+    /// The GGUF files in the models folder, sorted by name.
     ///
     /// # Errors
     ///
@@ -119,12 +142,12 @@ impl Home {
         Ok(bases)
     }
 
-    /// The reference to the base at `path` that a manifest keeps: its hash is read from `hashes.json` when the file
-    /// still has the length and the time of change that are noted there.
+    /// The reference to the base at `path` that a manifest stores. Its SHA-256 is taken from `hashes.json` when the file
+    /// still has the length and modification time recorded there, and computed otherwise.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when the file cannot be read; [`Error::Convert`] when it is no GGUF.
+    /// [`Error::Io`] when the file cannot be read; [`Error::Convert`] when it is not a GGUF file.
     pub fn base_ref(&self, path: &Path) -> Result<BaseRef> {
         let path = fs::canonicalize(path).map_err(Error::io("open", path))?;
         let gguf = cope_convert::gguf::Gguf::open(&path)?;
@@ -139,7 +162,7 @@ impl Home {
         })
     }
 
-    /// The folder of a task, created where it is missing: laid out as a user's, whose history is many users' items.
+    /// The folder of a task, which is created if it is missing. Its history holds the items of many users.
     ///
     /// # Errors
     ///
@@ -150,11 +173,11 @@ impl Home {
         Ok(folder)
     }
 
-    /// The folder of a task that is there.
+    /// The folder of an existing, trained task.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when there is no such task.
+    /// [`Missing::Task`] when there is no such task or it has no adapter.
     pub fn task(&self, name: UserName) -> Result<AdapterFolder> {
         let folder = self.task_folder(name);
         if folder.sft().is_file() {
@@ -165,7 +188,7 @@ impl Home {
         }
     }
 
-    /// The users, by name.
+    /// The folders of all users, sorted by name.
     ///
     /// # Errors
     ///
@@ -180,11 +203,11 @@ impl Home {
             .collect())
     }
 
-    /// The folder of a user who is there.
+    /// The folder of an existing user.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when there is no such user.
+    /// [`Missing::User`] when there is no such user.
     pub fn user(&self, name: UserName) -> Result<UserFolder> {
         let folder = self.user_folder(name);
         if folder.path().is_dir() {
@@ -194,7 +217,7 @@ impl Home {
         }
     }
 
-    /// The folder of a user, created where it is missing.
+    /// The folder of a user, which is created if it is missing.
     ///
     /// # Errors
     ///
@@ -205,7 +228,7 @@ impl Home {
         Ok(folder)
     }
 
-    /// Where a chat without a user keeps the lines that were typed; its folder is created where it is missing.
+    /// The file of the lines typed in chats without a user. Its folder is created if it is missing.
     ///
     /// # Errors
     ///
@@ -241,9 +264,9 @@ impl Home {
     }
 
     fn sha256(&self, path: &Path) -> Result<String> {
-        let seen = FileStamp::of(&fs::metadata(path).map_err(Error::io("read", path))?);
+        let seen = FileStamp::from_metadata(&fs::metadata(path).map_err(Error::io("read", path))?);
         let cache = self.models().join("hashes.json");
-        // A cache that cannot be read is a cache that is empty.
+        // An unreadable cache counts as empty.
         let hashes = read_json_if_there::<BTreeMap<PathBuf, Hashed>>(&cache);
         let mut hashes = hashes.unwrap_or_default().unwrap_or_default();
         if let Some(hashed) = hashes.get(path).filter(|hashed| hashed.seen == seen) {
@@ -264,7 +287,7 @@ impl Home {
     }
 }
 
-/// What tells that a file has not been changed.
+/// Length and modification time of a file, by which a change of its content is noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct FileStamp {
     bytes: u64,
@@ -272,7 +295,7 @@ struct FileStamp {
 }
 
 impl FileStamp {
-    fn of(metadata: &Metadata) -> Self {
+    fn from_metadata(metadata: &Metadata) -> Self {
         let modified = metadata
             .modified()
             .ok()
@@ -292,11 +315,12 @@ struct Hashed {
     sha256: String,
 }
 
-/// Writes `path` beside its place and renames it into it, so that nothing half-written ever has its name.
+/// Writes a temporary file in the folder of `path` and renames it to `path`, so that a half-written file never has that
+/// name.
 ///
 /// # Errors
 ///
-/// [`Error::Convert`], for example when the disk is full; the file at `path` is then as it was.
+/// [`Error::Convert`], for example when the disk is full; the file at `path` is then unchanged.
 pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -304,7 +328,7 @@ pub fn write_atomic(
     Ok(cope_convert::write_atomic(path, write)?)
 }
 
-/// Writes a file that is one JSON value.
+/// Writes a file that holds one JSON value.
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomic(path, |writer| {
         serde_json::to_writer_pretty(&mut *writer, value)?;
@@ -320,7 +344,7 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
         .map_err(Error::io("create", path))
 }
 
-/// What is in a folder, by name; nothing when it is not there.
+/// The paths in a folder, sorted by name; none when there is no such folder.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
@@ -335,11 +359,11 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Removes a file, if it is there.
+/// Removes a file if it exists.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when it is there and cannot be removed.
+/// [`Error::Io`] when it exists and cannot be removed.
 pub fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
@@ -347,7 +371,7 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-/// The value of a file of JSON; `None` when the file is not there.
+/// The value of a JSON file; `None` when there is no such file.
 pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(file) = open_if_there(path)? else {
         return Ok(None);
@@ -359,7 +383,7 @@ pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Opt
     })
 }
 
-/// A file for reading; `None` when it is not there.
+/// Opens a file for reading; `None` when there is no such file.
 fn open_if_there(path: &Path) -> Result<Option<File>> {
     match File::open(path) {
         Ok(file) => Ok(Some(file)),

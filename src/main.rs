@@ -1,4 +1,4 @@
-//! The program `cope-llama`: parse, run, exit code.
+//! The program `cope-llama`: parses the command line, runs the command and sets the exit code.
 
 mod cli;
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whoever read our output has read enough.
+/// Whether the error is that the reader of our output closed its pipe early, as `head` does. That is not a failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -1,8 +1,8 @@
-//! Messages: the turns of a chat, as histories store them and as chat templates render them.
+//! Messages: the turns of a chat. Histories store them, and chat templates render them.
 
 use serde::{Deserialize, Serialize};
 
-/// Who speaks.
+/// The speaker of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -15,7 +15,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The name that templates know.
+    /// The role's name in chat templates and files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,14 +29,14 @@ impl Role {
 /// One turn of a chat.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said, as plain text.
+    /// The text.
     pub content: String,
 }
 
 impl Message {
-    /// A message of the system.
+    /// A system message.
     pub fn system(content: impl Into<String>) -> Self {
         Self {
             role: Role::System,
@@ -44,7 +44,7 @@ impl Message {
         }
     }
 
-    /// A message of the person who asks.
+    /// A user message.
     pub fn user(content: impl Into<String>) -> Self {
         Self {
             role: Role::User,
@@ -52,7 +52,7 @@ impl Message {
         }
     }
 
-    /// A message of the model.
+    /// An assistant message.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self {
             role: Role::Assistant,

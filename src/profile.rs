@@ -1,4 +1,4 @@
-//! One user's history: what they were asked, and what they wrote.
+//! Users' profiles: the examples of what a user was asked and what they wrote, and the importers that read them from files.
 
 pub mod feedback;
 mod import;
@@ -14,17 +14,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::{Message, Role};
 
-/// Texts above this are refused: no context holds as much.
+/// The largest example, in bytes of its texts together; no context has room for more.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// One occasion: the messages that led to it, and what the user wrote. Stored as a line of chat `messages` of which
-/// the last is the response.
+/// One example of a user's writing: the messages before it, and the user's response. In files it is a JSON object whose
+/// `messages` end with the response:
+///
+/// ```
+/// use cope_llama::profile::Example;
+///
+/// let line = r#"{"messages":[{"role":"user","content":"How are you?"},{"role":"assistant","content":"Splendid!"}]}"#;
+/// let example: Example = serde_json::from_str(line)?;
+/// assert_eq!(example, Example::new("How are you?", "Splendid!"));
+/// assert_eq!(serde_json::to_string(&example)?, line);
+/// # serde_json::Result::Ok(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Conversation", into = "Conversation")]
 pub struct Example {
-    /// What comes before; the last message is of [`Role::User`].
+    /// The messages before the response; the last one is of [`Role::User`].
     pub prompt: Vec<Message>,
-    /// What the user wrote.
+    /// The text that the user wrote.
     pub response: String,
 }
 
@@ -35,7 +45,7 @@ struct Conversation {
 }
 
 impl Example {
-    /// An example of one question and its answer.
+    /// An example with one user message and the response to it.
     pub fn new(prompt: impl Into<String>, response: impl Into<String>) -> Self {
         Self {
             prompt: vec![Message::user(prompt)],
@@ -43,18 +53,18 @@ impl Example {
         }
     }
 
-    /// Gives the example back when it can be trained on.
+    /// Returns the example if it can be trained on.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, without the place where it stood.
+    /// A description of what is wrong, without the place in a file.
     fn checked(self) -> Result<Self, String> {
         if self
             .prompt
             .last()
             .is_none_or(|message| message.role != Role::User)
         {
-            return Err("an answer has no user message before it".into());
+            return Err("a response has no user message before it".into());
         }
         if self
             .prompt
@@ -108,16 +118,16 @@ impl TryFrom<Conversation> for Example {
     }
 }
 
-/// Everything that is known of one user.
+/// The texts of one user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// What the model is trained on, oldest first.
+    /// The examples to train on, oldest first.
     pub history: Vec<Example>,
-    /// What is held out to measure on; never trained on.
+    /// The held-out examples: the adapter is measured on them and never trained on them.
     pub held_out: Vec<Example>,
 }
 
-/// The two parts of a [`Profile`].
+/// One of the two parts of a [`Profile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryPart {
     /// [`Profile::history`].
@@ -126,17 +136,17 @@ pub enum HistoryPart {
     HeldOut,
 }
 
-/// What became of the examples that were to be added.
+/// The result of [`Profile::add`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// How many are new.
+    /// The number of examples that were added.
     pub new: usize,
-    /// How many were there already, in either part.
+    /// The number of examples that were in one of the two parts already.
     pub known: usize,
 }
 
 impl Profile {
-    /// Adds those of `examples` that neither part has yet: what is trained on must not be measured on.
+    /// Adds those of `examples` that neither part has yet, so that no example is both trained and measured on.
     pub fn add(&mut self, part: HistoryPart, examples: Vec<Example>) -> Added {
         let mut seen: HashSet<Example> =
             self.history.iter().chain(&self.held_out).cloned().collect();
@@ -157,7 +167,7 @@ impl Profile {
     }
 }
 
-/// The newest `n` items of a history, oldest first.
+/// The newest `n` examples of a history, oldest first.
 #[must_use]
 pub fn newest(history: &[Example], n: usize) -> &[Example] {
     &history[history.len().saturating_sub(n)..]

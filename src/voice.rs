@@ -1,11 +1,12 @@
-//! One door to a voice: from where an adapter lies to what llama.cpp loads for it, and how it is contrasted.
+//! Voices: resolves where an adapter comes from to the files that llama.cpp loads and the settings of the contrast. The
+//! command line, the server and evaluations all choose adapters here.
 //!
 //! ```text
-//! AdapterSource ─→ Voice { task adapter, adapter, contrast }
+//! AdapterSource ─→ Voice ─→ base_adapter(), user_adapter(), contrast()
 //! ```
 //!
-//! An adapter that was trained on top of a task's belongs to the base *with* the task adapter. llama.cpp is then given
-//! two adapters: the task's for the base, and the sum of both, stacked into one file, for the user model.
+//! An adapter that was trained on top of a task adapter belongs to the base *with* the task adapter. llama.cpp then loads
+//! two adapters: the task adapter for the base, and both stacked into one file for the user model.
 
 use std::path::{Path, PathBuf};
 
@@ -15,14 +16,14 @@ use crate::decode::Contrast;
 use crate::home::UserFolder;
 use crate::{Error, Result};
 
-/// Where the adapter of a voice lies.
+/// Where the adapter of a voice comes from.
 #[derive(Clone, Debug)]
 pub enum AdapterSource {
-    /// Nowhere: the base speaks alone.
+    /// There is no adapter: the base answers alone.
     Base,
-    /// In a user's folder.
+    /// The adapter in this user's folder.
     User(UserFolder),
-    /// In a file of its own.
+    /// The adapter in this GGUF file.
     File(PathBuf),
 }
 
@@ -37,11 +38,11 @@ impl AdapterSource {
     }
 }
 
-/// A voice with an adapter, as its file describes it.
+/// A voice with an adapter, as the metadata of the adapter's file describes it.
 #[derive(Clone, Debug)]
 pub struct Voice {
     source: AdapterSource,
-    /// The file as it was trained.
+    /// The adapter's file as training wrote it.
     path: PathBuf,
     task_sha256: Option<String>,
     contrast: Option<f32>,
@@ -53,8 +54,8 @@ impl Voice {
     ///
     /// # Errors
     ///
-    /// [`Missing::Adapter`](crate::error::Missing::Adapter) when the user is not trained; the file cannot be read, or was
-    /// trained on top of a task adapter that does not lie beside it.
+    /// [`Missing::Adapter`](crate::error::Missing::Adapter) when the user is not trained; [`Error::Convert`] when the file
+    /// cannot be read; [`Error::Input`] when a file outside a user's folder was trained on top of a task adapter.
     pub fn open(source: &AdapterSource) -> Result<Option<Self>> {
         let path = match source {
             AdapterSource::Base => return Ok(None),
@@ -77,19 +78,19 @@ impl Voice {
         }))
     }
 
-    /// The adapter's file as it was trained, without the task's.
+    /// The adapter's file as training wrote it, without the task adapter.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The SHA-256 of the task adapter on top of which it was trained.
+    /// The SHA-256 of the task adapter on top of which the adapter was trained, if any.
     #[must_use]
     pub fn task_sha256(&self) -> Option<&str> {
         self.task_sha256.as_deref()
     }
 
-    /// The settings of the contrast: those given here, else those that the adapter carries, else the defaults.
+    /// The settings of the contrast, α and τ: those given here, else those in the adapter's metadata, else the defaults.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl Voice {
     ///
     /// # Errors
     ///
-    /// [`Missing::TaskAdapter`](crate::error::Missing::TaskAdapter) when it is gone, or another.
+    /// [`Missing::TaskAdapter`](crate::error::Missing::TaskAdapter) when the file is missing or has another SHA-256.
     pub fn base_adapter(&self) -> Result<Option<PathBuf>> {
         match (&self.source, &self.task_sha256) {
             (AdapterSource::User(user), Some(task)) => user.known_task(task).map(Some),
@@ -114,12 +115,12 @@ impl Voice {
         }
     }
 
-    /// The adapter that llama.cpp loads for the user model: the file itself, or the sum with the task's, which is written
-    /// anew beside it.
+    /// The adapter that llama.cpp loads for the user model: the file itself, or, on top of a task adapter, both stacked
+    /// into a file beside it, which is written anew.
     ///
     /// # Errors
     ///
-    /// [`Voice::base_adapter`]'s; and the sum cannot be written.
+    /// The errors of [`Voice::base_adapter`]; the stacked adapter cannot be written.
     pub fn user_adapter(&self) -> Result<PathBuf> {
         match (&self.source, self.base_adapter()?) {
             (AdapterSource::User(user), Some(task)) => {
@@ -132,11 +133,11 @@ impl Voice {
     }
 }
 
-/// Writes the sum of a task's adapter and a user's as one adapter.
+/// Stacks a task adapter and a user's adapter into one, which does what both do together, and writes it to `path`.
 ///
 /// # Errors
 ///
-/// One of them cannot be read, they do not fit, or `path` cannot be written.
+/// One of them cannot be read, they belong to different bases, or `path` cannot be written.
 pub fn stack(task: &Path, user: &Path, path: &Path) -> Result<()> {
     let (task, user) = (Adapter::read_gguf(task)?, Adapter::read_gguf(user)?);
     Adapter::stack(&[(&task, 1.0), (&user, 1.0)])?.write_gguf(path)?;

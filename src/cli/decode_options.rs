@@ -1,4 +1,4 @@
-//! Options of those commands that decode. Names are llama.cpp's where it has one.
+//! Options of the commands that decode. They have llama.cpp's names where llama.cpp has such an option.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use cope_llama::llama::{Grammar, Model, Token};
 
 use super::options::ModelArgs;
 
-/// How tokens are chosen.
+/// How tokens are chosen, and when an answer ends.
 #[derive(Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct DecodeArgs {
-    /// The most tokens of an answer; -1 for no limit
+    /// Maximum number of tokens of an answer; -1 for no limit
     #[arg(
         short = 'n',
         long,
@@ -23,62 +23,66 @@ pub struct DecodeArgs {
         allow_negative_numbers = true
     )]
     predict: i64,
-    /// 0 takes the best token; above it, draws are flatter the higher it is
+    /// Temperature: 0 always takes the best token (greedy decoding); higher values make the draws more random
     #[arg(long, value_name = "X", default_value_t = Sampling::default().temperature)]
     pub temp: f32,
-    /// Draw among the N best; 0 for no limit
+    /// Top-k sampling: draw among the N most probable tokens; 0 turns it off
     #[arg(long, value_name = "N", default_value_t = Sampling::default().top_k)]
     top_k: u32,
-    /// Draw among the best whose probabilities sum to X; 1 for no limit
+    /// Nucleus sampling: draw among the most probable tokens whose probabilities sum to X; 1 turns it off
     #[arg(long, value_name = "X", default_value_t = Sampling::default().top_p)]
     top_p: f32,
-    /// Draw among those at least X as probable as the best; 0 for no limit
+    /// Min-p sampling: draw among tokens at least X times as probable as the best one; 0 turns it off
     #[arg(long, value_name = "X", default_value_t = Sampling::default().min_p)]
     min_p: f32,
-    /// Draw among those whose information is nearest to the expected, until their probabilities sum to X; 1 for no limit
+    /// Locally typical sampling: draw among the tokens whose information is nearest to the entropy, until their
+    /// probabilities sum to X; 1 turns it off
     #[arg(long, value_name = "X", default_value_t = Sampling::default().typical)]
     typical: f32,
-    /// Makes the last tokens less likely again; 1 for none
+    /// Factor that makes recent tokens less likely; 1 turns it off
     #[arg(long, value_name = "X", default_value_t = Sampling::default().repeat_penalty)]
     repeat_penalty: f32,
-    /// How many of the last tokens the penalties see
+    /// Number of recent tokens that the penalties apply to
     #[arg(long, value_name = "N", default_value_t = Sampling::default().repeat_last_n)]
     repeat_last_n: u32,
-    /// Subtracted from the score of each of the last tokens, once
+    /// Subtracted once from the logit of each recent token
     #[arg(long, value_name = "X", default_value_t = Sampling::default().presence_penalty)]
     presence_penalty: f32,
-    /// Subtracted from the score of each of the last tokens, once per occurrence
+    /// Subtracted from the logit of a recent token for each of its occurrences
     #[arg(long, value_name = "X", default_value_t = Sampling::default().frequency_penalty)]
     frequency_penalty: f32,
-    /// Seed of the draws: the same seed gives the same text
+    /// Seed of the random draws: equal seeds give equal texts
     #[arg(short, long, value_name = "N", default_value_t = Sampling::default().seed)]
     pub seed: u32,
-    /// A text that ends the answer before it; may be given again for others
+    /// Stop string: the answer ends before it; may be repeated
     #[arg(short = 'r', long = "stop", value_name = "TEXT")]
     stop: Vec<String>,
-    /// End an answer that says the same thing a third time
+    /// End an answer that repeats the same passage for the third time
     #[arg(long)]
     loop_guard: bool,
-    /// Say no N tokens in a row twice in an answer, which keeps it from loops; 0 for no such rule
+    /// Let no sequence of N tokens occur twice in an answer, which prevents loops; 0 turns it off
     #[arg(long, value_name = "N", default_value_t = 0)]
     no_repeat_ngram: usize,
-    /// Added to the user model's logit of a token, by its number: 15043+2.5, or 15043-inf to ban it; may be given again
+    /// Bias to add to the user model's logit of a token, given by its number: 15043+2.5, or 15043-inf to ban the token;
+    /// may be repeated
     #[arg(short, long, value_name = "TOKEN±X", value_parser = parse_logit_bias)]
     logit_bias: Vec<(Token, f32)>,
-    /// The answer is a text of this grammar, in GBNF
+    /// Restrict the answer to this grammar, in GBNF
     #[arg(long, value_name = "GBNF", group = "form")]
     grammar: Option<String>,
-    /// The same, from a file
+    /// Restrict the answer to the GBNF grammar in this file
     #[arg(long, value_name = "FILE", group = "form")]
     grammar_file: Option<PathBuf>,
-    /// The answer is JSON of this schema
+    /// Restrict the answer to JSON of this schema
     #[arg(short, long, value_name = "SCHEMA", group = "form")]
     json_schema: Option<String>,
-    /// The same, from a file
+    /// Restrict the answer to JSON of the schema in this file
     #[arg(long, value_name = "FILE", group = "form")]
     json_schema_file: Option<PathBuf>,
-    /// Which passes are run, which does not change the answer: side-by-side, lean, lazy, speculate, draft, or none
-    /// [default: what is fastest on the CPU, or on the GPU]
+    /// Optimisations of the passes, separated by commas; they save time and do not change the answer. side-by-side: base
+    /// and user model run at the same time; lean: the base computes the logits of plausible tokens only; lazy: the base
+    /// runs only when more than one token is plausible; speculate: the user model runs ahead of the base; draft: both
+    /// models check tokens copied from earlier text; none: plain passes [default: the fastest on this CPU or GPU]
     #[arg(
         long,
         value_name = "LIST",
@@ -86,12 +90,12 @@ pub struct DecodeArgs {
         hide_possible_values = true
     )]
     schedule: Option<Vec<SchedulePart>>,
-    /// Say what the answer has cost
+    /// Print the number of passes, their time and the tokens per second
     #[arg(long)]
     pub timings: bool,
 }
 
-/// A part of a schedule.
+/// A part of a [`PassSchedule`].
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SchedulePart {
     None,
@@ -103,7 +107,7 @@ enum SchedulePart {
 }
 
 impl DecodeArgs {
-    /// The options for an answer by `model`, loaded as `args` say.
+    /// The options for an answer by `model`, which was loaded with `args`.
     pub fn options(&self, args: &ModelArgs, model: &Arc<Model>) -> Result<DecoderOptions> {
         let answer = AnswerOptions {
             sampling: Sampling {
@@ -174,13 +178,15 @@ impl DecodeArgs {
     }
 }
 
-/// llama.cpp's way of writing a bias: a token's number, and the bias with its sign.
+/// Parses a bias in llama.cpp's notation: a token's number, then the bias with its sign.
 fn parse_logit_bias(text: &str) -> Result<(Token, f32), String> {
     let parse = || {
         let sign = text.find(['+', '-'])?;
         Some((text[..sign].parse().ok()?, text[sign..].parse().ok()?))
     };
-    parse().ok_or_else(|| "write a token's number and the bias with its sign: 15043+2.5".to_owned())
+    parse().ok_or_else(|| {
+        "give a token's number and the bias with its sign, for example 15043+2.5".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -192,7 +198,11 @@ mod tests {
         assert_eq!(parse_logit_bias("15043+2.5"), Ok((15043, 2.5)));
         assert_eq!(parse_logit_bias("7-inf"), Ok((7, f32::NEG_INFINITY)));
         for wrong in ["", "7", "+1", "7+", "a-1", "7-x"] {
-            assert!(parse_logit_bias(wrong).is_err(), "{wrong}");
+            let message = parse_logit_bias(wrong).unwrap_err();
+            assert!(
+                message.contains("for example 15043+2.5"),
+                "{wrong}: {message}"
+            );
         }
     }
 }

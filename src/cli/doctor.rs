@@ -1,4 +1,4 @@
-//! `doctor`: what the program runs on and with, and what to mend.
+//! `doctor`: checks the CPU, the devices, the base models and the users, and says what to fix.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use cope_llama::bases;
 use cope_llama::home::{Home, UserFolder};
 use cope_llama::llama;
 
-/// What is wrong, one line each, with what to do about it.
+/// Problems, one line each, with what to do about them.
 #[derive(Default)]
 struct Findings(Vec<String>);
 
@@ -18,7 +18,7 @@ impl Findings {
     }
 }
 
-/// Prints the report; gives whether all is well.
+/// Prints the report; returns whether no problem was found.
 pub fn run(home: &Home) -> Result<bool> {
     let mut out = io::stdout().lock();
     let mut findings = Findings::default();
@@ -28,10 +28,10 @@ pub fn run(home: &Home) -> Result<bool> {
     base_models(&mut out, home, &mut findings)?;
     users(&mut out, home, &mut findings)?;
     if findings.0.is_empty() {
-        writeln!(out, "nothing to mend")?;
+        writeln!(out, "no problems found")?;
     }
     for finding in &findings.0 {
-        writeln!(out, "mend      {finding}")?;
+        writeln!(out, "fix       {finding}")?;
     }
     Ok(findings.0.is_empty())
 }
@@ -84,20 +84,22 @@ fn base_models(out: &mut impl Write, home: &Home, findings: &mut Findings) -> Re
                     && listed.sha256 != base.sha256
                 {
                     findings.add(format!(
-                        "{name} is not what the list says (another SHA-256): `cope-llama model pull {}`",
+                        "{name} has another SHA-256 than the list says; `cope-llama model pull {}` downloads it again",
                         listed.name
                     ));
                 }
             }
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                findings.add(format!("{error:#}; delete the file or pull it again"));
+                findings.add(format!(
+                    "{error:#}; delete the file or pull the model again"
+                ));
             }
         }
     }
     if paths.is_empty() {
         writeln!(out, "base      none")?;
-        findings.add("no base model is here: `cope-llama model pull`");
+        findings.add("no base model is installed; run `cope-llama model pull`");
     }
     Ok(())
 }
@@ -115,7 +117,7 @@ fn users(out: &mut impl Write, home: &Home, findings: &mut Findings) -> Result<(
         }
         if let Err(error) = check_adapter(home, &user) {
             findings.add(format!(
-                "{}: {error:#}; `cope-llama train {0}`",
+                "{}: {error:#}; run `cope-llama train {0}`",
                 user.name()
             ));
         }
@@ -123,7 +125,7 @@ fn users(out: &mut impl Write, home: &Home, findings: &mut Findings) -> Result<(
     Ok(())
 }
 
-/// Whether the user's adapter, if there is one, fits the base that it was trained on.
+/// Checks that the user's adapter, if there is one, fits the base that it was trained on.
 fn check_adapter(home: &Home, user: &UserFolder) -> Result<()> {
     let Some(manifest) = user.manifest()? else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What `generate --explain` shows: which tokens the contrast has chosen, and how sure the models were.
+//! The output of `generate --explain`: which tokens the contrast changed, and how probable the models found them.
 
 use std::io::IsTerminal;
 
@@ -6,12 +6,12 @@ use cope_llama::decode::Choice;
 use cope_llama::llama::{Model, Special};
 use serde_json::{Value, json};
 
-/// What begins and ends a token that the contrast has chosen.
+/// The strings before and after a token that the contrast changed.
 struct Marks(&'static str, &'static str);
 
 impl Marks {
-    /// Yellow at a terminal that shows colours, else brackets.
-    fn of(out: &impl IsTerminal) -> Self {
+    /// Yellow at a terminal with colours, else brackets.
+    fn for_output(out: &impl IsTerminal) -> Self {
         let is_colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if out.is_terminal() && !is_colourless {
             Self("\x1b[1;33m", "\x1b[0m")
@@ -21,16 +21,16 @@ impl Marks {
     }
 }
 
-/// The text of `choices`, with those marked that are not the user model's first.
+/// The text of `choices`, with marks around tokens that are not the user model's first choice.
 pub fn text(model: &Model, choices: &[Choice], out: &impl IsTerminal) -> String {
-    let marks = Marks::of(out);
+    let marks = Marks::for_output(out);
     let mut text = Vec::new();
-    // Neighbours go together, so that no mark comes between the bytes of a character that they share.
-    for run in choices.chunk_by(|x, y| is_contrasts(x) == is_contrasts(y)) {
+    // A run of marked tokens gets one pair of marks, so that no mark splits a character whose bytes they share.
+    for run in choices.chunk_by(|x, y| is_changed(x) == is_changed(y)) {
         let bytes = run
             .iter()
-            .flat_map(|it| model.token_bytes(it.token, Special::Ignored));
-        if is_contrasts(&run[0]) {
+            .flat_map(|choice| model.token_bytes(choice.token, Special::Ignored));
+        if is_changed(&run[0]) {
             text.extend(marks.0.bytes().chain(bytes).chain(marks.1.bytes()));
         } else {
             text.extend(bytes);
@@ -39,33 +39,33 @@ pub fn text(model: &Model, choices: &[Choice], out: &impl IsTerminal) -> String 
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A line on what the marks mean.
+/// A line that explains the marks.
 pub fn legend(choices: &[Choice]) -> String {
-    let n = choices.iter().filter(|it| is_contrasts(it)).count();
+    let n = choices.iter().filter(|choice| is_changed(choice)).count();
     format!(
-        "marked: chosen by the contrast against the user model's first choice, {n} of {} tokens",
+        "marked: the contrast changed the user model's first choice, {n} of {} tokens",
         choices.len()
     )
 }
 
-/// Each choice with its figures.
+/// A JSON array with the figures of each choice.
 pub fn json(model: &Model, choices: &[Choice]) -> Value {
     let text =
         |token| String::from_utf8_lossy(&model.token_bytes(token, Special::ByName)).into_owned();
-    let object = |it: &Choice| {
+    let object = |choice: &Choice| {
         json!({
-            "token": it.token,
-            "text": text(it.token),
-            "score": it.score,
-            "p_user": it.p_user,
-            "p_base": it.p_base,
-            "plausible": it.n_plausible,
-            "first": text(it.first),
+            "token": choice.token,
+            "text": text(choice.token),
+            "score": choice.score,
+            "p_user": choice.p_user,
+            "p_base": choice.p_base,
+            "plausible": choice.n_plausible,
+            "first": text(choice.first),
         })
     };
     choices.iter().map(object).collect()
 }
 
-fn is_contrasts(choice: &Choice) -> bool {
+fn is_changed(choice: &Choice) -> bool {
     choice.token != choice.first
 }

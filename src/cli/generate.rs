@@ -1,4 +1,4 @@
-//! `generate`: one prompt in, its answer on stdout.
+//! `generate`: answers one prompt on stdout.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,29 +16,35 @@ use super::interrupt;
 use super::options::{ModelArgs, VoiceArgs};
 use super::session::{ReplyEvent, Session};
 
-/// A prompt file above this is longer than any context.
+/// The largest prompt that is read, in bytes; no context has room for more.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true, group = ArgGroup::new("input").required(true))]
 pub struct Args {
-    /// What to answer
+    /// Prompt to answer
     #[arg(short, long, value_name = "TEXT", group = "input")]
     prompt: Option<String>,
-    /// A file with what to answer; - for stdin
+    /// File with the prompt to answer; - for stdin
     #[arg(short, long, value_name = "FILE", group = "input")]
     file: Option<PathBuf>,
-    /// Instructions before the prompt
+    /// System prompt: instructions before the prompt
     #[arg(long, value_name = "TEXT")]
     system_prompt: Option<String>,
-    /// Which model answers [default: cope with a user or adapter, else base]
-    #[arg(long)]
+    /// Arm that answers: base, the base model alone; user, the user's model alone; cope, the user's model contrasted with
+    /// the base [default: cope with a user or an adapter, else base]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "base|user|cope",
+        hide_possible_values = true
+    )]
     arm: Option<ArmKind>,
-    /// Print one JSON object: text, finish, tokens
+    /// Print one JSON object with text, finish (the reason why the answer ended) and tokens (their number)
     #[arg(long)]
     json: bool,
-    /// Mark the tokens that the contrast chose against the user model's first choice; with --json, give for each its
-    /// score, its probability to user model and base, and how many were plausible
+    /// Mark the tokens for which the contrast changed the user model's first choice; with --json, list for each token its
+    /// score, its probabilities under user model and base, and the number of plausible tokens
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -64,7 +70,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut session = Session::open(home, &args.model, &args.voice, &source, &stop, None)?;
     let arm = args
         .arm
-        .map_or(session.best_arm(), |arm| arm.with(session.contrast));
+        .map_or(session.default_arm(), |arm| arm.with(session.contrast));
 
     let options = DecoderOptions {
         explain: args.explain,
@@ -104,7 +110,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     if args.decode.timings {
         eprintln!("[{}]", answer.statistics);
     }
-    session.keep()?;
+    session.save_prompt_cache()?;
     if answer.finish == Finish::Interrupted {
         bail!("interrupted");
     }
@@ -125,17 +131,17 @@ fn prompt(args: &Args) -> Result<String> {
     }
 }
 
-/// A prompt without the line ends of its file's end.
+/// Reads a prompt and cuts the line ends at its end.
 fn read(from: impl Read) -> Result<String> {
     let mut text = String::new();
     from.take(MAX_PROMPT_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_PROMPT_BYTES {
-        bail!("it is larger than {} MiB", MAX_PROMPT_BYTES >> 20);
+        bail!("the prompt is larger than {} MiB", MAX_PROMPT_BYTES >> 20);
     }
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// OpenAI's words where it has them.
+/// The name of a finish reason in the JSON output: OpenAI's where it has one.
 fn finish(finish: Finish) -> &'static str {
     match finish {
         Finish::EndOfTurn | Finish::Stop | Finish::Loop => "stop",

@@ -1,40 +1,44 @@
-//! What a person at the command line can do about an error: the library says what is wrong, and names no options.
+//! Adds to an error what a person at the command line can do about it. The library's messages say what is wrong and name
+//! no commands or options.
 
 use cope_llama::Error;
 use cope_llama::error::{CpuWork, Missing, Unspecified};
 
-/// The error on one line, with what to do about it where the command line knows.
+/// The error with its causes on one line, followed by a hint where there is one.
 pub fn with_hint(error: &anyhow::Error) -> String {
+    let message = format!("{error:#}");
     match error.chain().find_map(|cause| hint(cause.downcast_ref()?)) {
-        Some(hint) => format!("{error:#}; {hint}"),
-        None => format!("{error:#}"),
+        Some(hint) if message.ends_with('?') => format!("{message} {hint}"),
+        Some(hint) => format!("{message}; {hint}"),
+        None => message,
     }
 }
 
 fn hint(error: &Error) -> Option<String> {
     match error {
-        Error::Missing(missing) => Some(for_missing(missing)),
+        Error::Missing(missing) => for_missing(missing),
         Error::Unspecified(unspecified) => Some(for_unspecified(unspecified)),
-        Error::PromptTooLong { .. } => Some("--ctx-size makes the context larger".into()),
-        Error::Memory { .. } => {
-            Some("give more --memory, or a smaller --ctx-size or --parallel".into())
-        }
-        Error::NoKeys(_) => Some("make one with `cope-llama user key --admin`".into()),
+        Error::PromptTooLong { .. } => Some("--ctx-size sets the size of the context".into()),
+        Error::Memory { .. } => Some("raise --memory, or lower --ctx-size or --parallel".into()),
+        Error::NoKeys(_) => Some("`cope-llama user key --admin` makes one".into()),
         _ => None,
     }
 }
 
-fn for_missing(missing: &Missing) -> String {
-    match missing {
-        Missing::User { name, .. } => format!("`cope-llama user import {name} FILE` makes one"),
+fn for_missing(missing: &Missing) -> Option<String> {
+    Some(match missing {
+        Missing::User { name, .. } => {
+            format!("`cope-llama user import {name} FILE` makes this user")
+        }
         Missing::Adapter { user } | Missing::Manifest { user } => {
             format!("run `cope-llama train {user}`")
         }
-        Missing::History { user } => format!("`cope-llama user import {user} FILE` adds to it"),
-        Missing::Task { name } => format!("`cope-llama train-task {name} FILE…` makes it"),
+        Missing::History { user } => format!("`cope-llama user import {user} FILE` adds texts"),
+        Missing::Task { name } => format!("`cope-llama train-task {name} FILE…` trains it"),
         Missing::TaskAdapter { user, .. } => format!("run `cope-llama train {user} --task NAME`"),
-        _ => "`cope-llama model list` shows them".into(),
-    }
+        // The message of the others says all there is to know.
+        _ => return None,
+    })
 }
 
 fn for_unspecified(unspecified: &Unspecified) -> String {
@@ -49,6 +53,61 @@ fn for_unspecified(unspecified: &Unspecified) -> String {
             };
             format!("{instead}, or use --device cpu instead of {device}")
         }
-        _ => "the default, `--device cpu`, needs none".into(),
+        _ => "use the default, `--device cpu`".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_its_causes_and_the_hint_are_one_line() {
+        let path = || "a.file".into();
+        let unspecified = |unspecified: Unspecified| Error::from(unspecified);
+        let author = unspecified(Unspecified::Author {
+            path: path(),
+            texts: "commits".into(),
+        });
+        let columns = unspecified(Unspecified::Columns {
+            path: path(),
+            known: vec!["one".into(), "two".into()],
+        });
+        let lamp_user = unspecified(Unspecified::LampUser {
+            path: path(),
+            asked: None,
+            count: 2,
+            some: vec!["7".into(), "8".into()],
+        });
+        let cpu_only = unspecified(Unspecified::CpuOnly {
+            work: CpuWork::Recompute,
+            device: "cuda".into(),
+        });
+        let user = "ann".to_owned();
+        let missing_task = Error::from(Missing::Task { name: "t".into() });
+        for (error, hint) in [
+            (author, "name the author with --author"),
+            (columns, "name them with --columns PROMPT,RESPONSE"),
+            (lamp_user, "name one with --lamp-user"),
+            (
+                cpu_only,
+                "leave out --recompute, or use --device cpu instead of cuda",
+            ),
+            (
+                Missing::Adapter { user: user.clone() }.into(),
+                "run `cope-llama train ann`",
+            ),
+            (
+                Missing::History { user }.into(),
+                "`cope-llama user import ann FILE` adds texts",
+            ),
+            (missing_task, "`cope-llama train-task t FILE…` trains it"),
+        ] {
+            let message = error.to_string();
+            let shown = with_hint(&anyhow::Error::from(error).context("while trying"));
+            let separator = if message.ends_with('?') { "" } else { ";" };
+            assert_eq!(shown, format!("while trying: {message}{separator} {hint}"));
+            assert!(!shown.contains('\n'), "{shown}");
+        }
     }
 }

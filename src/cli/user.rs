@@ -1,4 +1,4 @@
-//! `user`: import, list, show, export, delete; keys to the server.
+//! `user`: the histories of users, their keys to the server, and the export or deletion of everything stored about them.
 
 mod export;
 mod import;
@@ -13,35 +13,35 @@ use cope_llama::home::{Home, StageRecord, UserFolder, UserName};
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Add to a user's history what files hold
+    /// Import texts from files into a user's history
     Import(import::Import),
-    /// The users, how much is known of each, and whether they are trained
+    /// List the users, the sizes of their histories, and whether they are trained
     List,
-    /// One user: history, base model, stages of training
+    /// Show one user: history, base model, stages of training
     Show(Show),
-    /// Make a key to the server, which replaces the one before; it is shown this once
+    /// Create or revoke a key to the server
     #[cfg(feature = "serve")]
     Key(keys::KeyArgs),
-    /// Say under which address of mail other programs know a user
+    /// Set the e-mail address by which Open WebUI identifies a user
     #[cfg(feature = "serve")]
-    Identity(keys::Identify),
-    /// Give all that is known of a user back, as files for other programs too
+    Identity(keys::IdentityArgs),
+    /// Export everything stored about a user, also in formats of other programs
     Export(export::Export),
-    /// Delete a user's folder: history, adapter, everything
+    /// Delete everything stored about a user: history, adapter, feedback, chats, key
     Delete(Delete),
 }
 
 #[derive(Args)]
 pub struct Show {
-    /// The user
+    /// Name of the user
     user: String,
 }
 
 #[derive(Args)]
 pub struct Delete {
-    /// The user
+    /// Name of the user
     user: String,
-    /// Do not ask
+    /// Delete without asking
     #[arg(long)]
     yes: bool,
 }
@@ -122,7 +122,7 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
     if !args.yes {
         if !io::stdin().is_terminal() {
             bail!(
-                "nobody can be asked here: add --yes to delete {}",
+                "cannot ask for confirmation, since stdin is not a terminal; add --yes to delete {}",
                 user.name()
             );
         }
@@ -139,11 +139,11 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
     }
     let name = user.name().clone();
     user.delete()?;
-    eprintln!("{name} is deleted");
+    eprintln!("deleted {name}");
     Ok(())
 }
 
-/// What a deletion loses. A history that cannot be read can still be deleted.
+/// Describes what a deletion loses. A history that cannot be read can still be deleted.
 fn contents(user: &UserFolder) -> String {
     let history = user.profile().map_or_else(
         |_| "its history".into(),

@@ -1,9 +1,12 @@
 //! The systems that are compared: which weights answer, with what before the prompt, by which contrast.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A system of the paper, a part of it, or a control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// The base model.

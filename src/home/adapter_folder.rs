@@ -1,4 +1,4 @@
-//! The folder in which an adapter is trained: a user's or a task's.
+//! The folder in which an adapter of a user or a task is trained.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::BufReader;
@@ -16,25 +16,30 @@ use crate::profile::Profile;
 use crate::profile::feedback::Feedback;
 use crate::{Error, Result};
 
-/// What the names of task adapters begin with.
-const TASK: &str = "task-";
+/// The prefix of the file names of task adapters.
+const TASK_PREFIX: &str = "task-";
 
-/// The files from which an adapter is trained, and those that training leaves. Each stage ends in a file here.
+/// The files that an adapter is trained from, and the files that training writes: each stage writes its result here.
 ///
 /// ```text
-/// history.jsonl  held_out.jsonl     what the user wrote: to train on, to measure on
-/// sft.gguf  pairs.jsonl             after SFT; mined pairs
-/// adapter.gguf                      after DPO
-/// manifest.json  train.jsonl        how it came about; the log of training
-/// feedback.jsonl                    the user's verdicts on answers, from which DPO learns too
+/// history.jsonl  held_out.jsonl     examples to train on, and held-out ones to measure on
+/// feedback.jsonl                    the user's verdicts on answers, from which mining and DPO learn
+/// sft.gguf                          adapter after SFT
+/// pairs.jsonl  held_out_pairs.jsonl pairs mined for DPO, to train on and to measure on
+/// adapter.gguf                      adapter after DPO, with which chats answer
+/// task-<SHA-256>.gguf               copy of the task adapter that the adapter was trained on top of
+/// manifest.json  train.jsonl        inputs, settings and figures of each stage; the log of training
+/// mined.jsonl  checkpoint.gguf      state from which a stopped training resumes
 /// ```
+///
+/// Older versions named the held-out files `kept_apart.jsonl` and `kept_apart_pairs.jsonl`; these are still read.
 #[derive(Clone, Debug)]
 pub struct AdapterFolder {
     path: PathBuf,
     name: UserName,
 }
 
-/// Holds a folder against other processes until it is dropped.
+/// A lock that keeps other processes from changing a folder until it is dropped.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -45,7 +50,7 @@ impl AdapterFolder {
         Self { path, name }
     }
 
-    /// Whose folder it is.
+    /// The name of the user or task.
     #[must_use]
     pub fn name(&self) -> &UserName {
         &self.name
@@ -57,35 +62,36 @@ impl AdapterFolder {
         &self.path
     }
 
-    /// The examples to train on.
+    /// The file of the examples to train on.
     #[must_use]
     pub fn history(&self) -> PathBuf {
         self.path.join("history.jsonl")
     }
 
-    /// The examples to measure on.
+    /// The file of the held-out examples.
     #[must_use]
     pub fn held_out(&self) -> PathBuf {
-        self.named("held_out.jsonl", "kept_apart.jsonl")
+        self.file_or_old_name("held_out.jsonl", "kept_apart.jsonl")
     }
 
-    /// The adapter after SFT.
+    /// The file of the adapter after SFT.
     #[must_use]
     pub fn sft(&self) -> PathBuf {
         self.path.join("sft.gguf")
     }
 
-    /// The task adapter of this SHA-256 that the user's was trained on top of: a copy, so that it stays the one.
+    /// The file of the task adapter with this SHA-256, on top of which the user's adapter was trained. It is a copy, which
+    /// does not change when the task is trained again.
     #[must_use]
     pub fn task(&self, sha256: &str) -> PathBuf {
-        self.path.join(format!("{TASK}{sha256}.gguf"))
+        self.path.join(format!("{TASK_PREFIX}{sha256}.gguf"))
     }
 
-    /// The path of a task adapter, made sure to be the one of this SHA-256.
+    /// The file of the task adapter with this SHA-256, after checking its content.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when it is not there or another.
+    /// [`Missing::TaskAdapter`] when the file does not exist or has another SHA-256.
     pub fn known_task(&self, sha256: &str) -> Result<PathBuf> {
         let task = self.task(sha256);
         if task.is_file() && cope_convert::sha256(&task)? == sha256 {
@@ -95,8 +101,8 @@ impl AdapterFolder {
         Err(Missing::TaskAdapter { path: task, user }.into())
     }
 
-    /// Keeps a task adapter, unless it is there: the same file under another name where the file system allows, so that
-    /// many users of a task take little room, else a copy. Returns its SHA-256.
+    /// Stores a task adapter in this folder, unless it is there already, and returns its SHA-256. The file is hard-linked
+    /// where the file system allows, which saves space when a task has many users, and copied otherwise.
     ///
     /// # Errors
     ///
@@ -113,7 +119,7 @@ impl AdapterFolder {
         Ok(sha256)
     }
 
-    /// Removes the task adapters that the user's is not trained on top of any more.
+    /// Removes all task adapters except the one with this SHA-256.
     ///
     /// # Errors
     ///
@@ -122,7 +128,7 @@ impl AdapterFolder {
         let kept = sha256.map(|sha256| self.task(sha256));
         for path in entries(&self.path)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(TASK) && Some(&path) != kept.as_ref() {
+            if name.starts_with(TASK_PREFIX) && Some(&path) != kept.as_ref() {
                 remove_if_there(&path)?;
             }
         }
@@ -132,47 +138,47 @@ impl AdapterFolder {
         Ok(())
     }
 
-    /// Task and user's adapter as one, for llama.cpp; made anew from both whenever it is wanted.
+    /// The file of the task's and the user's adapter stacked into one for llama.cpp. It is written anew before each use.
     #[must_use]
     pub fn stacked(&self) -> PathBuf {
         self.path.join("stacked.gguf")
     }
 
-    /// The mined pairs.
+    /// The file of the mined pairs to train on.
     #[must_use]
     pub fn pairs(&self) -> PathBuf {
         self.path.join("pairs.jsonl")
     }
 
-    /// Pairs mined for what is held out, to measure on.
+    /// The file of the pairs mined for held-out examples.
     #[must_use]
     pub fn held_out_pairs(&self) -> PathBuf {
-        self.named("held_out_pairs.jsonl", "kept_apart_pairs.jsonl")
+        self.file_or_old_name("held_out_pairs.jsonl", "kept_apart_pairs.jsonl")
     }
 
-    /// The pairs of a mining that was stopped.
+    /// The journal from which a stopped mining resumes.
     #[must_use]
     pub fn mined(&self) -> PathBuf {
         self.path.join("mined.jsonl")
     }
 
-    /// Where a fit that was stopped goes on from.
+    /// The checkpoint from which a stopped SFT or DPO resumes.
     #[must_use]
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join("checkpoint.gguf")
     }
 
-    /// The adapter after DPO, which chats use.
+    /// The file of the adapter after DPO, with which chats answer.
     #[must_use]
     pub fn adapter(&self) -> PathBuf {
         self.path.join("adapter.gguf")
     }
 
-    /// The path of that adapter, made sure to be there.
+    /// The file of the adapter after DPO, after checking that it exists.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when the user is not trained.
+    /// [`Missing::Adapter`] when the user is not trained.
     pub fn trained_adapter(&self) -> Result<PathBuf> {
         let adapter = self.adapter();
         if adapter.exists() {
@@ -182,26 +188,26 @@ impl AdapterFolder {
         Err(Missing::Adapter { user }.into())
     }
 
-    /// The log of training.
+    /// The log of training: one JSON value per step.
     #[must_use]
     pub fn train_log(&self) -> PathBuf {
         self.path.join("train.jsonl")
     }
 
-    /// Adds a line to the log of training.
+    /// Appends a line to the log of training.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`] when it cannot be written.
     pub fn log_training(&self, line: &impl Serialize) -> Result<()> {
         append_jsonl(&self.train_log(), line)
     }
 
-    /// Locks the folder for changes until the [`Lock`] is dropped, which the end of the process does too.
+    /// Locks the folder against changes by other processes until the [`Lock`] is dropped or the process ends.
     ///
     /// # Errors
     ///
-    /// [`Error::Locked`] when another process holds it.
+    /// [`Error::Locked`] when another process holds the lock.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.path.join("lock");
         let mut options = OpenOptions::new();
@@ -218,11 +224,11 @@ impl AdapterFolder {
         }
     }
 
-    /// Everything that is known of the user.
+    /// Reads the history and the held-out examples; missing files count as empty.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when a file cannot be read, [`Error::Input`] when a line is malformed.
+    /// [`Error::Io`] when a file cannot be read; [`Error::Damaged`] when a line is malformed.
     pub fn profile(&self) -> Result<Profile> {
         Ok(Profile {
             history: read_jsonl(&self.history())?,
@@ -230,21 +236,21 @@ impl AdapterFolder {
         })
     }
 
-    /// Replaces both parts of the profile.
+    /// Replaces the history and the held-out examples.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// A file cannot be written; it is then unchanged.
     pub fn save_profile(&self, profile: &Profile) -> Result<()> {
         write_jsonl(&self.history(), &profile.history)?;
         write_jsonl(&self.held_out(), &profile.held_out)
     }
 
-    /// How the adapter came about; `None` before the first stage.
+    /// Reads the record of the training; `None` before the first stage has ended.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when it cannot be read, [`Error::Input`] when it is malformed.
+    /// [`Error::Io`] when it cannot be read; [`Error::Damaged`] when it is malformed.
     pub fn manifest(&self) -> Result<Option<Manifest>> {
         let path = self.manifest_path();
         let Some(file) = open_if_there(&path)? else {
@@ -262,39 +268,41 @@ impl AdapterFolder {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// The file cannot be written; it is then unchanged.
     pub fn save_manifest(&self, manifest: &Manifest) -> Result<()> {
         write_json(&self.manifest_path(), manifest)
     }
 
-    /// What the user has said of answers, oldest first.
+    /// Reads the user's verdicts on answers, oldest first.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when it cannot be read, [`Error::Input`] when a line is malformed.
+    /// [`Error::Io`] when the file cannot be read; [`Error::Damaged`] when a line is malformed.
     pub fn feedback(&self) -> Result<Vec<Feedback>> {
         read_jsonl(&self.feedback_path())
     }
 
-    /// Adds what the user says of an answer.
+    /// Appends verdicts of the user on answers.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`].
+    /// [`Error::Io`] when the file cannot be written.
     pub fn add_feedback(&self, feedback: &[Feedback]) -> Result<()> {
         let path = self.feedback_path();
-        feedback.iter().try_for_each(|one| append_jsonl(&path, one))
+        feedback
+            .iter()
+            .try_for_each(|verdict| append_jsonl(&path, verdict))
     }
 
-    /// The file of what the user has said of answers.
+    /// The file of the user's verdicts on answers.
     #[must_use]
     pub fn feedback_path(&self) -> PathBuf {
         self.path.join("feedback.jsonl")
     }
 
-    /// A file's path; `before` is the name that older versions gave it, under which it stays where it is.
-    fn named(&self, name: &str, before: &str) -> PathBuf {
-        let (path, older) = (self.path.join(name), self.path.join(before));
+    /// The path of the file `name`, or of `old_name`, as older versions named it, when only that one exists.
+    fn file_or_old_name(&self, name: &str, old_name: &str) -> PathBuf {
+        let (path, older) = (self.path.join(name), self.path.join(old_name));
         if !path.exists() && older.exists() {
             older
         } else {

@@ -1,4 +1,4 @@
-//! All that is known of a user, given back.
+//! Exports everything stored about a user.
 
 use std::fs;
 use std::path::Path;
@@ -11,31 +11,33 @@ use crate::profile::feedback::Verdicts;
 use crate::profile::{Pair, sharegpt};
 use crate::{Error, Result};
 
-/// What is nobody's but this program's: a lock, and the hash of a key.
-const LEFT: [&str; 2] = ["lock", "key.json"];
+/// Files that are not exported: the lock, and the hash of the key to the server.
+const NOT_EXPORTED: [&str; 2] = ["lock", "key.json"];
 
 impl UserFolder {
-    /// Copies everything into `folder`, which is made, and adds its examples and pairs in the forms that other programs
-    /// read: TRL's, and `ShareGPT`'s.
+    /// Creates `folder` and copies the user's files into it. `pairs.jsonl` there has the pairs from feedback too, and
+    /// `history.sharegpt.jsonl` and `pairs.sharegpt.jsonl` have examples and pairs in `ShareGPT`'s format.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when the folder is there already; [`Error::Io`].
+    /// [`Error::Input`] when `folder` exists already; a file cannot be read or written.
     pub fn export(&self, folder: &Path) -> Result<()> {
         if folder.exists() {
-            let what = format!("{} is there already: name a new folder", folder.display());
-            return Err(Error::Input(what));
+            let folder = folder.display();
+            return Err(Error::input(format_args!(
+                "{folder} exists already; name a new folder"
+            )));
         }
         create_folder(folder)?;
         for path in entries(self.path())? {
             let name = path.file_name().unwrap_or_default();
-            if !LEFT.iter().any(|left| name == *left) && path.is_file() {
+            if !NOT_EXPORTED.iter().any(|excluded| name == *excluded) && path.is_file() {
                 let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
                 write_atomic(&folder.join(name), |file| file.write_all(&bytes))?;
             }
         }
         let mut pairs: Vec<Pair> = read_jsonl(&self.pairs())?;
-        pairs.extend(Verdicts::of(&self.feedback()?).pairs());
+        pairs.extend(Verdicts::from_feedback(&self.feedback()?).pairs());
         write_jsonl(&folder.join("pairs.jsonl"), &pairs)?;
         let pairs: Vec<Value> = pairs.iter().map(sharegpt_pair).collect();
         write_jsonl(&folder.join("pairs.sharegpt.jsonl"), &pairs)?;

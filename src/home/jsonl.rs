@@ -1,4 +1,4 @@
-//! Files of one JSON value a line.
+//! Files with one JSON value per line (JSONL).
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, Write};
@@ -11,11 +11,11 @@ use serde::de::DeserializeOwned;
 use super::{open_if_there, write_atomic};
 use crate::{Error, Result};
 
-/// The values of a file; none when it is not there.
+/// The values of a file; none when there is no such file.
 ///
 /// # Errors
 ///
-/// [`Error::Io`], and [`Error::Damaged`] that names the line that is malformed.
+/// [`Error::Io`] when the file cannot be read; [`Error::Damaged`] with the number of the first malformed line.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let Some(file) = open_if_there(path)? else {
         return Ok(Vec::new());
@@ -34,7 +34,7 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 ///
 /// # Errors
 ///
-/// [`Error::Io`]; an older file is then as it was.
+/// The file cannot be written; an existing one is then unchanged.
 pub fn write_jsonl(path: &Path, values: &[impl Serialize]) -> Result<()> {
     write_atomic(path, |writer: &mut dyn Write| {
         values.iter().try_for_each(|value| {
@@ -44,11 +44,11 @@ pub fn write_jsonl(path: &Path, values: &[impl Serialize]) -> Result<()> {
     })
 }
 
-/// Adds one value at the end of a file.
+/// Appends one value to a file, which is created if it is missing.
 ///
 /// # Errors
 ///
-/// [`Error::Io`].
+/// [`Error::Io`] when it cannot be written.
 pub fn append_jsonl(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut line =
         serde_json::to_vec(value).map_err(|error| Error::io("write", path)(error.into()))?;

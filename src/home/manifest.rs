@@ -1,4 +1,4 @@
-//! What a user's adapter was trained from and how.
+//! The manifest: a record of what an adapter was trained from and how.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,38 +6,38 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// `manifest.json` of a user's folder.
+/// The content of `manifest.json` in a user's or task's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The base model that the adapter belongs to.
+    /// The base model that the adapter was trained on.
     pub base: BaseRef,
     /// The stages that have ended.
     pub stages: BTreeMap<Stage, StageRecord>,
 }
 
-/// A base model as a manifest keeps it.
+/// A reference to a base model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseRef {
-    /// The file's name in the models folder, or its absolute path elsewhere.
+    /// The file's name if it is in the models folder, else its absolute path.
     pub file: String,
     /// The file's SHA-256, in hexadecimal.
     pub sha256: String,
-    /// `general.architecture`.
+    /// The model family, `general.architecture` of the GGUF file.
     pub architecture: String,
-    /// The SHA-256 of the task adapter on top of it, which lies in the user's folder.
+    /// The SHA-256 of the task adapter that the base carries, if any; a copy of it is in the user's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_sha256: Option<String>,
 }
 
-/// A stage of the recipe.
+/// A stage of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Supervised fine-tuning on the user's texts.
+    /// Supervised fine-tuning (SFT) on the user's texts.
     Sft,
-    /// Sampling and choosing the negatives.
+    /// Mining: sampling responses and choosing pairs for DPO.
     Mine,
-    /// Direct preference optimisation against them.
+    /// Direct preference optimisation (DPO) on the pairs.
     Dpo,
 }
 
@@ -45,7 +45,7 @@ impl Stage {
     /// All stages, in the order in which they run.
     pub const ALL: [Self; 3] = [Self::Sft, Self::Mine, Self::Dpo];
 
-    /// The name in files and on the command line.
+    /// The stage's name in files and on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -62,22 +62,24 @@ impl fmt::Display for Stage {
     }
 }
 
-/// A stage that has ended.
+/// The record of a stage that has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageRecord {
-    /// SHA-256 over everything that the stage's result depends on.
+    /// SHA-256 over everything that the stage's result depends on, in hexadecimal.
     pub inputs: String,
-    /// The settings, with the seed.
+    /// The stage's settings, including the seed.
     pub settings: serde_json::Value,
     /// The stage's figures, by name.
-    #[serde(deserialize_with = "renamed")]
+    #[serde(deserialize_with = "with_present_names")]
     pub figures: BTreeMap<String, f64>,
-    /// How long it took; after a stop, since it went on.
+    /// Seconds that the stage took; for a resumed stage, since it was resumed.
     pub seconds: f64,
 }
 
-/// Figures by the names that they have now: those on held-out texts once began with `kept_apart/`.
-fn renamed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+/// Reads figures and renames those of older versions, whose figures on held-out texts began with `kept_apart/`.
+fn with_present_names<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, f64>, D::Error> {
     let figures = BTreeMap::<String, f64>::deserialize(deserializer)?.into_iter();
     let renamed = figures.map(|(name, figure)| match name.strip_prefix("kept_apart/") {
         Some(rest) => (format!("held_out/{rest}"), figure),

@@ -1,4 +1,4 @@
-//! One user's folder.
+//! The folder of one user.
 
 use std::fs;
 use std::ops::Deref;
@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use super::{AdapterFolder, UserName};
 use crate::{Error, Result};
 
-/// Everything that is stored about a user: the [`AdapterFolder`] of their history and adapter, and beside its files
+/// Everything stored about a user: the [`AdapterFolder`] with history and adapter, and these files beside it:
 ///
 /// ```text
-/// typed_lines                        the lines typed in chats with this user
-/// key.json  identity.json            the hash of the key to the server; the address that other programs know
-/// prompt_cache.base  prompt_cache.user  what the contexts of the last chat had read
+/// typed_lines                           lines typed in chats with this user
+/// key.json                              hash of the user's key to the server
+/// identity.json                         e-mail address by which Open WebUI identifies the user
+/// prompt_cache.base  prompt_cache.user  KV caches of the last chat
 /// ```
 #[derive(Clone, Debug)]
 pub struct UserFolder {
@@ -34,36 +35,36 @@ impl UserFolder {
         }
     }
 
-    /// The lines typed in chats with this user.
+    /// The file of the lines typed in chats with this user.
     #[must_use]
     pub fn typed_lines(&self) -> PathBuf {
         self.folder.path().join("typed_lines")
     }
 
-    /// What a context of a chat with this user had read: `arm` is `base` or `user`.
+    /// The file of the KV cache of a chat's context; `arm` is `base` or `user`.
     #[must_use]
     pub fn prompt_cache(&self, arm: &str) -> PathBuf {
         self.folder.path().join(format!("prompt_cache.{arm}"))
     }
 
-    /// The hash of the user's key to the server.
+    /// The file with the hash of the user's key to the server.
     #[must_use]
     pub fn key(&self) -> PathBuf {
         self.folder.path().join("key.json")
     }
 
-    /// Under which address other programs know the user.
+    /// The file with the e-mail address by which Open WebUI identifies the user.
     #[must_use]
     pub fn identity(&self) -> PathBuf {
         self.folder.path().join("identity.json")
     }
 
-    /// Deletes the folder with everything in it: first under another name, so that a stop in the middle leaves no user
-    /// with half a history.
+    /// Deletes the folder with everything in it. The folder is renamed first, so that an interrupted deletion never leaves
+    /// a user with half a history.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], and [`Error::Locked`] when another process is at work on the folder.
+    /// [`Error::Locked`] when another process is importing or training; [`Error::Io`] when a file cannot be removed.
     pub fn delete(self) -> Result<()> {
         let _lock = self.lock()?;
         let users = self.path().parent().unwrap_or(self.path());

@@ -4,16 +4,19 @@ use std::fmt;
 
 use crate::{Error, Result};
 
-/// A user's name that is safe as the name of a folder: 1–64 of `[A-Za-z0-9._-]`, the first no `.` and no `-`.
+/// A name of a user or task that is safe as the name of a folder: 1 to 64 characters of `[A-Za-z0-9._-]`, the first of
+/// which is neither `.` nor `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(String);
 
 impl UserName {
     const MAX_LEN: usize = 64;
 
+    /// Checks a name.
+    ///
     /// # Errors
     ///
-    /// [`Error::Input`] when `name` is not such a name.
+    /// [`Error::Input`] when `name` breaks the rule; the message says how.
     pub fn new(name: &str) -> Result<Self> {
         let wrong = if name.is_empty() {
             "it is empty".to_owned()
@@ -25,7 +28,7 @@ impl UserName {
             .chars()
             .find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c))
         {
-            format!("{name:?} has {c:?}")
+            format!("{name:?} contains {c:?}")
         } else {
             return Ok(Self(name.to_owned()));
         };
@@ -33,10 +36,10 @@ impl UserName {
             "a name is 1 to {} ASCII letters, digits, '.', '_' or '-'",
             Self::MAX_LEN
         );
-        Err(Error::Input(format!("not a user's name: {wrong}; {rule}")))
+        Err(Error::Input(format!("not a valid name: {wrong}; {rule}")))
     }
 
-    /// The name as it was given.
+    /// The name as a string.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

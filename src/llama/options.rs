@@ -1,23 +1,26 @@
 //! Options of a context.
 
+use clap::ValueEnum;
+
 use super::{Model, devices, sys};
 
 /// ggml's limit on threads.
 const MAX_THREADS: usize = 512;
 
 /// The type of the numbers in a KV cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum KvType {
     /// 32 bits: for comparisons.
     F32,
     /// 16 bits, as llama.cpp's own default.
     F16,
     /// 8.5 bits: half the memory of [`F16`](Self::F16). Needs flash attention.
+    #[value(name = "q8_0")]
     Q8_0,
 }
 
 /// Whether attention runs as one fused kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FlashAttention {
     /// On a GPU, and where the type of the cache needs it. On a CPU the fused kernel is slower: after a thousand tokens in
     /// F16, one more token took 24 ms instead of 14 (SmolLM2-135M, two cores with AVX-512).

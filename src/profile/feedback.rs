@@ -1,4 +1,4 @@
-//! What a user says of answers in their voice, and what DPO learns from it.
+//! A user's feedback on answers, and the pairs that DPO learns from it.
 
 use std::collections::HashMap;
 
@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 use super::{Example, Pair};
 use crate::message::Message;
 
-/// A line of `feedback.jsonl`.
+/// A verdict of the user on one answer, which is a line of `feedback.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feedback {
-    /// What was asked.
+    /// The messages before the answer.
     pub prompt: Vec<Message>,
-    /// What was answered, or what should have been.
+    /// The answer, or the user's correction of it.
     pub response: String,
-    /// What the user says of it.
+    /// The user's verdict on the response.
     pub verdict: Verdict,
 }
 
-/// What a user says of an answer.
+/// Whether the user would write an answer like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It is as they would write.
+    /// The user would.
     Good,
-    /// It is not.
+    /// The user would not.
     Bad,
 }
 
 impl Feedback {
-    /// An answer that the user has put right: the one is bad, the other good.
+    /// The two verdicts of a correction: the answer is bad, the edited text is good.
     #[must_use]
     pub fn edit(prompt: &[Message], answer: &str, edited: &str) -> [Self; 2] {
         [(answer, Verdict::Bad), (edited, Verdict::Good)].map(|(response, verdict)| Self {
@@ -40,76 +40,84 @@ impl Feedback {
     }
 }
 
-/// All that was said, by what was asked. Of what was said of one answer the last holds.
+/// All verdicts, grouped by prompt. When there are several verdicts on one answer, the last counts.
 #[derive(Debug, Default)]
 pub struct Verdicts {
-    asked: Vec<Asked>,
+    by_prompt: Vec<PromptVerdicts>,
 }
 
 #[derive(Debug)]
-struct Asked {
+/// The good and bad answers to one prompt.
+struct PromptVerdicts {
     prompt: Vec<Message>,
     good: Vec<String>,
     bad: Vec<String>,
 }
 
 impl Verdicts {
-    /// Of `feedback`, oldest first.
+    /// Groups `feedback`, which is in the order of time.
     #[must_use]
-    pub fn of(feedback: &[Feedback]) -> Self {
+    pub fn from_feedback(feedback: &[Feedback]) -> Self {
         let mut verdicts = Self::default();
         let mut places: HashMap<&[Message], usize> = HashMap::new();
-        for one in feedback {
-            let place = *places.entry(&one.prompt).or_insert_with(|| {
-                verdicts.asked.push(Asked {
-                    prompt: one.prompt.clone(),
+        for Feedback {
+            prompt,
+            response,
+            verdict,
+        } in feedback
+        {
+            let place = *places.entry(prompt).or_insert_with(|| {
+                verdicts.by_prompt.push(PromptVerdicts {
+                    prompt: prompt.clone(),
                     good: Vec::new(),
                     bad: Vec::new(),
                 });
-                verdicts.asked.len() - 1
+                verdicts.by_prompt.len() - 1
             });
-            let Asked { good, bad, .. } = &mut verdicts.asked[place];
-            for said in [&mut *good, &mut *bad] {
-                said.retain(|response| *response != one.response);
+            let PromptVerdicts { good, bad, .. } = &mut verdicts.by_prompt[place];
+            for answers in [&mut *good, &mut *bad] {
+                answers.retain(|answer| answer != response);
             }
-            match one.verdict {
-                Verdict::Good => good.push(one.response.clone()),
-                Verdict::Bad => bad.push(one.response.clone()),
+            match verdict {
+                Verdict::Good => good.push(response.clone()),
+                Verdict::Bad => bad.push(response.clone()),
             }
         }
         verdicts
     }
 
-    /// Every good answer with every bad one to the same.
+    /// Pairs every good answer with every bad answer to the same prompt.
     #[must_use]
     pub fn pairs(&self) -> Vec<Pair> {
-        let of = |asked: &Asked| {
-            let both = (asked.good.iter())
-                .flat_map(|good| asked.bad.iter().map(move |bad| (good.clone(), bad.clone())));
-            both.filter_map(|(good, bad)| Pair::new(&asked.prompt, good, bad, true))
+        let pairs = |verdicts: &PromptVerdicts| {
+            let both = verdicts.good.iter().flat_map(|good| {
+                let bad = verdicts.bad.iter();
+                bad.map(move |bad| (good.clone(), bad.clone()))
+            });
+            both.filter_map(|(good, bad)| Pair::new(&verdicts.prompt, good, bad, true))
                 .collect::<Vec<_>>()
         };
-        self.asked.iter().flat_map(of).collect()
+        self.by_prompt.iter().flat_map(pairs).collect()
     }
 
-    /// The good answers beside which there is no bad one, for which one is to be found.
+    /// The good answers to prompts without a bad answer. Mining looks for a negative to pair them with.
     #[must_use]
     pub fn liked(&self) -> Vec<Example> {
-        let alone = self.asked.iter().filter(|asked| asked.bad.is_empty());
-        let examples = alone.flat_map(|asked| {
-            asked.good.iter().map(|response| Example {
-                prompt: asked.prompt.clone(),
+        let unpaired = self.by_prompt.iter().filter(|it| it.bad.is_empty());
+        let examples = unpaired.flat_map(|verdicts| {
+            verdicts.good.iter().map(|response| Example {
+                prompt: verdicts.prompt.clone(),
                 response: response.clone(),
             })
         });
         examples.collect()
     }
 
-    /// The bad answers beside which there is no good one: nothing can be learnt from them yet.
+    /// The number of bad answers to prompts without a good answer: DPO cannot learn from them yet.
     #[must_use]
     pub fn n_waiting(&self) -> usize {
-        let alone = self.asked.iter().filter(|asked| asked.good.is_empty());
-        alone.map(|asked| asked.bad.len()).sum()
+        let unpaired = self.by_prompt.iter().filter(|it| it.good.is_empty());
+        unpaired.map(|verdicts| verdicts.bad.len()).sum()
     }
 }
 
@@ -117,7 +125,7 @@ impl Verdicts {
 mod tests {
     use super::*;
 
-    fn said(prompt: &str, response: &str, verdict: Verdict) -> Feedback {
+    fn verdict(prompt: &str, response: &str, verdict: Verdict) -> Feedback {
         Feedback {
             prompt: vec![Message::user(prompt)],
             response: response.to_owned(),
@@ -125,32 +133,32 @@ mod tests {
         }
     }
 
-    fn said_in(side: &[Message]) -> String {
+    fn text(side: &[Message]) -> String {
         side[0].content.clone()
     }
 
     #[test]
-    fn good_answers_meet_bad_ones_to_the_same_question() {
+    fn good_answers_are_paired_with_bad_answers_to_the_same_prompt() {
         use Verdict::{Bad, Good};
         let feedback = [
-            said("a", "one", Bad),
-            said("b", "two", Good),
-            said("a", "three", Good),
-            said("a", "four", Bad),
-            said("c", "five", Bad),
-            // They think better of it.
-            said("d", "six", Bad),
-            said("d", "six", Good),
+            verdict("a", "one", Bad),
+            verdict("b", "two", Good),
+            verdict("a", "three", Good),
+            verdict("a", "four", Bad),
+            verdict("c", "five", Bad),
+            // The user changes their mind.
+            verdict("d", "six", Bad),
+            verdict("d", "six", Good),
         ];
-        let verdicts = Verdicts::of(&feedback);
+        let verdicts = Verdicts::from_feedback(&feedback);
         let pairs: Vec<_> = verdicts
             .pairs()
             .into_iter()
             .map(|pair| {
                 (
                     pair.prompt[0].content.clone(),
-                    said_in(&pair.chosen),
-                    said_in(&pair.rejected),
+                    text(&pair.chosen),
+                    text(&pair.rejected),
                 )
             })
             .collect();
@@ -165,9 +173,9 @@ mod tests {
         );
         assert_eq!(verdicts.n_waiting(), 1);
         let edit = Feedback::edit(&[Message::user("e")], "this", "that");
-        let pair = &Verdicts::of(&edit).pairs()[0];
+        let pair = &Verdicts::from_feedback(&edit).pairs()[0];
         assert_eq!(
-            (said_in(&pair.chosen), said_in(&pair.rejected)),
+            (text(&pair.chosen), text(&pair.rejected)),
             ("that".to_owned(), "this".to_owned())
         );
     }

@@ -1,4 +1,4 @@
-//! Histories from the files that people have.
+//! Imports histories from the files that people have: one module per format.
 
 mod chats;
 mod csv;
@@ -20,27 +20,35 @@ use super::Example;
 use crate::Result;
 use crate::error::Unspecified;
 
-/// What a file itself does not say.
+/// Facts that a file itself does not state.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
-    /// The user's id in a LaMP file.
+    /// The id of the user in a LaMP file.
     pub lamp_user: Option<String>,
-    /// Whose mails or commits are the user's own: addresses, or names or parts of them.
+    /// The authors whose texts are the user's own: e-mail addresses, and for commits and posts also names or parts of names.
     pub authors: Vec<String>,
-    /// The columns of a CSV file that hold prompts and responses.
+    /// The names of a table's columns that hold prompts and responses.
     pub columns: Option<[String; 2]>,
-    /// Who of a chat is the user.
+    /// The speaker of a chat whose texts are the user's; by default the one that the format suggests.
     pub speaker: Option<Speaker>,
 }
 
-/// Reads the examples of `path`. A file's extension tells what it is: `.jsonl`; `.json`, a LaMP file or a chat of
-/// `ShareGPT`'s or `ChatGPT`'s form; `.csv` and `.tsv`; `.mbox`; `.txt` and `.md`. A folder is a git repository, a Maildir or
-/// one of posts in Markdown.
+/// Reads the examples in `path`. The extension of a file tells its format:
+///
+/// | path | format |
+/// |---|---|
+/// | `.jsonl`, `.ndjson` | see [`jsonl`], or one chat in `ShareGPT`'s format per line |
+/// | `.json` | a LaMP file, or a list of chats in `ShareGPT`'s or `ChatGPT`'s format |
+/// | `.csv`, `.tsv` | a table with a header |
+/// | `.mbox` | a mailbox |
+/// | `.txt`, `.md`, `.markdown` | see [`text`] |
+/// | a folder | a git repository, a Maildir, or posts in Markdown |
 ///
 /// # Errors
 ///
-/// [`Error::Io`](crate::Error::Io) when it cannot be read; [`Error::Input`](crate::Error::Input) with the file and, where there is one, the line when it is
-/// malformed, of a kind that is not known, or holds nothing of use, or when an option is missing.
+/// [`Error::Io`](crate::Error::Io) when the path cannot be read; [`Error::Input`](crate::Error::Input), with the file and
+/// where possible the line, when it is malformed, of an unknown format or without a usable example;
+/// [`Error::Unspecified`](crate::Error::Unspecified) when it needs an option that is not given.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     let imported = if path.is_dir() {
         folder(path, options)?
@@ -48,12 +56,14 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
         file(path, options)?
     };
     if imported.examples.is_empty() {
-        let left = imported.left.iter();
-        let left: Vec<_> = left.map(|(why, n)| format!("{n} left: {why}")).collect();
-        let why = if left.is_empty() {
+        let skipped = imported.skipped.iter();
+        let skipped: Vec<_> = skipped
+            .map(|(why, n)| format!("{n} skipped: {why}"))
+            .collect();
+        let why = if skipped.is_empty() {
             "holds no items".to_owned()
         } else {
-            format!("holds no items of use ({})", left.join("; "))
+            format!("holds no usable items ({})", skipped.join("; "))
         };
         return Err(malformed(path, why));
     }
@@ -78,7 +88,7 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
             let bytes = read(path)?;
             match chats::parse_lines(path, &bytes, options.speaker)? {
                 Some(imported) => Ok(imported),
-                None => Ok(Imported::whole(jsonl::parse(path, &bytes)?)),
+                None => Ok(Imported::complete(jsonl::parse(path, &bytes)?)),
             }
         }
         "json" => {
@@ -88,69 +98,70 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
             }
             let lamp = lamp::parse(path, &bytes)?;
             let user = lamp.into_user(path, options.lamp_user.as_deref())?;
-            Ok(Imported::whole(user.history))
+            Ok(Imported::complete(user.history))
         }
         "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref()),
         "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref()),
         "mbox" => mail::import_mbox(path, &options.authors),
-        "txt" | "md" | "markdown" => Ok(Imported::whole(vec![text::parse(path, &read(path)?)?])),
+        "txt" | "md" | "markdown" => Ok(Imported::complete(vec![text::parse(path, &read(path)?)?])),
         _ => Err(malformed(
             path,
-            "is of no known kind: .jsonl, .json, .csv, .tsv, .mbox, .txt, .md, or a folder",
+            "is of an unknown format; known are .jsonl, .json, .csv, .tsv, .mbox, .txt, .md and folders",
         )),
     }
 }
 
-/// Longer texts of mailboxes, repositories and the like are left: they are rarely what a person would have a model write,
-/// and fit few contexts.
+/// The longest example, in characters, that is taken from chats, tables, mailboxes, repositories and posts. Longer ones
+/// fit few contexts, and people rarely want a model to write such texts.
 const MAX_CHARACTERS: usize = 24_000;
 
-/// What was found in a file.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// What was taken, oldest first where that is known.
+    /// The examples, oldest first where the format tells their order.
     pub examples: Vec<Example>,
-    /// How many items were left, by the reason.
-    pub left: BTreeMap<String, usize>,
+    /// The number of skipped items, by the reason.
+    pub skipped: BTreeMap<String, usize>,
 }
 
 impl Imported {
-    /// Takes an item if it can be trained on, else leaves it.
-    fn take(&mut self, prompt: impl Into<String>, response: impl Into<String>) {
-        self.take_example(Example::new(prompt, response));
+    /// Adds an example with one user message, or skips it as [`add_example`](Self::add_example) does.
+    fn add(&mut self, prompt: impl Into<String>, response: impl Into<String>) {
+        self.add_example(Example::new(prompt, response));
     }
 
-    /// As [`take`](Self::take).
-    fn take_example(&mut self, example: Example) {
+    /// Adds an example if it can be trained on and is not too long, and skips it otherwise.
+    fn add_example(&mut self, example: Example) {
         let texts = example.prompt.iter().map(|message| &message.content);
         let n = texts
             .chain([&example.response])
             .map(|text| text.chars().count());
         if n.sum::<usize>() > MAX_CHARACTERS {
-            self.leave(format!("longer than {MAX_CHARACTERS} characters"));
+            self.skip(format!("longer than {MAX_CHARACTERS} characters"));
             return;
         }
         match example.checked() {
             Ok(example) => self.examples.push(example),
-            Err(why) => self.leave(why),
+            Err(why) => self.skip(why),
         }
     }
 
-    /// Leaves an item.
-    fn leave(&mut self, why: impl Into<String>) {
-        *self.left.entry(why.into()).or_default() += 1;
+    /// Counts a skipped item.
+    fn skip(&mut self, why: impl Into<String>) {
+        *self.skipped.entry(why.into()).or_default() += 1;
     }
 
-    fn whole(examples: Vec<Example>) -> Self {
+    /// The result of an import that skips nothing.
+    fn complete(examples: Vec<Example>) -> Self {
         Self {
             examples,
-            left: BTreeMap::new(),
+            skipped: BTreeMap::new(),
         }
     }
 }
 
-/// Whose the texts of `path` are to be, which has to be said.
-fn need_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
+/// Checks that an author is named, without whom the texts of `path` cannot be told from other people's.
+fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
     if authors.iter().any(|author| !author.trim().is_empty()) {
         return Ok(());
     }

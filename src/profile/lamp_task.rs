@@ -1,26 +1,27 @@
-//! The tasks of LaMP and `LongLaMP`: how a profile's item becomes a prompt and a response.
+//! The tasks of the benchmarks LaMP (Salemi et al. 2023, arXiv 2304.11406) and `LongLaMP` (Kumar et al. 2024, arXiv
+//! 2407.11016): how an item of a profile becomes a prompt and a response.
 
 use serde::Deserialize;
 
 use crate::message::Message;
 use crate::profile::Example;
 
-/// What the users of a LaMP file write.
+/// The kind of text that the users of a LaMP file write, from one kind of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LampTask {
-    /// An article → its headline.
+    /// The headline of an article.
     NewsHeadline,
-    /// A paper's abstract → its title.
+    /// The title of a paper, from its abstract.
     ScholarlyTitle,
-    /// A paper's title → its abstract.
+    /// The abstract of a paper, from its title.
     AbstractGeneration,
-    /// A product and a rating → the review.
+    /// The review of a product, from its description and the rating.
     ProductReview,
-    /// A question or title → the post.
+    /// A post, from a question or a title.
     TopicWriting,
 }
 
-/// One item of a LaMP profile; which fields are there depends on the task.
+/// One item of a LaMP profile; the task determines which fields it has.
 #[derive(Clone, Debug, Deserialize)]
 pub struct LampItem {
     text: Option<String>,
@@ -36,7 +37,7 @@ pub struct LampItem {
 }
 
 impl LampTask {
-    /// The task that a LaMP file names, for example `news_headline (LaMP-4)`.
+    /// The task with this name in a LaMP file, for example `news_headline (LaMP-4)`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name.split_whitespace().next()? {
@@ -49,7 +50,7 @@ impl LampTask {
         }
     }
 
-    /// The messages that ask for `input`, the words of a held-out item or of [`LampTask::example`].
+    /// The prompt with `input` as its user message: the input of a held-out item, or one that [`LampTask::example`] makes.
     #[must_use]
     pub fn prompt(self, input: impl Into<String>) -> Vec<Message> {
         let system = match self {
@@ -62,7 +63,7 @@ impl LampTask {
         vec![Message::system(system), Message::user(input)]
     }
 
-    /// The most tokens of a response: more than nearly all of the users' own have.
+    /// The maximum number of tokens of a response; nearly all of the users' own texts are shorter.
     #[must_use]
     pub fn n_predict(self) -> usize {
         match self {
@@ -72,8 +73,8 @@ impl LampTask {
         }
     }
 
-    /// What counts of a model's answer: all of it but the white space around it, or, where a line is asked for, the
-    /// first that is not empty.
+    /// The part of a model's answer that is scored: its first line that is not empty for headlines and titles, and the
+    /// whole answer for the other tasks, without the white space around it.
     #[must_use]
     pub fn response(self, answer: &str) -> &str {
         let answer = answer.trim();
@@ -85,11 +86,12 @@ impl LampTask {
         }
     }
 
-    /// An item of a profile in the words of the held-out items (the benchmark's own, slips of the pen included).
+    /// Turns an item of a profile into an example. The prompt has the wording of the benchmark's held-out items, including
+    /// their grammatical errors.
     ///
     /// # Errors
     ///
-    /// The field that is missing.
+    /// A field of the item is missing; the message names it.
     pub fn example(self, item: &LampItem) -> Result<Example, String> {
         let (input, response) = match self {
             Self::NewsHeadline => {
@@ -136,7 +138,8 @@ fn review_prompt(item: &LampItem) -> Result<String, String> {
          for a product with description \"{description}\"."
     );
     if let Some(summary) = &item.summary {
-        // "Barolo 2010 (Nebbiolo, Piedmont, $70)": there the summary is the product's name, not the reviewer's words.
+        // In wine reviews the summary is the product's name, with which the description begins: "Barolo 2010" in
+        // "Barolo 2010 (Nebbiolo, Piedmont, $70)". It is no summary of the review.
         let is_name = description
             .strip_prefix(summary.as_str())
             .is_some_and(|rest| rest.starts_with(" ("));
@@ -149,7 +152,7 @@ fn review_prompt(item: &LampItem) -> Result<String, String> {
     Ok(prompt)
 }
 
-/// Answers in a forum have a question as their `summary`, posts of a blog have a `title`.
+/// The prompt for a post: posts of a blog have a `title`, answers in a forum have the question as their `summary`.
 fn topic_prompt(item: &LampItem) -> Result<String, String> {
     if let Some(title) = &item.title {
         return Ok(format!(

@@ -1,44 +1,44 @@
-//! Pairs of responses, of which one is preferred.
+//! Pairs of responses to one prompt, of which one is preferred. DPO learns from them.
 
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 
-/// A line of `pairs.jsonl`, in TRL's conversational form.
+/// A line of `pairs.jsonl`, in TRL's conversational format for preferences.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// The messages before the response.
     pub prompt: Vec<Message>,
-    /// What is preferred, one message: the user's own response, or a sample like it.
+    /// The preferred response, one message: the user's own text, or a sample that is like it.
     pub chosen: Vec<Message>,
-    /// The negative, one message.
+    /// The rejected response (the negative), one message.
     pub rejected: Vec<Message>,
-    /// Whether the negative ended by itself, and was not cut off.
+    /// Whether the rejected response ended by itself; otherwise the sampling limit cut it off.
     #[serde(default = "ended")]
     pub rejected_ended: bool,
-    /// The base's log-probabilities of both, where mining came upon them.
+    /// The base's log-probabilities of both responses, when mining has computed them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_logps: Option<BaseLogps>,
 }
 
-/// The base's log-probabilities of a pair's responses, nats.
+/// The base's log-probabilities of a pair's responses, in nats, summed over their tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaseLogps {
-    /// Of the chosen response.
+    /// The log-probability of the chosen response.
     pub chosen: f32,
-    /// Of the rejected response.
+    /// The log-probability of the rejected response.
     pub rejected: f32,
-    /// Says of which base and which tokens; they are of no use for others.
+    /// A hash of the base and the tokens that they belong to; for others they are not used.
     pub of: String,
 }
 
-/// Pairs of other programs end as a chat turn does.
+/// The value of `rejected_ended` in pairs of other programs, whose responses are whole.
 fn ended() -> bool {
     true
 }
 
 impl Pair {
-    /// A pair of `chosen` and `rejected`; none where that is nothing, cut off before its first text.
+    /// A pair of `chosen` and `rejected`; `None` when `rejected` is empty and was cut off, since it is no response then.
     pub fn new(
         prompt: &[Message],
         chosen: String,
@@ -60,14 +60,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_no_negative() {
+    fn an_empty_text_that_was_cut_off_is_not_a_negative() {
         let prompt = [Message::user("Say hello.")];
         let pair = |rejected: &str, ended| {
             Pair::new(&prompt, "Hello!".to_owned(), rejected.to_owned(), ended)
         };
         assert!(pair("", false).is_none());
         assert_eq!(pair("Hi", false).unwrap().rejected[0].content, "Hi");
-        // A response that ends at once is one that the model can give.
+        // A response that ends at once is one that a model can give.
         assert!(pair("", true).is_some());
     }
 }

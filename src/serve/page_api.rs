@@ -60,7 +60,7 @@ pub async fn history(
 ) -> Result<Json<Value>, ApiError> {
     let user = user(&app, &caller, &name)?;
     let profile = user.profile()?;
-    let verdicts = Verdicts::of(&user.feedback()?);
+    let verdicts = Verdicts::from_feedback(&user.feedback()?);
     let newest = profile
         .history
         .iter()

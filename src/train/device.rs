@@ -1,17 +1,17 @@
 //! The device that training computes on: the CPU, with operations of our own, or a GPU, with candle's.
 
 use std::fmt;
-use std::str::FromStr;
 
 use candle_core::{DType, Device};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::ops::linear::WeightType;
+use crate::Result;
 use crate::error::{CpuWork, Unspecified};
-use crate::{Error, Result};
 
 /// A kind of device. The features `cuda` and `metal` of the build say which GPUs it can use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum TrainDevice {
     /// The CPU.
@@ -73,15 +73,5 @@ impl fmt::Display for TrainDevice {
             Self::Cuda => "cuda",
             Self::Metal => "metal",
         })
-    }
-}
-
-impl FromStr for TrainDevice {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = [Self::Cpu, Self::Cuda, Self::Metal];
-        let found = found.into_iter().find(|device| device.to_string() == name);
-        found.ok_or_else(|| Error::input("training runs on cpu, cuda or metal"))
     }
 }

@@ -2,6 +2,7 @@
 //! and checkpoints.
 
 use candle_core::Tensor;
+use clap::ValueEnum;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -41,7 +42,7 @@ pub struct FitConfig {
 }
 
 /// The factor of the learning rate after the warm-up, while `p` goes from 0 to 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LrSchedule {
     /// `1 − p`

@@ -1,10 +1,8 @@
 //! Low-rank adaptation (LoRA; Hu et al. 2021, arXiv 2106.09685): `y = W x + lora_scale · B A x`, where
 //! `lora_scale = lora_alpha / rank`, `A` is `[rank, in]` and `B` is `[out, rank]`.
 
-use std::fmt;
-use std::str::FromStr;
-
 use candle_core::{DType, Device, Tensor, Var};
+use clap::ValueEnum;
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +15,7 @@ use super::ops::map_f32;
 use crate::{Error, Result};
 
 /// A linear layer of a block that an adapter may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetModule {
     /// Queries of attention.
@@ -64,37 +62,6 @@ impl TargetModule {
     /// The tensor's name in a GGUF file.
     pub fn tensor_name(self, layer: usize) -> String {
         format!("blk.{layer}.{}.weight", self.gguf_name())
-    }
-}
-
-impl fmt::Display for TargetModule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Q => "q",
-            Self::K => "k",
-            Self::V => "v",
-            Self::O => "o",
-            Self::Gate => "gate",
-            Self::Up => "up",
-            Self::Down => "down",
-        })
-    }
-}
-
-impl FromStr for TargetModule {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let known = || Self::ALL.map(|target| target.to_string()).join(", ");
-        let found = Self::ALL
-            .into_iter()
-            .find(|target| target.to_string() == name);
-        found.ok_or_else(|| {
-            Error::input(format_args!(
-                "there is no target module '{name}'; known are {}",
-                known()
-            ))
-        })
     }
 }
 

@@ -6,6 +6,7 @@
 //! since after SFT on the same items the user's own responses are already far likelier than any sample of the base. The
 //! default compares responses that the user's model may really give.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::batch::PackedBatch;
@@ -43,7 +44,7 @@ pub struct MineConfig {
 }
 
 /// The model that samples come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum SampleSource {
     /// The base, `π_base`.
@@ -53,7 +54,7 @@ pub enum SampleSource {
 }
 
 /// The rule that makes a pair from the samples for a prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Preference {
     /// The user's own response is preferred to the sample with the lowest reward

@@ -305,7 +305,7 @@ impl<'a> Recipe<'a> {
 
     /// The user's feedback on answers.
     fn verdicts(&self) -> Result<Verdicts> {
-        Ok(Verdicts::of(&self.folder.feedback()?))
+        Ok(Verdicts::from_feedback(&self.folder.feedback()?))
     }
 
     /// Encodes the pairs that `path` holds line by line, and adds the base's log-probabilities: those of mining, where

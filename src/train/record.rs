@@ -115,7 +115,7 @@ pub(super) fn inputs(
         hashes
     ]);
     // Without feedback the hash is the one of versions that knew no feedback, so their stages stay up to date.
-    let verdicts = Verdicts::of(&folder.feedback()?);
+    let verdicts = Verdicts::from_feedback(&folder.feedback()?);
     let feedback = match stage {
         Stage::Sft => json!([]),
         Stage::Mine => json!(verdicts.liked()),

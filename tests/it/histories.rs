@@ -1,14 +1,17 @@
-//! Histories: what importers make of files, good and bad.
+//! Importers of histories: the examples in well-formed files, and the errors for malformed ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cope_llama::Error;
+use cope_llama::error::Unspecified;
 use cope_llama::message::Message;
 use cope_llama::profile::{
     Example, HistoryPart, ImportOptions, Imported, Profile, Speaker, import, lamp,
 };
 use tempfile::TempDir;
 
+/// A temporary folder with files to import.
 struct Folder(TempDir);
 
 impl Folder {
@@ -36,7 +39,7 @@ impl Folder {
         import(&self.file(name, content), options).unwrap()
     }
 
-    /// The message of a refusal, without the folder.
+    /// The message of a failed import, without the folder.
     fn refusal(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let message = import(&self.file(name, content), &ImportOptions::default())
             .unwrap_err()
@@ -102,18 +105,18 @@ fn texts_have_a_title_and_a_body() {
 }
 
 #[test]
-fn lamp_files_have_a_user_to_choose() {
+fn a_user_is_chosen_from_a_lamp_file() {
     let folder = Folder::new();
     let text = r#"{"task": "news_headline (LaMP-4)", "users": [
         {"user_id": "1", "profile": [{"id": "a", "text": "It rained.", "title": "Rain"}],
          "dev": [], "query": [{"id": "q", "input": "Generate a headline for the following article: Sun.", "output": "Sun"}]},
         {"user_id": "2", "profile": []}]}"#;
     let path = folder.file("a.json", text);
-    let of = |user: &str| ImportOptions {
+    let options = |user: &str| ImportOptions {
         lamp_user: Some(user.to_owned()),
         ..ImportOptions::default()
     };
-    let examples = import(&path, &of("1")).unwrap().examples;
+    let examples = import(&path, &options("1")).unwrap().examples;
     let system = Message::system("You are a news headline generator.");
     let article = Message::user("Generate a headline for the following article: It rained.");
     assert_eq!(
@@ -127,21 +130,41 @@ fn lamp_files_have_a_user_to_choose() {
     assert_eq!(query[0].id, "q");
     assert_eq!(query[0].example.prompt[0], system);
 
+    let error = import(&path, &ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::Unspecified(Unspecified::LampUser {
+                asked: None,
+                count: 2,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
     assert_eq!(
         folder.refusal("a.json", text),
-        "a.json: holds 2 users (1, 2, …): name one with --lamp-user"
+        "a.json: holds 2 users (1, 2, …)"
     );
-    let message = import(&path, &of("3")).unwrap_err().to_string();
+    let error = import(&path, &options("3")).unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::Unspecified(Unspecified::LampUser { asked: Some(id), .. }) if id == "3"
+        ),
+        "{error:?}"
+    );
+    let message = error.to_string();
     assert!(message.contains("has no user \"3\""), "{message}");
     assert_eq!(
-        import(&path, &of("2")).unwrap_err().to_string(),
+        import(&path, &options("2")).unwrap_err().to_string(),
         format!("{}: holds no items", path.display())
     );
 }
 
-/// The held-out items of real files carry the benchmark's own words; the profiles' examples must begin as they do.
+/// The held-out items of real files have the benchmark's own wording; the prompts made from profiles must have the same.
 #[test]
-fn lamp_profiles_and_held_out_items_are_asked_in_the_same_words() {
+fn prompts_of_lamp_profiles_have_the_wording_of_held_out_items() {
     let folder = Folder::new();
     let cases = [
         (
@@ -192,7 +215,7 @@ fn lamp_profiles_and_held_out_items_are_asked_in_the_same_words() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_line() {
+fn errors_in_jsonl_name_the_line() {
     let folder = Folder::new();
     let good = "{\"prompt\": \"One?\", \"response\": \"Two.\"}\n";
     let line = |line: &str| folder.refusal("a.jsonl", format!("{good}\n{line}\n{good}"));
@@ -202,7 +225,7 @@ fn what_is_wrong_is_said_with_its_line() {
     );
     assert_eq!(
         line("{\"prompt\": \"One?\"}"),
-        "a.jsonl: line 3: neither {\"prompt\", \"response\"} nor {\"messages\"}"
+        "a.jsonl: line 3: a line has either the fields \"prompt\" and \"response\", or the field \"messages\""
     );
     assert_eq!(
         line("{\"prompt\": \"One?\", \"response\": \" \"}"),
@@ -214,11 +237,11 @@ fn what_is_wrong_is_said_with_its_line() {
     );
     assert_eq!(
         line("{\"messages\": []}"),
-        "a.jsonl: line 3: no message is the assistant's"
+        "a.jsonl: line 3: no message has the role assistant"
     );
     assert_eq!(
         line("{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}"),
-        "a.jsonl: line 3: an answer has no user message before it"
+        "a.jsonl: line 3: a response has no user message before it"
     );
     let long = format!(
         "{{\"prompt\": \"a\", \"response\": \"{}\"}}",
@@ -234,6 +257,11 @@ fn what_is_wrong_is_said_with_its_line() {
         folder.refusal("a.jsonl", bytes),
         "a.jsonl: line 2 is not valid UTF-8 (byte 52 of the file)"
     );
+}
+
+#[test]
+fn files_without_examples_and_of_unknown_formats_are_refused() {
+    let folder = Folder::new();
     assert_eq!(
         folder.refusal("a.jsonl", "\n \n"),
         "a.jsonl: holds no items"
@@ -250,18 +278,15 @@ fn what_is_wrong_is_said_with_its_line() {
     assert!(
         folder
             .refusal("a.pdf", "x")
-            .starts_with("a.pdf: is of no known kind")
+            .starts_with("a.pdf: is of an unknown format")
     );
-    assert!(
-        import(Path::new("/no/such.jsonl"), &ImportOptions::default())
-            .unwrap_err()
-            .to_string()
-            .contains("/no/such.jsonl")
-    );
+    let missing = import(Path::new("/no/such.jsonl"), &ImportOptions::default()).unwrap_err();
+    assert!(matches!(missing, Error::Io { .. }), "{missing:?}");
+    assert_eq!(missing.to_string(), "cannot open /no/such.jsonl");
 }
 
 #[test]
-fn what_is_known_is_not_added_again_nor_held_out_too() {
+fn an_example_is_added_once_and_to_one_part_only() {
     let example = |n: usize| Example::new(format!("{n}?"), "yes");
     let mut profile = Profile::default();
     let added = profile.add(
@@ -286,13 +311,13 @@ fn an_example_is_stored_as_one_line_of_messages() {
     assert_eq!(serde_json::from_str::<Example>(&line).unwrap(), example);
 }
 
-fn left(imported: &Imported) -> Vec<(&str, usize)> {
-    let left = imported.left.iter();
-    left.map(|(why, n)| (why.as_str(), *n)).collect()
+fn skipped(imported: &Imported) -> Vec<(&str, usize)> {
+    let skipped = imported.skipped.iter();
+    skipped.map(|(why, n)| (why.as_str(), *n)).collect()
 }
 
 #[test]
-fn of_a_csv_file_two_columns_are_named() {
+fn two_named_columns_of_a_table_are_imported() {
     let folder = Folder::new();
     let text = "id,question,answer\n1,One?,\"Two,\nof course.\"\n2,Three?, \n3\n";
     let options = |columns: [&str; 2]| ImportOptions {
@@ -305,7 +330,7 @@ fn of_a_csv_file_two_columns_are_named() {
         [Example::new("One?", "Two,\nof course.")]
     );
     assert_eq!(
-        left(&imported),
+        skipped(&imported),
         [
             ("the response is empty", 1),
             ("the row is shorter than the first", 1)
@@ -315,9 +340,14 @@ fn of_a_csv_file_two_columns_are_named() {
     assert_eq!(tabs.examples, [Example::new("x", "y")]);
     assert_eq!(
         folder.refusal("a.csv", text),
-        "a.csv: name its columns of prompts and responses with --columns PROMPT,RESPONSE; it has id, question, answer"
+        "a.csv: which columns hold the prompts and the responses? it has id, question, answer"
     );
     let path = folder.file("a.csv", text);
+    let error = import(&path, &ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unspecified(Unspecified::Columns { known, .. }) if known.len() == 3),
+        "{error:?}"
+    );
     let message = import(&path, &options(["question", "reply"])).unwrap_err();
     assert!(
         message
@@ -375,13 +405,13 @@ News.
 ";
 
 #[test]
-fn of_a_mailbox_what_the_user_wrote_is_taken() {
+fn the_users_own_mails_are_imported_from_mbox_and_maildir() {
     let folder = Folder::new();
-    let of_bob = ImportOptions {
+    let bob = ImportOptions {
         authors: vec!["bob@example.org".into()],
         ..ImportOptions::default()
     };
-    let imported = folder.import_with("a.mbox", MAILS, &of_bob);
+    let imported = folder.import_with("a.mbox", MAILS, &bob);
     assert_eq!(
         imported.examples,
         [
@@ -392,10 +422,10 @@ fn of_a_mailbox_what_the_user_wrote_is_taken() {
             Example::new("Answer this mail:\n\nShall we eat?", "Gladly, at the café."),
         ]
     );
-    let expected = [("from somebody else", 1), ("nothing but what is quoted", 1)];
-    assert_eq!(left(&imported), expected);
+    let expected = [("from somebody else", 1), ("nothing but quoted text", 1)];
+    assert_eq!(skipped(&imported), expected);
 
-    // The same as a Maildir.
+    // The same e-mails in a Maildir give the same examples.
     for part in ["cur", "new", "tmp"] {
         fs::create_dir_all(folder.0.path().join("mails").join(part)).unwrap();
     }
@@ -403,22 +433,22 @@ fn of_a_mailbox_what_the_user_wrote_is_taken() {
         let mail = mail.split_once('\n').unwrap().1;
         folder.file(&format!("mails/cur/{number}:2,S"), mail);
     }
-    let maildir = import(&folder.0.path().join("mails"), &of_bob).unwrap();
+    let maildir = import(&folder.0.path().join("mails"), &bob).unwrap();
     assert_eq!(maildir, imported);
 
     assert_eq!(
         folder.refusal("a.mbox", MAILS),
-        "a.mbox: whose mails are the user's own? name the author with --author"
+        "a.mbox: whose mails are the user's own?"
     );
-    let of_carol = ImportOptions {
+    let carol = ImportOptions {
         authors: vec!["carol@example.org".into()],
         ..ImportOptions::default()
     };
-    let message = import(&folder.file("a.mbox", MAILS), &of_carol).unwrap_err();
+    let message = import(&folder.file("a.mbox", MAILS), &carol).unwrap_err();
     assert!(
         message
             .to_string()
-            .ends_with("holds no items of use (4 left: from somebody else)"),
+            .ends_with("holds no usable items (4 skipped: from somebody else)"),
         "{message}"
     );
 }
@@ -454,7 +484,7 @@ fn a_folder_of_posts_is_read_by_date() {
         ]
     );
     assert_eq!(
-        left(&imported),
+        skipped(&imported),
         [
             ("a draft", 1),
             ("by another author", 1),
@@ -464,7 +494,7 @@ fn a_folder_of_posts_is_read_by_date() {
 }
 
 #[test]
-fn of_a_repository_an_authors_commits_are_taken() {
+fn an_authors_commits_are_imported_from_a_repository() {
     let folder = Folder::new();
     let path = folder.0.path();
     let git = |arguments: &[&str], author: &str| {
@@ -498,29 +528,32 @@ fn of_a_repository_an_authors_commits_are_taken() {
     folder.file("a b.txt", "one\n");
     git(&["commit", "-qam", "Ann's"], "Ann");
     git(&["commit", "-qm", "Nothing", "--allow-empty"], "Bob B");
-    let of = |author: &str| ImportOptions {
+    let options = |author: &str| ImportOptions {
         authors: vec![author.to_owned()],
         ..ImportOptions::default()
     };
-    let imported = import(path, &of("bob b")).unwrap();
+    let imported = import(path, &options("bob b")).unwrap();
     let prompt = "Write the commit message for this change:\n\na b.txt: 2 lines added, 0 removed\nnew: a b.txt";
     assert_eq!(
         imported.examples,
         [Example::new(prompt, "Begin\n\nWith two lines.")]
     );
-    assert_eq!(left(&imported), [("a commit that changes no file", 1)]);
-    let message = import(path, &of("Carol")).unwrap_err().to_string();
+    assert_eq!(skipped(&imported), [("the commit changes no file", 1)]);
+    let message = import(path, &options("Carol")).unwrap_err().to_string();
     assert!(
-        message.contains("has no commits of that author"),
+        message.contains("has no commits by that author"),
         "{message}"
     );
     assert!(message.contains("Bob B <x@example.org>"), "{message}");
-    let message = import(path, &ImportOptions::default()).unwrap_err();
-    assert!(message.to_string().contains("--author"), "{message}");
+    let error = import(path, &ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Unspecified(Unspecified::Author { texts, .. }) if texts == "commits"),
+        "{error:?}"
+    );
 }
 
 #[test]
-fn chats_of_other_programs_have_two_speakers() {
+fn either_speaker_of_a_chat_can_be_imported() {
     let folder = Folder::new();
     let sharegpt = r#"[{"conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "A"},
         {"from": "gpt", "value": "B"}, {"from": "human", "value": "C"}, {"from": "gpt", "value": "D"}]}]"#;
@@ -541,7 +574,7 @@ fn chats_of_other_programs_have_two_speakers() {
     let line = sharegpt.trim_matches(['[', ']']).replace('\n', "");
     assert_eq!(folder.import("a.jsonl", line), answers);
 
-    // The branch that was given up is not taken.
+    // The branch with "No." is not on the path to the current node and is left out.
     let chatgpt = r#"[{"title": "Tea", "current_node": "d", "mapping": {
         "a": {"parent": null, "message": null},
         "b": {"parent": "a", "message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["Which tea?"]}}},

@@ -1,9 +1,11 @@
-//! What is kept on disk, and how.
+//! The files of a home: names, modes, locks, and files of older versions.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use cope_llama::Error;
+use cope_llama::error::Missing;
 use cope_llama::home::{Home, Manifest, Stage, StageRecord, UserName, write_atomic};
 use cope_llama::profile::{Example, HistoryPart, Profile};
 
@@ -24,7 +26,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_name_never_leaves_its_folder() {
+fn a_name_that_would_leave_its_folder_is_refused() {
     for good in ["a", "alice", "Bob-2", "c.d_e", &"x".repeat(64)] {
         assert_eq!(name(good).as_str(), good);
     }
@@ -44,14 +46,17 @@ fn a_name_never_leaves_its_folder() {
         "a\0",
         &long,
     ] {
-        let message = UserName::new(bad).unwrap_err().to_string();
+        let error = UserName::new(bad).unwrap_err();
+        assert!(matches!(error, Error::Input(_)), "{error:?}");
+        let message = error.to_string();
+        assert!(message.starts_with("not a valid name: "), "{message}");
         assert!(!message.contains(char::is_control), "{message:?}");
         assert!(message.len() < 200, "{message}");
     }
 }
 
 #[test]
-fn everything_is_its_owners_alone() {
+fn only_their_owner_can_access_folders_and_files() {
     let (_folder, home) = home();
     let user = home.create_user(name("alice")).unwrap();
     user.save_profile(&Profile::default()).unwrap();
@@ -66,7 +71,7 @@ fn everything_is_its_owners_alone() {
 }
 
 #[test]
-fn a_profile_and_a_manifest_come_back() {
+fn a_profile_and_a_manifest_are_read_as_they_were_saved() {
     let (folder, home) = home();
     let base = folder.path().join("tiny.gguf");
     TinyModel::default().write(&base);
@@ -101,7 +106,7 @@ fn a_profile_and_a_manifest_come_back() {
 }
 
 #[test]
-fn a_base_in_the_models_folder_is_known_by_its_name_and_hashed_again_when_it_changes() {
+fn the_hash_of_a_base_is_cached_until_its_file_changes() {
     let (_folder, home) = home();
     let path = home.create_models().unwrap().join("tiny.gguf");
     TinyModel::default().write(&path);
@@ -121,31 +126,40 @@ fn a_base_in_the_models_folder_is_known_by_its_name_and_hashed_again_when_it_cha
 }
 
 #[test]
-fn two_processes_do_not_change_one_user() {
+fn a_locked_user_cannot_be_locked_again_or_deleted() {
     let (_folder, home) = home();
     let user = home.create_user(name("alice")).unwrap();
     let lock = user.lock().unwrap();
-    let message = user.lock().unwrap_err().to_string();
-    assert!(message.contains("another cope-llama"), "{message}");
-    assert!(user.clone().delete().is_err());
+    for error in [user.lock().unwrap_err(), user.clone().delete().unwrap_err()] {
+        assert!(
+            matches!(&error, Error::Locked(name) if name == "alice"),
+            "{error:?}"
+        );
+        let message = error.to_string();
+        assert!(message.contains("another cope-llama"), "{message}");
+    }
     drop(lock);
     user.lock().unwrap();
 }
 
 #[test]
-fn a_deleted_user_leaves_nothing() {
+fn a_deleted_user_leaves_no_files() {
     let (_folder, home) = home();
     let user = home.create_user(name("alice")).unwrap();
     user.save_profile(&Profile::default()).unwrap();
     let users = user.path().parent().unwrap().to_owned();
     user.delete().unwrap();
     assert_eq!(fs::read_dir(users).unwrap().count(), 0);
-    let message = home.user(name("alice")).unwrap_err().to_string();
-    assert!(message.contains("no user alice"), "{message}");
+    let error = home.user(name("alice")).unwrap_err();
+    assert!(
+        matches!(&error, Error::Missing(Missing::User { name, .. }) if name == "alice"),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("no user alice"), "{error}");
 }
 
 #[test]
-fn a_write_that_fails_leaves_the_file_as_it_was() {
+fn a_failed_write_leaves_the_file_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a");
     write_atomic(&path, |writer| writer.write_all(b"first")).unwrap();

@@ -1,4 +1,4 @@
-//! Models with adapters in their weights, in llama.cpp, beside the base with the adapters.
+//! Merged models in llama.cpp, compared with the base and a separate adapter.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,14 +38,14 @@ fn logits(
 }
 
 #[test]
-fn a_merged_model_is_its_base_with_the_adapter() {
+fn a_merged_model_gives_the_logits_of_its_base_with_the_adapter() {
     let tokens: Vec<Token> = (0..30).map(|n| 20 + n * 7 % 300).collect();
     for architecture in FAMILIES {
         let tiny = Fixture::of(TinyModel {
             architecture,
             ..TinyModel::default()
         });
-        // Of two ranks, so that the factors differ by pair.
+        // Two ranks, so that the pairs have different scales.
         let mut adapter = Adapter {
             architecture: architecture.into(),
             ..tiny_adapter(3, 2, &LINEARS[..4])
@@ -58,14 +58,14 @@ fn a_merged_model_is_its_base_with_the_adapter() {
         merge_into(&tiny.base, &adapter, None, &path);
         let merged = Model::load(&path, None).unwrap();
         let loaded = tiny.load(&adapter).unwrap();
-        let apart = logits(&tiny.model, Some(loaded), &exact(), &tokens);
-        let together = logits(&merged, None, &exact(), &tokens);
+        let separate = logits(&tiny.model, Some(loaded), &exact(), &tokens);
+        let in_weights = logits(&merged, None, &exact(), &tokens);
         let furthest = |x: &[f32], y: &[f32]| {
             let differences = std::iter::zip(x, y).map(|(x, y)| (x - y).abs());
             differences.fold(0.0, f32::max)
         };
-        let error = furthest(&apart, &together);
-        let without = furthest(&apart, &logits(&tiny.model, None, &exact(), &tokens));
+        let error = furthest(&separate, &in_weights);
+        let without = furthest(&separate, &logits(&tiny.model, None, &exact(), &tokens));
         assert!(
             error < 1e-3 && without > 0.1,
             "{architecture}: {error}, and {without} without"
@@ -73,8 +73,8 @@ fn a_merged_model_is_its_base_with_the_adapter() {
     }
 }
 
-/// The default model's weights are of `Q4_1`. Rounded finely they keep an adapter that is a good deal smaller than their
-/// own steps; rounded as coarsely as they were they lose most of it, as the figure says.
+/// The default model's weights are `Q4_1`, whose steps are larger than the adapter's changes. Written as F16 or `Q8_0`, the
+/// merged weights keep the changes; written as `Q4_1` again, they lose most of them, and the figure `kept` says so.
 #[test]
 fn the_default_model_merges_within_the_rounding_of_the_type() {
     let base = Gguf::open(&default_model::path()).unwrap();
@@ -92,21 +92,21 @@ fn the_default_model_merges_within_the_rounding_of_the_type() {
         n_outputs: 256,
         ..ContextOptions::default()
     };
-    let apart = logits(&model, Some(loaded), &options, &tokens);
+    let separate = logits(&model, Some(loaded), &options, &tokens);
     let n_vocab = model.n_vocab();
-    let without = mean_kl(&apart, &logits(&model, None, &options, &tokens), n_vocab);
+    let without = mean_kl(&separate, &logits(&model, None, &options, &tokens), n_vocab);
     let merged = folder.path().join("merged.gguf");
     let merged_as = |ggml_type| {
         let kept = merge_into(&base, &adapter, ggml_type, &merged);
-        let together = logits(
+        let in_weights = logits(
             &Model::load(&merged, None).unwrap(),
             None,
             &options,
             &tokens,
         );
-        (kept, mean_kl(&apart, &together, n_vocab))
+        (kept, mean_kl(&separate, &in_weights, n_vocab))
     };
-    // The base's activations are rounded to 8 bits for products with Q4_1, and so differ from those of other types.
+    // For products with Q4_1 the activations are rounded to 8 bits, so the logits differ a little even without merging.
     for (ggml_type, rounding) in [(GgmlType::F16, 1e-4), (GgmlType::Q8_0, 0.05)] {
         let (kept, kl) = merged_as(Some(ggml_type));
         assert!(
@@ -121,7 +121,7 @@ fn the_default_model_merges_within_the_rounding_of_the_type() {
     );
 }
 
-/// An adapter of q and down in every layer.
+/// A deterministic adapter on q and down in every layer.
 fn waves(base: &Gguf) -> Adapter {
     let adapted = |name: &str| name.contains("attn_q.") || name.contains("ffn_down.");
     let tensors = base.tensors.iter().filter(|it| adapted(&it.name));
@@ -146,9 +146,9 @@ fn waves(base: &Gguf) -> Adapter {
     }
 }
 
-/// Of every type that both can widen, from bytes at random; the scale of some blocks is no number.
+/// Compares every type that both can dequantise, on random bytes; the scale of some blocks is NaN.
 #[test]
-fn weights_are_widened_as_ggml_does() {
+fn weights_are_dequantised_like_ggml_does() {
     let types: Vec<_> = (0..64).filter_map(GgmlType::from_id).collect();
     let mut compared = 0;
     for ggml_type in types.into_iter().filter(|&it| can_dequantize(it)) {

@@ -1,14 +1,14 @@
-//! Texts side by side, or one below the other where columns would be too narrow to read.
+//! Lays out texts side by side, or one below the other where columns would be too narrow to read.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Narrower columns are not read with pleasure.
+/// The smallest readable width of a column, in terminal cells.
 const MIN_COLUMN: usize = 24;
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: &str = "  ";
 
-/// The texts under their titles, without a line break at the end.
+/// The texts under their titles, in columns of a total width of `width` cells. There is no line break at the end.
 pub fn beside(texts: &[(&str, String)], width: usize) -> String {
     let gaps = GAP.len() * texts.len().saturating_sub(1);
     let column = width.saturating_sub(gaps) / texts.len().max(1);
@@ -44,7 +44,7 @@ fn below(texts: &[(&str, String)]) -> String {
         .join("\n")
 }
 
-/// The lines of `text`, broken between words, or inside words that are longer than `width`.
+/// The lines of `text`, broken between words, and inside words that are wider than `width`.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.trim().lines() {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_may_be() {
+    fn columns_fill_the_width_in_terminal_cells() {
         let texts = [
             ("one", "a few words that need more than a line".to_owned()),
             ("two", "世界".repeat(9)),
@@ -87,13 +87,13 @@ more than a line          世界世界世界";
     }
 
     #[test]
-    fn narrow_texts_stand_below_each_other() {
+    fn texts_stand_below_each_other_when_columns_would_be_narrow() {
         let texts = [("one", "first\n".to_owned()), ("two", "second".to_owned())];
         assert_eq!(beside(&texts, 49), "── one\nfirst\n\n── two\nsecond\n");
     }
 
     #[test]
-    fn paragraphs_and_empty_lines_stay() {
+    fn wrapping_keeps_empty_lines_and_breaks_long_words() {
         assert_eq!(wrap("one\n\ntwo three", 6), ["one", "", "two", "three"]);
         assert_eq!(wrap("incomprehensible", 6), ["incomp", "rehens", "ible"]);
     }

@@ -1,6 +1,6 @@
-//! What a line typed in a chat means.
+//! Parses the lines typed in a chat: messages and commands.
 
-/// A line of the chat.
+/// A message, or a command that begins with `/`.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// A message; empty for an empty line.
@@ -11,7 +11,7 @@ pub enum Command {
     Compare,
     Good,
     Bad,
-    /// What the last answer should have been.
+    /// The corrected text of the last answer.
     Edit(String),
     Help,
     User(String),
@@ -19,9 +19,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Parses a line.
+    ///
     /// # Errors
     ///
-    /// What is wrong with a line that begins with `/`.
+    /// The line begins with `/` and is no valid command; the message says why.
     pub fn parse(line: &str) -> Result<Self, String> {
         let line = line.trim();
         if !line.starts_with('/') {
@@ -35,19 +37,21 @@ impl Command {
             ("/compare", "") => Ok(Self::Compare),
             ("/good", "") => Ok(Self::Good),
             ("/bad", "") => Ok(Self::Bad),
-            ("/edit", "") => Err("/edit needs the text as it should be: /edit Hello!".into()),
+            ("/edit", "") => Err("/edit needs the corrected text, for example /edit Hello!".into()),
             ("/edit", text) => Ok(Self::Edit(text.to_owned())),
             ("/help", "") => Ok(Self::Help),
-            ("/user", "") => Err("/user needs a name: /user alice".into()),
+            ("/user", "") => Err("/user needs a name, for example /user alice".into()),
             ("/user", name) => Ok(Self::User(name.to_owned())),
             ("/contrast", number) => number
                 .parse()
                 .map(Self::Contrast)
-                .map_err(|_| "/contrast needs a number: /contrast 0.3".into()),
+                .map_err(|_| "/contrast needs a number, for example /contrast 0.3".into()),
             ("/exit" | "/clear" | "/regen" | "/compare" | "/good" | "/bad" | "/help", _) => {
-                Err(format!("{name} takes nothing after it"))
+                Err(format!("{name} takes no argument"))
             }
-            _ => Err(format!("no command {name:?}; /help shows them")),
+            _ => Err(format!(
+                "unknown command {name:?}; /help shows the commands"
+            )),
         }
     }
 }
@@ -57,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_mean_messages_or_commands() {
+    fn a_line_is_a_message_or_a_command() {
         let parsed = |line| Command::parse(line).unwrap();
         assert_eq!(
             parsed("  hello / there "),
@@ -69,17 +73,18 @@ mod tests {
         assert_eq!(parsed("/contrast 0.5"), Command::Contrast(0.5));
         assert_eq!(parsed("/good"), Command::Good);
         assert_eq!(parsed("/edit  so be it"), Command::Edit("so be it".into()));
-        for wrong in [
-            "/",
-            "/nothing",
-            "/user",
-            "/contrast",
-            "/contrast much",
-            "/clear all",
-            "/edit",
-            "/bad one",
+        for (wrong, why) in [
+            ("/", "unknown command \"/\""),
+            ("/nothing", "unknown command \"/nothing\""),
+            ("/user", "/user needs a name"),
+            ("/contrast", "/contrast needs a number"),
+            ("/contrast much", "/contrast needs a number"),
+            ("/clear all", "/clear takes no argument"),
+            ("/edit", "/edit needs the corrected text"),
+            ("/bad one", "/bad takes no argument"),
         ] {
-            assert!(Command::parse(wrong).is_err(), "{wrong}");
+            let message = Command::parse(wrong).unwrap_err();
+            assert!(message.starts_with(why), "{wrong}: {message}");
         }
     }
 }

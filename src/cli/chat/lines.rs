@@ -1,4 +1,4 @@
-//! Where a chat's lines come from: a terminal with editing and history, or plain stdin.
+//! Reads the lines of a chat: from a terminal, with editing and history, or from plain stdin.
 
 use std::io::{self, IsTerminal, StdinLock};
 use std::path::PathBuf;
@@ -8,20 +8,21 @@ use cope_llama::home::{Home, UserFolder};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-/// The width where none is known.
+/// The width that is assumed when the terminal's is unknown.
 const DEFAULT_WIDTH: usize = 80;
 
+/// The source of a chat's lines.
 pub enum Lines {
     Terminal {
         editor: Box<DefaultEditor>,
-        /// The lines typed so far, in this chat and earlier ones; only its owner can read it.
+        /// The file of the lines typed in this chat and earlier ones; only its owner can read it.
         history: PathBuf,
     },
     Plain(io::Lines<StdinLock<'static>>),
 }
 
 impl Lines {
-    /// The terminal if there is one. What is typed is kept with `user`.
+    /// Opens the terminal if stdin is one. Typed lines are saved in the folder of `user`, else in the home's.
     pub fn open(home: &Home, user: Option<&UserFolder>) -> Result<Self> {
         if !io::stdin().is_terminal() {
             return Ok(Self::Plain(io::stdin().lines()));
@@ -42,7 +43,7 @@ impl Lines {
         matches!(self, Self::Terminal { .. })
     }
 
-    /// Columns to write in.
+    /// The width of the output, in terminal cells.
     pub fn width(&mut self) -> usize {
         match self {
             Self::Terminal { editor, .. } => editor
@@ -52,7 +53,7 @@ impl Lines {
         }
     }
 
-    /// The next line; `None` at the end. At a terminal Ctrl-C drops the line and Ctrl-D ends.
+    /// The next line; `None` at the end of the input. At a terminal Ctrl-C discards the line and Ctrl-D ends the input.
     pub fn next(&mut self) -> Result<Option<String>> {
         let (editor, history) = match self {
             Self::Plain(lines) => return lines.next().transpose().context("cannot read stdin"),
@@ -69,7 +70,7 @@ impl Lines {
                     }
                     return Ok(Some(line));
                 }
-                Err(ReadlineError::Interrupted) => eprintln!("(/exit or Ctrl-D leaves)"),
+                Err(ReadlineError::Interrupted) => eprintln!("(/exit or Ctrl-D leaves the chat)"),
                 Err(ReadlineError::Eof) => return Ok(None),
                 Err(error) => return Err(error).context("cannot read the terminal"),
             }

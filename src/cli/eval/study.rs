@@ -55,10 +55,23 @@ pub struct StudyArgs {
     #[arg(long, value_name = "N", value_parser = count)]
     others: Option<usize>,
     /// Which held-out items: settings are chosen on dev, query is for the report alone
-    #[arg(long, value_enum, default_value = "dev")]
-    split: SplitArg,
-    /// Methods [default: all]
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = method)]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "dev|query",
+        hide_possible_values = true,
+        default_value = "dev"
+    )]
+    split: Split,
+    /// Methods: base, rag, pag, tam, oppu, cope, contrast-only, dpo-only, no-contrast, other-user, oppu-rag, cope-rag
+    /// [default: all]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LIST",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
     method: Vec<Method>,
     /// A JSON file of what differs from the default settings, by task
     #[arg(long, value_name = "FILE")]
@@ -80,20 +93,6 @@ enum Protocol {
     Quick,
     /// All users and queries of all sets
     Full,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum SplitArg {
-    Dev,
-    Query,
-}
-
-fn method(name: &str) -> Result<Method, String> {
-    serde_json::from_value(Value::from(name)).map_err(|_| {
-        let names = Method::ALL.map(|method| serde_json::json!(method));
-        let names: Vec<_> = names.iter().filter_map(Value::as_str).collect();
-        format!("the methods are {}", names.join(", "))
-    })
 }
 
 impl StudyArgs {
@@ -132,10 +131,7 @@ impl StudyArgs {
         let source = Source {
             folder: &self.data,
             names: &names,
-            split: match self.split {
-                SplitArg::Dev => Split::Dev,
-                SplitArg::Query => Split::Query,
-            },
+            split: self.split,
             limits,
         };
         Ok(Study::read(base, base_path, source, &settings)?)

@@ -1,4 +1,4 @@
-//! `user export`: all that is known of a user, given back.
+//! `user export`: copies everything stored about a user into a folder.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,17 @@ use cope_llama::home::{Home, UserName};
 #[derive(Args)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub struct Export {
-    /// The user
+    /// Name of the user
     user: String,
-    /// The folder to make
+    /// Folder to create
     folder: PathBuf,
 }
 
 const EXPORT_EXAMPLES: &str = "\
-The folder has all files of the user's, and beside them
-  history.jsonl, pairs.jsonl            as TRL reads them: messages, and pairs
-                                        of chosen and rejected
-  history.sharegpt.jsonl, pairs.sharegpt.jsonl
-                                        the same in ShareGPT's form
-Pairs are those that training has found and those that the user has judged.
+The folder gets a copy of the user's files, except the hash of the key. Of these,
+TRL reads history.jsonl (messages) and pairs.jsonl (chosen and rejected
+responses). history.sharegpt.jsonl and pairs.sharegpt.jsonl have the same in
+ShareGPT's format. The pairs are those of the stage mine and those from feedback.
 
 Example:
   cope-llama user export alice alice-data";
@@ -30,6 +28,6 @@ pub fn run(home: &Home, args: &Export) -> Result<()> {
     let user = home.user(UserName::new(&args.user)?)?;
     let _lock = user.lock()?;
     user.export(&args.folder)?;
-    eprintln!("{} is in {}", user.name(), args.folder.display());
+    eprintln!("exported {} to {}", user.name(), args.folder.display());
     Ok(())
 }

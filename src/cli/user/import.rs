@@ -1,9 +1,9 @@
-//! `user import`: a user's history from files.
+//! `user import`: imports texts from files into a user's history.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use cope_llama::home::{Home, UserName};
 use cope_llama::profile::{self, Example, HistoryPart, ImportOptions, Speaker};
 
@@ -12,16 +12,18 @@ cope-llama user import [OPTIONS] <USER> <FILES>...
        cope-llama user import <USER> --demo";
 
 const IMPORT_EXAMPLES: &str = "\
-Files are told apart by their extension:
-  .jsonl     on each line {\"prompt\": \"…\", \"response\": \"…\"},
-             or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}
-  .txt, .md  one text: its title (or first line), then what the user wrote
-  .json      a LaMP file; --lamp-user names the user in it; chats in
-             ShareGPT's form, or exported by ChatGPT
-  .csv, .tsv two columns, named by --columns
-  .mbox      mails, those from --author taken, without what they quote
-A folder is a Maildir, a git repository (commits by --author) or one of posts
-in Markdown.
+The extension of a file tells its format:
+  .jsonl      one item per line: {\"prompt\": \"…\", \"response\": \"…\"}
+              or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]};
+              or one chat in ShareGPT's format per line
+  .txt, .md   one item: the title (or first line) is the prompt, the rest is
+              the user's text
+  .json       a LaMP file, whose user --lamp-user names; or chats in
+              ShareGPT's format, or exported from ChatGPT
+  .csv, .tsv  a table, whose columns --columns names
+  .mbox       e-mails; those sent by --author are taken, without quoted text
+A folder is a Maildir, a git repository (commit messages by --author) or a
+folder of posts in Markdown.
 
 Examples:
   cope-llama user import alice --demo
@@ -32,46 +34,45 @@ Examples:
   cope-llama user import bob answers.csv --columns question,answer
   cope-llama user import carol news_headline.json --lamp-user 42
 
-What is known already is not added again.";
+Items that the user already has are not added again.";
 
 #[derive(Args)]
 #[command(after_help = IMPORT_EXAMPLES, group = ArgGroup::new("source").required(true), override_usage = IMPORT_USAGE)]
 pub struct Import {
-    /// The user; made when there is none of that name
+    /// Name of the user, who is created if there is none of this name
     user: String,
-    /// What the user wrote
+    /// Files or folders with the user's texts
     #[arg(group = "source")]
     files: Vec<PathBuf>,
-    /// Hold these items out: training never sees them, and what it has gained is measured on them
+    /// Hold these items out: the model is not trained on them, and the gain of training is measured on them
     #[arg(long, alias = "kept-apart")]
     held_out: bool,
-    /// The user's id in a LaMP file
+    /// Id of the user in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
-    /// Whose mails, commits or posts are the user's own: an address of mail, a name or a part of it; may be given several
-    /// times
+    /// Author whose e-mails, commits or posts are the user's own: an e-mail address, or for commits and posts a name or a
+    /// part of it; may be repeated
     #[arg(long, value_name = "NAME")]
     author: Vec<String>,
-    /// The columns of a CSV file that hold what was asked and what the user wrote
+    /// Names of the columns of a table that hold the prompts and the user's responses
     #[arg(long, value_name = "PROMPT,RESPONSE", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Who of a chat is the user [default: assistant, and of exports human]
-    #[arg(long, value_enum)]
-    speaker: Option<SpeakerArg>,
-    /// The history of alice, who is invented: 100 items and 12 held out
+    /// Speaker of a chat whose texts are the user's [default: assistant in ShareGPT's format, human in ChatGPT's exports]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "assistant|human",
+        hide_possible_values = true
+    )]
+    speaker: Option<Speaker>,
+    /// Import the history of alice, an invented person: 100 items and 12 held-out ones
     #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker"])]
     demo: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum SpeakerArg {
-    Assistant,
-    Human,
-}
-
 pub fn run(home: &Home, args: &Import) -> Result<()> {
     let name = UserName::new(&args.user)?;
-    // All files are read before anything is made, so that a broken one leaves nothing behind.
+    // All files are read before the user is created, so that a malformed one leaves nothing behind.
     let parts = if args.demo { demo()? } else { files(args)? };
     let folder = home.create_user(name)?;
     let _lock = folder.lock()?;
@@ -80,10 +81,10 @@ pub fn run(home: &Home, args: &Import) -> Result<()> {
         let added = profile.add(part, examples);
         let place = match part {
             HistoryPart::History => "to the history",
-            HistoryPart::HeldOut => "held out",
+            HistoryPart::HeldOut => "to the held-out texts",
         };
         eprintln!(
-            "{}: {} new {place}, {} known already",
+            "{}: {} added {place}, {} already there",
             folder.name(),
             added.new,
             added.known
@@ -106,22 +107,19 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
             [prompt, response] => Some([prompt.clone(), response.clone()]),
             [] => None,
             _ => bail!(
-                "--columns are two, of prompts and of responses, as --columns question,answer"
+                "--columns takes two names, that of the prompts and that of the responses, for example --columns question,answer"
             ),
         },
-        speaker: args.speaker.map(|speaker| match speaker {
-            SpeakerArg::Assistant => Speaker::Assistant,
-            SpeakerArg::Human => Speaker::Human,
-        }),
+        speaker: args.speaker,
     };
     let imported: Vec<_> = (args.files.iter())
         .map(|file| profile::import(file, &options))
         .collect::<Result<_, _>>()?;
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
-        eprintln!("{}: {} taken", file.display(), imported.examples.len());
-        for (why, n) in &imported.left {
-            eprintln!("{}: {n} left: {why}", file.display());
+        eprintln!("{}: {} items read", file.display(), imported.examples.len());
+        for (why, n) in &imported.skipped {
+            eprintln!("{}: {n} skipped: {why}", file.display());
         }
         examples.extend(imported.examples);
     }

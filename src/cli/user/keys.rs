@@ -1,4 +1,4 @@
-//! `user key`, `user identity`: who may use the server as whom.
+//! `user key` and `user identity`: who may use the server, and as which user.
 
 use std::io::{self, Write};
 
@@ -8,24 +8,27 @@ use cope_llama::home::{Home, UserName};
 use cope_llama::serve::{Identity, KeyOf};
 
 #[derive(Args)]
-#[command(group = ArgGroup::new("whose").required(true))]
+#[command(
+    group = ArgGroup::new("whose").required(true),
+    after_help = "A new key replaces the one before. It is printed once; only its hash is stored."
+)]
 pub struct KeyArgs {
-    /// The user, whose key reaches this user's adapter and the base
+    /// User whose key to create: it gives access to this user's adapter and the base
     #[arg(group = "whose")]
     user: Option<String>,
-    /// The administrator's key, which reaches all users' adapters
+    /// Create the administrator's key: it gives access to all users' adapters
     #[arg(long, group = "whose")]
     admin: bool,
-    /// Make none: the one that there is opens nothing any more
+    /// Revoke the present key and create no new one
     #[arg(long)]
     revoke: bool,
 }
 
 #[derive(Args)]
-pub struct Identify {
-    /// The user
+pub struct IdentityArgs {
+    /// Name of the user
     user: String,
-    /// The address, as Open WebUI has it; none forgets it
+    /// E-mail address of the user's account in Open WebUI; without this option, the stored address is deleted
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
 }
@@ -37,15 +40,15 @@ pub fn key(home: &Home, args: &KeyArgs) -> Result<()> {
     };
     if args.revoke {
         of.revoke(home)?;
-        eprintln!("the key opens nothing any more");
+        eprintln!("the key is revoked");
     } else {
         writeln!(io::stdout(), "{}", of.make(home)?)?;
-        eprintln!("only its hash is kept: it cannot be shown again");
+        eprintln!("only the hash of the key is stored: it cannot be shown again");
     }
     Ok(())
 }
 
-pub fn identity(home: &Home, args: &Identify) -> Result<()> {
+pub fn identity(home: &Home, args: &IdentityArgs) -> Result<()> {
     let user = home.user(UserName::new(&args.user)?)?;
     match &args.email {
         Some(email) => Identity::new(email)?.keep(home, &user)?,

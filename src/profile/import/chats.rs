@@ -1,4 +1,4 @@
-//! Chats as other programs keep them.
+//! Chats of other programs: in `ShareGPT`'s format, and as `ChatGPT` exports them.
 //!
 //! ```text
 //! ShareGPT   {"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}
@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -18,12 +19,12 @@ use crate::Result;
 use crate::message::{Message, Role};
 use crate::profile::Example;
 
-/// Who of a chat is the user, whose texts are learnt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The speaker of a chat whose texts are imported as the user's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Speaker {
-    /// Who answers: of a file in `ShareGPT`'s form, which holds answers as they should be.
+    /// The one who answers. Files in `ShareGPT`'s format hold answers as they should be.
     Assistant,
-    /// Who asks: of an export of `ChatGPT`, whose answers are a model's.
+    /// The one who asks. In exports of `ChatGPT` the answers are a model's.
     Human,
 }
 
@@ -69,9 +70,9 @@ struct Content {
     parts: Vec<Value>,
 }
 
-/// Messages in `ShareGPT`'s form.
+/// Messages in `ShareGPT`'s format.
 pub fn sharegpt(messages: &[Message]) -> Value {
-    let said = |message: &Message| {
+    let turn = |message: &Message| {
         let from = match message.role {
             Role::System => "system",
             Role::User => "human",
@@ -79,10 +80,10 @@ pub fn sharegpt(messages: &[Message]) -> Value {
         };
         json!({ "from": from, "value": message.content })
     };
-    messages.iter().map(said).collect()
+    messages.iter().map(turn).collect()
 }
 
-/// The chats of a JSON file, if it is one of chats.
+/// The examples of a JSON file that holds a list of chats; `None` when it holds something else.
 ///
 /// # Errors
 ///
@@ -102,11 +103,11 @@ pub fn parse(path: &Path, bytes: &[u8], speaker: Option<Speaker>) -> Result<Opti
     Ok(Some(imported))
 }
 
-/// The chats of a file that has one in each line, if it is one of chats.
+/// The examples of a file with one chat per line; `None` when its first line holds something else.
 ///
 /// # Errors
 ///
-/// As [`parse`].
+/// [`crate::Error::Input`] when a chat is malformed.
 pub fn parse_lines(
     path: &Path,
     bytes: &[u8],
@@ -133,16 +134,17 @@ fn is_chat(value: &Value) -> bool {
     value.get("conversations").is_some() || value.get("mapping").is_some()
 }
 
+/// Adds the examples of one chat.
 fn add(chat: Value, speaker: Option<Speaker>, imported: &mut Imported) -> serde_json::Result<()> {
     if chat.get("mapping").is_some() {
         let chat: ChatGpt = serde_json::from_value(chat)?;
         let speaker = speaker.unwrap_or(Speaker::Human);
         let turns = turns(&chat);
-        // A title stands for what nobody has said yet.
-        let begins = turns.first().is_some_and(|it| it.0 == speaker);
-        let title = chat.title.filter(|_| begins);
+        // When the speaker begins the chat, the title replaces the missing prompt.
+        let speaker_begins = turns.first().is_some_and(|turn| turn.0 == speaker);
+        let title = chat.title.filter(|_| speaker_begins);
         let before = title.map(|title| Message::user(format!("Start a chat about \"{title}\".")));
-        take(&turns, before.into_iter().collect(), speaker, imported);
+        add_turns(&turns, before.into_iter().collect(), speaker, imported);
         return Ok(());
     }
     let chat: ShareGpt = serde_json::from_value(chat)?;
@@ -155,7 +157,7 @@ fn add(chat: Value, speaker: Option<Speaker>, imported: &mut Imported) -> serde_
             _ => {}
         }
     }
-    take(
+    add_turns(
         &turns,
         before,
         speaker.unwrap_or(Speaker::Assistant),
@@ -164,7 +166,8 @@ fn add(chat: Value, speaker: Option<Speaker>, imported: &mut Imported) -> serde_
     Ok(())
 }
 
-/// What was said on the way to the newest message, from which a chat that was edited has others branching off.
+/// The turns on the path from the root to the newest message. A chat in which messages were edited has other branches,
+/// which are left out.
 fn turns(chat: &ChatGpt) -> Vec<(Speaker, String)> {
     let mut turns = Vec::new();
     let mut seen = HashSet::new();
@@ -191,8 +194,8 @@ fn turns(chat: &ChatGpt) -> Vec<(Speaker, String)> {
     turns
 }
 
-/// What the speaker said, each after all that was said before it.
-fn take(
+/// Adds each of the speaker's turns as a response to all turns before it.
+fn add_turns(
     turns: &[(Speaker, String)],
     mut before: Vec<Message>,
     speaker: Speaker,
@@ -203,7 +206,7 @@ fn take(
             before.push(Message::user(text));
             continue;
         }
-        imported.take_example(Example {
+        imported.add_example(Example {
             prompt: before.clone(),
             response: text.clone(),
         });

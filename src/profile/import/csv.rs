@@ -1,4 +1,4 @@
-//! CSV files, of which one column holds what the user was asked and another what they wrote.
+//! Tables in CSV or TSV format: one column holds prompts, another the user's responses.
 
 use std::path::Path;
 
@@ -7,11 +7,12 @@ use super::source::{malformed, utf8};
 use crate::Result;
 use crate::error::Unspecified;
 
-/// The rows of a CSV file whose first row names the columns.
+/// The examples of a table whose first row names the columns; `columns` are those of prompts and responses.
 ///
 /// # Errors
 ///
-/// [`crate::Error::Input`] when it is malformed, or the columns are not named or not there.
+/// [`crate::Error::Unspecified`] when `columns` is `None`; [`crate::Error::Input`] when the table is malformed or has no
+/// such columns.
 pub fn parse(
     path: &Path,
     bytes: &[u8],
@@ -48,8 +49,8 @@ pub fn parse(
     for record in reader.records() {
         let record = record.map_err(wrong)?;
         match (record.get(prompt), record.get(response)) {
-            (Some(prompt), Some(response)) => imported.take(prompt.trim(), response.trim()),
-            _ => imported.leave("the row is shorter than the first"),
+            (Some(prompt), Some(response)) => imported.add(prompt.trim(), response.trim()),
+            _ => imported.skip("the row is shorter than the first"),
         }
     }
     Ok(imported)

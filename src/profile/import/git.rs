@@ -1,16 +1,16 @@
-//! A git repository: what a commit changes, and its message.
+//! Git repositories: a summary of a commit's changes is the prompt, its message the response.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::source::malformed;
-use super::{Imported, need_authors};
+use super::{Imported, require_authors};
 use crate::{Error, Result};
 
-/// Files that a summary names; of more, it says how many.
+/// The largest number of files that a summary lists; of the others it gives the number.
 const MAX_FILES: usize = 20;
 
-/// Between commits, and between a message and what follows it: of a text, no git writes them.
+/// Separators before each commit and after its message. They are control characters that commit messages do not contain.
 const COMMIT: char = '\u{1e}';
 const MESSAGE_END: char = '\u{1f}';
 
@@ -18,13 +18,14 @@ pub(super) fn is_repository(path: &Path) -> bool {
     path.join(".git").exists() || path.join("HEAD").is_file() && path.join("objects").is_dir()
 }
 
-/// The commits of a repository by some authors, oldest first, merges aside.
+/// The commits of a repository by these authors, oldest first, without merges.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] when no author is named or known, or git is missing or fails.
+/// [`Error::Unspecified`] when no author is named; [`Error::Input`] when there are no commits by them, or git fails;
+/// [`Error::Lack`] when git is not installed.
 pub(super) fn import(path: &Path, authors: &[String]) -> Result<Imported> {
-    need_authors(path, authors, "commits")?;
+    require_authors(path, authors, "commits")?;
     let format = format!("--format={COMMIT}%B{MESSAGE_END}");
     let mut arguments = vec![
         "log",
@@ -48,8 +49,8 @@ pub(super) fn import(path: &Path, authors: &[String]) -> Result<Imported> {
     for commit in log.split(COMMIT).skip(1) {
         let (message, changes) = commit.split_once(MESSAGE_END).unwrap_or((commit, ""));
         match summary(changes) {
-            None => imported.leave("a commit that changes no file"),
-            Some(summary) => imported.take(
+            None => imported.skip("the commit changes no file"),
+            Some(summary) => imported.add(
                 format!("Write the commit message for this change:\n\n{summary}"),
                 without_trailers(message),
             ),
@@ -63,7 +64,7 @@ pub(super) fn import(path: &Path, authors: &[String]) -> Result<Imported> {
         let known = authors.lines().filter_map(|line| line.split_once('\t'));
         let known: Vec<_> = known.map(|(_, author)| author).take(3).collect();
         let what = format!(
-            "has no commits of that author; it has some of {}",
+            "has no commits by that author; it has some by {}",
             known.join(", ")
         );
         return Err(malformed(path, what));
@@ -84,7 +85,10 @@ fn git(path: &Path, arguments: &[&str]) -> Result<String> {
         .args(arguments)
         .output()
         .map_err(|error| {
-            Error::Input(format!("git is needed to read {}: {error}", path.display()))
+            Error::lack(format_args!(
+                "git is needed to read {} and cannot be started: {error}",
+                path.display()
+            ))
         })?;
     if !output.status.success() {
         let message = String::from_utf8_lossy(&output.stderr);
@@ -94,7 +98,8 @@ fn git(path: &Path, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// A line for each file: how many lines of it are new and gone, and whether it is. None without any.
+/// Summarises the output of `git log --numstat --summary` for one commit: a line per file with the numbers of added and
+/// removed lines, then the files that are new or gone. `None` when there are no files.
 fn summary(changes: &str) -> Option<String> {
     let mut files = Vec::new();
     let mut news = Vec::new();
@@ -129,7 +134,7 @@ fn summary(changes: &str) -> Option<String> {
     Some(files.join("\n"))
 }
 
-/// A message without the lines at its end that programs add, as `Signed-off-by: …`.
+/// A commit message without the trailers at its end, such as `Signed-off-by: …`.
 fn without_trailers(message: &str) -> &str {
     let message = message.trim();
     let Some((before, last)) = message.rsplit_once("\n\n") else {
@@ -152,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_summed_up_by_its_files() {
+    fn a_summary_lists_files_with_their_added_and_removed_lines() {
         let changes = "\n10\t2\tsrc/a b.rs\n-\t-\tlogo.png\n create mode 100644 logo.png\n delete mode 100644 old.rs\n";
         assert_eq!(
             summary(changes).unwrap(),
@@ -168,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_add_to_a_message_is_cut() {
+    fn trailers_of_a_message_are_removed() {
         let message =
             "Mend it\n\nBecause: it was broken.\n\nSigned-off-by: A <a@b>\nChange-Id: I1\n";
         assert_eq!(

@@ -1,4 +1,26 @@
-//! JSONL histories: `{"prompt", "response"}` (or TRL's `completion`), or chat `messages`.
+//! Histories in JSONL format: a UTF-8 file with one JSON object per line. Empty lines are skipped, and fields with other
+//! names are ignored. A line has one of two forms:
+//!
+//! | fields | type | meaning |
+//! |---|---|---|
+//! | `prompt` | string | the user message before the response |
+//! | `response` or `completion` | string | the text that the user wrote |
+//!
+//! or
+//!
+//! | fields | type | meaning |
+//! |---|---|---|
+//! | `messages` | array of `{"role": …, "content": …}` | a chat; `role` is `system`, `user` or `assistant` |
+//!
+//! In the second form each message of the assistant is a text that the user wrote, and becomes an example with all
+//! messages before it as its prompt. Prompts and responses must not be blank, and an example has at most 1 MiB of text.
+//!
+//! ```json
+//! {"prompt": "How are you?", "response": "Splendid!"}
+//! {"messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Gladly!"}]}
+//! ```
+//!
+//! [`Example`]s are stored in the second form, with one response per line.
 
 use std::path::Path;
 
@@ -9,7 +31,7 @@ use crate::Result;
 use crate::message::{Message, Role};
 use crate::profile::Example;
 
-/// A line as it may be written; which fields it has tells its form.
+/// A line in one of the two forms, which its fields tell apart.
 #[derive(Deserialize)]
 struct HistoryLine {
     messages: Option<Vec<Message>>,
@@ -18,11 +40,12 @@ struct HistoryLine {
     response: Option<String>,
 }
 
-/// The examples of a JSONL file; empty lines are skipped. A conversation of several turns gives one example an answer.
+/// The examples of a JSONL file with these bytes; `path` is for messages only. A chat of several turns gives one example
+/// per answer.
 ///
 /// # Errors
 ///
-/// [`crate::Error::Input`] with the number of the first line that cannot be used.
+/// [`crate::Error::Input`] with the number of the first malformed line.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
     for (number, line) in (1..).zip(utf8(path, bytes)?.lines()) {
@@ -48,7 +71,10 @@ fn parse_line(line: &str) -> Result<Vec<Example>, String> {
             prompt: Some(prompt),
             response: Some(response),
         } => Ok(vec![Example::new(prompt, response).checked()?]),
-        _ => Err("neither {\"prompt\", \"response\"} nor {\"messages\"}".into()),
+        _ => Err(
+            "a line has either the fields \"prompt\" and \"response\", or the field \"messages\""
+                .into(),
+        ),
     }
 }
 
@@ -66,13 +92,13 @@ fn answers(messages: &[Message]) -> Result<Vec<Example>, String> {
         })
         .collect::<Result<_, _>>()?;
     if examples.is_empty() {
-        Err("no message is the assistant's".into())
+        Err("no message has the role assistant".into())
     } else {
         Ok(examples)
     }
 }
 
-/// serde's message with the column alone: the line that it knows is always 1.
+/// serde's message without the line number, which is always 1 here.
 fn without_line(error: &serde_json::Error) -> String {
     let message = error.to_string();
     match message.split_once(" at line ") {

@@ -1,4 +1,5 @@
-//! LaMP files: many users with their profiles and held-out items, all of one [`LampTask`].
+//! LaMP files: many users with their profiles and held-out items, all of one [`LampTask`]. [`LampTask`] says where the
+//! format comes from.
 
 use std::path::Path;
 
@@ -10,34 +11,34 @@ use crate::profile::Example;
 use crate::profile::{LampItem, LampTask};
 use crate::{Error, Result};
 
-/// A LaMP file with every item as an [`Example`].
+/// The content of a LaMP file, with every item as an [`Example`].
 #[derive(Clone, Debug)]
 pub struct Lamp {
-    /// What all its items are examples of.
+    /// The task of all items.
     pub task: LampTask,
-    /// Its users, in the order of the file.
+    /// The users, in the order of the file.
     pub users: Vec<User>,
 }
 
 /// One user of a LaMP file.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// The name in the file.
+    /// The user's id in the file.
     pub id: String,
-    /// What the user wrote, oldest first.
+    /// The items of the user's profile, oldest first.
     pub history: Vec<Example>,
-    /// Later items for choosing hyper-parameters.
+    /// Later, held-out items for choosing hyperparameters.
     pub dev: Vec<Query>,
-    /// The latest items, to report on.
+    /// The latest, held-out items, on which results are reported.
     pub query: Vec<Query>,
 }
 
 /// A held-out item.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// Its name in the file.
+    /// The item's id in the file.
     pub id: String,
-    /// What is asked, and what the user wrote.
+    /// The prompt, and the text that the user wrote.
     pub example: Example,
 }
 
@@ -68,7 +69,7 @@ struct StoredQuery {
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when it cannot be read; [`Error::Input`] when it is malformed or its task is not known.
+/// [`Error::Io`] when it cannot be read; [`Error::Input`] when it is malformed or its task is unknown.
 pub fn read(path: &Path) -> Result<Lamp> {
     parse(path, &super::source::read(path)?)
 }
@@ -76,12 +77,8 @@ pub fn read(path: &Path) -> Result<Lamp> {
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
     let stored: StoredLamp = serde_json::from_str(utf8(path, bytes)?)
         .map_err(|error| malformed(path, format_args!("is not a LaMP file: {error}")))?;
-    let task = LampTask::from_name(&stored.task).ok_or_else(|| {
-        malformed(
-            path,
-            format_args!("the task {:?} is not known", stored.task),
-        )
-    })?;
+    let task = LampTask::from_name(&stored.task)
+        .ok_or_else(|| malformed(path, format_args!("the task {:?} is unknown", stored.task)))?;
     let users = stored
         .users
         .into_iter()
@@ -124,11 +121,11 @@ fn stored_user(path: &Path, task: LampTask, stored: StoredUser) -> Result<User> 
 }
 
 impl Lamp {
-    /// The user named `id`; `None` is enough where there is only one.
+    /// The user with this id, or the only user when `id` is `None`.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when there is no such user, or several to choose from.
+    /// [`Unspecified::LampUser`] when there is no such user, or there are several and `id` is `None`.
     pub(super) fn into_user(mut self, path: &Path, id: Option<&str>) -> Result<User> {
         let position = match id {
             Some(id) => self.users.iter().position(|user| user.id == id),
@@ -136,11 +133,11 @@ impl Lamp {
         };
         match position {
             Some(position) => Ok(self.users.swap_remove(position)),
-            None => Err(self.which_user(path, id)),
+            None => Err(self.unspecified_user(path, id)),
         }
     }
 
-    fn which_user(&self, path: &Path, id: Option<&str>) -> Error {
+    fn unspecified_user(&self, path: &Path, id: Option<&str>) -> Error {
         let known: Vec<String> = self
             .users
             .iter()

@@ -1,4 +1,5 @@
-//! Mailboxes: what the user wrote, without what they quoted and their signature.
+//! Mailboxes (mbox and Maildir): the user's own e-mails, without quoted text and signatures. The e-mail that is answered
+//! is the prompt.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,20 +10,23 @@ use mail_parser::mailbox::mbox::MessageIterator;
 use mail_parser::{Message, MessageParser};
 
 use super::source::{entries, read};
-use super::{Imported, need_authors};
+use super::{Imported, require_authors};
 use crate::{Error, Result};
 
-/// A mail, as far as it is of use.
+/// The parts of an e-mail that are needed.
 struct Mail {
+    /// The message id.
     id: String,
-    /// The mail that it answers.
+    /// The message id of the e-mail that this one answers.
     answers: Option<String>,
-    /// Seconds since 1970; of a mail without a date 0.
+    /// Seconds since 1970; 0 for an e-mail without a date.
     time: i64,
+    /// Whether it was sent from one of the authors' addresses.
     is_own: bool,
     subject: String,
-    /// What its author wrote, and what they quoted.
+    /// The text that its author wrote.
     text: String,
+    /// The text that its author quoted.
     quoted: String,
 }
 
@@ -30,48 +34,48 @@ pub(super) fn is_maildir(folder: &Path) -> bool {
     ["cur", "new"].iter().all(|name| folder.join(name).is_dir())
 }
 
-/// The user's own mails of a Maildir: those from one of `authors`' addresses.
+/// The user's own e-mails in a Maildir: those sent from one of the addresses `authors`.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when it cannot be read; [`Error::Input`] when no author is named.
+/// [`Error::Io`] when it cannot be read; [`Error::Unspecified`] when no author is named.
 pub(super) fn import_maildir(folder: &Path, authors: &[String]) -> Result<Imported> {
-    need_authors(folder, authors, "mails")?;
+    require_authors(folder, authors, "mails")?;
     let mut imported = Imported::default();
     let mut mails = Vec::new();
     for part in ["cur", "new"].map(|name| folder.join(name)) {
         for entry in entries(&part)? {
             if entry.path().is_file() {
-                keep(&read(&entry.path())?, authors, &mut mails, &mut imported);
+                add_mail(&read(&entry.path())?, authors, &mut mails, &mut imported);
             }
         }
     }
-    Ok(taken(mails, imported))
+    Ok(examples(mails, imported))
 }
 
-/// The user's own mails of an mbox file, message by message, so that it may be large.
+/// The user's own e-mails in an mbox file. The file is read message by message, so that it may be large.
 ///
 /// # Errors
 ///
-/// As [`import_maildir`].
+/// The same as [`import_maildir`]'s.
 pub(super) fn import_mbox(path: &Path, authors: &[String]) -> Result<Imported> {
-    need_authors(path, authors, "mails")?;
+    require_authors(path, authors, "mails")?;
     let file = File::open(path).map_err(Error::io("open", path))?;
     let mut imported = Imported::default();
     let mut mails = Vec::new();
     for message in MessageIterator::new(BufReader::new(file)) {
         let message = message.map_err(Error::io("read", path))?;
-        keep(message.contents(), authors, &mut mails, &mut imported);
+        add_mail(message.contents(), authors, &mut mails, &mut imported);
     }
-    Ok(taken(mails, imported))
+    Ok(examples(mails, imported))
 }
 
-/// Keeps what is of use of a message.
-fn keep(bytes: &[u8], authors: &[String], mails: &mut Vec<Mail>, imported: &mut Imported) {
+/// Parses a message and adds it to `mails`, or skips it.
+fn add_mail(bytes: &[u8], authors: &[String], mails: &mut Vec<Mail>, imported: &mut Imported) {
     let message = MessageParser::default().parse(bytes);
     match message.as_ref().and_then(|message| mail(message, authors)) {
         Some(mail) => mails.push(mail),
-        None => imported.leave("not a mail with a sender"),
+        None => imported.skip("not an e-mail with a sender"),
     }
 }
 
@@ -94,9 +98,9 @@ fn mail(message: &Message, authors: &[String]) -> Option<Mail> {
     })
 }
 
-/// The own ones of some mails, oldest first, each after what it answers: the mail, if it is there, or what is quoted of it;
-/// else the subject has to do.
-fn taken(mut mails: Vec<Mail>, mut imported: Imported) -> Imported {
+/// Turns the user's own e-mails into examples, oldest first. The prompt has the e-mail that is answered if it is in the
+/// mailbox, else the text that is quoted from it, else the subject.
+fn examples(mut mails: Vec<Mail>, mut imported: Imported) -> Imported {
     mails.sort_by_key(|mail| mail.time);
     let texts: HashMap<&str, &str> = mails
         .iter()
@@ -110,16 +114,16 @@ fn taken(mut mails: Vec<Mail>, mut imported: Imported) -> Imported {
             .and_then(|id| texts.get(id).copied());
         let answered = answered.unwrap_or(&mail.quoted).trim();
         if !mail.is_own {
-            imported.leave("from somebody else");
+            imported.skip("from somebody else");
         } else if mail.text.is_empty() {
-            imported.leave("nothing but what is quoted");
+            imported.skip("nothing but quoted text");
         } else if !answered.is_empty() {
-            imported.take(format!("Answer this mail:\n\n{answered}"), &mail.text);
+            imported.add(format!("Answer this mail:\n\n{answered}"), &mail.text);
         } else if mail.subject.is_empty() {
-            imported.leave("neither a subject nor a mail that it answers");
+            imported.skip("neither a subject nor an answered e-mail");
         } else {
             let subject = &mail.subject;
-            imported.take(
+            imported.add(
                 format!("Write a mail with the subject \"{subject}\"."),
                 &mail.text,
             );
@@ -128,12 +132,13 @@ fn taken(mut mails: Vec<Mail>, mut imported: Imported) -> Imported {
     imported
 }
 
-/// What a body says itself, and what it quotes: lines after `>`, and all below the line of a mail that is passed on. The
-/// line that says who is quoted, and what stands below the `-- ` of a signature, are neither.
+/// Splits a body into the author's own text and the text of lines that begin with `>`. Everything from the `-- ` of a
+/// signature or the header of a forwarded e-mail on is dropped, and so are lines that say who is quoted and quotes within
+/// quotes.
 fn own_and_quoted(body: &str) -> (String, String) {
     let (mut own, mut quoted) = (Vec::new(), Vec::new());
     for line in body.lines() {
-        if line == "-- " || line.trim_end() == "--" || is_passed_on(line) {
+        if line == "-- " || line.trim_end() == "--" || is_forward_header(line) {
             break;
         }
         match line.strip_prefix('>') {
@@ -154,7 +159,7 @@ fn own_and_quoted(body: &str) -> (String, String) {
     (text(&own), text(&quoted))
 }
 
-fn is_passed_on(line: &str) -> bool {
+fn is_forward_header(line: &str) -> bool {
     let line = line.trim();
     let is_ruled = line.starts_with("-----") && line.ends_with("-----");
     let names = ["Original Message", "Forwarded message", "Forwarded Message"];
@@ -167,7 +172,8 @@ fn pop_empty(lines: &mut Vec<&str>) {
     }
 }
 
-/// How many of the last lines say who is quoted, as `On Monday Ann <ann@example.org> wrote:`, which may be broken in two.
+/// The number of lines at the end that say who is quoted, such as `On Monday Ann <ann@example.org> wrote:`. A mail program
+/// may have broken that line in two.
 fn attribution_len(lines: &[&str]) -> usize {
     const VERBS: [&str; 7] = [
         "wrote",
@@ -193,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_quoted_and_the_signature_are_cut() {
+    fn quoted_text_and_the_signature_are_removed() {
         let body = "Hello Ann,\n\nOn Monday, 2 March, Ann Lee\n<ann@example.org> wrote:\n> Shall we?\n>> Before.\n\
             > Really?\n\nYes.\nBut when:\n> At six?\nAt six.\n-- \nBob\n> not this";
         let (own, quoted) = own_and_quoted(body);

@@ -1,4 +1,4 @@
-//! A folder of posts in Markdown, as the generators of static sites keep them.
+//! Folders of posts in Markdown, as generators of static sites use them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use super::source::{entries, malformed, read, utf8};
 use super::text::{FrontMatter, post};
 use crate::{Error, Result};
 
-/// The posts in `folder` and those below it, by their dates. With authors, posts that name another are left.
+/// The posts in `folder` and its subfolders, sorted by date. When authors are named, posts by others are skipped.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when something cannot be read.
+/// [`Error::Io`] when a file or folder cannot be read; [`Error::Input`] when there are too many posts.
 pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
     let mut paths = Vec::new();
     find(folder, &mut paths)?;
@@ -20,42 +20,42 @@ pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
     for path in paths {
         let bytes = read(&path)?;
         let Ok(text) = utf8(&path, &bytes) else {
-            imported.leave("not UTF-8");
+            imported.skip("not UTF-8");
             continue;
         };
         let text = text.replace("\r\n", "\n");
-        let front = FrontMatter::of(&text);
-        let of = |name| front.as_ref().and_then(|front| front.value(name));
-        if of("draft") == Some("true") || of("published") == Some("false") {
-            imported.leave("a draft");
+        let front = FrontMatter::parse(&text);
+        let value = |name| front.as_ref().and_then(|front| front.value(name));
+        if value("draft") == Some("true") || value("published") == Some("false") {
+            imported.skip("a draft");
             continue;
         }
-        let by = of("author").map(str::to_lowercase);
-        let is_own = |by: &str| {
+        let author = value("author").map(str::to_lowercase);
+        let is_own = |author: &str| {
             authors
                 .iter()
-                .any(|author| by.contains(&author.to_lowercase()))
+                .any(|own| author.contains(&own.to_lowercase()))
         };
-        if !authors.is_empty() && by.is_some_and(|by| !is_own(&by)) {
-            imported.leave("by another author");
+        if !authors.is_empty() && author.is_some_and(|author| !is_own(&author)) {
+            imported.skip("by another author");
             continue;
         }
         match post(&text) {
-            None => imported.leave("no title, or no text below it"),
+            None => imported.skip("no title, or no text below it"),
             Some((title, body)) => {
-                let date = of("date").unwrap_or_default().to_owned();
+                let date = value("date").unwrap_or_default().to_owned();
                 posts.push((date, path, title.to_owned(), body.to_owned()));
             }
         }
     }
     posts.sort();
     for (_, _, title, body) in posts {
-        imported.take(format!("Write a text titled \"{title}\"."), body);
+        imported.add(format!("Write a text titled \"{title}\"."), body);
     }
     Ok(imported)
 }
 
-/// The Markdown files of a folder and of those below it, hidden ones and links aside.
+/// Collects the Markdown files of a folder and its subfolders, except hidden files and symbolic links.
 fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     for entry in entries(folder)? {
         let kind = entry.file_type().map_err(Error::io("read", folder))?;
@@ -78,5 +78,5 @@ fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// More files are hardly one person's.
+/// The largest number of posts; more are hardly one person's.
 const MAX_POSTS: usize = 100_000;

@@ -1,4 +1,4 @@
-//! Reads the files of an import within bounds: their bytes, their text, and what a folder holds.
+//! Reads the files and folders of an import, with a limit on their size.
 
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
-/// The largest file that is read, in bytes: a lifetime of writing is smaller, and a file is read as a whole.
+/// The largest file that is read, in bytes. A file is read as a whole, and a person's texts are smaller than this.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// What is in a folder, by name.
+/// The entries of a folder, sorted by name.
 pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     let listed = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let mut entries = listed.map_err(Error::io("read", folder))?;
@@ -17,7 +17,7 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
-/// The whole of a file of bounded size.
+/// The content of a file of limited size.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(Error::io("open", path))?;
@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of `bytes`, without a byte-order mark.
+/// The text in `bytes`, without a byte-order mark.
 pub(super) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
@@ -49,7 +49,7 @@ pub(super) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// An error about the content of `path`.
+/// An [`Error::Input`] about the content of `path`.
 pub(super) fn malformed(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::Input(format!("{}: {what}", path.display()))
 }

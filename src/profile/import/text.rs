@@ -1,4 +1,5 @@
-//! Plain text and Markdown files: one file is one item, its title the occasion and the rest what the user wrote.
+//! Plain text and Markdown files: one file is one example. The prompt asks for a text with the file's title, and the rest
+//! of the file is the response.
 
 use std::path::Path;
 
@@ -6,12 +7,12 @@ use super::source::{malformed, utf8};
 use crate::Result;
 use crate::profile::Example;
 
-/// The item of a text file. The title is that of the front matter (`---`, `title: …`, `---`) or else the first line
-/// that is not empty, without Markdown's `#`.
+/// The example in a text file with these bytes; `path` is for messages only. The title is that of the front matter
+/// (`---`, `title: …`, `---`), or else the first line that is not empty, without Markdown's `#`.
 ///
 /// # Errors
 ///
-/// [`crate::Error::Input`] when there is no title or no text after it.
+/// [`crate::Error::Input`] when there is no title, or no text below it.
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Example> {
     let text = utf8(path, bytes)?.replace("\r\n", "\n");
     let (title, body) = post(&text).ok_or_else(|| {
@@ -25,9 +26,9 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Example> {
         .map_err(|what| malformed(path, what))
 }
 
-/// The title of a text, and what stands below it; none unless there are both.
+/// The title of a text, and the text below it; `None` when one of the two is missing.
 pub(super) fn post(text: &str) -> Option<(&str, &str)> {
-    let front = FrontMatter::of(text);
+    let front = FrontMatter::parse(text);
     let body = front.as_ref().map_or(text, |front| front.body);
     let (title, body) = match front.and_then(|front| front.value("title")) {
         Some(title) => (title, body),
@@ -37,19 +38,19 @@ pub(super) fn post(text: &str) -> Option<(&str, &str)> {
     (!title.is_empty() && !body.is_empty()).then_some((title, body))
 }
 
-/// What a generator of static sites is told of a post: lines of `name: value` between lines of `---`, or of `name = value`
-/// between lines of `+++`.
+/// The front matter of a post: lines of `name: value` between lines of `---` (YAML), or of `name = value` between lines of
+/// `+++` (TOML).
 pub(super) struct FrontMatter<'a> {
     head: &'a str,
     separator: char,
-    /// What follows it.
+    /// The text below the front matter.
     pub body: &'a str,
 }
 
 impl<'a> FrontMatter<'a> {
-    /// That of a text, if it has one.
-    pub fn of(text: &'a str) -> Option<Self> {
-        let of = |fence: &str, separator| {
+    /// The front matter of a text, if it has one.
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let between = |fence: &str, separator| {
             let rest = text.strip_prefix(fence)?.strip_prefix('\n')?;
             let (head, body) = rest.split_once(&format!("\n{fence}\n"))?;
             Some(Self {
@@ -58,10 +59,10 @@ impl<'a> FrontMatter<'a> {
                 body,
             })
         };
-        of("---", ':').or_else(|| of("+++", '='))
+        between("---", ':').or_else(|| between("+++", '='))
     }
 
-    /// A value that stands on the line of its name.
+    /// The value of a field that is on the line of its name, without quotation marks.
     pub fn value(&self, name: &str) -> Option<&'a str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(self.separator)?;

@@ -8,6 +8,7 @@ mod f32;
 
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::dropout::Dropout;
@@ -16,7 +17,7 @@ use super::matrix::Into;
 use super::stored::Stored;
 
 /// The type that frozen weights are held and multiplied in while training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightType {
     /// The exact values of the file: 4 bytes a parameter.

@@ -1,4 +1,4 @@
-//! How `generate` decodes.
+//! The decoding options of `generate`, and the feedback that `chat` stores.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -34,7 +34,7 @@ const GENERATE: [&str; 13] = [
     "f32",
 ];
 
-/// The number before `what` in the line of `--timings`.
+/// The number before `what` in the output of `--timings`.
 fn count(timings: &str, what: &str) -> usize {
     let before = timings.split(what).next().unwrap();
     let number = before.trim_end().rsplit(' ').next().unwrap();
@@ -49,7 +49,7 @@ fn every_schedule_gives_the_same_answer_and_says_what_it_cost() {
     assert!(naive.status.success(), "{}", stderr(&naive));
     let timings = stderr(&naive);
     assert!(!timings.contains("were right"), "{timings}");
-    // The prompt, and one for each token but the last.
+    // One pass over the prompt, and one for each token except the last.
     let n_passes = count(&timings, " passes over ");
     assert_eq!(n_passes, 24, "{timings}");
     for schedule in ["lazy", "lean,side-by-side", "lazy,speculate,draft"] {
@@ -62,12 +62,13 @@ fn every_schedule_gives_the_same_answer_and_says_what_it_cost() {
     }
     let unknown = sandbox.run(&[&GENERATE[..], &["--schedule", "fast"]].concat());
     assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("invalid value 'fast' for '--schedule <LIST>'"));
 }
 
 #[test]
-fn an_explained_answer_marks_what_the_contrast_has_chosen() {
+fn an_explained_answer_marks_the_tokens_that_the_contrast_changed() {
     let sandbox = with_adapter();
-    // Letters alone: a mark between the bytes of a character would break it.
+    // ASCII only, since a mark between the bytes of a character would break it.
     let letters = [&GENERATE[..], &["--grammar", "root ::= [a-z ]+"]].concat();
     let plain = sandbox.run(&letters);
     let marked = sandbox.run(&[&letters[..], &["--explain"]].concat());
@@ -114,13 +115,19 @@ fn an_answer_is_json_of_the_schema_or_the_schema_is_refused() {
     let both = ["--json-schema", schema, "--grammar", "root ::= \"a\""];
     let both = sandbox.run(&[&GENERATE[..], &both].concat());
     assert_eq!(both.status.code(), Some(2));
-    for wrong in [["--json-schema", "{"], ["--json-schema-file", "none.json"]] {
-        error(&sandbox.run(&[&GENERATE[..], &wrong].concat()));
+    let conflict = "'--json-schema <SCHEMA>' cannot be used with '--grammar <GBNF>'";
+    assert!(stderr(&both).contains(conflict), "{}", stderr(&both));
+    for (wrong, why) in [
+        (["--json-schema", "{"], "schema"),
+        (["--json-schema-file", "none.json"], "cannot read none.json"),
+    ] {
+        let message = error(&sandbox.run(&[&GENERATE[..], &wrong].concat()));
+        assert!(message.contains(why), "{message}");
     }
 }
 
 #[test]
-fn what_was_read_is_kept_for_the_next_command_of_the_same_user() {
+fn a_prompt_cache_saves_the_next_command_of_the_same_user_most_passes() {
     let sandbox = with_ann();
     assert!(sandbox.run(&TRAIN).status.success());
     let ask = |options: &[&str]| {
@@ -147,10 +154,10 @@ fn what_was_read_is_kept_for_the_next_command_of_the_same_user() {
     }
     let (text, _, n_passed) = ask(&cached);
     assert_eq!(text, fresh.0);
-    // The prompt's last token is read again, and the answer but for its last.
+    // The prompt's last token and the answer except its last token are computed again.
     assert_eq!(n_passed, 6, "of {}", fresh.2);
 
-    // What is damaged, or another adapter's, is read anew.
+    // A damaged cache and one of another adapter are ignored.
     let mut bytes = std::fs::read(&caches[1]).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -165,7 +172,7 @@ fn what_was_read_is_kept_for_the_next_command_of_the_same_user() {
 }
 
 #[test]
-fn what_is_said_of_answers_in_a_chat_is_kept_with_the_user() {
+fn feedback_on_answers_is_stored_with_the_user_and_trained_on() {
     let sandbox = with_ann();
     assert!(sandbox.run(&TRAIN).status.success());
     let chat = ["chat", "--user", "ann", "-n", "8"];
@@ -192,7 +199,7 @@ fn what_is_said_of_answers_in_a_chat_is_kept_with_the_user() {
     );
     let trained = sandbox.run(&TRAIN);
     assert!(
-        stdout(&trained).contains("1 pairs of answers that the user has judged"),
+        stdout(&trained).contains("1 of them from the user's feedback"),
         "{}",
         stdout(&trained)
     );
@@ -205,9 +212,9 @@ fn what_is_said_of_answers_in_a_chat_is_kept_with_the_user() {
         "{}",
         stderr(&nobody)
     );
-    let exported = sandbox.run(&["user", "export", "ann", "given-back"]);
+    let exported = sandbox.run(&["user", "export", "ann", "exported"]);
     assert!(exported.status.success(), "{}", stderr(&exported));
-    let folder = sandbox.path().join("given-back");
+    let folder = sandbox.path().join("exported");
     assert_eq!(
         std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777,
         0o700

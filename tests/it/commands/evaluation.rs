@@ -1,4 +1,4 @@
-//! The paper's comparison: `eval`.
+//! The command `eval`: the paper's comparison of methods.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::training::signal_after;
 use super::{Sandbox, error, stderr, stdout};
 
-/// A tiny model, and two tasks of three users and two others.
+/// A tiny model, and two tasks with three users and two others each.
 fn with_tasks() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
@@ -55,8 +55,8 @@ fn with_tasks() -> Sandbox {
     sandbox
 }
 
-/// How users' adapters are trained in little time; a tiny model of chance hardly ever ends a text by itself, which pairs by
-/// likeness want.
+/// Settings with which users' adapters are trained quickly. Pairs are by reward: the random tiny model hardly ever ends a
+/// text by itself, so there are none by likeness.
 fn short_user() -> Value {
     json!({
         "mine": { "max_new_tokens": 8, "preference": "reward" },
@@ -78,7 +78,7 @@ const STUDY: [&str; 10] = [
     "tiny.gguf",
 ];
 
-/// A command on the study, but for those of its options that are given.
+/// The arguments of an `eval` command on the study; `options` replace the study's own.
 fn eval(command: &'static str, options: &[&'static str]) -> Vec<&'static str> {
     let mut arguments = vec!["eval", command];
     let study = STUDY
@@ -94,7 +94,7 @@ fn figures(sandbox: &Sandbox, options: &[&'static str]) -> Value {
     let report = sandbox.run(&eval("report", &[&["--json"], options].concat()));
     assert!(report.status.success(), "{}", stderr(&report));
     let mut figures: Value = serde_json::from_str(&stdout(&report)).unwrap();
-    // Which run it is only the folder knows.
+    // The number of the run depends on the results folder.
     for task in figures["inputs"].as_array_mut().unwrap() {
         task.as_object_mut().unwrap().remove("query_run").unwrap();
     }
@@ -109,7 +109,7 @@ fn figures(sandbox: &Sandbox, options: &[&'static str]) -> Value {
 }
 
 #[test]
-fn an_evaluation_that_is_stopped_and_shared_comes_to_the_same_figures() {
+fn an_evaluation_that_is_stopped_and_split_over_two_machines_gives_the_same_figures() {
     let sandbox = with_tasks();
     let none = sandbox.run(&eval("report", &[]));
     assert!(error(&none).contains("`cope-llama eval run`"));
@@ -126,7 +126,7 @@ fn an_evaluation_that_is_stopped_and_shared_comes_to_the_same_figures() {
         );
         let rows = task["rows"].as_object().unwrap();
         assert_eq!(rows.len(), 12);
-        // Greedy decoding without contrast is that of the user's model alone, through either loop.
+        // Greedy decoding with a contrast of 0 gives the texts of the user's model alone.
         assert_eq!(rows["no-contrast"], rows["dpo-only"]);
         assert_ne!(rows["base"], rows["cope"]);
     }
@@ -134,20 +134,20 @@ fn an_evaluation_that_is_stopped_and_shared_comes_to_the_same_figures() {
     let again = sandbox.run(&eval("run", &[]));
     assert_eq!(stderr(&again), "72 of 72 units of work are done\n");
 
-    // Two machines, of which the first is stopped in the midst.
+    // Two machines share the study; the first is stopped several times.
     let parts = [("0/2", "one", "one.jsonl"), ("1/2", "two", "two.jsonl")];
     for (shard, results, scores) in parts {
-        let of_shard = eval("run", &["--results", results, "--shard", shard]);
+        let arguments = eval("run", &["--results", results, "--shard", shard]);
         if shard == "0/2" {
             for n in 1..4 {
-                let mut command = sandbox.command(&of_shard);
+                let mut command = sandbox.command(&arguments);
                 let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
                 let delay = Duration::from_secs_f64(taken.as_secs_f64() * 0.1 * f64::from(n));
                 let signal = if n == 2 { "-INT" } else { "-KILL" };
                 signal_after(&mut quiet.spawn().unwrap(), delay, signal);
             }
         }
-        let run = sandbox.run(&of_shard);
+        let run = sandbox.run(&arguments);
         assert!(run.status.success(), "{}", stderr(&run));
         let kept = eval("report", &["--results", results, "--scores", scores]);
         let kept = sandbox.run(&kept);
@@ -169,7 +169,7 @@ fn an_evaluation_that_is_stopped_and_shared_comes_to_the_same_figures() {
 }
 
 #[test]
-fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
+fn a_changed_setting_repeats_only_the_work_that_depends_on_it() {
     let sandbox = with_tasks();
     let methods = [
         "--method",
@@ -198,7 +198,7 @@ fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
     assert_eq!(run(&settings), 6);
     settings["task"] = json!({ "sft": { "epochs": 1 } });
     assert_eq!(run(&settings), 9);
-    // Two others are all.
+    // There are two others, so that this limit changes nothing.
     assert_eq!(run_with(&settings, &["--others", "2"]), 0);
     assert_eq!(run_with(&settings, &["--items", "2"]), 6);
     assert_eq!(run_with(&settings, &["--others", "1"]), 9);
@@ -215,7 +215,7 @@ fn what_settings_change_is_answered_anew_and_the_rest_is_kept() {
 }
 
 #[test]
-fn trials_are_logged_once_and_are_of_a_base_and_limits() {
+fn trials_are_logged_once_and_only_reported_for_the_same_base_and_limits() {
     let sandbox = with_tasks();
     let dev = ["--split", "dev", "--task", "news_headline"];
     let log = || std::fs::read_to_string(sandbox.path().join("trials.jsonl")).unwrap();
@@ -230,18 +230,18 @@ fn trials_are_logged_once_and_are_of_a_base_and_limits() {
         assert!(tune.status.success(), "{}", stderr(&tune));
         stdout(&tune)
     };
-    let told = tune(&[]);
-    assert_eq!(told, log());
-    let trials: Vec<Value> = told
+    let printed = tune(&[]);
+    assert_eq!(printed, log());
+    let trials: Vec<Value> = printed
         .lines()
         .map(|trial| serde_json::from_str(trial).unwrap())
         .collect();
     let values: Vec<_> = trials.iter().map(|it| it["value"].to_string()).collect();
     assert_eq!(values, ["0.1", "0.05", "0.2", "0.3", "0.5"]);
     assert!(trials.iter().all(|it| it["n_answers"] == 3));
-    // What was told before is told, but not logged, again.
-    assert_eq!(tune(&[]), told);
-    assert_eq!(log(), told);
+    // A second run prints the trials again and does not log them again.
+    assert_eq!(tune(&[]), printed);
+    assert_eq!(log(), printed);
 
     let report = |limits: &[&'static str]| {
         let trials = ["--trials", "trials.jsonl"];
@@ -259,7 +259,7 @@ fn trials_are_logged_once_and_are_of_a_base_and_limits() {
 }
 
 #[test]
-fn a_study_that_cannot_be_is_refused_in_one_line() {
+fn a_study_with_invalid_options_is_refused_in_one_line() {
     let sandbox = with_tasks();
     let refusal = |options: &[&'static str]| error(&sandbox.run(&eval("run", options)));
     sandbox.file("wrong.json", r#"{"news_headline": {"alpha": 1}}"#);
@@ -278,5 +278,5 @@ fn a_study_that_cannot_be_is_refused_in_one_line() {
     }
     let wrong = sandbox.run(&eval("run", &["--method", "best"]));
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(stderr(&wrong).contains("the methods are base, rag, pag, tam, oppu, cope"));
+    assert!(stderr(&wrong).contains("[possible values: base, rag, pag, tam, oppu, cope,"));
 }

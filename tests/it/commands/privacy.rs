@@ -1,4 +1,4 @@
-//! What is private stays so: on disk, from the network, out of logs, and gone when it is deleted.
+//! Privacy of users' texts: file modes, no network access, no text in logs, and complete deletion.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +8,10 @@ use std::process::{Command, Output};
 use super::training::{TRAIN, with_ann};
 use super::{Sandbox, stderr, stdout};
 
-/// In nothing that the program itself writes.
+/// A word in the user's texts that no output of the program's own contains.
 const MARKER: &str = "xylopyrography";
 
-/// Files and folders below one, and it.
+/// A folder and all files and folders below it.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut paths = vec![folder.to_owned()];
     for entry in fs::read_dir(folder).unwrap() {
@@ -32,7 +32,7 @@ fn has_marker(path: &Path) -> bool {
         .any(|part| part == MARKER.as_bytes())
 }
 
-/// A user whose every text has the marker, trained, with a chat and verdicts.
+/// A trained user with the marker in every text, a chat and verdicts.
 fn with_marked() -> (Sandbox, Vec<Output>) {
     let sandbox = with_ann();
     let item = |n: usize| {
@@ -54,7 +54,7 @@ fn with_marked() -> (Sandbox, Vec<Output>) {
 }
 
 #[test]
-fn all_files_are_their_owners_alone() {
+fn only_their_owner_can_read_files_and_folders() {
     let (sandbox, _) = with_marked();
     let home = sandbox.path().join("home");
     let users = home.join("users");
@@ -110,7 +110,7 @@ fn no_text_is_logged() {
     }
 }
 
-/// In a network namespace of its own, in which nothing can be reached, everything but `model pull` works.
+/// Every command except `model pull` works in a network namespace of its own, from which nothing can be reached.
 #[test]
 fn nothing_needs_the_network() {
     let sandbox = with_ann();
@@ -133,7 +133,7 @@ fn nothing_needs_the_network() {
     for arguments in [
         &["generate", "--user", "ann", "-p", "hello", "-n", "4"][..],
         &["chat", "--user", "ann", "--demo", "-n", "4"],
-        &["user", "export", "ann", "given-back"],
+        &["user", "export", "ann", "exported"],
         &["bundle", "--user", "ann", "bundled"],
         &["model", "list"],
         &["user", "list"],

@@ -1,4 +1,4 @@
-//! The commands that train.
+//! The commands `train` and `train-task`.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Sandbox, error, stderr, stdout};
 use crate::tiny::TinyModel;
 
-/// A tiny model, and ann, who has a short history and a held-out text.
+/// A sandbox with a tiny model and the user ann, who has a short history and one held-out text.
 pub(super) fn with_ann() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
@@ -29,7 +29,7 @@ pub(super) fn with_ann() -> Sandbox {
     sandbox
 }
 
-/// With pairs by reward, for a tiny model of chance hardly ever ends a text by itself.
+/// Trains ann on pairs by reward: the random tiny model hardly ever ends a text by itself, so there are none by likeness.
 pub(super) const TRAIN: [&str; 10] = [
     "train",
     "ann",
@@ -44,7 +44,7 @@ pub(super) const TRAIN: [&str; 10] = [
 ];
 
 #[test]
-fn training_ends_with_figures_and_is_not_repeated() {
+fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
     let sandbox = with_ann();
     let untrained = sandbox.run(&["chat", "--user", "ann", "-m", "tiny.gguf"]);
     assert!(error(&untrained).contains("`cope-llama train ann`"));
@@ -77,7 +77,51 @@ fn training_ends_with_figures_and_is_not_repeated() {
     assert!(stdout(&sandbox.run(&["user", "show", "ann"])).contains("adapter     trained\n"));
 }
 
-/// Sends the program a signal after a while; whether it was still there.
+#[test]
+fn a_home_of_an_older_version_is_read_and_not_trained_again() {
+    let sandbox = with_ann();
+    let train = sandbox.run(&TRAIN);
+    assert!(train.status.success(), "{}", stderr(&train));
+    let list = stdout(&sandbox.run(&["user", "list"]));
+    let show = stdout(&sandbox.run(&["user", "show", "ann"]));
+    assert!(show.contains("held_out/logprob"), "{show}");
+
+    // Older versions wrote "kept apart" for "held out" in the names of files and figures.
+    let folder = sandbox.path().join("home/users/ann");
+    for (new, old) in [
+        ("held_out.jsonl", "kept_apart.jsonl"),
+        ("held_out_pairs.jsonl", "kept_apart_pairs.jsonl"),
+    ] {
+        std::fs::rename(folder.join(new), folder.join(old)).unwrap();
+    }
+    let manifest = folder.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let old = text.replace("\"held_out/", "\"kept_apart/");
+    assert_ne!(old, text);
+    std::fs::write(&manifest, old).unwrap();
+
+    assert_eq!(stdout(&sandbox.run(&["user", "list"])), list);
+    assert_eq!(stdout(&sandbox.run(&["user", "show", "ann"])), show);
+    let again = sandbox.run(&TRAIN);
+    assert_eq!(
+        stderr(&again),
+        "sft is done already\nmine is done already\ndpo is done already\n"
+    );
+    assert_eq!(stdout(&again), stdout(&train));
+
+    // A text that is held out later is added to the old file.
+    sandbox.file("later.jsonl", "{\"prompt\": \"a\", \"response\": \"b\"}\n");
+    let import = sandbox.run(&["user", "import", "ann", "later.jsonl", "--held-out"]);
+    assert!(import.status.success(), "{}", stderr(&import));
+    assert!(
+        stdout(&sandbox.run(&["user", "list"])).contains("5 items, 2 held out"),
+        "{}",
+        stdout(&sandbox.run(&["user", "list"]))
+    );
+    assert!(!folder.join("held_out.jsonl").exists());
+}
+
+/// Sends the program a signal after a delay; returns whether it was still running.
 pub(super) fn signal_after(child: &mut Child, delay: Duration, signal: &str) -> bool {
     std::thread::sleep(delay);
     let running = child.try_wait().unwrap().is_none();
@@ -91,20 +135,20 @@ pub(super) fn signal_after(child: &mut Child, delay: Duration, signal: &str) -> 
 }
 
 #[test]
-fn training_that_is_killed_goes_on_to_the_same_bytes() {
+fn training_that_is_killed_and_resumed_gives_the_same_bytes() {
     let files = ["sft.gguf", "pairs.jsonl", "adapter.gguf"];
     let trained = |sandbox: &Sandbox| {
         let user = sandbox.path().join("home/users/ann");
         files.map(|file| std::fs::read(user.join(file)).unwrap())
     };
-    // Long enough to be killed in the midst of every stage.
+    // Enough epochs that kills hit every stage.
     let train = [&TRAIN[..], &["--epochs", "60", "--dpo-epochs", "60"]].concat();
     let whole = with_ann();
     let started = Instant::now();
     assert!(whole.run(&train).status.success());
     let (taken, killed) = (started.elapsed(), with_ann());
     let mut kills = 0;
-    // Ctrl-C leaves a checkpoint, from which a run that is then killed outright has gone on.
+    // Ctrl-C leaves a checkpoint, from which the next run resumes before it is killed without one.
     for (n, signal) in ["-KILL", "-INT", "-KILL"]
         .into_iter()
         .cycle()
@@ -127,13 +171,13 @@ fn training_that_is_killed_goes_on_to_the_same_bytes() {
 }
 
 #[test]
-fn all_users_are_trained_and_a_failure_is_told_at_the_end() {
+fn train_all_goes_on_after_a_failure_and_reports_it_at_the_end() {
     let sandbox = with_ann();
-    let import = |user: &str, apart: &[&str]| {
-        let import = sandbox.run(&[&["user", "import", user, "held_out.jsonl"], apart].concat());
+    let import = |user: &str, options: &[&str]| {
+        let import = sandbox.run(&[&["user", "import", user, "held_out.jsonl"], options].concat());
         assert!(import.status.success(), "{}", stderr(&import));
     };
-    // One in between has nothing to train on.
+    // The user between the others has nothing to train on.
     import("bea", &[]);
     import("ann2", &["--held-out"]);
     let all = [&["train", "--all"], &TRAIN[2..]].concat();
@@ -149,17 +193,17 @@ fn all_users_are_trained_and_a_failure_is_told_at_the_end() {
     for user in ["ann", "bea"] {
         assert!(stdout(&sandbox.run(&["user", "show", user])).contains("adapter     trained\n"));
     }
-    // A second time, who is done is passed over.
+    // In a second run the trained users are skipped.
     let again = sandbox.run(&all);
     assert_eq!(stderr(&again).matches("dpo is done already").count(), 2);
 }
 
 #[test]
-fn a_trained_user_chats_on_that_base_alone() {
+fn a_trained_user_chats_only_on_the_base_of_the_training() {
     let sandbox = with_ann();
     assert!(sandbox.run(&TRAIN).status.success());
 
-    // The base is the one that the user was trained on; nobody has to name it.
+    // The manifest names the base, so that the command line need not.
     let chat = ["chat", "--user", "ann", "-n", "4"];
     let chat = sandbox.run_with(&chat, "note 3\n/compare\n/contrast 0\n/regen\n");
     assert!(chat.status.success(), "{}", stderr(&chat));
@@ -200,7 +244,7 @@ fn a_trained_user_chats_on_that_base_alone() {
     assert!(
         doctor
             .lines()
-            .any(|line| line.starts_with("mend      ann: ")),
+            .any(|line| line.starts_with("fix       ann: ")),
         "{doctor}"
     );
 }
@@ -228,7 +272,7 @@ fn a_user_is_trained_on_top_of_a_task() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_said() {
+fn training_on_a_missing_device_is_refused_with_the_reason() {
     let sandbox = with_ann();
     let builds = [
         ("cuda", cfg!(feature = "cuda")),

@@ -1,0 +1,61 @@
+//! The files of `--prompt-cache`: the KV caches of a user's chat, saved for the next command.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use cope_llama::home::{UserFolder, write_atomic};
+use cope_llama::llama::Twin;
+use cope_llama::voice::Voice;
+
+/// Where the KV caches of base and user context are saved.
+pub struct PromptCache {
+    base: CacheFile,
+    user: CacheFile,
+}
+
+struct CacheFile {
+    path: PathBuf,
+    /// Names the models that filled the cache. A cache with another key is ignored.
+    key: String,
+}
+
+impl PromptCache {
+    /// The cache files in the folder of `user`, for the base with this SHA-256 and for `voice`.
+    pub fn new(user: &UserFolder, voice: &Voice, base_sha256: &str) -> Result<Self> {
+        let task = voice.task_sha256().unwrap_or("none");
+        let base_key = format!("base {base_sha256}, task {task}");
+        let adapter = cope_convert::sha256(voice.path())?;
+        Ok(Self {
+            user: CacheFile {
+                path: user.prompt_cache("user"),
+                key: format!("{base_key}, adapter {adapter}"),
+            },
+            base: CacheFile {
+                path: user.prompt_cache("base"),
+                key: base_key,
+            },
+        })
+    }
+
+    /// Restores what an earlier command of the same models has saved; a damaged cache is ignored.
+    pub fn restore(&self, twin: &mut Twin) -> Result<()> {
+        for (file, context) in [(&self.base, &mut twin.base), (&self.user, &mut twin.user)] {
+            let path = &file.path;
+            if path.exists() {
+                let bytes = std::fs::read(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                context.restore(&file.key, &bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves both KV caches.
+    pub fn save(&self, twin: &mut Twin) -> Result<()> {
+        for (file, context) in [(&self.base, &mut twin.base), (&self.user, &mut twin.user)] {
+            let bytes = context.save(&file.key)?;
+            write_atomic(&file.path, |writer| writer.write_all(&bytes))?;
+        }
+        Ok(())
+    }
+}
