@@ -23,7 +23,7 @@
 //! | *head*, `V_head` | the plausible tokens, those at least τ times as probable as the likeliest; in [`Rows`], the output head: the matrix from hidden states to logits |
 //! | *row* | [`Rows`]: the logits that follow one length of a sequence, which a pass keeps |
 //! | *pass* | [`Passes`]: one run of a model over one or more tokens |
-//! | *schedule* | [`PassSchedule`]: which passes run and when; it does not change the text |
+//! | *schedule* | [`PassSchedule`]: which passes run and when; it does not change the text. The fastest depends on the [`Processor`] |
 //! | *draft* | [`Drafter`]: tokens that probably come next because they followed the same tokens before, read in one pass |
 //! | *guess* | a token that the user's model chooses alone, before the base is asked |
 //! | *explained choice* | [`Choice`]: a chosen token with the probabilities that both models gave it |
@@ -149,7 +149,7 @@ pub use draft::Drafter;
 pub use options::{AnswerOptions, DecoderOptions, Finish, Piece};
 pub use policy::{Arm, ArmKind, Policy};
 pub use sampling::{Sampler, Sampling};
-pub use schedule::PassSchedule;
+pub use schedule::{PassSchedule, Processor};
 pub use sequences::SequenceSource;
 pub use source::{LogitSource, Vocabulary};
 pub use statistics::{Passes, Statistics};

@@ -1,7 +1,9 @@
 //! Every schedule gives the tokens of the naive one, except where a choice is closer than llama.cpp's rounding.
 
 use anyhow::Result;
-use cope_llama::decode::{Candidate, Contrast, PassSchedule, Sampler, Sampling, contrast};
+use cope_llama::decode::{
+    Candidate, Contrast, PassSchedule, Processor, Sampler, Sampling, contrast,
+};
 use cope_llama::llama::{Rows, Token, Twin};
 
 use crate::Options;
@@ -79,8 +81,8 @@ fn compare(
     };
     let naive = run(PassSchedule::NAIVE)?;
     let schedules = [
-        PassSchedule::fastest(2, false),
-        PassSchedule::fastest(2, true),
+        PassSchedule::fastest(Processor::Cpu { n_threads: 2 }),
+        PassSchedule::fastest(Processor::Gpu),
     ];
     let answers = [run(schedules[0])?, run(schedules[1])?];
     for (answer, count) in answers.iter().zip(counts) {

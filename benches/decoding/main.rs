@@ -53,7 +53,7 @@ struct Options {
     /// The most tokens of an answer
     #[arg(short = 'n', long, default_value_t = 128)]
     predict: usize,
-    /// What to measure
+    /// The measurement
     #[arg(long, value_enum, num_args = 1.., default_value = "report")]
     what: Vec<What>,
     /// The Python interpreter that has the packages of the peer

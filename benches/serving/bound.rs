@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
-    AnswerOptions, Batch, BatchEvent, Contrast, PassSchedule, Policy, TextRequest,
+    AnswerOptions, Batch, BatchEvent, Contrast, PassSchedule, Policy, Processor, TextRequest,
 };
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Sequences, devices};
 use cope_llama::message::Message;
@@ -37,8 +37,12 @@ impl Bound {
             n_ctx: self.n_ctx,
             ..ContextOptions::default()
         };
-        let on_gpu = devices().iter().any(|device| device.is_gpu);
-        let schedule = PassSchedule::fastest(context.n_threads, on_gpu);
+        let schedule = PassSchedule::fastest(if devices().iter().any(|device| device.is_gpu) {
+            Processor::Gpu
+        } else {
+            let n_threads = context.n_threads;
+            Processor::Cpu { n_threads }
+        });
         let mut batch = Batch::new(Arc::clone(&model), schedule, N_PROMPT);
         let base = batch.add(Sequences::new(&model, None, &context, self.parallel)?);
         let mut users = Vec::new();

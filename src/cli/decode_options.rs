@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use cope_llama::decode::{AnswerOptions, DecoderOptions, PassSchedule, Sampling};
+use cope_llama::decode::{AnswerOptions, DecoderOptions, PassSchedule, Processor, Sampling};
 use cope_llama::llama::{Grammar, Model, Token};
 
 use super::options::ModelArgs;
@@ -155,7 +155,12 @@ impl DecodeArgs {
     }
 
     fn schedule(&self, args: &ModelArgs) -> PassSchedule {
-        let fastest = PassSchedule::fastest(args.context().n_threads, args.on_gpu());
+        let fastest = PassSchedule::fastest(if args.on_gpu() {
+            Processor::Gpu
+        } else {
+            let n_threads = args.context().n_threads;
+            Processor::Cpu { n_threads }
+        });
         let Some(parts) = &self.schedule else {
             return fastest;
         };

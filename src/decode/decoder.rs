@@ -72,7 +72,7 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         &self.state.response
     }
 
-    /// Why the text has ended; `None` while it goes on, and after an error.
+    /// Why the text has ended; `None` before its end and after an error.
     #[must_use]
     pub fn finish(&self) -> Option<Finish> {
         self.state.finish

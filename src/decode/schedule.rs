@@ -42,6 +42,18 @@ pub struct PassSchedule {
     pub draft: usize,
 }
 
+/// The processor that runs the passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processor {
+    /// A CPU, by this many threads.
+    Cpu {
+        /// Threads of a context, at least 1.
+        n_threads: usize,
+    },
+    /// A GPU.
+    Gpu,
+}
+
 impl PassSchedule {
     /// The naive schedule, which runs both models over each token, one after the other. Tests compare the others with it.
     pub const NAIVE: Self = Self {
@@ -58,13 +70,22 @@ impl PassSchedule {
     /// The fastest schedule. On a CPU the time of a pass grows with its tokens; on a GPU a pass over a few tokens takes hardly
     /// longer than one over a single token.
     #[must_use]
-    pub fn fastest(n_threads: usize, on_gpu: bool) -> Self {
-        Self {
-            side_by_side: !on_gpu && n_threads > 1,
-            lean: !on_gpu,
-            lazy: on_gpu || n_threads == 1,
-            speculate: if on_gpu { Self::AHEAD } else { 0 },
-            draft: Self::AHEAD,
+    pub fn fastest(processor: Processor) -> Self {
+        match processor {
+            Processor::Cpu { n_threads } => Self {
+                side_by_side: n_threads > 1,
+                lean: true,
+                lazy: n_threads == 1,
+                speculate: 0,
+                draft: Self::AHEAD,
+            },
+            Processor::Gpu => Self {
+                side_by_side: false,
+                lean: false,
+                lazy: true,
+                speculate: Self::AHEAD,
+                draft: Self::AHEAD,
+            },
         }
     }
 }
@@ -85,7 +106,7 @@ impl PassSchedule {
 impl Default for PassSchedule {
     /// The [fastest](Self::fastest) on a CPU of several cores.
     fn default() -> Self {
-        Self::fastest(2, false)
+        Self::fastest(Processor::Cpu { n_threads: 2 })
     }
 }
 

@@ -174,7 +174,7 @@ impl Context {
     /// Uses the `n`th part of its threads from now on, since the passes of `n` contexts run at the same time.
     pub fn share_threads(&mut self, n: usize) {
         let n_threads = (self.n_threads / n as i32).max(1);
-        // SAFETY: the context is live, and no pass is under way.
+        // SAFETY: the context is live, and no pass is running.
         unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n_threads, n_threads) };
     }
 
@@ -287,7 +287,7 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If `len` is none of the [`rows`](Self::rows), or the pass computed no logits ([`Rows::Candidates`]).
+    /// If `len` is not in [`rows`](Self::rows), or the pass computed no logits ([`Rows::Candidates`]).
     #[must_use]
     pub fn logits_after(&self, len: usize) -> &[f32] {
         assert!(
@@ -306,7 +306,7 @@ impl Context {
     ///
     /// # Panics
     ///
-    /// If `len` is none of the [`rows`](Self::rows), or a candidate is no token of the vocabulary.
+    /// If `len` is not in [`rows`](Self::rows), or a candidate is not in the vocabulary.
     pub fn logits_of(
         &mut self,
         len: usize,

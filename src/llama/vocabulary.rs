@@ -10,7 +10,7 @@ use crate::{Error, Result};
 pub enum Boundary {
     /// They are added: the text begins a sequence.
     Add,
-    /// They are left out: the text goes on with a sequence, or has them already.
+    /// They are left out: the text continues a sequence, or contains them already.
     Omit,
 }
 

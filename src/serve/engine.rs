@@ -11,7 +11,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::model_cache::{ModelCache, ServerBatch, VoiceRequest};
 use super::settings::EngineSettings;
-use crate::decode::{AnswerOptions, Batch, BatchEvent, PassSchedule, TextId, TextRequest};
+use crate::decode::{
+    AnswerOptions, Batch, BatchEvent, PassSchedule, Processor, TextId, TextRequest,
+};
 use crate::home::Home;
 use crate::llama::{Model, Token, devices};
 use crate::{Error, Result};
@@ -69,8 +71,13 @@ impl Engine {
         let (sender, receiver) = channel();
         let gauges = Arc::new(Gauges::default());
         // Passes of few texts run side by side; a GPU computes them one after the other.
-        let on_gpu = devices().iter().any(|device| device.is_gpu);
-        let schedule = PassSchedule::fastest(settings.context.n_threads, on_gpu);
+        let processor = if devices().iter().any(|device| device.is_gpu) {
+            Processor::Gpu
+        } else {
+            let n_threads = settings.context.n_threads;
+            Processor::Cpu { n_threads }
+        };
+        let schedule = PassSchedule::fastest(processor);
         let worker = Worker {
             model_cache: ModelCache::new(home, model, settings)?,
             batch: Batch::new(Arc::clone(model), schedule, N_PROMPT),

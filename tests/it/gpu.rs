@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cope_convert::Adapter;
-use cope_llama::decode::{Arm, Contrast, DecoderOptions, PassSchedule};
+use cope_llama::decode::{Arm, Contrast, DecoderOptions, PassSchedule, Processor};
 use cope_llama::llama::{Context, LoraAdapter, Model, Rows, Token, Twin, devices};
 
 use crate::fixture::{Fixture, adapter, decode, exact, limit};
@@ -99,8 +99,8 @@ fn a_gpu_gives_the_texts_of_the_cpu() {
             let expected = text(&mut cpu, prompt, PassSchedule::NAIVE);
             for schedule in [
                 PassSchedule::NAIVE,
-                PassSchedule::fastest(2, true),
-                PassSchedule::fastest(2, false),
+                PassSchedule::fastest(Processor::Gpu),
+                PassSchedule::fastest(Processor::Cpu { n_threads: 2 }),
             ] {
                 let text = text(&mut gpu, prompt, schedule);
                 let (is_same, shared) = agrees(&mut cpu, prompt, &expected, &text);

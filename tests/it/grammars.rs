@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cope_llama::Error;
 use cope_llama::decode::{
     AnswerOptions, Arm, Candidate, Contrast, Decoder, DecoderOptions, Finish, PassSchedule,
-    Sampling, contrast,
+    Processor, Sampling, contrast,
 };
 use cope_llama::llama::{Boundary, Grammar, Rows, Special, Token};
 
@@ -49,7 +49,7 @@ fn schedules() -> [PassSchedule; 3] {
     [
         PassSchedule::NAIVE,
         PassSchedule::default(),
-        PassSchedule::fastest(2, true),
+        PassSchedule::fastest(Processor::Gpu),
     ]
 }
 

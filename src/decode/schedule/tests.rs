@@ -135,9 +135,9 @@ fn decode_by(
 
 fn schedules() -> Vec<PassSchedule> {
     let mut schedules = vec![
-        PassSchedule::fastest(1, false),
-        PassSchedule::fastest(2, false),
-        PassSchedule::fastest(2, true),
+        PassSchedule::fastest(Processor::Cpu { n_threads: 1 }),
+        PassSchedule::fastest(Processor::Cpu { n_threads: 2 }),
+        PassSchedule::fastest(Processor::Gpu),
     ];
     for bits in 0..8 {
         for speculate in [0, 1, 5] {
