@@ -1,16 +1,18 @@
-//! LoRA adapters: for a weight `W` of shape `(out, in)`, matrices `A` `(r, in)` and `B` `(out, r)`, applied as
+//! LoRA adapters (arXiv 2106.09685). For a weight `W` of shape `(out, in)` an adapter has matrices `A` `(r, in)` and
+//! `B` `(out, r)`, which change the layer to
 //!
 //! ```text
 //! y = W x + scale · lora_scale · B (A x),    lora_scale = lora_alpha / r
 //! ```
 //!
-//! with `scale` a run-time factor of llama.cpp.
+//! where `scale` is a factor that llama.cpp takes at run time.
 
 pub(crate) mod check;
 mod delta;
 mod pair;
 mod read;
 mod stack;
+pub(crate) mod values;
 mod write;
 
 use std::borrow::Cow;
@@ -39,22 +41,23 @@ pub(crate) const TASK_SHA256: &str = "cope.task_sha256";
 pub(crate) const CONTRAST: &str = "cope.contrast";
 pub(crate) const PLAUSIBILITY: &str = "cope.plausibility";
 
-/// A LoRA adapter, and what it was made for. Its pairs `P` are in memory, or wherever a [`LoraPair`] is.
+/// A LoRA adapter, and the base and settings it was made for. Its pairs of matrices `P` are in memory ([`LoraTensor`]),
+/// in a file ([`StoredPair`]), or computed ([`StackedPair`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter<P = LoraTensor> {
     /// The base's `general.architecture`, such as `llama`.
     pub architecture: String,
-    /// The LoRA numerator, for all tensors; 0 stands for a [`lora_scale`](Self::lora_scale) of 1.
+    /// `lora_alpha` of the formula, for all tensors; 0 stands for a [`lora_scale`](Self::lora_scale) of 1.
     pub lora_alpha: f32,
-    /// The SHA-256 of the base's file, 64 lower-case hexadecimal digits; adapters of other programs have none.
+    /// The SHA-256 of the base's file, 64 lower-case hexadecimal digits. Adapters of other programs have none.
     pub base_sha256: Option<String>,
-    /// The SHA-256 of the task adapter that this one was trained on top of, and is of use with alone.
+    /// The SHA-256 of the task adapter that this one was trained on top of, and without which it is of no use.
     pub task_sha256: Option<String>,
     /// The contrast (α of CoPe) that suits the adapter.
     pub contrast: Option<f32>,
     /// The plausibility threshold (τ of CoPe) that suits the adapter.
     pub plausibility: Option<f32>,
-    /// What to call the adapter.
+    /// The adapter's name, for people.
     pub name: Option<String>,
     /// The pairs, sorted by name.
     pub tensors: Vec<P>,
@@ -83,22 +86,22 @@ pub struct Matrix {
 }
 
 impl Adapter {
-    /// Reads an adapter in GGUF format, of this program or another; f16 and bf16 weights become f32.
+    /// Reads an adapter in GGUF format that this program or another has written. All weights become f32.
     ///
     /// # Errors
     ///
-    /// As [`open_gguf`](Adapter::open_gguf), and a weight is not finite.
+    /// The errors of [`open_gguf`](Adapter::open_gguf), or a weight is not finite.
     pub fn read_gguf(path: &Path) -> Result<Self> {
         Adapter::open_gguf(path)?.load()
     }
 }
 
 impl Adapter<StoredPair> {
-    /// Reads an adapter in GGUF format, of this program or another, but for its weights, which stay on disk.
+    /// Opens an adapter in GGUF format that this program or another has written. Its weights stay on disk.
     ///
     /// # Errors
     ///
-    /// The file is no GGUF file or a damaged one, is no adapter, or has one of the flaws of
+    /// The file is not a GGUF file, is damaged, is not an adapter, or has one of the flaws of
     /// [`AdapterFlaw`](crate::AdapterFlaw).
     pub fn open_gguf(path: &Path) -> Result<Self> {
         read::open(path)
@@ -106,12 +109,12 @@ impl Adapter<StoredPair> {
 }
 
 impl<P: LoraPair> Adapter<P> {
-    /// One adapter that does what several do together, each times a factor of its own. What it is called, and the
-    /// contrast, are the last one's.
+    /// One adapter whose change to the base is the sum of the changes of `adapters`, each times its factor. Name,
+    /// contrast and plausibility are those of the last adapter.
     ///
     /// # Errors
     ///
-    /// There are none, or they are of different bases.
+    /// There are no adapters, or they belong to different bases, or adapt a tensor in different shapes.
     pub fn stack<'a>(adapters: &[(&'a Self, f32)]) -> Result<Adapter<StackedPair<'a, P>>> {
         stack::stack(adapters)
     }
@@ -120,7 +123,7 @@ impl<P: LoraPair> Adapter<P> {
     ///
     /// # Errors
     ///
-    /// As [`LoraPair::a`].
+    /// The errors of [`LoraPair::a`].
     pub fn load(&self) -> Result<Adapter> {
         let tensors = self.tensors.iter().map(|pair| {
             let matrix = |rows, cols, data: Cow<'_, [f32]>| Matrix {
@@ -138,36 +141,36 @@ impl<P: LoraPair> Adapter<P> {
         Ok(self.with(tensors))
     }
 
-    /// Writes the adapter in GGUF format for llama.cpp, piece by piece, with weights of `ggml_type` (f32, f16, bf16, or
-    /// one of 32 weights a block, with F16 for rows that are no whole blocks), or of the type that each has. The same
-    /// adapter gives the same bytes. The file takes its place at once or not at all, and on Unix its owner alone may read
-    /// it.
+    /// Writes the adapter in GGUF format for llama.cpp, piece by piece. Weights become `ggml_type`, or keep their own
+    /// type with `None`. The type is F32, F16, BF16 or one with 32 weights per block; F16 takes its place for a matrix
+    /// whose rows are not whole blocks. The same adapter gives the same bytes. The file appears at once or not at all,
+    /// and on Unix only its owner may read it.
     ///
     /// # Errors
     ///
-    /// The adapter is one that [`open_gguf`](Adapter::open_gguf) would refuse, or whose weights cannot be loaded, or the
-    /// file cannot be written.
+    /// [`open_gguf`](Adapter::open_gguf) would refuse the adapter, its weights cannot be loaded, or the file cannot be
+    /// written.
     pub fn write_gguf_as(&self, path: &Path, ggml_type: Option<GgmlType>) -> Result<()> {
         write::write(self, path, ggml_type)
     }
 
-    /// [`write_gguf_as`](Self::write_gguf_as), each weight in the type that it has.
+    /// Writes the adapter as [`write_gguf_as`](Self::write_gguf_as) does, with each weight in its own type.
     ///
     /// # Errors
     ///
-    /// As [`write_gguf_as`](Self::write_gguf_as).
+    /// The errors of [`write_gguf_as`](Self::write_gguf_as).
     pub fn write_gguf(&self, path: &Path) -> Result<()> {
         self.write_gguf_as(path, None)
     }
 
-    /// The highest rank of a pair; 0 for an adapter without any.
+    /// The highest rank of all pairs; 0 for an adapter without pairs.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.tensors.iter().map(LoraPair::rank).max().unwrap_or(0)
     }
 
-    /// The factor of `B A x` as llama.cpp computes it for a pair of `rank`: `lora_alpha / rank`, or 1 where `lora_alpha`
-    /// is 0.
+    /// The factor `lora_scale` of a pair with rank `rank`, as llama.cpp computes it: `lora_alpha / rank`, or 1 if
+    /// `lora_alpha` is 0.
     #[must_use]
     pub fn lora_scale(&self, rank: usize) -> f32 {
         if self.lora_alpha == 0.0 {
@@ -177,8 +180,9 @@ impl<P: LoraPair> Adapter<P> {
         }
     }
 
-    /// Makes sure that the adapter belongs to a base: the architecture, the base's hash if the adapter records one, and
-    /// every adapted tensor's dimensions. `base_sha256` is the [`sha256`](crate::sha256) of the base's file.
+    /// Makes sure that the adapter belongs to a base. Compared are the architecture, the base's hash if the adapter
+    /// records one, and the dimensions of every adapted tensor. `base_sha256` is the [`sha256`](crate::sha256) of the
+    /// base's file.
     ///
     /// # Errors
     ///
@@ -187,7 +191,7 @@ impl<P: LoraPair> Adapter<P> {
         check::check_fits(self, base, base_sha256)
     }
 
-    /// The same with other pairs.
+    /// A copy of everything but the pairs, which are `tensors`.
     pub(crate) fn with<Q>(&self, tensors: Vec<Q>) -> Adapter<Q> {
         Adapter {
             architecture: self.architecture.clone(),

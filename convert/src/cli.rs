@@ -1,4 +1,4 @@
-//! The commands of `cope-convert`, which `cope-llama convert` has too.
+//! The commands of the program `cope-convert`, which are those of `cope-llama convert` too.
 
 mod adapter;
 mod check;
@@ -15,27 +15,27 @@ use std::process::ExitCode;
 use clap::{Subcommand, ValueEnum};
 
 use crate::adapter::{Adapter, StoredPair};
-use crate::error::Error;
+use crate::error::{AdapterFlaw, Error, MergeFlaw, PeftFlaw};
 use crate::gguf::{GgmlType, Gguf};
 
-/// What there is to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Convert an adapter between GGUF and PEFT, change its type, or add others to it
     Adapter(adapter::Args),
-    /// Show what an adapter is: architecture, rank, targets, sizes, norms by layer
+    /// Show an adapter's architecture, rank, adapted tensors, sizes, and norm of each layer
     Inspect(inspect::Args),
-    /// Show in what two adapters differ
+    /// Show the differences between two adapters
     Diff(diff::Args),
-    /// Say whether an adapter fits a base
+    /// Check whether an adapter fits a base
     Check(check::Args),
-    /// Write a base with adapters in its weights
+    /// Merge adapters into a base's weights, and write the result as a new model
     Merge(merge::Args),
-    /// Write a model in another type
+    /// Round a model's weights to another type, and write the result as a new model
     Requantize(requantize::Args),
 }
 
-/// Does what is asked; prints results to stdout, and what is wrong, one line, to stderr.
+/// Runs a command. Prints results to stdout, and an error in one line to stderr.
 #[must_use]
 pub fn run(command: &Command) -> ExitCode {
     let mut out = io::stdout().lock();
@@ -49,12 +49,12 @@ pub fn run(command: &Command) -> ExitCode {
     };
     match done.and_then(|code| out.flush().map(|()| code).map_err(Failure::Output)) {
         Ok(code) => code,
-        // Whoever read our output has read enough.
+        // The reader of the output, such as `head`, has closed it and wants no more.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error}{}", hint(&error));
             match error {
                 Failure::Usage(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
@@ -63,7 +63,7 @@ pub fn run(command: &Command) -> ExitCode {
     }
 }
 
-/// Why a command ends early.
+/// The reason why a command fails.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
@@ -77,24 +77,45 @@ enum Failure {
 /// `Result` with [`Failure`].
 type Outcome<T = ExitCode> = std::result::Result<T, Failure>;
 
-/// An adapter, of whatever format it is: a folder is PEFT's, for which its base has to be known.
+/// The end of an error's message that says which option helps; empty if none does.
+fn hint(error: &Failure) -> &'static str {
+    match error {
+        Failure::Convert(
+            Error::Adapter {
+                flaw: AdapterFlaw::TooLarge { .. },
+                ..
+            }
+            | Error::Peft {
+                flaw: PeftFlaw::Adapter(AdapterFlaw::TooLarge { .. }),
+                ..
+            }
+            | Error::Merge {
+                flaw: MergeFlaw::TooLarge(_),
+                ..
+            },
+        ) => "; choose --dtype f32 or bf16",
+        _ => "",
+    }
+}
+
+/// Opens an adapter: a GGUF file, or a PEFT folder, which can only be read with its base.
 fn open(path: &Path, base: Option<&Path>) -> Outcome<Adapter<StoredPair>> {
     if !path.is_dir() {
         return Ok(Adapter::open_gguf(path)?);
     }
     let base = base.ok_or_else(|| {
         Failure::Usage(format!(
-            "{} is a folder of PEFT's: add --base with the base as a GGUF file, for names and rows",
+            "{} is a PEFT folder, which can only be read with its base: add --base with the base as a GGUF file",
             path.display()
         ))
     })?;
     Ok(Adapter::open_peft(path, &Gguf::open(base)?)?)
 }
 
-/// The option of all commands that may read a folder of PEFT's.
+/// The option of all commands that may read a PEFT folder.
 #[derive(Debug, clap::Args)]
 struct BaseArgs {
-    /// The base as a GGUF file, needed for folders of PEFT's
+    /// The base as a GGUF file, needed for PEFT folders
     #[arg(short, long, value_name = "GGUF")]
     base: Option<PathBuf>,
 }
@@ -132,16 +153,16 @@ impl From<TypeArg> for GgmlType {
     }
 }
 
-/// An adapter's path, and its factor.
+/// The path of an adapter, and its factor.
 type Factored = (PathBuf, f32);
 
-/// A path, and the factor after the last `=`, or 1.
+/// Parses a path, with a factor after the last `=`, which is 1 if there is none.
 fn factored(text: &str) -> Result<Factored, String> {
     match text.rsplit_once('=') {
         None => Ok((text.into(), 1.0)),
         Some((path, factor)) => match factor.parse::<f32>() {
             Ok(factor) if factor.is_finite() => Ok((path.into(), factor)),
-            _ => Err(format!("{factor:?} is no factor")),
+            _ => Err(format!("the factor {factor:?} is not a finite number")),
         },
     }
 }

@@ -1,10 +1,10 @@
-//! What a converter has to know of a model family: what transformers and llama.cpp call its weights, and which rows of
-//! them are in another order.
+//! The differences between transformers and llama.cpp in a model family: the names of weights, and the order of rows.
 
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
-/// The weights of a layer that can be adapted, by the names of their modules and of their tensors.
+/// The weights of a layer that can be adapted: the name of each module in transformers, and of its tensor in GGUF
+/// files.
 const LAYER: &[(&str, &str)] = &[
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
@@ -15,7 +15,7 @@ const LAYER: &[(&str, &str)] = &[
     ("mlp.down_proj", "ffn_down"),
 ];
 
-/// The same where q, k and v are one matrix, and gate and up are one.
+/// The same for families in which q, k and v are one matrix, and gate and up are one.
 const FUSED_LAYER: &[(&str, &str)] = &[
     ("self_attn.qkv_proj", "attn_qkv"),
     ("self_attn.o_proj", "attn_output"),
@@ -23,31 +23,31 @@ const FUSED_LAYER: &[(&str, &str)] = &[
     ("mlp.down_proj", "ffn_down"),
 ];
 
-/// The families, by `general.architecture`; transformers' `mistral` is llama.cpp's `llama`.
+/// The `general.architecture` of each family that is known. The `mistral` of transformers is `llama` in llama.cpp.
 const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
 
-/// The family whose q and k have their rows in another order in GGUF files.
+/// The family whose rows of q and k are in another order in GGUF files than in transformers.
 const MOVED_ROWS: &str = "llama";
 
-/// The family whose layers are [`FUSED_LAYER`]s.
+/// The family whose layers have the names of [`FUSED_LAYER`].
 const FUSED: &str = "phi3";
 
-/// A base, as far as names and rows go.
+/// The facts about a base on which names and the order of rows depend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Family {
     /// `general.architecture`.
     pub architecture: String,
-    /// Of queries, and of keys and values.
+    /// The number of heads of queries, and of keys and values.
     n_head: [u32; 2],
 }
 
 impl Family {
-    /// The family of `base`.
+    /// Reads the family of `base`.
     ///
     /// # Errors
     ///
-    /// It is none of those that are known, or the file does not say how many heads its layers have.
-    pub fn of(base: &Gguf) -> Result<Self> {
+    /// The family is not known, or the file does not give the number of heads.
+    pub fn read(base: &Gguf) -> Result<Self> {
         let architecture = base.architecture()?;
         if !ARCHITECTURES.contains(&architecture) {
             return Err(Error::Family {
@@ -68,12 +68,12 @@ impl Family {
         })
     }
 
-    /// The tensor of a module such as `model.layers.0.self_attn.q_proj`; `None` if it is not one that can be adapted.
+    /// The tensor of a module such as `model.layers.0.self_attn.q_proj`; `None` if the module cannot be adapted.
     pub fn tensor(&self, module: &str) -> Option<String> {
         if module == "lm_head" {
             return Some("output.weight".to_owned());
         }
-        // Models that also see have their language model one level down.
+        // Models that also take images keep their language model one level down.
         let layers = ["model.layers.", "model.language_model.layers."];
         let rest = layers
             .iter()
@@ -84,7 +84,7 @@ impl Family {
         Some(format!("blk.{layer}.{tensor}.weight"))
     }
 
-    /// The module of a tensor such as `blk.0.attn_q.weight`; `None` if it is not one that can be adapted.
+    /// The module of a tensor such as `blk.0.attn_q.weight`; `None` if the tensor cannot be adapted.
     pub fn module(&self, tensor: &str) -> Option<String> {
         if tensor == "output.weight" {
             return Some("lm_head".to_owned());
@@ -104,8 +104,12 @@ impl Family {
         }
     }
 
-    /// The heads over which the rows of a tensor are in another order in a GGUF file: transformers rotates the first half
-    /// of a head together with the second, llama.cpp neighbours, and in some families' files the rows are moved to suit.
+    /// The number of heads within which a tensor's rows are in another order in GGUF files; `None` if the order is the
+    /// same.
+    ///
+    /// Rotary embeddings rotate pairs of rows. In transformers a pair is a row of the head's first half and the row of
+    /// the second half at the same place; in llama.cpp it is two neighbours, and the files of some families are ordered
+    /// for that.
     pub fn moved_heads(&self, tensor: &str) -> Option<usize> {
         let [n_head, n_head_kv] = self.n_head;
         let heads = if tensor.ends_with(".attn_q.weight") {
@@ -119,20 +123,21 @@ impl Family {
     }
 }
 
-/// The rows of a matrix `[heads × d, cols]` from transformers' order to llama.cpp's: in each head row `j · d/2 + i`
-/// becomes row `2 i + j`.
+/// Brings the rows of a matrix `[heads × d, cols]` from transformers' order into llama.cpp's: in each head, row
+/// `j · d/2 + i` becomes row `2 i + j`, with `j` 0 or 1.
 pub(crate) fn interleave(values: &[f32], cols: usize, heads: usize) -> Vec<f32> {
     move_rows(values, cols, heads, |d, row| row % 2 * (d / 2) + row / 2)
 }
 
-/// The rows from llama.cpp's order to transformers'.
+/// Brings the rows of a matrix from llama.cpp's order into transformers', the inverse of [`interleave`].
 pub(crate) fn separate(values: &[f32], cols: usize, heads: usize) -> Vec<f32> {
     move_rows(values, cols, heads, |d, row| {
         row % (d / 2) * 2 + row / (d / 2)
     })
 }
 
-/// Each head's rows, taken from where `from` says, which is told the number of rows of a head.
+/// Moves rows within each head: row `row` of the result is row `from(d, row)` of the input, where `d` is the number of
+/// rows of a head.
 fn move_rows(
     values: &[f32],
     cols: usize,

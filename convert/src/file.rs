@@ -1,4 +1,4 @@
-//! Files as a whole: opened when they are regular ones, and replaced at once or not at all.
+//! Opening regular files, and replacing files at once or not at all.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -8,12 +8,12 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
-/// Opens a regular file that should be of `format`, and gives its length in bytes. A pipe or a device has no length to
-/// check claims against.
+/// Opens a regular file that should be of `format`, and returns it with its length in bytes. Pipes and devices are
+/// refused: they have no length against which the file's claims could be checked.
 ///
 /// # Errors
 ///
-/// The file is missing, no regular file, or cannot be opened.
+/// The file is missing, is not a regular file, or cannot be opened.
 pub(crate) fn open_regular(path: &Path, format: &'static str) -> Result<(File, u64)> {
     let read_error = |reason: std::io::Error| match reason.kind() {
         std::io::ErrorKind::NotFound => Error::Missing {
@@ -25,7 +25,7 @@ pub(crate) fn open_regular(path: &Path, format: &'static str) -> Result<(File, u
             reason,
         },
     };
-    // Before opening: to open a pipe would wait for its other end.
+    // Checked before opening, since opening a pipe would wait for its other end.
     let about = fs::metadata(path).map_err(read_error)?;
     if !about.is_file() {
         let found = if about.is_dir() {
@@ -42,7 +42,7 @@ pub(crate) fn open_regular(path: &Path, format: &'static str) -> Result<(File, u
     Ok((File::open(path).map_err(read_error)?, about.len()))
 }
 
-/// So many bytes of the file at `path`, from `offset` on.
+/// Reads `n_bytes` bytes of the file at `path` from `offset` on.
 ///
 /// # Errors
 ///
@@ -58,8 +58,8 @@ pub(crate) fn read_at(path: &Path, offset: u64, n_bytes: u64) -> Result<Vec<u8>>
     read().map_err(Error::io("read", path))
 }
 
-/// Writes `path` beside its place and renames it into it, so that nothing half-written ever has its name. On Unix its owner
-/// alone may read it.
+/// Writes a file under a temporary name in the folder of `path` and renames it to `path`, so that a half-written file
+/// never has the final name. On Unix only its owner may read it.
 ///
 /// # Errors
 ///
@@ -71,11 +71,12 @@ pub fn write_atomic(
     replace_file(path, |out| write(out).map_err(Error::io("write", path)))
 }
 
-/// Gives `path` the content that `write` writes, or leaves everything as it was. On Unix its owner alone may read it.
+/// Gives `path` the content that `write` writes, or leaves everything as it was. On Unix only its owner may read the
+/// file.
 ///
 /// # Errors
 ///
-/// Those of `write`, and the file cannot be written.
+/// The errors of `write`, or the file cannot be written.
 pub(crate) fn replace_file(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
@@ -84,7 +85,7 @@ pub(crate) fn replace_file(
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    // Made with mode 0600, and removed when dropped.
+    // The temporary file has mode 0600, and is removed when dropped.
     let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(io())?;
     let mut out = BufWriter::new(&mut file);
     write(&mut out)?;

@@ -5,13 +5,13 @@
 //! n_entries × ( key | value type u32 | value )
 //! n_tensors × ( name | n_dims u32 | dims u64… | ggml type u32 | offset u64 )
 //! padding to the alignment
-//! tensor data, one after another, each padded to the alignment
+//! the tensors' data, one after another, each padded to the alignment
 //! ```
 //!
-//! Strings are a u64 length and UTF-8 bytes; all numbers are little-endian. ggml's reader demands that the tensors follow
-//! one another without gaps, and so does this one: a single check then keeps them aligned, apart and inside the file.
+//! Strings are a u64 length and UTF-8 bytes; all numbers are little-endian. Like ggml's reader, this one demands that
+//! the tensors follow one another without gaps. That single check makes sure that they are aligned, do not overlap and
+//! lie inside the file.
 
-mod ggml_type;
 mod read;
 mod source;
 mod tensor;
@@ -21,7 +21,7 @@ mod write;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-pub use ggml_type::GgmlType;
+pub use crate::ggml_type::GgmlType;
 pub use tensor::{Sink, TensorData, TensorInfo};
 pub use value::{Array, Value};
 pub use write::write;
@@ -29,10 +29,10 @@ pub use write::write;
 use crate::error::{Error, GgufFlaw, Result};
 use crate::file::read_at;
 
-/// What this format is called.
+/// The name of this format, for messages.
 pub(crate) const FORMAT: &str = "GGUF";
 
-/// The header of a GGUF file: everything but the tensors' data, checked.
+/// The checked header of a GGUF file: everything but the tensors' data.
 #[derive(Debug, Clone)]
 pub struct Gguf {
     /// The file, for reading tensors and for messages.
@@ -43,20 +43,21 @@ pub struct Gguf {
     pub metadata: Vec<(String, Value)>,
     /// The tensors, in the file's order; no name occurs twice.
     pub tensors: Vec<TensorInfo>,
-    /// What tensor data is aligned to, in bytes; a power of two.
+    /// The alignment of tensor data, in bytes; a power of two.
     pub alignment: u64,
-    /// Where in `tensors` a name stands.
+    /// The index in `tensors` of each name.
     index: HashMap<String, usize>,
 }
 
 impl Gguf {
     /// Reads and checks the header of the file at `path`; the tensors' data stays on disk.
     ///
-    /// Memory is bounded by a few times the header, whatever the file claims. All tensors lie inside the file.
+    /// Memory is bounded by a few times the size of the header, whatever the file claims. All tensors lie inside the
+    /// file.
     ///
     /// # Errors
     ///
-    /// The file is missing, no GGUF file, or lies in one of the ways of [`GgufFlaw`].
+    /// The file is missing, is not a GGUF file, or has one of the faults of [`GgufFlaw`].
     pub fn open(path: &Path) -> Result<Self> {
         read::open(path)
     }
@@ -78,11 +79,11 @@ impl Gguf {
         self.typed(key, "string", Value::as_str)
     }
 
-    /// The number of a metadata key, of any integer type that fits a `u32`.
+    /// The number of a metadata key, whose type may be any integer type if the value fits a `u32`.
     ///
     /// # Errors
     ///
-    /// The key is missing or is no such number.
+    /// The key is missing, or its value is not such a number.
     pub fn u32(&self, key: &str) -> Result<u32> {
         self.typed(key, "u32", Value::as_u32)
     }
@@ -105,13 +106,13 @@ impl Gguf {
         self.str("general.architecture")
     }
 
-    /// The tensor of a name, if the file has it.
+    /// The tensor with this name, if the file has it.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.index.get(name).map(|&i| &self.tensors[i])
     }
 
-    /// The bytes of a tensor of this file as they stand, `[n_bytes]`.
+    /// The bytes of a tensor of this file, as they are stored, `[n_bytes]`.
     ///
     /// # Errors
     ///
@@ -120,7 +121,7 @@ impl Gguf {
         read_at(&self.path, tensor.offset, tensor.n_bytes)
     }
 
-    /// So many bytes of a tensor of this file, from `start` on.
+    /// Reads `n_bytes` bytes of a tensor of this file, from its byte `start` on.
     pub(crate) fn read_part(
         &self,
         tensor: &TensorInfo,
@@ -130,7 +131,7 @@ impl Gguf {
         read_at(&self.path, tensor.offset + start, n_bytes)
     }
 
-    /// The value of `key` as `convert` sees it, which gives `None` for a value that is not of the `expected` type.
+    /// The value of `key`, converted by `convert`, which returns `None` for a value that is not of the `expected` type.
     fn typed<'g, T>(
         &'g self,
         key: &str,

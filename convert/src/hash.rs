@@ -1,4 +1,4 @@
-//! The identity of a file: its SHA-256.
+//! The SHA-256 of a file, by which a base is identified.
 
 use std::fmt::Write;
 use std::io::Read;
@@ -10,14 +10,14 @@ use crate::error::{Error, Result};
 use crate::file::open_regular;
 use crate::gguf::FORMAT;
 
-/// Bytes hashed at a time: large enough that the calls do not count, small enough for any cache.
+/// Bytes hashed at a time: large enough to make system calls cheap, small enough for a CPU cache.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The SHA-256 of a file, as 64 lower-case hexadecimal digits; the file is streamed.
+/// The SHA-256 of a file, as 64 lower-case hexadecimal digits. Only a small part of the file is in memory at a time.
 ///
 /// # Errors
 ///
-/// The file is missing, no regular file, or cannot be read.
+/// The file is missing, is not a regular file, or cannot be read.
 pub fn sha256(path: &Path) -> Result<String> {
     let (mut file, _) = open_regular(path, FORMAT)?;
     let mut hasher = Sha256::new();

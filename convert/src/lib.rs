@@ -1,17 +1,19 @@
-//! LoRA adapters and GGUF files, without llama.cpp and without a tensor library.
+//! Reads, checks, converts and merges LoRA adapters and GGUF files, without llama.cpp and without a tensor library.
 //!
-//! llama.cpp answers a bad file with a bare null, and some ill-formed adapters reach an assertion that ends the process.
-//! So every GGUF file that a person gives is read here first, by a reader that believes nothing the file says.
+//! llama.cpp answers a bad file with a null pointer and no reason, and some ill-formed adapters reach an assertion that
+//! ends the process. So every GGUF file that a person gives is read here first, by a reader that trusts no number or
+//! name in the file before it has checked it.
 //!
 //! - [`gguf::Gguf`]: the header of a GGUF file, read with bounded memory, and its tensors' bytes, read on demand.
-//! - [`gguf::write`]: a GGUF file from metadata and tensors; the same input gives the same bytes.
-//! - [`safetensors::SafeTensors`] and [`safetensors::write`]: the same for PEFT's files.
-//! - [`Adapter`]: a LoRA adapter, from and to GGUF files as llama.cpp loads them and PEFT's folders; whether it fits a
-//!   base. Its weights are in memory, or stay on disk until a pair is asked for ([`LoraPair`]).
-//! - [`merge`]: a base with adapters in its weights, of its own quantised types ([`quant`]); [`requantize`]: in another type.
-//! - [`sha256`]: the identity of a base.
+//! - [`gguf::write`]: writes a GGUF file from metadata and tensors; the same input gives the same bytes.
+//! - [`safetensors::SafeTensors`] and [`safetensors::write`]: the same for safetensors files, as PEFT has them.
+//! - [`Adapter`]: a LoRA adapter, read from and written to GGUF files and PEFT folders, and checked against its base.
+//!   Its weights are in memory, or stay on disk until a pair of matrices is asked for ([`LoraPair`]).
+//! - [`merge`]: adds adapters to a base's weights and rounds them to a quantised type ([`quant`]); [`requantize`]
+//!   rounds a base's weights to another type.
+//! - [`sha256`]: the hash of a file, by which a base is identified.
 //!
-//! A file is written beside its place and renamed into it, so nothing half-written ever has its final name.
+//! A file is written under a temporary name and then renamed, so a half-written file never has the final name.
 //!
 //! ```
 //! use cope_convert::gguf::{self, Gguf, TensorData, Value};
@@ -35,6 +37,7 @@ pub mod cli;
 mod error;
 mod family;
 mod file;
+mod ggml_type;
 pub mod gguf;
 mod hash;
 mod peft;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cope_convert::cli;
 
-/// LoRA adapters and GGUF files, without llama.cpp and without Python
+/// Convert, inspect, compare, check and merge LoRA adapters and GGUF files, without llama.cpp and without Python
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

@@ -1,7 +1,9 @@
-//! Numbers of ggml's types, widened to `f32` and rounded back, by the formulas of ggml's own reference code.
+//! Widens numbers of ggml's types to `f32` and rounds them back, by the formulas of ggml's own reference code
+//! (`ggml-quants.c`).
 //!
-//! A block of a quantised type holds so many small integers `q`, and the numbers that make weights of them: `d · q`, or
-//! `d · q + m`. The K types hold a scale and a minimum for each 16 or 32 weights, as small integers themselves.
+//! A block of a quantised type holds one small integer `q` per weight, and the scale `d`, and for some types the
+//! minimum `m`, from which the weights are computed: `d · q` or `d · q + m`. A block of the K types holds a scale and a
+//! minimum for each group of 16 or 32 weights, which are small integers themselves.
 
 mod blocks;
 mod floats;
@@ -11,7 +13,7 @@ use half::f16;
 
 use crate::gguf::GgmlType;
 
-/// The types that [`quantize`] rounds to, and [`dequantize`] widens.
+/// The types that [`quantize`] writes; [`dequantize`] reads them too.
 pub(crate) const WRITTEN: [GgmlType; 8] = [
     GgmlType::F32,
     GgmlType::F16,
@@ -23,7 +25,8 @@ pub(crate) const WRITTEN: [GgmlType; 8] = [
     GgmlType::Q4_0,
 ];
 
-/// Widens whole blocks of `ggml_type`; `None` if that takes ggml's own code, as for the types with codebooks.
+/// Widens whole blocks of `ggml_type` to `f32`; `None` for types that only ggml's own code can read, such as those with
+/// codebooks.
 ///
 /// # Panics
 ///
@@ -55,7 +58,8 @@ pub fn dequantize(ggml_type: GgmlType, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// Rounds `values` to `ggml_type`; `None` if this code does not write the type, or a value is beyond what it can hold.
+/// Rounds `values` to blocks of `ggml_type`; `None` if this crate does not write the type, or a value is too large for
+/// it.
 ///
 /// # Panics
 ///
@@ -70,7 +74,7 @@ pub fn quantize(ggml_type: GgmlType, values: &[f32]) -> Option<Vec<u8>> {
     Some(match ggml_type {
         T::F32 => floats::bytes(values, f32::to_le_bytes),
         T::BF16 => floats::to_bf16(values)?,
-        // Values, or scales, are 16-bit floats.
+        // The values of F16, and the scales of the other types, are 16-bit floats.
         _ if !values.iter().all(|&it| f16::from_f32(it).is_finite()) => return None,
         T::F16 => floats::to_f16(values),
         T::Q4_0 => narrow(values, blocks::to_q4_0),
@@ -102,7 +106,7 @@ fn narrow<const BYTES: usize, const VALUES: usize>(
     blocks.map(block).collect::<Vec<_>>().into_flattened()
 }
 
-/// The 16-bit float at the start of `bytes`.
+/// The value of the 16-bit float at the start of `bytes`.
 fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }

@@ -1,5 +1,5 @@
-//! A base with adapters in its weights, `W' = W + Σ factor · lora_scale · B A`, each of the base's own type; and a base
-//! with its weights in another type.
+//! Writes a base anew: with adapters merged into its weights, `W' = W + Σ factor · lora_scale · B A`, or with its
+//! weights rounded to another type.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -11,45 +11,49 @@ use crate::error::{Error, MergeFlaw, Result};
 use crate::gguf::{self, GgmlType, Gguf, Sink, TensorData, TensorInfo, Value};
 use crate::quant::{WRITTEN, dequantize, quantize};
 
-/// What a model's most frequent type is, in llama.cpp's numbering.
+/// The key of the type that most of a model's weights have, in llama.cpp's numbering.
 const FILE_TYPE: &str = "general.file_type";
 
-/// The names of the adapters that a model has been merged with.
+/// The key of the names of the adapters that have been merged into a model.
 const MERGED: &str = "cope.merged";
 
-/// What says which experts compute: small, and precise in every model.
+/// The ending of the tensors that route tokens to experts. They are small, and every model keeps them precise.
 const ROUTER: &str = "ffn_gate_inp.weight";
 
-/// Weights that are widened at a time, at least a row.
+/// The number of weights that are widened at a time; at least a whole row is.
 const PIECE: usize = 1 << 20;
 
 /// Bytes that are copied at a time.
 const COPY_BYTES: u64 = 4 << 20;
 
-/// Tensors that became another type: from, to, and how many.
+/// How many tensors changed their type, by the types from and to which they changed.
 pub type Retyped = BTreeMap<(&'static str, &'static str), usize>;
 
-/// What became of a merge.
+/// The result of a merge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
-    /// How many tensors have changed.
+    /// The number of tensors that have changed.
     pub n_tensors: usize,
-    /// The tensors that have got another type.
+    /// The tensors that have another type now.
     pub retyped: Retyped,
-    /// The share of the adapters' change that rounding has left: the projection of `W' − W` on it, over all tensors. Near
-    /// 1 for fine types; where the steps of a type are wider than the change, most of the weights stay what they were.
+    /// The share of the adapters' change `Δ` that is left after rounding: `Σ Δ · (W' − W) / Σ Δ²` over all tensors, the
+    /// length of the projection of `W' − W` on `Δ` relative to `Δ`. It is near 1 for fine types. It is low where the
+    /// steps of a type are wider than the change, since most weights are then rounded back to their old values.
     pub kept: f64,
 }
 
-/// Writes `base` with `adapters`, each times a factor of its own, in its weights to `path`: tensor by tensor, within some
-/// megabytes beside the adapters' largest pair. Metadata, order and untouched tensors stay as they are; a changed tensor
-/// is of `ggml_type`, or keeps the type that it had, or is `Q8_0` if this code does not write that. `progress` is told how
-/// many bytes of the base are done each time; its error ends the work, and nothing is left behind.
+/// Merges `adapters`, each times its factor, into the weights of `base`, and writes the result to `path`. It works
+/// tensor by tensor, and needs a few megabytes beside the adapters' largest pair.
+///
+/// Metadata, order and untouched tensors stay as they are. A changed tensor becomes `ggml_type`; with `None` it keeps
+/// its type, or becomes `Q8_0` if this crate does not write that type. `progress` is called with the number of bytes of
+/// the base that have been done since the last call; its error ends the work, and no file is left behind.
 ///
 /// # Errors
 ///
-/// There are no adapters; one does not fit the base, whose file has the hash `base_sha256`; a tensor to be changed is of
-/// a type that only ggml can widen, or its weights leave what the type can hold; a file cannot be read or written.
+/// There are no adapters; an adapter does not fit the base, whose file has the hash `base_sha256`; a tensor to be
+/// changed has a type that only ggml can widen; a changed weight is too large for its type; or a file cannot be read or
+/// written.
 pub fn merge<P: LoraPair>(
     base: &Gguf,
     base_sha256: &str,
@@ -74,12 +78,13 @@ pub fn merge<P: LoraPair>(
     rewrite(base, &changes, names.collect(), ggml_type, path, progress)
 }
 
-/// Writes `base` with the matrices of its layers in `ggml_type` to `path`, as [`merge`] does. Embeddings, norms and the
-/// routers of experts stay as they are, and so do those that have the type.
+/// Rounds the matrices in the layers of `base` to `ggml_type`, and writes the result to `path` as [`merge`] does.
+/// Embeddings, norms, the routers of experts, and matrices that have the type already stay as they are.
 ///
 /// # Errors
 ///
-/// The model has no layers with matrices, or it fails as [`merge`] does.
+/// The model has no layers with matrices; a tensor has a type that only ggml can widen; a weight is too large for
+/// `ggml_type`; or a file cannot be read or written.
 pub fn requantize(
     base: &Gguf,
     ggml_type: GgmlType,
@@ -95,13 +100,13 @@ pub fn requantize(
         return Err(Error::NoMatrices(base.path.clone()));
     }
     let others = matrices.iter().filter(|it| it.ggml_type != ggml_type);
-    // To each nothing is added.
+    // An empty list of pairs: the tensor is rounded, and nothing is added.
     let changes = others.map(|tensor| (tensor.name.as_str(), Vec::<(&LoraTensor, f32)>::new()));
     let changes = changes.collect();
     Ok(rewrite(base, &changes, Vec::new(), Some(ggml_type), path, progress)?.retyped)
 }
 
-/// Writes `base` with `changes`: to each of these tensors pairs are added, each times its factor.
+/// Writes `base` with `changes`: the pairs that are added to each of these tensors, each with its factor.
 fn rewrite<P: LoraPair>(
     base: &Gguf,
     changes: &BTreeMap<&str, Vec<(&P, f32)>>,
@@ -135,7 +140,7 @@ fn rewrite<P: LoraPair>(
     })
 }
 
-/// The type of a changed tensor, if none is asked for.
+/// The type of a changed tensor, if the caller asks for none.
 fn written_as(tensor: &TensorInfo) -> GgmlType {
     if WRITTEN.contains(&tensor.ggml_type) {
         tensor.ggml_type
@@ -144,7 +149,8 @@ fn written_as(tensor: &TensorInfo) -> GgmlType {
     }
 }
 
-/// The base's, with the names of adapters that are in the weights now, and the type that most of these have.
+/// The base's metadata, with the names of the adapters that are in the weights now, and the type that most weights have
+/// now.
 fn metadata(base: &Gguf, names: Vec<String>, tensors: &[TensorData<'_>]) -> Vec<(String, Value)> {
     let mut metadata = base.metadata.clone();
     if !names.is_empty() {
@@ -166,7 +172,8 @@ fn metadata(base: &Gguf, names: Vec<String>, tensors: &[TensorData<'_>]) -> Vec<
     metadata
 }
 
-/// llama.cpp's number for a file whose matrices are mostly of one type, by weights; `None` for a type without one here.
+/// llama.cpp's number for a file, by the type that most weights in its matrices have; `None` for a type whose number
+/// this crate does not know.
 fn file_type(tensors: &[TensorData<'_>]) -> Option<u32> {
     let mut weights = BTreeMap::<u32, u64>::new();
     for tensor in tensors.iter().filter(|tensor| tensor.shape().len() > 1) {
@@ -187,7 +194,7 @@ fn file_type(tensors: &[TensorData<'_>]) -> Option<u32> {
     })
 }
 
-/// A tensor as it is.
+/// Copies a tensor unchanged.
 fn copy(
     base: &Gguf,
     tensor: &TensorInfo,
@@ -204,7 +211,7 @@ fn copy(
     Ok(())
 }
 
-/// A tensor `(out, in)`, or `(n, out, in)`, with what `pairs` add, each times its factor, as `to`.
+/// Writes a tensor `(out, in)` or `(n, out, in)` in the type `to`, after adding `pairs` to it, each times its factor.
 fn change<P: LoraPair>(
     base: &Gguf,
     tensor: &TensorInfo,
@@ -254,7 +261,7 @@ fn change<P: LoraPair>(
     Ok(())
 }
 
-/// A pair in memory, and its factor.
+/// A pair of matrices in memory, and its factor.
 struct Change<'p> {
     /// `(r, in)`.
     a: Cow<'p, [f32]>,
@@ -265,7 +272,7 @@ struct Change<'p> {
 }
 
 impl Change<'_> {
-    /// Adds the rows from `first` on of `scale · B A` to `delta`, which has whole rows of `n_in`.
+    /// Adds the rows of `scale · B A` from row `first` on to `delta`, whose rows have `n_in` values.
     fn add_rows(&self, first: usize, n_in: usize, delta: &mut [f32]) {
         let rows_of_b = self.b.chunks_exact(self.rank).skip(first);
         for (row, b) in delta.chunks_exact_mut(n_in).zip(rows_of_b) {
@@ -279,17 +286,17 @@ impl Change<'_> {
     }
 }
 
-/// What [`Merged::kept`] is made of.
+/// The two sums whose quotient is [`Merged::kept`].
 #[derive(Default)]
 struct Sums {
-    /// `Σ Δ · (W' − W)`.
+    /// The sum `Σ Δ · (W' − W)`.
     kept: Cell<f64>,
-    /// `Σ Δ²`.
+    /// The sum `Σ Δ²`.
     wanted: Cell<f64>,
 }
 
 impl Sums {
-    /// Of no change nothing is lost.
+    /// The share of the change that is left: 1 where there was no change.
     fn share(&self) -> f64 {
         match self.wanted.get() {
             0.0 => 1.0,

@@ -4,8 +4,8 @@
 //! n u64 | n bytes of JSON: { "__metadata__": {"key": "text"}, "name": {"dtype", "shape", "data_offsets"} … } | data
 //! ```
 //!
-//! The tensors lie one after another without gaps, and the last ends with the file: as in GGUF, that one check keeps
-//! them apart and inside the file. Shapes are the slowest dimension first.
+//! The tensors lie one after another without gaps, and the last ends where the file does. As for GGUF files, this one
+//! check makes sure that they do not overlap and lie inside the file. Shapes have the slowest dimension first.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result, SafetensorsFlaw, excerpt};
 use crate::file::{open_regular, read_at, replace_file};
 use crate::gguf::GgmlType;
 
-/// The longest header accepted, in bytes. One of 65,536 tensors has some 10 MB.
+/// The longest header accepted, in bytes. A header of 65,536 tensors has about 10 MB.
 const MAX_HEADER_BYTES: u64 = 32 << 20;
 
 /// The most tensors accepted, as in GGUF files.
@@ -28,7 +28,7 @@ const MAX_TENSORS: usize = 1 << 16;
 /// The most dimensions of a tensor.
 const MAX_DIMS: usize = 8;
 
-/// The key of what is no tensor.
+/// The key of the header's entry that is not a tensor.
 const METADATA: &str = "__metadata__";
 
 /// The header of a safetensors file, checked; the tensors' data stays on disk.
@@ -36,15 +36,15 @@ const METADATA: &str = "__metadata__";
 pub struct SafeTensors {
     /// The file, for reading tensors and for messages.
     pub path: PathBuf,
-    /// Texts that are no tensor, by key.
+    /// The texts beside the tensors, by key.
     pub metadata: BTreeMap<String, String>,
     /// The tensors, in the order of their data; no name occurs twice.
-    pub tensors: Vec<TensorInfo>,
+    pub tensors: Vec<TensorEntry>,
 }
 
 /// A tensor of a safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
+pub struct TensorEntry {
     /// The name, unique in its file.
     pub name: String,
     /// The element type.
@@ -57,12 +57,12 @@ pub struct TensorInfo {
     pub n_bytes: u64,
 }
 
-/// The element types that weights have.
+/// The element types that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Dtype {
-    /// Four bytes.
+    /// Four bytes, IEEE 754's single precision.
     F32,
-    /// Two bytes, IEEE 754's half.
+    /// Two bytes, IEEE 754's half precision.
     F16,
     /// Two bytes, the upper half of an `F32`.
     BF16,
@@ -81,7 +81,7 @@ impl From<Dtype> for GgmlType {
 impl TryFrom<GgmlType> for Dtype {
     type Error = ();
 
-    /// Of a type that the format has.
+    /// The element type for a ggml type; an error if there is none.
     fn try_from(ggml_type: GgmlType) -> Result<Self, ()> {
         let all = [Self::F32, Self::F16, Self::BF16];
         let found = all.into_iter().find(|&it| GgmlType::from(it) == ggml_type);
@@ -90,7 +90,7 @@ impl TryFrom<GgmlType> for Dtype {
 }
 
 impl Dtype {
-    /// Bytes an element.
+    /// Bytes per element.
     #[must_use]
     pub fn n_bytes(self) -> u64 {
         match self {
@@ -112,12 +112,12 @@ pub struct TensorSpec {
 }
 
 impl SafeTensors {
-    /// Reads and checks the header of the file at `path`. Memory is bounded by a few times the header, whatever the file
-    /// claims. All tensors lie inside the file.
+    /// Reads and checks the header of the file at `path`. Memory is bounded by a few times the size of the header,
+    /// whatever the file claims. All tensors lie inside the file.
     ///
     /// # Errors
     ///
-    /// The file is missing, no safetensors file, or lies in one of the ways of [`SafetensorsFlaw`].
+    /// The file is missing, is not a safetensors file, or has one of the faults of [`SafetensorsFlaw`].
     pub fn open(path: &Path) -> Result<Self> {
         let refuse = |flaw| Error::Safetensors {
             path: path.to_owned(),
@@ -153,23 +153,23 @@ impl SafeTensors {
         })
     }
 
-    /// The bytes of a tensor of this file as they stand, `[n_bytes]`.
+    /// The bytes of a tensor of this file, as they are stored, `[n_bytes]`.
     ///
     /// # Errors
     ///
     /// The file cannot be read, or has shrunk since it was opened.
-    pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
+    pub fn read(&self, tensor: &TensorEntry) -> Result<Vec<u8>> {
         read_at(&self.path, tensor.offset, tensor.n_bytes)
     }
 }
 
-/// Writes a safetensors file: the tensors in the order given, each one's data as `data` gives it, by its number, when it
-/// is its turn. The same input gives the same bytes. The file takes its place at once or not at all, and on Unix its
-/// owner alone may read it.
+/// Writes a safetensors file with the tensors in the order given. `data` is called once for each tensor, with its
+/// index, when the file reaches it, and returns the tensor's bytes. The same input gives the same bytes. The file
+/// appears at once or not at all, and on Unix only its owner may read it.
 ///
 /// # Errors
 ///
-/// Those of `data`; the input would give a file that [`SafeTensors::open`] refuses; or the file cannot be written.
+/// The errors of `data`; the input would give a file that [`SafeTensors::open`] refuses; or the file cannot be written.
 pub fn write(
     path: &Path,
     metadata: &BTreeMap<String, String>,
@@ -198,19 +198,19 @@ pub fn write(
     })
 }
 
-/// What this format is called.
+/// The name of this format, for messages.
 const FORMAT: &str = "safetensors";
 
-/// The header as it stands in the file.
+/// The header as it is in the file.
 struct Header {
     metadata: BTreeMap<String, String>,
-    tensors: Vec<(String, Entry)>,
+    tensors: Vec<(String, JsonEntry)>,
 }
 
 /// A tensor as the header describes it; offsets count from the end of the header.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct JsonEntry {
     dtype: Dtype,
     shape: Vec<u64>,
     data_offsets: [u64; 2],
@@ -231,7 +231,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         f.write_str("an object of tensors")
     }
 
-    /// Other than a map, this sees a name that occurs twice.
+    /// Collects the entries one by one, since a map would not show that a name occurs twice.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
         let mut metadata = None;
         let mut tensors = Vec::new();
@@ -263,7 +263,7 @@ impl Serialize for Header {
         #[serde(untagged)]
         enum Item<'a> {
             Metadata(&'a BTreeMap<String, String>),
-            Tensor(&'a Entry),
+            Tensor(&'a JsonEntry),
         }
         let metadata =
             (!self.metadata.is_empty()).then_some((METADATA, Item::Metadata(&self.metadata)));
@@ -280,13 +280,13 @@ fn parse_header(bytes: &[u8]) -> Result<Header, SafetensorsFlaw> {
         .map_err(|reason| SafetensorsFlaw::Json(excerpt(&reason.to_string())))
 }
 
-/// Sorts the tensors by their place, once each is known to lie where the one before it ends, and the last to end where
-/// the file does.
+/// Sorts the tensors by their place in the file, and checks that each begins where the one before it ends, and that the
+/// last ends where the file does.
 fn place(
-    entries: Vec<(String, Entry)>,
+    entries: Vec<(String, JsonEntry)>,
     start: u64,
     length: u64,
-) -> Result<Vec<TensorInfo>, SafetensorsFlaw> {
+) -> Result<Vec<TensorEntry>, SafetensorsFlaw> {
     let mut entries = entries;
     entries.sort_by_key(|(_, entry)| entry.data_offsets);
     let mut end = 0;
@@ -303,7 +303,7 @@ fn place(
             return Err(SafetensorsFlaw::Extent(excerpt(&name)));
         }
         end = last;
-        tensors.push(TensorInfo {
+        tensors.push(TensorEntry {
             name,
             dtype: entry.dtype,
             shape: entry.shape,
@@ -321,7 +321,8 @@ fn place(
     }
 }
 
-/// The bytes that a tensor takes, if it has some and their number is one.
+/// The number of bytes that a tensor takes; `None` if it has no dimensions, too many, or one of 0, or if the number is
+/// too large.
 fn n_bytes(dtype: Dtype, shape: &[u64]) -> Option<u64> {
     let is_matrix_like = (1..=MAX_DIMS).contains(&shape.len());
     let elements = shape.iter().try_fold(1_u64, |n, &dim| n.checked_mul(dim))?;
@@ -343,7 +344,7 @@ fn encode_header(
                 shape: shape.clone(),
             });
         };
-        let entry = Entry {
+        let entry = JsonEntry {
             dtype: *dtype,
             shape: shape.clone(),
             data_offsets: [end, last],
@@ -357,7 +358,7 @@ fn encode_header(
     };
     let mut bytes = serde_json::to_vec(&header)
         .map_err(|reason| SafetensorsFlaw::Json(excerpt(&reason.to_string())))?;
-    // Spaces, so that the data is aligned as the format wants it.
+    // Spaces at the end align the data to 8 bytes, as the format asks.
     bytes.resize(bytes.len().next_multiple_of(8), b' ');
     Ok(bytes)
 }

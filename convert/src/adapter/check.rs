@@ -1,15 +1,14 @@
-//! What an adapter must satisfy by itself, read or written, and what it must satisfy with its base.
+//! Checks of an adapter: those that it must pass by itself, when it is read or written, and those against its base.
 
 use crate::error::{AdapterFlaw, Error, Misfit, Result, excerpt};
-use crate::gguf::{GgmlType, Gguf};
-use crate::quant::quantize;
+use crate::gguf::Gguf;
 
 use super::{Adapter, CONTRAST, LORA_ALPHA, LoraPair, PLAUSIBILITY};
 
-/// The largest rank accepted: as wide as whole layers of the models in question, so no longer low-rank.
+/// The largest rank accepted. A layer of the largest supported models is as wide, so a higher rank is not low any more.
 const MAX_RANK: usize = 4096;
 
-/// Makes sure that llama.cpp can load the adapter, as far as it can be told without its weights.
+/// Makes sure that llama.cpp can load the adapter, as far as that can be told without its weights.
 pub(crate) fn check<P: LoraPair>(adapter: &Adapter<P>) -> Result<(), AdapterFlaw> {
     check_settings(adapter)?;
     if adapter.tensors.is_empty() {
@@ -17,7 +16,7 @@ pub(crate) fn check<P: LoraPair>(adapter: &Adapter<P>) -> Result<(), AdapterFlaw
     }
     for pair in &adapter.tensors {
         let tensor = pair.name();
-        // Where llama.cpp looks for it too.
+        // llama.cpp recognises the token embedding by the same ending.
         if tensor.ends_with("token_embd.weight") {
             return Err(AdapterFlaw::TokenEmbedding(tensor.to_owned()));
         }
@@ -65,47 +64,6 @@ fn check_settings<P>(adapter: &Adapter<P>) -> Result<(), AdapterFlaw> {
         return Err(AdapterFlaw::TaskHash);
     }
     Ok(())
-}
-
-/// Makes sure that a half has as many values as its shape, `[rows, cols]`, and that they are finite. `tensor` is its
-/// name, suffix included.
-pub(crate) fn check_values(
-    tensor: &str,
-    values: &[f32],
-    [rows, cols]: [usize; 2],
-) -> Result<(), AdapterFlaw> {
-    if rows.checked_mul(cols) != Some(values.len()) {
-        return Err(AdapterFlaw::DataLength {
-            tensor: tensor.to_owned(),
-            rows,
-            cols,
-            got: values.len(),
-        });
-    }
-    check_finite(tensor, values)
-}
-
-/// Makes sure that the values of a half are finite.
-pub(crate) fn check_finite(tensor: &str, values: &[f32]) -> Result<(), AdapterFlaw> {
-    if values.iter().all(|value| value.is_finite()) {
-        Ok(())
-    } else {
-        Err(AdapterFlaw::NotFinite(tensor.to_owned()))
-    }
-}
-
-/// The bytes of some rows of a half, of `ggml_type`, checked as by [`check_values`].
-pub(crate) fn encode(
-    tensor: &str,
-    values: &[f32],
-    shape: [usize; 2],
-    ggml_type: GgmlType,
-) -> Result<Vec<u8>, AdapterFlaw> {
-    check_values(tensor, values, shape)?;
-    quantize(ggml_type, values).ok_or_else(|| AdapterFlaw::TooLarge {
-        tensor: tensor.to_owned(),
-        ggml_type,
-    })
 }
 
 /// Makes sure that the adapter belongs to the base.

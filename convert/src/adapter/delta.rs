@@ -1,18 +1,18 @@
-//! What an adapter adds to a weight, `lora_scale · B A`, measured without computing it.
+//! Measures the change that an adapter makes to a weight, `lora_scale · B A`, without computing the product.
 
 use super::LoraPair;
 use crate::error::Result;
 
-/// The inner product of `B₁ A₁` and `B₂ A₂`, `Σ (A₁ A₂ᵀ) ∘ (B₁ᵀ B₂)`; a pair's with itself is the square of its
-/// Frobenius norm. In f64, from two matrices of `r₁ × r₂`.
+/// The Frobenius inner product of `B₁ A₁` and `B₂ A₂`, computed as `Σ (A₁ A₂ᵀ) ∘ (B₁ᵀ B₂)` from two matrices of
+/// `r₁ × r₂` in f64. The inner product of a pair with itself is the square of its Frobenius norm.
 ///
 /// # Errors
 ///
-/// As [`LoraPair::a`].
+/// The errors of [`LoraPair::a`].
 ///
 /// # Panics
 ///
-/// If the pairs are of different shapes.
+/// If the pairs have different shapes.
 pub fn inner_product(one: &impl LoraPair, other: &impl LoraPair) -> Result<f64> {
     assert_eq!(
         (one.n_in(), one.n_out()),
@@ -20,26 +20,27 @@ pub fn inner_product(one: &impl LoraPair, other: &impl LoraPair) -> Result<f64> 
         "pairs of one tensor"
     );
     let (rank, other_rank) = (one.rank(), other.rank());
-    let mut of_a = vec![0.0; rank * other_rank];
+    let mut products_a = vec![0.0; rank * other_rank];
     let (a, other_a) = (one.a()?, other.a()?);
     let other_rows = || other_a.chunks_exact(other.n_in());
     let pairs = a
         .chunks_exact(one.n_in())
         .flat_map(|row| other_rows().map(move |it| (row, it)));
-    for (sum, (x, y)) in of_a.iter_mut().zip(pairs) {
+    for (sum, (x, y)) in products_a.iter_mut().zip(pairs) {
         *sum = dot(x, y);
     }
-    let mut of_b = vec![0.0; rank * other_rank];
+    let mut products_b = vec![0.0; rank * other_rank];
     let (b, other_b) = (one.b()?, other.b()?);
     for (x, y) in b.chunks_exact(rank).zip(other_b.chunks_exact(other_rank)) {
         let products = x
             .iter()
             .flat_map(|x| y.iter().map(|y| f64::from(*x) * f64::from(*y)));
-        of_b.iter_mut()
+        products_b
+            .iter_mut()
             .zip(products)
             .for_each(|(sum, product)| *sum += product);
     }
-    Ok(of_a.iter().zip(&of_b).map(|(a, b)| a * b).sum())
+    Ok(products_a.iter().zip(&products_b).map(|(a, b)| a * b).sum())
 }
 
 fn dot(x: &[f32], y: &[f32]) -> f64 {
@@ -55,7 +56,7 @@ mod tests {
     use crate::adapter::{LoraTensor, Matrix};
 
     #[test]
-    fn is_that_of_the_products() {
+    fn the_inner_product_equals_that_of_the_full_matrices() {
         let pair = |rank: usize, turn: f32| {
             let matrix = |rows: usize, cols: usize| Matrix {
                 rows,

@@ -1,30 +1,30 @@
-//! Pairs of matrices that lie in a file and are read when they are asked for.
+//! Pairs of matrices, in memory or in a file, from which they are read on demand.
 
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::LoraTensor;
-use super::check::check_finite;
+use super::values::check_finite;
 use crate::error::{AdapterFlaw, Error, Result};
 use crate::family::interleave;
 use crate::file::read_at;
 use crate::gguf::GgmlType;
 use crate::quant::dequantize;
 
-/// Values that are read at a time, at least a row.
+/// The number of values that are read at a time; at least a whole row is.
 const PIECE: usize = 1 << 16;
 
-/// Which matrix of a pair.
+/// One of the two matrices of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
-    /// `(r, in)`.
+    /// `A`, `(r, in)`.
     A,
-    /// `(out, r)`.
+    /// `B`, `(out, r)`.
     B,
 }
 
-/// A pair of matrices `A` `(r, in)` and `B` `(out, r)`, wherever it is.
+/// A pair of matrices `A` `(r, in)` and `B` `(out, r)`, in memory, in a file, or computed on demand.
 pub trait LoraPair {
     /// The base tensor, such as `blk.0.attn_q.weight`.
     fn name(&self) -> &str;
@@ -34,25 +34,25 @@ pub trait LoraPair {
     fn n_in(&self) -> usize;
     /// The number of rows of `B`.
     fn n_out(&self) -> usize;
-    /// In what type a file is to hold `A` and `B`, if no other is asked for.
+    /// The types in which a file holds `A` and `B`, unless another type is asked for.
     fn types(&self) -> [GgmlType; 2];
     /// `A`, row-major, `[r × in]`.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or a weight is not finite.
+    /// The matrix cannot be read, or a weight is not finite.
     fn a(&self) -> Result<Cow<'_, [f32]>>;
     /// `B`, row-major, `[out × r]`.
     ///
     /// # Errors
     ///
-    /// As [`a`](Self::a).
+    /// The errors of [`a`](Self::a).
     fn b(&self) -> Result<Cow<'_, [f32]>>;
-    /// Gives a matrix to `each` piece by piece, of whole rows, so that it need not be in memory as a whole.
+    /// Passes a matrix to `each` in pieces of whole rows, so that it need not be in memory as a whole.
     ///
     /// # Errors
     ///
-    /// As [`a`](Self::a), and those of `each`.
+    /// The errors of [`a`](Self::a), and those of `each`.
     fn pieces(&self, half: Half, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         match half {
             Half::A => each(&self.a()?),
@@ -91,7 +91,7 @@ impl LoraPair for LoraTensor {
     }
 }
 
-/// A pair in a file.
+/// A pair whose matrices are in a file.
 #[derive(Debug, Clone)]
 pub struct StoredPair {
     pub(crate) name: String,
@@ -103,16 +103,18 @@ pub struct StoredPair {
 #[derive(Debug, Clone)]
 pub(crate) struct StoredMatrix {
     pub path: Arc<Path>,
-    /// Its name in the file.
+    /// The name of its tensor in the file.
     pub tensor: String,
     pub rows: usize,
     pub cols: usize,
     pub ggml_type: GgmlType,
-    /// The type of a GGUF file's tensor made of it, if no other is asked for: its own, but for what PEFT cannot hold.
+    /// The type that the matrix has in a GGUF file, unless another is asked for. It differs from `ggml_type` where the
+    /// file is PEFT's and cannot hold the type.
     pub written_as: GgmlType,
-    /// In bytes from the start of the file.
+    /// The start of its data, in bytes from the start of the file.
     pub offset: u64,
-    /// Over how many heads the rows are in transformers' order and are wanted in llama.cpp's.
+    /// The number of heads, if the rows are in transformers' order and have to be brought into llama.cpp's, head by
+    /// head.
     pub heads: Option<usize>,
 }
 
@@ -175,7 +177,7 @@ impl StoredMatrix {
             path: self.path.to_path_buf(),
             flaw,
         };
-        // Rows change places within a head alone.
+        // Rows change places only within a head, so a piece has whole heads.
         let together = heads.map_or(1, |heads| rows / heads);
         let n_rows = (PIECE / cols).next_multiple_of(together).max(together);
         let row_bytes = cols as u64 / ggml_type.block_size() * ggml_type.type_size();

@@ -1,4 +1,4 @@
-//! From a GGUF file to an adapter.
+//! Reads an adapter from a GGUF file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::quant::WRITTEN;
 
-/// Marks a LoRA that acts only after certain tokens, for which nothing here looks.
+/// The key of an activated LoRA, which acts only after certain tokens. This program does not look for such tokens.
 const ALORA_TOKENS: &str = "adapter.alora.invocation_tokens";
 
-/// Reads and checks the adapter at `path`, but for its weights.
+/// Reads and checks the adapter at `path`; its weights stay on disk.
 pub(super) fn open(path: &Path) -> Result<Adapter<StoredPair>> {
     let file = Gguf::open(path)?;
     check_type(&file)?;
@@ -52,7 +52,7 @@ fn refuse(file: &Gguf, flaw: AdapterFlaw) -> Error {
     }
 }
 
-/// The value of a key that may be missing, but may not be of another type.
+/// The value of a key, or `None` if the key is missing. A value of another type is an error.
 fn optional<'g, T>(
     file: &'g Gguf,
     key: &str,
@@ -117,9 +117,9 @@ fn pair_tensors(file: &Gguf) -> Result<BTreeMap<&str, (&TensorInfo, &TensorInfo)
     halves.into_iter().map(whole).collect()
 }
 
-/// Half of a pair.
+/// The place of a matrix in the file.
 fn matrix(file: &Gguf, path: &Arc<Path>, tensor: &TensorInfo) -> Result<StoredMatrix> {
-    // ggml's own writer leaves out dimensions of 1 at the end, as of an `A` of rank 1.
+    // ggml's own writer leaves out trailing dimensions of 1, such as the rows of an `A` with rank 1.
     let (cols, rows) = match *tensor.shape {
         [cols] => (cols, 1),
         [cols, rows] | [cols, rows, 1] | [cols, rows, 1, 1] => (cols, rows),

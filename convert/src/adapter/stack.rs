@@ -1,4 +1,5 @@
-//! Several adapters as one, exactly: `A = [A₁; A₂; …]`, `B = [s₁B₁, s₂B₂, …]`, `lora_alpha = rank`.
+//! Stacks several adapters into one that equals their sum exactly: `A = [A₁; A₂; …]`, `B = [s₁B₁, s₂B₂, …]`,
+//! `lora_alpha = rank`, where `sᵢ` is an adapter's factor times its `lora_scale`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use super::{Adapter, LoraPair};
 use crate::error::{Error, Result};
 use crate::gguf::GgmlType;
 
-/// Pairs of several adapters for one tensor, as one pair that is put together when it is asked for.
+/// The pairs of several adapters for one tensor, as one pair whose matrices are put together on demand.
 #[derive(Debug, Clone)]
 pub struct StackedPair<'a, P> {
     name: &'a str,
@@ -19,11 +20,12 @@ pub struct StackedPair<'a, P> {
 struct Part<'a, P> {
     pair: &'a P,
     scale: f32,
-    /// Its first row of `A`, and column of `B`; those that no part has are nought.
+    /// The index of its first row in the stacked `A`, and of its first column in the stacked `B`. Rows and columns that
+    /// belong to no part are 0.
     first: usize,
 }
 
-/// The sum of `adapters`, each times its factor beside its own `lora_scale`.
+/// The sum of `adapters`, each times its factor and its own `lora_scale`.
 pub(super) fn stack<'a, P: LoraPair>(
     adapters: &[(&'a Adapter<P>, f32)],
 ) -> Result<Adapter<StackedPair<'a, P>>> {
@@ -31,13 +33,15 @@ pub(super) fn stack<'a, P: LoraPair>(
         return Err(Error::Stack("there are no adapters to stack".into()));
     };
     for (other, _) in adapters {
-        let of_one_base = first.architecture == other.architecture
+        let has_same_base = first.architecture == other.architecture
             && match (&first.base_sha256, &other.base_sha256) {
                 (Some(x), Some(y)) => x == y,
                 _ => true,
             };
-        if !of_one_base {
-            return Err(Error::Stack("the adapters are of different bases".into()));
+        if !has_same_base {
+            return Err(Error::Stack(
+                "the adapters belong to different bases".into(),
+            ));
         }
     }
     let rank: usize = adapters.iter().map(|(adapter, _)| adapter.rank()).sum();
@@ -66,7 +70,7 @@ pub(super) fn stack<'a, P: LoraPair>(
     let base_sha256 = adapters.iter().find_map(|(it, _)| it.base_sha256.clone());
     Ok(Adapter {
         lora_alpha: rank as f32,
-        // It is in here now.
+        // The task adapter may be one of the parts, so the sum needs none beside it.
         task_sha256: None,
         base_sha256,
         ..last.with(stacked.into_values().collect())
@@ -146,7 +150,7 @@ mod tests {
         }
     }
 
-    /// `lora_scale · B A` of one tensor, `(4, 6)`; zero where the adapter has none.
+    /// `lora_scale · B A` for one tensor, `(4, 6)`; all 0 if the adapter does not adapt the tensor.
     fn delta(adapter: &Adapter, name: &str) -> Vec<f32> {
         let mut delta = vec![0.0; 24];
         if let Some(tensor) = adapter.tensors.iter().find(|tensor| tensor.name == name) {
@@ -163,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn adds_what_the_adapters_add() {
+    fn the_stack_changes_a_weight_by_the_sum_of_the_changes() {
         let (x, y) = (
             adapter(&["p", "q"], 2, 3.0, 0.3),
             adapter(&["q", "r"], 5, 0.0, 0.7),
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_has_no_sum() {
+    fn adapters_of_different_bases_and_an_empty_list_are_refused() {
         let x = adapter(&["p"], 2, 2.0, 0.3);
         let other_base = Adapter {
             architecture: "qwen2".into(),

@@ -1,11 +1,12 @@
-//! From an adapter to a GGUF file.
+//! Writes an adapter to a GGUF file.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gguf::{self, GgmlType, Sink, TensorData, Value};
 
-use super::check::{check, encode};
+use super::check::check;
+use super::values::encode;
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
     Half, LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, TASK_SHA256,
@@ -52,14 +53,14 @@ fn metadata<P>(adapter: &Adapter<P>) -> Vec<(String, Value)> {
     .collect()
 }
 
-/// The two tensors of a pair, of `ggml_type` or the types that they have. Where rows are no whole blocks of it, as those
-/// of `B` seldom are, they are F16, as llama.cpp's own converter has them.
+/// The two tensors of a pair, in `ggml_type` or in their own types. Like llama.cpp's own converter, it uses F16 for a
+/// matrix whose rows are not whole blocks of that type; the rows of `B` seldom are.
 fn halves<'a, P: LoraPair>(
     pair: &'a P,
     ggml_type: Option<GgmlType>,
     path: &'a Path,
 ) -> [TensorData<'a>; 2] {
-    let [of_a, of_b] = pair.types().map(|own| ggml_type.unwrap_or(own));
+    let [type_a, type_b] = pair.types().map(|own| ggml_type.unwrap_or(own));
     let (rank, n_in, n_out) = (pair.rank(), pair.n_in(), pair.n_out());
     let half = |half, suffix, shape: [usize; 2], ggml_type: GgmlType| {
         let [rows, cols] = shape;
@@ -70,7 +71,7 @@ fn halves<'a, P: LoraPair>(
             let name = name.clone();
             move |out: &mut Sink<'_>| {
                 pair.pieces(half, &mut |piece| {
-                    // In memory it may have too few or too many.
+                    // A matrix in memory may have too few or too many values; `encode` then refuses it.
                     let rows = if piece.len() % cols == 0 {
                         piece.len() / cols
                     } else {
@@ -88,7 +89,7 @@ fn halves<'a, P: LoraPair>(
         TensorData::streamed(name, &[cols as u64, rows as u64], ggml_type, data)
     };
     [
-        half(Half::A, LORA_A, [rank, n_in], of_a),
-        half(Half::B, LORA_B, [n_out, rank], of_b),
+        half(Half::A, LORA_A, [rank, n_in], type_a),
+        half(Half::B, LORA_B, [n_out, rank], type_b),
     ]
 }

@@ -1,4 +1,4 @@
-//! `adapter`: from one format, or type, to another.
+//! `adapter`: converts an adapter between formats and types.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use super::{BaseArgs, Factored, Failure, Outcome, TypeArg, factored, open};
   cope-convert adapter alice.gguf small.gguf --dtype f16
   cope-convert adapter task.gguf both.gguf --add alice.gguf --add style.gguf=0.5")]
 pub struct Args {
-    /// The adapter: a GGUF file, or a folder of PEFT's
+    /// The adapter: a GGUF file or a PEFT folder
     input: PathBuf,
-    /// What to write: a GGUF file if it ends in .gguf, else a folder of PEFT's
+    /// The adapter to write: a GGUF file if the path ends in .gguf, else a PEFT folder
     output: PathBuf,
     #[command(flatten)]
     base: BaseArgs,
-    /// Where transformers finds the base, for PEFT [default: the base's name]
+    /// The name under which transformers finds the base, for PEFT [default: the base's name]
     #[arg(long, value_name = "NAME")]
     base_name: Option<String>,
-    /// The weights' type [default: the type that each has]
+    /// The type of the weights [default: each weight keeps its own]
     #[arg(long, value_enum, value_name = "TYPE")]
     dtype: Option<TypeArg>,
-    /// Another adapter to add, with a factor of its own; may be repeated
+    /// Another adapter to add, with its factor; may be repeated
     #[arg(long, value_name = "ADAPTER[=FACTOR]", value_parser = factored)]
     add: Vec<Factored>,
 }
@@ -57,13 +57,15 @@ fn write<P: LoraPair>(adapter: &Adapter<P>, args: &Args) -> Outcome<()> {
     }
     let base = args.base.base.as_deref().ok_or_else(|| {
         Failure::Usage(format!(
-            "{} does not end in .gguf and becomes a folder of PEFT's: add --base with the base as a GGUF file",
+            "{} does not end in .gguf, so it will be a PEFT folder: add --base with the base as a GGUF file",
             output.display()
         ))
     })?;
     let dtype = ggml_type.map(|it| {
         Dtype::try_from(it).map_err(|()| {
-            Failure::Usage(format!("PEFT has no {it}: choose --dtype f32, f16 or bf16"))
+            Failure::Usage(format!(
+                "PEFT does not have the type {it}: choose --dtype f32, f16 or bf16"
+            ))
         })
     });
     let gguf = Gguf::open(base)?;
@@ -74,7 +76,7 @@ fn write<P: LoraPair>(adapter: &Adapter<P>, args: &Args) -> Outcome<()> {
     Ok(adapter.write_peft(output, &gguf, &name, dtype.transpose()?)?)
 }
 
-/// What the base's file says of where it comes from, or its path.
+/// The repository that the base's file says it comes from, or its path.
 fn name_of(gguf: &Gguf, path: &Path) -> String {
     let url = gguf.str("general.source.huggingface.repository");
     url.map_or_else(|_| path.display().to_string(), str::to_owned)

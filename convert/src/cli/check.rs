@@ -1,4 +1,4 @@
-//! `check`: whether an adapter fits a base.
+//! `check`: checks whether an adapter fits a base.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{Outcome, open};
 #[command(after_help = "Examples:
   cope-convert check alice.gguf model.gguf")]
 pub struct Args {
-    /// The adapter: a GGUF file, or a folder of PEFT's
+    /// The adapter: a GGUF file or a PEFT folder
     adapter: PathBuf,
     /// The base, a GGUF file
     base: PathBuf,
@@ -27,7 +27,7 @@ pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
         None => "it does not say for which file it was made",
     };
     let n = adapter.tensors.len();
-    // The weights too: what is not a number would spoil every text.
+    // Loading checks the weights too: one that is not a number would spoil every text.
     let rank = adapter.rank();
     adapter.load()?;
     writeln!(out, "fits: {n} tensors of rank {rank}; {hash}")?;

@@ -1,4 +1,4 @@
-//! `diff`: in what two adapters differ.
+//! `diff`: shows the differences between two adapters.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,11 +13,11 @@ use super::{BaseArgs, Outcome, open};
 #[command(after_help = "Examples:
   cope-convert diff alice.gguf alice-before.gguf
 
-The exit code is 0 if they do the same, and 1 if not.")]
+The exit code is 0 if both change a base in the same way, and 1 if not.")]
 pub struct Args {
-    /// An adapter: a GGUF file, or a folder of PEFT's
+    /// An adapter: a GGUF file or a PEFT folder
     one: PathBuf,
-    /// The other
+    /// The adapter to compare it with
     other: PathBuf,
     #[command(flatten)]
     base: BaseArgs,
@@ -63,14 +63,15 @@ pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
     })
 }
 
-/// Prints the settings that differ; gives whether those are the same that change what an adapter does.
+/// Prints the settings that differ. Returns whether the adapters are for the same architecture, the only setting here
+/// that changes what an adapter does.
 fn settings(
     one: &Adapter<StoredPair>,
     other: &Adapter<StoredPair>,
     out: &mut impl Write,
 ) -> std::io::Result<bool> {
     let number = |number: Option<f32>| number.map(|number| number.to_string());
-    let of = |adapter: &Adapter<StoredPair>| {
+    let settings = |adapter: &Adapter<StoredPair>| {
         [
             ("architecture", Some(adapter.architecture.clone())),
             ("base", adapter.base_sha256.clone()),
@@ -80,7 +81,7 @@ fn settings(
             ("plausibility", number(adapter.plausibility)),
         ]
     };
-    for ((name, x), (_, y)) in of(one).into_iter().zip(of(other)) {
+    for ((name, x), (_, y)) in settings(one).into_iter().zip(settings(other)) {
         if x != y {
             writeln!(out, "{name}: {x:?} and {y:?}")?;
         }
@@ -88,7 +89,7 @@ fn settings(
     Ok(one.architecture == other.architecture)
 }
 
-/// Prints how far what two pairs add to a weight is apart; gives whether it is the same.
+/// Prints how far apart the changes are that two pairs make to a weight. Returns whether they are the same.
 fn weights(
     one: &StoredPair,
     other: &StoredPair,
@@ -97,7 +98,7 @@ fn weights(
 ) -> Outcome<bool> {
     let name = one.name();
     if (one.n_in(), one.n_out()) != (other.n_in(), other.n_out()) {
-        writeln!(out, "{name}: of different shapes")?;
+        writeln!(out, "{name}: the shapes differ")?;
         return Ok(false);
     }
     let [x, y] = scales.map(f64::from);
@@ -105,16 +106,16 @@ fn weights(
     if is_same_scale && one.a()? == other.a()? && one.b()? == other.b()? {
         return Ok(true);
     }
-    let of_one = x * x * inner_product(one, one)?;
-    let of_other = y * y * inner_product(other, other)?;
-    let of_both = x * y * inner_product(one, other)?;
-    let distance = (of_one - 2.0 * of_both + of_other).max(0.0).sqrt();
-    let cosine = of_both / (of_one * of_other).sqrt();
+    let square_one = x * x * inner_product(one, one)?;
+    let square_other = y * y * inner_product(other, other)?;
+    let product = x * y * inner_product(one, other)?;
+    let distance = (square_one - 2.0 * product + square_other).max(0.0).sqrt();
+    let cosine = product / (square_one * square_other).sqrt();
     writeln!(
         out,
         "{name}: norms {:.4} and {:.4}, distance {distance:.4}, cosine {cosine:.4}",
-        of_one.max(0.0).sqrt(),
-        of_other.max(0.0).sqrt(),
+        square_one.max(0.0).sqrt(),
+        square_other.max(0.0).sqrt(),
     )?;
     Ok(false)
 }

@@ -1,4 +1,4 @@
-//! `inspect`: what an adapter is.
+//! `inspect`: shows an adapter's settings, sizes and norms.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,21 +17,21 @@ use super::{BaseArgs, Outcome, open};
   cope-convert inspect alice.gguf
   cope-convert inspect peft-folder --base model.gguf --json")]
 pub struct Args {
-    /// The adapter: a GGUF file, or a folder of PEFT's
+    /// The adapter: a GGUF file or a PEFT folder
     adapter: PathBuf,
     #[command(flatten)]
     base: BaseArgs,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What is told of an adapter.
+/// The facts about an adapter that are printed.
 #[derive(Serialize)]
 struct Report<'a> {
     architecture: &'a str,
     name: Option<&'a str>,
-    /// The highest.
+    /// The highest rank of its pairs.
     rank: usize,
     alpha: f32,
     base_sha256: Option<&'a str>,
@@ -40,14 +40,14 @@ struct Report<'a> {
     plausibility: Option<f32>,
     n_parameters: usize,
     n_bytes: u64,
-    /// How many tensors of each kind.
+    /// The number of tensors of each kind.
     targets: BTreeMap<&'a str, usize>,
     tensors: Vec<Tensor<'a>>,
-    /// The root of the sum of the squares of the norms of a layer's tensors.
+    /// For each layer, the root of the sum of the squared norms of its tensors.
     norm_by_layer: BTreeMap<usize, f64>,
 }
 
-/// A pair.
+/// A pair of matrices.
 #[derive(Serialize)]
 struct Tensor<'a> {
     name: &'a str,
@@ -55,7 +55,7 @@ struct Tensor<'a> {
     n_in: usize,
     n_out: usize,
     dtype: String,
-    /// Frobenius, of what is added to the weight.
+    /// The Frobenius norm of the change to the weight.
     norm: f64,
 }
 
@@ -90,16 +90,16 @@ fn report(adapter: &Adapter<StoredPair>) -> Result<Report<'_>> {
         if let Some(layer) = layer {
             *squares.entry(layer).or_default() += square;
         }
-        let [of_a, of_b] = types.map(|ggml_type| ggml_type.to_string());
+        let [type_a, type_b] = types.map(|ggml_type| ggml_type.to_string());
         tensors.push(Tensor {
             name: pair.name(),
             rank: pair.rank(),
             n_in: pair.n_in(),
             n_out: pair.n_out(),
-            dtype: if of_a == of_b {
-                of_a
+            dtype: if type_a == type_b {
+                type_a
             } else {
-                format!("{of_a}, {of_b}")
+                format!("{type_a}, {type_b}")
             },
             norm: square.max(0.0).sqrt(),
         });
@@ -127,10 +127,10 @@ fn report(adapter: &Adapter<StoredPair>) -> Result<Report<'_>> {
 /// The layer and the kind of a tensor such as `blk.0.attn_q.weight`.
 fn parts(tensor: &str) -> (Option<usize>, &str) {
     let name = tensor.strip_suffix(".weight").unwrap_or(tensor);
-    let of_layer = name
+    let in_layer = name
         .strip_prefix("blk.")
         .and_then(|rest| rest.split_once('.'));
-    match of_layer {
+    match in_layer {
         Some((layer, kind)) => (layer.parse().ok(), kind),
         None => (None, name),
     }

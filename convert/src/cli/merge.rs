@@ -1,4 +1,4 @@
-//! `merge`: a model with adapters in its weights.
+//! `merge`: merges adapters into a model's weights.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,18 +18,18 @@ use super::{Factored, Failure, Outcome, TypeArg, factored, open};
   cope-convert merge model.gguf alice.gguf --output merged.gguf --dtype q8_0
   cope-convert merge model.gguf task.gguf alice.gguf=0.8 --output merged.gguf
 
-A tensor of a type that only llama.cpp writes (Q4_K and the like) becomes Q8_0 when it changes.
-Coarse types swallow most of a small change: what is left of it is printed.")]
+A changed tensor of a type that only llama.cpp writes (Q4_K and the like) becomes Q8_0.
+Rounding to a coarse type undoes most of a small change: the share that is left is printed.")]
 pub struct Args {
     /// The base, a GGUF file
     base: PathBuf,
-    /// What to merge into it, each with a factor of its own
+    /// The adapters to merge into it, each with its factor
     #[arg(required = true, value_name = "ADAPTER[=FACTOR]", value_parser = factored)]
     adapters: Vec<Factored>,
     /// The file to write
     #[arg(short, long, value_name = "GGUF")]
     output: PathBuf,
-    /// The type of the changed tensors [default: the type that each has]
+    /// The type of the changed tensors [default: each keeps its own]
     #[arg(long, value_enum, value_name = "TYPE")]
     dtype: Option<TypeArg>,
 }
@@ -68,7 +68,7 @@ fn report(merged: &Merged, output: &Path, out: &mut impl Write) -> Outcome<()> {
     if merged.kept < 0.9 {
         writeln!(
             out,
-            "for more of it: --dtype q8_0 or f16, or the adapter beside its base"
+            "to keep more of it, choose --dtype q8_0 or f16, or use the adapter beside its base"
         )?;
     }
     writeln!(
@@ -78,7 +78,8 @@ fn report(merged: &Merged, output: &Path, out: &mut impl Write) -> Outcome<()> {
     Ok(())
 }
 
-/// Adapters trained on top of a task's are of use with it alone.
+/// Makes sure that an adapter which was trained on top of a task adapter is merged together with it, since it is of no
+/// use without it.
 fn check_tasks(args: &[Factored], adapters: &[(Adapter<StoredPair>, f32)]) -> Outcome<()> {
     for ((path, _), (adapter, _)) in args.iter().zip(adapters) {
         let Some(task) = &adapter.task_sha256 else {
@@ -90,7 +91,7 @@ fn check_tasks(args: &[Factored], adapters: &[(Adapter<StoredPair>, f32)]) -> Ou
         }
         if !found {
             return Err(Failure::Usage(format!(
-                "{} was trained on top of a task's adapter, with SHA-256 {}…: give that one too",
+                "{} was trained on top of a task's adapter, with SHA-256 {}…: name that adapter too",
                 path.display(),
                 &task[..12]
             )));

@@ -1,4 +1,4 @@
-//! What the commands that write a model have in common.
+//! Helpers of the commands that write a model.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::rewrite::Retyped;
 
-/// Runs `write` with what it is to tell of its progress through `base`, which a bar shows and Ctrl-C ends.
+/// Runs `write` with a function to which it reports its progress through `base`, in bytes. A bar shows the progress,
+/// and Ctrl-C ends the work.
 pub fn with_progress<T>(
     base: &Gguf,
     write: impl FnOnce(&dyn Fn(u64) -> Result<()>) -> Result<T>,
@@ -24,7 +25,7 @@ pub fn with_progress<T>(
     let bar = ProgressBar::new(n_bytes).with_style(style);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    // Without it Ctrl-C ends the program too, but would leave what is written so far.
+    // Without the handler Ctrl-C would end the program too, but leave the temporary file behind.
     let _ = ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed));
     let written = write(&|n_bytes| {
         bar.inc(n_bytes);
@@ -37,15 +38,15 @@ pub fn with_progress<T>(
     written
 }
 
-/// Which types have become which.
+/// Prints how many tensors changed from which type to which.
 pub fn report_types(retyped: &Retyped, out: &mut impl Write) -> Outcome<()> {
     for ((from, to), n) in retyped {
-        writeln!(out, "{n} tensors were {from} and are {to} now")?;
+        writeln!(out, "{n} tensors changed from {from} to {to}")?;
     }
     Ok(())
 }
 
-/// That `output` is none of the files that are read.
+/// Makes sure that `output` is not one of the files that are read.
 pub fn refuse_overwriting<'a>(
     inputs: impl Iterator<Item = &'a PathBuf>,
     output: &Path,

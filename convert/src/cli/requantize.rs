@@ -1,4 +1,4 @@
-//! `requantize`: a model in another type.
+//! `requantize`: rounds a model's weights to another type.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,8 +14,9 @@ use super::{Outcome, TypeArg};
 #[command(after_help = "Example:
   cope-convert requantize model.Q4_1.gguf --dtype q8_0 --output model.Q8_0.gguf
 
-What an earlier rounding lost stays lost. llama.cpp reads prompts in Q8_0 and
-Q4_0 faster than in Q4_1 (but on AMX). An adapter is for one file: requantize, then train.")]
+Precision that an earlier rounding lost stays lost. Except on CPUs with AMX, llama.cpp
+reads prompts faster from Q8_0 and Q4_0 files than from Q4_1 files.
+An adapter fits only the file that it was trained on: requantize first, then train.")]
 pub struct Args {
     /// The model, a GGUF file
     base: PathBuf,

@@ -1,4 +1,4 @@
-//! The bounded reader: a header is believed only as far as the file bears it out.
+//! The bounded reader. It allocates memory for a claim of the header only once the file has proved large enough for it.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -9,16 +9,16 @@ use super::source::Source;
 use super::tensor::{MAX_DIMS, MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
 use super::{FORMAT, GgmlType, Gguf, TensorInfo, Value};
 
-/// What a GGUF file starts with.
+/// The first four bytes of a GGUF file.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 
-/// The versions read; both lay the file out in the same way.
+/// The versions that are read; both lay out the file in the same way.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
 
-/// The most metadata entries accepted; real files have less than 100.
+/// The most metadata entries accepted; real files have fewer than 100.
 pub(super) const MAX_ENTRIES: u64 = 1 << 14;
 
-/// The most tensors accepted; the largest public models have some thousands.
+/// The most tensors accepted; the largest public models have a few thousand.
 pub(super) const MAX_TENSORS: u64 = 1 << 16;
 
 /// Reads and checks the header of the file at `path`.
@@ -101,7 +101,8 @@ fn read_metadata(source: &mut Source<'_>, n_entries: u64) -> Result<Vec<(String,
     Ok(metadata)
 }
 
-/// Reads the tensors' entries, in which `offset` still counts from the start of the data.
+/// Reads the tensors' entries. Their `offset` still counts from the start of the data, until [`place_tensors`] changes
+/// that.
 fn read_tensors(source: &mut Source<'_>, n_tensors: u64) -> Result<Vec<TensorInfo>> {
     let mut tensors = Vec::new();
     let mut seen = HashSet::new();
@@ -144,7 +145,7 @@ fn read_tensors(source: &mut Source<'_>, n_tensors: u64) -> Result<Vec<TensorInf
     Ok(tensors)
 }
 
-/// Reads the key or tensor name that opens an entry.
+/// Reads the key or tensor name with which an entry begins.
 fn read_name(source: &mut Source<'_>, field: String, limit: u64) -> Result<String> {
     source.enter(field);
     let name = source.string()?;
@@ -152,14 +153,14 @@ fn read_name(source: &mut Source<'_>, field: String, limit: u64) -> Result<Strin
     Ok(name)
 }
 
-/// Makes offsets count from the start of the file, once each tensor is known to lie where the one before it ends, and
-/// with its padding inside the file: ggml wants the last tensor padded as well.
+/// Checks that each tensor begins where the one before it ends, and that it lies inside the file with its padding,
+/// which ggml wants after the last tensor too. Then makes its offset count from the start of the file.
 fn place_tensors(
     source: &mut Source<'_>,
     tensors: &mut [TensorInfo],
     alignment: u64,
 ) -> Result<()> {
-    // The header is capped, so that this cannot overflow.
+    // The header's length is capped, so this cannot overflow.
     let start = source.position().next_multiple_of(alignment);
     let mut end = start;
     for tensor in tensors {

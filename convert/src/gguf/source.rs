@@ -1,4 +1,4 @@
-//! A file read from its start, which never gives or allocates more than the file has.
+//! A file that is read from its start. No read returns or allocates more than the file has left.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -9,14 +9,16 @@ use crate::file::open_regular;
 
 use super::FORMAT;
 
-/// The longest header accepted, in bytes. Those of the largest vocabularies (262,144 tokens, with merges and a copy of
-/// the original tokenizer file) take less than 50 MiB. With it, lists and texts need no caps of their own.
+/// The longest header accepted, in bytes. The headers of the largest vocabularies (262,144 tokens, with merges and a
+/// copy of the original tokenizer file) take less than 50 MiB. Because of this cap, lists and strings need none of
+/// their own.
 pub(super) const MAX_HEADER_BYTES: u64 = 64 << 20;
 
 /// Bytes read from the file at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A header being read. It knows what it is reading, so that every error can say where the file went wrong.
+/// A header that is being read. It remembers which field it is reading, so that every error can say where the file is
+/// wrong.
 pub(super) struct Source<'p> {
     path: &'p Path,
     reader: BufReader<File>,
@@ -48,12 +50,12 @@ impl<'p> Source<'p> {
         self.length
     }
 
-    /// Says what is read from here on.
+    /// Sets the name of the field that is read from here on, for errors.
     pub(super) fn enter(&mut self, field: String) {
         self.field = field;
     }
 
-    /// The error for a flaw of the field being read.
+    /// The error for a flaw of the field that is being read.
     pub(super) fn refuse(&self, flaw: impl FnOnce(String) -> GgufFlaw) -> Error {
         Error::Gguf {
             path: self.path.to_owned(),
@@ -69,7 +71,7 @@ impl<'p> Source<'p> {
         })
     }
 
-    /// Makes sure that the file and the longest header have `n_bytes` more.
+    /// Makes sure that `n_bytes` more can be read: the file has them, and the header stays within its cap.
     pub(super) fn expect(&self, n_bytes: u64) -> Result<()> {
         if n_bytes > self.length - self.position {
             return Err(self.truncated());
@@ -85,7 +87,7 @@ impl<'p> Source<'p> {
         Ok(())
     }
 
-    /// Fills `bytes` with what comes next.
+    /// Fills `bytes` with the next bytes of the file.
     pub(super) fn fill(&mut self, bytes: &mut [u8]) -> Result<()> {
         let n_bytes = bytes.len() as u64;
         self.expect(n_bytes)?;

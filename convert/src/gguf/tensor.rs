@@ -1,4 +1,4 @@
-//! What a GGUF file says of a tensor, and the checks that its reader and its writer share.
+//! The description of a tensor in a GGUF file, and the checks that reader and writer share.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,19 +8,20 @@ use crate::error::{Error, GgufFlaw, Result, excerpt};
 
 use super::{GgmlType, Value};
 
-/// The most dimensions a tensor has: ggml's own limit.
+/// The most dimensions of a tensor: ggml's own limit.
 pub(super) const MAX_DIMS: u32 = 4;
 
-/// The longest tensor name in bytes: ggml keeps 64 with the closing NUL, and refuses longer ones.
+/// The longest tensor name in bytes. ggml's limit is 64 with the closing NUL.
 pub(super) const MAX_NAME_BYTES: u64 = 63;
 
-/// The longest metadata key in bytes. The format allows 65,535; real keys have less than 64, and messages quote them.
+/// The longest metadata key in bytes. The format allows 65,535, but real keys have fewer than 64, and messages quote
+/// them.
 pub(super) const MAX_KEY_BYTES: u64 = 256;
 
-/// What data is aligned to when the file does not say, in bytes.
+/// The alignment of data in bytes, when the file does not give one.
 const DEFAULT_ALIGNMENT: u32 = 32;
 
-/// The largest alignment accepted in bytes: the largest page size in use.
+/// The largest alignment accepted, in bytes: the largest page size in use.
 const MAX_ALIGNMENT: u32 = 64 << 10;
 
 /// A tensor of a GGUF file.
@@ -47,7 +48,7 @@ pub struct TensorData<'a> {
     pub(super) data: Data<'a>,
 }
 
-/// What writes a tensor's data.
+/// A function that writes a tensor's data.
 type Stream<'a> = dyn Fn(&mut Sink<'_>) -> Result<()> + 'a;
 
 /// The values of a tensor to be written.
@@ -70,7 +71,7 @@ impl<'a> TensorData<'a> {
         }
     }
 
-    /// A tensor of any type, its data as it is to stand in the file.
+    /// A tensor of any type, its data already encoded as the file is to hold it.
     #[must_use]
     pub fn bytes(
         name: impl Into<String>,
@@ -86,8 +87,8 @@ impl<'a> TensorData<'a> {
         }
     }
 
-    /// A tensor of any type that `write` writes, piece by piece, when it is its turn: so neither all tensors nor the whole
-    /// of one are in memory at once.
+    /// A tensor of any type whose data `write` writes piece by piece when the file reaches it, so that no tensor need
+    /// be in memory as a whole.
     #[must_use]
     pub fn streamed(
         name: impl Into<String>,
@@ -113,7 +114,7 @@ impl<'a> TensorData<'a> {
         self.ggml_type
     }
 
-    /// Writes the data as it is to stand in the file.
+    /// Writes the data as the file is to hold it.
     pub(super) fn write(&self, out: &mut Sink<'_>) -> Result<()> {
         match &self.data {
             Data::Bytes(bytes) => out.write(bytes),
@@ -126,7 +127,7 @@ impl<'a> TensorData<'a> {
     }
 }
 
-/// Where a tensor's data goes.
+/// The place in a file that a tensor's data is written to.
 pub struct Sink<'o> {
     out: &'o mut dyn Write,
     path: &'o Path,
@@ -134,7 +135,7 @@ pub struct Sink<'o> {
 }
 
 impl<'o> Sink<'o> {
-    /// Of the file that is to be at `path`.
+    /// Makes a sink over `out`; `path` is the file's final path, for messages.
     pub(super) fn new(out: &'o mut dyn Write, path: &'o Path) -> Self {
         Self {
             out,
@@ -143,7 +144,7 @@ impl<'o> Sink<'o> {
         }
     }
 
-    /// Writes what comes next.
+    /// Appends `bytes` to the tensor's data.
     ///
     /// # Errors
     ///
@@ -160,8 +161,8 @@ impl<'o> Sink<'o> {
     }
 }
 
-/// The bytes that a tensor takes. Every dimension is at least 1, rows are whole blocks, and the number of elements fits
-/// ggml's signed 64 bits.
+/// The number of bytes that a tensor takes. Refused are a dimension of 0, rows that are not whole blocks, and more
+/// elements than ggml's signed 64 bits can count.
 pub(super) fn tensor_bytes(
     name: &str,
     shape: &[u64],
@@ -182,7 +183,7 @@ pub(super) fn tensor_bytes(
     })
 }
 
-/// Refuses a key or tensor name that is empty, too long, or holds a NUL, at which ggml's C strings would end.
+/// Refuses a key or tensor name that is empty, is too long, or holds a NUL, at which ggml's C strings would end.
 pub(super) fn check_name(name: &str, limit: u64) -> Result<(), GgufFlaw> {
     if name.is_empty() || name.len() as u64 > limit || name.contains('\0') {
         return Err(GgufFlaw::Name {
@@ -193,7 +194,7 @@ pub(super) fn check_name(name: &str, limit: u64) -> Result<(), GgufFlaw> {
     Ok(())
 }
 
-/// What the tensors' data is aligned to, in bytes: `general.alignment`, or the default.
+/// The alignment of the tensors' data in bytes: `general.alignment`, or the default.
 pub(super) fn alignment(metadata: &[(String, Value)]) -> Result<u64, GgufFlaw> {
     let refuse = |got| GgufFlaw::Alignment {
         got,

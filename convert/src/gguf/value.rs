@@ -1,4 +1,4 @@
-//! Metadata values: scalars, strings and arrays of one of these.
+//! Metadata values: scalars, strings, and arrays of one scalar type or of strings.
 
 use crate::error::{GgufFlaw, Result};
 
@@ -7,9 +7,9 @@ use super::source::Source;
 /// The number of the array type in a file.
 const ARRAY_ID: u32 = 9;
 
-/// A scalar or a string, as it stands in a file. Reader and writer are one trait so that they cannot disagree.
+/// A scalar or a string in a file. One trait reads and writes it, so that reader and writer cannot disagree.
 trait Element: Sized {
-    /// The fewest bytes that one takes, by which a count is checked before anything is allocated.
+    /// The fewest bytes that one element takes. A count is checked against it before anything is allocated.
     const MIN_BYTES: u64;
 
     fn read(source: &mut Source<'_>) -> Result<Self>;
@@ -63,7 +63,7 @@ impl Element for String {
     }
 }
 
-/// Writes a length and the text's bytes.
+/// Writes a string as its length and its bytes.
 pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     (text.len() as u64).write(out);
     out.extend(text.as_bytes());
@@ -76,14 +76,14 @@ macro_rules! values {
         #[derive(Debug, Clone, PartialEq)]
         pub enum Value {
             $(#[doc = concat!("A `", stringify!($type), "`.")] $variant($type),)*
-            /// Several values of one type.
+            /// An array of values of one type.
             Array(Array),
         }
 
-        /// Several values of one type; the format knows arrays of arrays, ggml refuses them and so does this crate.
+        /// An array of values of one type. The format also has arrays of arrays; like ggml, this crate refuses them.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Array {
-            $(#[doc = concat!("Each a `", stringify!($type), "`.")] $variant(Vec<$type>),)*
+            $(#[doc = concat!("An array of `", stringify!($type), "`.")] $variant(Vec<$type>),)*
         }
 
         impl Value {
@@ -96,7 +96,7 @@ macro_rules! values {
                 }
             }
 
-            /// Reads a type's number and a value of it.
+            /// Reads the number of a type, and then a value of that type.
             pub(super) fn read(source: &mut Source<'_>) -> Result<Self> {
                 match u32::read(source)? {
                     $($id => Ok(Self::$variant(<$type>::read(source)?)),)*
@@ -172,7 +172,7 @@ values! {
     F64(f64) = 12, "f64";
 }
 
-/// Reads a count and as many elements, once the file has proved long enough for them.
+/// Reads a count and then as many elements, once the file has proved long enough for them.
 fn read_elements<T: Element>(source: &mut Source<'_>) -> Result<Vec<T>> {
     let count = u64::read(source)?;
     source.expect(count.saturating_mul(T::MIN_BYTES))?;
@@ -195,7 +195,8 @@ impl Value {
         }
     }
 
-    /// The number, if this is an integer of any type that fits a `u32`: converters differ in the type they choose.
+    /// The number, if this is an integer that fits a `u32`. Its type may be any integer type, since converters differ
+    /// in the type they choose.
     #[must_use]
     pub fn as_u32(&self) -> Option<u32> {
         match *self {
@@ -211,7 +212,7 @@ impl Value {
         }
     }
 
-    /// The number, if this is an `f32`; llama.cpp ends the process where it finds another type, so none is converted.
+    /// The number, if this is an `f32`. Other types are not converted: llama.cpp ends the process where it finds one.
     #[must_use]
     pub fn as_f32(&self) -> Option<f32> {
         match *self {

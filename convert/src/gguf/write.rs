@@ -1,4 +1,4 @@
-//! The writer: the same input gives the same bytes, and nothing is left behind when it fails.
+//! The writer. The same input gives the same bytes, and a failed write leaves no file behind.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,11 +15,11 @@ use super::{Sink, TensorData, Value};
 /// The version written.
 const VERSION: u32 = 3;
 
-/// Writes a GGUF file of version 3: metadata and tensors in the order given, the data streamed. An alignment other than
-/// the default is asked for by `general.alignment` in the metadata.
+/// Writes a GGUF file of version 3, with metadata and tensors in the order given. The data is streamed. The entry
+/// `general.alignment` of the metadata, if there is one, sets the alignment.
 ///
-/// The file is written beside its place and renamed into it, replacing what was there. On Unix its owner alone may read
-/// it (mode 0600), for an adapter speaks with its user's voice.
+/// The file is written under a temporary name and then renamed to `path`, replacing a file that was there. On Unix only
+/// its owner may read it (mode 0600), since an adapter reveals how its user writes.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub fn write(path: &Path, metadata: &[(String, Value)], tensors: &[TensorData<'_
             tensor.write(&mut sink)?;
             let n_bytes = sink.n_bytes();
             check_length(tensor, n_bytes).map_err(refuse)?;
-            // As ggml wants it of the last tensor too.
+            // ggml wants padding after the last tensor too.
             let padding = n_bytes.next_multiple_of(alignment) - n_bytes;
             sink.write(&vec![0; padding as usize])?;
         }
@@ -76,7 +76,7 @@ fn encode_header(
     Ok(out)
 }
 
-/// The tensors' entries, their data placed one after another.
+/// Appends the tensors' entries to `out`; their data will lie one after another.
 fn encode_tensors(
     tensors: &[TensorData<'_>],
     alignment: u64,

@@ -1,4 +1,4 @@
-//! `adapter_config.json`.
+//! Reads and checks the settings of a PEFT adapter, `adapter_config.json`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::error::{Error, PeftFlaw, Result, excerpt};
 use crate::file::open_regular;
 
-/// The longest file accepted, in bytes. Real ones have some thousands.
+/// The longest file accepted, in bytes. Real ones have a few thousand.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What is read of the file. All that is not named here has no say in what the adapter computes, or is refused by
-/// [`refuse_extras`](Self::refuse_extras).
+/// The settings that decide what an adapter computes. Other settings are in `others`: [`check`](Self::check) refuses
+/// those of [`NEUTRAL`] that have an effect, and the rest have none.
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
     peft_type: String,
@@ -30,8 +30,8 @@ pub(super) struct Config {
     others: BTreeMap<String, Value>,
 }
 
-/// Settings that change what an adapter computes in a way that no GGUF adapter can express, and the values with which they
-/// do not.
+/// Settings that can change what an adapter computes in a way that no GGUF adapter can express, each with the values,
+/// as JSON, at which it has no effect.
 const NEUTRAL: [(&str, &[&str]); 12] = [
     ("alora_invocation_tokens", &["null"]),
     ("bias", &["null", "\"none\""]),
@@ -44,7 +44,7 @@ const NEUTRAL: [(&str, &[&str]); 12] = [
     ("use_bdlora", &["null", "false"]),
     ("use_dora", &["null", "false"]),
     ("use_qalora", &["null", "false"]),
-    // The others change the base's weights before training.
+    // Initialisations that are not listed change the base's weights before training.
     (
         "init_lora_weights",
         &[
@@ -59,7 +59,7 @@ const NEUTRAL: [(&str, &[&str]); 12] = [
 ];
 
 impl Config {
-    /// Reads `path`, and makes sure that the adapter is one that a GGUF file can express.
+    /// Reads `path`, and makes sure that a GGUF file can express the adapter.
     pub fn read(path: &Path) -> Result<Self> {
         let refuse = |flaw| Error::Peft {
             path: path.to_owned(),
@@ -108,11 +108,12 @@ impl Config {
             return refuse("alpha_pattern", format!("{module}: {alpha}"));
         }
         let mut ranks = self.rank_pattern.iter().flatten();
-        // With one alpha the factors of these would have to differ by the root of the rank.
+        // A GGUF adapter has one alpha, and its factor is alpha / rank: it cannot express alpha / √rank for several
+        // ranks.
         if let Some((module, rank)) = ranks.find(|(_, rank)| self.use_rslora && **rank != self.r) {
             return refuse("rank_pattern with use_rslora", format!("{module}: {rank}"));
         }
-        // PEFT's alpha of 0 turns the adapter off; in a GGUF file it stands for a factor of 1.
+        // In PEFT an alpha of 0 turns the adapter off; in a GGUF file it stands for a factor of 1.
         if !self.lora_alpha.is_finite() || self.gguf_alpha() == 0.0 || self.r == 0 {
             return refuse(
                 "r and lora_alpha",
@@ -122,7 +123,7 @@ impl Config {
         Ok(())
     }
 
-    /// `alpha` of a GGUF adapter, of whose pairs each has the factor `alpha / r`.
+    /// The `alpha` of the same adapter in a GGUF file, in which every pair has the factor `alpha / r`.
     pub fn gguf_alpha(&self) -> f32 {
         let factor = if self.use_rslora {
             f64::from(self.r).sqrt()

@@ -1,4 +1,4 @@
-//! From a folder of PEFT's to an adapter.
+//! Reads an adapter from a PEFT folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::error::{Error, PeftFlaw, Result, excerpt};
 use crate::family::Family;
 use crate::gguf::Gguf;
 use crate::quant::WRITTEN;
-use crate::safetensors::{SafeTensors, TensorInfo};
+use crate::safetensors::{SafeTensors, TensorEntry};
 
 use super::config::Config;
 use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
 
-/// Reads and checks the adapter in `folder`, but for its weights.
+/// Reads and checks the adapter in `folder`; its weights stay on disk.
 pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
-    let family = Family::of(base)?;
+    let family = Family::read(base)?;
     let config = Config::read(&folder.join(CONFIG))?;
     let weights = SafeTensors::open(&folder.join(WEIGHTS))?;
     let refuse = |flaw| Error::Peft {
@@ -69,7 +69,7 @@ pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
         name: text(GENERAL_NAME).cloned(),
         tensors,
     };
-    // PEFT has no word for "no alpha": it was written as the rank.
+    // PEFT cannot say "no alpha": the writer put the rank in its place, and noted alpha's value of 0 in the metadata.
     if number(LORA_ALPHA)? == Some(0.0) && adapter.lora_alpha - adapter.rank() as f32 == 0.0 {
         adapter.lora_alpha = 0.0;
     }
@@ -79,14 +79,14 @@ pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
     Ok(adapter)
 }
 
-/// Which half of a pair a tensor is.
+/// The index of `B` in a pair of halves; that of `A` is 0.
 const B: usize = 1;
 
-/// The base tensor that a tensor of PEFT's belongs to, and which half of its pair it is.
+/// The base tensor that one of PEFT's tensors adapts, and which half of the pair it is: 0 for `A`, [`B`] for `B`.
 fn place(family: &Family, tensor: &str) -> Result<(String, usize), PeftFlaw> {
     let unknown = || PeftFlaw::Tensor(excerpt(tensor));
     let rest = tensor.strip_prefix(PREFIX).ok_or_else(unknown)?;
-    // Older versions say which adapter it is.
+    // Older versions put the adapter's name, "default", before the last part.
     let rest = rest.strip_suffix(".weight").ok_or_else(unknown)?;
     let rest = rest.strip_suffix(".default").unwrap_or(rest);
     let (module, half) = match rest.rsplit_once('.') {
@@ -102,9 +102,10 @@ fn place(family: &Family, tensor: &str) -> Result<(String, usize), PeftFlaw> {
     Ok((name, half))
 }
 
+/// The place of a matrix in the file. `heads` is given if its rows have to be reordered within so many heads.
 fn matrix(
     path: &Arc<Path>,
-    tensor: &TensorInfo,
+    tensor: &TensorEntry,
     heads: Option<usize>,
 ) -> Result<StoredMatrix, PeftFlaw> {
     let shape = || PeftFlaw::Shape {

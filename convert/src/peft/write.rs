@@ -1,4 +1,4 @@
-//! From an adapter to a folder of PEFT's.
+//! Writes an adapter to a PEFT folder.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,11 +7,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::adapter::check::{check, check_values, encode};
+use crate::adapter::check::check;
+use crate::adapter::values::{check_values, encode};
 use crate::adapter::{
-    Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, LORA_ALPHA, LoraPair, PLAUSIBILITY, TASK_SHA256,
+    Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
+    TASK_SHA256,
 };
-use crate::error::{Error, PeftFlaw, Result};
+use crate::error::{AdapterFlaw, Error, PeftFlaw, Result};
 use crate::family::{Family, separate};
 use crate::file::replace_file;
 use crate::gguf::Gguf;
@@ -31,58 +33,16 @@ pub(super) fn write<P: LoraPair>(
         path: folder.to_owned(),
         flaw,
     };
-    let family = Family::of(base)?;
+    let family = Family::read(base)?;
     check(adapter).map_err(|flaw| refuse(flaw.into()))?;
     let recorded = adapter.base_sha256.clone().unwrap_or_default();
     adapter.check_fits(base, &recorded)?;
-    let mut metadata = metadata(adapter);
-    let mut halves = Vec::new();
-    let mut modules = BTreeMap::new();
-    for pair in &adapter.tensors {
-        let module = family.module(pair.name());
-        let module = module.ok_or_else(|| refuse(PeftFlaw::NoModule(pair.name().to_owned())))?;
-        let [of_a, of_b] = pair.types();
-        for (half, own, shape) in [
-            ("lora_A", of_a, [pair.rank(), pair.n_in()]),
-            ("lora_B", of_b, [pair.n_out(), pair.rank()]),
-        ] {
-            let name = format!("{PREFIX}{module}.{half}.weight");
-            let dtype = dtype.or_else(|| own.try_into().ok()).unwrap_or_else(|| {
-                let key = format!("{GGUF_PREFIX}{TYPE}.{name}");
-                metadata.insert(key, own.to_string());
-                Dtype::F32
-            });
-            let shape = shape.map(|dim| dim as u64).to_vec();
-            let spec = TensorSpec { name, dtype, shape };
-            halves.push((spec, pair, half == "lora_B"));
-        }
-        modules.insert(module, pair.rank());
-    }
-    halves.sort_by(|x, y| x.0.name.cmp(&y.0.name));
-    let config = config(adapter, &modules, base_name).map_err(refuse)?;
+    let weights = Weights::plan(adapter, &family, dtype).map_err(refuse)?;
+    let config = config(adapter, &weights.modules, base_name).map_err(refuse)?;
 
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    let made = builder.recursive(true).create(folder);
-    made.map_err(Error::io("write", folder))?;
-    let specs: Vec<_> = halves.iter().map(|(spec, ..)| spec.clone()).collect();
-    let path = folder.join(WEIGHTS);
-    safetensors::write(&path, &metadata, &specs, |number| {
-        let (spec, pair, is_b) = &halves[number];
-        let values = if *is_b { pair.b()? } else { pair.a()? };
-        let shape = [spec.shape[0] as usize, spec.shape[1] as usize];
-        let heads = family.moved_heads(pair.name()).filter(|_| *is_b);
-        let values = match heads {
-            Some(heads) => {
-                check_values(&spec.name, &values, shape).map_err(|flaw| refuse(flaw.into()))?;
-                Cow::Owned(separate(&values, shape[1], heads))
-            }
-            None => values,
-        };
-        encode(&spec.name, &values, shape, spec.dtype.into()).map_err(|flaw| refuse(flaw.into()))
-    })?;
-    // Last, so that a folder with it is whole.
+    create_folder(folder)?;
+    weights.write(&folder.join(WEIGHTS), &family, refuse)?;
+    // The configuration comes last, so that a folder that has one is complete.
     let path = folder.join(CONFIG);
     replace_file(&path, |out| {
         serde_json::to_writer_pretty(&mut *out, &config)
@@ -92,6 +52,106 @@ pub(super) fn write<P: LoraPair>(
     })
 }
 
+/// Creates `folder` and the folders above it where they are missing. On Unix only the owner may enter them.
+fn create_folder(folder: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    let created = builder.recursive(true).create(folder);
+    created.map_err(Error::io("write", folder))
+}
+
+/// The contents of the file of weights.
+struct Weights<'a, P> {
+    metadata: BTreeMap<String, String>,
+    /// The matrices, sorted by the names of their tensors.
+    matrices: Vec<PlannedMatrix<'a, P>>,
+    /// The rank of each adapted module.
+    modules: BTreeMap<String, usize>,
+}
+
+/// A matrix of a pair, and its tensor in the file.
+struct PlannedMatrix<'a, P> {
+    spec: TensorSpec,
+    pair: &'a P,
+    half: Half,
+}
+
+impl<'a, P: LoraPair> Weights<'a, P> {
+    /// Plans the tensors of `adapter`: their names, types and order.
+    fn plan(
+        adapter: &'a Adapter<P>,
+        family: &Family,
+        dtype: Option<Dtype>,
+    ) -> Result<Self, PeftFlaw> {
+        let mut metadata = metadata(adapter);
+        let mut matrices = Vec::new();
+        let mut modules = BTreeMap::new();
+        for pair in &adapter.tensors {
+            let module = family.module(pair.name());
+            let module = module.ok_or_else(|| PeftFlaw::NoModule(pair.name().to_owned()))?;
+            let [type_a, type_b] = pair.types();
+            for (half, suffix, own, shape) in [
+                (Half::A, "lora_A", type_a, [pair.rank(), pair.n_in()]),
+                (Half::B, "lora_B", type_b, [pair.n_out(), pair.rank()]),
+            ] {
+                let name = format!("{PREFIX}{module}.{suffix}.weight");
+                let dtype = dtype.or_else(|| own.try_into().ok()).unwrap_or_else(|| {
+                    let key = format!("{GGUF_PREFIX}{TYPE}.{name}");
+                    metadata.insert(key, own.to_string());
+                    Dtype::F32
+                });
+                let shape = shape.map(|dim| dim as u64).to_vec();
+                let spec = TensorSpec { name, dtype, shape };
+                matrices.push(PlannedMatrix { spec, pair, half });
+            }
+            modules.insert(module, pair.rank());
+        }
+        matrices.sort_by(|x, y| x.spec.name.cmp(&y.spec.name));
+        Ok(Self {
+            metadata,
+            matrices,
+            modules,
+        })
+    }
+
+    /// Writes the file of weights.
+    fn write(
+        &self,
+        path: &Path,
+        family: &Family,
+        refuse: impl Fn(PeftFlaw) -> Error,
+    ) -> Result<()> {
+        let specs = self.matrices.iter().map(|matrix| matrix.spec.clone());
+        let specs: Vec<_> = specs.collect();
+        safetensors::write(path, &self.metadata, &specs, |index| {
+            self.matrices[index].encode(family, &refuse)
+        })
+    }
+}
+
+impl<P: LoraPair> PlannedMatrix<'_, P> {
+    /// The bytes of the matrix, its rows in transformers' order.
+    fn encode(&self, family: &Family, refuse: &impl Fn(PeftFlaw) -> Error) -> Result<Vec<u8>> {
+        let Self { spec, pair, half } = self;
+        let (values, heads) = match half {
+            Half::A => (pair.a()?, None),
+            Half::B => (pair.b()?, family.moved_heads(pair.name())),
+        };
+        let shape = [spec.shape[0] as usize, spec.shape[1] as usize];
+        let refuse = |flaw: AdapterFlaw| refuse(flaw.into());
+        let values = match heads {
+            Some(heads) => {
+                check_values(&spec.name, &values, shape).map_err(refuse)?;
+                Cow::Owned(separate(&values, shape[1], heads))
+            }
+            None => values,
+        };
+        encode(&spec.name, &values, shape, spec.dtype.into()).map_err(refuse)
+    }
+}
+
+/// The content of `adapter_config.json`. `modules` are the adapted modules with their ranks.
 fn config<P: LoraPair>(
     adapter: &Adapter<P>,
     modules: &BTreeMap<String, usize>,
@@ -103,7 +163,7 @@ fn config<P: LoraPair>(
     let lora_alpha = match adapter.lora_alpha {
         0.0 if !rank_pattern.is_empty() => return Err(PeftFlaw::NoAlpha),
         0.0 => json!(rank),
-        // PEFT's is a whole number, as long as it can be.
+        // PEFT writes alpha as an integer where it can.
         alpha if alpha.fract() == 0.0 => json!(alpha as i64),
         alpha => json!(alpha),
     };
@@ -131,11 +191,11 @@ fn config<P: LoraPair>(
     }))
 }
 
-/// What PEFT has no place for.
+/// The metadata of the weights: the format's own entry, and the adapter's settings for which PEFT has no place.
 fn metadata<P>(adapter: &Adapter<P>) -> BTreeMap<String, String> {
     let no_alpha = (adapter.lora_alpha == 0.0).then(|| "0".to_owned());
     let number = |number: Option<f32>| number.map(|number| number.to_string());
-    let of_gguf = [
+    let entries = [
         (BASE_SHA256, adapter.base_sha256.clone()),
         (TASK_SHA256, adapter.task_sha256.clone()),
         (CONTRAST, number(adapter.contrast)),
@@ -143,10 +203,10 @@ fn metadata<P>(adapter: &Adapter<P>) -> BTreeMap<String, String> {
         (GENERAL_NAME, adapter.name.clone()),
         (LORA_ALPHA, no_alpha),
     ];
-    let of_gguf = of_gguf
+    let entries = entries
         .into_iter()
         .filter_map(|(key, text)| Some((format!("{GGUF_PREFIX}{key}"), text?)));
-    of_gguf
+    entries
         .chain([("format".to_owned(), "pt".to_owned())])
         .collect()
 }

@@ -1,18 +1,19 @@
-//! The types of 32 weights a block. Of two weights in a byte, the second is the one 16 places on.
+//! The types with 32 weights per block. Where a byte holds two weights, they are 16 places apart, and the lower four
+//! bits are the first.
 
 use half::f16;
 
 use super::half;
 
-/// Weights a block.
+/// Weights per block.
 const N: usize = 32;
 
-/// What the 4 bits of `IQ4_NL` and `IQ4_XS` stand for.
+/// The numbers that the 4 bits of a weight stand for in `IQ4_NL` and `IQ4_XS`.
 pub(super) const IQ4: [i8; 16] = [
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
 ];
 
-/// `d | q`.
+/// Widens a block `d | q`.
 pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; N]) {
     let d = half(block);
     for (i, &byte) in block[2..].iter().enumerate() {
@@ -21,7 +22,7 @@ pub(super) fn q4_0(block: &[u8; 18], out: &mut [f32; N]) {
     }
 }
 
-/// `d | m | q`.
+/// Widens a block `d | m | q`.
 pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; N]) {
     let (d, m) = (half(block), half(&block[2..]));
     for (i, &byte) in block[4..].iter().enumerate() {
@@ -30,21 +31,21 @@ pub(super) fn q4_1(block: &[u8; 20], out: &mut [f32; N]) {
     }
 }
 
-/// `d | fifth bits | q`.
+/// Widens a block `d | fifth bits | q`.
 pub(super) fn q5_0(block: &[u8; 22], out: &mut [f32; N]) {
     let d = half(block);
     five_bits(&block[2..], out);
     out.iter_mut().for_each(|it| *it = (*it - 16.0) * d);
 }
 
-/// `d | m | fifth bits | q`.
+/// Widens a block `d | m | fifth bits | q`.
 pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; N]) {
     let (d, m) = (half(block), half(&block[2..]));
     five_bits(&block[4..], out);
     out.iter_mut().for_each(|it| *it = *it * d + m);
 }
 
-/// `d | q`.
+/// Widens a block `d | q`.
 pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; N]) {
     let d = half(block);
     for (out, &byte) in out.iter_mut().zip(&block[2..]) {
@@ -52,7 +53,7 @@ pub(super) fn q8_0(block: &[u8; 34], out: &mut [f32; N]) {
     }
 }
 
-/// `d | q`, of which each stands for a number of [`IQ4`].
+/// Widens a block `d | q`, where each `q` is an index into [`IQ4`].
 pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; N]) {
     let d = half(block);
     for (i, &byte) in block[2..].iter().enumerate() {
@@ -61,7 +62,7 @@ pub(super) fn iq4_nl(block: &[u8; 18], out: &mut [f32; N]) {
     }
 }
 
-/// The numbers from 0 to 31 of `fifth bits | q`.
+/// Unpacks `fifth bits | q` into numbers from 0 to 31.
 fn five_bits(bytes: &[u8], out: &mut [f32; N]) {
     let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     for (i, &byte) in bytes[4..].iter().enumerate() {
@@ -123,25 +124,27 @@ pub(super) fn to_q8_0(values: &[f32; N]) -> [u8; 34] {
     block
 }
 
-/// The scale as it is kept, and its inverse, which is that of the unrounded one, as in ggml.
+/// The scale as the block keeps it, rounded to 16 bits, and the inverse of the unrounded scale, which ggml too rounds
+/// with.
 fn scale(d: f32) -> ([u8; 2], f32) {
     let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
     (f16::from_f32(d).to_le_bytes(), inverse)
 }
 
-/// The value that is furthest from nought, with its sign; of several the first.
+/// The value with the largest magnitude, with its sign; the first of several.
 fn furthest(values: &[f32; N]) -> f32 {
     let further = |max: f32, &it: &f32| if it.abs() > max.abs() { it } else { max };
     values.iter().fold(0.0, further)
 }
 
+/// The smallest and the largest value.
 fn range(values: &[f32; N]) -> (f32, f32) {
     let min = values.iter().copied().fold(f32::MAX, f32::min);
     let max = values.iter().copied().fold(f32::MIN, f32::max);
     (min, max)
 }
 
-/// The lower four bits of two numbers to a byte.
+/// Packs the lower four bits of two numbers, 16 places apart, into each byte.
 fn pack(q: &[u8; N], bytes: &mut [u8]) {
     let (low, high) = q.split_at(16);
     for ((byte, low), high) in bytes.iter_mut().zip(low).zip(high) {
@@ -149,6 +152,7 @@ fn pack(q: &[u8; N], bytes: &mut [u8]) {
     }
 }
 
+/// Collects the fifth bit of each number.
 fn fifth_bits(q: &[u8; N]) -> [u8; 4] {
     let bits = q.iter().enumerate().map(|(i, q)| u32::from(q >> 4) << i);
     bits.fold(0, |all, bit| all | bit).to_le_bytes()

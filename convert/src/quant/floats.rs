@@ -1,4 +1,4 @@
-//! Floating-point numbers as they stand in files, little-endian.
+//! Floating-point numbers as files hold them, in little-endian order.
 
 use half::slice::HalfFloatSliceExt;
 use half::vec::HalfFloatVecExt;
@@ -16,7 +16,7 @@ pub(super) fn to_f16(values: &[f32]) -> Vec<u8> {
     bytes(&Vec::<f16>::from_f32_slice(values), f16::to_le_bytes)
 }
 
-/// `None` if one rounds to infinity.
+/// Rounds to 16-bit brain floats; `None` if a value rounds to infinity.
 pub(super) fn to_bf16(values: &[f32]) -> Option<Vec<u8>> {
     let rounded = Vec::<bf16>::from_f32_slice(values);
     let finite = rounded.iter().all(|it| it.is_finite());

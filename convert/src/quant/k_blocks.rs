@@ -1,12 +1,12 @@
-//! The types of 256 weights a block, whose groups of 16 or 32 have scales of their own.
+//! The types with 256 weights per block, in which each group of 16 or 32 weights has a scale of its own.
 
 use super::blocks::IQ4;
 use super::half;
 
-/// Weights a block.
+/// Weights per block.
 const N: usize = 256;
 
-/// `scales and minima, 4 bits each | q | d | dmin`.
+/// Widens a block `scales and minima, 4 bits each | q | d | dmin`.
 pub(super) fn q2(block: &[u8; 84], out: &mut [f32; N]) {
     let (scales, q) = (&block[..16], &block[16..80]);
     let (d, dmin) = (half(&block[80..]), half(&block[82..]));
@@ -22,7 +22,7 @@ pub(super) fn q2(block: &[u8; 84], out: &mut [f32; N]) {
     }
 }
 
-/// `third bits | q | scales, 6 bits each | d`.
+/// Widens a block `third bits | q | scales, 6 bits each | d`.
 pub(super) fn q3(block: &[u8; 110], out: &mut [f32; N]) {
     let (high, q, scales, d) = (
         &block[..32],
@@ -43,7 +43,7 @@ pub(super) fn q3(block: &[u8; 110], out: &mut [f32; N]) {
     }
 }
 
-/// `d | dmin | scales and minima | q`.
+/// Widens a block `d | dmin | scales and minima | q`.
 pub(super) fn q4(block: &[u8; 144], out: &mut [f32; N]) {
     let (scales, q) = (&block[4..16], &block[16..]);
     for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -55,7 +55,7 @@ pub(super) fn q4(block: &[u8; 144], out: &mut [f32; N]) {
     }
 }
 
-/// `d | dmin | scales and minima | fifth bits | q`.
+/// Widens a block `d | dmin | scales and minima | fifth bits | q`.
 pub(super) fn q5(block: &[u8; 176], out: &mut [f32; N]) {
     let (scales, high, q) = (&block[4..16], &block[16..48], &block[48..]);
     for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
@@ -68,7 +68,7 @@ pub(super) fn q5(block: &[u8; 176], out: &mut [f32; N]) {
     }
 }
 
-/// `q, lower 4 bits | q, upper 2 bits | scales | d`.
+/// Widens a block `q, lower 4 bits | q, upper 2 bits | scales | d`.
 pub(super) fn q6(block: &[u8; 210], out: &mut [f32; N]) {
     let (low, high, scales, d) = (
         &block[..128],
@@ -77,7 +77,7 @@ pub(super) fn q6(block: &[u8; 210], out: &mut [f32; N]) {
         half(&block[208..]),
     );
     for (group, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        // Half of the block, and a quarter of the half.
+        // The half of the block that the group is in, and its quarter of that half.
         let (half, quarter) = (group / 4, group % 4);
         let low = &low[half * 64 + quarter % 2 * 32..];
         let high = &high[half * 32..];
@@ -89,7 +89,7 @@ pub(super) fn q6(block: &[u8; 210], out: &mut [f32; N]) {
     }
 }
 
-/// `d | scales, upper 2 bits | scales, lower 4 bits | q`, of which each stands for a number of [`IQ4`].
+/// Widens a block `d | scales, upper 2 bits | scales, lower 4 bits | q`, where each `q` is an index into [`IQ4`].
 pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; N]) {
     let (d, high) = (half(block), u16::from_le_bytes([block[2], block[3]]));
     let (low, q) = (&block[4..8], &block[8..]);
@@ -104,13 +104,14 @@ pub(super) fn iq4_xs(block: &[u8; 136], out: &mut [f32; N]) {
     }
 }
 
-/// Where a group of 16 weights of two bits begins, and which bits are theirs.
+/// The first byte of a group of 16 weights with two bits each, and the lowest of the two bits within a byte.
 fn two_bits(group: usize) -> (usize, usize) {
     (group / 8 * 32 + group % 2 * 16, group % 8 / 2 * 2)
 }
 
-/// The scale and the minimum of a group of 32, from 6 bits each: of the first four groups in the lower bits of 8 bytes,
-/// of the others 4 bits in the last four bytes and 2 above those of the first four.
+/// The scale and the minimum of a group of 32 weights, each from 6 bits. The first four groups have theirs in the lower
+/// bits of the first 8 bytes. The other four have 4 bits of each in the last four bytes, and 2 in the upper bits of the
+/// first 8.
 fn scale_and_min(block: &[u8], packed: &[u8], group: usize) -> (f32, f32) {
     let (d, dmin) = (half(block), half(&block[2..]));
     let (scale, min) = if group < 4 {

@@ -1,11 +1,11 @@
-//! The element types of ggml's tensors: blocks of so many elements in so many bytes.
+//! The element types of ggml's tensors. Each packs a block of a fixed number of elements into a fixed number of bytes.
 
 use std::fmt;
 
-/// Makes [`GgmlType`] from one table: variant, number in the file, elements a block, bytes a block.
+/// Makes [`GgmlType`] from one table: variant, number in the file, elements per block, bytes per block.
 macro_rules! ggml_types {
     ($($variant:ident = $id:literal, $elements:literal, $bytes:literal;)*) => {
-        /// The element type of a tensor, in ggml's numbering; removed types are unknown.
+        /// The element type of a tensor, in ggml's numbering. Types that ggml has removed are not listed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(non_camel_case_types, reason = "ggml's own names")]
         #[allow(clippy::upper_case_acronyms, reason = "ggml's own names")]
@@ -14,7 +14,7 @@ macro_rules! ggml_types {
         }
 
         impl GgmlType {
-            /// The type of a number in a file, if ggml has it.
+            /// The type that has this number in a file, if ggml has such a type.
             #[must_use]
             pub fn from_id(id: u32) -> Option<Self> {
                 match id {
@@ -23,7 +23,7 @@ macro_rules! ggml_types {
                 }
             }
 
-            /// ggml's name, in capitals.
+            /// The type's name in ggml, in capitals.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -31,7 +31,7 @@ macro_rules! ggml_types {
                 }
             }
 
-            /// Elements a block: a row's length is a multiple of it.
+            /// Elements per block; the length of a row is a multiple of it.
             #[must_use]
             pub fn block_size(self) -> u64 {
                 match self {
@@ -39,7 +39,7 @@ macro_rules! ggml_types {
                 }
             }
 
-            /// Bytes a block.
+            /// Bytes per block.
             #[must_use]
             pub fn type_size(self) -> u64 {
                 match self {
