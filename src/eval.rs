@@ -1,12 +1,15 @@
-//! Does it work? The paper's comparison on real texts, with controls.
+//! Measures whether personalisation works: the paper's comparison of methods on real texts, with controls.
 //!
 //! ```text
-//! LaMP files ─→ Study ─→ adapters ─→ answers, scored ─→ Report
-//!                 └ Settings, chosen on `dev`
+//! LaMP files ─→ Study ─→ adapters ─→ answers with scores ─→ Report
+//!                 └ TaskSettings, chosen on `dev`
 //! ```
 //!
-//! All methods go through one renderer of prompts, one decoding loop with one guard against loops, and one rule of what
-//! counts of an answer; they differ in what [`Method::parts`] says and in nothing else.
+//! All methods share one renderer of prompts ([`ChatTemplate`](crate::prompt::ChatTemplate)), one decoding loop
+//! ([`Batch`](crate::decode::Batch)) with one guard against repetition, and one rule for which part of an answer is
+//! scored ([`LampTask::response`](crate::profile::LampTask::response)). They differ only in [`Method::parts`]: the
+//! adapters, the texts put before the prompt, and the contrast. `Batch` is one of the two decoding loops of
+//! [`decode`](crate::decode); both end a text by the same rule.
 
 mod adapters;
 mod answerer;
@@ -27,7 +30,7 @@ mod study;
 mod summary;
 mod tune;
 
-pub use method::{Before, Decoding, Method, MethodWeights};
+pub use method::{Augmentation, Decoding, Method, MethodWeights};
 pub use progress::{StudyEvent, StudyObserver};
 pub use report::{Report, TaskInputs};
 pub use retrieve::Retriever;

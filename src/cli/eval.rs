@@ -1,4 +1,4 @@
-//! `eval`: the paper's methods on real texts, scored and compared.
+//! `eval`: scores and compares the paper's methods on real texts.
 
 mod examples;
 mod families;
@@ -13,13 +13,13 @@ use cope_llama::home::Home;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Answer by every method what is not answered yet, training adapters on the way
+    /// Answer the unanswered queries by every method, training adapters where needed
     Run(run::Args),
-    /// Tables of what is answered
+    /// Print tables of the answers' scores
     Report(report::Args),
-    /// The reports of several bases side by side
+    /// Print the reports of several bases side by side
     Families(families::Args),
-    /// Some queries with the user's own texts and the methods' answers
+    /// Print some queries with the user's own texts and the methods' answers
     Examples(examples::Args),
     /// Choose settings on dev
     Tune(tune::Args),

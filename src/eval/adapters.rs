@@ -1,4 +1,4 @@
-//! Adapters of tasks and users, trained unless they are there.
+//! The adapters of tasks and users, trained where they are missing.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +16,10 @@ use crate::train::{TrainConfig, Training, train_locked};
 use crate::voice::stack;
 use crate::{Error, Fault, Result};
 
-/// Between two looks at a folder that another process is at work on.
+/// The time between two looks at a folder that another process has locked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Finds or trains the adapters of a study.
 pub(super) struct StudyAdapters<'a, 'o> {
     pub study: &'a Study,
     pub store: &'a Store,
@@ -26,24 +27,24 @@ pub(super) struct StudyAdapters<'a, 'o> {
     pub observe: StudyObserver<'o>,
 }
 
-/// The adapters of a task and of a user as one.
+/// The stacked adapter of a task and a user.
 pub(super) struct Stacked {
-    /// Gone when it is dropped.
+    /// The adapter's file, which is removed when this is dropped.
     pub file: NamedTempFile,
-    /// What training has taken of the user's.
+    /// The seconds that training the user's adapter took.
     pub seconds: f64,
 }
 
 impl StudyAdapters<'_, '_> {
-    /// The task's adapter, trained unless it is there.
-    pub fn of_task(&mut self, task: &StudyTask) -> Result<PathBuf> {
+    /// The file of the task adapter, which is trained if it is missing.
+    pub fn task_adapter(&mut self, task: &StudyTask) -> Result<PathBuf> {
         let name = UserName::new(&self.study.task_key(task)[..16])?;
         let folder = self.store.home().create_task(name)?;
         let config = &task.settings.task;
         self.train(
             &task.name,
             &folder,
-            &task.items_of_others(),
+            &task.training_items_of_others(),
             None,
             config,
             &[Stage::Sft],
@@ -51,33 +52,34 @@ impl StudyAdapters<'_, '_> {
         Ok(folder.sft())
     }
 
-    /// The adapter of a task and a user's on top of it as one, for llama.cpp. The user's is trained as far as `stages`
-    /// unless it is.
+    /// Stacks the task adapter in the file `task_adapter` and a user's adapter on top of it into one adapter for
+    /// llama.cpp. The user's adapter is trained by those of `stages` that it lacks.
     pub fn stacked(
         &mut self,
         task: &StudyTask,
         user: usize,
-        of_task: &Path,
+        task_adapter: &Path,
         stages: &[Stage],
     ) -> Result<Stacked> {
-        // What of DPO is changed is trained anew on the same SFT and, if it can be, on the same pairs.
+        // The folder is named after what SFT depends on. With other settings of mining or DPO, these stages run anew on
+        // the same SFT adapter and, where possible, on the same pairs.
         let key = self.study.adapter_key(task, user, MethodWeights::Sft);
         let name = UserName::new(&key.unwrap_or_default()[..16])?;
         let folder = self.store.home().create_user(name)?;
-        let of_task_sha256 = Some(folder.add_task(of_task)?);
-        let whose = task.whose(user);
-        let items = task.items_of(user);
+        let task_sha256 = Some(folder.add_task(task_adapter)?);
+        let whose = task.label(user);
+        let items = task.training_items(user);
         let config = &task.settings.user;
-        // Until it is read nobody else may train it.
-        let _lock = self.train(&whose, &folder, items, of_task_sha256, config, stages)?;
-        let of_user = if stages.contains(&Stage::Dpo) {
+        // The lock is held until the adapter is read, so that no other process trains it meanwhile.
+        let _lock = self.train(&whose, &folder, items, task_sha256, config, stages)?;
+        let user_adapter = if stages.contains(&Stage::Dpo) {
             folder.adapter()
         } else {
             folder.sft()
         };
         let file = NamedTempFile::new_in(folder.path())
             .map_err(Error::io("create a file in", folder.path()))?;
-        stack(of_task, &of_user, file.path())?;
+        stack(task_adapter, &user_adapter, file.path())?;
         let seconds = seconds(&folder, stages)?;
         Ok(Stacked { file, seconds })
     }
@@ -113,7 +115,7 @@ impl StudyAdapters<'_, '_> {
             stages,
         };
         let trained = train_locked(&lock, training, &mut observe);
-        // The folder's own name says nothing to a person.
+        // The folder is named by a hash, which says nothing to a person, so the error names the task and the user.
         trained.map_err(|error| match error.fault() {
             Fault::Input | Fault::Missing => Error::input(format!("{whose}: {error}")),
             _ => match error {
@@ -124,7 +126,7 @@ impl StudyAdapters<'_, '_> {
         Ok(lock)
     }
 
-    /// Waits while another process is at work on a folder.
+    /// Locks a folder, once no other process has it locked.
     fn locked(&self, folder: &AdapterFolder) -> Result<Lock> {
         loop {
             match folder.lock() {
@@ -138,7 +140,7 @@ impl StudyAdapters<'_, '_> {
     }
 }
 
-/// What a folder's manifest says of the time that `stages` took.
+/// The seconds that `stages` took, as the folder's manifest records them.
 fn seconds(folder: &AdapterFolder, stages: &[Stage]) -> Result<f64> {
     let manifest = folder.manifest()?;
     let seconds_of = |stage: &Stage| {

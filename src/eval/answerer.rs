@@ -1,4 +1,4 @@
-//! A loaded base that answers prompts, with a method's adapters.
+//! Answers prompts with a loaded base and the adapters of a method.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cope_convert::gguf::Gguf;
 
 use crate::decode::{
-    AnswerOptions, Batch, BatchEvent, Contrast, Finish, PassSchedule, Policy, TextRequest,
+    AnswerOptions, Batch, BatchEvent, Contrast, Finish, ModelId, PassSchedule, Policy, TextRequest,
 };
 use crate::home::BaseRef;
 use crate::llama::{ContextOptions, LoraAdapter, Model, Sequences, Token};
@@ -17,12 +17,13 @@ use crate::message::Message;
 use crate::prompt::ChatTemplate;
 use crate::{Error, Result};
 
-/// Room for the tokens of a prompt and its answer.
+/// The most tokens of a prompt and its answer together.
 pub(super) const N_CTX: u32 = 2048;
 
-/// The most answers that are written at once.
+/// The most prompts that are answered at once.
 pub(super) const N_SEQUENCES: usize = 8;
 
+/// A loaded base that answers prompts.
 pub(super) struct Answerer<'a> {
     model: Arc<Model>,
     template: ChatTemplate,
@@ -31,11 +32,14 @@ pub(super) struct Answerer<'a> {
     stop: &'a Arc<AtomicBool>,
 }
 
-/// Who answers.
+/// The texts of answers, decoded in contexts of llama.cpp.
+type AnswerBatch = Batch<Sequences, Arc<Model>>;
+
+/// The loaded adapters that answer.
 pub(super) enum LoadedVoice {
-    /// The base, with an adapter or without.
+    /// The base with an adapter, or without one, and without contrast.
     Alone(Option<Arc<LoraAdapter>>),
-    /// The base with the user's adapter, contrasted with the base with the task's.
+    /// The base with the stacked adapter of task and user, contrasted with the base that has the task adapter alone.
     Contrasted {
         task: Arc<LoraAdapter>,
         user: Arc<LoraAdapter>,
@@ -43,26 +47,27 @@ pub(super) enum LoadedVoice {
     },
 }
 
-/// What an answer may be.
+/// The limits of an answer.
 #[derive(Clone, Copy)]
 pub(super) struct AnswerLimits {
-    /// The most tokens.
+    /// The most tokens of the answer.
     pub n_predict: usize,
-    /// So many tokens never come twice in the same order; 0 for no such rule.
+    /// The length of the runs of tokens that may not occur twice in the answer; 0 for no such limit.
     pub no_repeat_ngram: usize,
 }
 
-/// An answer.
+/// An answer, while it is generated and afterwards.
 #[derive(Default)]
-pub(super) struct Written {
+pub(super) struct GeneratedAnswer {
     pub text: String,
     pub n_tokens: usize,
+    /// The number of tokens that are not the user model's first choice.
     pub n_changed: usize,
     pub finish: Option<Finish>,
 }
 
 impl<'a> Answerer<'a> {
-    /// `stop`, once true, ends the work.
+    /// Loads the base at `path`. Once `stop` is true, work on its answers ends.
     pub fn load(path: &Path, base: &'a BaseRef, stop: &'a Arc<AtomicBool>) -> Result<Self> {
         let model = Model::load(path, None)?;
         Ok(Self {
@@ -74,15 +79,16 @@ impl<'a> Answerer<'a> {
         })
     }
 
+    /// Loads the adapter at `path`.
     pub fn adapter(&self, path: &Path) -> Result<Arc<LoraAdapter>> {
         LoraAdapter::load(&self.model, path, &self.gguf, &self.base.sha256)
     }
 
-    /// The tokens of the first of `prompts` that leaves room for an answer of `n_predict`.
+    /// The tokens of the first of `prompts` that leaves room for an answer of `n_predict` tokens.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when none does.
+    /// [`Error::Input`] when no prompt does.
     pub fn fitting(
         &self,
         prompts: impl Iterator<Item = Vec<Message>>,
@@ -101,22 +107,54 @@ impl<'a> Answerer<'a> {
         )))
     }
 
-    /// The greedy answers to `prompts`, guarded against loops, and the time that they took together. Their last bits, and so
-    /// a choice between two tokens of nearly the same score, depend on which prompts are answered together.
-    pub fn write(
+    /// The greedy answers to `prompts`, guarded against repetition, in the order of the prompts, and the time that they
+    /// took together. Rounding, and so a choice between two tokens of nearly the same score, depends on which prompts
+    /// are answered together.
+    pub fn answer(
         &self,
         voice: &LoadedVoice,
         prompts: Vec<Vec<Token>>,
         limits: AnswerLimits,
-    ) -> Result<(Vec<Written>, Duration)> {
-        let AnswerLimits {
-            n_predict,
-            no_repeat_ngram,
-        } = limits;
+    ) -> Result<(Vec<GeneratedAnswer>, Duration)> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
         let n_sequences = prompts.len().min(N_SEQUENCES);
+        let (mut batch, policy) = self.batch(voice, longest + limits.n_predict, n_sequences)?;
+        let mut answers = BTreeMap::new();
+        for prompt in prompts {
+            let options = AnswerOptions {
+                n_predict: Some(limits.n_predict),
+                loop_guard: true,
+                no_repeat_ngram: limits.no_repeat_ngram,
+                ..AnswerOptions::default()
+            };
+            let id = batch.push(TextRequest {
+                prompt,
+                policy,
+                options,
+                explained: None,
+                owner: None,
+            })?;
+            answers.insert(id, GeneratedAnswer::default());
+        }
+        let started = Instant::now();
+        for event in batch {
+            let (id, event) = event?;
+            answers.entry(id).or_default().add(event)?;
+        }
+        // The ids rise in the order in which the texts were pushed.
+        Ok((answers.into_values().collect(), started.elapsed()))
+    }
+
+    /// An empty batch with the contexts of `voice`, and the policy by which these decode. Each context has room for
+    /// `n_sequences` texts of `n_ctx` tokens.
+    fn batch(
+        &self,
+        voice: &LoadedVoice,
+        n_ctx: usize,
+        n_sequences: usize,
+    ) -> Result<(AnswerBatch, Policy<ModelId>)> {
         let options = ContextOptions {
-            n_ctx: (longest + n_predict) as u32,
+            n_ctx: n_ctx as u32,
             ..ContextOptions::default()
         };
         let sequences = |adapter: Option<&Arc<LoraAdapter>>| -> Result<Sequences> {
@@ -125,7 +163,7 @@ impl<'a> Answerer<'a> {
             sequences.set_interrupt(Arc::clone(self.stop));
             Ok(sequences)
         };
-        // All texts in each pass, which is fastest where ggml's kernels take rows together, as those of Q8_0 do.
+        // Every pass reads all texts, which is fastest where ggml's kernels take rows together, as those of Q8_0 do.
         let schedule = PassSchedule {
             lean: true,
             ..PassSchedule::NAIVE
@@ -143,44 +181,28 @@ impl<'a> Answerer<'a> {
                 contrast: *contrast,
             },
         };
-        let mut answers: BTreeMap<_, _> = BTreeMap::new();
-        for prompt in prompts {
-            let options = AnswerOptions {
-                n_predict: Some(n_predict),
-                loop_guard: true,
-                no_repeat_ngram,
-                ..AnswerOptions::default()
-            };
-            let id = batch.push(TextRequest {
-                prompt,
-                policy,
-                options,
-                explained: None,
-                owner: None,
-            })?;
-            answers.insert(id, Written::default());
-        }
-        let started = Instant::now();
-        for event in batch {
-            let (id, event) = event?;
-            let answer = answers.entry(id).or_default();
-            match event {
-                BatchEvent::Choice(..) => {}
-                BatchEvent::Text(text) => answer.text.push_str(&text),
-                BatchEvent::Finished {
-                    response,
-                    finish,
-                    n_changed,
-                    ..
-                } => {
-                    answer.n_tokens = response.len();
-                    answer.n_changed = n_changed;
-                    answer.finish = Some(finish);
-                }
-                BatchEvent::Failed(error) => return Err(error),
+        Ok((batch, policy))
+    }
+}
+
+impl GeneratedAnswer {
+    /// Takes note of an event of the answer's text.
+    fn add(&mut self, event: BatchEvent) -> Result<()> {
+        match event {
+            BatchEvent::Choice(..) => {}
+            BatchEvent::Text(text) => self.text.push_str(&text),
+            BatchEvent::Finished {
+                response,
+                finish,
+                n_changed,
+                ..
+            } => {
+                self.n_tokens = response.len();
+                self.n_changed = n_changed;
+                self.finish = Some(finish);
             }
+            BatchEvent::Failed(error) => return Err(error),
         }
-        // In the order in which they were asked for.
-        Ok((answers.into_values().collect(), started.elapsed()))
+        Ok(())
     }
 }

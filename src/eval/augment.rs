@@ -1,11 +1,11 @@
-//! What a method puts before a prompt: items of the user's history as turns of the chat, and a description of the user in
-//! the system's message.
+//! Puts texts of a method before a prompt: items of the user's history as turns of the chat, and a description of the
+//! user in the system message.
 
 use crate::message::{Message, Role};
 use crate::profile::Example;
 
-/// `prompt` after `items`, of which the best is first: as turns before the question, the best next to it. A description
-/// goes into the system's message.
+/// Adds `items`, the best first, to `prompt` as turns before the question, with the best item next to the question. A
+/// description goes into the system message.
 pub(super) fn messages(
     prompt: &[Message],
     items: &[&Example],
@@ -33,7 +33,7 @@ pub(super) fn messages(
     messages
 }
 
-/// What the base is asked, to describe the author of `items`.
+/// The prompt that asks the base to describe the author of `items`.
 pub(super) fn question_for_description(items: &[Example]) -> Vec<Message> {
     let texts: Vec<_> = items.iter().map(|item| item.response.trim()).collect();
     vec![Message::user(format!(

@@ -1,4 +1,4 @@
-//! The paired bootstrap over users and their queries: what a gain of one method over another may be by chance.
+//! The paired bootstrap over users and their queries: an interval for the gain of one method over another.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::hash::digest;
 
-/// The scores of two methods on the same query: of the other, and of the one whose gain it is.
+/// The scores of two methods on the same query: first the method that is compared with, then the one whose gain is
+/// computed.
 pub type PairOfScores = [f64; 2];
 
 /// A task's pairs of scores, user by user.
@@ -16,27 +17,30 @@ pub type PairOfScores = [f64; 2];
 pub struct TaskScores {
     /// The users' ids.
     pub users: Vec<String>,
-    /// The scores of each; no user is without.
+    /// The scores of each user, at least one pair each.
     pub pairs: Vec<Vec<PairOfScores>>,
 }
 
-/// A figure and the interval in which it lies in 95 of 100 samples.
+/// A figure and its interval, within which the figure lies in 95 % of the bootstrap's samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Of the scores themselves.
+    /// The figure computed from the scores themselves.
     pub value: f64,
-    /// The lower end: the percentile 2.5.
+    /// The lower end of the interval: the 2.5th percentile.
     pub low: f64,
-    /// The upper end: the percentile 97.5.
+    /// The upper end of the interval: the 97.5th percentile.
     pub high: f64,
 }
 
+/// The number of samples of a bootstrap.
 pub(super) const N_SAMPLES: usize = 10_000;
 
-/// The gain of the one method over the other, averaged over tasks: the difference of the means over queries, relative to
-/// the other's mean. Its interval comes of users who are drawn anew, and of each user the queries, so that it holds for
-/// other users, and for what these may ask another time. Tasks of the same users have the same drawn at a time. `None`
-/// without tasks, and where the other's mean is 0 in one.
+/// The gain of one method over the other, averaged over tasks: the difference of their means over queries, relative to
+/// the other's mean.
+///
+/// The interval comes from a bootstrap in two stages: each sample draws users with replacement, and for each drawn user
+/// queries with replacement. So it holds for other users and other queries too. Tasks with the same users draw the same
+/// users in each sample. The result is `None` if there are no tasks, or if the other's mean is 0 in a task.
 #[must_use]
 pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
     let means: Vec<_> = tasks
@@ -49,7 +53,7 @@ pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
     let gain = |means_of_sample: &[PairOfScores]| {
         let gains = means_of_sample.iter().zip(&means);
         let gains = gains.map(|([other, one], [of_all, _])| {
-            // Scores of 0 alone may be drawn where most are.
+            // A sample may hold scores of 0 alone, where most scores are 0.
             let relative_to = if *other > 0.0 { other } else { of_all };
             (one - other) / relative_to
         });
@@ -80,10 +84,10 @@ pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
     })
 }
 
-/// A seed that is the same for the same users.
+/// A seed that depends on the users and on `seed`, so that tasks with the same users draw alike.
 fn seed_of(users: &[String], seed: u64) -> u64 {
     let digest = digest(&json!([users, seed]));
-    // It is hexadecimal.
+    // The digest is hexadecimal, so parsing succeeds.
     u64::from_str_radix(&digest[..16], 16).unwrap_or(seed)
 }
 
@@ -125,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_interval_is_that_of_the_normal_approximation() {
-        // One query a user: the bootstrap of a plain mean, of differences that are 1 in a quarter of the cases, else 0.
+        // One query per user: the bootstrap of a plain mean, whose differences are 1 in a quarter of the cases, else 0.
         let n = 400;
         let pair = |i: i32| vec![[1.0, if i % 4 == 0 { 2.0 } else { 1.0 }]];
         let estimate = gain(&[task((0..n).map(pair).collect())], 1).unwrap();
@@ -137,7 +141,7 @@ mod tests {
 
     #[test]
     fn users_who_differ_widen_the_interval_and_queries_alone_do_not() {
-        // The same 64 differences: all of one user alike, or spread over the users.
+        // The same 64 differences: alike for all queries of a user, or spread over each user's queries.
         let pair = |gains: i32| [1.0, 1.0 + f64::from(gains)];
         let alike = (0..8).map(|user| vec![pair(user % 2); 8]).collect();
         let spread = (0..8)

@@ -1,30 +1,31 @@
-//! The names of results: hashes of all that they depend on, so that they are known before anything is computed.
+//! The names of results: hashes of everything that a result depends on, so that the name is known before the result is
+//! computed.
 
 use serde_json::{Value, json};
 
 use super::answerer::{N_CTX, N_SEQUENCES};
-use super::method::{Before, Decoding, Method, MethodWeights};
+use super::method::{Augmentation, Decoding, Method, MethodWeights};
 use super::store::QueryRun;
 use super::study::{Study, StudyTask, Subject};
 use crate::hash::digest;
 use crate::train::TrainConfig;
 
-/// To be raised where a change of the code changes what comes of the same inputs.
+/// The version of the code's results. Raise it when a change of the code changes the results of the same inputs.
 const PROTOCOL: u32 = 5;
 
 impl Study {
-    /// The name of a task's adapter.
+    /// The name of a task adapter.
     pub(super) fn task_key(&self, task: &StudyTask) -> String {
         digest(&json!([
             PROTOCOL,
             self.base.sha256,
             task.others_digest,
             task.settings.items_of_others,
-            of_sft(&task.settings.task)
+            sft_settings(&task.settings.task)
         ]))
     }
 
-    /// The name of the adapters that answer for a user; none without any.
+    /// The name of the adapters that answer for a user; `None` for a method without adapters.
     pub(super) fn adapter_key(
         &self,
         task: &StudyTask,
@@ -34,7 +35,12 @@ impl Study {
         let config = &task.settings.user;
         let sft = |user: usize| {
             let history = &task.users[user].history_digest;
-            json!([self.task_key(task), history, task.n_items(), of_sft(config)])
+            json!([
+                self.task_key(task),
+                history,
+                task.n_items(),
+                sft_settings(config)
+            ])
         };
         let dpo = |user| json!([sft(user), config.mine, config.dpo]);
         match weights {
@@ -46,7 +52,7 @@ impl Study {
         }
     }
 
-    /// A task's settings with which `query` is answered.
+    /// The record of a task's settings with which its `query` items are answered.
     pub(super) fn query_run(&self, task: &StudyTask) -> QueryRun {
         QueryRun {
             task: task.name.clone(),
@@ -55,7 +61,7 @@ impl Study {
         }
     }
 
-    /// The name of what the base says of a user.
+    /// The name of the description of a user that the base writes.
     pub(super) fn description_key(&self, user: &Subject) -> String {
         let history = &user.history_digest;
         digest(&json!([
@@ -68,18 +74,20 @@ impl Study {
         ]))
     }
 
-    /// The name of a method's answers to a user's queries. Where they are computed is none of it, though a GPU rounds
-    /// otherwise: a study begun on one machine is gone on with, and reported, on another, if its settings name the device
-    /// and the type of the weights that adapters are trained on. [`Answers::device`](super::Answers) says where.
+    /// The name of a method's answers to a user's queries.
+    ///
+    /// The machine that computes them is not part of the name, although a GPU rounds differently. So a study that was
+    /// begun on one machine can be continued and reported on another, if its settings name the device and the type of
+    /// the weights that adapters are trained on. [`Answers::device`](super::Answers) records the device that answered.
     pub(super) fn answers_key(&self, task: &StudyTask, user: usize, method: Method) -> String {
-        let (weights, before, decoding) = method.parts();
+        let (weights, augmentation, decoding) = method.parts();
         let subject = &task.users[user];
-        let settings = task.settings.decoding_of(method);
+        let settings = task.settings.decoding_for(method);
         let items = || json!([subject.history_digest, settings.retrieved]);
-        let before = match before {
-            Before::Nothing => Value::Null,
-            Before::Items => items(),
-            Before::DescriptionAndItems => json!([items(), self.description_key(subject)]),
+        let augmentation = match augmentation {
+            Augmentation::Nothing => Value::Null,
+            Augmentation::Items => items(),
+            Augmentation::DescriptionAndItems => json!([items(), self.description_key(subject)]),
         };
         let decoding = match decoding {
             Decoding::Alone => Value::Null,
@@ -94,7 +102,7 @@ impl Study {
             subject.id,
             method,
             self.adapter_key(task, user, weights),
-            before,
+            augmentation,
             decoding,
             task.task.n_predict(),
             task.settings.no_repeat_ngram,
@@ -103,7 +111,8 @@ impl Study {
     }
 }
 
-fn of_sft(config: &TrainConfig) -> Value {
+/// The settings on which the result of SFT depends.
+fn sft_settings(config: &TrainConfig) -> Value {
     let TrainConfig {
         lora,
         sft,

@@ -1,4 +1,4 @@
-//! The reports of several bases side by side.
+//! Puts the reports of several bases side by side.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::markdown::{line, percent, row, rule, score};
 use super::method::Method;
 use crate::{Error, Result};
 
-/// What is read of a report in JSON.
+/// The fields that are read from a report in JSON.
 #[derive(Debug, Deserialize)]
 pub struct FamilyReport {
     base: String,
@@ -23,7 +23,7 @@ pub struct FamilyReport {
     comparisons: Vec<FamilyComparison>,
 }
 
-/// A task's file.
+/// The file of a task.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Input {
     name: String,
@@ -47,22 +47,22 @@ struct FamilyComparison {
     mean: Option<Estimate>,
 }
 
-/// The gains that are shown, beside the scores.
+/// The gains that are shown beside the scores: of the first method over the second.
 const GAINS: [(Method, Method); 2] = [(Method::Cope, Method::Tam), (Method::Cope, Method::Oppu)];
 
 impl FamilyReport {
-    /// What was asked.
+    /// The inputs on which a report's questions depend: reports can be compared only if theirs are equal.
     fn questions(&self) -> (&Value, &Value, &str, &[Input]) {
         (&self.split, &self.limits, &self.splits_sha256, &self.inputs)
     }
 }
 
-/// A row a base, a column a method: ROUGE-L, the mean over the tasks; then CoPe's gains, the mean over the main tasks, as
-/// each report has them.
+/// A table with a row for each base. A column for each method holds its ROUGE-L, averaged over the tasks. The last
+/// columns hold CoPe's gains over other methods, averaged over the main tasks, as each report gives them.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if one is not complete, or they are of other questions.
+/// [`Error::Input`] if a report is incomplete, or if the reports differ in splits, limits, tasks or data.
 pub fn table(reports: &[FamilyReport]) -> Result<String> {
     let mut text = String::new();
     if let Some(report) = reports.iter().find(|it| it.n_missing > 0) {
@@ -76,10 +76,10 @@ pub fn table(reports: &[FamilyReport]) -> Result<String> {
         .any(|it| it.questions() != reports[0].questions())
     {
         return Err(Error::input(
-            "the reports are of other splits, limits, tasks or data, and cannot be compared",
+            "the reports differ in splits, limits, tasks or data, and cannot be compared",
         ));
     }
-    // Complete reports of the same questions are of the same tasks.
+    // Complete reports of the same questions have the same tasks.
     let tasks = reports.iter().take(1).flat_map(|it| it.tasks.keys());
     let tasks: Vec<_> = tasks.map(String::as_str).collect();
     line(&mut text, &format!("Means of {}.\n", tasks.join(", ")));

@@ -1,4 +1,4 @@
-//! Figures of a report, as SVG.
+//! Draws the figures of a report, as SVG.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,17 +12,18 @@ use super::summary::Summary;
 use super::tune::Trial;
 use crate::{Error, Result};
 
+/// The width and height of a figure, in pixels.
 const SIZE: (u32, u32) = (760, 420);
 
-/// Room at the right for the names of the series.
+/// The width of the room at the right for the names of the series, in pixels.
 const LEGEND_WIDTH: u32 = 180;
 
-/// The gains of `method` over `over` in ROUGE-L, a task a point, with their intervals; the last is the mean. Empty if
-/// they have not been compared.
+/// Draws the gains of `method` over `over` in ROUGE-L with their intervals: a point for each task, and a last one for
+/// their mean. `None` if the two have not been compared.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if it cannot be drawn.
+/// [`Error::Input`] if the figure cannot be drawn.
 pub fn gains(summary: &Summary, method: Method, over: Method) -> Result<Option<String>> {
     let mut found = summary.comparisons.iter();
     let Some(found) = found.find(|it| (it.method, it.over) == (method, over)) else {
@@ -67,24 +68,25 @@ pub fn gains(summary: &Summary, method: Method, over: Method) -> Result<Option<S
     .map(Some)
 }
 
-/// Each user's gain of CoPe over the task's adapter in ROUGE-L, against the items in the user's history.
+/// Draws, for each user, the gain of CoPe over the task adapter in ROUGE-L against the number of items in the user's
+/// history. `None` without such users.
 ///
 /// # Errors
 ///
-/// As [`gains`].
+/// The errors of [`gains`].
 pub fn gains_by_history(answers: &[Answers]) -> Result<Option<String>> {
-    let of = |method| {
-        let of_method = answers.iter().filter(move |it| it.method == method);
-        of_method.map(move |it| {
+    let scores = |method| {
+        let answers = answers.iter().filter(move |it| it.method == method);
+        answers.map(move |it| {
             (
                 (it.task.as_str(), it.user.as_str()),
                 (it.n_history, it.rouge_l()),
             )
         })
     };
-    let tam: BTreeMap<_, _> = of(Method::Tam).collect();
+    let tam: BTreeMap<_, _> = scores(Method::Tam).collect();
     let mut points: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for ((task, user), (n_history, cope)) in of(Method::Cope) {
+    for ((task, user), (n_history, cope)) in scores(Method::Cope) {
         if let Some((_, tam)) = tam.get(&(task, user)) {
             let point = (n_history as f64, 100.0 * (cope - tam));
             points.entry(task).or_default().push(point);
@@ -101,11 +103,11 @@ pub fn gains_by_history(answers: &[Answers]) -> Result<Option<String>> {
     scatter("Gain by the size of the history", axes, &series, false).map(Some)
 }
 
-/// What the trials of `setting` came to, a task a line.
+/// Draws the scores of the trials of `setting` against its values: a line for each task. `None` without such trials.
 ///
 /// # Errors
 ///
-/// As [`gains`].
+/// The errors of [`gains`].
 pub fn curves(trials: &[Trial], setting: &str) -> Result<Option<String>> {
     let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
     for trial in trials.iter().filter(|trial| trial.setting == setting) {
@@ -119,7 +121,7 @@ pub fn curves(trials: &[Trial], setting: &str) -> Result<Option<String>> {
     if lines.is_empty() {
         return Ok(None);
     }
-    // A task's own scale says little: how far each value is from its best is what can be compared.
+    // Scores of different tasks cannot be compared, but their distances from each task's best score can.
     let relative = |(task, mut points): (&str, Vec<(f64, f64)>)| {
         points.sort_by(|x, y| x.0.total_cmp(&y.0));
         points.dedup();
@@ -139,6 +141,7 @@ pub fn curves(trials: &[Trial], setting: &str) -> Result<Option<String>> {
     scatter(&format!("{name}, tried on dev"), axes, &series, true).map(Some)
 }
 
+/// Draws named series of points, which lines connect if `joined`. `x` and `y` are the titles of the axes.
 fn scatter(
     title: &str,
     (x, y): (&str, &str),
@@ -174,7 +177,7 @@ fn scatter(
                 .iter()
                 .map(|&point| Circle::new(point, 3, colour.filled()));
             chart.draw_series(dots)?;
-            // The legend lies beside the points, none of which it may hide.
+            // The legend stands beside the chart, so that it hides no point.
             let (x, y) = ((SIZE.0 - LEGEND_WIDTH) as i32, 48 + 18 * number as i32);
             root.draw(&Circle::new((x + 12, y), 4, colour.filled()))?;
             root.draw(&Text::new(
@@ -187,8 +190,10 @@ fn scatter(
     })
 }
 
+/// The whole area of a figure.
 type Root<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
+/// Draws a figure on a white ground.
 fn draw(figure: impl FnOnce(&Root) -> Result<(), Box<dyn std::error::Error>>) -> Result<String> {
     let mut svg = String::new();
     let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -206,7 +211,7 @@ fn cannot_draw(error: impl Display) -> Error {
     Error::input(format!("a figure cannot be drawn: {error}"))
 }
 
-/// A range that holds all of `values`, and a little more.
+/// A range that holds all of `values`, with a margin.
 fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         (low.min(value), high.max(value))
@@ -215,7 +220,7 @@ fn around(values: impl Iterator<Item = f64>) -> Range<f64> {
     low - margin..high + margin
 }
 
-/// A task's name, without where its texts are from.
+/// A task's name without its middle words: `news_headline_huffpost` becomes `news huffpost`.
 fn short(task: &str) -> String {
     let words: Vec<_> = task.split('_').collect();
     match words.as_slice() {

@@ -1,58 +1,58 @@
-//! The systems that are compared: which weights answer, with what before the prompt, by which contrast.
+//! The methods that are compared. Each is a choice of adapters, of texts before the prompt, and of a contrast.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// A system of the paper, a part of it, or a control.
+/// A method of the paper, a part of one, or a control.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The base model.
+    /// The base model alone.
     Base,
-    /// With items of the user's history before the prompt.
+    /// The base with items of the user's history before the prompt.
     Rag,
-    /// With a description of the user, by the base itself, and items of the history.
+    /// The base with a description of the user, which the base has written, and items of the history before the prompt.
     Pag,
-    /// The task's adapter.
+    /// The base with the task adapter.
     Tam,
-    /// The user's adapter after SFT, on top of the task's.
+    /// The user's adapter after SFT, on top of the task adapter.
     Oppu,
-    /// The user's adapter after DPO, contrasted with the task's.
+    /// The user's adapter after DPO, contrasted with the task adapter.
     Cope,
-    /// The user's adapter after SFT, contrasted.
+    /// The user's adapter after SFT, contrasted with the task adapter.
     ContrastOnly,
-    /// The user's adapter after DPO, not contrasted.
+    /// The user's adapter after DPO, without contrast.
     DpoOnly,
-    /// CoPe through its own loop of two models, with a contrast of 0.
+    /// CoPe with a contrast of 0, still computed with two contexts.
     NoContrast,
     /// CoPe with another user's adapter.
     OtherUser,
-    /// OPPU with items of the history.
+    /// OPPU with items of the history before the prompt.
     OppuRag,
-    /// CoPe with items of the history.
+    /// CoPe with items of the history before the prompt.
     CopeRag,
 }
 
-/// The adapters that a method's model has.
+/// The adapters of the model that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodWeights {
-    /// None.
+    /// No adapter.
     Base,
-    /// The task's.
+    /// The task adapter.
     Task,
-    /// The task's, and the user's after SFT.
+    /// The task adapter, and the user's adapter after SFT.
     Sft,
-    /// The task's, and the user's after DPO.
+    /// The task adapter, and the user's adapter after DPO.
     Dpo,
-    /// The task's, and another user's after DPO.
+    /// The task adapter, and another user's adapter after DPO.
     OthersDpo,
 }
 
-/// What stands before the prompt.
+/// The texts that are put before the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
+pub enum Augmentation {
     /// Nothing.
     Nothing,
     /// Items of the user's history.
@@ -61,19 +61,19 @@ pub enum Before {
     DescriptionAndItems,
 }
 
-/// How the user's model decodes.
+/// How the model that answers is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoding {
-    /// Alone.
+    /// Without contrast, by one context.
     Alone,
-    /// Contrasted with the task's.
+    /// Contrasted with the base that has the task adapter.
     Contrasted,
-    /// In the loop of two models, with a contrast of 0.
+    /// With two contexts like [`Contrasted`](Self::Contrasted), and a contrast of 0.
     ContrastOfZero,
 }
 
 impl Method {
-    /// All, in the order of the paper's tables; then the controls.
+    /// All methods: first those of the paper in the order of its tables, then parts and controls.
     pub const ALL: [Self; 12] = [
         Self::Base,
         Self::Rag,
@@ -89,10 +89,10 @@ impl Method {
         Self::CopeRag,
     ];
 
-    /// What it is made of.
+    /// The parts that make up the method.
     #[must_use]
-    pub fn parts(self) -> (MethodWeights, Before, Decoding) {
-        use Before::{DescriptionAndItems, Items, Nothing};
+    pub fn parts(self) -> (MethodWeights, Augmentation, Decoding) {
+        use Augmentation::{DescriptionAndItems, Items, Nothing};
         use Decoding::{Alone, ContrastOfZero, Contrasted};
         match self {
             Self::Base => (MethodWeights::Base, Nothing, Alone),
@@ -110,7 +110,7 @@ impl Method {
         }
     }
 
-    /// Its name in a table.
+    /// The method's name in a table.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {

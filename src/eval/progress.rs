@@ -1,44 +1,44 @@
-//! What an evaluation tells about itself while it runs.
+//! The events that an evaluation reports while it runs.
 
 use super::method::Method;
 use super::store::Answers;
 use crate::train::TrainEvent;
 use crate::{Error, Result};
 
-/// What has just happened.
+/// An event of an evaluation.
 #[derive(Debug)]
 pub enum StudyEvent<'a> {
     /// The work begins.
     Started {
-        /// Units in all.
+        /// The number of units of work.
         total: usize,
-        /// Units that were done before.
+        /// The number of units that were done before.
         done: usize,
     },
-    /// Something of a training.
+    /// An event of the training of an adapter.
     Training {
-        /// Whose adapter it is: a task's name, and a user's id.
+        /// The task's name, and the user's id for a user's adapter.
         whose: &'a str,
-        /// What.
+        /// The event.
         event: TrainEvent,
     },
     /// A unit cannot be done.
     Failed {
-        /// Whose it is: a task's name, and a user's id.
+        /// The task's name and the user's id.
         whose: &'a str,
-        /// Who was to answer.
+        /// The method that was to answer.
         method: Method,
-        /// Why.
+        /// The reason.
         error: &'a Error,
     },
     /// A unit is done.
     Answered {
         /// The answers.
         answers: &'a Answers,
-        /// Units that are done.
+        /// The number of units that are done.
         done: usize,
     },
 }
 
-/// Told of every event; an error that it returns stops the work.
+/// A function that is called with every event; an error that it returns stops the work.
 pub type StudyObserver<'a> = &'a mut (dyn FnMut(StudyEvent) -> Result<()> + Send);

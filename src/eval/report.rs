@@ -1,4 +1,4 @@
-//! What a study has come to, as JSON and as Markdown.
+//! The report of a study, as JSON and as Markdown.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,57 +12,58 @@ use super::summary::{BY_HISTORY, Comparison, MethodRow, Summary, TaskSummary};
 use super::tune::Trial;
 use crate::Result;
 
-/// With so many items of history an adapter should be its user's own.
+/// The mean number of items in the histories from which on a user's own adapter should do better than another user's.
 const ENOUGH_HISTORY: f64 = 30.0;
 
-/// A study, its figures, and all that these depend on.
+/// The figures of a study, and everything that they depend on.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// This program's version.
     pub version: &'static str,
-    /// The base's file.
+    /// The name of the base's file.
     pub base: String,
     /// SHA-256 of the base.
     pub base_sha256: String,
-    /// Which held-out items were answered.
+    /// The held-out items that were answered.
     pub split: Split,
-    /// How many of them.
+    /// The limits on users, queries and items.
     pub limits: StudyLimits,
     /// SHA-256 of `splits.json`.
     pub splits_sha256: String,
-    /// Units of work that are not done yet.
+    /// The number of units of work that are not done yet.
     pub n_missing: usize,
-    /// What the tasks' figures depend on.
+    /// The inputs of each task.
     pub inputs: Vec<TaskInputs>,
     /// The figures.
     #[serde(flatten)]
     pub summary: Summary,
-    /// What was tried on `dev`.
+    /// The trials on `dev` by which settings were chosen.
     pub trials: Vec<Trial>,
 }
 
-/// What a task's figures depend on.
+/// The inputs on which the figures of a task depend.
 #[derive(Debug, Serialize)]
 pub struct TaskInputs {
     /// The task's name.
     pub name: String,
     /// SHA-256 of its file.
     pub sha256: String,
-    /// What of its settings is not the default, and the types of weights.
+    /// The settings that differ from the default, and the types of weights in any case.
     pub settings: Value,
-    /// Seed of the users' training.
+    /// The seed of the users' training.
     pub seed: u64,
-    /// Which of the settings with which `query` has been answered these are, the first being 1.
+    /// The number of the run on `query`: 1 for the first settings with which the task's `query` items were answered, 2
+    /// for the second; `None` on `dev`, and where no run is recorded.
     pub query_run: Option<usize>,
 }
 
 impl Report {
-    /// The report of a study's figures.
+    /// Makes the report of a study's figures.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) and [`Error::Input`](crate::Error::Input) when what `store` has noted of runs
-    /// cannot be read.
+    /// [`Error::Io`](crate::Error::Io) and [`Error::Input`](crate::Error::Input) when the runs that `store` has
+    /// recorded cannot be read.
     pub fn new(
         study: &Study,
         store: &Store,
@@ -98,7 +99,7 @@ impl Report {
         })
     }
 
-    /// Its tables: what it depends on, scores, gains with their intervals, texts and cost, and what was tried before.
+    /// The report in Markdown: tables of inputs, scores, gains with their intervals, answers and cost, and trials.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = String::new();
@@ -135,6 +136,7 @@ impl Report {
         text
     }
 
+    /// Appends the inputs: a paragraph for the study, and a table with a row for each task.
     fn write_inputs(&self, text: &mut String) {
         let Self {
             version,
@@ -174,8 +176,8 @@ impl Report {
             let settings = format!("`{}`", task.settings);
             let (name, sha256) = (task.name.clone(), task.sha256.clone());
             let seed = task.seed.to_string();
-            let of_task = self.summary.tasks.get(&name);
-            let devices = of_task.map(|it| it.devices.iter().map(String::as_str));
+            let summary = self.summary.tasks.get(&name);
+            let devices = summary.map(|it| it.devices.iter().map(String::as_str));
             let devices = devices.map_or(String::new(), |it| it.collect::<Vec<_>>().join(", "));
             let run = task.query_run.map_or("–".into(), |run| run.to_string());
             let cells = [name, sha256, seed, devices, run, settings];
@@ -189,7 +191,7 @@ impl Report {
         }
     }
 
-    /// A row a method, a column a task.
+    /// Appends a table with a row for each method and a column for each task.
     fn write_rows(&self, text: &mut String, title: &str, cell: &dyn Fn(&MethodRow) -> String) {
         let tasks = &self.summary.tasks;
         let is_there = |method: &Method| tasks.values().any(|task| task.rows.contains_key(method));
@@ -205,7 +207,7 @@ impl Report {
         });
         row(text, std::iter::once(String::new()).chain(sizes));
         for method in Method::ALL.into_iter().filter(is_there) {
-            // What is not complete is not to be compared.
+            // A mean over some of the queries cannot be compared with the others, so it says over how many it is.
             let cell = |task: &TaskSummary, it: &MethodRow| match it.n_answers {
                 n if n == task.n_queries => cell(it),
                 n => format!("{} (of {n})", cell(it)),
@@ -221,7 +223,7 @@ impl Report {
         }
     }
 
-    /// A row a trial.
+    /// Appends a table with a row for each trial.
     fn write_trials(&self, text: &mut String) {
         if self.trials.is_empty() {
             return;
@@ -243,7 +245,7 @@ impl Report {
         }
     }
 
-    /// A row a size of history.
+    /// Appends the gains by the size of the history, with a row for each range.
     fn write_by_history(&self, text: &mut String) {
         let ranges = &self.summary.by_history;
         if ranges.is_empty() {
@@ -274,6 +276,7 @@ impl Report {
         }
     }
 
+    /// Appends the gains of methods over others, and a warning where the control does as well.
     fn write_gains(&self, text: &mut String) {
         let Summary {
             tasks, comparisons, ..
@@ -309,8 +312,8 @@ impl Report {
                  includes 0, chance alone may be the reason."
             ),
         );
-        let of_control = |it: &&Comparison| it.over == Method::OtherUser;
-        let Some(control) = comparisons.iter().find(of_control) else {
+        let with_control = |it: &&Comparison| it.over == Method::OtherUser;
+        let Some(control) = comparisons.iter().find(with_control) else {
             return;
         };
         for (name, gain) in &control.tasks {

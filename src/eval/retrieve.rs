@@ -1,17 +1,17 @@
-//! The items of a history that are most like a question, by BM25.
+//! Retrieves the items of a history that are most similar to a question, by BM25.
 
 use bm25::{SearchEngine, SearchEngineBuilder, Tokenizer};
 
 use crate::message::Message;
 use crate::profile::Example;
 
-/// Searches a history. An item is found by its question and its response, as LaMP's are.
+/// A search index over a history. As in LaMP, an item is found by the words of its question and of its response.
 pub struct Retriever<'a> {
     history: &'a [Example],
     engine: SearchEngine<usize, u64, Words>,
 }
 
-/// Lower-case runs of letters and digits, without stop words or stems.
+/// A tokenizer into lower-case runs of letters and digits, which keeps stop words and does not stem.
 struct Words;
 
 impl Tokenizer for Words {
@@ -25,7 +25,7 @@ impl Tokenizer for Words {
 }
 
 impl<'a> Retriever<'a> {
-    /// An index over `history`.
+    /// Builds an index over `history`.
     #[must_use]
     pub fn new(history: &'a [Example]) -> Self {
         let documents = history.iter().enumerate().map(|(index, example)| {
@@ -39,12 +39,12 @@ impl<'a> Retriever<'a> {
         }
     }
 
-    /// The `n` items that are most like what is asked last, the best first; of equals the newest. Fewer, where fewer
-    /// have a word of it.
+    /// The `n` items with the highest scores for the last message, the best first, and newer items first where scores
+    /// are equal. There are fewer if fewer items share a word with it.
     #[must_use]
     pub fn retrieve(&self, messages: &[Message], n: usize) -> Vec<&'a Example> {
         let mut found = self.engine.search(last(messages), None);
-        // The engine's own order of equals is that of a hash table.
+        // The engine orders items of equal scores by a hash table, which would not be reproducible.
         found.sort_by(|x, y| {
             let by_score = y.score.total_cmp(&x.score);
             by_score.then(y.document.id.cmp(&x.document.id))
@@ -54,6 +54,7 @@ impl<'a> Retriever<'a> {
     }
 }
 
+/// The content of the last message.
 fn last(messages: &[Message]) -> &str {
     messages.last().map_or("", |message| &message.content)
 }
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equals_the_newest_come_first() {
+    fn the_newest_of_items_with_equal_scores_come_first() {
         let history: Vec<_> = (0..50)
             .map(|index| Example::new("the same", format!("{index:02}")))
             .collect();

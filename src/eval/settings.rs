@@ -1,4 +1,4 @@
-//! What is chosen on `dev`, task by task.
+//! The settings of a task, which are chosen on `dev`.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +11,32 @@ use crate::train::TrainConfig;
 use crate::train::lora::{LoraConfig, TargetModule};
 use crate::{Error, Result};
 
-/// Everything that decides a task's answers beside its data and the base.
+/// The settings of a task. Together with its data and the base they decide its answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskSettings {
-    /// How the task's adapter is trained: SFT alone.
+    /// The training of the task adapter, which has only SFT.
     pub task: TrainConfig,
-    /// How users' adapters are.
+    /// The training of users' adapters.
     pub user: TrainConfig,
-    /// Newest items of each of the others, for the task's adapter.
+    /// The number of items of each other user, the newest, on which the task adapter is trained.
     pub items_of_others: usize,
-    /// Newest items of a user's history, for the user's adapter; items are retrieved from all.
+    /// The number of items of a user's history, the newest, on which the user's adapter is trained. Retrieval uses all
+    /// items.
     pub items: usize,
-    /// So many tokens never come twice in the same order within an answer, by whatever method; 0 for no such rule.
+    /// The length of the runs of tokens that may not occur twice in an answer of any method; 0 for no such limit.
     pub no_repeat_ngram: usize,
-    /// How the methods decode that have something to choose there.
+    /// The decoding of each method that has settings for it.
     pub decoding: BTreeMap<Method, DecodingSettings>,
 }
 
-/// How a method decodes; of what it has no use for, it takes no notice.
+/// The settings of a method's decoding. A method ignores those that it has no use for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DecodingSettings {
-    /// Items before a prompt.
+    /// The number of retrieved items before a prompt.
     pub retrieved: usize,
-    /// α.
+    /// The contrast α.
     pub contrast: f32,
-    /// τ.
+    /// The plausibility threshold τ.
     pub plausibility: f32,
 }
 
@@ -51,17 +52,17 @@ impl Default for DecodingSettings {
 }
 
 impl DecodingSettings {
-    /// α and τ.
+    /// The contrast with these α and τ.
     ///
     /// # Errors
     ///
-    /// [`Error::Contrast`] when one is out of its range.
+    /// [`Error::Contrast`] when α or τ is out of its range.
     pub fn contrast(self) -> Result<Contrast> {
         Contrast::new(self.contrast, self.plausibility).map_err(Error::from)
     }
 }
 
-/// The methods whose decoding is chosen; the controls of CoPe's decode as it does.
+/// The methods whose decoding settings are chosen. The controls of CoPe use its settings.
 const DECIDED: [Method; 6] = [
     Method::Rag,
     Method::Pag,
@@ -98,22 +99,22 @@ impl Default for TaskSettings {
 }
 
 impl TaskSettings {
-    /// How a method decodes.
+    /// The decoding settings of a method.
     #[must_use]
-    pub fn decoding_of(&self, method: Method) -> DecodingSettings {
-        let of = |method| self.decoding.get(&method).copied().unwrap_or_default();
+    pub fn decoding_for(&self, method: Method) -> DecodingSettings {
+        let settings = |method| self.decoding.get(&method).copied().unwrap_or_default();
         match method {
-            Method::OtherUser => of(Method::Cope),
+            Method::OtherUser => settings(Method::Cope),
             Method::NoContrast => DecodingSettings {
                 contrast: 0.0,
-                ..of(Method::Cope)
+                ..settings(Method::Cope)
             },
-            method => of(method),
+            method => settings(method),
         }
     }
 
-    /// What of these settings is not the default, for [`TaskSettings::with`]; and the types of weights in any case, since what
-    /// the default is depends on the CPU.
+    /// The settings that differ from the default, as [`TaskSettings::with`] takes them. The types of weights are always
+    /// among them, since their default depends on the CPU.
     #[must_use]
     pub fn changes(&self) -> Value {
         let mut default = Self::default().value();
@@ -123,18 +124,19 @@ impl TaskSettings {
         difference(&self.value(), &default).unwrap_or_else(|| json!({}))
     }
 
-    /// These settings as JSON, with the numbers as they would be typed: `json!` alone would make 0.05000000074505806 of an
-    /// `f32` of 0.05.
+    /// These settings as JSON, with numbers as a person would write them: `json!` alone would turn an `f32` of 0.05
+    /// into 0.05000000074505806.
     pub(super) fn value(&self) -> Value {
         let text = serde_json::to_string(self).expect("settings have text keys alone");
         serde_json::from_str(&text).expect("it is JSON")
     }
 
-    /// These settings but for what `changes` say, a JSON object of some of the fields, at any depth.
+    /// These settings with `changes`, a JSON object that holds some of the fields, at any depth.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] naming a field that is not known or has a value of another kind or out of its range.
+    /// [`Error::Input`], which names a field that does not exist, or whose value has another type or is out of its
+    /// range.
     pub fn with(&self, changes: &Value) -> Result<Self> {
         let mut value = json!(self);
         merge(&mut value, changes)?;
@@ -148,12 +150,13 @@ impl TaskSettings {
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "it is what `map_err` hands over"
+    reason = "`map_err` passes the error by value"
 )]
 fn not_settings(error: serde_json::Error) -> Error {
     Error::input(format!("the settings of a task: {error}"))
 }
 
+/// Overwrites fields of `value` with those of `changes`.
 fn merge(value: &mut Value, changes: &Value) -> Result<()> {
     match (value, changes) {
         (Value::Object(value), Value::Object(changes)) => {
@@ -169,7 +172,7 @@ fn merge(value: &mut Value, changes: &Value) -> Result<()> {
     Ok(())
 }
 
-/// What of `value` is not in `default`, if anything.
+/// The fields of `value` that differ from `default`; `None` if all are equal.
 fn difference(value: &Value, default: &Value) -> Option<Value> {
     match (value, default) {
         (Value::Object(value), Value::Object(default)) => {
@@ -197,24 +200,24 @@ mod tests {
             "user": { "sft": { "epochs": 7 }, "weight_type": "quantized" },
         });
         let changed = settings.with(&changes).unwrap();
-        let of_cope = DecodingSettings {
+        let cope = DecodingSettings {
             contrast: 0.05,
             ..DecodingSettings::default()
         };
         let without = DecodingSettings {
             contrast: 0.0,
-            ..of_cope
+            ..cope
         };
-        assert_eq!(changed.decoding_of(Method::Cope), of_cope);
-        assert_eq!(changed.decoding_of(Method::OtherUser), of_cope);
-        assert_eq!(changed.decoding_of(Method::NoContrast), without);
-        let of_rag = changed.decoding_of(Method::CopeRag);
-        assert_eq!(of_rag, DecodingSettings::default());
+        assert_eq!(changed.decoding_for(Method::Cope), cope);
+        assert_eq!(changed.decoding_for(Method::OtherUser), cope);
+        assert_eq!(changed.decoding_for(Method::NoContrast), without);
+        let cope_rag = changed.decoding_for(Method::CopeRag);
+        assert_eq!(cope_rag, DecodingSettings::default());
         assert_eq!(changed.user.sft.epochs, 7);
         assert_eq!(changed.changes(), changes);
         let fastest = json!({ "weight_type": settings.user.weight_type });
-        let of_default = json!({ "task": fastest, "user": fastest });
-        assert_eq!(settings.changes(), of_default);
+        let default_changes = json!({ "task": fastest, "user": fastest });
+        assert_eq!(settings.changes(), default_changes);
         let mut back = changed;
         back.decoding.clone_from(&settings.decoding);
         back.task.weight_type = settings.task.weight_type;
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_fields_and_values_out_of_range_are_refused() {
         for (changes, word) in [
             (json!({ "alpha": 1 }), "alpha"),
             (

@@ -1,12 +1,12 @@
-//! The files of an evaluation. Answers are named by a hash of all that they depend on: what is there need not be computed
-//! again, and what depends on something else is another file. A user's adapters are named by what SFT depends on, and
-//! pairs and DPO are made anew there where their settings are others. Several processes may be at work in one folder, if
-//! their settings are the same.
+//! The files of an evaluation. Answers are named by a hash of everything that they depend on: existing answers need not
+//! be computed again, and answers that depend on something else are another file. A user's folder of adapters is named
+//! by what SFT depends on; pairs and DPO are made anew in it when their settings change. Several processes may work in
+//! one folder if their settings are the same.
 //!
 //! ```text
-//! answers/<key>.json         what a method answers to a user's queries, with the scores
-//! descriptions/<key>.json    what the base says of a user
-//! query-runs.jsonl           with which settings `query` was answered, in this order
+//! answers/<key>.json         a method's answers to a user's queries, with their scores
+//! descriptions/<key>.json    the base's description of a user
+//! query-runs.jsonl           the settings with which `query` was answered, in this order
 //! tasks/ users/              adapters, as in the data folder
 //! ```
 
@@ -19,54 +19,54 @@ use super::method::Method;
 use crate::home::{Home, append_jsonl, create_folder, read_json_if_there, read_jsonl, write_json};
 use crate::{Error, Result};
 
-/// What a method answered to one query.
+/// A method's answer to one query, with its scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
-    /// The query's name.
+    /// The query's id.
     pub id: String,
-    /// What counts of the answer; left out where texts are not to be shared.
+    /// The part of the answer that is scored; `None` where texts must not be shared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// ROUGE-1, F1.
     pub rouge_1: f64,
     /// ROUGE-L, F1.
     pub rouge_l: f64,
-    /// Tokens of the answer, without its end.
+    /// The number of tokens of the answer, without the one that ends it.
     pub n_tokens: usize,
-    /// Of these, those that are not the user model's first choice.
+    /// The number of these tokens that are not the user model's first choice.
     pub n_changed: usize,
-    /// Whether it was ended because it went round in a loop.
+    /// Whether the answer was ended because it repeated itself.
     pub looped: bool,
-    /// Whether it was ended because it had as many tokens as it may.
+    /// Whether the answer was ended because it reached the length limit.
     pub cut: bool,
-    /// Its share of the time that the user's answers took together, with their prompts.
+    /// The answer's share of the seconds that all answers for the user took together, prompts included.
     pub seconds: f64,
 }
 
 /// A method's answers to the queries of one user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
-    /// Hash of what they depend on.
+    /// The hash of everything that the answers depend on.
     pub key: String,
     /// The task's name.
     pub task: String,
     /// The user's id.
     pub user: String,
-    /// Who answered.
+    /// The method that answered.
     pub method: Method,
-    /// What they were computed on.
+    /// The device that computed the answers.
     pub device: String,
-    /// Items in the user's history.
+    /// The number of items in the user's history.
     pub n_history: usize,
-    /// What training has taken of the user's adapter that answered, if one did; the task's is not counted.
+    /// The seconds that training the user's adapter took, if one answered. The task adapter's training is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_seconds: Option<f64>,
-    /// In the order of the queries.
+    /// The answers, in the order of the queries.
     pub predictions: Vec<Prediction>,
 }
 
 impl Answers {
-    /// Mean ROUGE-L; 0 without answers.
+    /// The mean ROUGE-L; 0 without answers.
     #[must_use]
     pub fn rouge_l(&self) -> f64 {
         let sum: f64 = self.predictions.iter().map(|it| it.rouge_l).sum();
@@ -74,12 +74,12 @@ impl Answers {
     }
 }
 
-/// With which settings the queries of a task were answered by a base.
+/// A record that the `query` items of a task were answered by a base with some settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct QueryRun {
     pub task: String,
     pub base_sha256: String,
-    /// Hash of the settings.
+    /// The hash of the settings.
     pub settings: String,
 }
 
@@ -87,12 +87,12 @@ pub(super) struct QueryRun {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// Answers from elsewhere, by key.
+    /// Answers from elsewhere, such as another machine, by key.
     known: BTreeMap<String, Answers>,
 }
 
 impl Store {
-    /// The results at `root`, which need not be there yet.
+    /// The results in the folder `root`, which need not exist yet.
     #[must_use]
     pub fn at(root: PathBuf) -> Self {
         Self {
@@ -101,11 +101,11 @@ impl Store {
         }
     }
 
-    /// Takes answers from elsewhere for done; they are not written into the folder.
+    /// Adds answers from elsewhere, which then count as done. They are not written into the folder.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when two of them have the same key and other scores.
+    /// [`Error::Input`] when two of them have the same key and different scores.
     pub fn add_known(&mut self, answers: Vec<Answers>) -> Result<()> {
         let scores = |answers: &Answers| {
             let predictions = answers.predictions.iter();
@@ -116,7 +116,7 @@ impl Store {
             let known = self.known.get(&it.key);
             if known.is_some_and(|known| scores(known) != scores(&it)) {
                 return Err(Error::input(format!(
-                    "the scores of {} for {} ({}) are there twice, and differ",
+                    "the scores of {} for {} ({}) are given twice, and differ",
                     it.method.title(),
                     it.user,
                     it.task
@@ -127,19 +127,19 @@ impl Store {
         Ok(())
     }
 
-    /// Where adapters are.
+    /// The folder of adapters, as a home.
     #[must_use]
     pub fn home(&self) -> Home {
         Home::at(&self.root)
     }
 
-    /// The answers of this key, if they are there.
+    /// The answers with this key, if they are there.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
     pub fn answers(&self, key: &str) -> Result<Option<Answers>> {
-        // What is known from elsewhere has no texts.
+        // Answers in the folder come first, since those from elsewhere have no texts.
         let here = read_json_if_there(&self.answers_path(key))?;
         Ok(here.or_else(|| self.known.get(key).cloned()))
     }
@@ -153,16 +153,16 @@ impl Store {
         keep(&self.answers_path(&answers.key), answers)
     }
 
-    /// What the base says of a user, if it is there.
+    /// The base's description of a user, if it is there.
     ///
     /// # Errors
     ///
-    /// As [`Store::answers`].
+    /// The errors of [`Store::answers`].
     pub fn description(&self, key: &str) -> Result<Option<String>> {
         read_json_if_there(&self.description_path(key))
     }
 
-    /// Keeps what the base says of a user.
+    /// Keeps the base's description of a user.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Store {
         keep(&self.description_path(key), &description)
     }
 
-    /// Notes that `query` is answered with these settings, unless it was before.
+    /// Records that `query` is answered with these settings, unless that is recorded already.
     ///
     /// # Errors
     ///
@@ -184,20 +184,20 @@ impl Store {
         append_jsonl(&self.home().query_runs(), run)
     }
 
-    /// Which of the settings with which this task's `query` was answered by this base these are, the first being 1; `None`
-    /// where that was never done in this folder.
+    /// The number of a run: 1 for the first settings with which this base answered this task's `query`, 2 for the
+    /// second. `None` if this folder has no record of the run.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] and [`Error::Input`] when the file cannot be read.
     pub(super) fn run_number(&self, run: &QueryRun) -> Result<Option<usize>> {
-        let mut of_task = read_jsonl::<QueryRun>(&self.home().query_runs())?;
-        of_task.retain(|it| (&it.task, &it.base_sha256) == (&run.task, &run.base_sha256));
-        let Some(first) = of_task.iter().position(|it| it == run) else {
+        let mut runs = read_jsonl::<QueryRun>(&self.home().query_runs())?;
+        runs.retain(|it| (&it.task, &it.base_sha256) == (&run.task, &run.base_sha256));
+        let Some(first) = runs.iter().position(|it| it == run) else {
             return Ok(None);
         };
-        // Two processes that start together both note theirs.
-        let before: BTreeSet<_> = of_task[..first].iter().map(|it| &it.settings).collect();
+        // Settings count once, since two processes that start together may both record theirs.
+        let before: BTreeSet<_> = runs[..first].iter().map(|it| &it.settings).collect();
         Ok(Some(before.len() + 1))
     }
 
@@ -210,7 +210,7 @@ impl Store {
     }
 }
 
-/// Writes a result into its folder, which is made where it is missing.
+/// Writes a result into its folder, which is created if it is missing.
 fn keep(path: &Path, value: &impl Serialize) -> Result<()> {
     if let Some(folder) = path.parent() {
         create_folder(folder)?;

@@ -1,4 +1,5 @@
-//! What is evaluated: tasks, the users whose texts the methods are to write, and the others.
+//! The study that is evaluated: its tasks, the users whose texts the methods imitate, and the other users, on whose
+//! items task adapters are trained.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,16 +16,16 @@ use crate::profile::lamp::{self, Query};
 use crate::profile::{Example, newest};
 use crate::{Error, Result};
 
-/// A base and the tasks that methods are compared on with it.
+/// A base, and the tasks on which methods are compared with it.
 #[derive(Debug)]
 pub struct Study {
     /// The base.
     pub base: BaseRef,
     /// Its file.
     pub base_path: PathBuf,
-    /// Which held-out items are answered.
+    /// The held-out items that are answered.
     pub split: Split,
-    /// How many of them.
+    /// The limits on users, queries and items.
     pub limits: StudyLimits,
     /// SHA-256 of `splits.json`.
     pub splits_sha256: String,
@@ -39,85 +40,86 @@ pub struct StudyTask {
     pub name: String,
     /// SHA-256 of the file.
     pub sha256: String,
-    /// What is written.
+    /// The kind of text that is written.
     pub task: LampTask,
-    /// What was chosen for it.
+    /// The settings that were chosen for it.
     pub settings: TaskSettings,
-    /// The limit of a user's items; the settings may say fewer.
+    /// The most items of a user, from [`StudyLimits::items`]; the settings may ask for fewer.
     pub(super) most_items: Option<usize>,
     /// The histories of users who are never evaluated, each oldest first.
     pub others: Vec<Vec<Example>>,
-    /// The hash of them.
+    /// The hash of `others`.
     pub(super) others_digest: String,
-    /// The users who are.
+    /// The users who are evaluated.
     pub users: Vec<Subject>,
 }
 
 /// A user who is evaluated.
 #[derive(Debug)]
 pub struct Subject {
-    /// The name in the file.
+    /// The user's id in the file.
     pub id: String,
-    /// What the user wrote, oldest first.
+    /// The user's texts, oldest first.
     pub history: Vec<Example>,
-    /// The hash of it.
+    /// The hash of `history`.
     pub(super) history_digest: String,
-    /// What is to be answered.
+    /// The queries to answer.
     pub queries: Vec<Query>,
-    /// The hash of it.
+    /// The hash of `queries`.
     pub(super) queries_digest: String,
 }
 
-/// Which of the held-out items are answered.
+/// A part of the held-out items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Those for choosing settings.
+    /// The items on which settings are chosen.
     Dev,
-    /// Those for the report.
+    /// The items that are reported.
     Query,
 }
 
-/// At most so much of a study.
+/// Limits on the size of a study; `None` is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StudyLimits {
-    /// The first users of a task.
+    /// The number of users of a task, the first of the file.
     pub users: Option<usize>,
-    /// The first queries of a user.
+    /// The number of queries of a user, the first of the file.
     pub queries: Option<usize>,
-    /// The newest items that a user's adapter is trained on, if the settings do not say fewer.
+    /// The number of items that a user's adapter is trained on, the newest; the settings may ask for fewer.
     pub items: Option<usize>,
-    /// The first of the others, whose items the task's adapter is trained on.
+    /// The number of other users, the first of the file, on whose items the task adapter is trained.
     pub others: Option<usize>,
 }
 
-/// `splits.json`: of each file, who is evaluated and who is not.
+/// An entry of `splits.json`: the users of a file who are evaluated, and those who are not.
 #[derive(Deserialize)]
 struct UsersOfTask {
     targets: Vec<String>,
     others: Vec<String>,
 }
 
-/// Where a study's data are, and which of them it takes.
+/// The data of a study: its folder, and the part of it that is used.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// A folder of LaMP files and a `splits.json`, which names the users of each that are evaluated (`targets`) and those
-    /// that are not (`others`).
+    /// A folder with LaMP files and a `splits.json`, which names for each file the users who are evaluated (`targets`)
+    /// and those who are not (`others`).
     pub folder: &'a Path,
-    /// The tasks, as their files are named, without the extension.
+    /// The names of the tasks: those of their files, without the extension.
     pub names: &'a [String],
-    /// Which held-out items.
+    /// The held-out items that are answered.
     pub split: Split,
-    /// How many of them.
+    /// The limits on users, queries and items.
     pub limits: StudyLimits,
 }
 
 impl Study {
-    /// Reads the tasks of a study with a base. `settings` are changes of [`TaskSettings`], by task.
+    /// Reads the tasks of a study. `settings` are changes to the default [`TaskSettings`], by task.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] when a file is missing or malformed, or names a user who is not there.
+    /// [`Error::Io`] when `splits.json` cannot be read; [`Error::Input`] when a file is malformed, or names a user whom
+    /// the data do not have.
     pub fn read(
         base: BaseRef,
         base_path: PathBuf,
@@ -140,7 +142,7 @@ impl Study {
         }
         let read = |name: &String| {
             let known = || splits.keys().cloned().collect::<Vec<_>>().join(", ");
-            let of_task = splits.get(name).ok_or_else(|| {
+            let users = splits.get(name).ok_or_else(|| {
                 Error::input(format!(
                     "{} has no task {name:?}; it has {}",
                     path.display(),
@@ -151,7 +153,7 @@ impl Study {
             let settings = settings
                 .get(name)
                 .map_or(Ok(default.clone()), |it| default.with(it))?;
-            read_task(source, name, of_task, settings)
+            read_task(source, name, users, settings)
         };
         Ok(Self {
             tasks: source.names.iter().map(read).collect::<Result<_>>()?,
@@ -164,10 +166,11 @@ impl Study {
     }
 }
 
+/// Reads a task. `split_users` are its users as `splits.json` names them.
 fn read_task(
     source: Source,
     name: &str,
-    of_task: &UsersOfTask,
+    split_users: &UsersOfTask,
     settings: TaskSettings,
 ) -> Result<StudyTask> {
     let Source { split, limits, .. } = source;
@@ -180,7 +183,10 @@ fn read_task(
     let mut take = |ids: &[String]| -> Result<Vec<lamp::User>> {
         let take = |id| {
             users.remove(id).ok_or_else(|| {
-                let message = format!("{}: there is no user {id:?}, or twice", path.display());
+                let message = format!(
+                    "{}: the user {id:?} is missing, or splits.json names it twice",
+                    path.display()
+                );
                 Error::input(message)
             })
         };
@@ -192,24 +198,26 @@ fn read_task(
             Split::Query => user.query,
         };
         queries.truncate(limits.queries.unwrap_or(usize::MAX));
-        let of_queries = queries.iter().map(|it| json!([it.id, it.example]));
+        let query_values = queries.iter().map(|it| json!([it.id, it.example]));
         Subject {
             id: user.id,
             history_digest: digest(&json!(user.history)),
             history: user.history,
-            queries_digest: digest(&of_queries.collect()),
+            queries_digest: digest(&query_values.collect()),
             queries,
         }
     };
-    let targets = take(&of_task.targets)?.into_iter().map(subject);
+    let targets = take(&split_users.targets)?.into_iter().map(subject);
     let asked = targets.filter(|user| !user.queries.is_empty());
     let users: Vec<_> = asked.take(limits.users.unwrap_or(usize::MAX)).collect();
     check(&path, &users)?;
-    let others = take(&of_task.others)?.into_iter().map(|user| user.history);
+    let others = take(&split_users.others)?
+        .into_iter()
+        .map(|user| user.history);
     let others: Vec<_> = others.take(limits.others.unwrap_or(usize::MAX)).collect();
     if others.iter().all(Vec::is_empty) {
         return Err(Error::input(format!(
-            "{}: its others have no items to train the task's adapter on",
+            "{}: the other users have no items to train the task adapter on",
             path.display()
         )));
     }
@@ -225,11 +233,11 @@ fn read_task(
     })
 }
 
-/// That there are users, each with a history and queries of different names.
+/// Makes sure that there are users, and that each has a history, and queries with different ids.
 fn check(path: &Path, users: &[Subject]) -> Result<()> {
     let wrong = |what: String| Err(Error::Input(format!("{}: {what}", path.display())));
     if users.is_empty() {
-        return wrong("none of its targets has such queries".into());
+        return wrong("none of its targets has queries of this split".into());
     }
     for user in users {
         let mut ids = HashSet::new();
@@ -244,32 +252,33 @@ fn check(path: &Path, users: &[Subject]) -> Result<()> {
 }
 
 impl StudyTask {
-    /// The user whose adapter is the control of another's: the next.
+    /// The user whose adapter answers for `user` in the control [`Method::OtherUser`](super::Method::OtherUser): the
+    /// next one.
     #[must_use]
     pub fn other_user(&self, user: usize) -> usize {
         (user + 1) % self.users.len()
     }
 
-    /// A task and a user, for a person to read.
-    pub(super) fn whose(&self, user: usize) -> String {
+    /// The task's name and the user's id, for messages.
+    pub(super) fn label(&self, user: usize) -> String {
         format!("{}, {}", self.name, self.users[user].id)
     }
 
-    /// What the task's adapter is trained on.
+    /// The items on which the task adapter is trained.
     #[must_use]
-    pub fn items_of_others(&self) -> Vec<Example> {
+    pub fn training_items_of_others(&self) -> Vec<Example> {
         let histories = self.others.iter();
         let newest = histories.map(|history| newest(history, self.settings.items_of_others));
         newest.collect::<Vec<_>>().concat()
     }
 
-    /// What a user's adapter is trained on.
+    /// The items on which a user's adapter is trained.
     #[must_use]
-    pub fn items_of(&self, user: usize) -> &[Example] {
+    pub fn training_items(&self, user: usize) -> &[Example] {
         newest(&self.users[user].history, self.n_items())
     }
 
-    /// How many of a user's items at most.
+    /// The most items on which a user's adapter is trained.
     pub(super) fn n_items(&self) -> usize {
         self.settings
             .items

@@ -1,4 +1,4 @@
-//! What answers come to: means by task and method, and differences of methods with their intervals.
+//! Summarises answers: means by task and method, and gains of methods over others with their intervals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::bootstrap::{Estimate, PairOfScores, TaskScores, gain};
 use super::method::Method;
 use super::store::{Answers, Prediction};
 
-/// The pairs of methods whose difference says something: the first over the second.
+/// The pairs of methods that are compared: the gain of the first over the second.
 pub const COMPARISONS: [(Method, Method); 10] = [
     (Method::Cope, Method::Tam),
     (Method::Cope, Method::Oppu),
@@ -22,98 +22,99 @@ pub const COMPARISONS: [(Method, Method); 10] = [
     (Method::CopeRag, Method::OppuRag),
 ];
 
-/// Those that are made by the size of the history.
+/// The pairs that are compared by the size of the history too.
 pub(super) const BY_HISTORY: [(Method, Method); 3] = [
     (Method::Cope, Method::Tam),
     (Method::Cope, Method::Oppu),
     (Method::Cope, Method::OtherUser),
 ];
 
-/// Where a range of sizes begins.
+/// The fewest items of each range of history sizes.
 const SIZES: [usize; 4] = [0, 30, 60, 120];
 
-/// Seed of the bootstrap.
+/// The seed of the bootstrap.
 const SEED: u64 = 0;
 
 /// All figures of a report.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// By the task's name.
+    /// The figures of each task, by its name.
     pub tasks: BTreeMap<String, TaskSummary>,
-    /// Of those methods that have answered the same queries.
+    /// The comparisons of methods that have answered the same queries.
     pub comparisons: Vec<Comparison>,
-    /// By the size of the users' histories, those sizes that there are.
+    /// The comparisons by the size of the users' histories, for each range that some history is in.
     pub by_history: Vec<HistoryRange>,
 }
 
-/// The users whose histories are of a size.
+/// The comparisons for users whose histories have a number of items within a range.
 #[derive(Debug, Serialize)]
 pub struct HistoryRange {
-    /// The fewest items.
+    /// The fewest items of the range.
     pub at_least: usize,
-    /// More items than the most, if there is a most.
+    /// One more than the most items of the range; `None` if there is no most.
     pub below: Option<usize>,
-    /// Users; one of two tasks counts twice.
+    /// The number of users; a user of two tasks counts twice.
     pub n_users: usize,
-    /// Tasks that have such users.
+    /// The number of tasks that have such users.
     pub n_tasks: usize,
-    /// CoPe's over others, averaged over those of the main tasks that have such users.
+    /// CoPe's gains over others, averaged over the main tasks that have such users.
     pub comparisons: Vec<Comparison>,
 }
 
 /// The figures of a task.
 #[derive(Debug, Default, Serialize)]
 pub struct TaskSummary {
-    /// Users.
+    /// The number of users.
     pub n_users: usize,
-    /// Queries of all users.
+    /// The number of queries of all users.
     pub n_queries: usize,
-    /// Items in a user's history, the mean over users.
+    /// The number of items in a user's history, averaged over users.
     pub n_history: f64,
-    /// What the answers were computed on.
+    /// The devices that computed the answers.
     pub devices: BTreeSet<String>,
-    /// By method.
+    /// The means of each method.
     pub rows: BTreeMap<Method, MethodRow>,
 }
 
 /// Means over a task's queries.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct MethodRow {
-    /// Answers.
+    /// The number of answers.
     pub n_answers: usize,
     /// ROUGE-1, F1.
     pub rouge_1: f64,
     /// ROUGE-L, F1.
     pub rouge_l: f64,
-    /// Tokens of an answer.
+    /// The number of tokens of an answer.
     pub n_tokens: f64,
-    /// Share of the answers that were ended because they went round in a loop.
+    /// The share of answers that were ended because they repeated themselves.
     pub looped: f64,
-    /// Share that was ended because of its length.
+    /// The share of answers that were ended because they reached the length limit.
     pub cut: f64,
-    /// Share of the tokens that are not the user model's first choice.
+    /// The share of tokens that are not the user model's first choice.
     pub changed: f64,
-    /// Seconds an answer.
+    /// The seconds that an answer took.
     pub seconds: f64,
-    /// Seconds of training a user's adapter, if the method has one; of a training that was stopped, since it went on.
+    /// The seconds that training a user's adapter took, if the method has one. Of a training that was stopped and
+    /// resumed, only the time after the resumption counts.
     pub training_seconds: Option<f64>,
 }
 
-/// How much higher a method's ROUGE-L is than another's, relative to it.
+/// The gain of a method's ROUGE-L over another's, relative to the latter.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
-    /// The one.
+    /// The method whose gain it is.
     pub method: Method,
-    /// The other.
+    /// The method that it is compared with.
     pub over: Method,
-    /// By task.
+    /// The gain on each task, by its name.
     pub tasks: BTreeMap<String, Estimate>,
-    /// The mean over the main tasks, if all have been compared.
+    /// The gain averaged over the main tasks, if all have been compared.
     pub mean: Option<Estimate>,
 }
 
 impl Summary {
-    /// The figures of `answers`; gains are averaged over the tasks `main`.
+    /// Summarises `answers`. Gains are averaged over the tasks `main`.
     #[must_use]
     pub fn new(answers: &[Answers], main: &[String]) -> Self {
         let tasks = by_task(answers.iter());
@@ -139,18 +140,18 @@ fn by_task<'a>(answers: impl Iterator<Item = &'a Answers>) -> ByTask<'a> {
     tasks
 }
 
-/// How `method` compares with `over`, if both have answered the same queries.
+/// The comparison of `method` with `over`; `None` if no query was answered by both.
 fn compare(tasks: &ByTask, method: Method, over: Method, main: &[String]) -> Option<Comparison> {
     let scores = tasks
         .iter()
         .map(|(&name, answers)| (name, pairs(answers, method, over)));
     let scores: BTreeMap<_, _> = scores.filter(|(_, it)| !it.users.is_empty()).collect();
-    let of_main = main.iter().map(|name| scores.get(name.as_str()).cloned());
-    let of_main: Option<Vec<_>> = of_main.collect();
+    let main_scores = main.iter().map(|name| scores.get(name.as_str()).cloned());
+    let main_scores: Option<Vec<_>> = main_scores.collect();
     (!scores.is_empty()).then(|| Comparison {
         method,
         over,
-        mean: of_main.and_then(|of_main| gain(&of_main, SEED)),
+        mean: main_scores.and_then(|scores| gain(&scores, SEED)),
         tasks: scores
             .into_iter()
             .filter_map(|(name, scores)| Some((name.to_owned(), gain(&[scores], SEED)?)))
@@ -158,7 +159,7 @@ fn compare(tasks: &ByTask, method: Method, over: Method, main: &[String]) -> Opt
     })
 }
 
-/// Of the main tasks, as the mean of a comparison.
+/// The comparisons by the size of the history, over the users of the main tasks.
 fn by_history(answers: &[Answers], main: &[String]) -> Vec<HistoryRange> {
     let ends = SIZES.iter().skip(1).copied().map(Some).chain([None]);
     let range = |(&at_least, below): (&usize, Option<usize>)| {
@@ -232,16 +233,16 @@ impl MethodRow {
     }
 }
 
-/// ROUGE-L of `over` and of `method`, of those queries of a task that both have answered, user by user.
+/// The ROUGE-L of `over` and of `method`, user by user, for the queries of a task that both have answered.
 fn pairs(answers: &[&Answers], method: Method, over: Method) -> TaskScores {
-    let of = |wanted: Method| {
-        let of_method = answers.iter().filter(move |it| it.method == wanted);
-        let by_user = of_method.map(|it| (it.user.as_str(), &it.predictions));
+    let predictions_of = |wanted: Method| {
+        let answers = answers.iter().filter(move |it| it.method == wanted);
+        let by_user = answers.map(|it| (it.user.as_str(), &it.predictions));
         by_user.collect::<BTreeMap<_, _>>()
     };
-    let others = of(over);
+    let others = predictions_of(over);
     let mut task = TaskScores::default();
-    for (user, predictions) in of(method) {
+    for (user, predictions) in predictions_of(method) {
         let Some(others) = others.get(user) else {
             continue;
         };

@@ -1,5 +1,5 @@
-//! Chooses settings on `dev`: one after the other, each by the method whose strength it is, so that none is the weaker
-//! for what suits another.
+//! Chooses settings on `dev`, one after the other. Each is chosen by the score of the method that depends on it most,
+//! so that no method is weakened by a setting that suits another.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,15 +18,15 @@ use crate::{Error, Result};
 /// A setting, by its place in [`TaskSettings`], with the values that are tried and the method whose ROUGE-L decides.
 #[derive(Clone, Copy, Debug)]
 pub struct TunedSetting {
-    /// The place, as a JSON pointer.
+    /// The setting's place, as a JSON pointer.
     pub setting: &'static str,
-    /// What is tried beside the value that it has, as JSON; of an object, fields that change together.
+    /// The values that are tried beside the present one, as JSON. An object holds fields that change together.
     pub values: &'static [&'static str],
-    /// Who decides.
+    /// The method whose ROUGE-L decides.
     pub method: Method,
 }
 
-/// In the order in which they are made: what a later one rests on comes first.
+/// The settings that are chosen, in this order: a setting comes after those that it builds on.
 pub const CHOICES: [TunedSetting; 22] = [
     TunedSetting::new("/items_of_others", &["20", "50", "200"], Method::Tam),
     TunedSetting::new("/task/lora/rank", &["8", "16"], Method::Tam),
@@ -79,44 +79,44 @@ pub const CHOICES: [TunedSetting; 22] = [
     ),
 ];
 
-/// The paper's pairs, and the user model's own samples in the place of the base's.
+/// The paper's pairs, and pairs with samples of the user model in place of the base's.
 const MINED: &[&str] = &[
     r#"{"sampler": "base", "preference": "reward", "n_samples": 3, "length_ratio": 1.0}"#,
     r#"{"sampler": "user", "preference": "reward", "n_samples": 3, "length_ratio": 1.0}"#,
 ];
 
-/// The paper's DPO.
+/// The paper's settings of DPO.
 const PREFERRED: &[&str] = &[
     r#"{"fit": {"learning_rate": 1e-4, "epochs": 1}, "beta": 0.1, "length_normalized": false, "rpo_alpha": 0.0}"#,
 ];
 
-/// Items before a prompt.
+/// Numbers of items before a prompt.
 const RETRIEVED: &[&str] = &["1", "2", "4"];
 
-/// α.
+/// Values of α.
 const CONTRAST: &[&str] = &["0.0", "0.05", "0.1", "0.2", "0.3", "0.5"];
 
-/// τ.
+/// Values of τ.
 const PLAUSIBILITY: &[&str] = &["0.05", "0.1", "0.2", "0.3", "0.5"];
 
-/// What came of a value.
+/// The result of trying a value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// The task's name.
     pub task: String,
     /// SHA-256 of the base.
     pub base_sha256: String,
-    /// How much of the task was answered.
+    /// The limits of the study in which it was tried.
     pub limits: StudyLimits,
     /// The setting that was tried.
     pub setting: String,
     /// Its value.
     pub value: Value,
-    /// Who answered.
+    /// The method that answered.
     pub method: Method,
-    /// Mean ROUGE-L of the answers.
+    /// The mean ROUGE-L of the answers.
     pub rouge_l: f64,
-    /// Answers.
+    /// The number of answers.
     pub n_answers: usize,
 }
 
@@ -130,12 +130,13 @@ impl TunedSetting {
     }
 }
 
-/// Tries all values of `choices` on the first task of `study`, each with what was chosen before, which ends up in the
-/// task's settings. `tell` is given every trial. What has been tried before is not tried again.
+/// Tries all values of `choices` on the first task of `study`, each together with the values that were chosen before
+/// it, and leaves the chosen values in the task's settings. `tell` is called with every trial. Answers of earlier
+/// trials are reused.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// The errors of [`run`], those of `tell`, and [`Error::Input`] for a choice of a setting that does not exist.
 pub fn tune(
     study: &mut Study,
     store: &Store,
@@ -169,7 +170,7 @@ pub fn tune(
                 rouge_l,
                 n_answers: scores.len(),
             })?;
-            // Of equals the first, which is the value that it had.
+            // The first of equal scores wins; that of the present value comes first.
             if best.as_ref().is_none_or(|(score, _)| rouge_l > *score) {
                 best = Some((rouge_l, settings));
             }
@@ -179,14 +180,14 @@ pub fn tune(
     Ok(())
 }
 
-/// The value that a setting has, and the others that are to be tried.
+/// The present value of a setting, and then the others that are to be tried.
 fn values(settings: &TaskSettings, choice: &TunedSetting) -> Result<Vec<Value>> {
     let value_of = |settings: &TaskSettings| settings.value().pointer(choice.setting).cloned();
     let unknown = || Error::input(format!("there is no setting {}", choice.setting));
     let mut values = vec![value_of(settings).ok_or_else(unknown)?];
     for text in choice.values {
         let value = serde_json::from_str(text).map_err(Error::input)?;
-        // As the setting has it, so that the same number is the same value.
+        // Reading the value back from the settings makes equal numbers equal values.
         let value = value_of(&with(settings, choice.setting, &value)?).ok_or_else(unknown)?;
         if !values.contains(&value) {
             values.push(value);
@@ -195,6 +196,7 @@ fn values(settings: &TaskSettings, choice: &TunedSetting) -> Result<Vec<Value>> 
     Ok(values)
 }
 
+/// `settings` with another value of the setting at the JSON pointer `setting`.
 fn with(settings: &TaskSettings, setting: &str, value: &Value) -> Result<TaskSettings> {
     let names = setting.rsplit('/').filter(|name| !name.is_empty());
     let changes = names.fold(value.clone(), |inner, name| json!({ name: inner }));

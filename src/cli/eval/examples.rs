@@ -1,4 +1,4 @@
-//! `eval examples`: answers beside the users' own texts.
+//! `eval examples`: prints answers beside the users' own texts.
 
 use std::io::{self, Write};
 
@@ -17,10 +17,10 @@ use super::study::StudyArgs;
 pub struct Args {
     #[command(flatten)]
     study: StudyArgs,
-    /// Queries of each task
+    /// The number of queries of each task
     #[arg(short, value_name = "N", default_value_t = 2)]
     n: usize,
-    /// Which they are is drawn by this
+    /// The seed of the random choice of queries
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
@@ -63,7 +63,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
                         prediction
                             .text
                             .as_deref()
-                            .unwrap_or("(its text is not here)"),
+                            .unwrap_or("(the text is not among these results)"),
                     )?;
                     n_shown += 1;
                 }
@@ -77,7 +77,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// All queries of a task, by the numbers of user and query.
+/// All queries of a task, each as the indices of user and query.
 fn queries(task: &StudyTask) -> Vec<(usize, usize)> {
     let users = task.users.iter().enumerate();
     users
@@ -85,6 +85,7 @@ fn queries(task: &StudyTask) -> Vec<(usize, usize)> {
         .collect()
 }
 
+/// Prints a text under its title.
 fn show(out: &mut impl Write, title: &str, text: &str) -> io::Result<()> {
     writeln!(out, "\n── {title}\n{text}")
 }

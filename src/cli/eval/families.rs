@@ -1,4 +1,4 @@
-//! `eval families`: the reports of several bases side by side.
+//! `eval families`: prints the reports of several bases side by side.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::study::read_json;
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Reports, as `report --json` prints them
+    /// Reports in JSON, as `report --json` prints them
     #[arg(required = true, value_name = "FILE")]
     reports: Vec<PathBuf>,
 }

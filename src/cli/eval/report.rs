@@ -1,4 +1,4 @@
-//! `eval report`: the tables of what is answered.
+//! `eval report`: prints tables of the answers' scores.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ pub struct Args {
     /// Print all figures as JSON
     #[arg(long)]
     json: bool,
-    /// Write the scores of each answer here too, without any text
+    /// Also write the scores of each answer to this file, without any text
     #[arg(long, value_name = "FILE")]
     scores: Option<PathBuf>,
     /// Draw figures into this folder
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
-    /// What `tune --log` has written, by the same base and as much of it, for the report and its figures
+    /// Trials, as `tune --log` writes them, for the report and its figures; of the same base and limits
     #[arg(long, value_name = "FILE")]
     trials: Vec<PathBuf>,
 }
@@ -80,6 +80,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Draws the report's figures into `folder`.
 fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[Trial]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -111,6 +112,7 @@ fn draw(folder: &Path, summary: &Summary, answers: &[Answers], trials: &[Trial])
     Ok(())
 }
 
+/// Copies answers without their texts, which may be private.
 fn without_texts(answers: &[Answers]) -> Vec<Answers> {
     let mut answers = answers.to_vec();
     for prediction in answers.iter_mut().flat_map(|it| &mut it.predictions) {

@@ -1,4 +1,4 @@
-//! `eval run`: answers what is not answered yet.
+//! `eval run`: answers the queries that are not answered yet.
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
@@ -15,15 +15,15 @@ use crate::cli::interrupt;
 pub struct Args {
     #[command(flatten)]
     study: StudyArgs,
-    /// The part of the users that is this machine's, the first being 0/N; of an array of jobs (Slurm, or indexed jobs of
-    /// Kubernetes) /N is enough
+    /// The part of the users that this machine answers for: 0/N is the first of N parts. In an array of jobs (Slurm, or
+    /// indexed jobs of Kubernetes) /N is enough
     #[arg(long, value_name = "I/N")]
     shard: Option<String>,
 }
 
 const EXAMPLES: &str = "\
-Ctrl-C stops; the same command goes on from there. Answers are files named by
-a hash of what they depend on.
+Ctrl-C stops the work, and the same command resumes it. Answers are files named
+by a hash of everything that they depend on.
 
 Examples:
   cope-llama eval run --data lamp
@@ -41,28 +41,29 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let stop = interrupt::flag()?;
     let progress = Progress::new();
     run_units(&study, &store, &units, &stop, &mut |event| {
-        progress.tell(&event);
+        progress.show(&event);
         Ok(())
     })?;
     eprintln!("{} of {0} units of work are done", units.len());
     Ok(())
 }
 
-/// Shows an evaluation that is under way: a bar at a terminal, else a line for each unit.
+/// Shows the progress of an evaluation: a bar at a terminal, else a line for each unit.
 pub struct Progress(ProgressBar);
 
 impl Progress {
     pub fn new() -> Self {
         let bar = ProgressBar::new(0);
         let style = "{wide_bar} {pos}/{len} {msg} {eta} left";
-        // A template that is wrong is a bar that looks plain.
+        // If the template were wrong, the bar would have the default style.
         bar.set_style(
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         Self(bar)
     }
 
-    pub fn tell(&self, event: &StudyEvent) {
+    /// Shows an event.
+    pub fn show(&self, event: &StudyEvent) {
         let bar = &self.0;
         match event {
             StudyEvent::Started { total, done } => {
@@ -103,19 +104,19 @@ impl Progress {
     }
 }
 
-/// A variable of the environment that is a number.
+/// The value of an environment variable, if it is set to a number.
 fn variable(name: &str) -> Option<usize> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The number of this job in an array of `count` jobs. A job of a smaller array, which Slurm numbers from that array's
-/// first on, may be one of another that is run again: it has to be named.
+/// The index of this job in an array of `count` jobs. In an array of another size the index is not certain: the job may
+/// be one of a larger array that is run again. The part then has to be named.
 fn job_index(count: usize, variable: &dyn Fn(&str) -> Option<usize>) -> Result<usize> {
     if let Some(index) = variable("JOB_COMPLETION_INDEX") {
         return Ok(index);
     }
     let id = variable("SLURM_ARRAY_TASK_ID");
-    let id = id.context("--shard /N needs an array of jobs; write I/N, as 0/2")?;
+    let id = id.context("--shard /N needs an array of jobs; write I/N, such as 0/2")?;
     let n_jobs = variable("SLURM_ARRAY_TASK_COUNT").unwrap_or(count);
     ensure!(
         n_jobs == count,
@@ -126,10 +127,11 @@ fn job_index(count: usize, variable: &dyn Fn(&str) -> Option<usize>) -> Result<u
     Ok(id.saturating_sub(first) / step)
 }
 
+/// Parses `I/N`, or `/N` in an array of jobs.
 fn parse_shard(text: &str, variable: &dyn Fn(&str) -> Option<usize>) -> Result<Shard> {
     let (index, count) = text
         .split_once('/')
-        .with_context(|| format!("--shard {text}: write I/N, as 0/2"))?;
+        .with_context(|| format!("--shard {text}: write I/N, such as 0/2"))?;
     let count = count.parse().with_context(|| format!("--shard {text}"))?;
     let index = match index {
         "" => job_index(count, variable)?,
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_is_named_or_the_jobs() {
+    fn a_shard_is_given_by_number_or_by_the_array_of_jobs() {
         let in_job = |text: &str, of_job: &[(&str, usize)]| {
             let variable = |name: &str| of_job.iter().find(|it| it.0 == name).map(|it| it.1);
             parse_shard(text, &variable).ok()
@@ -161,7 +163,7 @@ mod tests {
         assert_eq!(in_job("/3", &[("JOB_COMPLETION_INDEX", 2)]), shard(2, 3));
         assert_eq!(in_job("/3", &slurm(3, 1, 1, 3)), shard(2, 3));
         assert_eq!(in_job("/3", &slurm(4, 0, 2, 3)), shard(2, 3));
-        // A job of three that is run again alone has to be named.
+        // One of three jobs that is run again alone has to be named.
         assert_eq!(in_job("/3", &slurm(3, 3, 1, 1)), None);
         assert_eq!(in_job("2/3", &slurm(3, 3, 1, 1)), shard(2, 3));
         assert_eq!(in_job("/3", &[("JOB_COMPLETION_INDEX", 3)]), None);

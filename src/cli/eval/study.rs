@@ -1,4 +1,4 @@
-//! What is evaluated, as the options of all of `eval`'s commands say it.
+//! The options of all `eval` commands that say what is evaluated.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cli::options::{BaseArg, count};
 
-/// The sets of the five tasks that are in both protocols.
+/// The data sets of the five main tasks, which are in both protocols.
 const MAIN: [&str; 5] = [
     "abstract_generation_acl",
     "news_headline_huffpost",
@@ -21,7 +21,7 @@ const MAIN: [&str; 5] = [
     "topic_writing_stackexchange",
 ];
 
-/// The second sets of three of them.
+/// The second data sets of three of these tasks.
 const SECOND: [&str; 3] = [
     "news_headline_blogs",
     "product_review_amazon_music",
@@ -31,30 +31,29 @@ const SECOND: [&str; 3] = [
 #[derive(Args)]
 #[command(next_help_heading = "Study")]
 pub struct StudyArgs {
-    /// The folder of LaMP files, with a splits.json that names whose texts are to be written (targets) and on whose items
-    /// the task's adapter is trained (others)
+    /// The folder of LaMP files, with a splits.json that names the users who are evaluated (targets) and those on whose
+    /// items the task adapter is trained (others)
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// How much of it
+    /// The amount of data that is evaluated
     #[arg(long, value_enum, default_value = "quick")]
     protocol: Protocol,
-    /// Tasks, as their files are named, without the extension [default: the protocol's]
+    /// The tasks, by the names of their files without the extension [default: the protocol's]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     task: Vec<String>,
-    /// The first users of each task [default: the protocol's]
+    /// Evaluate the first N users of each task [default: the protocol's]
     #[arg(long, value_name = "N", value_parser = count)]
     users: Option<usize>,
-    /// The first queries of each user [default: the protocol's]
+    /// Answer the first N queries of each user [default: the protocol's]
     #[arg(long, value_name = "N", value_parser = count)]
     queries: Option<usize>,
-    /// The newest items of each user that adapters are trained on, if the settings do not say fewer [default: the
-    /// protocol's]
+    /// Train on the newest N items of each user, or fewer if the settings say so [default: the protocol's]
     #[arg(long, value_name = "N", value_parser = count)]
     items: Option<usize>,
-    /// The first of the others, on whose items the task's adapter is trained [default: the protocol's]
+    /// Train the task adapter on the items of the first N other users [default: the protocol's]
     #[arg(long, value_name = "N", value_parser = count)]
     others: Option<usize>,
-    /// Which held-out items: settings are chosen on dev, query is for the report alone
+    /// The held-out items that are answered: choose settings on dev, and keep query for the report
     #[arg(
         long,
         value_enum,
@@ -63,8 +62,8 @@ pub struct StudyArgs {
         default_value = "dev"
     )]
     split: Split,
-    /// Methods: base, rag, pag, tam, oppu, cope, contrast-only, dpo-only, no-contrast, other-user, oppu-rag, cope-rag
-    /// [default: all]
+    /// The methods that answer: base, rag, pag, tam, oppu, cope, contrast-only, dpo-only, no-contrast, other-user,
+    /// oppu-rag, cope-rag [default: all]
     #[arg(
         long,
         value_enum,
@@ -73,29 +72,32 @@ pub struct StudyArgs {
         hide_possible_values = true
     )]
     method: Vec<Method>,
-    /// A JSON file of what differs from the default settings, by task
+    /// A JSON file with the settings that differ from the default, by task
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// Where results are kept [default: eval in the data directory]
+    /// The folder of results [default: eval in the data directory]
     #[arg(long, value_name = "DIR")]
     results: Option<PathBuf>,
-    /// Scores of other machines or earlier days, as `report --scores` writes them; what they have counts as answered
+    /// Scores from other machines or earlier days, as `report --scores` writes them; queries that they have count as
+    /// answered
     #[arg(long, value_name = "FILE")]
     known: Vec<PathBuf>,
     #[command(flatten)]
     base: BaseArg,
 }
 
-/// How much is evaluated.
+/// The amount of data that is evaluated.
 #[derive(Clone, Copy, ValueEnum)]
 enum Protocol {
-    /// A smoke test: three users of each of the five main sets, four queries and thirty items of each, six of the others
+    /// A smoke test on the five main data sets: three users each, four queries and thirty items per user, six other
+    /// users
     Quick,
-    /// All users and queries of all sets
+    /// All users and queries of all data sets
     Full,
 }
 
 impl StudyArgs {
+    /// Reads the study.
     pub fn study(&self, home: &Home) -> Result<Study> {
         let (names, limits): (Vec<&str>, _) = match self.protocol {
             Protocol::Quick => {
@@ -137,6 +139,7 @@ impl StudyArgs {
         Ok(Study::read(base, base_path, source, &settings)?)
     }
 
+    /// The methods in the order of [`Method::ALL`].
     pub fn methods(&self) -> Vec<Method> {
         match self.method.as_slice() {
             [] => Method::ALL.to_vec(),
@@ -147,7 +150,7 @@ impl StudyArgs {
         }
     }
 
-    /// The results, with what is known from elsewhere.
+    /// The results, with the scores from elsewhere.
     pub fn store(&self, home: &Home) -> Result<Store> {
         let root = self.results.clone().unwrap_or(home.evaluations());
         let mut store = Store::at(root);
@@ -158,7 +161,7 @@ impl StudyArgs {
     }
 }
 
-/// The tasks over which gains are averaged: of the protocols' the main ones, else all.
+/// The tasks over which gains are averaged: those of the study that are main tasks, or all if none is.
 pub fn main_tasks(study: &Study) -> Vec<String> {
     let names: Vec<_> = study.tasks.iter().map(|task| task.name.clone()).collect();
     let main: Vec<_> = names
@@ -169,13 +172,13 @@ pub fn main_tasks(study: &Study) -> Vec<String> {
     if main.is_empty() { names } else { main }
 }
 
-/// The value of a JSON file that has to be there.
+/// Reads a JSON file, which has to exist.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
-/// The values of a file of lines that has to be there.
+/// Reads a file with a JSON value on each line, which has to exist.
 pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(read_jsonl(path)?)

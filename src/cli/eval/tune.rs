@@ -1,4 +1,4 @@
-//! `eval tune`: settings chosen on `dev`.
+//! `eval tune`: chooses settings on `dev`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -20,20 +20,20 @@ use crate::cli::interrupt;
 pub struct Args {
     #[command(flatten)]
     study: StudyArgs,
-    /// Only settings whose names hold one of these
+    /// Choose only settings whose names contain one of these
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     setting: Vec<String>,
-    /// Add every trial to this file, a line each, unless it is there
+    /// Append every trial to this file, one per line, unless it is there already
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Write what is chosen here, for --settings; what the file says of other tasks stays
+    /// Write the chosen settings to this file, for --settings; its settings of other tasks stay
     #[arg(long, value_name = "FILE")]
     chosen: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
-One setting after the other, each by the ROUGE-L on dev of the method whose
-strength it is. Trials are kept: the same command goes on.
+Settings are chosen one after the other, each by the ROUGE-L on dev of the method
+that depends on it most. Trials are kept, and the same command resumes the work.
 
 Examples:
   cope-llama eval tune --data lamp --protocol full --task product_review_wine --chosen settings.json
@@ -72,13 +72,13 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             &choices,
             &stop,
             &mut |event| {
-                progress.tell(&event);
+                progress.show(&event);
                 Ok(())
             },
             &mut |trial| {
                 let line = serde_json::to_string(trial).map_err(Error::input)?;
                 writeln!(out, "{line}").map_err(Error::io("write", "stdout"))?;
-                // The same command goes on, and tells again what it told before.
+                // A command that resumes prints earlier trials again, but does not log them again.
                 match &args.log {
                     Some(log) if !logged.contains(trial) => {
                         logged.push(trial.clone());
@@ -96,7 +96,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Writes what of a task's settings is not the default into a file of settings.
+/// Writes the settings of a task that differ from the default into a file of settings by task.
 fn keep(path: &Path, task: &str, settings: &TaskSettings) -> Result<()> {
     let mut all: BTreeMap<String, Value> = if path.exists() {
         read_json(path)?
