@@ -1,4 +1,4 @@
-//! Tells the program whether llama.cpp's AMX kernels can be used.
+//! Sets `amx_is_broken` unless the compiler that built llama.cpp compiles its AMX kernels correctly.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -6,16 +6,16 @@ use std::{env, fs};
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-check-cfg=cfg(amx_is_broken)");
-    let of_compiler = compiler_file();
-    if let Some(path) = &of_compiler {
+    let compiler = compiler_file();
+    if let Some(path) = &compiler {
         println!("cargo::rerun-if-changed={}", path.display());
     }
-    if !of_compiler.is_some_and(|path| is_sound(&path)) {
+    if !compiler.is_some_and(|path| is_sound(&path)) {
         println!("cargo::rustc-cfg=amx_is_broken");
     }
 }
 
-/// What `CMake` has found out of the compiler that it built llama.cpp with.
+/// The file in which `CMake` describes the compiler that built llama.cpp.
 fn compiler_file() -> Option<PathBuf> {
     let folder = Path::new(&env::var_os("DEP_LLAMA_ROOT")?).join("build/CMakeFiles");
     let versions = fs::read_dir(folder).ok()?.filter_map(Result::ok);
@@ -23,10 +23,11 @@ fn compiler_file() -> Option<PathBuf> {
     files.find(|path| path.exists())
 }
 
-/// GCC 12 and earlier take the stores to AMX's tile configuration for dead, and the first prompt would end the process
-/// (llama.cpp's pull request 26954).
-fn is_sound(of_compiler: &Path) -> bool {
-    let text = fs::read_to_string(of_compiler).unwrap_or_default();
+/// Whether the compiler that the file describes is known to compile AMX correctly. GCC 12 and earlier remove the stores
+/// to AMX's tile configuration as dead code, and the first prompt would end the process (llama.cpp's pull request
+/// 26954).
+fn is_sound(compiler: &Path) -> bool {
+    let text = fs::read_to_string(compiler).unwrap_or_default();
     let value = |name: &str| {
         let line = text
             .lines()

@@ -57,11 +57,11 @@ int main(int argc, char ** argv) {
     if (n_tokens <= 0) {
         return 1;
     }
-    // The prompt, once for the base...
+    // Pass the prompt to the sampler, which feeds the base...
     for (int i = 0; i < n_tokens; i++) {
         llama_sampler_accept(chain, tokens[i]);
     }
-    // ...and once for the user's model, which then goes on token by token.
+    // ...and decode it in the user's model, which then continues token by token.
     struct llama_batch batch = llama_batch_get_one(tokens, n_tokens);
     for (int i = 0; i < atoi(argv[4]) && llama_decode(user, batch) == 0; i++) {
         tokens[0] = llama_sampler_sample(chain, user, -1);

@@ -62,7 +62,7 @@ class Batch(c.Structure):
 FLASH_ATTN_DISABLED = 0
 TYPE_F32 = 0
 
-# What is passed and given, where it is not an int: pointers need all their bits.
+# The types of results and arguments, since ctypes takes them for ints, which have fewer bits than pointers.
 SIGNATURES = {
     "llama_model_default_params": (ModelParams, []),
     "llama_context_default_params": (ContextParams, []),
@@ -91,7 +91,7 @@ SIGNATURES = {
 
 
 def load(folder):
-    """libllama, visible to all, and libcope_contrast, which uses it; as one namespace of functions."""
+    """Loads libllama, with global symbols, and libcope_contrast, which uses them, as one namespace of functions."""
     suffix = ".dylib" if sys.platform == "darwin" else ".so"
     llama = c.CDLL(str(folder / f"libllama{suffix}"), mode=c.RTLD_GLOBAL)
     cope = c.CDLL(str(folder / f"libcope_contrast{suffix}"))
@@ -132,7 +132,8 @@ def main(folder, model, adapter, prompt, n_tokens):
     tokens = (c.c_int32 * 512)()
     text = prompt.encode()
     n_prompt = lib.llama_tokenize(vocab, text, len(text), tokens, 256, True, True)
-    # The prompt, once for the base, and once for the user's model, which then goes on token by token.
+    # Pass the prompt to the sampler, which feeds the base, and decode it in the user's model, which then continues token
+    # by token.
     for token in tokens[:n_prompt]:
         lib.llama_sampler_accept(chain, token)
     batch = lib.llama_batch_get_one(tokens, n_prompt)

@@ -5,20 +5,37 @@
 //! score(y) = user(y) − α · base(y)                                    for y in V_head
 //! ```
 //!
-//! Nothing outside `V_head` becomes a candidate, whatever the base says of it. Scores are contrasts of logits, not of
-//! log-probabilities: the two differ by a constant, `log Z_user − α · log Z_base`, which changes neither the best
-//! candidate nor a softmax over the candidates. Only a repeat penalty, which multiplies, sees where zero lies; with
-//! α = 0 it sees the user's logits, as in llama.cpp.
+//! `V_head` is the plausible set. A token outside it never becomes a candidate, whatever its logit in the base.
 //!
-//! What is not a number has these outcomes:
+//! ```
+//! use cope_contrast::Contrast;
 //!
-//! - a user logit of NaN counts as −∞, and a token of −∞ is never a candidate, not even for τ = 0;
-//! - a user logit of +∞ counts as the largest finite number;
-//! - a base logit of −∞ or NaN counts as the smallest finite one among the candidates (0 if there is none): "not more
-//!   plausible to the base than anything else here", for the formula's own answer, +∞, would let any such token win;
-//! - a score beyond the finite numbers counts as the nearest of them.
+//! let user = [3.0, 2.0, 1.0, -4.0];
+//! let base = [4.0, 1.0, 1.0, -14.0];
+//! let (mut candidates, mut scratch) = (Vec::new(), Vec::new());
+//! Contrast::new(0.5, 0.1)?.score(&user, &base, &mut candidates, &mut scratch)?; // α, τ
 //!
-//! Candidates are in the order of their tokens, so of equal scores the lowest token wins.
+//! // The threshold is 3 + ln 0.1 = 0.697, so token 3 is out, although it would score −4 + 0.5 · 14 = 3.
+//! // The others score 3 − 0.5 · 4, 2 − 0.5 · 1 and 1 − 0.5 · 1: the user's likeliest token is 0, the contrast's is 1.
+//! let scores: Vec<_> = candidates.iter().map(|it| (it.token, it.score)).collect();
+//! assert_eq!(scores, [(0, 1.0), (1, 1.5), (2, 0.5)]);
+//! # Ok::<(), cope_contrast::Error>(())
+//! ```
+//!
+//! Scores are contrasts of logits, not of log-probabilities. The two differ by a constant,
+//! `log Z_user − α · log Z_base`, where `Z` is the softmax's sum. It changes neither the best candidate nor a softmax
+//! over the candidates. Only a repeat penalty, which multiplies scores, depends on where zero lies; with α = 0 it works
+//! on the user's logits, as in llama.cpp.
+//!
+//! Logits that are not finite numbers are handled as follows:
+//!
+//! - A user logit of NaN counts as −∞. A token with a user logit of −∞ is never a candidate, not even with τ = 0.
+//! - A user logit of +∞ counts as the largest finite number.
+//! - A base logit of −∞ or NaN counts as the smallest finite base logit among the candidates, or as 0 if there is none.
+//!   By the formula the score would be +∞, and any such token would win.
+//! - A score beyond the finite numbers counts as the nearest finite number.
+//!
+//! Candidates are in the order of their tokens, so of tokens with equal scores the lowest wins.
 
 #![cfg_attr(not(feature = "sampler"), forbid(unsafe_code))]
 
@@ -28,7 +45,7 @@ mod sampler;
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong.
+/// A setting out of its range, or logits without a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -38,12 +55,12 @@ pub enum Error {
     /// τ is out of its range.
     #[error("the plausibility must be from 0 to 1, not {0}")]
     Plausibility(f32),
-    /// No logit is above −∞: the model's numbers have gone astray.
+    /// No logit is above −∞: the model's computation has gone wrong.
     #[error("the model gives no token a probability")]
     NoCandidate,
 }
 
-/// A token that may come next, and its score: a logit, or a contrast of logits. Only differences matter.
+/// A token that may come next, with its score: a logit, or a contrast of logits. Only differences of scores matter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     /// The token's number in the vocabulary, not negative.
@@ -52,7 +69,7 @@ pub struct Candidate {
     pub score: f32,
 }
 
-/// CoPe's two settings. Checked at construction, and changed only by constructing another.
+/// CoPe's two settings, α and τ, which are in their ranges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Contrast {
     contrast: f32,
@@ -69,9 +86,9 @@ impl Default for Contrast {
 }
 
 impl Contrast {
-    /// `contrast` is the paper's α, how strongly the base's opinion is taken away: finite, at least 0. `plausibility`
-    /// is its τ, how probable a token must be to the user model, relative to the likeliest: 0 (every token) to 1 (only
-    /// the likeliest).
+    /// Checks the settings. `contrast` is the paper's α, the weight with which the base's logits are subtracted:
+    /// finite, at least 0. `plausibility` is its τ, the least probability of a candidate in the user model, relative to
+    /// the likeliest token: from 0 (every token) to 1 (only the likeliest).
     ///
     /// # Errors
     ///
@@ -89,52 +106,58 @@ impl Contrast {
         })
     }
 
-    /// α.
+    /// The contrast α.
     #[must_use]
     pub fn contrast(self) -> f32 {
         self.contrast
     }
 
-    /// τ.
+    /// The plausibility threshold τ.
     #[must_use]
     pub fn plausibility(self) -> f32 {
         self.plausibility
     }
 
-    /// The candidates and their scores. `user`, `base`: logits, `[n_vocab]`, unnormalised. `candidates` is emptied
-    /// first; it and `opinions`, which only lends its allocation, allocate until they have held the largest `V_head`.
+    /// Puts the plausible set and its scores into `candidates`, which is emptied first. `user` and `base` are
+    /// unnormalised logits, `[n_vocab]`. `scratch` only lends its memory. Both vectors grow to the largest plausible
+    /// set that they have held, and then allocate no more.
     ///
     /// # Errors
     ///
-    /// As [`head`].
+    /// The errors of [`head`].
     ///
     /// # Panics
     ///
-    /// If the slices differ in length.
+    /// If `user` and `base` differ in length.
     pub fn score(
         self,
         user: &[f32],
         base: &[f32],
         candidates: &mut Vec<Candidate>,
-        opinions: &mut Vec<f32>,
+        scratch: &mut Vec<f32>,
     ) -> Result<()> {
         assert_eq!(user.len(), base.len(), "both models have one vocabulary");
         head(user, self.plausibility, candidates)?;
-        opinions.clear();
-        opinions.extend(candidates.iter().map(|it| base[it.token as usize]));
-        self.apply(candidates, opinions);
+        scratch.clear();
+        scratch.extend(candidates.iter().map(|it| base[it.token as usize]));
+        self.apply(candidates, scratch);
         Ok(())
     }
 
-    /// Contrasts `candidates`, whose scores are the user's logits, with the base's logits of them, in their order.
+    /// Contrasts `candidates`, whose scores are the user's logits, with `base`, the base's logits of the same tokens in
+    /// the same order.
     ///
     /// # Panics
     ///
     /// If the slices differ in length.
     pub fn apply(self, candidates: &mut [Candidate], base: &[f32]) {
-        assert_eq!(candidates.len(), base.len(), "an opinion of each candidate");
+        assert_eq!(
+            candidates.len(),
+            base.len(),
+            "a base logit for each candidate"
+        );
         let stray = |logit: f32| logit.is_nan() || logit == f32::NEG_INFINITY;
-        // Seldom needed, and a minimum is slow: it is one comparison after another.
+        // The smallest logit is seldom needed, and slow to find: each comparison waits for the one before.
         let floor = if base.iter().fold(false, |any, &it| any | stray(it)) {
             let finite = base.iter().copied().filter(|logit| logit.is_finite());
             finite.reduce(f32::min).unwrap_or(0.0)
@@ -142,18 +165,19 @@ impl Contrast {
             0.0
         };
         for (candidate, &logit) in candidates.iter_mut().zip(base) {
-            let opinion = if stray(logit) {
+            let logit = if stray(logit) {
                 floor
             } else {
                 logit.min(f32::MAX)
             };
-            candidate.score = (candidate.score - self.contrast * opinion).clamp(f32::MIN, f32::MAX);
+            candidate.score = (candidate.score - self.contrast * logit).clamp(f32::MIN, f32::MAX);
         }
     }
 }
 
-/// `V_head` with the user's own logits as scores: what min-p with `plausibility` (τ) leaves. One pass finds the
-/// maximum, one collects; `candidates` is emptied first.
+/// Puts the plausible set `V_head` into `candidates`, which is emptied first, with the user's logits as scores. It is
+/// the set that the sampler min-p leaves with `plausibility` (τ). One pass over the logits finds their maximum, and a
+/// second one collects the candidates.
 ///
 /// # Errors
 ///
@@ -162,8 +186,8 @@ pub fn head(user: &[f32], plausibility: f32, candidates: &mut Vec<Candidate>) ->
     candidates.clear();
     let threshold = threshold(maximum(user), plausibility)?;
     for (chunk, first) in user.chunks(LANES).zip((0..).step_by(LANES)) {
-        // Nearly all chunks have no candidate, which vector instructions see at once; where the others have theirs, a
-        // mask tells without a branch for each token.
+        // Nearly all chunks have no candidate, which vector instructions find out at once. In the others a mask finds
+        // the candidates without a branch for each token.
         let marks = chunk.iter().map(|&it| u8::from(it >= threshold));
         if marks.fold(0, |any, mark| any | mark) != 0 {
             let bits = (0..)
@@ -183,24 +207,25 @@ pub fn head(user: &[f32], plausibility: f32, candidates: &mut Vec<Candidate>) ->
     Ok(())
 }
 
-/// The least logit of a plausible token; `max` is the largest of all.
+/// The least logit of a plausible token; `max` is the largest logit of all.
 fn threshold(max: f32, plausibility: f32) -> Result<f32> {
     if max == f32::NEG_INFINITY {
         return Err(Error::NoCandidate);
     }
-    // ln 0 is −∞; what must be excluded even then is −∞ itself, and NaN, which no comparison lets in.
+    // With τ = 0, ln τ is −∞. The clamp keeps logits of −∞ out even then; NaN is out because it passes no comparison.
     Ok((max.min(f32::MAX) + plausibility.ln()).max(f32::MIN))
 }
 
-/// Numbers that are looked at together, so that the compiler can use vector instructions; as many as a mask has bits.
+/// The number of logits that are compared together, so that the compiler uses vector instructions: as many as a mask
+/// has bits.
 const LANES: usize = u32::BITS as usize;
 
-/// The larger of two; NaN is not.
+/// The larger of `max` and `logit`; `max` if `logit` is NaN.
 fn larger(max: f32, logit: f32) -> f32 {
     if logit > max { logit } else { max }
 }
 
-/// The largest of `logits`, −∞ if there is none; NaN counts for nothing.
+/// The largest of `logits` except NaN; −∞ if there is none.
 fn maximum(logits: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = logits.chunks_exact(LANES);
@@ -236,7 +261,7 @@ mod tests {
             .collect()
     }
 
-    /// The token that greedy decoding takes: the first of the best.
+    /// The token that greedy decoding takes: the first of those with the best score.
     fn best(scores: &[(i32, f32)]) -> i32 {
         let best = scores
             .iter()
@@ -246,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_formula_by_hand() {
-        // p_user = 0.5, 0.25, 0.2, 0.05; τ = 0.2 keeps what has at least 0.1.
+        // p_user = 0.5, 0.25, 0.2, 0.05; τ = 0.2 keeps tokens with at least 0.1.
         let user = [0.5_f32, 0.25, 0.2, 0.05].map(f32::ln);
         let base = [0.7_f32, 0.1, 0.1, 0.1].map(f32::ln);
         let scores = score(0.5, 0.2, &user, &base);
@@ -270,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn plausibility_one_leaves_the_likeliest_and_nought_all_that_are_possible() {
+    fn plausibility_1_keeps_the_likeliest_tokens_and_0_all_possible_ones() {
         let user = [1.0, 2.0, 2.0, -INF];
         assert_eq!(score(0.0, 1.0, &user, &[0.0; 4]), [(1, 2.0), (2, 2.0)]);
         assert_eq!(
@@ -280,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_scores_the_lowest_token_wins() {
+    fn the_lowest_of_several_tokens_with_equal_scores_wins() {
         let scores = score(1.0, 0.0, &[3.0, 1.0, 2.0, 2.0], &[3.0, 0.0, 1.0, 1.0]);
         assert_eq!(best(&scores), 1);
     }
 
     #[test]
-    fn user_logits_that_are_no_numbers() {
+    fn user_logits_that_are_not_finite_follow_the_rules() {
         assert_eq!(
             score(0.0, 0.0, &[f32::NAN, 1.0, -INF, 0.0], &[0.0; 4]),
             [(1, 1.0), (3, 0.0)]
@@ -306,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn base_logits_that_are_no_numbers() {
+    fn base_logits_that_are_not_finite_follow_the_rules() {
         let user = [1.0; 4];
         let floored = [(0, 0.0), (1, 1.0), (2, 1.0), (3, 1.0)];
         assert_eq!(score(0.5, 0.0, &user, &[2.0, 0.0, -INF, f32::NAN]), floored);
@@ -318,7 +343,7 @@ mod tests {
             score(2.0, 0.0, &user, &[INF, 0.0, 0.0, 0.0])[0],
             (0, f32::MIN)
         );
-        // Certain to the base, and yet without contrast the user decides.
+        // The base is certain of token 0, but with α = 0 only the user's logits count.
         assert_eq!(
             score(0.0, 0.0, &user, &[INF, -INF, 0.0, 0.0]),
             [(0, 1.0), (1, 1.0), (2, 1.0), (3, 1.0)]
@@ -344,7 +369,7 @@ mod tests {
         );
     }
 
-    /// Logits of a vocabulary larger than the lanes of `maximum`, some of them no numbers.
+    /// Logits of a vocabulary larger than `LANES`, some of them not finite.
     fn logits() -> impl Strategy<Value = Vec<f32>> {
         let logit = prop_oneof![
             20 => -30.0..30.0_f32,
@@ -355,14 +380,14 @@ mod tests {
         proptest::collection::vec(logit, 70)
     }
 
-    /// Logits that are equal or differ by far more than rounding.
+    /// Finite logits, any two of which are equal or differ by far more than rounding.
     fn finite_logits() -> impl Strategy<Value = Vec<f32>> {
         proptest::collection::vec((-2000..2000).prop_map(|n| n as f32 / 64.0), 70)
     }
 
     proptest! {
         #[test]
-        fn nothing_outside_the_head_is_ever_a_candidate(
+        fn the_candidates_are_exactly_the_plausible_tokens(
             user in logits(), base in logits(), contrast in 0.0..5.0_f32, plausibility in 0.0..=1.0_f32,
         ) {
             let max = user.iter().copied().fold(-INF, f32::max).min(f32::MAX);
@@ -386,7 +411,7 @@ mod tests {
         }
 
         #[test]
-        fn a_user_who_is_the_base_gets_the_bases_best(
+        fn a_user_model_equal_to_the_base_chooses_the_bases_best_token(
             base in finite_logits(), contrast in 0.0..0.99_f32, plausibility in 0.0..=1.0_f32,
         ) {
             let scores = score(contrast, plausibility, &base, &base);

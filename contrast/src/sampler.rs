@@ -1,4 +1,4 @@
-//! The C interface: see `include/cope_sampler.h`, which says what a host has to do.
+//! The C interface. `include/cope_sampler.h` documents it, and says what a host has to do.
 
 use std::ffi::{c_char, c_float, c_int};
 use std::ptr::null_mut;
@@ -12,15 +12,15 @@ struct State {
     contrast: Contrast,
     base: *mut sys::llama_context,
     sequence: sys::llama_seq_id,
-    /// Accepted, and not yet read by the base.
+    /// The accepted tokens that the base has not read yet.
     pending: Vec<sys::llama_token>,
-    /// What the last failed pass of the base gave; 0 if none has failed.
+    /// The result of the base's last failed pass; 0 if none has failed.
     status: c_int,
     candidates: Vec<Candidate>,
-    opinions: Vec<f32>,
+    base_logits: Vec<f32>,
 }
 
-/// As the header says.
+/// Makes a sampler, as the header documents.
 ///
 /// # Safety
 ///
@@ -45,13 +45,13 @@ pub unsafe extern "C" fn cope_sampler_init(
         pending: Vec::new(),
         status: 0,
         candidates: Vec::new(),
-        opinions: Vec::new(),
+        base_logits: Vec::new(),
     });
-    // SAFETY: llama.cpp keeps both pointers, of which the table is static and never written to.
+    // SAFETY: llama.cpp keeps both pointers; the table is static, and llama.cpp never writes to it.
     unsafe { sys::llama_sampler_init((&raw const TABLE).cast_mut(), Box::into_raw(state).cast()) }
 }
 
-/// As the header says.
+/// Lets the base read the pending tokens, as the header documents.
 ///
 /// # Safety
 ///
@@ -65,7 +65,7 @@ pub unsafe extern "C" fn cope_sampler_flush(sampler: *mut sys::llama_sampler) ->
     }
 }
 
-/// As the header says.
+/// The result of the base's last failed pass, as the header documents.
 ///
 /// # Safety
 ///
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn cope_sampler_status(sampler: *const sys::llama_sampler)
     unsafe { state(sampler) }.map_or(-1, |state| state.status)
 }
 
-/// What llama.cpp calls.
+/// The functions that llama.cpp calls.
 static TABLE: sys::llama_sampler_i = sys::llama_sampler_i {
     name: Some(name),
     accept: Some(accept),
@@ -92,7 +92,7 @@ static TABLE: sys::llama_sampler_i = sys::llama_sampler_i {
     copy_state: None,
 };
 
-/// The state of a sampler of ours.
+/// The state of a sampler, or `None` if the sampler is not ours.
 ///
 /// # Safety
 ///
@@ -174,8 +174,8 @@ unsafe extern "C" fn free(sampler: *mut sys::llama_sampler) {
 }
 
 impl State {
-    /// Moves the plausible of `data` to its front, with their scores, and gives how many they are. All stay as they are
-    /// if none has a probability; where the base's pass fails, the user's logits remain the scores.
+    /// Moves the plausible tokens to the front of `data`, sets their scores, and returns their number. If no logit is
+    /// above −∞, all of `data` stays as it is. If the base's pass fails, the user's logits remain the scores.
     fn apply(&mut self, data: &mut [sys::llama_token_data]) -> usize {
         let logits = data.iter().map(|it| it.logit);
         let max = logits.fold(f32::NEG_INFINITY, larger);
@@ -190,9 +190,9 @@ impl State {
             }
         }
         let data = &mut data[..len];
-        // A single one needs no opinion, and the base can read later what it has missed.
-        if len > 1 && self.read_pending() == 0 && self.ask(data) {
-            self.contrast.apply(&mut self.candidates, &self.opinions);
+        // A single candidate needs no contrast, and the base can read the pending tokens later.
+        if len > 1 && self.read_pending() == 0 && self.gather(data) {
+            self.contrast.apply(&mut self.candidates, &self.base_logits);
             for (data, candidate) in data.iter_mut().zip(&self.candidates) {
                 data.logit = candidate.score;
             }
@@ -200,8 +200,9 @@ impl State {
         len
     }
 
-    /// Fills `candidates` and the base's `opinions` of them; `false` if the base has read nothing yet.
-    fn ask(&mut self, data: &[sys::llama_token_data]) -> bool {
+    /// Fills `candidates`, and `base_logits` with the base's logits of them. Returns `false` if the base has read
+    /// nothing yet.
+    fn gather(&mut self, data: &[sys::llama_token_data]) -> bool {
         // SAFETY: the context is live by the host's promise; llama.cpp gives null if there are no logits.
         let (logits, n_vocab) = unsafe {
             let vocabulary = sys::llama_model_get_vocab(sys::llama_get_model(self.base));
@@ -211,21 +212,21 @@ impl State {
         if logits.is_null() || data.iter().any(|it| it.id < 0 || it.id as usize >= n_vocab) {
             return false;
         }
-        // SAFETY: not null, so `n_vocab` logits, which stay until the context's next pass.
+        // SAFETY: the pointer is not null, so it points to `n_vocab` logits, which stay until the context's next pass.
         let logits = unsafe { std::slice::from_raw_parts(logits, n_vocab) };
         self.candidates.clear();
         self.candidates.extend(data.iter().map(|it| Candidate {
             token: it.id,
             score: it.logit.min(f32::MAX),
         }));
-        self.opinions.clear();
-        self.opinions
+        self.base_logits.clear();
+        self.base_logits
             .extend(data.iter().map(|it| logits[it.id as usize]));
         true
     }
 
-    /// Lets the base read what it has missed, in as few passes as its batches allow; the last token gets logits.
-    /// Gives 0, or what the pass that failed gave; what it was to read is then still pending.
+    /// Lets the base read the pending tokens, in as few passes as its batch size allows, with logits for the last
+    /// token. Returns 0, or the result of the pass that failed, whose tokens are then still pending.
     fn read_pending(&mut self) -> c_int {
         // SAFETY: the context is live by the host's promise.
         let n_batch = unsafe { sys::llama_n_batch(self.base) }.max(1) as usize;
@@ -242,7 +243,7 @@ impl State {
         0
     }
 
-    /// One pass over the first `n` that are pending.
+    /// Runs one pass over the first `n` pending tokens.
     fn read(&mut self, n: usize, is_last: bool) -> c_int {
         // SAFETY: the context is live by the host's promise.
         let start = unsafe {
