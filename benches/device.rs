@@ -1,11 +1,11 @@
-//! The build without training, for small devices: its size, the memory of a chat, and whether on 64-bit ARM, under qemu, it
-//! says what it says here, from the files of a bundle.
+//! Measures the build without training, for small devices: its size, the memory of a chat, and whether it gives the
+//! same answers on 64-bit ARM, under qemu, as here, from the files of a bundle.
 //!
 //! ```text
-//! make bench-device                 # builds what is measured
+//! make bench-device                 # builds the programs first
 //! ```
 //!
-//! It ends with an error where the memory is more than is promised, or ARM's text is another by more than rounding.
+//! It fails if the memory is more than is promised, or if ARM's text differs by more than rounding.
 
 mod alice;
 mod process;
@@ -21,10 +21,10 @@ use clap::Parser;
 use process::memory_mb;
 use serde::Deserialize;
 
-/// What a chat with caches of 8 bits takes at most.
+/// The most memory that a chat with caches of 8 bits may take, in MB.
 const MOST_MB: f64 = 250.0;
 
-/// α of all answers.
+/// The contrast α of all answers.
 const CONTRAST: f64 = 0.3;
 
 #[derive(Parser)]
@@ -35,10 +35,10 @@ struct Options {
     /// The build for 64-bit ARM
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/aarch64-unknown-linux-gnu/release/cope-llama"))]
     aarch64: PathBuf,
-    /// What runs that here
+    /// The emulator that runs it here
     #[arg(long, default_value = "qemu-aarch64-static")]
     runner: String,
-    /// Prompts that both answer
+    /// The number of prompts that both answer
     #[arg(long, default_value_t = 3)]
     prompts: usize,
     /// The most tokens of an answer
@@ -56,24 +56,11 @@ fn main() -> Result<()> {
     let bundle_name = bundle.to_string_lossy().into_owned();
     alice.run(&["train", "alice", "-m", &alice.base])?;
     alice.run(&["bundle", "--user", "alice", &bundle_name])?;
-    // That training has not seen.
+    // Held-out prompts, which training has not seen.
     let prompts = alice.folder.profile()?.held_out.into_iter();
     let prompts = prompts.filter_map(|mut example| example.prompt.pop());
     let prompts: Vec<String> = prompts.map(|message| message.content).collect();
-
-    println!("| | MB |\n|---|---|");
-    for (name, path) in [
-        ("with training and server", Path::new(PROGRAM)),
-        ("chat alone, for 64-bit ARM", &options.aarch64),
-    ] {
-        println!(
-            "| program, {name} | {:.1} |",
-            megabytes(std::fs::metadata(path)?.len())
-        );
-    }
-    let peak = peak_of_chat(&alice, &prompts)?;
-    println!("| peak of a chat, caches of q8_0, 2,048 tokens | {peak:.0} |\n");
-    ensure!(peak < MOST_MB, "a chat takes more than {MOST_MB} MB");
+    report_size_and_memory(&options, &alice, &prompts)?;
 
     let here = Device {
         command: vec![PROGRAM.to_owned()],
@@ -86,15 +73,44 @@ fn main() -> Result<()> {
         ],
         folder: bundle,
     };
+    let prompts = &prompts[..prompts.len().min(options.prompts)];
+    compare_answers(&here, &arm, prompts, options.predict)
+}
+
+/// Prints the sizes of the programs and the peak memory of a chat, and fails if the memory is more than [`MOST_MB`].
+fn report_size_and_memory(options: &Options, alice: &Alice, prompts: &[String]) -> Result<()> {
+    println!("| | MB |\n|---|---|");
+    for (name, path) in [
+        ("with training and server", Path::new(PROGRAM)),
+        ("chat alone, for 64-bit ARM", &options.aarch64),
+    ] {
+        println!(
+            "| program, {name} | {:.1} |",
+            megabytes(std::fs::metadata(path)?.len())
+        );
+    }
+    let peak = peak_of_chat(alice, prompts)?;
+    println!("| peak of a chat, caches of q8_0, 2,048 tokens | {peak:.0} |\n");
+    ensure!(peak < MOST_MB, "a chat takes more than {MOST_MB} MB");
+    Ok(())
+}
+
+/// Prints the answers of both devices side by side, and fails if they differ by more than rounding.
+fn compare_answers(
+    here: &Device,
+    arm: &Device,
+    prompts: &[String],
+    n_predict: usize,
+) -> Result<()> {
     println!(
         "| prompt | tokens | alike | where they part: score here, score on ARM |\n|---|---|---|---|"
     );
     let mut parted = Vec::new();
     let mut epsilon: f64 = 0.0;
-    for prompt in prompts.iter().take(options.prompts) {
+    for prompt in prompts {
         let (one, other) = (
-            here.answer(prompt, options.predict)?,
-            arm.answer(prompt, options.predict)?,
+            here.answer(prompt, n_predict)?,
+            arm.answer(prompt, n_predict)?,
         );
         let pairs = one.choices.iter().zip(&other.choices);
         let n_alike = pairs
@@ -111,11 +127,12 @@ fn main() -> Result<()> {
         parted.extend(parting);
     }
     println!("\nε, the most by which the score of the same token differs: {epsilon:.3}");
-    // Each choice is the best of its side, and both sides agree on every score up to ε.
+    // Where the answers part, each device chose the token with the best score by its own numbers. Rounding explains
+    // that if the two scores are no farther apart than the scores of equal tokens.
     let is_rounding = |[x, y]: &[f64; 2]| (x - y).abs() <= epsilon;
     ensure!(
         parted.iter().all(is_rounding),
-        "ARM's text is another by more than rounding"
+        "ARM's text differs by more than rounding"
     );
     Ok(())
 }
@@ -124,7 +141,7 @@ fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// The peak of the memory of a chat, MB, the first message of which fills most of the context.
+/// The peak memory of a chat in MB; its first message fills most of the context.
 fn peak_of_chat(alice: &Alice, prompts: &[String]) -> Result<f64> {
     let mut chat = Command::new(PROGRAM)
         .args([
@@ -148,7 +165,7 @@ fn peak_of_chat(alice: &Alice, prompts: &[String]) -> Result<f64> {
     let process = chat.id().to_string();
     let mut peak = 0.0;
     while chat.try_wait()?.is_none() {
-        // Gone between the two, it has no figure any more.
+        // If the process has ended since `try_wait`, the last figure stays.
         peak = memory_mb(&process, "VmHWM").unwrap_or(peak);
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -156,7 +173,7 @@ fn peak_of_chat(alice: &Alice, prompts: &[String]) -> Result<f64> {
     Ok(peak)
 }
 
-/// A device that has a bundle.
+/// A device with a bundle: the command that runs the program on it, and the bundle's folder.
 struct Device {
     command: Vec<String>,
     folder: PathBuf,

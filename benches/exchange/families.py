@@ -1,10 +1,10 @@
-"""Small models of each family, with an adapter that PEFT has made, and llama.cpp's own conversion of it.
+"""Makes small models of each family, an adapter of each by PEFT, and llama.cpp's own conversion of that adapter.
 
     python benches/exchange/families.py CONVERTER OUT FAMILY…
 
-CONVERTER is llama.cpp's convert_lora_to_gguf.py. Makes in OUT/FAMILY: `base.gguf`, whose tensors have the names that
-llama.cpp's own table gives them; `peft`, the adapter as PEFT saves it, of all linear layers, of two ranks;
-`theirs.gguf`, what CONVERTER makes of it. Prints a line of JSON a family: the seconds of CONVERTER.
+CONVERTER is llama.cpp's convert_lora_to_gguf.py. Writes into OUT/FAMILY: `base.gguf`, whose tensors have the names of
+llama.cpp's own table; `peft`, the adapter as PEFT saves it, for all linear layers, with two different ranks; and
+`theirs.gguf`, CONVERTER's conversion of it. Prints a line of JSON per family with the seconds that CONVERTER took.
 """
 import json, os, subprocess, sys, time
 import torch
@@ -28,7 +28,7 @@ def write_base(model, config, architecture, path):
     for name, values in model.state_dict().items():
         name = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if name is not None:
-            # The rows of q and k have another order, but their values are not looked at.
+            # The rows of q and k would need another order, but nobody reads the base's values.
             writer.add_tensor(name, values.float().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

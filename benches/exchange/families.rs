@@ -1,4 +1,5 @@
-//! An adapter of each family that PEFT has made, by llama.cpp's converter and by ours, tensor by tensor.
+//! Converts a PEFT adapter of each family by llama.cpp's converter and by ours, and compares the results tensor by
+//! tensor.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 
 use crate::Options;
 
-/// A line of `families.py`.
+/// A line of output of `families.py`.
 #[derive(Deserialize)]
 struct Converted {
     family: String,
@@ -71,7 +72,7 @@ fn row(folder: &Path, theirs: &Converted) -> Result<()> {
         "{}: tensors differ",
         theirs.family
     );
-    // And back.
+    // Converting to PEFT and back gives the same bytes.
     Adapter::open_gguf(&ours)?.write_peft(&back, &base, "base", None)?;
     Adapter::open_peft(&back, &base)?.write_gguf(&again)?;
     ensure!(

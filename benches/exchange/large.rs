@@ -1,5 +1,5 @@
-//! An adapter of more than 200 MB from PEFT to GGUF: seconds and memory of ours, of llama.cpp's script, and of a copy.
-//! And merged into its base, three layers of a model of 8B.
+//! Converts an adapter of more than 200 MB from PEFT to GGUF, and merges it into its base, three layers of a model of
+//! 8B. Measures seconds and memory of our converter, of llama.cpp's script, and of copying the file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ const N_KV: u64 = 1024;
 const N_LAYER: usize = 3;
 const RANK: u64 = 256;
 
-/// Module, tensor, width of input and of output.
+/// The linear layers: module, tensor, width of the input and of the output.
 const LINEARS: [(&str, &str, u64, u64); 7] = [
     ("self_attn.q_proj", "attn_q", N_EMBD, N_EMBD),
     ("self_attn.k_proj", "attn_k", N_EMBD, N_KV),
@@ -90,7 +90,8 @@ pub fn table(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Seconds and the peak of memory in MB, by a Python, which knows how to ask for a child's.
+/// The seconds and the peak memory in MB of a command, measured by a Python script, whose library can ask for a child's
+/// memory.
 fn measure(options: &Options, command: &[PathBuf]) -> Result<(f64, f64)> {
     const MEASURE: &str = "import resource, subprocess, sys, time\n\
         started = time.time()\n\
@@ -109,7 +110,7 @@ fn measure(options: &Options, command: &[PathBuf]) -> Result<(f64, f64)> {
     Ok((next()?, next()?))
 }
 
-/// A base of these shapes, whose weights are nought.
+/// Writes a base of these shapes, whose weights are all 0.
 fn write_base(path: &Path) -> Result<PathBuf> {
     let metadata = [
         ("general.architecture".to_owned(), Value::from("llama")),
@@ -132,7 +133,7 @@ fn write_base(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// An adapter of these shapes; the length of its weights' file.
+/// Writes an adapter of these shapes, and returns the length of its file of weights in bytes.
 fn write_peft(folder: &Path) -> Result<u64> {
     fs::create_dir(folder)?;
     let config = json!({"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "bias": "none"});
@@ -155,7 +156,7 @@ fn write_peft(folder: &Path) -> Result<u64> {
     Ok(fs::metadata(&path)?.len())
 }
 
-/// What llama.cpp's script asks of a base.
+/// The configuration of the base, which llama.cpp's script needs.
 fn config() -> serde_json::Value {
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": N_EMBD, "intermediate_size": N_FF,

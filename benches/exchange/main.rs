@@ -1,11 +1,11 @@
-//! Adapters between this program and others: PEFT, llama.cpp's own converter, transformers, xllamacpp, node-llama-cpp.
+//! Exchanges adapters with other programs: PEFT, llama.cpp's own converter, transformers, xllamacpp, node-llama-cpp.
 //!
 //! ```text
-//! make bench-exchange                                    # installs the others, runs all
+//! make bench-exchange                                    # installs the other programs, runs all parts
 //! cargo bench --bench exchange -- --family llama --model smollm2.gguf --what families programs
 //! ```
 //!
-//! It ends with an error where two of them differ.
+//! It fails if two programs give different results.
 
 mod families;
 mod large;
@@ -18,13 +18,13 @@ use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
 struct Options {
-    /// Families to convert [default: all]
+    /// The model families whose adapters are converted [default: all]
     #[arg(long, num_args = 1..)]
     family: Vec<String>,
-    /// Models to run [default: the three small bases of `model list`]
+    /// The models to run [default: the three small bases of `model list`]
     #[arg(short, long, num_args = 1..)]
     model: Vec<PathBuf>,
-    /// What to run
+    /// The parts to run
     #[arg(long, value_enum, num_args = 1.., default_values = ["families", "programs", "large"])]
     what: Vec<What>,
     /// The Python that has transformers + peft
@@ -33,7 +33,7 @@ struct Options {
     /// The Python that has xllamacpp
     #[arg(long, env = "COPE_ORACLE_PYTHON")]
     oracle: PathBuf,
-    /// Where llama.cpp's converter and node-llama-cpp are
+    /// The folder of llama.cpp's converter and node-llama-cpp
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/exchange"))]
     others: PathBuf,
     /// Passed by cargo
@@ -43,16 +43,16 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// An adapter of each family, by our conversion and by llama.cpp's
+    /// Convert an adapter of each family by our converter and by llama.cpp's
     Families,
-    /// Adapters trained here in other programs, and theirs here
+    /// Run adapters trained here in other programs, and theirs here
     Programs,
-    /// Speed and memory on an adapter of 200 MB
+    /// Measure speed and memory on an adapter of 200 MB
     Large,
 }
 
 impl Options {
-    /// The script of llama.cpp that converts adapters.
+    /// The path of llama.cpp's script that converts adapters.
     fn converter(&self) -> PathBuf {
         self.others.join("llama.cpp/convert_lora_to_gguf.py")
     }

@@ -1,5 +1,5 @@
-//! An adapter trained here in transformers + peft; one that PEFT has trained in llama.cpp's programs. Both on alice's
-//! texts.
+//! Runs an adapter that was trained here in transformers + peft, and one that PEFT has trained in programs with
+//! llama.cpp. Both are trained on alice's texts.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,19 +22,19 @@ use serde_json::json;
 
 use crate::Options;
 
-/// Items of alice's that adapters are trained on.
+/// The number of alice's items that adapters are trained on.
 const N_ITEMS: usize = 24;
 const N_PROMPTS: usize = 4;
 const N_PREDICT: usize = 32;
 
-/// The largest difference of a log-probability, in nats, between f32 here and f32 there.
+/// The largest accepted difference of a log-probability between our f32 and theirs, in nats.
 const TOLERANCE: f64 = 1e-2;
 
-/// How near its runner-up a token is, in nats, where builds of llama.cpp may choose differently, though the base is one
-/// of f32: sums differ in their last bits by the instructions of the build, and so do the caches, of f16.
+/// The margin over the runner-up, in nats, below which two builds of llama.cpp may choose different tokens, even with a
+/// base in f32: sums differ in their last bits with the instructions of the build, and so do the caches, which are f16.
 const NEAR: f32 = 0.01;
 
-/// An answer by greedy decoding, of whatever program.
+/// An answer by greedy decoding, of any program.
 #[derive(Deserialize)]
 struct Answer {
     tokens: Vec<Token>,
@@ -42,11 +42,11 @@ struct Answer {
     logprobs: Vec<f64>,
 }
 
-/// An answer of ours in llama.cpp.
+/// An answer of our own llama.cpp context.
 #[derive(Default)]
 struct Own {
     tokens: Vec<Token>,
-    /// By how much each token's runner-up is less likely, in nats.
+    /// For each token, its margin over the runner-up, in nats.
     margins: Vec<f32>,
 }
 
@@ -80,7 +80,7 @@ pub fn table(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A base, and where its adapters and answers are kept.
+/// A base, the folder of its adapters and answers, and the texts and prompts in tokens.
 struct Subject {
     path: PathBuf,
     name: String,
@@ -165,7 +165,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Our own adapter, trained unless it is there.
+    /// The file of our own adapter, which is trained if it is missing.
     fn train(&self) -> Result<PathBuf> {
         let home = Home::at(self.folder.join("home"));
         let user = home.create_user(UserName::new("alice")?)?;
@@ -184,7 +184,8 @@ impl Subject {
         Ok(user.sft())
     }
 
-    /// Says how far transformers' answers are from what our training computes of the same tokens, both in f32.
+    /// Compares the log-probabilities of transformers' answers with those that our training computes for the same
+    /// tokens, both in f32.
     fn compare_in_f32(&self, trained_by: &str, adapter: &Adapter, theirs: &[Answer]) -> Result<()> {
         let model = TrainModel::load(&self.base, WeightType::F32)?;
         let lora = Lora::from_adapter(adapter, model.shape().n_layer)?;
@@ -217,7 +218,8 @@ impl Subject {
         Ok(())
     }
 
-    /// The base with its weights widened: rounding of activations, which quantised products need, would hide the rest.
+    /// Writes the base with its weights widened to f32. Products with quantised weights round activations, which would
+    /// hide other differences.
     fn in_f32(&self) -> Result<PathBuf> {
         let path = self.folder.join("f32.gguf");
         let tensors = self.base.tensors.iter().map(|tensor| {
@@ -232,7 +234,7 @@ impl Subject {
         Ok(path)
     }
 
-    /// Greedy answers of ours in llama.cpp.
+    /// The greedy answers of our own llama.cpp context.
     fn with_context(&self, base: &Path, adapter: &Path) -> Result<Vec<Own>> {
         let model = Model::load(base, Some(0))?;
         let adapter = LoraAdapter::load(&model, adapter, &self.base, "")?;
@@ -296,7 +298,7 @@ impl Subject {
         Ok(serde_json::from_str::<Answers>(&text)?.answers)
     }
 
-    /// What the scripts are given.
+    /// Writes the inputs of the scripts, and returns their path.
     fn inputs(&self) -> Result<PathBuf> {
         let inputs = json!({"texts": self.texts, "prompts": self.prompts, "n_predict": N_PREDICT});
         let path = self.folder.join("inputs.json");
@@ -305,13 +307,14 @@ impl Subject {
     }
 }
 
-/// An answer a line.
+/// Runs a script that prints an answer per line.
 fn lines(command: &mut Command) -> Result<Vec<Answer>> {
     let text = output(command)?;
     let answers = text.lines().map(serde_json::from_str);
     Ok(answers.collect::<Result<_, _>>()?)
 }
 
+/// Runs a command and returns its output.
 fn output(command: &mut Command) -> Result<String> {
     let output = command.stderr(Stdio::inherit()).output()?;
     ensure!(
@@ -322,7 +325,7 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The token of the highest logit and that of the second.
+/// The tokens with the highest and the second highest logit, each with its logit.
 fn best_two(logits: &[f32]) -> [(Token, f32); 2] {
     let mut best = [(0, f32::NEG_INFINITY); 2];
     for (token, &logit) in (0..).zip(logits) {
@@ -335,7 +338,7 @@ fn best_two(logits: &[f32]) -> [(Token, f32); 2] {
     best
 }
 
-/// The logarithm of the sum of the exponentials.
+/// The logarithm of the sum of the logits' exponentials.
 fn log_sum(logits: &[f32]) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|it| f64::from(it - max).exp()).sum();

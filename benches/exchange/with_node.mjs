@@ -1,9 +1,9 @@
-// An adapter in node-llama-cpp.
+// Runs an adapter in node-llama-cpp.
 //
 //     node benches/exchange/with_node.mjs FOLDER BASE.gguf ADAPTER.gguf INPUTS.json
 //
-// FOLDER is where node-llama-cpp was installed. INPUTS.json: `prompts` as token ids, and `n_predict`. Prints a line of
-// JSON a prompt: the greedy `tokens`.
+// FOLDER is where node-llama-cpp was installed. INPUTS.json has `prompts` as token ids, and `n_predict`. Prints a line of
+// JSON per prompt with the greedy `tokens`.
 import {readFileSync} from "node:fs";
 import {availableParallelism} from "node:os";
 import {pathToFileURL} from "node:url";
@@ -15,7 +15,7 @@ const index = resolve(folder, "node_modules/node-llama-cpp/dist/index.js");
 const {getLlama} = await import(pathToFileURL(index));
 const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
 const model = await llama.loadModel({modelPath: resolve(base)});
-// Its own guess is more threads than there are cores, which then wait for each other.
+// By default it starts more threads than there are cores, which then wait for each other.
 const context = await model.createContext({
     contextSize: 2048,
     threads: availableParallelism(),

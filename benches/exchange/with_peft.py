@@ -1,10 +1,10 @@
-"""An adapter in transformers + peft, on the base's dequantised weights in f32.
+"""Runs an adapter in transformers + peft, on the base's dequantised weights in f32.
 
     python benches/exchange/with_peft.py BASE.gguf FOLDER INPUTS.json [--train]
 
-INPUTS.json: `texts` and `prompts` as token ids, and `n_predict`. With --train an adapter of q, v and down is trained on
-the texts and saved into FOLDER; without, FOLDER is loaded. Prints a line of JSON a prompt: the greedy `tokens` and their
-`logprobs`, in nats.
+INPUTS.json has `texts` and `prompts` as token ids, and `n_predict`. With --train it trains an adapter of q, v and down on
+the texts and saves it into FOLDER; otherwise it loads FOLDER. Prints a line of JSON per prompt with the greedy `tokens` and
+their `logprobs`, in nats.
 """
 import json, os, sys
 import torch
