@@ -26,7 +26,7 @@ const PIECE: usize = 1 << 20;
 /// Bytes that are copied at a time.
 const COPY_BYTES: u64 = 4 << 20;
 
-/// How many tensors changed their type, by the types from and to which they changed.
+/// The numbers of tensors that changed their type, by the type before and the type after.
 pub type Retyped = BTreeMap<(&'static str, &'static str), usize>;
 
 /// The result of a merge.

@@ -51,7 +51,7 @@ pub struct TensorEntry {
     pub dtype: Dtype,
     /// The dimensions, the slowest first: a matrix `(rows, cols)` in row-major order is `[rows, cols]`.
     pub shape: Vec<u64>,
-    /// Where the data starts, in bytes from the start of the file.
+    /// The start of the data, in bytes from the start of the file.
     pub offset: u64,
     /// The data's length in bytes.
     pub n_bytes: u64,

@@ -1,4 +1,4 @@
-//! Any bytes as a GGUF file, as an adapter, and as what is merged and written again.
+//! Reads any bytes as a GGUF file and as an adapter, writes that adapter again, and merges it into the file itself.
 
 #![no_main]
 
@@ -26,8 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
         let Ok(adapter) = Adapter::open_gguf(&path) else {
             return;
         };
-        // What is read can be written, unless a weight is not finite, and is then read as the same; but for quantised
-        // blocks that no rounding gives, whose largest number is not the largest of the type.
+        // An adapter that was read can be written, unless a weight is not finite, and then reads back the same.
+        // Quantised blocks are an exception: a file may hold blocks that rounding never produces.
         if adapter.write_gguf(&out).is_ok() {
             let again = Adapter::read_gguf(&out).expect("ours");
             let is_exact = |pair: &StoredPair| pair.types().iter().all(|it| it.block_size() == 1);

@@ -1,4 +1,4 @@
-//! Any bytes as PEFT's settings, up to a NUL, and as its weights, after it.
+//! Reads any bytes as a PEFT folder: those before the first NUL as its settings, those after it as its weights.
 
 #![no_main]
 
@@ -10,7 +10,7 @@ use cope_convert::gguf::{self, Gguf, TensorData, Value};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
-/// A folder with a base of the shapes of the seeds.
+/// A folder with a base whose tensors have the shapes of the corpus.
 fn folder() -> (TempDir, Gguf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("base.gguf");
@@ -42,7 +42,7 @@ fuzz_target!(|bytes: &[u8]| {
             return;
         };
         let (ours, back, again) = (path("ours.gguf"), path("back"), path("again.gguf"));
-        // A weight may be no number.
+        // Writing fails if a weight is not finite.
         if adapter.write_gguf(&ours).is_err() {
             return;
         }

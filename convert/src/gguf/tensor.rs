@@ -33,7 +33,7 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// The element type.
     pub ggml_type: GgmlType,
-    /// Where the data starts, in bytes from the start of the file.
+    /// The start of the data, in bytes from the start of the file.
     pub offset: u64,
     /// The data's length in bytes.
     pub n_bytes: u64,

@@ -1,4 +1,4 @@
-//! Adapters: their file, their scale, and the base that they fit.
+//! Tests of adapters: their file, their scale, and the check against a base.
 
 use std::fs;
 
@@ -113,7 +113,7 @@ fn half_floats_and_left_out_dimensions_are_read() {
         .map(bf16::from_f32)
         .map(bf16::to_le_bytes)
         .concat();
-    // An A of rank 1 as ggml's own writer leaves it, with one dimension.
+    // ggml's own writer gives an A of rank 1 a single dimension.
     let tensors = [
         TensorData::bytes("blk.0.attn_q.weight.lora_a", &[2], GgmlType::F16, &a),
         TensorData::bytes("blk.0.attn_q.weight.lora_b", &[1, 3, 1], GgmlType::BF16, &b),
@@ -137,7 +137,7 @@ fn half_floats_and_left_out_dimensions_are_read() {
             data: vec![0.25, 3.0, -1.0]
         }
     );
-    // No alpha: llama.cpp applies the product as it is.
+    // Without an alpha llama.cpp applies the product with a factor of 1.
     assert_eq!(
         (adapter.rank(), adapter.lora_scale(1).to_bits()),
         (1, 1_f32.to_bits())
@@ -160,7 +160,7 @@ fn lora_scale_is_alpha_over_rank_or_1() {
     assert_eq!(scale(0.0), 1_f32.to_bits());
 }
 
-/// Where an adapter and the model of the tests differ, and the message without the model's path.
+/// The difference between an adapter and the model of the tests, and the message without the model's path.
 fn misfit(adapter: &Adapter, base_sha256: &str) -> (Misfit, String) {
     let folder = Folder::new();
     let path = folder.join("model.gguf");

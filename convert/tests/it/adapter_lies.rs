@@ -1,4 +1,4 @@
-//! Each way in which a file can fail to be an adapter, and what is said of it.
+//! Tests of malformed adapters: each fault, and the error for it.
 
 use std::fs;
 
@@ -34,7 +34,7 @@ fn metadata(key: &str, value: Value) -> Vec<(String, Value)> {
     metadata
 }
 
-/// What is wrong with a file of this metadata and these tensors, as an adapter.
+/// The error on reading a file with this metadata and these tensors as an adapter.
 fn error(metadata: &[(String, Value)], tensors: &[TensorData<'_>]) -> Error {
     let folder = Folder::new();
     let path = folder.join("adapter.gguf");
@@ -58,7 +58,7 @@ fn good_pair() -> [TensorData<'static>; 2] {
 }
 
 #[test]
-fn a_model_is_no_adapter() {
+fn a_model_is_not_an_adapter() {
     let folder = Folder::new();
     let path = folder.join("model.gguf");
     write_model(&path);
@@ -87,8 +87,8 @@ fn other_kinds_of_adapter_are_refused() {
 }
 
 #[test]
-fn settings_of_another_type_never_reach_llama_cpp() {
-    // It would end the process on them.
+fn settings_of_another_type_are_refused_before_llama_cpp_sees_them() {
+    // llama.cpp would end the process on them.
     let alpha = error(
         &metadata("adapter.lora.alpha", Value::from(1_u32)),
         &good_pair(),
@@ -238,7 +238,7 @@ fn numbers_are_finite() {
 }
 
 #[test]
-fn a_base_hash_is_one() {
+fn a_recorded_base_hash_must_be_a_sha_256() {
     for hash in [
         String::new(),
         "0".repeat(63),
@@ -258,61 +258,66 @@ fn a_message_stays_short_and_on_one_line() {
     assert!(!message.contains('\n') && message.len() < 400, "{message}");
 }
 
-#[test]
-fn what_would_be_refused_is_not_written() {
-    let pair = adapter().tensors.remove(0);
-    let refuse = |tensors| {
-        let folder = Folder::new();
-        let error = Adapter {
-            tensors,
-            ..adapter()
-        }
+/// The error on writing an adapter with these pairs. No file may be left behind.
+fn write_error(tensors: Vec<LoraTensor>) -> Error {
+    let folder = Folder::new();
+    let adapter = Adapter {
+        tensors,
+        ..adapter()
+    };
+    let error = adapter
         .write_gguf(&folder.join("adapter.gguf"))
         .unwrap_err();
-        assert_eq!(folder.names(), [""; 0]);
-        error
-    };
-    let flaw = |tensors| match refuse(tensors) {
+    assert_eq!(folder.names(), [""; 0]);
+    error
+}
+
+fn write_flaw(tensors: Vec<LoraTensor>) -> AdapterFlaw {
+    match write_error(tensors) {
         Error::Adapter { flaw, .. } => flaw,
         other => panic!("expected a flaw, got {other}"),
-    };
-    assert_eq!(flaw(vec![]), AdapterFlaw::Empty);
+    }
+}
 
-    let no_rank = Matrix {
-        rows: 0,
-        cols: 4,
-        data: vec![],
-    };
+/// A good pair, with `A` of another shape and with `n` values.
+fn pair_with_a(rows: usize, cols: usize, n: usize) -> LoraTensor {
+    let data = vec![0.0; n];
+    LoraTensor {
+        a: Matrix { rows, cols, data },
+        ..adapter().tensors.remove(0)
+    }
+}
+
+#[test]
+fn an_adapter_without_tensors_is_not_written() {
+    assert_eq!(write_flaw(vec![]), AdapterFlaw::Empty);
+}
+
+#[test]
+fn a_pair_of_rank_0_is_not_written() {
     let b = Matrix {
         rows: 3,
         cols: 0,
         data: vec![],
     };
-    let tensors = vec![LoraTensor {
-        a: no_rank,
+    let pair = LoraTensor {
         b,
-        ..pair.clone()
-    }];
+        ..pair_with_a(0, 4, 0)
+    };
     assert_eq!(
-        flaw(tensors),
+        write_flaw(vec![pair]),
         AdapterFlaw::Rank {
             tensor: Q.to_owned(),
             got: 0,
             limit: 4096
         }
     );
+}
 
-    let short = Matrix {
-        rows: 2,
-        cols: 4,
-        data: vec![0.0; 7],
-    };
-    let tensors = vec![LoraTensor {
-        a: short,
-        ..pair.clone()
-    }];
+#[test]
+fn a_matrix_with_too_few_values_is_not_written() {
     assert_eq!(
-        flaw(tensors),
+        write_flaw(vec![pair_with_a(2, 4, 7)]),
         AdapterFlaw::DataLength {
             tensor: A.to_owned(),
             rows: 2,
@@ -320,27 +325,24 @@ fn what_would_be_refused_is_not_written() {
             got: 7
         }
     );
+}
 
-    let nothing = Matrix {
-        rows: 2,
-        cols: 0,
-        data: vec![],
-    };
-    let tensors = vec![LoraTensor {
-        a: nothing,
-        ..pair.clone()
-    }];
+#[test]
+fn a_matrix_without_columns_is_not_written() {
     assert!(matches!(
-        refuse(tensors),
+        write_error(vec![pair_with_a(2, 0, 0)]),
         Error::Gguf {
             flaw: GgufFlaw::Shape { .. },
             ..
         }
     ));
+}
 
-    let twice = refuse(vec![pair.clone(), pair]);
+#[test]
+fn two_pairs_for_one_tensor_are_not_written() {
+    let pair = adapter().tensors.remove(0);
     assert!(matches!(
-        twice,
+        write_error(vec![pair.clone(), pair]),
         Error::Gguf {
             flaw: GgufFlaw::DuplicateTensor(_),
             ..

@@ -1,4 +1,5 @@
-//! The seeds of the fuzz targets, and what the targets once found: read without a panic, and as they were read before.
+//! Reads the corpus of the fuzz targets, their seeds and the inputs that once made them fail: without a panic, and with
+//! the same results as before.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use cope_convert::safetensors::SafeTensors;
 
 use crate::files::Folder;
 
-/// The files of a target, sorted.
+/// The corpus files of a target, sorted.
 fn files(target: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -20,7 +21,7 @@ fn files(target: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Those that `read` can read, by name.
+/// The names of the corpus files that `read` can read.
 fn readable<T, E>(target: &str, read: impl Fn(&Path) -> Result<T, E>) -> Vec<String> {
     let files = files(target);
     let good = files.iter().filter(|file| read(file).is_ok());
@@ -29,7 +30,7 @@ fn readable<T, E>(target: &str, read: impl Fn(&Path) -> Result<T, E>) -> Vec<Str
 }
 
 #[test]
-fn seeds_are_read_as_what_they_are() {
+fn the_seeds_of_each_format_are_readable() {
     let adapters = ["adapter-f32", "adapter-q8_0"];
     assert_eq!(readable("gguf", Adapter::read_gguf), adapters);
     assert_eq!(

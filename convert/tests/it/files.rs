@@ -1,4 +1,4 @@
-//! Files for the tests: small good ones, and bytes put together by hand for those that the writer would refuse.
+//! Files for the tests: small valid ones, and bytes put together by hand for files that the writer would refuse.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// A file of these bytes.
+    /// Writes a file with these bytes.
     pub fn file(&self, bytes: &[u8]) -> PathBuf {
         let path = self.join("file.gguf");
         fs::write(&path, bytes).expect("the temporary folder is writable");
         path
     }
 
-    /// The names of what lies in the folder, sorted.
+    /// The names of the files in the folder, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.0.path()).expect("the temporary folder is readable");
         let mut names = entries
@@ -37,7 +37,7 @@ impl Folder {
     }
 }
 
-/// A `llama` of two tensors, the last of which needs padding.
+/// Writes a `llama` model with two tensors, the last of which needs padding.
 pub fn write_model(path: &Path) {
     let metadata = [
         ("general.architecture".to_owned(), Value::from("llama")),
@@ -84,11 +84,11 @@ pub fn adapter() -> Adapter {
     }
 }
 
-/// A GGUF file put together piece by piece, with whatever claims a test wants it to make.
+/// A GGUF file put together piece by piece, with any claims that a test needs.
 pub struct Raw(pub Vec<u8>);
 
 impl Raw {
-    /// Magic, version 3 and the two counts.
+    /// Begins a file with the magic, version 3 and the two counts.
     pub fn new(n_tensors: u64, n_entries: u64) -> Self {
         Self(b"GGUF\x03\0\0\0".to_vec())
             .u64(n_tensors)
@@ -114,7 +114,7 @@ impl Raw {
         self.u64(text.as_ref().len() as u64).bytes(text.as_ref())
     }
 
-    /// A tensor's entry.
+    /// Adds a tensor's entry.
     pub fn tensor(self, name: &str, shape: &[u64], type_id: u32, offset: u64) -> Self {
         let raw = self.string(name).u32(shape.len() as u32);
         shape
@@ -124,7 +124,7 @@ impl Raw {
             .u64(offset)
     }
 
-    /// Pads to the default alignment, as before the data, and adds `n` bytes of data.
+    /// Pads to the default alignment, as a file does before its data, and adds `n` bytes of data.
     pub fn data(mut self, n: usize) -> Self {
         self.0.resize(self.0.len().next_multiple_of(32) + n, 0);
         self

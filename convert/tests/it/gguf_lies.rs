@@ -1,4 +1,4 @@
-//! Each way in which a GGUF file can lie, and what is said of it.
+//! Tests of malformed GGUF files: each fault, and the error for it.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const ARRAY: u32 = 9;
 const F32_TENSOR: u32 = 0;
 const Q4_1_TENSOR: u32 = 3;
 
-/// What the reader finds wrong with these bytes.
+/// The fault that the reader finds in these bytes.
 fn flaw(raw: &Raw) -> GgufFlaw {
     match Gguf::open(&Folder::new().file(&raw.0)) {
         Err(Error::Gguf { flaw, .. }) => flaw,
@@ -23,17 +23,17 @@ fn flaw(raw: &Raw) -> GgufFlaw {
     }
 }
 
-/// A file of a single metadata entry, the value of which is still to come.
+/// A file with a single metadata entry, up to its value.
 fn entry(key: &str, type_id: u32) -> Raw {
     Raw::new(0, 1).string(key).u32(type_id)
 }
 
-/// What the reader finds wrong with a file of one tensor of 32 bytes.
+/// The fault that the reader finds in a file with one tensor of 32 bytes.
 fn tensor_flaw(name: &str, shape: &[u64], type_id: u32, offset: u64) -> GgufFlaw {
     flaw(&Raw::new(1, 0).tensor(name, shape, type_id, offset).data(32))
 }
 
-/// The message for what is not a GGUF file, without its path.
+/// The message for a file that is not a GGUF file, without its path.
 fn not_gguf(path: &Path) -> String {
     let error = Gguf::open(path).expect_err("no GGUF file");
     assert!(matches!(error, Error::Format { .. }), "{error}");
@@ -64,7 +64,7 @@ fn other_files_are_named_for_what_they_are() {
 }
 
 #[test]
-fn a_missing_file_is_said_to_be_missing() {
+fn a_missing_file_is_reported_as_missing() {
     let path = Folder::new().join("nothing.gguf");
     let error = Gguf::open(&path).unwrap_err();
     assert_eq!(
@@ -143,7 +143,7 @@ fn huge_counts_are_refused_before_anything_is_allocated() {
 fn a_header_of_gigabytes_is_refused() {
     let folder = Folder::new();
     let path = folder.file(&entry("k", STRING).u64(1 << 32).0);
-    // Sparse: it takes no room on the disk.
+    // The file is sparse, so it takes no room on the disk.
     std::fs::OpenOptions::new()
         .write(true)
         .open(&path)
@@ -162,7 +162,7 @@ fn a_header_of_gigabytes_is_refused() {
 }
 
 #[test]
-fn names_occur_once() {
+fn a_name_that_occurs_twice_is_refused() {
     let key = |raw: Raw| raw.string("k").u32(U32).u32(1);
     assert_eq!(
         flaw(&key(key(Raw::new(0, 2)))),
@@ -179,7 +179,7 @@ fn names_occur_once() {
 }
 
 #[test]
-fn names_are_such_as_ggml_can_hold() {
+fn names_that_ggml_cannot_hold_are_refused() {
     for name in ["", "a\0b", &"n".repeat(64)] {
         assert!(
             matches!(
@@ -202,7 +202,7 @@ fn names_are_such_as_ggml_can_hold() {
 }
 
 #[test]
-fn text_is_utf8() {
+fn text_that_is_not_utf8_is_refused() {
     let field = |field: &str| GgufFlaw::NotUtf8 {
         field: field.to_owned(),
     };
@@ -221,7 +221,7 @@ fn text_is_utf8() {
 }
 
 #[test]
-fn value_types_are_known_and_arrays_flat() {
+fn unknown_value_types_and_nested_arrays_are_refused() {
     let value_type = |id| GgufFlaw::ValueType {
         field: r#"the metadata key "k""#.to_owned(),
         id,
@@ -235,7 +235,7 @@ fn value_types_are_known_and_arrays_flat() {
 }
 
 #[test]
-fn a_boolean_is_0_or_1() {
+fn a_boolean_other_than_0_and_1_is_refused() {
     let raw = entry("k", BOOL).bytes(&[2]);
     assert_eq!(
         flaw(&raw),
@@ -247,7 +247,7 @@ fn a_boolean_is_0_or_1() {
 }
 
 #[test]
-fn an_alignment_is_a_power_of_two() {
+fn an_alignment_that_is_not_a_power_of_two_is_refused() {
     for bytes in [0, 3, 48, 1 << 17, u32::MAX] {
         let got = GgufFlaw::Alignment {
             got: bytes.to_string(),
@@ -266,7 +266,7 @@ fn an_alignment_is_a_power_of_two() {
 }
 
 #[test]
-fn a_tensor_type_is_known() {
+fn an_unknown_tensor_type_is_refused() {
     // 4 is a type that ggml has removed, and 43 is one that it does not have yet.
     for id in [4, 43, u32::MAX] {
         let expected = GgufFlaw::TensorType {
@@ -278,7 +278,7 @@ fn a_tensor_type_is_known() {
 }
 
 #[test]
-fn a_shape_is_possible() {
+fn an_impossible_shape_is_refused() {
     let five_dims = tensor_flaw("t", &[1, 1, 1, 1, 1], F32_TENSOR, 0);
     assert!(matches!(
         five_dims,
@@ -309,7 +309,7 @@ fn a_shape_is_possible() {
 }
 
 #[test]
-fn tensors_follow_one_another() {
+fn tensors_with_gaps_or_overlaps_are_refused() {
     let second_at = |offset| {
         let raw = Raw::new(2, 0).tensor("t", &[8], F32_TENSOR, 0);
         raw.tensor("u", &[8], F32_TENSOR, offset).data(96)
@@ -327,7 +327,7 @@ fn tensors_follow_one_another() {
 }
 
 #[test]
-fn tensors_lie_inside_the_file() {
+fn tensors_beyond_the_end_of_the_file_are_refused() {
     for shape in [[9], [1 << 60], [(1 << 62) - 1]] {
         let got = tensor_flaw("t", &shape, F32_TENSOR, 0);
         assert!(matches!(got, GgufFlaw::Truncated { .. }), "{got}");
@@ -335,7 +335,7 @@ fn tensors_lie_inside_the_file() {
 }
 
 #[test]
-fn a_key_that_is_asked_for_is_there_and_of_its_type() {
+fn a_missing_key_and_one_of_another_type_are_errors() {
     let folder = Folder::new();
     let path = folder.join("model.gguf");
     write_model(&path);

@@ -1,4 +1,4 @@
-//! The identity of a file.
+//! Tests of the SHA-256 of files.
 
 use cope_convert::{Error, sha256};
 
@@ -19,7 +19,7 @@ fn hashes_are_those_of_the_standard() {
 }
 
 #[test]
-fn a_folder_or_nothing_has_no_hash() {
+fn a_folder_and_a_missing_file_have_no_hash() {
     let folder = Folder::new();
     assert!(matches!(
         sha256(&folder.join("nothing")),

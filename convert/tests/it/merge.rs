@@ -1,4 +1,4 @@
-//! Models with adapters in their weights, computed again by hand.
+//! Tests of merging and requantizing, against results computed element by element.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn values(n: usize, turn: f32, size: f32) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * turn).sin() * size).collect()
 }
 
-/// A model of two matrices of a type, the second of which is half as large and no adapter's.
+/// A model with two matrices of a type. The second is half as large, and no adapter changes it.
 fn model(folder: &Folder, ggml_type: GgmlType, bytes: &[u8]) -> PathBuf {
     let path = folder.join("model.gguf");
     let metadata = [
@@ -171,7 +171,7 @@ fn a_merged_weight_is_the_sum_of_its_own_type() {
             .map(|((was, change), now)| (was + change - now).abs())
             .fold(0.0, f32::max);
         assert!(furthest < step, "{ggml_type}: {furthest}");
-        // What is kept, by its definition.
+        // `kept`, computed by its definition.
         let pairs = || std::iter::zip(&changes, std::iter::zip(&was, &now));
         let kept: f64 = pairs()
             .map(|(change, (was, now))| f64::from(change * (now - was)))
@@ -189,9 +189,8 @@ fn a_merged_weight_is_the_sum_of_its_own_type() {
     }
 }
 
-/// A change finer than the steps of a type is lost, and that is said.
 #[test]
-fn what_rounding_swallows_is_told() {
+fn the_share_of_a_change_that_rounding_undoes_is_reported() {
     let folder = Folder::new();
     let bytes = quantize(GgmlType::Q4_0, &values(N_IN * N_OUT, 0.7, 1.0)).unwrap();
     let base = model(&folder, GgmlType::Q4_0, &bytes);
@@ -221,7 +220,7 @@ fn metadata_is_kept_and_says_what_was_merged() {
     assert_eq!(file.u32("general.file_type").unwrap(), 7);
     assert_eq!(file.metadata[2], Gguf::open(&base).unwrap().metadata[2]);
     assert_eq!(file.tensor(OTHER).unwrap().ggml_type, GgmlType::IQ4_NL);
-    // And once more.
+    // A second merge adds its name to the first one's.
     let twice = folder.join("twice.gguf");
     run(&output, &[(adapter(0.3), 1.0)], None, &twice).unwrap();
     let names = Value::Array(Array::String(vec!["alice".into(); 2]));
@@ -229,7 +228,7 @@ fn metadata_is_kept_and_says_what_was_merged() {
 }
 
 #[test]
-fn what_cannot_be_merged_leaves_nothing_behind() {
+fn a_failed_merge_leaves_no_file_behind() {
     let folder = Folder::new();
     let output = folder.join("merged.gguf");
     let flaw = |error: Error| match error {

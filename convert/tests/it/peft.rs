@@ -1,4 +1,5 @@
-//! PEFT's folders: there and back, what each setting becomes, and what is refused by name.
+//! Tests of PEFT folders: conversion there and back, the effect of each setting, and the settings that are refused by
+//! name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +16,7 @@ const N_EMBD: usize = 8;
 const N_KV: usize = 4;
 const FAMILIES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
 
-/// A base of one layer, with two heads of queries and one of keys, four rows each.
+/// A base with one layer, two heads of queries and one head of keys, with four rows each.
 fn base(folder: &Folder, architecture: &str) -> Gguf {
     let number = |key: &str, number: u32| (format!("{architecture}.{key}"), Value::from(number));
     let metadata = [
@@ -49,7 +50,7 @@ fn base(folder: &Folder, architecture: &str) -> Gguf {
     Gguf::open(&path).unwrap()
 }
 
-/// An adapter of all that `base` has; the ranks are 2, or for the last of `mixed` ones 3.
+/// An adapter for all tensors of `base`. The ranks are 2; if `mixed`, the last is 3.
 fn adapter(base: &Gguf, mixed: bool) -> Adapter {
     let n = base.tensors.len();
     let pair = |(number, tensor): (usize, &gguf::TensorInfo)| {
@@ -109,7 +110,7 @@ fn there_and_back_gives_the_same_bytes() {
     }
 }
 
-/// A base of one layer of two square matrices.
+/// Writes a base with one layer of two square matrices.
 pub fn write_base(path: &Path, width: usize) {
     let metadata = [
         ("general.architecture".to_owned(), Value::from("llama")),
@@ -122,7 +123,7 @@ pub fn write_base(path: &Path, width: usize) {
     gguf::write(path, &metadata, &tensors).unwrap();
 }
 
-/// PEFT holds them widened, and what they were beside.
+/// PEFT's file holds quantised halves widened, with their types in its metadata.
 #[test]
 fn quantised_halves_come_back_as_they_were() {
     let folder = Folder::new();
@@ -135,7 +136,7 @@ fn quantised_halves_come_back_as_they_were() {
         cols,
         data: (0..rows * cols).map(|i| (i as f32).sin()).collect(),
     };
-    // Of rank 32 `B` is whole blocks too, of rank 2 it is not.
+    // With rank 32 the rows of `B` are whole blocks, with rank 2 they are not.
     (adapter.tensors[0].a, adapter.tensors[0].b) = (matrix(32, 64), matrix(64, 32));
     (adapter.tensors[1].a, adapter.tensors[1].b) = (matrix(2, 64), matrix(64, 2));
     let [ours, peft, back] = ["ours.gguf", "peft", "back.gguf"].map(|it| folder.join(it));
@@ -198,7 +199,7 @@ fn peft_gets_its_own_names_and_rows() {
     let expected = ["mlp.up_proj", "self_attn.k_proj", "self_attn.q_proj"]
         .map(|module| ["A", "B"].map(|half| format!("{layer}.{module}.lora_{half}.weight")));
     assert_eq!(names, expected.concat());
-    // Of k's one head: rows 0, 2, 1, 3 of the GGUF, two numbers each, counted from 100 on.
+    // k has one head: these are rows 0, 2, 1, 3 of the GGUF, two numbers each, counted from 100 on.
     let b = weights.read(&weights.tensors[3]).unwrap();
     let b: Vec<_> = b
         .as_chunks()
@@ -209,8 +210,7 @@ fn peft_gets_its_own_names_and_rows() {
     assert_eq!(b, [100.0, 101.0, 104.0, 105.0, 102.0, 103.0, 106.0, 107.0]);
 }
 
-/// A folder of PEFT's for q of [`base`], with these settings beside or in place of the usual ones, and tensors of these
-/// names.
+/// Writes a PEFT folder for q of [`base`], with the usual settings changed by `settings`, and tensors with these names.
 fn peft(path: &Path, settings: &Json, names: &[&str]) {
     fs::create_dir_all(path).unwrap();
     let mut config = json!({
@@ -245,12 +245,12 @@ fn open(settings: &Json, names: &[&str]) -> Result<f32, PeftFlaw> {
     match Adapter::open_peft(&path, &base) {
         Ok(adapter) => Ok(adapter.lora_scale(4)),
         Err(Error::Peft { flaw, .. }) => Err(flaw),
-        Err(other) => panic!("expected a flaw of PEFT's, got {other}"),
+        Err(other) => panic!("expected a PEFT flaw, got {other}"),
     }
 }
 
 #[test]
-fn the_factor_is_pefts() {
+fn the_factor_equals_that_of_peft() {
     assert_eq!(open(&json!({}), &[A, B]), Ok(2.0));
     assert_eq!(
         open(&json!({"use_rslora": true}), &[A, B]),
@@ -267,7 +267,7 @@ fn the_factor_is_pefts() {
 }
 
 #[test]
-fn what_cannot_be_expressed_is_refused_by_name() {
+fn settings_that_gguf_cannot_express_are_refused_by_name() {
     for (setting, value) in [
         ("use_dora", json!(true)),
         ("bias", json!("lora_only")),
@@ -289,7 +289,8 @@ fn what_cannot_be_expressed_is_refused_by_name() {
     }
     for settings in [
         json!({"use_rslora": true, "rank_pattern": {"q_proj": 2}}),
-        // An adapter that does nothing, where llama.cpp's alpha of 0 is a factor of 1; the last is 0 in f32.
+        // PEFT turns such an adapter off, but llama.cpp takes an alpha of 0 for a factor of 1. The last one is 0 in
+        // f32.
         json!({"lora_alpha": 0}),
         json!({"lora_alpha": -0.0}),
         json!({"lora_alpha": 1e-60}),
@@ -312,7 +313,7 @@ fn what_cannot_be_expressed_is_refused_by_name() {
 }
 
 #[test]
-fn tensors_that_have_no_place_are_refused_by_name() {
+fn tensors_outside_of_lora_pairs_are_refused_by_name() {
     let flaw = |names: &[&str]| open(&json!({}), names).unwrap_err();
     let q = "base_model.model.model.layers.0.self_attn.q_proj";
     for other in [

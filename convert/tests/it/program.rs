@@ -1,4 +1,4 @@
-//! The program: what it prints, and how it ends.
+//! Tests of the program `cope-convert`: its output and its exit codes.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::files::{Folder, adapter, write_model};
 
-/// Runs `cope-convert` in `folder`, and gives its exit code, its output and what it says beside.
+/// Runs `cope-convert` in `folder`, and returns its exit code, stdout and stderr.
 fn run(folder: &Folder, arguments: &[&str]) -> (i32, String, String) {
     let program = Path::new(env!("CARGO_BIN_EXE_cope-convert"));
     let output = Command::new(program)
@@ -48,14 +48,14 @@ fn an_adapter_is_inspected() {
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &report["n_parameters"]), (0, &Value::from(14)));
     assert_eq!(report["tensors"][0]["name"], "blk.0.attn_q.weight");
-    // A = −1.5 … 5.5 (2, 4), B = −1.5 … 3.5 (3, 2), times 4 / 2: of which the squares sum to 4656.
+    // A = −1.5 … 5.5 (2, 4), B = −1.5 … 3.5 (3, 2), times 4 / 2: the squares of the product's elements sum to 4656.
     let norm = report["tensors"][0]["norm"].as_f64().unwrap();
     assert!((norm * norm - 4656.0).abs() < 1e-6, "{norm}");
     assert_eq!(report["norm_by_layer"]["0"], report["tensors"][0]["norm"]);
 }
 
 #[test]
-fn what_differs_is_told_and_what_does_not_is_too() {
+fn differences_are_printed_and_their_absence_too() {
     let folder = folder();
     let same = (0, "they do the same\n".to_owned(), String::new());
     assert_eq!(run(&folder, &["diff", "alice.gguf", "alice.gguf"]), same);
@@ -73,7 +73,7 @@ fn what_differs_is_told_and_what_does_not_is_too() {
 }
 
 #[test]
-fn whether_an_adapter_fits_is_told() {
+fn the_check_says_whether_an_adapter_fits() {
     let folder = folder();
     let (code, text, _) = run(&folder, &["check", "alice.gguf", "model.gguf"]);
     assert_eq!(code, 0);
@@ -92,7 +92,7 @@ fn whether_an_adapter_fits_is_told() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_a_failure_1() {
+fn the_exit_code_is_2_for_wrong_usage_and_1_for_a_failure() {
     let folder = folder();
     let (code, _, errors) = run(&folder, &["adapter", "alice.gguf", "peft"]);
     assert_eq!(code, 2);
@@ -114,8 +114,22 @@ fn wrong_usage_is_2_and_a_failure_1() {
     assert_eq!(folder.names(), ["alice.gguf", "model.gguf"]);
 }
 
+/// The library says which types can hold the weight; the program adds its option.
 #[test]
-fn a_model_is_merged_and_what_is_read_is_kept() {
+fn an_error_about_a_large_weight_names_the_option_that_helps() {
+    let folder = folder();
+    let mut large = adapter();
+    large.tensors[0].a.data[0] = 1e6;
+    large.write_gguf(&folder.join("large.gguf")).unwrap();
+    let arguments = ["adapter", "large.gguf", "small.gguf", "--dtype", "f16"];
+    let (code, _, errors) = run(&folder, &arguments);
+    assert_eq!(code, 1);
+    let end = "too large for F16; F32 and BF16 can hold it; choose --dtype f32 or bf16\n";
+    assert!(errors.ends_with(end), "{errors}");
+}
+
+#[test]
+fn a_model_is_merged_and_an_input_is_never_overwritten() {
     let folder = folder();
     let merge = ["merge", "model.gguf", "alice.gguf=0.5", "-o", "merged.gguf"];
     let (code, text, errors) = run(&folder, &merge);
@@ -131,7 +145,7 @@ fn a_model_is_merged_and_what_is_read_is_kept() {
         errors.contains("model.gguf is read, and cannot be the output"),
         "{errors}"
     );
-    // On a task's adapter, of use with it alone.
+    // An adapter that was trained on top of a task adapter cannot be merged without it.
     let task = sha256(&folder.join("alice.gguf")).unwrap();
     let bob = Adapter {
         base_sha256: None,

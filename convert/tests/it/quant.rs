@@ -1,4 +1,4 @@
-//! Quantised types beside the Python package `gguf`, whose formulas are held against ggml's by its authors.
+//! Compares quantised types with the Python package `gguf`, whose authors test its formulas against ggml's.
 
 use cope_convert::gguf::GgmlType;
 use cope_convert::quant::{dequantize, quantize};
@@ -6,7 +6,8 @@ use cope_convert::sha256;
 
 use crate::files::Folder;
 
-/// What `written` gives in `gguf` 0.19.0, and the widened values of it:
+/// For each type, the SHA-256 of the blocks that `quantize` of `gguf` 0.19.0 gives for the numbers of `written`, and of
+/// the values that these blocks widen to:
 ///
 /// ```text
 /// i = np.arange(64 * 256, dtype=np.uint64)
@@ -55,7 +56,8 @@ const WRITTEN: [(GgmlType, &str, &str); 7] = [
     ),
 ];
 
-/// What `dequantize` gives there of as many whole blocks as fit into these bytes:
+/// For each type, the SHA-256 of the values that its `dequantize` gives for as many whole blocks as fit into these
+/// bytes:
 ///
 /// ```text
 /// i = np.arange(1 << 13, dtype=np.uint64)
@@ -93,7 +95,7 @@ const READ: [(GgmlType, &str); 7] = [
     ),
 ];
 
-/// Numbers without order, the same everywhere.
+/// Scattered numbers, the same on every machine.
 fn scattered(n: u64) -> impl Iterator<Item = u64> {
     (0..n).map(|i| i * 2_654_435_761 % (1 << 32))
 }
@@ -108,7 +110,7 @@ fn hash_of(values: &[f32]) -> String {
 }
 
 #[test]
-fn what_is_written_is_what_others_write() {
+fn quantised_blocks_equal_those_of_the_python_package() {
     let values: Vec<_> = (0..)
         .zip(scattered(64 * 256))
         .map(|(i, it)| ((it >> 8) as f64 / f64::from(1 << 24) - 0.5) * f64::from(1 + i / 256))
@@ -123,7 +125,7 @@ fn what_is_written_is_what_others_write() {
 }
 
 #[test]
-fn what_is_read_is_what_others_read() {
+fn widened_values_equal_those_of_the_python_package() {
     let bytes: Vec<_> = scattered(1 << 13)
         .map(|it| (it >> 13) as u8)
         .map(|it| if it & 0x7c == 0x7c { it & 0xbf } else { it })
@@ -135,9 +137,9 @@ fn what_is_read_is_what_others_read() {
     }
 }
 
-/// So that merging nothing, or going through another format, changes nothing.
+/// Merging a change of 0, or converting through another format, must not change the weights.
 #[test]
-fn what_was_rounded_once_stays() {
+fn rounding_a_second_time_changes_nothing() {
     let values: Vec<_> = scattered(32 * 100).map(|it| (it as f32).sin()).collect();
     let bytes = quantize(GgmlType::Q8_0, &values).unwrap();
     let again = dequantize(GgmlType::Q8_0, &bytes).unwrap();
@@ -145,7 +147,7 @@ fn what_was_rounded_once_stays() {
 }
 
 #[test]
-fn what_a_type_cannot_hold_is_refused() {
+fn values_too_large_for_a_type_are_refused() {
     let mut values = [0.0; 32];
     for (value, none) in [
         (7e4, &[GgmlType::F16, GgmlType::Q8_0, GgmlType::Q4_1][..]),
@@ -159,7 +161,7 @@ fn what_a_type_cannot_hold_is_refused() {
     }
     assert_eq!(quantize(GgmlType::Q4_K, &[0.0; 256]), None);
     assert_eq!(dequantize(GgmlType::IQ2_XXS, &[0; 66]), None);
-    // What is all nought has no scale to divide by.
+    // A block of zeros has a scale of 0, by which nothing can be divided.
     for ggml_type in [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0] {
         let bytes = quantize(ggml_type, &[0.0; 32]).unwrap();
         assert_eq!(dequantize(ggml_type, &bytes).unwrap(), [0.0; 32]);

@@ -1,4 +1,4 @@
-//! What is written is what is read, and the same input gives the same bytes.
+//! Tests that a file reads back as it was written, and that the same input gives the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -82,7 +82,7 @@ proptest! {
 
         let file = Gguf::open(&first).unwrap();
         prop_assert_eq!(file.alignment, u64::from(alignment.unwrap_or(32)));
-        // As text, for a NaN does not equal itself.
+        // Compared as text, since a NaN does not equal itself.
         prop_assert_eq!(format!("{:?}", file.metadata), format!("{metadata:?}"));
         for (name, (cols, values)) in &tensors {
             let tensor = file.tensor(name).unwrap();

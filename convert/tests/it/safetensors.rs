@@ -1,5 +1,5 @@
-//! Safetensors files: what is written is what the format's own library reads, and the other way round; each way in which
-//! a file can lie.
+//! Tests of safetensors files: the format's own library reads what is written here and the other way round; and each
+//! fault of a malformed file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -30,7 +30,7 @@ fn metadata() -> BTreeMap<String, String> {
         .into()
 }
 
-/// What the reader finds wrong with a file of this header and so many bytes of data.
+/// The fault that the reader finds in a file with this header and `n_data` bytes of data.
 fn flaw(header: &str, n_data: usize) -> SafetensorsFlaw {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
@@ -76,7 +76,7 @@ fn the_formats_own_library_reads_what_is_written() {
 }
 
 #[test]
-fn what_the_formats_own_library_writes_is_read() {
+fn files_of_the_formats_own_library_are_read() {
     let (specs, data) = tensors();
     let views = specs.iter().zip(&data).map(|(spec, data)| {
         let dtype = match spec.dtype {
