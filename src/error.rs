@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What can go wrong. Each message is one line.
+/// An error of the library. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -34,7 +34,7 @@ pub enum Error {
     /// Something that a person gave (a file, a name, a setting) cannot be used.
     #[error("{0}")]
     Input(String),
-    /// A file or a setting leaves open something that the person has to say.
+    /// A file or a setting leaves a choice open that only the person can make.
     #[error(transparent)]
     Unspecified(#[from] Unspecified),
     /// A prompt has more tokens than the context has room for.
@@ -47,7 +47,7 @@ pub enum Error {
         /// Room in the context, in tokens.
         n_ctx: usize,
     },
-    /// Something that was named does not exist, or not yet.
+    /// Something that a person named does not exist, or does not exist yet.
     #[error(transparent)]
     Missing(#[from] Missing),
     /// A file that this program wrote itself cannot be read any more.
@@ -55,7 +55,7 @@ pub enum Error {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what to do about it.
+        /// The flaw, and what to do about it.
         reason: String,
     },
     /// Another process is importing or training the user or task of this name.
@@ -72,7 +72,7 @@ pub enum Error {
         /// Bytes that all contexts and adapters may take.
         limit: u64,
     },
-    /// A server that other machines can reach would let everybody in, since nobody has a key.
+    /// A server that other machines could reach was started without any keys, so that anybody could use it.
     #[error("{0} can be reached by other machines, and there are no keys yet")]
     NoKeys(SocketAddr),
     /// llama.cpp refused an operation on files that passed our checks.
@@ -97,24 +97,24 @@ pub enum Error {
     Interrupted,
 }
 
-/// Whose fault an [`Error`] is.
+/// The cause of an [`Error`], for exit codes and HTTP statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The person's: the input cannot be used.
+    /// The person's input cannot be used.
     Input,
-    /// Nobody's: the person named something that does not exist.
+    /// The person named something that does not exist.
     Missing,
-    /// Nobody's: other work is under way; the same thing succeeds later.
+    /// Other work is in the way; the same request succeeds later.
     Conflict,
-    /// The machine's: it lacks memory, a thread, a port or a device.
+    /// The machine lacks memory, a thread, a port or a device.
     Lack,
-    /// This program's, its files' or a library's.
+    /// This program, a file that it wrote or a library has failed.
     Internal,
     /// The work was stopped on request.
     Interrupted,
 }
 
-/// Something that was named and does not exist, or not yet.
+/// Something that a person named and that does not exist, or does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Missing {
@@ -168,31 +168,31 @@ pub enum Missing {
     },
 }
 
-/// Something that a file or a setting leaves open, and that a person has to say.
+/// A choice that a file or a setting leaves open, and that only a person can make.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unspecified {
-    /// Whose texts of a mailbox, a repository or a folder of posts are the user's own.
+    /// The author whose texts in a mailbox, a repository or a folder of posts are the user's own.
     #[error("{}: whose {texts} are the user's own?", path.display())]
     Author {
         /// The file or folder.
         path: PathBuf,
-        /// What it holds: `mails`, `commits`, `posts`.
+        /// The kind of texts in it: `mails`, `commits` or `posts`.
         texts: String,
     },
-    /// Which of a LaMP file's users is meant.
+    /// The user of a LaMP file that holds several.
     #[error("{}: {}holds {count} users ({}, …)", path.display(), asked.as_ref().map(|id| format!("has no user {id:?}; it ")).unwrap_or_default(), some.join(", "))]
     LampUser {
         /// The file.
         path: PathBuf,
-        /// The id that was asked for, if one was.
+        /// The id that the person asked for, if any.
         asked: Option<String>,
         /// How many users the file holds.
         count: usize,
         /// The ids of the first few.
         some: Vec<String>,
     },
-    /// Which columns of a table hold prompts and responses.
+    /// The columns of a table that hold prompts and responses.
     #[error("{}: which columns hold the prompts and the responses? it has {}", path.display(), known.join(", "))]
     Columns {
         /// The file.
@@ -200,15 +200,15 @@ pub enum Unspecified {
         /// The names of its columns.
         known: Vec<String>,
     },
-    /// Something that training does on the CPU alone was asked of another device.
+    /// Work that only the CPU does was asked of another device.
     #[error("{work} on the CPU alone, and not on {device}")]
     CpuOnly {
-        /// What the CPU does.
+        /// The work that only the CPU does.
         work: CpuWork,
         /// The device that was asked for.
         device: String,
     },
-    /// The device to train on is not there, or this build cannot use it.
+    /// The device to train on does not exist, or this build cannot use it.
     #[error("{device} cannot be trained on ({reason})")]
     Device {
         /// The device that was asked for.
@@ -218,7 +218,7 @@ pub enum Unspecified {
     },
 }
 
-/// What training does on the CPU alone.
+/// Work of training that only the CPU does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuWork {
     /// Weights stay in the types of their file.
@@ -245,7 +245,7 @@ fn listed(names: &[String]) -> String {
 }
 
 impl Error {
-    /// An [`Error::Io`] maker for `map_err`.
+    /// A function that makes an [`Error::Io`], for `map_err`.
     pub fn io(
         operation: &'static str,
         path: impl AsRef<Path>,
@@ -273,14 +273,16 @@ impl Error {
         Self::Bug(message.to_string())
     }
 
-    /// Whose fault it is.
+    /// The cause of the error.
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
             Self::Input(_)
             | Self::Unspecified(_)
             | Self::PromptTooLong { .. }
-            | Self::Contrast(_)
+            | Self::Contrast(
+                cope_contrast::Error::Contrast(_) | cope_contrast::Error::Plausibility(_),
+            )
             | Self::Template(_)
             | Self::NoKeys(_) => Fault::Input,
             Self::Missing(_) => Fault::Missing,
@@ -288,6 +290,8 @@ impl Error {
             Self::Lack(_) | Self::Memory { .. } => Fault::Lack,
             Self::Io { .. }
             | Self::Convert(_)
+            // The model's logits have no number above −∞.
+            | Self::Contrast(_)
             | Self::Damaged { .. }
             | Self::Llama { .. }
             | Self::Train(_)
@@ -302,7 +306,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_says_whose_fault_it_is() {
+    fn the_variant_gives_the_fault() {
         let missing = Missing::Task { name: "t".into() };
         for (error, fault) in [
             (Error::input("no"), Fault::Input),
@@ -310,6 +314,8 @@ mod tests {
             (Error::Locked("ann".into()), Fault::Conflict),
             (Error::lack("no thread"), Fault::Lack),
             (Error::Train("NaN".into()), Fault::Internal),
+            (cope_contrast::Error::Contrast(-1.0).into(), Fault::Input),
+            (cope_contrast::Error::NoCandidate.into(), Fault::Internal),
             (Error::bug("out of step"), Fault::Internal),
             (Error::Interrupted, Fault::Interrupted),
         ] {
@@ -318,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_user_is_told_who_there_is() {
+    fn the_error_of_a_missing_user_lists_the_users() {
         let missing = |known: &[&str]| Missing::User {
             name: "bob".into(),
             known: known.iter().map(ToString::to_string).collect(),

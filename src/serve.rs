@@ -1,14 +1,27 @@
-//! A server on this machine, for the programs that people have: OpenAI's API, by users.
+//! A server for other programs: OpenAI's API, with each user's voice as a model, and a page for people.
 //!
 //! ```text
-//! client ─→ routes ─→ access, limits ─→ Job ─→ engine (one thread, all contexts) ─→ events ─→ client
+//! client ─→ routes ─→ auth, limits ─→ Job ─→ engine (one thread, all contexts) ─→ events ─→ client
+//! ```
+//!
+//! The modules, each of which uses only those above it:
+//!
+//! ```text
+//! settings, usage, error            data
+//! identity, jwt, auth, origin       who asks
+//! voice_request, model_cache        in which voice, and its models
+//! metrics, engine, trainer          the threads behind the requests
+//! app                               the state that requests share
+//! extract, openai, page, page_api, training_api    handlers
+//! routes                            all handlers by their paths
 //! ```
 
 mod app;
 mod auth;
-mod body;
 mod engine;
 mod error;
+mod extract;
+mod identity;
 mod jwt;
 mod metrics;
 mod model_cache;
@@ -20,23 +33,28 @@ mod routes;
 mod settings;
 #[cfg(feature = "train")]
 mod trainer;
+#[cfg(feature = "train")]
+mod training_api;
+mod usage;
+mod voice_request;
 
 use std::sync::Arc;
 
 pub use auth::{Caller, KeyOf};
 pub use engine::N_PROMPT;
-pub use jwt::Identity;
+pub use identity::Identity;
 pub use settings::{EngineSettings, RequestLimits, ServeOptions};
 use tokio::net::TcpListener;
 
 use crate::home::Home;
 use crate::{Error, Result};
 
-/// Serves until `stop` is ready. `listening` hears of the address, before the base is loaded.
+/// Serves until `stop` is ready. `listening` is called with the address, before the base is loaded.
 ///
 /// # Errors
 ///
-/// The address cannot be listened on, or is not loopback while there are no keys; the base cannot be loaded.
+/// [`Error::NoKeys`] when the address is not loopback and there are no keys; [`Error::Lack`] when the address cannot be
+/// listened on; the base cannot be loaded.
 pub fn serve(
     home: &Home,
     options: ServeOptions,

@@ -1,4 +1,4 @@
-//! OpenAI's clients, unchanged, and requests at random by the server's own description.
+//! OpenAI's own clients, a browser, and random requests that Schemathesis makes from the server's OpenAPI description.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ pub fn run(options: &Options) -> Result<()> {
     let users = Users::train(options.model.as_ref(), &["alice"])?;
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving");
     let node = |script: &str, server: &Server| -> Result<Command> {
-        // It looks for its packages beside the script.
+        // Node.js looks for packages beside the script.
         let copy = options.node.join(script);
         std::fs::copy(scripts.join(script), &copy)?;
         let mut node = Command::new("node");
@@ -23,19 +23,19 @@ pub fn run(options: &Options) -> Result<()> {
     let server = Server::start(&users, &[])?;
     let mut python = Command::new(&options.python);
     python.arg(scripts.join("with_openai.py")).arg(&server.url);
-    told("openai for Python", &mut python)?;
-    told("openai for Node.js", &mut node("with_openai.mjs", &server)?)?;
+    report("openai for Python", &mut python)?;
+    report("openai for Node.js", &mut node("with_openai.mjs", &server)?)?;
     drop(server);
 
     let server = Server::start(&users, &["--predict", "64"])?;
     let mut browser = node("with_browser.mjs", &server)?;
     browser.arg(&options.browser);
-    told("Chromium", &mut browser)?;
+    report("Chromium", &mut browser)?;
     drop(server);
 
     let server = Server::start(&users, &["--predict", "8"])?;
     let mut random = Command::new(&options.python);
-    // It leaves notes for its next run.
+    // Schemathesis leaves notes for its next run in the current folder.
     random.current_dir(&options.node);
     random.args(["-m", "schemathesis.cli", "run", "--checks", CHECKS]);
     random.args([
@@ -48,19 +48,19 @@ pub fn run(options: &Options) -> Result<()> {
     ]);
     random.args(["--url", &server.url]);
     random.arg(format!("{}/openapi.json", server.url));
-    told("Schemathesis", &mut random)
+    report("Schemathesis", &mut random)
 }
 
-/// What a request at random has to be answered with, whatever it is.
+/// The checks that every response has to pass.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
-/// Runs a client, whose last line says what came of it.
-fn told(name: &str, command: &mut Command) -> Result<()> {
+/// Runs a client and prints the line of its output that sums up its result.
+fn report(name: &str, command: &mut Command) -> Result<()> {
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{name}: {said}{error}");
-    // Schemathesis closes with a rule around the time; its count of cases stands above.
+    // Schemathesis ends with the time it took, and its count of cases stands above.
     let last = said
         .lines()
         .rfind(|line| line.contains(" generated, "))

@@ -1,5 +1,5 @@
 //! Many clients at once, of several users: whether anything fails, whether each gets the answer that it would get alone, how
-//! far the throughput is from what the machine's batches allow, and whether memory stays what it is.
+//! near the throughput comes to that of the same batches without a server, and whether memory grows.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,14 +14,16 @@ use super::server::{Server, Users};
 
 const N_CTX: u32 = 512;
 
-/// Of the requests by which memory is judged: so many come first, and of all one in so many is given up.
+/// The number of short requests before memory is measured for the first time.
 const FIRST: usize = 100;
+/// One in so many of the short requests is abandoned by its client.
 const ONE_LEAVES_OF: usize = 10;
-/// Tokens of each.
+/// The tokens of each short answer.
 const SHORT: usize = 3;
 
-/// What the throughput has to be of the bound, and the growth of memory at most.
+/// The least throughput, as a share of the bound.
 const LEAST_SHARE: f64 = 0.8;
+/// The most memory, as a multiple of that at first.
 const MOST_GROWTH: f64 = 1.05;
 
 pub fn run(options: &Options) -> Result<()> {
@@ -50,10 +52,10 @@ pub fn run(options: &Options) -> Result<()> {
         options.requests
     );
     let started = Instant::now();
-    let loaded = clients.all(options.requests, |number| Way::whole(Kind::of(number)))?;
+    let loaded = clients.all(options.requests, |number| Ask::whole(Kind::of(number)))?;
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "| told to come again (429); any other error ends the bench | {} |",
+        "| refused with 429 and sent again; any other error ends the bench | {} |",
         loaded.n_busy
     );
     let n_tokens: usize = loaded.answers.iter().map(|(_, it)| it.n_tokens).sum();
@@ -64,27 +66,27 @@ pub fn run(options: &Options) -> Result<()> {
     let p95 = firsts[firsts.len() * 95 / 100].as_secs_f64();
     println!("| first token, p95 | {p95:.2} s |");
 
-    let explained = clients.all(options.requests, |number| Way {
+    let explained = clients.all(options.requests, |number| Ask {
         explained: true,
-        ..Way::whole(Kind::of(number))
+        ..Ask::whole(Kind::of(number))
     })?;
     let ties = Ties::of(&alone, &explained.answers)?;
     println!(
-        "| as many with each token explained: answers as alone | {} |",
+        "| the same number with each token explained: answers equal to those alone | {} |",
         explained.answers.len() - ties.n
     );
     println!(
-        "| others, and how far apart the two tokens were, at most | {}, {:.3} |",
+        "| other answers, and the largest gap between the two tokens | {}, {:.3} |",
         ties.n, ties.widest
     );
     println!(
-        "| ε: how far a score moves by the company of others, at most | {:.3} |",
+        "| ε: the most that a score moves when other texts are decoded too | {:.3} |",
         ties.epsilon
     );
 
-    let short = |number: usize| Way {
+    let short = |number: usize| Ask {
         leaves: number.is_multiple_of(ONE_LEAVES_OF),
-        ..Way::whole(Kind::of(number).short(SHORT))
+        ..Ask::whole(Kind::of(number).short(SHORT))
     };
     clients.all(FIRST, short)?;
     let memory_before = server.resident_mb()?;
@@ -92,7 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
     let memory = server.resident_mb()?;
     drop(server);
     println!(
-        "| memory after {FIRST} and after {} more requests, one in {ONE_LEAVES_OF} given up | {memory_before:.0}, {memory:.0} MB |",
+        "| memory after {FIRST} and after {} more requests, one in {ONE_LEAVES_OF} abandoned | {memory_before:.0}, {memory:.0} MB |",
         options.memory_requests
     );
 
@@ -108,10 +110,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let bound = bound.tokens_per_second(options.requests)?;
     println!(
-        "| tokens a second of the same texts without a server | {bound:.0}, of which the server has {:.0} % |",
+        "| tokens a second of the same texts without a server | {bound:.0}, of which the server reaches {:.0} % |",
         100.0 * throughput / bound
     );
-    // Two scores that each move by ε.
+    // Two tokens can change places when the score of each moves by ε.
     ensure!(
         ties.widest <= 2.0 * ties.epsilon,
         "an answer differs by more than rounding"
@@ -124,14 +126,14 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How a client asks.
-struct Way {
+/// A request, and how the client sends it.
+struct Ask {
     kind: Kind,
     explained: bool,
     leaves: bool,
 }
 
-impl Way {
+impl Ask {
     fn whole(kind: Kind) -> Self {
         Self {
             kind,
@@ -141,21 +143,21 @@ impl Way {
     }
 }
 
-/// Clients of a server.
+/// The clients of a server.
 struct Clients<'a> {
     server: &'a Server,
     n: usize,
 }
 
-/// What they got.
+/// The responses that all clients got together.
 #[derive(Default)]
-struct Heard {
+struct Outcome {
     answers: Vec<(Kind, Answer)>,
     n_busy: usize,
 }
 
 impl Clients<'_> {
-    /// The answer to each kind of request, explained, with nobody else there.
+    /// The answer to each kind of request, explained, while no other text is decoded.
     fn alone(&self) -> Result<Vec<Answer>> {
         let agent = agent();
         let answer = |number| match ask(&agent, self.server, Kind::of(number), true, false)? {
@@ -165,10 +167,10 @@ impl Clients<'_> {
         (0..KINDS).map(answer).collect()
     }
 
-    /// All at once, until `n_requests` are answered; who is told to come again does.
-    fn all(&self, n_requests: usize, way: impl Fn(usize) -> Way + Sync) -> Result<Heard> {
+    /// Sends `n_requests` from all clients at once. A client that gets a 429 tries again.
+    fn all(&self, n_requests: usize, way: impl Fn(usize) -> Ask + Sync) -> Result<Outcome> {
         let next = AtomicUsize::new(0);
-        let heard = Mutex::new(Heard::default());
+        let heard = Mutex::new(Outcome::default());
         let client = || -> Result<()> {
             let agent = agent();
             loop {
@@ -176,7 +178,7 @@ impl Clients<'_> {
                 if number >= n_requests {
                     return Ok(());
                 }
-                let Way {
+                let Ask {
                     kind,
                     explained,
                     leaves,
@@ -211,14 +213,14 @@ impl Clients<'_> {
     }
 }
 
-/// Answers beside those that were given alone.
+/// The comparison of answers with those that were given alone.
 #[derive(Default)]
 struct Ties {
-    /// Those that went another way.
+    /// The number of answers that differ.
     n: usize,
-    /// How near each was to going the same way, at most.
+    /// The largest [`gap`] at the first token that differs.
     widest: f64,
-    /// How far the score of a token is from what it is alone, at most, over all places with the same text before them.
+    /// The most by which the score of a token differs from its score alone, over all positions after the same text.
     epsilon: f64,
 }
 
@@ -241,8 +243,8 @@ impl Ties {
     }
 }
 
-/// How near two choices after the same text were to being the same: by the scores of both tokens in either, or by how far
-/// the one that was not plausible for the other was from the border.
+/// How near two choices after the same text came to being the same: the smaller difference between the scores of the two
+/// tokens, or, if neither lists the other's token, the smaller distance of a chosen token from the bound of plausibility.
 fn gap(one: &Explained, other: &Explained) -> f64 {
     let sides = [(one, other), (other, one)];
     let by_scores = sides.map(|(one, other)| {

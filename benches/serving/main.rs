@@ -1,11 +1,11 @@
-//! The server beside those who use it: OpenAI's own clients, a browser, a generator of requests, and many at once.
+//! The server with its users: OpenAI's own clients, a browser, a generator of random requests, and many clients at once.
 //!
 //! ```text
-//! make bench-serving                                # installs the others, runs all
+//! make bench-serving                                # installs the clients, and runs everything
 //! cargo bench --bench serving -- --what load
 //! ```
 //!
-//! It ends with an error where a client is not served as it should be.
+//! The bench ends with an error when a client gets a wrong response.
 
 mod bound;
 mod clients;
@@ -23,28 +23,28 @@ use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
 struct Options {
-    /// The base [default: that of `model pull`]
+    /// The base [default: the one that `model pull` downloads]
     #[arg(short, long)]
     model: Option<PathBuf>,
     /// What to run
     #[arg(long, value_enum, num_args = 1.., default_values = ["clients", "load"])]
     what: Vec<What>,
-    /// The Python that has openai and schemathesis
+    /// The Python with the packages openai and schemathesis
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/bin/python"))]
     python: PathBuf,
-    /// Where npm's openai is
+    /// The folder with npm's package openai
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/node"))]
     node: PathBuf,
-    /// A Chromium
+    /// The Chromium to drive
     #[arg(long, default_value = "/usr/bin/chromium")]
     browser: PathBuf,
-    /// Clients at once
+    /// The number of clients at once
     #[arg(long, default_value_t = 32)]
     clients: usize,
-    /// Requests in all
+    /// The number of requests of all clients together
     #[arg(long, default_value_t = 1000)]
     requests: usize,
-    /// Short requests, some of them given up, by which memory is judged
+    /// The number of short requests, some of them abandoned, after which memory is measured
     #[arg(long, default_value_t = 10_000)]
     memory_requests: usize,
     /// Passed by cargo
@@ -63,7 +63,7 @@ enum What {
 fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Without a backtrace, after which nobody would find what a client said.
+        // A backtrace would hide the client's output.
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! What the clients of the load ask, and how they hear the answer.
+//! The requests of the load's clients, and how their streams are read.
 
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ pub const USERS: [&str; 4] = ["ann", "bob", "cid", "dan"];
 pub const CONTRAST: f32 = 0.3;
 pub const PLAUSIBILITY: f32 = 0.1;
 
-/// Requests that are alike are answered alike.
+/// The number of different requests. Equal requests have equal answers.
 pub const KINDS: usize = 40;
 
-/// Candidates that come with each token, where it is explained.
+/// The number of candidates beside each token that is explained.
 const ALTERNATIVES: usize = 20;
 
 /// One of [`KINDS`] requests.
@@ -29,7 +29,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Of answers of 12 to 35 tokens.
+    /// The kind of the request with this number, whose answer has 12 to 35 tokens.
     pub fn of(number: usize) -> Self {
         let number = number % KINDS;
         Self {
@@ -38,7 +38,7 @@ impl Kind {
         }
     }
 
-    /// The same with an answer of so many tokens.
+    /// The same kind with an answer of `n_predict` tokens.
     pub fn short(self, n_predict: usize) -> Self {
         Self { n_predict, ..self }
     }
@@ -47,7 +47,7 @@ impl Kind {
         self.number
     }
 
-    /// Which of [`USERS`] is to answer.
+    /// The index in [`USERS`] of the user whose voice is asked for.
     pub fn user(self) -> usize {
         self.number % USERS.len()
     }
@@ -80,12 +80,12 @@ impl Kind {
     }
 }
 
-/// A token with its score by the contrast.
+/// A token with its contrasted score.
 pub struct Scored {
-    /// Its bytes.
+    /// The bytes of the token.
     pub token: Vec<u8>,
     pub score: f64,
-    /// By the user model.
+    /// The user model's log-probability, in nats.
     pub logprob: f64,
 }
 
@@ -101,7 +101,7 @@ impl Scored {
     }
 }
 
-/// A token beside the best candidates at its place.
+/// A token, and the best candidates at its position.
 pub struct Explained {
     pub chosen: Scored,
     best: Vec<Scored>,
@@ -114,7 +114,7 @@ impl Explained {
         candidate.map(|it| it.score)
     }
 
-    /// By how much the scores of the candidates differ from what they are in `other`.
+    /// The differences between the candidates' scores here and in `other`.
     pub fn moved(&self, other: &Self) -> impl Iterator<Item = f64> {
         let pairs = self
             .best
@@ -133,18 +133,18 @@ impl Explained {
 #[derive(Default)]
 pub struct Answer {
     pub n_tokens: usize,
-    /// Until the first of them.
+    /// The time from the request to the first token.
     pub first: Duration,
-    /// Its tokens, if they are explained.
+    /// The tokens, if they are explained.
     pub explained: Vec<Explained>,
 }
 
 /// How a request ended.
 pub enum Reply {
     Whole(Answer),
-    /// 429.
+    /// The server answered 429.
     Busy,
-    /// The client went away.
+    /// The client abandoned the request.
     Left,
 }
 
@@ -153,7 +153,7 @@ pub fn agent() -> ureq::Agent {
     config.build().into()
 }
 
-/// Asks token by token; a client that `leaves` goes away after the first.
+/// Asks for a stream; a client that `leaves` abandons it after the first text.
 pub fn ask(
     agent: &ureq::Agent,
     server: &Server,

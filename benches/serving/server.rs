@@ -1,4 +1,4 @@
-//! A server as a process of its own, with users who have learnt a few texts.
+//! A server as a process of its own, with users who are trained on a few texts.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::process::memory_mb;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
-/// Texts that each user learns.
+/// The number of texts that each user is trained on.
 const TEXTS: usize = 10;
 
 /// A data folder with trained users.
@@ -23,7 +23,7 @@ pub struct Users {
 }
 
 impl Users {
-    /// Of these names, each trained on some of alice's texts.
+    /// Users with these names, each trained on other texts of alice's.
     pub fn train(model: Option<&PathBuf>, names: &[&str]) -> Result<Self> {
         let base = match model {
             Some(model) => model.clone(),
@@ -75,7 +75,7 @@ impl Users {
     }
 }
 
-/// A server of such users, until it is dropped.
+/// A server of such users, which is killed when it is dropped.
 pub struct Server {
     child: Child,
     pub url: String,
@@ -102,7 +102,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Its memory, MB.
+    /// The server's resident memory, in MB.
     pub fn resident_mb(&self) -> Result<f64> {
         memory_mb(&self.child.id().to_string(), "VmRSS")
     }

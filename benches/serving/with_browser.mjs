@@ -1,4 +1,4 @@
-// The server's page in a headless Chromium, driven as a person would: by keys and clicks, at the width of a phone, in the dark.
+// Tests the server's page in a headless Chromium, by keys and clicks, also at the width of a phone and in dark mode.
 
 import assert from "node:assert";
 
@@ -21,7 +21,7 @@ await page.goto(url);
 await page.waitForFunction(() => document.querySelector("#voice").options.length === 2);
 check(await page.$eval("#voice", ({ value }) => value) === "alice", "the voice is alice's");
 
-// By the keyboard alone: the text has the focus.
+// The chat works by keyboard alone, since the text field has the focus.
 await page.keyboard.type("Reply to: Are you free on Friday?");
 await page.keyboard.press("Enter");
 await page.waitForSelector("#chat li.answer .token");
@@ -32,9 +32,9 @@ const tints = await page.$$eval("#chat .token", (tokens) => tokens.map(({ title,
 check(tints.every(([title, colour]) => title.includes("user ") && colour), tints[0]);
 check(tints.some(([title]) => title.includes("chosen by the contrast")), "the contrast chose");
 
-// Another contrast is another answer; Escape stops one.
+// Another contrast gives another answer, and Escape stops it.
 await page.$eval("#contrast", (slider) => { slider.value = "0"; slider.dispatchEvent(new Event("input")); });
-check(await text("#contrast-value") === "0", "the slider says what it is");
+check(await text("#contrast-value") === "0", "the slider shows its value");
 await page.focus("#text");
 await page.keyboard.type("Tell me all about the garden, at length.");
 await page.keyboard.press("Enter");
@@ -42,9 +42,9 @@ await page.waitForFunction(() => document.querySelectorAll("#chat li.answer").le
 await page.waitForFunction(() => document.querySelectorAll("#chat li.answer")[1].textContent.length > 12);
 await page.keyboard.press("Escape");
 await idle();
-check((await page.$$("#chat li.answer")).length === 2, "what there is of it stays");
+check((await page.$$("#chat li.answer")).length === 2, "the part that was answered stays");
 
-// Three voices side by side.
+// The answers of the three arms stand side by side.
 await page.$eval("#contrast", (slider) => { slider.value = "0.3"; slider.dispatchEvent(new Event("input")); });
 await page.click("#compare");
 await page.waitForFunction(() => document.querySelectorAll(".arms [data-arm] .said").length === 3);
@@ -52,7 +52,7 @@ await idle();
 const arms = await page.$$eval(".arms [data-arm] .said", (places) => places.map(({ textContent }) => textContent));
 check(arms.every((said) => said.length > 0) && arms[0] !== arms[1], arms);
 
-// A verdict, and an edit that the history counts.
+// A verdict and an edit are stored, and the history counts the edit.
 await page.click("#chat li.answer .verdicts button:nth-child(1)");
 await page.waitForSelector('#chat .verdicts [aria-pressed="true"]');
 await page.click("#chat li.answer .verdicts button:nth-child(3)");
@@ -62,17 +62,17 @@ await page.click("#chat li.answer textarea + .buttons button");
 await page.waitForFunction(() => document.querySelector("#chat li.answer .said").textContent.endsWith("with cake."));
 await page.click("#tab-history");
 await page.waitForFunction(() => document.querySelectorAll("#history li").length > 0);
-check((await text("#history-count")).includes("1 pairs of answers judged"), await text("#history-count"));
+check((await text("#history-count")).includes("1 pairs of answers from feedback"), await text("#history-count"));
 
-// Tabs by arrow keys, and a training with its loss.
+// Arrow keys change tabs, and a training shows its loss.
 await page.focus("#tab-history");
 await page.keyboard.press("ArrowRight");
 await page.waitForFunction(() => !document.querySelector("#view-training").hidden);
 await page.click("#train");
-await page.waitForFunction(() => document.querySelector("#training-state").textContent.startsWith("Trained"), { timeout: 600_000 });
+await page.waitForFunction(() => document.querySelector("#training-state").textContent.startsWith("The training has ended"), { timeout: 600_000 });
 check(await page.$$eval("#loss polyline", (lines) => lines.length) >= 1, "the loss is drawn");
 
-// A phone, and the dark.
+// The page fits a phone, and has a dark mode.
 await page.setViewport({ width: 360, height: 640, isMobile: true, hasTouch: true });
 await page.click("#tab-chat");
 check(await page.evaluate(() => document.documentElement.scrollWidth <= 360), "nothing is wider than a phone");

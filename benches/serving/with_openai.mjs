@@ -1,4 +1,4 @@
-// OpenAI's client for Node.js, unchanged, against the server at the address that is given.
+// Tests the server at the given address with OpenAI's own client for Node.js.
 
 import assert from "node:assert";
 
@@ -44,7 +44,7 @@ const formed = await client.chat.completions.create({
 });
 check(typeof JSON.parse(formed.choices[0].message.content).yes === "boolean", formed);
 
-// A stream that is given up in the middle.
+// A stream can be abandoned in the middle.
 const long = await client.chat.completions.create({ ...ask, max_tokens: 500, stream: true });
 for await (const chunk of long) {
   if (chunk.choices[0]?.delta?.content) break;

@@ -117,7 +117,12 @@ impl Sampling {
             .any(|(it, none)| (it - none).abs() > 0.0)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks that each setting is in its range.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] naming the first setting that is not.
+    pub fn check(&self) -> Result<()> {
         let probability = 0.0..=1.0;
         let checks = [
             (

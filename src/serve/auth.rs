@@ -1,8 +1,8 @@
-//! Who asks, and what they may.
+//! Authentication: which caller a request comes from, and which users' adapters that caller may use.
 //!
-//! There is one key for the administrator and one for each user, kept as SHA-256 hashes. A user's key reaches that user's
-//! adapter and the base, and nothing else; who may not use a thing is told that it is not there. Without any key the
-//! server listens on loopback alone, and whoever reaches it is the administrator.
+//! There is one key for the administrator and one for each user, stored as SHA-256 hashes. A user's key reaches that user's
+//! adapter and the base, and nothing else; a caller who asks for anything else is answered as if it did not exist. Without
+//! any key the server listens on loopback alone, and every caller is the administrator.
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -12,28 +12,29 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
-use super::jwt::{self, Identity};
+use super::identity::Identity;
+use super::jwt;
+use crate::Result;
 use crate::hash::digest;
 use crate::home::{Home, UserFolder, UserName, read_json_if_there, remove_if_there, write_json};
-use crate::{Error, Result};
 
-/// In which Open WebUI says, signed, for whom it asks.
+/// The header with the signed identity of the person for whom Open WebUI asks.
 const OPEN_WEBUI: &str = "x-openwebui-user-jwt";
 
-/// What keys begin with, so that one is known where it does not belong.
+/// The beginning of every key, so that tools which look for leaked secrets recognise one.
 const PREFIX: &str = "cope-";
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// Who may use all users' adapters.
+    /// The administrator, who may use all users' adapters.
     Admin,
-    /// Who may use their own.
+    /// A user, who may use their own adapter.
     User(UserName),
 }
 
 impl Caller {
-    /// Whether the adapter and the history of `user` are theirs to use.
+    /// Whether the caller may use the adapter and the history of `user`.
     pub fn may_use(&self, user: &UserName) -> bool {
         match self {
             Self::Admin => true,
@@ -41,7 +42,7 @@ impl Caller {
         }
     }
 
-    /// Their name among those for whom models keep what they have read.
+    /// The caller's number as an owner of cached prompt prefixes, which no other caller's texts may go on from.
     pub fn owner(&self) -> u64 {
         let name = match self {
             Self::Admin => json!(["admin"]),
@@ -51,7 +52,7 @@ impl Caller {
         u64::from_str_radix(&hash[..16], 16).unwrap_or_default()
     }
 
-    /// The users whose adapters they may use, by name.
+    /// The users with an adapter that the caller may use, by name.
     ///
     /// # Errors
     ///
@@ -61,20 +62,31 @@ impl Caller {
         users.retain(|user| self.may_use(user.name()) && user.adapter().is_file());
         Ok(users)
     }
+
+    /// The folder of the user `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::not_found`] when there is no such user, or the caller may not use their adapter.
+    pub fn user_folder(&self, home: &Home, name: &str) -> Result<UserFolder, ApiError> {
+        let name = UserName::new(name).ok().filter(|name| self.may_use(name));
+        let folder = name.and_then(|name| home.user(name).ok());
+        folder.ok_or_else(|| ApiError::not_found("there is no such user for this key"))
+    }
 }
 
-/// A key as it is kept.
+/// The stored form of a key.
 #[derive(Serialize, Deserialize)]
 struct StoredKey {
     sha256: String,
 }
 
-/// Whose key it is to be.
+/// The holder of a key.
 #[derive(Clone, Debug)]
 pub enum KeyOf {
-    /// The administrator's.
+    /// The administrator.
     Admin,
-    /// A user's.
+    /// A user.
     User(UserFolder),
 }
 
@@ -86,7 +98,7 @@ impl KeyOf {
         }
     }
 
-    /// Makes a key, which replaces the one before. It is shown this once; only its hash is kept.
+    /// Makes a key, which replaces the one before. Only its hash is stored, so this is the one time that it can be shown.
     ///
     /// # Errors
     ///
@@ -99,7 +111,7 @@ impl KeyOf {
         Ok(key)
     }
 
-    /// Forgets the key.
+    /// Deletes the key, if there is one.
     ///
     /// # Errors
     ///
@@ -108,14 +120,14 @@ impl KeyOf {
         remove_if_there(&self.path(home))
     }
 
-    /// Whether `key` is the one; in the same time, whichever it is.
-    fn is(&self, home: &Home, key: &str) -> Result<bool> {
+    /// Whether `key` is the holder's key. The comparison takes the same time for every key.
+    fn matches(&self, home: &Home, key: &str) -> Result<bool> {
         let stored: Option<StoredKey> = read_json_if_there(&self.path(home))?;
         let stored = stored.map(|stored| stored.sha256);
         Ok(stored.is_some_and(|stored| stored.as_bytes().ct_eq(hash(key).as_bytes()).into()))
     }
 
-    fn is_there(&self, home: &Home) -> bool {
+    fn exists(&self, home: &Home) -> bool {
         self.path(home).is_file()
     }
 }
@@ -124,62 +136,16 @@ fn hash(key: &str) -> String {
     digest(&json!(key))
 }
 
-impl Identity {
-    /// That of an address.
-    ///
-    /// # Errors
-    ///
-    /// It is none.
-    pub fn new(email: &str) -> Result<Self> {
-        let email = email.trim();
-        match email.split_once('@') {
-            Some((name, host)) if !name.is_empty() && !host.is_empty() => Ok(Self {
-                email: email.to_owned(),
-            }),
-            _ => Err(Error::input(format!("{email:?} is no address of mail"))),
-        }
-    }
-
-    /// Keeps it as that of `user`.
-    ///
-    /// # Errors
-    ///
-    /// It is another user's, or cannot be written.
-    pub fn keep(&self, home: &Home, user: &UserFolder) -> Result<()> {
-        for other in home.users()? {
-            let known: Option<Self> = read_json_if_there(&other.identity())?;
-            let is_theirs = known.is_some_and(|it| it.email.eq_ignore_ascii_case(&self.email));
-            if is_theirs && other.name() != user.name() {
-                let name = other.name();
-                return Err(Error::input(format!(
-                    "{} is the address of {name}",
-                    self.email
-                )));
-            }
-        }
-        write_json(&user.identity(), self)
-    }
-
-    /// Forgets that of `user`.
-    ///
-    /// # Errors
-    ///
-    /// Its file cannot be removed.
-    pub fn forget(user: &UserFolder) -> Result<()> {
-        remove_if_there(&user.identity())
-    }
-}
-
-/// Tells callers apart.
+/// Finds out who the caller of a request is.
 #[derive(Debug)]
 pub struct Access {
     home: Home,
-    /// What Open WebUI signs with.
+    /// The secret with which Open WebUI signs identities.
     secret: Option<Vec<u8>>,
 }
 
 impl Access {
-    /// By the keys in `home`, and by what Open WebUI signs with `secret`.
+    /// Knows the keys in `home`, and identities that Open WebUI has signed with `secret`.
     pub fn new(home: &Home, secret: Option<Vec<u8>>) -> Self {
         Self {
             home: home.clone(),
@@ -187,7 +153,7 @@ impl Access {
         }
     }
 
-    /// Whether there is any key. Once there is, nobody gets in without one.
+    /// Whether there is any key. Once there is one, every caller needs a key.
     ///
     /// # Errors
     ///
@@ -195,21 +161,21 @@ impl Access {
     pub fn has_keys(&self) -> Result<bool> {
         let users = self.home.users()?.into_iter().map(KeyOf::User);
         let mut all = std::iter::once(KeyOf::Admin).chain(users);
-        Ok(all.any(|of| of.is_there(&self.home)))
+        Ok(all.any(|holder| holder.exists(&self.home)))
     }
 
-    /// Who asks, by the headers of a request.
+    /// The caller of a request with these headers.
     ///
     /// # Errors
     ///
-    /// [`ApiError::unauthorized`] without a key that is somebody's; [`ApiError::forbidden`] where Open WebUI asks for
-    /// somebody who is not known here, or whose identity cannot be checked.
+    /// [`ApiError::unauthorized`] without a valid key; [`ApiError::forbidden`] when Open WebUI asks for a person who is not
+    /// known here, or whose identity cannot be verified.
     pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let caller = if self.has_keys()? {
-            let owner = key(headers)?.map(|key| self.owner(key)).transpose()?;
-            owner.flatten().ok_or_else(ApiError::unauthorized)?
+            let caller = key(headers)?.map(|key| self.holder(key)).transpose()?;
+            caller.flatten().ok_or_else(ApiError::unauthorized)?
         } else {
-            // Clients that must send a key send any.
+            // Some clients always send a key; without any keys here it is not read.
             Caller::Admin
         };
         let Some(token) = headers.get(OPEN_WEBUI) else {
@@ -217,42 +183,35 @@ impl Access {
         };
         let Some(secret) = &self.secret else {
             return Err(ApiError::forbidden(
-                "Open WebUI says for whom it asks, and it cannot be checked: start the server with --openwebui-secret",
+                "the identity that Open WebUI gives cannot be verified: start the server with --openwebui-secret",
             ));
         };
         let token = token.to_str().unwrap_or_default();
         let Identity { email } = jwt::verify(token, secret).map_err(ApiError::forbidden)?;
-        let user = self.user_of(&email)?;
-        if caller.may_use(&user) {
-            Ok(Caller::User(user))
+        let Some(user) = Identity::user(&self.home, &email)? else {
+            return Err(ApiError::forbidden(
+                "no user here has that e-mail address: `cope-llama user identity NAME --email ADDRESS` sets it",
+            ));
+        };
+        if caller.may_use(user.name()) {
+            Ok(Caller::User(user.name().clone()))
         } else {
             Err(ApiError::forbidden("the key is another user's"))
         }
     }
 
-    /// Whose key it is. All are compared, so that how long it takes says nothing.
-    fn owner(&self, key: &str) -> Result<Option<Caller>, ApiError> {
-        let mut owner = KeyOf::Admin.is(&self.home, key)?.then_some(Caller::Admin);
+    /// The holder of a key. It is compared with all stored keys, so that the time taken says nothing about the holder.
+    fn holder(&self, key: &str) -> Result<Option<Caller>, ApiError> {
+        let mut holder = KeyOf::Admin
+            .matches(&self.home, key)?
+            .then_some(Caller::Admin);
         for folder in self.home.users()? {
             let name = folder.name().clone();
-            if KeyOf::User(folder).is(&self.home, key)? {
-                owner = owner.or(Some(Caller::User(name)));
+            if KeyOf::User(folder).matches(&self.home, key)? {
+                holder = holder.or(Some(Caller::User(name)));
             }
         }
-        Ok(owner)
-    }
-
-    /// The user of an address.
-    fn user_of(&self, email: &str) -> Result<UserName, ApiError> {
-        for folder in self.home.users()? {
-            let identity: Option<Identity> = read_json_if_there(&folder.identity())?;
-            if identity.is_some_and(|it| it.email.eq_ignore_ascii_case(email)) {
-                return Ok(folder.name().clone());
-            }
-        }
-        Err(ApiError::forbidden(
-            "nobody here has that address: `cope-llama user identity NAME --email ADDRESS` says whose it is",
-        ))
+        Ok(holder)
     }
 }
 

@@ -1,16 +1,20 @@
-//! The thread that decodes. All contexts are its own; what is wanted reaches it as a [`Job`], and what comes of it goes back
-//! event by event.
+//! The engine: one thread that decodes the texts of all users together and owns all contexts. A text reaches it as a
+//! [`Job`], and its events go back one by one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::model_cache::{ModelCache, ServerBatch, VoiceRequest};
+use super::error::ApiError;
+use super::metrics::Gauges;
+use super::model_cache::{ModelCache, ServerBatch};
 use super::settings::EngineSettings;
+use super::voice_request::VoiceRequest;
 use crate::decode::{
     AnswerOptions, Batch, BatchEvent, PassSchedule, Processor, TextId, TextRequest,
 };
@@ -18,47 +22,38 @@ use crate::home::Home;
 use crate::llama::{Model, Token, devices};
 use crate::{Error, Result};
 
-/// Tokens of prompts that are read between two tokens of the texts under way: a tenth of a second on a CPU.
+/// The most prompt tokens that are read between two tokens of the texts under way: a tenth of a second on a CPU.
 pub const N_PROMPT: usize = 128;
 
-/// How often an idle engine looks whether adapters have changed.
+/// The interval at which an idle engine looks whether adapters have changed.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// A text that is wanted.
+/// An event of a text, or the error that ends the text.
+pub type TextEvent = Result<BatchEvent, ApiError>;
+
+/// A text to decode.
 #[derive(Debug)]
 pub struct Job {
-    /// Whose voice it is in.
+    /// The voice of the text.
     pub voice: VoiceRequest,
-    /// Its tokens so far.
+    /// The tokens of the prompt.
     pub prompt: Vec<Token>,
-    /// How it goes on.
+    /// Options of sampling, and the limits of the text.
     pub options: AnswerOptions,
-    /// How many candidates are explained beside each choice, if choices are explained.
+    /// The number of candidates that are explained beside each choice, if choices are explained.
     pub explained: Option<usize>,
-    /// For whom what the models read is kept.
+    /// The owner of the prompt's cached prefix: only texts of the same owner go on from it.
     pub owner: u64,
-    /// Who is told. A text ends when nobody hears of it any more.
-    pub reply: UnboundedSender<Result<BatchEvent>>,
+    /// Where the events go. The text ends when the receiver is dropped.
+    pub reply: UnboundedSender<TextEvent>,
 }
 
-/// Whoever has it can have texts decoded; the thread ends when nobody has it any more.
-#[derive(Clone, Debug)]
+/// A handle of the decoding thread, which ends when the handle is dropped.
+#[derive(Debug)]
 pub struct Engine {
     jobs: Sender<Job>,
     gauges: Arc<Gauges>,
-}
-
-/// What the engine is at.
-#[derive(Debug, Default)]
-pub struct Gauges {
-    /// Texts under way.
-    pub running: AtomicUsize,
-    /// Texts that wait.
-    pub waiting: AtomicUsize,
-    /// Models that are loaded.
-    pub models: AtomicUsize,
-    /// Bytes of their contexts and adapters.
-    pub bytes: AtomicU64,
+    thread: JoinHandle<()>,
 }
 
 impl Engine {
@@ -66,11 +61,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The file of the base cannot be read, or there is no thread to be had.
+    /// The file of the base cannot be read; [`Error::Lack`] when no thread can be started.
     pub fn start(home: &Home, model: &Arc<Model>, settings: &EngineSettings) -> Result<Self> {
-        let (sender, receiver) = channel();
         let gauges = Arc::new(Gauges::default());
-        // Passes of few texts run side by side; a GPU computes them one after the other.
+        // On a CPU, passes of few texts run side by side; a GPU computes them one after the other.
         let processor = if devices().iter().any(|device| device.is_gpu) {
             Processor::Gpu
         } else {
@@ -85,37 +79,65 @@ impl Engine {
             waiting: VecDeque::new(),
             gauges: Arc::clone(&gauges),
         };
-        std::thread::Builder::new()
+        Self::with_worker(gauges, move |jobs| worker.run(jobs))
+    }
+
+    /// Starts a thread that takes jobs by `work`.
+    fn with_worker(
+        gauges: Arc<Gauges>,
+        work: impl FnOnce(&Receiver<Job>) + Send + 'static,
+    ) -> Result<Self> {
+        let (jobs, receiver) = channel();
+        let thread = std::thread::Builder::new()
             .name("decode".into())
-            .spawn(move || worker.run(&receiver))
-            .map_err(|error| Error::lack(format!("cannot start a thread: {error}")))?;
+            .spawn(move || work(&receiver))
+            .map_err(|error| Error::lack(format!("cannot start the decoding thread: {error}")))?;
         Ok(Self {
-            jobs: sender,
+            jobs,
             gauges,
+            thread,
         })
     }
 
-    /// Has a text decoded.
+    /// Hands a text to the thread.
     ///
     /// # Errors
     ///
-    /// The thread has gone.
+    /// [`Error::Bug`] when the thread has panicked.
     pub fn submit(&self, job: Job) -> Result<()> {
-        let gone = || Error::bug("the decoder has stopped; start the server again");
-        self.jobs.send(job).map_err(|_| gone())
+        self.jobs.send(job).map_err(|_| dead())
     }
 
-    /// What it is at.
+    /// Checks that the thread is alive.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Bug`] when it has panicked.
+    pub fn check(&self) -> Result<()> {
+        if self.thread.is_finished() {
+            return Err(dead());
+        }
+        Ok(())
+    }
+
+    /// The state of the thread at this moment.
     pub fn gauges(&self) -> &Gauges {
         &self.gauges
     }
 }
 
+/// The error of a thread that has panicked.
+pub fn dead() -> Error {
+    Error::bug("the decoder has stopped and the server has to be started again")
+}
+
+/// The thread's own state.
 struct Worker {
     model_cache: ModelCache,
     batch: ServerBatch,
-    replies: HashMap<TextId, UnboundedSender<Result<BatchEvent>>>,
-    /// Those for whose models there is no room yet.
+    /// Where the events of each text of the batch go.
+    replies: HashMap<TextId, UnboundedSender<TextEvent>>,
+    /// Texts that are not in the batch yet, since there is no room for their models.
     waiting: VecDeque<Job>,
     gauges: Arc<Gauges>,
 }
@@ -125,7 +147,7 @@ impl Worker {
         loop {
             if self.replies.is_empty() {
                 self.model_cache.sweep(&mut self.batch);
-                self.show();
+                self.update_gauges();
                 match jobs.recv_timeout(IDLE) {
                     Ok(job) => self.waiting.push_back(job),
                     Err(RecvTimeoutError::Timeout) => continue,
@@ -133,28 +155,28 @@ impl Worker {
                 }
             }
             self.waiting.extend(jobs.try_iter());
-            self.drop_unheard();
-            self.begin();
-            self.show();
+            self.cancel_abandoned();
+            self.begin_waiting();
+            self.update_gauges();
             match self.batch.next() {
-                Some(Ok((id, event))) => self.tell(id, event),
-                Some(Err(_)) => self.interrupt(),
+                Some(Ok((id, event))) => self.send(id, event),
+                Some(Err(error)) => self.fail_all(error),
                 None => {}
             }
         }
     }
 
-    /// Ends the texts of those who have gone away.
-    fn drop_unheard(&mut self) {
+    /// Ends the texts whose clients have gone.
+    fn cancel_abandoned(&mut self) {
         self.waiting.retain(|job| !job.reply.is_closed());
-        let gone = self.replies.extract_if(|_, reply| reply.is_closed());
-        for (id, _) in gone {
+        let abandoned = self.replies.extract_if(|_, reply| reply.is_closed());
+        for (id, _) in abandoned {
             self.batch.cancel(id);
         }
     }
 
-    /// Gives the batch the texts whose models are loaded or can be.
-    fn begin(&mut self) {
+    /// Hands the batch those waiting texts whose models are loaded or can be.
+    fn begin_waiting(&mut self) {
         for job in std::mem::take(&mut self.waiting) {
             let policy = match self.model_cache.open(&job.voice, &mut self.batch) {
                 Ok(Some(policy)) => policy,
@@ -163,7 +185,7 @@ impl Worker {
                     continue;
                 }
                 Err(error) => {
-                    let _ = job.reply.send(Err(error));
+                    fail(&job.reply, error);
                     continue;
                 }
             };
@@ -178,18 +200,20 @@ impl Worker {
                 Ok(id) => {
                     self.replies.insert(id, job.reply);
                 }
-                Err(error) => {
-                    let _ = job.reply.send(Err(error));
-                }
+                Err(error) => fail(&job.reply, error),
             }
         }
     }
 
-    fn tell(&mut self, id: TextId, event: BatchEvent) {
+    /// Sends an event of a text to its client, and forgets the text if the event ends it.
+    fn send(&mut self, id: TextId, event: BatchEvent) {
         let has_ended = matches!(event, BatchEvent::Finished { .. } | BatchEvent::Failed(_));
-        // Whether anybody hears it is seen before the next pass.
         if let Some(reply) = self.replies.get(&id) {
-            let _ = reply.send(Ok(event));
+            match event {
+                BatchEvent::Failed(error) => fail(reply, error),
+                // Whether the client has gone is seen before the next pass.
+                event => drop(reply.send(Ok(event))),
+            }
         }
         if has_ended {
             self.replies.remove(&id);
@@ -197,14 +221,15 @@ impl Worker {
         }
     }
 
-    /// The passes were interrupted, which ends all texts.
-    fn interrupt(&mut self) {
+    /// Ends all texts, since the batch was interrupted.
+    fn fail_all(&mut self, error: Error) {
+        let error = ApiError::from(error);
         for (_, reply) in self.replies.drain() {
-            let _ = reply.send(Err(Error::Interrupted));
+            drop(reply.send(Err(error.clone())));
         }
     }
 
-    fn show(&self) {
+    fn update_gauges(&self) {
         let (n_models, bytes) = self.model_cache.count();
         let n_waiting = self.waiting.len() + self.batch.n_waiting();
         self.gauges
@@ -213,5 +238,59 @@ impl Worker {
         self.gauges.waiting.store(n_waiting, Ordering::Relaxed);
         self.gauges.models.store(n_models, Ordering::Relaxed);
         self.gauges.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Tells the client of one text the error that ends it. A client that has gone does not hear it.
+fn fail(reply: &UnboundedSender<TextEvent>, error: Error) {
+    drop(reply.send(Err(error.into())));
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::decode::ArmKind;
+
+    fn job() -> (Job, tokio::sync::mpsc::UnboundedReceiver<TextEvent>) {
+        let voice = VoiceRequest {
+            user: None,
+            scale: 1.0,
+            arm: ArmKind::Base,
+            contrast: None,
+            plausibility: None,
+        };
+        let (reply, events) = unbounded_channel();
+        let job = Job {
+            voice,
+            prompt: vec![1],
+            options: AnswerOptions::default(),
+            explained: None,
+            owner: 0,
+            reply,
+        };
+        (job, events)
+    }
+
+    #[test]
+    fn a_dead_decoder_is_a_fault_of_the_server() {
+        let engine = Engine::with_worker(Arc::default(), |jobs| {
+            let _job = jobs.recv();
+            panic!("a panic that this test makes");
+        })
+        .unwrap();
+        engine.check().unwrap();
+        let (first, mut events) = job();
+        engine.submit(first).unwrap();
+        // The text under way ends without an event.
+        assert!(events.blocking_recv().is_none());
+        while engine.check().is_ok() {
+            std::thread::yield_now();
+        }
+        let error = ApiError::from(engine.submit(job().0).unwrap_err());
+        assert_eq!(error.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(error.message.contains("the decoder has stopped"));
     }
 }

@@ -1,21 +1,15 @@
-//! Whom Open WebUI asks for: a JSON web token (RFC 7519), signed by HS256 with a secret that it shares with the server.
-//!
-//! No other algorithm is taken, whatever the token says of itself.
+//! Verifies the JSON Web Token (JWT, RFC 7519) by which Open WebUI says for whom it asks. It is signed by HS256 with a
+//! secret that Open WebUI shares with this server; a token that names any other algorithm is refused.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::Sha256;
 
-/// Whose address it is. Open WebUI lets people choose their name, and not their address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// The address.
-    pub email: String,
-}
+use super::identity::Identity;
 
 #[derive(Deserialize)]
 struct Header {
@@ -26,20 +20,20 @@ struct Header {
 struct Claims {
     iss: String,
     email: String,
-    /// Seconds since 1970.
+    /// The time of expiry, in seconds since 1970.
     exp: f64,
 }
 
-/// Who issues the tokens.
+/// The issuer that Open WebUI writes into its tokens.
 const ISSUER: &str = "open-webui";
 
-/// Whom a token is for, if it was signed with `secret`, by Open WebUI, and has not expired.
+/// The identity in a token that Open WebUI signed with `secret` and that has not expired.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// A sentence that says what is wrong with the token.
 pub fn verify(token: &str, secret: &[u8]) -> Result<Identity, &'static str> {
-    const MALFORMED: &str = "the identity that Open WebUI gives is no token";
+    const MALFORMED: &str = "the identity that Open WebUI gives is not a JWT";
     let (signed, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
     let (header, claims) = signed.split_once('.').ok_or(MALFORMED)?;
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| MALFORMED);
@@ -57,7 +51,9 @@ pub fn verify(token: &str, secret: &[u8]) -> Result<Identity, &'static str> {
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |it| it.as_secs_f64());
     if claims.iss != ISSUER || claims.exp <= now {
-        return Err("the identity that Open WebUI gives has expired, or is another's");
+        return Err(
+            "the identity that Open WebUI gives has expired, or was issued by another program",
+        );
     }
     Ok(Identity {
         email: claims.email,
@@ -79,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_open_webui_signed_is_believed() {
+    fn only_a_token_signed_by_open_webui_is_accepted() {
         let header = r#"{"alg":"HS256","typ":"JWT"}"#;
         let claims = r#"{"sub":"1","email":"ann@example.org","name":"Bob","iss":"open-webui","exp":99999999999}"#;
         let good = token(header, claims, b"secret");
@@ -103,15 +99,15 @@ mod tests {
         }
     }
 
-    /// RFC 7515, A.1: HS256 over the RFC's own header and payload; refused here for its claims, not its signature.
+    /// The example of RFC 7515, appendix A.1. Its signature is right, so it is refused for its claims alone.
     #[test]
-    fn the_signature_is_that_of_the_rfc() {
+    fn the_rfcs_own_signature_is_accepted() {
         let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let key = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
         let key = URL_SAFE_NO_PAD.decode(key).unwrap();
         assert_eq!(
             verify(token, &key),
-            Err("the identity that Open WebUI gives is no token")
+            Err("the identity that Open WebUI gives is not a JWT")
         );
         assert!(
             verify(token, b"another")

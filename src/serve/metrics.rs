@@ -1,7 +1,7 @@
-//! What `/metrics` shows, in the text format of Prometheus. It names no user.
+//! The metrics at `/metrics`, in the text format of Prometheus. They name no user.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -9,12 +9,24 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::engine::Gauges;
-use super::openai::response::Usage;
+use super::usage::Usage;
 
 type Requests = Family<Vec<(String, String)>, Counter>;
 
-/// Counters since the start, and gauges.
+/// The engine's state at this moment, which its thread writes and `/metrics` reads.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Texts that are being decoded.
+    pub running: AtomicUsize,
+    /// Texts that wait for a sequence, or for memory.
+    pub waiting: AtomicUsize,
+    /// Models that are loaded: the base, and users' adapters on it.
+    pub models: AtomicUsize,
+    /// Bytes of their contexts and adapters.
+    pub bytes: AtomicU64,
+}
+
+/// Counters since the start of the server, and gauges.
 #[derive(Debug)]
 pub struct ServerMetrics {
     registry: Registry,
@@ -61,18 +73,30 @@ impl ServerMetrics {
             "Tokens of answers",
             self.completion_tokens.clone(),
         );
-        registry.register("texts_running", "Texts under way", self.running.clone());
-        registry.register("texts_waiting", "Texts that wait", self.waiting.clone());
+        registry.register(
+            "texts_running",
+            "Texts that are being decoded",
+            self.running.clone(),
+        );
+        registry.register(
+            "texts_waiting",
+            "Texts that wait for a place or for memory",
+            self.waiting.clone(),
+        );
         registry.register(
             "models_loaded",
-            "Contexts of the base and of users",
+            "Loaded models: the base, and users' adapters on it",
             self.models.clone(),
         );
-        registry.register("models_bytes", "Their memory", self.bytes.clone());
+        registry.register(
+            "models_bytes",
+            "Bytes of the contexts and adapters of loaded models",
+            self.bytes.clone(),
+        );
         self
     }
 
-    /// Counts a request.
+    /// Counts an answered request.
     pub fn count_request(&self, route: &str, status: u16) {
         let labels = vec![
             ("route".to_owned(), route.to_owned()),
@@ -81,13 +105,13 @@ impl ServerMetrics {
         self.requests.get_or_create(&labels).inc();
     }
 
-    /// Counts the tokens of a text that has ended.
+    /// Counts the tokens of a finished text.
     pub fn count_text(&self, usage: Usage) {
         self.prompt_tokens.inc_by(usage.n_prompt as u64);
         self.completion_tokens.inc_by(usage.n_completion as u64);
     }
 
-    /// All of it, with what the engine is at.
+    /// All metrics as text, with the engine's gauges once there is an engine.
     pub fn text(&self, gauges: Option<&Gauges>) -> String {
         if let Some(gauges) = gauges {
             self.running.set(gauges.running.load(Relaxed) as i64);
@@ -96,7 +120,7 @@ impl ServerMetrics {
             self.bytes.set(gauges.bytes.load(Relaxed));
         }
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         encode(&mut text, &self.registry).unwrap_or_default();
         text
     }

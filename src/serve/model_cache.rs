@@ -1,4 +1,5 @@
-//! Whose contexts are loaded: they come when they are wanted and go by least use.
+//! The models of the base and of users' adapters. They are loaded on demand and evicted least-recently-used, once together
+//! they would take more memory than they may.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,44 +8,31 @@ use std::sync::Arc;
 use cope_convert::gguf::Gguf;
 
 use super::settings::EngineSettings;
+use super::voice_request::VoiceRequest;
 use crate::decode::{ArmKind, Batch, ModelId, Policy};
 use crate::home::{Home, UserFolder, UserName};
 use crate::llama::{LoraAdapter, Model, Sequences};
 use crate::voice::{AdapterSource, Voice};
 use crate::{Error, Result};
 
-/// What a text wants of the models.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VoiceRequest {
-    /// Whose adapter; without one it is the base that speaks.
-    pub user: Option<UserName>,
-    /// By how much its effect is multiplied.
-    pub scale: f32,
-    /// Which of the models.
-    pub arm: ArmKind,
-    /// α, if not the adapter's.
-    pub contrast: Option<f32>,
-    /// τ, if not the adapter's.
-    pub plausibility: Option<f32>,
-}
-
-/// A model of the batch.
+/// The identity of a model in the batch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ModelKey {
     /// The base, with the task adapter of this SHA-256 or without.
     Base(Option<String>),
-    /// A user's, by the adapter's SHA-256 and the bits of its scale.
+    /// A user's model, with the SHA-256 of the adapter and the bits of its scale.
     User(UserName, String, u32),
 }
 
+/// A model in memory.
 struct Loaded {
     id: ModelId,
     bytes: u64,
-    /// When it was last asked for.
+    /// The time at which a text last asked for it, in requests.
     used: u64,
 }
 
-/// What is known of a user's adapter while its file does not change.
+/// A user's adapter as its file describes it, valid while the file does not change.
 #[derive(Clone)]
 struct Known {
     stamp: Stamp,
@@ -52,12 +40,13 @@ struct Known {
     voice: Voice,
 }
 
-/// A file's length and time of change.
+/// A file's length and time of modification.
 type Stamp = (u64, Option<std::time::SystemTime>);
 
+/// The texts of all users, decoded together.
 pub(super) type ServerBatch = Batch<Sequences, Arc<Model>>;
 
-/// The models of one base in a batch.
+/// The loaded models of one base, which live in a batch.
 pub(super) struct ModelCache {
     home: Home,
     model: Arc<Model>,
@@ -66,10 +55,16 @@ pub(super) struct ModelCache {
     settings: EngineSettings,
     loaded: HashMap<ModelKey, Loaded>,
     known: HashMap<UserName, Known>,
+    /// The number of requests for a model so far.
     time: u64,
 }
 
 impl ModelCache {
+    /// An empty cache of models on the base `model`.
+    ///
+    /// # Errors
+    ///
+    /// The base's file cannot be read.
     pub fn new(home: &Home, model: &Arc<Model>, settings: &EngineSettings) -> Result<Self> {
         let path = model.path();
         Ok(Self {
@@ -84,11 +79,14 @@ impl ModelCache {
         })
     }
 
-    /// The models of a voice, loaded unless they are; `None` while there is no room for them beside those at work.
+    /// The models of a voice, which are loaded if they are not yet; `None` while there is no room for them beside those
+    /// that are in use.
     ///
     /// # Errors
     ///
-    /// The user is not there or not trained on this base, a setting is out of its range, or there is never room.
+    /// [`Error::Missing`] when the user does not exist or is not trained; [`Error::Memory`] when the models would not fit
+    /// even alone; [`Error::Contrast`] when α or τ is out of its range; the adapter's file is damaged, or was trained on
+    /// another base.
     pub fn open(
         &mut self,
         voice: &VoiceRequest,
@@ -102,25 +100,25 @@ impl ModelCache {
         let known = self.known(&folder)?;
         let contrast = known.voice.contrast(voice.contrast, voice.plausibility)?;
         let task = known.voice.task_sha256().map(str::to_owned);
-        let of_base = ModelKey::Base(task.clone());
-        let of_user = ModelKey::User(user.clone(), known.sha256.clone(), voice.scale.to_bits());
+        let base_key = ModelKey::Base(task.clone());
+        let user_key = ModelKey::User(user.clone(), known.sha256.clone(), voice.scale.to_bits());
         if task.is_some() && (voice.scale - 1.0).abs() > f32::EPSILON {
             return Err(Error::input(format!(
-                "{user}'s adapter lies on a task's, of which llama.cpp is given the sum: its scale is 0 or 1"
+                "{user}'s adapter was trained on top of a task adapter, and both are applied as one: its scale can only be 0 or 1"
             )));
         }
         let load_task = || known.voice.base_adapter();
         let load_user = || known.voice.user_adapter().map(Some);
         let policy = match voice.arm {
             ArmKind::Base => self
-                .model(&of_base, None, batch, load_task)?
+                .model(&base_key, None, batch, load_task)?
                 .map(Policy::Plain),
             ArmKind::User => self
-                .model(&of_user, None, batch, load_user)?
+                .model(&user_key, None, batch, load_user)?
                 .map(Policy::Plain),
             ArmKind::Cope => {
-                let base = self.model(&of_base, Some(&of_user), batch, load_task)?;
-                let user = self.model(&of_user, Some(&of_base), batch, load_user)?;
+                let base = self.model(&base_key, Some(&user_key), batch, load_task)?;
+                let user = self.model(&user_key, Some(&base_key), batch, load_user)?;
                 base.zip(user).map(|(base, user)| Policy::Cope {
                     base,
                     user,
@@ -131,8 +129,8 @@ impl ModelCache {
         Ok(policy)
     }
 
-    /// Lets go of what is of no use any more, where no text is in it: adapters that were trained anew, and those of users
-    /// who were deleted.
+    /// Unloads the models that no request can reach any more and that no text is using: those of adapters that were
+    /// trained anew, and of users who were deleted.
     pub fn sweep(&mut self, batch: &mut ServerBatch) {
         let keys: Vec<ModelKey> = self.loaded.keys().cloned().collect();
         for key in keys {
@@ -148,13 +146,13 @@ impl ModelCache {
         }
     }
 
-    /// Models that are loaded, and the memory of their contexts.
+    /// The number of models that are loaded, and the bytes that their contexts and adapters take.
     pub fn count(&self) -> (usize, u64) {
         (self.loaded.len(), self.bytes())
     }
 
-    /// A model, loaded with the adapter at the path that `adapter` gives, unless it is; `None` while there is no room. The
-    /// one `beside` it, which the same text wants, makes no room for it.
+    /// The model of `key`, which is loaded with the adapter at the path that `adapter` gives if it is not yet; `None` while
+    /// there is no room. The model `beside`, which the same text needs, is not evicted for it.
     fn model(
         &mut self,
         key: &ModelKey,
@@ -194,7 +192,8 @@ impl ModelCache {
             ModelKey::User(_, _, scale) => f32::from_bits(*scale),
         };
         let adapter = adapter.map(|adapter| (adapter, scale));
-        let sequences = Sequences::new(&self.model, adapter, &self.settings.context, n_sequences)?;
+        let sequences = Sequences::new(&self.model, adapter, &self.settings.context, n_sequences)
+            .map_err(out_of_memory)?;
         let loaded = Loaded {
             id: batch.add(sequences),
             bytes,
@@ -205,12 +204,12 @@ impl ModelCache {
         Ok(Some(id))
     }
 
+    /// Bytes that the loaded models take.
     fn bytes(&self) -> u64 {
         self.loaded.values().map(|loaded| loaded.bytes).sum()
     }
 
-    /// Unloads the model that nobody has asked for for the longest time, of those in which no text is;
-    /// not `kept`.
+    /// Unloads the least recently used model that no text is using, other than `kept`. Returns whether there was one.
     fn unload_oldest(&mut self, kept: Option<&ModelKey>, batch: &mut ServerBatch) -> bool {
         let mut keys: Vec<_> = self
             .loaded
@@ -222,6 +221,7 @@ impl ModelCache {
             .any(|(_, key)| Some(&key) != kept && self.unload(&key, batch))
     }
 
+    /// Unloads a model, unless a text is using it. Returns whether it was unloaded.
     fn unload(&mut self, key: &ModelKey, batch: &mut ServerBatch) -> bool {
         let id = self.loaded.get(key).map(|loaded| loaded.id);
         let is_gone = id.is_some_and(|id| batch.remove(id).is_some());
@@ -231,7 +231,7 @@ impl ModelCache {
         is_gone
     }
 
-    /// What a user's adapter says of itself, read anew when its file has changed.
+    /// A user's adapter as its file describes it; the file is read again when it has changed.
     fn known(&mut self, folder: &UserFolder) -> Result<Known> {
         let path = folder.trained_adapter()?;
         let metadata = std::fs::metadata(&path).map_err(Error::io("read", &path))?;
@@ -255,7 +255,17 @@ impl ModelCache {
     }
 }
 
+/// The length of a file in bytes; 0 without one.
 fn size(path: Option<&Path>) -> u64 {
     path.and_then(|path| std::fs::metadata(path).ok())
         .map_or(0, |it| it.len())
+}
+
+/// The error of a context that llama.cpp did not make: memory is the only thing that it can lack, since the settings and
+/// the adapter were checked before.
+fn out_of_memory(error: Error) -> Error {
+    match error {
+        Error::Llama { .. } => Error::lack(format!("there is no memory for a context: {error}")),
+        error => error,
+    }
 }

@@ -1,9 +1,9 @@
-//! The endpoints that OpenAI's clients know.
+//! The endpoints of OpenAI's API, and those of llama-server that clients use beside it.
 
 mod answer_stream;
 pub mod generate;
 pub mod models;
-pub mod options;
-pub mod request;
-pub mod response;
+mod options;
+mod request;
+mod response;
 pub mod tokenize;

@@ -1,7 +1,8 @@
-//! Which requests reach the routes at all.
+//! Protection from pages of other sites.
 //!
-//! A page of any site can have a browser on this machine call a server on it. Such a call names the site as its `Origin`;
-//! and one whose site has moved its name to this machine's address names the site as its `Host`.
+//! A page of any site can have a browser on this machine call a server on it. Such a call names the site in its `Origin`
+//! header; and a call from a site that has pointed its own name at this machine's address (DNS rebinding) names the site in
+//! its `Host` header.
 
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
@@ -9,18 +10,18 @@ use axum::http::{HeaderMap, Uri, header};
 use super::error::ApiError;
 use super::settings::ServeOptions;
 
-/// That a request is meant for this server, and no page of another site sends it.
+/// Checks that a request is meant for this server, and was not sent by a page of another site.
 ///
 /// # Errors
 ///
-/// [`ApiError::forbidden`] if not.
+/// [`ApiError::forbidden`] otherwise.
 pub fn check(options: &ServeOptions, headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = text(header::HOST).or(uri.authority().map(Authority::as_str));
     let host = host.unwrap_or_default();
-    if !is_ours(options, host) {
+    if !is_own_host(options, host) {
         return Err(ApiError::forbidden(format!(
-            "this server is not called {host:?}: give --allow-host to call it so"
+            "this server does not answer to the name {host:?}: start it with --allow-host to add one"
         )));
     }
     let Some(origin) = headers.get(header::ORIGIN) else {
@@ -32,14 +33,14 @@ pub fn check(options: &ServeOptions, headers: &HeaderMap, uri: &Uri) -> Result<(
         return Ok(());
     }
     Err(ApiError::forbidden(format!(
-        "pages of {origin} may not use this server: give --allow-origin to let them"
+        "pages of {origin} may not use this server: start it with --allow-origin to let them"
     )))
 }
 
 /// Whether `host`, with a port or without, is an address or a name of this server.
-fn is_ours(options: &ServeOptions, host: &str) -> bool {
+fn is_own_host(options: &ServeOptions, host: &str) -> bool {
     let name = match host.rsplit_once(':') {
-        // Of an IPv6 address without a port, the last colon is its own.
+        // In an IPv6 address without a port, such as `[::1]`, the last colon is part of the address.
         Some((name, port)) if port.bytes().all(|c| c.is_ascii_digit()) && !name.ends_with(':') => {
             name
         }
@@ -47,7 +48,7 @@ fn is_ours(options: &ServeOptions, host: &str) -> bool {
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
     let is_address = name.parse::<std::net::IpAddr>().is_ok_and(|ip| {
-        // Whatever address the machine has, a name that others own is none.
+        // A server that listens beyond loopback may have any address; a site cannot make an address its name.
         ip.is_loopback() || !options.address.ip().is_loopback()
     });
     is_address

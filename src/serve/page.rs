@@ -1,23 +1,23 @@
-//! The page, which the program carries inside.
+//! The web page, which is compiled into the program.
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
-/// It takes nothing from anywhere else, and nobody may put it into a page of theirs.
+/// The policy of the page: it loads nothing from other servers, and no other page may embed it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page itself.
+/// Answers with the page's HTML.
 pub async fn html() -> Response {
     file("text/html; charset=utf-8", include_str!("page/index.html"))
 }
 
-/// How it looks.
+/// Answers with the page's style sheet.
 pub async fn css() -> Response {
     file("text/css; charset=utf-8", include_str!("page/page.css"))
 }
 
-/// What it does.
+/// Answers with the page's script.
 pub async fn js() -> Response {
     file(
         "text/javascript; charset=utf-8",

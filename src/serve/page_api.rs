@@ -1,27 +1,26 @@
-//! What the page asks for beside answers: whose voices there are, histories, verdicts.
+//! Handlers of `/api`, which the page asks for voices and histories, and tells of verdicts.
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::app::App;
 use super::auth::Caller;
-use super::body::parse;
 use super::error::ApiError;
+use super::extract::{JsonBody, PathPart, QueryFields};
 use crate::decode::Contrast;
-use crate::home::{UserFolder, UserName};
+use crate::home::UserFolder;
 use crate::message::Message;
+use crate::profile::Example;
 use crate::profile::feedback::{Feedback, Verdict, Verdicts};
 
-/// The most items of a history that are given at a time.
+/// The most items of a history in one response.
 const MAX_ITEMS: usize = 200;
 
-/// Who asks, and whose voices they may use.
+/// The caller's own name, and the users in whose voices the caller can have answers.
 pub async fn me(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -42,32 +41,35 @@ pub async fn me(
     Ok(Json(json!({ "user": name, "voices": voices })))
 }
 
-/// Which items of a history.
+/// A range of a history's items.
 #[derive(Deserialize)]
-pub struct Items {
+pub struct ItemRange {
+    /// The number of items to leave out.
     #[serde(default)]
     from: usize,
+    /// The number of items to give, at most [`MAX_ITEMS`].
     #[serde(default)]
     n: usize,
 }
 
-/// A user's history, newest first.
+/// A user's history, the newest item first.
 pub async fn history(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    Query(items): Query<Items>,
+    PathPart(name): PathPart,
+    QueryFields(range): QueryFields<ItemRange>,
 ) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
+    let user = caller.user_folder(&app.home, &name)?;
     let profile = user.profile()?;
     let verdicts = Verdicts::from_feedback(&user.feedback()?);
     let newest = profile
         .history
         .iter()
         .rev()
-        .skip(items.from)
-        .take(items.n.min(MAX_ITEMS));
-    let item = |example: &crate::profile::Example| json!({ "prompt": example.prompt, "response": example.response });
+        .skip(range.from)
+        .take(range.n.min(MAX_ITEMS));
+    let item =
+        |example: &Example| json!({ "prompt": example.prompt, "response": example.response });
     Ok(Json(json!({
         "items": newest.map(item).collect::<Vec<_>>(),
         "total": profile.history.len(),
@@ -76,50 +78,57 @@ pub async fn history(
     })))
 }
 
-/// What is said of an answer: a verdict, or what it should have been.
+/// Feedback on an answer: a verdict, or the text that the answer should have been.
 #[derive(Deserialize)]
-struct FeedbackBody {
+pub struct FeedbackRequest {
     prompt: Vec<Message>,
     response: String,
     verdict: Option<Verdict>,
     edited: Option<String>,
 }
 
-/// Keeps what the user says of an answer.
+impl FeedbackRequest {
+    /// The entries for the user's file of feedback.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::invalid_field`] when a text is empty, or there is not exactly one of verdict and edited text.
+    fn feedback(self) -> Result<Vec<Feedback>, ApiError> {
+        if self.prompt.is_empty() {
+            return Err(ApiError::invalid_field("prompt", "the prompt is empty"));
+        }
+        if self.response.trim().is_empty() {
+            return Err(ApiError::invalid_field("response", "the response is empty"));
+        }
+        match (self.verdict, self.edited) {
+            (Some(verdict), None) => Ok(vec![Feedback {
+                prompt: self.prompt,
+                response: self.response,
+                verdict,
+            }]),
+            (None, Some(edited)) if !edited.trim().is_empty() && edited != self.response => {
+                Ok(Feedback::edit(&self.prompt, &self.response, &edited).into())
+            }
+            (None, Some(_)) => Err(ApiError::invalid_field(
+                "edited",
+                "the edited text is empty, or the same as the response",
+            )),
+            _ => Err(ApiError::invalid(
+                "give either a verdict or an edited text, `verdict` or `edited`",
+            )),
+        }
+    }
+}
+
+/// Stores a user's feedback on an answer.
 pub async fn feedback(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    PathPart(name): PathPart,
+    JsonBody(request): JsonBody<FeedbackRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    let said: FeedbackBody = parse(&headers, &body)?;
-    if said.prompt.is_empty() || said.response.trim().is_empty() {
-        return Err(ApiError::invalid("there is no prompt, or no response"));
-    }
-    let feedback = match (said.verdict, said.edited) {
-        (Some(verdict), None) => vec![Feedback {
-            prompt: said.prompt,
-            response: said.response,
-            verdict,
-        }],
-        (None, Some(edited)) if !edited.trim().is_empty() && edited != said.response => {
-            Feedback::edit(&said.prompt, &said.response, &edited).into()
-        }
-        _ => {
-            return Err(ApiError::invalid(
-                "there is neither a verdict nor another text",
-            ));
-        }
-    };
+    let user = caller.user_folder(&app.home, &name)?;
+    let feedback = request.feedback()?;
     user.add_feedback(&feedback)?;
     Ok(Json(json!({ "kept": feedback.len() })))
-}
-
-/// The folder of a user that the caller may use; that of another is not there.
-pub(super) fn user(app: &App, caller: &Caller, name: &str) -> Result<UserFolder, ApiError> {
-    let name = UserName::new(name).ok().filter(|name| caller.may_use(name));
-    let folder = name.and_then(|name| app.home.user(name).ok());
-    folder.ok_or_else(|| ApiError::not_found("there is no such user for this key"))
 }

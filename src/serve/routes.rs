@@ -1,4 +1,4 @@
-//! The routes.
+//! The routes, and the layers around them: who may ask, which pages may ask, and what is counted.
 
 use std::sync::Arc;
 
@@ -8,23 +8,24 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::app::App;
+use super::auth::Caller;
 use super::error::ApiError;
 use super::openai::{generate, models, tokenize};
 #[cfg(feature = "train")]
-use super::trainer;
-use super::{Caller, origin, page, page_api};
-use axum::Extension;
+use super::training_api;
+use super::{origin, page, page_api};
 
-/// The OpenAPI description of what follows.
+/// The OpenAPI description of these routes.
 const OPENAPI: &str = include_str!("openapi.json");
 
-/// All of them.
+/// The routes of a server.
 pub fn routes(app: &Arc<App>) -> Router {
-    let of_callers = training()
+    let with_caller = training()
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/lora-adapters", get(models::adapters))
@@ -49,7 +50,7 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()
-        .merge(of_callers)
+        .merge(with_caller)
         .route("/", get(page::html))
         .route("/page.css", get(page::css))
         .route("/page.js", get(page::js))
@@ -66,10 +67,10 @@ pub fn routes(app: &Arc<App>) -> Router {
 
 #[cfg(feature = "train")]
 fn training() -> Router<Arc<App>> {
-    let of_user = get(trainer::status)
-        .post(trainer::start)
-        .delete(trainer::stop);
-    Router::new().route("/api/users/{name}/training", of_user)
+    let methods = get(training_api::status)
+        .post(training_api::start)
+        .delete(training_api::stop);
+    Router::new().route("/api/users/{name}/training", methods)
 }
 
 #[cfg(not(feature = "train"))]
@@ -77,9 +78,9 @@ fn training() -> Router<Arc<App>> {
     Router::new()
 }
 
-/// 503 while the base is being loaded.
+/// Says whether the server can answer: it cannot while the base is being loaded, nor once the decoder has stopped.
 async fn health(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError> {
-    app.ready()?;
+    app.base()?.engine.check()?;
     Ok(Json(json!({ "status": "ok" })))
 }
 
@@ -88,17 +89,17 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, kind)], OPENAPI).into_response()
 }
 
-/// For the administrator alone.
+/// Answers with the metrics, which only the administrator may read.
 async fn metrics(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
     if caller != Caller::Admin {
         return Err(ApiError::forbidden(
-            "metrics are for the administrator's key",
+            "only the administrator's key may read the metrics",
         ));
     }
-    let gauges = app.ready().ok().map(|ready| ready.engine.gauges());
+    let gauges = app.base().ok().map(|base| base.engine.gauges());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let kind = HeaderValue::from_static(kind);
     Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(gauges)).into_response())
@@ -109,17 +110,11 @@ async fn unknown(request: Request) -> ApiError {
 }
 
 async fn wrong_method(request: Request) -> ApiError {
-    ApiError {
-        status: StatusCode::METHOD_NOT_ALLOWED,
-        ..ApiError::invalid(format!(
-            "{} has no {}",
-            request.uri().path(),
-            request.method()
-        ))
-    }
+    let (path, method) = (request.uri().path(), request.method());
+    ApiError::wrong_method(format!("{path} takes no requests of the method {method}"))
 }
 
-/// Says who asks.
+/// Finds out who the caller is, and refuses requests without a valid key.
 async fn authorize(
     State(app): State<Arc<App>>,
     mut request: Request,
@@ -130,7 +125,7 @@ async fn authorize(
     Ok(next.run(request).await)
 }
 
-/// Keeps out what is not meant for this server, and answers browsers that ask whether a page may.
+/// Refuses requests that are not meant for this server, and answers browsers' preflight requests.
 async fn check(
     State(app): State<Arc<App>>,
     request: Request,
@@ -161,30 +156,32 @@ async fn check(
             headers.insert(name, HeaderValue::from_static(value));
         }
     }
-    let kept_to_itself = [
+    let private = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    for (name, value) in kept_to_itself {
+    for (name, value) in private {
         headers.insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
 }
 
-/// Counts requests by their routes, which name nobody.
+/// Counts requests by their routes, whose patterns name no user. A handler that panics is answered as an error.
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>();
     let route = path.map_or("other", MatchedPath::as_str).to_owned();
-    let response = next.run(request).await;
-    // A body that is too long is refused before any route sees it.
+    // A task of its own catches the panic. The set cancels it when the client goes away.
+    let mut handler = JoinSet::new();
+    handler.spawn(next.run(request));
+    let response = match handler.join_next().await {
+        Some(Ok(response)) => response,
+        _ => ApiError::panicked().into_response(),
+    };
+    // The body is refused while it is read, where its limit is not known.
     let response = match response.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..ApiError::invalid(format!("the body is longer than {} bytes", app.limits.body))
-        }
-        .into_response(),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_long(app.limits.body).into_response(),
         _ => response,
     };
     app.metrics

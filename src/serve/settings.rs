@@ -1,4 +1,4 @@
-//! How a server is run: where it listens, how many contexts it makes, what requests are held to.
+//! The options of a server: where it listens, how many contexts it makes, which limits requests have.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,49 +6,49 @@ use std::time::Duration;
 
 use crate::llama::ContextOptions;
 
-/// How a server is run.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
-    /// Where it listens.
+    /// The address to listen at; port 0 stands for any free port.
     pub address: SocketAddr,
-    /// The file of the base.
+    /// The GGUF file of the base.
     pub base: PathBuf,
-    /// Layers of it on a GPU; `None` for all.
+    /// Number of the base's layers that a GPU computes; `None` for all.
     pub gpu_layers: Option<u32>,
-    /// Of contexts.
+    /// The contexts that the engine makes.
     pub settings: EngineSettings,
-    /// What requests are held to.
+    /// The limits of each request.
     pub limits: RequestLimits,
-    /// The names by which it is called beside its address, as `Host` has them.
+    /// Names that a `Host` header may have beside the server's address.
     pub hosts: Vec<String>,
-    /// The pages of other origins that may use it.
+    /// Origins of other sites whose pages may use the server.
     pub origins: Vec<String>,
-    /// What Open WebUI signs with.
+    /// The secret with which Open WebUI signs its users' identities.
     pub open_webui_secret: Option<Vec<u8>>,
 }
 
-/// What requests are held to.
+/// The limits of each request.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
-    /// Bytes of a body.
+    /// The longest body, in bytes.
     pub body: usize,
-    /// Tokens of an answer.
+    /// The longest answer, in tokens.
     pub n_predict: usize,
-    /// Requests beside those whose texts are under way.
+    /// Number of texts that may wait while [`EngineSettings::parallel`] others are decoded.
     pub queue: usize,
-    /// From the request to the end of the answer.
+    /// The longest time from a request to the end of its answer.
     pub time: Duration,
 }
 
-/// How contexts are made, and how many.
+/// How many contexts the engine makes, and of which kind.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
-    /// Of each text.
+    /// Options of each text's context.
     pub context: ContextOptions,
-    /// Texts at once.
+    /// Number of texts that are decoded at once.
     pub parallel: usize,
-    /// Of one user.
+    /// Number of texts that are decoded at once in one user's voice.
     pub parallel_user: usize,
-    /// The most bytes of all contexts and adapters together.
+    /// The most bytes that all contexts and adapters may take together.
     pub memory: u64,
 }

@@ -1,59 +1,22 @@
-//! Training that the page has asked for: one at a time, on a thread of its own.
+//! Training in the background: one user at a time, on a thread of its own.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use axum::extract::{Path, State as Shared};
-use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::app::App;
-use super::auth::Caller;
 use super::error::ApiError;
-use super::page_api::user;
-use crate::Error;
 use crate::home::{BaseRef, Stage, UserFolder, UserName};
-use crate::train::{TrainConfig, TrainEvent, Training, train};
+use crate::train::{TrainConfig, TrainEvent, TrainObserver, Training, train};
+use crate::{Error, Result};
 
-/// How far a user's training is.
-pub async fn status(
-    Shared(app): Shared<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    Ok(Json(app.trainer.status(user.name())))
-}
-
-/// Begins it.
-pub async fn start(
-    Shared(app): Shared<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    let path = app.options.base.clone();
-    let base = app.home.base_ref(&path)?;
-    let name = user.name().clone();
-    app.trainer.start(user, path, base)?;
-    Ok(Json(app.trainer.status(&name)))
-}
-
-/// Stops it.
-pub async fn stop(
-    Shared(app): Shared<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
-) -> Result<Json<Value>, ApiError> {
-    let user = user(&app, &caller, &name)?;
-    app.trainer.stop(user.name());
-    Ok(Json(app.trainer.status(user.name())))
-}
-
-/// What is being trained, or was last.
+/// The training under way, or the last one.
 #[derive(Debug, Default)]
 pub struct Trainer(Arc<Mutex<Option<UserTraining>>>);
 
@@ -61,13 +24,16 @@ pub struct Trainer(Arc<Mutex<Option<UserTraining>>>);
 struct UserTraining {
     user: UserName,
     state: State,
+    /// Set to stop the training at its next event.
     stop: Arc<AtomicBool>,
     stage: Option<Stage>,
+    /// Steps of the stage that are done.
     done: usize,
+    /// Steps of the stage.
     total: usize,
-    /// When this stage began, and how much of it was done then.
-    begun: (Instant, usize),
-    /// By stage, a value a step.
+    /// When this session of the stage began, and the steps that were done then.
+    began: (Instant, usize),
+    /// The loss of each step, by stage.
     losses: BTreeMap<String, Vec<f64>>,
 }
 
@@ -76,59 +42,32 @@ enum State {
     Running,
     Ended,
     Stopped,
+    /// It failed, for this reason.
     Failed(String),
 }
 
 impl Trainer {
-    /// Begins to train a user on the base at `path`, by the settings of their last training, or goes on with it.
+    /// Trains a user on the base at `path`, with the settings of their last training. A training that was stopped is
+    /// resumed.
     ///
     /// # Errors
     ///
-    /// Somebody is being trained already, or the user's manifest cannot be read.
+    /// [`ApiError::conflict`] while another training is running; [`ApiError::unavailable`] when no thread can be started;
+    /// [`ApiError::internal`] when the user's manifest cannot be read.
     pub fn start(
         &self,
         folder: UserFolder,
         path: PathBuf,
         mut base: BaseRef,
     ) -> Result<(), ApiError> {
-        let mut training = self.training();
-        if training
-            .as_ref()
-            .is_some_and(|it| it.state == State::Running)
-        {
-            return Err(ApiError::conflict(
-                "a training is under way; wait until it has ended",
-            ));
-        }
         let manifest = folder.manifest()?;
         let config = manifest
             .as_ref()
             .map_or_else(TrainConfig::default, TrainConfig::from_manifest);
         let last = manifest.filter(|it| it.base.sha256 == base.sha256);
         base.task_sha256 = last.and_then(|it| it.base.task_sha256);
-        let stop = Arc::new(AtomicBool::new(false));
-        *training = Some(UserTraining {
-            user: folder.name().clone(),
-            state: State::Running,
-            stop: Arc::clone(&stop),
-            stage: None,
-            done: 0,
-            total: 0,
-            begun: (Instant::now(), 0),
-            losses: BTreeMap::new(),
-        });
-        drop(training);
-        let shared = Arc::clone(&self.0);
-        let work = move || {
-            let mut observe = |event: TrainEvent| {
-                if let Some(training) = &mut *locked(&shared) {
-                    training.hear(&event);
-                }
-                if stop.load(Ordering::Relaxed) {
-                    return Err(Error::Interrupted);
-                }
-                Ok(())
-            };
+        let user = folder.name().clone();
+        let work = move |observe: TrainObserver| {
             let training = Training {
                 folder: &folder,
                 base_path: &path,
@@ -136,30 +75,82 @@ impl Trainer {
                 config: &config,
                 stages: &Stage::ALL,
             };
-            let result = train(training, &mut observe);
-            if let Some(training) = &mut *locked(&shared) {
-                training.state = match result {
-                    Ok(()) => State::Ended,
-                    Err(Error::Interrupted) => State::Stopped,
-                    Err(error) => State::Failed(error.to_string()),
-                };
-            }
+            train(training, observe)
         };
-        let thread = std::thread::Builder::new().name("train".into());
-        let started = thread.spawn(work);
-        started
-            .map(drop)
-            .map_err(|error| ApiError::internal(format!("cannot start a thread: {error}")))
+        self.run(user, work, |work| {
+            let thread = std::thread::Builder::new().name("train".into());
+            thread.spawn(work).map(drop)
+        })
     }
 
-    /// Stops the training of a user, if it is under way.
+    /// Runs `work`, the training of `user`, on the thread that `spawn` starts. However the work ends, by an error, a panic
+    /// or for want of a thread, the state says so.
+    fn run(
+        &self,
+        user: UserName,
+        work: impl FnOnce(TrainObserver) -> Result<()> + Send + 'static,
+        spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
+    ) -> Result<(), ApiError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        self.begin(user, Arc::clone(&stop))?;
+        let shared = Arc::clone(&self.0);
+        let thread = move || {
+            let mut observe = |event: TrainEvent| {
+                if let Some(training) = &mut *locked(&shared) {
+                    training.update(&event);
+                }
+                if stop.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                Ok(())
+            };
+            // Nothing that the work leaves half done is used after a panic: it is read from disk again.
+            let result = catch_unwind(AssertUnwindSafe(|| work(&mut observe)));
+            let state = match result {
+                Ok(Ok(())) => State::Ended,
+                Ok(Err(Error::Interrupted)) => State::Stopped,
+                Ok(Err(error)) => State::Failed(error.to_string()),
+                Err(panic) => State::Failed(Error::bug(message(&*panic)).to_string()),
+            };
+            set_state(&shared, state);
+        };
+        spawn(Box::new(thread)).map_err(|error| {
+            let error = format!("cannot start the training thread: {error}");
+            set_state(&self.0, State::Failed(error.clone()));
+            ApiError::unavailable(error)
+        })
+    }
+
+    /// Records that the training of `user` is running.
+    fn begin(&self, user: UserName, stop: Arc<AtomicBool>) -> Result<(), ApiError> {
+        let mut training = self.training();
+        let is_running = |it: &UserTraining| it.state == State::Running;
+        if training.as_ref().is_some_and(is_running) {
+            return Err(ApiError::conflict(
+                "another training is running; wait until it has ended",
+            ));
+        }
+        *training = Some(UserTraining {
+            user,
+            state: State::Running,
+            stop,
+            stage: None,
+            done: 0,
+            total: 0,
+            began: (Instant::now(), 0),
+            losses: BTreeMap::new(),
+        });
+        Ok(())
+    }
+
+    /// Stops the training of a user, if it is running.
     pub fn stop(&self, user: &UserName) {
         if let Some(training) = self.training().as_ref().filter(|it| it.user == *user) {
             training.stop.store(true, Ordering::Relaxed);
         }
     }
 
-    /// How far the training of a user is.
+    /// The progress of a user's training.
     pub fn status(&self, user: &UserName) -> Value {
         let training = self.training();
         let Some(training) = training.as_ref().filter(|it| it.user == *user) else {
@@ -187,16 +178,30 @@ impl Trainer {
     }
 }
 
+/// The training, also after a panic of a thread that held the lock.
 fn locked(training: &Mutex<Option<UserTraining>>) -> MutexGuard<'_, Option<UserTraining>> {
     training.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn set_state(training: &Mutex<Option<UserTraining>>, state: State) {
+    if let Some(training) = &mut *locked(training) {
+        training.state = state;
+    }
+}
+
+/// The message of a panic.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("the training panicked").to_owned()
+}
+
 impl UserTraining {
-    fn hear(&mut self, event: &TrainEvent) {
+    fn update(&mut self, event: &TrainEvent) {
         match event {
             TrainEvent::Started { stage, total, done } => {
                 (self.stage, self.total, self.done) = (Some(*stage), *total, *done);
-                self.begun = (Instant::now(), *done);
+                self.began = (Instant::now(), *done);
             }
             TrainEvent::Step {
                 stage,
@@ -215,10 +220,101 @@ impl UserTraining {
         }
     }
 
+    /// An estimate of the seconds until the stage is done; `None` before its first step.
     fn seconds_left(&self) -> Option<f64> {
-        let (begun, before) = self.begun;
-        let n = self.done.checked_sub(before).filter(|n| *n > 0)?;
+        let (began, done_before) = self.began;
+        let n = self.done.checked_sub(done_before).filter(|n| *n > 0)?;
         let left = self.total.saturating_sub(self.done);
-        Some(begun.elapsed().as_secs_f64() / n as f64 * left as f64)
+        Some(began.elapsed().as_secs_f64() / n as f64 * left as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    fn ann() -> UserName {
+        UserName::new("ann").unwrap()
+    }
+
+    /// Runs `work` to its end on this thread, and gives the state that the page then shows.
+    fn state_after(work: impl FnOnce(TrainObserver) -> Result<()> + Send + 'static) -> Value {
+        let trainer = Trainer::default();
+        let here = |work: Box<dyn FnOnce() + Send>| {
+            work();
+            Ok(())
+        };
+        trainer.run(ann(), work, here).unwrap();
+        trainer.status(&ann())
+    }
+
+    #[test]
+    fn a_training_that_panics_has_failed_and_another_can_start() {
+        let trainer = Trainer::default();
+        let spawn = |work: Box<dyn FnOnce() + Send>| {
+            std::thread::spawn(work).join().unwrap();
+            Ok(())
+        };
+        trainer
+            .run(ann(), |_| panic!("step 3 is not a number"), spawn)
+            .unwrap();
+        let status = trainer.status(&ann());
+        assert_eq!(status["state"], "failed");
+        assert_eq!(
+            status["message"],
+            "step 3 is not a number; this is a bug of cope-llama"
+        );
+        trainer.run(ann(), |_| Ok(()), spawn).unwrap();
+        assert_eq!(trainer.status(&ann())["state"], "ended");
+    }
+
+    #[test]
+    fn a_training_thread_that_cannot_start_has_failed() {
+        let trainer = Trainer::default();
+        let refuse = |_| Err(io::Error::other("too many threads"));
+        let error = trainer.run(ann(), |_| Ok(()), refuse).unwrap_err();
+        assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(error.retry_after.is_some());
+        let status = trainer.status(&ann());
+        assert_eq!(status["state"], "failed");
+        let reason = "cannot start the training thread: too many threads";
+        assert_eq!(status["message"], reason);
+        assert_eq!(error.message, reason);
+    }
+
+    #[test]
+    fn the_state_says_how_a_training_ended() {
+        let failed = state_after(|_| Err(Error::Train("the loss is not finite".into())));
+        assert_eq!(failed["state"], "failed");
+        assert_eq!(failed["message"], "training failed: the loss is not finite");
+        let stopped = state_after(|_| Err(Error::Interrupted));
+        assert_eq!(stopped["state"], "stopped");
+        assert_eq!(stopped["message"], Value::Null);
+    }
+
+    #[test]
+    fn a_second_training_is_refused_while_one_is_running() {
+        let trainer = Trainer::default();
+        let (end, ended) = channel::<()>();
+        let (thread, join) = channel();
+        let work = move |_: TrainObserver| {
+            let _ = ended.recv();
+            Ok(())
+        };
+        let spawn = |work: Box<dyn FnOnce() + Send>| {
+            thread.send(std::thread::spawn(work)).unwrap();
+            Ok(())
+        };
+        trainer.run(ann(), work, spawn).unwrap();
+        assert_eq!(trainer.status(&ann())["state"], "running");
+        let error = trainer.run(ann(), |_| Ok(()), |_| Ok(())).unwrap_err();
+        assert_eq!(error.status, StatusCode::CONFLICT);
+        drop(end);
+        join.recv().unwrap().join().unwrap();
+        assert_eq!(trainer.status(&ann())["state"], "ended");
     }
 }

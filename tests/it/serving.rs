@@ -1,7 +1,8 @@
-//! The server, in this process, on tiny models: what it answers, to whom, and when it does not.
+//! The server, in this process, on tiny models: its answers, who gets them, and its errors.
 
 mod access;
 mod answers;
+mod faults;
 mod load;
 mod page;
 mod shapes;
@@ -24,9 +25,9 @@ use ureq::http::Response;
 use crate::fixture::{Fixture, exact};
 use crate::tiny::tiny_adapter;
 
-/// A server on the tiny model with two users, ann and bob, of different adapters.
+/// A server on the tiny model with two users, ann and bob, whose adapters differ.
 pub struct Server {
-    // It stops before its folder goes.
+    // The fields are dropped in this order: the server stops before its folder is deleted.
     running: Running,
     pub fixture: Fixture,
     pub home: Home,
@@ -40,20 +41,45 @@ impl Deref for Server {
     }
 }
 
-/// A server until it is dropped.
+/// A running server, which stops when it is dropped.
 pub struct Running {
     address: SocketAddr,
-    /// Whether anybody was told that the base is being loaded.
+    /// Whether a request was refused because the base was still being loaded.
     pub was_loading: bool,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<cope_llama::Result<()>>>,
 }
 
-/// An answer: status and body.
+/// A response: status, headers and body.
 pub struct Reply {
     pub status: u16,
     pub headers: ureq::http::HeaderMap,
     pub text: String,
+}
+
+/// The parts of an error that a client reads.
+pub struct Refusal<'a> {
+    pub status: u16,
+    pub kind: &'a str,
+    pub code: Option<&'a str>,
+    pub param: Option<&'a str>,
+    /// A part of the message.
+    pub message: &'a str,
+    pub retry_after: Option<&'a str>,
+}
+
+impl<'a> Refusal<'a> {
+    /// An error without code, field and time to retry.
+    pub fn new(status: u16, kind: &'a str, message: &'a str) -> Self {
+        Self {
+            status,
+            kind,
+            code: None,
+            param: None,
+            message,
+            retry_after: None,
+        }
+    }
 }
 
 impl Reply {
@@ -61,7 +87,21 @@ impl Reply {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    /// The message of an error, which has OpenAI's envelope.
+    /// Checks that this is the error `expected`, in OpenAI's envelope.
+    pub fn assert_refused(&self, expected: &Refusal) {
+        assert_eq!(self.status, expected.status, "{}", self.text);
+        let message = self.error();
+        assert!(message.contains(expected.message), "{message}");
+        let error = &self.json()["error"];
+        assert_eq!(error["type"], expected.kind, "{error}");
+        assert_eq!(error["code"], json!(expected.code), "{error}");
+        assert_eq!(error["param"], json!(expected.param), "{error}");
+        let retry_after = self.headers.get("retry-after");
+        let retry_after = retry_after.map(|it| it.to_str().unwrap());
+        assert_eq!(retry_after, expected.retry_after, "{error}");
+    }
+
+    /// The message of an error in OpenAI's envelope.
     pub fn error(&self) -> String {
         let body = self.json();
         for name in ["type", "param", "code"] {
@@ -79,7 +119,7 @@ pub fn bob() -> Adapter {
     tiny_adapter(8, 4, &["attn_q", "attn_v", "ffn_up"])
 }
 
-/// Writes a user's adapter, as the end of a training does.
+/// Writes a user's adapter, like the end of a training.
 pub fn train(home: &Home, fixture: &Fixture, name: &str, adapter: &Adapter) -> UserFolder {
     let folder = home.create_user(UserName::new(name).unwrap()).unwrap();
     let adapter = Adapter {
@@ -138,11 +178,20 @@ impl Running {
             stop: Some(stop),
             thread: Some(thread),
         };
-        while server.get("/health", None).status == 503 {
+        let loading = Refusal {
+            code: Some("model_loading"),
+            retry_after: Some("1"),
+            ..Refusal::new(503, "unavailable_error", "the model is still being loaded")
+        };
+        loop {
+            let health = server.get("/health", None);
+            if health.status == 200 {
+                return server;
+            }
+            health.assert_refused(&loading);
             server.was_loading = true;
             std::thread::sleep(Duration::from_millis(10));
         }
-        server
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -169,7 +218,7 @@ impl Running {
         reply(request.send_json(body).unwrap())
     }
 
-    /// A chat of one message, with other fields.
+    /// Asks `model` one message of a chat, with the fields `more`.
     pub fn chat(&self, model: &str, more: &Value) -> Reply {
         let mut body = json!({ "model": model, "messages": [{ "role": "user", "content": "hello alice" }], "max_tokens": 12 });
         merge(&mut body, more);
@@ -210,7 +259,7 @@ pub fn options(base: &Path) -> ServeOptions {
     }
 }
 
-/// A client that takes answers of any status, each on a connection of its own.
+/// A client that takes responses of any status, each on a connection of its own.
 pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .http_status_as_error(false)
@@ -233,7 +282,7 @@ pub fn merge(body: &mut Value, more: &Value) {
     }
 }
 
-/// The objects of a stream, which ends with `[DONE]`.
+/// The chunks of a stream, which ends with `[DONE]`.
 pub fn events(text: &str) -> Vec<Value> {
     let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
     let data: Vec<_> = data.collect();

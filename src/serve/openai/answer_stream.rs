@@ -1,4 +1,4 @@
-//! A text under way, from what is wanted of the decoder to what the client is told.
+//! An answer while it is decoded: from a job for the engine to the events that a client reads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,72 +9,94 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
-use super::response::{AnswerPart, Envelope, Explained, Usage};
-use crate::Result as LibraryResult;
+use super::response::{AnswerPart, Envelope, Explained};
 use crate::decode::{AnswerOptions, BatchEvent, Finish};
 use crate::llama::{Model, Special, Token};
-use crate::serve::app::{App, Ready};
-use crate::serve::engine::Job;
+use crate::serve::app::{App, LoadedBase};
+use crate::serve::engine::{Job, TextEvent, dead};
 use crate::serve::error::ApiError;
-use crate::serve::model_cache::VoiceRequest;
+use crate::serve::usage::Usage;
+use crate::serve::voice_request::VoiceRequest;
 
-/// The stream of events that a client reads.
+/// The sender of the server-sent events that a client reads.
 pub type Client = Sender<Result<Event, Infallible>>;
 
-/// A text under way. Once it is dropped, the decoder ends it.
+/// A prompt, and how its answer is decoded.
+pub struct WantedText {
+    /// The tokens of the prompt.
+    pub prompt: Vec<Token>,
+    /// Options of sampling, and the limits of the answer.
+    pub options: AnswerOptions,
+    /// The number of candidates that are explained beside each token, if tokens are explained.
+    pub explained: Option<usize>,
+}
+
+/// Whether an answer begins with its prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Echo {
+    /// The prompt's text comes first.
+    Prompt,
+    /// The answer alone.
+    Off,
+}
+
+/// One answer while it is decoded. Dropping it cancels the text.
 pub struct AnswerStream {
-    /// Its number among those of the request.
+    /// The answer's number among those of its request.
     index: usize,
     usage: Usage,
-    events: UnboundedReceiver<LibraryResult<BatchEvent>>,
+    events: UnboundedReceiver<TextEvent>,
     began: Instant,
     first_token: Option<Instant>,
+    /// The answer ends here, finished or not.
     deadline: Instant,
     app: Arc<App>,
     model: Arc<Model>,
+    /// Whether the answer's tokens come with their probabilities.
     explains: bool,
-    /// What comes before the text.
+    /// Text to send before the answer.
     echo: String,
-    /// Tokens whose text is still held back.
+    /// Tokens whose text has not been sent yet.
     pending: Vec<Explained>,
-    /// What comes next, if it is known already.
-    next: Option<AnswerPart>,
-    /// Its place among the requests.
+    /// The first part, if [`wait`](Self::wait) has waited for it.
+    first_part: Option<AnswerPart>,
+    /// The text's place in the queue.
     _permit: OwnedSemaphorePermit,
 }
 
 impl AnswerStream {
-    /// Has the decoder begin it, for `owner`; an `echo` of the prompt comes before it.
+    /// Hands the text to the engine, for the caller with the number `owner`.
     ///
     /// # Errors
     ///
-    /// Too many wait, or the decoder has stopped.
+    /// [`ApiError::queue_full`] when all places are taken; [`ApiError::internal`] when the engine has stopped.
     pub fn begin(
         app: &Arc<App>,
-        ready: &Ready,
+        base: &LoadedBase,
         owner: u64,
         voice: VoiceRequest,
         index: usize,
-        (prompt, options, explained): (Vec<Token>, AnswerOptions, Option<usize>),
-        echo: bool,
+        text: WantedText,
+        echo: Echo,
     ) -> Result<Self, ApiError> {
         let permit = app.permit()?;
+        let WantedText {
+            prompt,
+            options,
+            explained,
+        } = text;
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
         let explains = explained.is_some();
-        let echo = if echo {
-            let bytes = prompt
-                .iter()
-                .flat_map(|&token| ready.model.token_bytes(token, Special::ByName));
-            String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
-        } else {
-            String::new()
+        let echo = match echo {
+            Echo::Prompt => text_of(&prompt, &base.model),
+            Echo::Off => String::new(),
         };
         let usage = Usage {
             n_prompt: prompt.len(),
             ..Usage::default()
         };
-        ready.engine.submit(Job {
+        base.engine.submit(Job {
             voice,
             prompt,
             options,
@@ -90,34 +112,34 @@ impl AnswerStream {
             first_token: None,
             deadline: began + app.limits.time,
             app: Arc::clone(app),
-            model: Arc::clone(&ready.model),
+            model: Arc::clone(&base.model),
             explains,
             echo,
             pending: Vec::new(),
-            next: None,
+            first_part: None,
             _permit: permit,
         })
     }
 
-    /// Waits until there is something of it, once.
+    /// Waits for the first part of the answer, which is sent later. To be called once.
     ///
     /// # Errors
     ///
-    /// It cannot be begun.
+    /// The text cannot be decoded.
     pub async fn wait(&mut self) -> Result<(), ApiError> {
-        self.next = Some(self.decoded().await?);
+        self.first_part = Some(self.decoded().await?);
         Ok(())
     }
 
-    /// What comes next: some text, or the end.
+    /// The next part of the answer: some text, or its end.
     async fn part(&mut self) -> Result<AnswerPart, ApiError> {
-        match self.next.take() {
+        match self.first_part.take() {
             Some(part) => Ok(part),
             None => self.decoded().await,
         }
     }
 
-    /// What comes next from the decoder. What takes too long ends where it is.
+    /// The next part from the decoder. At the deadline the answer ends as it is.
     async fn decoded(&mut self) -> Result<AnswerPart, ApiError> {
         loop {
             let event = tokio::time::timeout_at(self.deadline, self.events.recv()).await;
@@ -125,15 +147,17 @@ impl AnswerStream {
             let first_token = *self.first_token.get_or_insert(now);
             let event = match event {
                 Ok(Some(event)) => event?,
-                Ok(None) => return Err(ApiError::internal("the decoder has stopped")),
-                Err(_) => return Ok(self.told("", Some(Finish::Interrupted))),
+                // The decoder has dropped the sender without an event that ends the text: it has panicked.
+                Ok(None) => return Err(dead().into()),
+                Err(_) => return Ok(self.take_part("", Some(Finish::Interrupted))),
             };
             match event {
                 BatchEvent::Choice(choice, best) => {
                     self.usage.n_completion += 1;
                     self.pending.push(Explained { choice, best });
                 }
-                BatchEvent::Text(text) => return Ok(self.told(&text, None)),
+                BatchEvent::Text(text) => return Ok(self.take_part(&text, None)),
+                BatchEvent::Failed(error) => return Err(error.into()),
                 BatchEvent::Finished {
                     response,
                     finish,
@@ -145,18 +169,18 @@ impl AnswerStream {
                     self.usage.prompt_time = first_token - self.began;
                     self.usage.completion_time = now - first_token;
                     self.app.metrics.count_text(self.usage);
-                    // The token that ended the turn is no part of the answer.
+                    // The end-of-turn token is not part of the answer.
                     if finish == Finish::EndOfTurn {
                         self.pending.pop();
                     }
-                    return Ok(self.told("", Some(finish)));
+                    return Ok(self.take_part("", Some(finish)));
                 }
-                BatchEvent::Failed(error) => return Err(error.into()),
             }
         }
     }
 
-    fn told(&mut self, text: &str, finish: Option<Finish>) -> AnswerPart {
+    /// A part of the answer with this text, the tokens that were chosen since the last one, and the echo before the first.
+    fn take_part(&mut self, text: &str, finish: Option<Finish>) -> AnswerPart {
         let pending = std::mem::take(&mut self.pending);
         AnswerPart {
             text: std::mem::take(&mut self.echo) + text,
@@ -165,11 +189,11 @@ impl AnswerStream {
         }
     }
 
-    /// All of it.
+    /// Waits for the whole answer.
     ///
     /// # Errors
     ///
-    /// It cannot be begun, or the decoder has failed.
+    /// The text cannot be decoded.
     pub async fn whole(mut self) -> Result<(AnswerPart, Usage), ApiError> {
         let mut whole = self.part().await?;
         while whole.finish.is_none() {
@@ -183,7 +207,8 @@ impl AnswerStream {
         Ok((whole, self.usage))
     }
 
-    /// Sends it part by part; `None` if the client has gone, or was told of an error.
+    /// Sends the answer part by part. An error is sent as an event of its own, and ends the answer; the result is then
+    /// `None`, as it is when the client has gone.
     pub async fn stream(mut self, answer: Envelope, client: Client) -> Option<Usage> {
         if let Some(beginning) = answer.beginning(self.index) {
             send(&client, &beginning).await?;
@@ -201,12 +226,22 @@ impl AnswerStream {
                     }
                 }
                 Err(error) => {
-                    send(&client, &error.body()).await?;
+                    let event = Event::default().event("error");
+                    let event = event.data(error.body().to_string());
+                    client.send(Ok(event)).await.ok()?;
                     return None;
                 }
             }
         }
     }
+}
+
+/// The text of some tokens, special ones included.
+fn text_of(tokens: &[Token], model: &Model) -> String {
+    let bytes = tokens
+        .iter()
+        .flat_map(|&token| model.token_bytes(token, Special::ByName));
+    String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
 }
 
 /// Sends an object; `None` if the client has gone.

@@ -1,127 +1,125 @@
-//! `/v1/chat/completions` and `/v1/completions`, and the prompts that they make.
+//! Handlers of `/v1/chat/completions` and `/v1/completions`, and of the prompts that chats make.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::answer_stream::{AnswerStream, Client, send};
+use super::answer_stream::{AnswerStream, Client, Echo, WantedText, send};
 use super::options::CommonRequest;
 use super::request::{ChatRequest, CompletionRequest};
-use super::response::{AnswerPart, Envelope, Kind, Usage};
+use super::response::{AnswerPart, Envelope, Kind};
 use crate::decode::AnswerOptions;
 use crate::llama::Token;
-use crate::serve::app::{App, Ready};
+use crate::serve::app::{App, LoadedBase};
 use crate::serve::auth::Caller;
-use crate::serve::body::parse;
 use crate::serve::error::ApiError;
+use crate::serve::extract::JsonBody;
+use crate::serve::usage::{PromptCount, Usage};
 
-/// Chunks that may wait for a client who reads slowly.
-const CHUNKS: usize = 64;
+/// The most chunks that wait for a client who reads slowly.
+const MAX_CHUNKS: usize = 64;
 
-/// Between two signs of life of a stream.
-const ALIVE: Duration = Duration::from_secs(15);
+/// The interval of comments that keep a stream without chunks open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// The next message of a chat.
+/// Answers with the next message of a chat.
 pub async fn chat(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Response, ApiError> {
-    let ready = app.ready()?;
-    let request: ChatRequest = parse(&headers, &body)?;
-    let (options, explained) = request.options(&ready.model, app.limits.n_predict)?;
+    let base = app.base()?;
+    let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
     let wanted = Wanted {
         kind: Kind::Chat,
-        prompts: vec![request.prompt(&ready.template, &ready.model)?],
+        prompts: vec![request.prompt(&base.template, &base.model)?],
         n: request.common.n(1)?,
         options,
         explained,
-        echo: false,
+        echo: Echo::Off,
     };
-    answer(&app, ready, &caller, &request.common, wanted).await
+    answer(&app, base, &caller, &request.common, wanted).await
 }
 
-/// How a text goes on.
+/// Answers with the continuation of a text.
 pub async fn completion(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(request): JsonBody<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let ready = app.ready()?;
-    let request: CompletionRequest = parse(&headers, &body)?;
-    let prompts = request.prompts(&ready.model)?;
-    let (options, explained) = request.options(&ready.model, app.limits.n_predict)?;
+    let base = app.base()?;
+    let prompts = request.prompts(&base.model)?;
+    let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
     let wanted = Wanted {
         kind: Kind::Completion,
         n: request.common.n(prompts.len())?,
         prompts,
         options,
         explained,
-        echo: request.echo.unwrap_or_default(),
+        echo: match request.echo {
+            Some(true) => Echo::Prompt,
+            Some(false) | None => Echo::Off,
+        },
     };
-    answer(&app, ready, &caller, &request.common, wanted).await
+    answer(&app, base, &caller, &request.common, wanted).await
 }
 
-/// The text of the prompt that a chat makes.
+/// Answers with the text of the prompt that a chat makes.
 pub async fn apply_template(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let request: ChatRequest = parse(&headers, &body)?;
-    let prompt = request.prompt_text(&app.ready()?.template)?;
+    let prompt = request.prompt_text(&app.base()?.template)?;
     Ok(Json(json!({ "prompt": prompt })))
 }
 
-/// How many tokens that prompt has.
+/// Answers with the number of tokens of the prompt that a chat makes.
 pub async fn input_tokens(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let request: ChatRequest = parse(&headers, &body)?;
-    let ready = app.ready()?;
-    let prompt = request.prompt(&ready.template, &ready.model)?;
+    let base = app.base()?;
+    let prompt = request.prompt(&base.template, &base.model)?;
     Ok(Json(
         json!({ "object": "response.input_tokens", "input_tokens": prompt.len() }),
     ))
 }
 
-/// What is wanted: `n` answers to each of the prompts.
+/// The answers that a request wants: `n` to each of the prompts.
 struct Wanted {
     kind: Kind,
     prompts: Vec<Vec<Token>>,
     n: usize,
     options: AnswerOptions,
-    /// How many candidates come with each token; `None` where the choices are not explained.
+    /// The number of candidates that are explained beside each token, if tokens are explained.
     explained: Option<usize>,
-    echo: bool,
+    echo: Echo,
 }
 
 impl Wanted {
-    /// The texts, those of one prompt after each other, each with a seed of its own.
-    fn each(&self) -> impl Iterator<Item = (Vec<Token>, AnswerOptions, Option<usize>)> {
+    /// A prompt and options for each answer. The answers to one prompt follow each other and have consecutive seeds.
+    fn each(&self) -> impl Iterator<Item = WantedText> {
         self.prompts.iter().flat_map(|prompt| {
             (0..).take(self.n).map(|number: u32| {
                 let mut options = self.options.clone();
-                // The largest stands for a new seed every time.
+                // The largest seed stands for a random one.
                 let seed = &mut options.sampling.seed;
                 if *seed != u32::MAX {
                     *seed = (*seed + number) % u32::MAX;
                 }
-                (prompt.clone(), options, self.explained)
+                WantedText {
+                    prompt: prompt.clone(),
+                    options,
+                    explained: self.explained,
+                }
             })
         })
     }
@@ -129,27 +127,27 @@ impl Wanted {
 
 async fn answer(
     app: &Arc<App>,
-    ready: &Ready,
+    base: &LoadedBase,
     caller: &Caller,
     request: &CommonRequest,
     wanted: Wanted,
 ) -> Result<Response, ApiError> {
-    let (name, voice) = app.voice(ready, caller, request)?;
+    let (name, voice) = request.voice.resolve(&app.home, caller, &base.name)?;
     for prompt in &wanted.prompts {
-        ready.check_length(wanted.kind.prompt_field(), prompt.len())?;
+        base.check_length(wanted.kind.prompt_field(), prompt.len())?;
     }
     let begin = |(index, text)| {
         let voice = voice.clone();
-        AnswerStream::begin(app, ready, caller.owner(), voice, index, text, wanted.echo)
+        AnswerStream::begin(app, base, caller.owner(), voice, index, text, wanted.echo)
     };
     let texts = wanted.each().enumerate().map(begin);
     let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;
     let answer = Envelope::new(wanted.kind, name);
     if !request.stream.unwrap_or_default() {
         let (parts, usage) = whole(texts, wanted.n).await?;
-        return Ok(Json(answer.whole(&parts, usage, &ready.model)).into_response());
+        return Ok(Json(answer.whole(&parts, usage, &base.model)).into_response());
     }
-    // What cannot be begun is an error of the request, not of the stream.
+    // An error before the first part can still be the response's own status; a later one is an event of the stream.
     for text in &mut texts {
         text.wait().await?;
     }
@@ -157,14 +155,14 @@ async fn answer(
         .stream_options
         .as_ref()
         .is_some_and(|it| it.include_usage);
-    let (client, receiver) = channel(CHUNKS);
+    let (client, receiver) = channel(MAX_CHUNKS);
     tokio::spawn(stream(answer, texts, wanted.n, with_usage, client));
     Ok(Sse::new(ReceiverStream::new(receiver))
-        .keep_alive(KeepAlive::new().interval(ALIVE))
+        .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response())
 }
 
-/// Waits for all texts, of which `n` answer the same prompt. Where one fails, the others end.
+/// Waits for all answers, of which `n` are to the same prompt. If one fails, the others are cancelled.
 async fn whole(texts: Vec<AnswerStream>, n: usize) -> Result<(Vec<AnswerPart>, Usage), ApiError> {
     let mut answers = Vec::new();
     let mut tasks = JoinSet::new();
@@ -172,7 +170,7 @@ async fn whole(texts: Vec<AnswerStream>, n: usize) -> Result<(Vec<AnswerPart>, U
         tasks.spawn(async move { text.whole().await.map(|whole| (index, whole)) });
     }
     while let Some(done) = tasks.join_next().await {
-        answers.push(done.map_err(ApiError::internal)??);
+        answers.push(done.map_err(|_: JoinError| ApiError::panicked())??);
     }
     answers.sort_by_key(|(index, _)| *index);
     let usage = answers.iter().map(|(index, (_, usage))| (*index, *usage));
@@ -181,7 +179,7 @@ async fn whole(texts: Vec<AnswerStream>, n: usize) -> Result<(Vec<AnswerPart>, U
     Ok((parts.collect(), usage))
 }
 
-/// Sends all texts side by side, part by part, until they end or the client has gone.
+/// Sends all answers side by side, part by part. If one fails, its error is the last event, and the others are cancelled.
 async fn stream(
     answer: Envelope,
     texts: Vec<AnswerStream>,
@@ -207,8 +205,15 @@ async fn stream(
     let _ = client.send(Ok(Event::default().data("[DONE]"))).await;
 }
 
-/// Of texts by their numbers, of which `n` answer the same prompt.
+/// The sum over answers with their numbers, of which `n` are to the same prompt.
 fn total(usages: impl IntoIterator<Item = (usize, Usage)>, n: usize) -> Usage {
-    let add = |all: Usage, (index, usage): (usize, Usage)| all.and(usage, index % n == 0);
+    let add = |all: Usage, (index, usage): (usize, Usage)| {
+        let prompt = if index % n == 0 {
+            PromptCount::Another
+        } else {
+            PromptCount::Same
+        };
+        all.and(usage, prompt)
+    };
     usages.into_iter().fold(Usage::default(), add)
 }

@@ -1,4 +1,4 @@
-//! `/v1/models`, and llama-server's list of adapters.
+//! Handlers of `/v1/models`, and of llama-server's list of adapters.
 
 use std::sync::Arc;
 
@@ -6,28 +6,30 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use crate::serve::app::{App, BASE};
+use crate::home::UserFolder;
+use crate::serve::app::App;
 use crate::serve::auth::Caller;
 use crate::serve::error::ApiError;
+use crate::serve::voice_request::BASE;
 
-/// The base, and the users whose adapters the caller may use.
+/// Answers with the base, and the users whose adapters the caller may use.
 pub async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
-    let ready = app.ready()?;
+    let base = app.base()?;
     let model = |id: &str, adapter: Option<&str>| {
         json!({
             "id": id,
             "object": "model",
-            "created": ready.created,
+            "created": base.created,
             "owned_by": "cope-llama",
             "meta": {
-                "base": ready.name,
+                "base": base.name,
                 "adapter": adapter,
-                "n_vocab": ready.model.n_vocab(),
-                "n_ctx": ready.n_ctx,
-                "n_ctx_train": ready.model.n_ctx_train(),
+                "n_vocab": base.model.n_vocab(),
+                "n_ctx": base.n_ctx,
+                "n_ctx_train": base.model.n_ctx_train(),
             },
         })
     };
@@ -39,12 +41,12 @@ pub async fn list(
     Ok(Json(json!({ "object": "list", "data": models })))
 }
 
-/// The adapters of those users, by their numbers.
+/// Answers with the adapters of those users; `lora` in a request names them by these numbers.
 pub async fn adapters(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Value>, ApiError> {
     let users = caller.users(&app.home)?;
-    let adapter = |(id, user): (usize, &crate::home::UserFolder)| json!({ "id": id, "path": user.name().as_str(), "scale": 0.0 });
+    let adapter = |(id, user): (usize, &UserFolder)| json!({ "id": id, "path": user.name().as_str(), "scale": 0.0 });
     Ok(Json(users.iter().enumerate().map(adapter).collect()))
 }

@@ -1,40 +1,34 @@
-//! How a request wants its answer: whose voice, how the tokens are chosen, in which form.
+//! The fields that chat and completion requests share: the voice, how tokens are chosen, the form of the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::decode::{AnswerOptions, ArmKind, Sampling};
+use crate::decode::{AnswerOptions, Sampling};
 use crate::llama::{Boundary, Grammar, Model, Special, Token};
 use crate::serve::error::ApiError;
+use crate::serve::voice_request::VoiceFields;
+use crate::{Error, Fault};
 
 /// The most answers of one request.
 const MAX_ANSWERS: usize = 8;
-/// The most strings that end an answer, and the longest of them in bytes.
+/// The most strings that end an answer.
 const MAX_STOPS: usize = 16;
+/// The longest string that ends an answer, in bytes.
 const MAX_STOP_BYTES: usize = 1 << 10;
 
-/// What both kinds of requests have.
+/// The fields that chat and completion requests share.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct CommonRequest {
-    /// Whose voice: a user, or the base.
-    pub model: Option<String>,
-    /// The same, where `model` names nobody.
-    pub user: Option<String>,
-    /// The same, as llama-server has it.
-    pub lora: Option<Vec<LoraRequest>>,
-    /// Which of the models: `base`, `user` or `cope`.
-    pub arm: Option<ArmKind>,
-    /// α.
-    pub contrast: Option<f32>,
-    /// τ.
-    pub plausibility: Option<f32>,
-    /// Whether the answer comes token by token.
+    /// The voice of the answer.
+    #[serde(flatten)]
+    pub voice: VoiceFields,
+    /// Whether the answer is sent part by part, as server-sent events.
     pub stream: Option<bool>,
-    /// How.
+    /// Options of such a stream.
     pub stream_options: Option<StreamOptions>,
     n: Option<usize>,
     best_of: Option<usize>,
@@ -61,24 +55,10 @@ pub struct CommonRequest {
     suffix: Option<String>,
 }
 
-/// An adapter by its number in the list of adapters.
-#[derive(Debug, Deserialize)]
-pub struct LoraRequest {
-    /// Its number.
-    pub id: usize,
-    /// 0 switches it off.
-    #[serde(default = "whole")]
-    pub scale: f32,
-}
-
-fn whole() -> f32 {
-    1.0
-}
-
-/// How an answer comes token by token.
+/// Options of an answer that is sent part by part.
 #[derive(Debug, Default, Deserialize)]
 pub struct StreamOptions {
-    /// Whether the numbers of tokens come at the end.
+    /// Whether a last chunk has the numbers of tokens.
     #[serde(default)]
     pub include_usage: bool,
 }
@@ -90,12 +70,14 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
+/// OpenAI's form of a JSON schema, and llama-server's.
 #[derive(Debug, Deserialize)]
 struct ResponseFormat {
     #[serde(rename = "type")]
     kind: String,
-    /// Where llama-server has it.
+    /// The schema in llama-server's form.
     schema: Option<Value>,
+    /// The schema in OpenAI's form.
     json_schema: Option<NamedSchema>,
 }
 
@@ -105,31 +87,32 @@ struct NamedSchema {
 }
 
 impl CommonRequest {
-    /// How many answers are wanted to each of `n_prompts` prompts.
+    /// The number of answers to each of `n_prompts` prompts.
     ///
     /// # Errors
     ///
-    /// There are too many, or the best of several.
+    /// [`ApiError::invalid_field`] when there are none or too many, or only the best of several is wanted.
     pub fn n(&self, n_prompts: usize) -> Result<usize, ApiError> {
         let n = self.n.unwrap_or(1);
         if self.best_of.is_some_and(|best_of| best_of != n) {
-            let what = "answers are not chosen among more than are given";
-            return Err(ApiError::invalid_field("best_of", what));
+            let message =
+                "`best_of` has to be equal to `n`: all answers are given, not the best of several";
+            return Err(ApiError::invalid_field("best_of", message));
         }
         if n == 0 || n.saturating_mul(n_prompts) > MAX_ANSWERS {
-            let what = format!("a request has 1 to {MAX_ANSWERS} answers, over all its prompts");
-            return Err(ApiError::invalid_field("n", what));
+            let message = format!("a request has 1 to {MAX_ANSWERS} answers, over all its prompts");
+            return Err(ApiError::invalid_field("n", message));
         }
         Ok(n)
     }
 
-    /// `n_predict` is the most tokens that the server gives.
+    /// How the answer is decoded, with at most `n_predict` tokens.
     ///
     /// # Errors
     ///
-    /// A field is out of its range, or asks for what there is not.
+    /// [`ApiError::invalid_field`] when a field is out of its range, or asks for something that this server does not do.
     pub fn options(&self, model: &Arc<Model>, n_predict: usize) -> Result<AnswerOptions, ApiError> {
-        self.check_what_is_not_there()?;
+        self.refuse_unsupported()?;
         Ok(AnswerOptions {
             sampling: self.sampling()?,
             n_predict: Some(self.n_predict(n_predict)?),
@@ -140,19 +123,15 @@ impl CommonRequest {
         })
     }
 
-    fn check_what_is_not_there(&self) -> Result<(), ApiError> {
+    fn refuse_unsupported(&self) -> Result<(), ApiError> {
         if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(ApiError::invalid_field("tools", "tools are not there"));
+            let message = "this server does not call tools";
+            return Err(ApiError::invalid_field("tools", message));
         }
-        if self
-            .suffix
-            .as_ref()
-            .is_some_and(|suffix| !suffix.is_empty())
-        {
-            return Err(ApiError::invalid_field(
-                "suffix",
-                "texts are not filled in in the middle",
-            ));
+        let suffix = self.suffix.as_deref().unwrap_or_default();
+        if !suffix.is_empty() {
+            let message = "this server does not fill in the middle of a text";
+            return Err(ApiError::invalid_field("suffix", message));
         }
         Ok(())
     }
@@ -161,8 +140,7 @@ impl CommonRequest {
         let default = Sampling::default();
         let count = |param, value: Option<i64>, default: u32| match value {
             None | Some(-1) => Ok(default),
-            Some(value) => u32::try_from(value)
-                .map_err(|_| ApiError::invalid_field(param, "is a number from 0 on")),
+            Some(value) => u32::try_from(value).map_err(|_| not_a_count(param)),
         };
         let sampling = Sampling {
             temperature: self.temperature.unwrap_or(default.temperature),
@@ -174,28 +152,28 @@ impl CommonRequest {
             repeat_last_n: count("repeat_last_n", self.repeat_last_n, default.repeat_last_n)?,
             presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
-            // As llama.cpp's −1, every negative one stands for a new seed.
+            // Every negative seed stands for a random one, as −1 does in llama.cpp.
             seed: match self.seed {
                 None => default.seed,
                 Some(seed) => u32::try_from(seed & i64::from(u32::MAX)).unwrap_or(u32::MAX),
             },
         };
+        check_each(sampling)?;
         Ok(sampling)
     }
 
     fn n_predict(&self, most: usize) -> Result<usize, ApiError> {
-        let asked = self
-            .max_completion_tokens
-            .or(self.max_tokens)
-            .or(self.n_predict);
-        match asked {
-            None | Some(-1) => Ok(most),
-            Some(asked) => match usize::try_from(asked) {
-                Ok(asked) => Ok(asked.min(most)),
-                Err(_) => Err(ApiError::invalid_field(
-                    "max_tokens",
-                    "is a number from 0 on",
-                )),
+        let fields = [
+            ("max_completion_tokens", self.max_completion_tokens),
+            ("max_tokens", self.max_tokens),
+            ("n_predict", self.n_predict),
+        ];
+        let given = fields.into_iter().find(|(_, value)| value.is_some());
+        match given {
+            None | Some((_, None | Some(-1))) => Ok(most),
+            Some((param, Some(value))) => match usize::try_from(value) {
+                Ok(value) => Ok(value.min(most)),
+                Err(_) => Err(not_a_count(param)),
             },
         }
     }
@@ -208,103 +186,199 @@ impl CommonRequest {
         };
         stops.retain(|stop| !stop.is_empty());
         if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
-            let what = format!("holds at most {MAX_STOPS} texts of {MAX_STOP_BYTES} bytes");
-            return Err(ApiError::invalid_field("stop", what));
+            let message =
+                format!("`stop` holds at most {MAX_STOPS} texts of {MAX_STOP_BYTES} bytes");
+            return Err(ApiError::invalid_field("stop", message));
         }
         Ok(stops)
     }
 
-    /// A map from tokens to biases, or as llama-server has it a list of pairs, in which a text stands for its tokens and
-    /// `false` for −∞.
+    /// The biases of tokens: OpenAI's map from tokens to biases, or llama-server's list of pairs, in which a text stands
+    /// for its tokens and `false` for −∞.
     fn logit_bias(&self, model: &Model) -> Result<Vec<(Token, f32)>, ApiError> {
-        let wrong = || {
-            let what = "maps tokens of the model to numbers, or is a list of such pairs";
-            ApiError::invalid_field("logit_bias", what)
-        };
-        let bias = |value: &Value| match value {
-            Value::Bool(false) => Ok(f32::NEG_INFINITY),
-            value => value.as_f64().map(|bias| bias as f32).ok_or_else(wrong),
-        };
         let token = |token: i64| {
             let token = Token::try_from(token).ok();
             token
                 .filter(|token| model.contains(*token))
-                .ok_or_else(wrong)
+                .ok_or_else(not_a_bias)
         };
         let mut biases = BTreeMap::new();
         match &self.logit_bias {
             None | Some(Value::Null) => {}
             Some(Value::Object(map)) => {
                 for (name, value) in map {
-                    let number = name.parse().map_err(|_| wrong())?;
+                    let number = name.parse().map_err(|_| not_a_bias())?;
                     biases.insert(token(number)?, bias(value)?);
                 }
             }
             Some(Value::Array(pairs)) => {
                 for pair in pairs {
-                    let [what, value] = pair.as_array().map(Vec::as_slice).unwrap_or_default()
-                    else {
-                        return Err(wrong());
+                    let pair = pair.as_array().map(Vec::as_slice);
+                    let Some([what, value]) = pair else {
+                        return Err(not_a_bias());
                     };
                     let tokens = match what {
                         Value::String(text) => {
                             model.tokenize(text, Boundary::Omit, Special::Ignored)?
                         }
-                        what => vec![token(what.as_i64().ok_or_else(wrong)?)?],
+                        what => vec![token(what.as_i64().ok_or_else(not_a_bias)?)?],
                     };
                     for token in tokens {
                         biases.insert(token, bias(value)?);
                     }
                 }
             }
-            Some(_) => return Err(wrong()),
+            Some(_) => return Err(not_a_bias()),
         }
-        // Whatever else is said of them.
+        // The ban of the end tokens comes last: no bias of theirs lifts it.
         if self.ignore_eos.unwrap_or_default() {
             biases.extend(model.eog_tokens().map(|token| (token, f32::NEG_INFINITY)));
+        }
+        let n_banned = biases.values().filter(|it| **it == f32::NEG_INFINITY);
+        if n_banned.count() >= model.n_vocab() {
+            let message = "`logit_bias` bans every token of the model";
+            return Err(ApiError::invalid_field("logit_bias", message));
         }
         Ok(biases.into_iter().collect())
     }
 
     fn grammar(&self, model: &Arc<Model>) -> Result<Option<Grammar>, ApiError> {
-        let schema = match &self.response_format {
-            None => self.json_schema.clone(),
-            Some(format) => match format.kind.as_str() {
-                "text" => None,
-                "json_object" => Some(
-                    format
-                        .schema
-                        .clone()
-                        .unwrap_or_else(|| serde_json::json!({ "type": "object" })),
-                ),
-                "json_schema" => {
-                    let schema = format.json_schema.as_ref().and_then(|it| it.schema.clone());
-                    let schema = schema.or_else(|| format.schema.clone());
-                    Some(schema.ok_or_else(|| {
-                        ApiError::invalid_field("response_format", "has no `json_schema.schema`")
-                    })?)
-                }
-                kind => {
-                    let what = format!(
-                        "the type {kind:?} is not known: text, json_object, json_schema are"
-                    );
-                    return Err(ApiError::invalid_field("response_format", what));
-                }
-            },
+        let grammar = self.grammar.as_deref().filter(|it| !it.is_empty());
+        match (self.schema()?, grammar) {
+            (Some(_), Some(_)) => Err(ApiError::invalid_field(
+                "grammar",
+                "a request has a grammar or a JSON schema, not both",
+            )),
+            (Some((param, schema)), None) => Grammar::from_json_schema(model, &schema.to_string())
+                .map(Some)
+                .map_err(|error| fault_of(param, error)),
+            (None, Some(grammar)) => Grammar::new(model, grammar)
+                .map(Some)
+                .map_err(|error| fault_of("grammar", error)),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The JSON schema of the answer, with the field that it comes from.
+    fn schema(&self) -> Result<Option<(&'static str, Value)>, ApiError> {
+        const PARAM: &str = "response_format";
+        let Some(format) = &self.response_format else {
+            return Ok(self.json_schema.clone().map(|it| ("json_schema", it)));
         };
-        let grammar = match (schema, &self.grammar) {
-            (Some(_), Some(grammar)) if !grammar.is_empty() => {
-                return Err(ApiError::invalid_field(
-                    "grammar",
-                    "and a JSON schema cannot both be obeyed",
-                ));
+        match format.kind.as_str() {
+            "text" => Ok(None),
+            "json_object" => {
+                let any_object = || json!({ "type": "object" });
+                let schema = format.schema.clone().unwrap_or_else(any_object);
+                Ok(Some((PARAM, schema)))
             }
-            (Some(schema), _) => Grammar::from_json_schema(model, &schema.to_string())
-                .map_err(|error| ApiError::invalid_field("response_format", error))?,
-            (None, Some(grammar)) if !grammar.is_empty() => Grammar::new(model, grammar)
-                .map_err(|error| ApiError::invalid_field("grammar", error))?,
-            (None, _) => return Ok(None),
-        };
-        Ok(Some(grammar))
+            "json_schema" => {
+                let schema = format.json_schema.as_ref().and_then(|it| it.schema.clone());
+                match schema.or_else(|| format.schema.clone()) {
+                    Some(schema) => Ok(Some((PARAM, schema))),
+                    None => Err(ApiError::invalid_field(
+                        PARAM,
+                        "`response_format` has no `json_schema.schema`",
+                    )),
+                }
+            }
+            kind => Err(ApiError::invalid_field(
+                PARAM,
+                format!(
+                    "the type {kind:?} is not known: use `text`, `json_object` or `json_schema`"
+                ),
+            )),
+        }
+    }
+}
+
+/// Checks each field of `sampling` alone, so that the error names it.
+fn check_each(sampling: Sampling) -> Result<(), ApiError> {
+    let default = Sampling::default();
+    let fields = [
+        (
+            "temperature",
+            Sampling {
+                temperature: sampling.temperature,
+                ..default
+            },
+        ),
+        (
+            "top_p",
+            Sampling {
+                top_p: sampling.top_p,
+                ..default
+            },
+        ),
+        (
+            "min_p",
+            Sampling {
+                min_p: sampling.min_p,
+                ..default
+            },
+        ),
+        (
+            "typical_p",
+            Sampling {
+                typical: sampling.typical,
+                ..default
+            },
+        ),
+        (
+            "repeat_penalty",
+            Sampling {
+                repeat_penalty: sampling.repeat_penalty,
+                ..default
+            },
+        ),
+        (
+            "presence_penalty",
+            Sampling {
+                presence_penalty: sampling.presence_penalty,
+                ..default
+            },
+        ),
+        (
+            "frequency_penalty",
+            Sampling {
+                frequency_penalty: sampling.frequency_penalty,
+                ..default
+            },
+        ),
+    ];
+    for (param, field) in fields {
+        field.check().map_err(|error| fault_of(param, error))?;
+    }
+    Ok(())
+}
+
+/// The error of a field: the caller's fault is that field's, any other is what it is.
+fn fault_of(param: &'static str, error: Error) -> ApiError {
+    match error.fault() {
+        Fault::Input => ApiError::invalid_field(param, error),
+        _ => error.into(),
+    }
+}
+
+fn not_a_count(param: &'static str) -> ApiError {
+    ApiError::invalid_field(
+        param,
+        format!("`{param}` has to be a whole number from 0 on"),
+    )
+}
+
+fn not_a_bias() -> ApiError {
+    let message = "`logit_bias` maps tokens of the model to numbers, or is a list of such pairs";
+    ApiError::invalid_field("logit_bias", message)
+}
+
+fn bias(value: &Value) -> Result<f32, ApiError> {
+    match value {
+        Value::Bool(false) => Ok(f32::NEG_INFINITY),
+        value => value
+            .as_f64()
+            .map(|bias| bias as f32)
+            .filter(|bias| *bias < f32::INFINITY)
+            .ok_or_else(not_a_bias),
     }
 }

@@ -1,4 +1,4 @@
-//! What clients ask for, as OpenAI's API has it and llama-server beside it, made into what the decoder wants.
+//! The bodies of chat and completion requests, in the forms of OpenAI and llama-server, and how they become prompts.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use crate::message::{Message, Role};
 use crate::prompt::ChatTemplate;
 use crate::serve::error::ApiError;
 
-/// The most candidates that are shown beside each token.
+/// The most candidates that are explained beside each token.
 const MAX_TOP_LOGPROBS: usize = 20;
 
 /// A request for the next message of a chat.
 #[derive(Debug, Deserialize)]
 pub struct ChatRequest {
-    /// What was said so far.
+    /// The messages of the chat so far.
     pub messages: Vec<ChatMessage>,
-    /// Whether each token comes with its probability.
+    /// Whether each token is explained with its probability.
     #[serde(default)]
     pub logprobs: Option<bool>,
-    /// And with so many of the best candidates.
+    /// The number of best candidates that are explained beside each token.
     #[serde(default)]
     pub top_logprobs: Option<usize>,
     #[serde(default)]
     continue_final_message: Option<bool>,
     #[serde(default)]
     add_generation_prompt: Option<bool>,
-    /// What both kinds of requests have.
+    /// The fields that both kinds of requests share.
     #[serde(flatten)]
     pub common: CommonRequest,
 }
 
-/// A message as clients send it.
+/// A message in the form that clients send.
 #[derive(Debug, Deserialize)]
 pub struct ChatMessage {
     role: String,
@@ -43,39 +43,39 @@ pub struct ChatMessage {
     content: Value,
 }
 
-/// A request for how a text goes on.
+/// A request for the continuation of a text.
 #[derive(Debug, Deserialize)]
 pub struct CompletionRequest {
-    /// A text, or its tokens.
+    /// A text, its tokens, or a list of such prompts.
     pub prompt: Value,
-    /// Whether each token comes with its probability, and so many of the best candidates.
+    /// Whether each token is explained, and the number of best candidates beside it.
     #[serde(default)]
     pub logprobs: Option<usize>,
-    /// Whether the prompt comes back too.
+    /// Whether the answer begins with the prompt.
     #[serde(default)]
     pub echo: Option<bool>,
-    /// What both kinds of requests have.
+    /// The fields that both kinds of requests share.
     #[serde(flatten)]
     pub common: CommonRequest,
 }
 
 impl ChatRequest {
-    /// The text of the prompt: as llama-server has it, a last message that is the assistant's is gone on with.
+    /// The text of the prompt. If the last message is the assistant's, the answer continues it, as in llama-server.
     ///
     /// # Errors
     ///
-    /// The messages cannot be read, or the template refuses them.
+    /// [`ApiError::invalid_field`] when the messages cannot be used, or the model's chat template refuses them.
     pub fn prompt_text(&self, template: &ChatTemplate) -> Result<String, ApiError> {
         let (messages, beginning) = self.turns()?;
         let text = template.render(&messages)?;
         Ok(text + beginning.as_deref().unwrap_or_default())
     }
 
-    /// Its tokens.
+    /// The tokens of the prompt.
     ///
     /// # Errors
     ///
-    /// As [`prompt_text`](Self::prompt_text).
+    /// See [`prompt_text`](Self::prompt_text).
     pub fn prompt(&self, template: &ChatTemplate, model: &Model) -> Result<Vec<Token>, ApiError> {
         let (messages, beginning) = self.turns()?;
         let mut tokens = template.prompt_tokens(model, &messages)?;
@@ -85,7 +85,7 @@ impl ChatRequest {
         Ok(tokens)
     }
 
-    /// The messages, and the beginning of the answer if it is given.
+    /// The messages, and the beginning of the answer if the request gives one.
     fn turns(&self) -> Result<(Vec<Message>, Option<String>), ApiError> {
         let wrong = |param, what| Err(ApiError::invalid_field(param, what));
         let mut messages = self.messages()?;
@@ -94,14 +94,17 @@ impl ChatRequest {
         match (self.continue_final_message, self.add_generation_prompt) {
             (Some(true), Some(true)) => wrong(
                 "continue_final_message",
-                "and `add_generation_prompt` cannot both be",
+                "`continue_final_message` and `add_generation_prompt` cannot both be true",
             ),
             (Some(true), _) if n_last == 0 => wrong(
                 "continue_final_message",
-                "needs a last message of the assistant's",
+                "`continue_final_message` needs a last message of the assistant's",
             ),
             (Some(false), _) | (None, Some(true)) => Ok((messages, None)),
-            _ if n_last > 1 => wrong("messages", "end with more than one of the assistant's"),
+            _ if n_last > 1 => wrong(
+                "messages",
+                "the chat ends with more than one message of the assistant's",
+            ),
             _ if n_last == 1 => {
                 let beginning = messages.pop().map(|message| message.content);
                 Ok((messages, beginning))
@@ -130,11 +133,12 @@ impl ChatRequest {
         (1..).zip(&self.messages).map(message).collect()
     }
 
-    /// How the answer is decoded by `model`, and how many candidates come with each token.
+    /// How the answer is decoded, with at most `n_predict` tokens; and the number of candidates that are explained beside
+    /// each token, if tokens are explained.
     ///
     /// # Errors
     ///
-    /// A field is out of its range, or asks for what there is not.
+    /// [`ApiError::invalid_field`] when a field is out of its range, or asks for something that this server does not do.
     pub fn options(
         &self,
         model: &Arc<Model>,
@@ -142,19 +146,22 @@ impl ChatRequest {
     ) -> Result<(AnswerOptions, Option<usize>), ApiError> {
         let top = self.top_logprobs.unwrap_or_default();
         if top > MAX_TOP_LOGPROBS {
-            let what = format!("is at most {MAX_TOP_LOGPROBS}, and not {top}");
-            return Err(ApiError::invalid_field("top_logprobs", what));
+            let message = format!("`top_logprobs` is at most {MAX_TOP_LOGPROBS}, not {top}");
+            return Err(ApiError::invalid_field("top_logprobs", message));
         }
         let explain = self.logprobs.unwrap_or_default();
         if top > 0 && !explain {
-            return Err(ApiError::invalid_field("top_logprobs", "needs `logprobs`"));
+            return Err(ApiError::invalid_field(
+                "top_logprobs",
+                "`top_logprobs` needs `logprobs`",
+            ));
         }
         let options = self.common.options(model, n_predict)?;
         Ok((options, explain.then_some(top)))
     }
 }
 
-/// The text of a message: a string, or the parts of one.
+/// The text of a message: a string, or the parts of one joined.
 fn content(content: &Value) -> Result<String, String> {
     match content {
         Value::Null => Ok(String::new()),
@@ -166,23 +173,22 @@ fn content(content: &Value) -> Result<String, String> {
                 match (kind, text) {
                     ("text", Some(text)) => Ok(text.to_owned()),
                     (kind, _) => Err(format!(
-                        "a part of the type {kind:?} cannot be read: texts alone can"
+                        "a part of the type {kind:?} cannot be read, only texts can"
                     )),
                 }
             };
             parts.iter().map(text).collect()
         }
-        _ => Err("its content is neither a text nor parts of one".into()),
+        _ => Err("its content is neither a text nor a list of texts".into()),
     }
 }
 
 impl CompletionRequest {
-    /// The tokens of each prompt. A prompt is a text, or a list of tokens among which may be texts; several are a list of
-    /// such.
+    /// The tokens of each prompt. A prompt is a text, or a list of tokens and texts; several prompts are a list of these.
     ///
     /// # Errors
     ///
-    /// There is none, or one is nothing of the kind.
+    /// [`ApiError::invalid_field`] when there is no prompt, or one has another form.
     pub fn prompts(&self, model: &Model) -> Result<Vec<Vec<Token>>, ApiError> {
         let wrong = |what| ApiError::invalid_field("prompt", what);
         let text = |text: &str, is_first| {
@@ -196,7 +202,7 @@ impl CompletionRequest {
         let token = |value: &Value| {
             let token = value.as_i64().and_then(|it| Token::try_from(it).ok());
             let token = token.filter(|token| model.contains(*token));
-            token.ok_or_else(|| wrong("holds what is no token of the model"))
+            token.ok_or_else(|| wrong("`prompt` holds a number that is not a token of the model"))
         };
         let mixed = |parts: &[Value]| -> Result<Vec<Token>, ApiError> {
             let mut tokens = Vec::new();
@@ -211,10 +217,10 @@ impl CompletionRequest {
         let one = |prompt: &Value| match prompt {
             Value::String(prompt) => text(prompt, true),
             Value::Array(parts) => mixed(parts),
-            _ => Err(wrong("is neither a text nor a list of tokens")),
+            _ => Err(wrong("`prompt` is neither a text nor a list of tokens")),
         };
         match &self.prompt {
-            Value::Array(prompts) if prompts.is_empty() => Err(wrong("is empty")),
+            Value::Array(prompts) if prompts.is_empty() => Err(wrong("`prompt` is empty")),
             Value::Array(prompts) if !prompts.iter().any(Value::is_number) => {
                 prompts.iter().map(one).collect()
             }
@@ -222,19 +228,20 @@ impl CompletionRequest {
         }
     }
 
-    /// How the text is decoded by `model`, and how many candidates come with each token.
+    /// How the answer is decoded, with at most `n_predict` tokens; and the number of candidates that are explained beside
+    /// each token, if tokens are explained.
     ///
     /// # Errors
     ///
-    /// As [`ChatRequest::options`].
+    /// See [`ChatRequest::options`].
     pub fn options(
         &self,
         model: &Arc<Model>,
         n_predict: usize,
     ) -> Result<(AnswerOptions, Option<usize>), ApiError> {
         if self.logprobs.is_some_and(|top| top > MAX_TOP_LOGPROBS) {
-            let what = format!("is at most {MAX_TOP_LOGPROBS}");
-            return Err(ApiError::invalid_field("logprobs", what));
+            let message = format!("`logprobs` is at most {MAX_TOP_LOGPROBS}");
+            return Err(ApiError::invalid_field("logprobs", message));
         }
         Ok((self.common.options(model, n_predict)?, self.logprobs))
     }

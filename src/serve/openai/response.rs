@@ -1,4 +1,4 @@
-//! What clients are told, as OpenAI's API has it.
+//! The JSON of answers, in the form of OpenAI's API.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,31 +6,32 @@ use serde_json::{Map, Value, json};
 
 use crate::decode::{Choice, Finish};
 use crate::llama::{Model, Special, Token};
+use crate::serve::usage::Usage;
 
-/// What the objects of an answer have in common.
+/// The fields that all objects of an answer share.
 #[derive(Clone, Debug)]
 pub struct Envelope {
-    /// Of the answer.
+    /// The identifier of the answer.
     pub id: String,
-    /// Seconds since 1970.
+    /// The time of the request, in seconds since 1970.
     pub created: u64,
-    /// Whose voice it is in, as the client names it.
+    /// The voice, by the name that the client gave.
     pub model: String,
-    /// Which kind of request it answers.
+    /// The kind of request that it answers.
     pub kind: Kind,
 }
 
 /// A kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// For the next message of a chat.
+    /// A request for the next message of a chat.
     Chat,
-    /// For how a text goes on.
+    /// A request for the continuation of a text.
     Completion,
 }
 
 impl Kind {
-    /// The field of a request that holds what its prompt is made of.
+    /// The field of a request from which its prompt is made.
     pub fn prompt_field(self) -> &'static str {
         match self {
             Self::Chat => "messages",
@@ -39,94 +40,28 @@ impl Kind {
     }
 }
 
-/// How many tokens there were, and how long they took.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Of the prompt.
-    pub n_prompt: usize,
-    /// Of these, how many had been read before.
-    pub n_cached: usize,
-    /// Of the answer.
-    pub n_completion: usize,
-    /// From the request to the first token.
-    pub prompt_time: Duration,
-    /// From there to the end.
-    pub completion_time: Duration,
-}
-
-impl Usage {
-    /// With that of another answer: to another prompt, or once more to the same, which then counts once.
-    #[must_use]
-    pub fn and(self, other: Self, is_other_prompt: bool) -> Self {
-        let of_prompt = |n: usize| if is_other_prompt { n } else { 0 };
-        Self {
-            n_prompt: self.n_prompt + of_prompt(other.n_prompt),
-            n_cached: self.n_cached + of_prompt(other.n_cached),
-            n_completion: self.n_completion + other.n_completion,
-            prompt_time: self.prompt_time + other.prompt_time,
-            completion_time: self.completion_time + other.completion_time,
-        }
-    }
-
-    fn json(self) -> Value {
-        json!({
-            "prompt_tokens": self.n_prompt,
-            "completion_tokens": self.n_completion,
-            "total_tokens": self.n_prompt + self.n_completion,
-            "prompt_tokens_details": { "cached_tokens": self.n_cached },
-        })
-    }
-
-    /// As llama-server has it; of a prompt what was read.
-    fn timings(self) -> Value {
-        let n_prompt = self.n_prompt - self.n_cached;
-        let per = |n: usize, time: Duration| {
-            let (n, ms) = (n as f64, time.as_secs_f64() * 1e3);
-            if n > 0.0 && ms > 0.0 {
-                (ms / n, n / ms * 1e3)
-            } else {
-                (0.0, 0.0)
-            }
-        };
-        let prompt = per(n_prompt, self.prompt_time);
-        // The first token comes of the prompt's last pass.
-        let predicted = per(self.n_completion.saturating_sub(1), self.completion_time);
-        json!({
-            "cache_n": self.n_cached,
-            "prompt_n": n_prompt,
-            "prompt_ms": self.prompt_time.as_secs_f64() * 1e3,
-            "prompt_per_token_ms": prompt.0,
-            "prompt_per_second": prompt.1,
-            "predicted_n": self.n_completion,
-            "predicted_ms": self.completion_time.as_secs_f64() * 1e3,
-            "predicted_per_token_ms": predicted.0,
-            "predicted_per_second": predicted.1,
-        })
-    }
-}
-
-/// A part of an answer, or all of it.
+/// A part of an answer, or the whole answer.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerPart {
-    /// Its text.
+    /// The text of the part.
     pub text: String,
-    /// Its tokens, where they are explained.
+    /// The tokens of the part, if the client wants them explained.
     pub explained: Option<Vec<Explained>>,
-    /// Why the answer ends here, if it does.
+    /// The reason why the answer ends with this part, if it does.
     pub finish: Option<Finish>,
 }
 
-/// A token, and the best candidates at its place.
+/// A token, and the best candidates at its position.
 #[derive(Clone, Debug)]
 pub struct Explained {
-    /// What was chosen.
+    /// The token that was chosen.
     pub choice: Choice,
-    /// The best, the best first.
+    /// The best candidates, the best first.
     pub best: Vec<Choice>,
 }
 
 impl Envelope {
-    /// A new one.
+    /// An envelope with a new identifier.
     pub fn new(kind: Kind, model: String) -> Self {
         let id: u128 = rand::random();
         let prefix = match kind {
@@ -142,7 +77,7 @@ impl Envelope {
         }
     }
 
-    /// Whole answers, in their order.
+    /// The one object of a response that is not a stream, with the answers in their order.
     pub fn whole(&self, parts: &[AnswerPart], usage: Usage, model: &Model) -> Value {
         let choice = |(index, part): (usize, &AnswerPart)| {
             let mut choice = self.choice(index, part, model);
@@ -160,12 +95,12 @@ impl Envelope {
         };
         let choices: Vec<_> = parts.iter().enumerate().map(choice).collect();
         let mut whole = self.object(object, &choices);
-        whole["usage"] = usage.json();
-        whole["timings"] = usage.timings();
+        whole["usage"] = usage_json(usage);
+        whole["timings"] = timings_json(usage);
         whole
     }
 
-    /// The first object of an answer that comes token by token; of a text there is none.
+    /// The first chunk of a chat's stream; a completion's stream has no such chunk.
     pub fn beginning(&self, index: usize) -> Option<Value> {
         let delta = json!({ "role": "assistant", "content": null });
         let choice =
@@ -173,7 +108,7 @@ impl Envelope {
         (self.kind == Kind::Chat).then(|| self.object("chat.completion.chunk", &[choice]))
     }
 
-    /// More of it.
+    /// The chunk of one part of the answer with this index.
     pub fn chunk(&self, index: usize, part: &AnswerPart, model: &Model) -> Value {
         let mut choice = self.choice(index, part, model);
         if self.kind == Kind::Completion {
@@ -187,15 +122,15 @@ impl Envelope {
         self.object("chat.completion.chunk", &[Value::Object(choice)])
     }
 
-    /// How many tokens there were, after the end of answers that came token by token.
+    /// The last chunk of a stream, with the numbers of tokens.
     pub fn usage(&self, usage: Usage) -> Value {
         let object = match self.kind {
             Kind::Chat => "chat.completion.chunk",
             Kind::Completion => "text_completion",
         };
         let mut last = self.object(object, &[]);
-        last["usage"] = usage.json();
-        last["timings"] = usage.timings();
+        last["usage"] = usage_json(usage);
+        last["timings"] = timings_json(usage);
         last
     }
 
@@ -231,7 +166,45 @@ impl Envelope {
     }
 }
 
-/// OpenAI's words.
+/// The counts in OpenAI's form.
+fn usage_json(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.n_prompt,
+        "completion_tokens": usage.n_completion,
+        "total_tokens": usage.n_prompt + usage.n_completion,
+        "prompt_tokens_details": { "cached_tokens": usage.n_cached },
+    })
+}
+
+/// The times in llama-server's form. Its numbers of a prompt leave out the tokens that came from the cache.
+fn timings_json(usage: Usage) -> Value {
+    let n_prompt = usage.n_prompt - usage.n_cached;
+    // Milliseconds per token, and tokens per second.
+    let rates = |n: usize, time: Duration| {
+        let (n, ms) = (n as f64, time.as_secs_f64() * 1e3);
+        if n > 0.0 && ms > 0.0 {
+            (ms / n, n / ms * 1e3)
+        } else {
+            (0.0, 0.0)
+        }
+    };
+    let prompt = rates(n_prompt, usage.prompt_time);
+    // The first token comes from the last pass over the prompt, before this time begins.
+    let predicted = rates(usage.n_completion.saturating_sub(1), usage.completion_time);
+    json!({
+        "cache_n": usage.n_cached,
+        "prompt_n": n_prompt,
+        "prompt_ms": usage.prompt_time.as_secs_f64() * 1e3,
+        "prompt_per_token_ms": prompt.0,
+        "prompt_per_second": prompt.1,
+        "predicted_n": usage.n_completion,
+        "predicted_ms": usage.completion_time.as_secs_f64() * 1e3,
+        "predicted_per_token_ms": predicted.0,
+        "predicted_per_second": predicted.1,
+    })
+}
+
+/// The reason of an end in OpenAI's words.
 fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::EndOfTurn | Finish::Stop | Finish::Loop => "stop",
@@ -239,7 +212,8 @@ fn finish_reason(finish: Finish) -> &'static str {
     }
 }
 
-/// `logprob` is that of the user model, or of the one model that speaks; `p_user` and `p_base` are this program's own.
+/// The log-probabilities of a chat's tokens. `logprob` is the user model's, or that of the one model of another arm;
+/// `p_user` and `p_base` are this program's own fields.
 fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
     let token = |choice: &Choice| {
         let bytes = model.token_bytes(choice.token, Special::ByName);
@@ -260,6 +234,7 @@ fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
     json!({ "content": content.collect::<Vec<_>>(), "refusal": null })
 }
 
+/// The log-probabilities of a completion's tokens, in the older form of OpenAI's API.
 fn text_logprobs(explained: &[Explained], model: &Model) -> Value {
     let text = |token: Token| {
         String::from_utf8_lossy(&model.token_bytes(token, Special::ByName)).into_owned()
@@ -279,7 +254,7 @@ fn text_logprobs(explained: &[Explained], model: &Model) -> Value {
     })
 }
 
-/// Nats; of what a model holds for impossible a number all the same, as JSON has no other.
+/// The log-probability in nats. JSON has no −∞, so a token of probability 0 gets that of the smallest float.
 fn logprob(choice: &Choice) -> f32 {
     choice.p_user.max(f32::MIN_POSITIVE).ln()
 }

@@ -1,26 +1,28 @@
-//! `/tokenize` and `/detokenize`, as llama-server has them.
+//! Handlers of `/tokenize` and `/detokenize`, in the form of llama-server.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::llama::{Boundary, Special, Token};
 use crate::serve::app::App;
-use crate::serve::body::parse;
 use crate::serve::error::ApiError;
+use crate::serve::extract::JsonBody;
 
+/// The body of `/tokenize`.
 #[derive(Deserialize)]
-struct Tokenize {
+pub struct TokenizeRequest {
     content: String,
+    /// Whether the tokens with which the model begins and ends a text are added.
     #[serde(default)]
     add_special: bool,
+    /// Whether the texts of special tokens stand for these tokens.
     #[serde(default = "yes")]
     parse_special: bool,
+    /// Whether each token comes with its text.
     #[serde(default)]
     with_pieces: bool,
 }
@@ -29,14 +31,12 @@ fn yes() -> bool {
     true
 }
 
-/// The tokens of a text.
+/// Answers with the tokens of a text.
 pub async fn tokenize(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(request): JsonBody<TokenizeRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let model = &app.ready()?.model;
-    let request: Tokenize = parse(&headers, &body)?;
+    let model = &app.base()?.model;
     let boundary = if request.add_special {
         Boundary::Add
     } else {
@@ -64,22 +64,21 @@ pub async fn tokenize(
     Ok(Json(json!({ "tokens": tokens })))
 }
 
+/// The body of `/detokenize`.
 #[derive(Deserialize)]
-struct Detokenize {
+pub struct DetokenizeRequest {
     tokens: Vec<Token>,
 }
 
-/// The text of some tokens.
+/// Answers with the text of some tokens.
 pub async fn detokenize(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
+    JsonBody(request): JsonBody<DetokenizeRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let model = &app.ready()?.model;
-    let request: Detokenize = parse(&headers, &body)?;
+    let model = &app.base()?.model;
     if let Some(token) = request.tokens.iter().find(|token| !model.contains(**token)) {
-        let what = format!("the model has no token {token}");
-        return Err(ApiError::invalid_field("tokens", what));
+        let message = format!("the model has no token {token}");
+        return Err(ApiError::invalid_field("tokens", message));
     }
     let bytes = request
         .tokens

@@ -1,11 +1,11 @@
-// The page of cope-llama: chat by streaming, three voices side by side, what the contrast moved, verdicts, history and
-// training. It talks to the server that it came from and to nothing else.
+// The page of cope-llama: a streaming chat, the answers of the three arms side by side, tokens coloured by user model
+// against base, feedback, history and training. It talks only to the server that it came from.
 
 const $ = (id) => document.getElementById(id);
 
-/** How often training is looked at, in milliseconds. */
+/** The interval between two looks at a training, in milliseconds. */
 const LOOK = 1000;
-/** Items of the history that are shown at a time. */
+/** The number of history items that are loaded at a time. */
 const PAGE = 50;
 
 let messages = [];
@@ -59,7 +59,7 @@ function showError(error) {
 
 const guarded = (action) => (...args) => Promise.resolve(action(...args)).catch(showError);
 
-/** The parts of an answer as they come: `tell(text, tokens)`. */
+/** Asks for an answer and calls `tell(text, tokens)` with each part as it arrives; an error event ends it. */
 async function stream(body, signal, tell) {
   const response = await ask("/v1/chat/completions", {
     method: "POST",
@@ -105,8 +105,8 @@ function bubble(who, className) {
 }
 
 /**
- * Adds a part of an answer. A token is the warmer the more the user model finds it likelier than the base, and the colder
- * the less; one that the contrast has put before the user model's own choice is underlined.
+ * Adds a part of an answer. A token is orange if the user model finds it likelier than the base does, blue if less likely,
+ * and the stronger the larger the ratio. A token that the contrast chose over the user model's own choice is underlined.
  */
 function addPart(place, text, tokens) {
   if (!$("tint").checked || tokens.length === 0) {
@@ -176,7 +176,7 @@ async function say() {
   }
 }
 
-/** Good, bad and edit, for an answer. */
+/** The buttons for feedback on an answer: good, bad and edit. */
 function verdicts(user, prompt, answer, said) {
   const row = element("div", "buttons verdicts");
   const path = `/api/users/${encodeURIComponent(user)}/feedback`;
@@ -194,7 +194,7 @@ function verdicts(user, prompt, answer, said) {
     const text = element("textarea");
     text.value = answer;
     text.rows = Math.min(12, answer.length / 60 + 2);
-    text.setAttribute("aria-label", "What the answer should have been");
+    text.setAttribute("aria-label", "The answer as it should have been");
     const keep = element("button", "", "Keep");
     const drop = element("button", "", "Cancel");
     const editor = element("div");
@@ -220,13 +220,13 @@ function verdicts(user, prompt, answer, said) {
   return row;
 }
 
-/** The last message answered by each of the models. */
+/** Shows the answers of the three arms to the last message. */
 async function compare() {
   const last = messages.findLastIndex(({ role }) => role === "user");
-  if (last < 0) throw new Error("say something first");
-  if (!isUser()) throw new Error("the base has no other voices: choose a user");
+  if (last < 0) throw new Error("Write a message first.");
+  if (!isUser()) throw new Error("The base has only one arm: choose a user.");
   const before = messages.slice(0, last + 1);
-  const [item, said] = bubble(`${voice()}, by each model`, "answer");
+  const [item, said] = bubble(`${voice()}: base, user model and CoPe`, "answer");
   said.remove();
   const arms = element("div", "arms");
   item.append(arms);
@@ -264,7 +264,7 @@ async function showHistory(from = 0) {
   }
   const path = `/api/users/${encodeURIComponent(voice())}/history?from=${from}&n=${PAGE}`;
   const { items, total, held_out, pairs } = await get(path);
-  $("history-count").textContent = `${total} items to learn from, ${held_out} held out; ${pairs} pairs of answers judged.`;
+  $("history-count").textContent = `${total} items to train on, ${held_out} held out; ${pairs} pairs of answers from feedback.`;
   for (const { prompt, response } of items) {
     const item = element("li");
     item.append(element("p", "who", prompt.at(-1).content), element("div", "said", response));
@@ -278,7 +278,7 @@ let looking = 0;
 async function showTraining() {
   clearTimeout(looking);
   if (!isUser()) {
-    $("training-state").textContent = "The base is not trained: choose a user.";
+    $("training-state").textContent = "The base cannot be trained: choose a user.";
     $("train").hidden = true;
     return;
   }
@@ -287,11 +287,11 @@ async function showTraining() {
   const isAtWork = state === "running";
   const left = seconds_left === null ? "" : `, ${Math.ceil(seconds_left)} s left`;
   $("training-state").textContent = {
-    none: "Nothing is being trained.",
+    none: "No training is running for this user.",
     running: `${stage}: ${done} of ${total}${left}`,
-    ended: "Trained: the next answer is by the new adapter.",
-    stopped: "Stopped; Train goes on from there.",
-    failed: message ?? "It failed.",
+    ended: "The training has ended: the next answer uses the new adapter.",
+    stopped: "The training is stopped; Train resumes it.",
+    failed: message ?? "The training failed.",
   }[state];
   $("training-progress").hidden = !isAtWork;
   $("training-progress").value = total ? done / total : 0;
@@ -301,7 +301,7 @@ async function showTraining() {
   if (isAtWork && !$("view-training").hidden) looking = setTimeout(guarded(showTraining), LOOK);
 }
 
-/** `losses`: by stage, one a step. */
+/** Draws the loss of each step, one curve for each stage of `losses`. */
 function drawLoss(losses) {
   const picture = $("loss");
   const stages = Object.entries(losses).filter(([, values]) => values.length > 1);
@@ -322,7 +322,7 @@ function drawLoss(losses) {
   });
 }
 
-// --- the whole -------------------------------------------------------------------------------------------------------
+// --- views and events ------------------------------------------------------------------------------------------------
 
 const VIEWS = { chat: () => {}, history: () => showHistory(), training: showTraining };
 

@@ -1,7 +1,8 @@
-//! Who may what.
+//! Keys, identities and origins: who may use which voice.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cope_llama::Error;
 use cope_llama::home::UserName;
 use cope_llama::serve::{Identity, KeyOf};
 use hmac::{Hmac, KeyInit, Mac};
@@ -19,14 +20,14 @@ struct Keys {
 }
 
 fn keys(server: &Server) -> Keys {
-    let of = |name: &str| {
+    let key = |name: &str| {
         let folder = server.home.user(UserName::new(name).unwrap()).unwrap();
         KeyOf::User(folder).make(&server.home).unwrap()
     };
     Keys {
         admin: KeyOf::Admin.make(&server.home).unwrap(),
-        ann: of("ann"),
-        bob: of("bob"),
+        ann: key("ann"),
+        bob: key("bob"),
     }
 }
 
@@ -37,7 +38,7 @@ fn body(model: &str) -> Value {
 #[test]
 fn a_key_reaches_its_users_adapter_and_the_base() {
     let server = Server::new();
-    // Without keys whoever reaches loopback may.
+    // Without any keys every caller on loopback is the administrator.
     assert_eq!(
         server
             .post("/v1/chat/completions", &body("ann"), None)
@@ -67,7 +68,7 @@ fn a_key_reaches_its_users_adapter_and_the_base() {
     assert_eq!(listed["data"].as_array().unwrap().len(), 2);
     assert_eq!(server.get("/metrics", Some(&keys.ann)).status, 403);
     assert_eq!(server.get("/metrics", Some(&keys.admin)).status, 200);
-    // Without a model a user's key is for the user.
+    // Without a model, a user's key stands for the user's own.
     let own = server
         .post("/v1/chat/completions", &body("ann"), Some(&keys.ann))
         .json();
@@ -77,7 +78,7 @@ fn a_key_reaches_its_users_adapter_and_the_base() {
         .post("/v1/chat/completions", &unnamed, Some(&keys.ann))
         .json();
     assert_eq!(unnamed["choices"], own["choices"]);
-    // What is kept of a key does not open anything, nor does a key that was replaced or revoked.
+    // Neither the stored hash of a key is accepted as a key, nor a key that was replaced or revoked.
     let kept = std::fs::read_to_string(server.home.admin_key()).unwrap();
     assert!(!kept.contains(&keys.admin));
     let hash: Value = serde_json::from_str(&kept).unwrap();
@@ -95,7 +96,7 @@ fn a_key_reaches_its_users_adapter_and_the_base() {
     assert_eq!(server.get("/health", None).status, 200);
 }
 
-/// Names that might be taken for bob's, and what they might be put after.
+/// Names that a careless comparison might take for bob's.
 const NAMES: [&str; 29] = [
     "bob",
     "bob",
@@ -127,6 +128,7 @@ const NAMES: [&str; 29] = [
     "base",
     "base",
 ];
+/// Beginnings that a careless parser might take off a name.
 const PREFIXES: [&str; 15] = [
     "",
     "",
@@ -145,7 +147,7 @@ const PREFIXES: [&str; 15] = [
     "base::",
 ];
 
-/// A request that asks for bob's voice, perhaps.
+/// A request that may ask for bob's voice.
 fn attempt(random: &mut ChaCha8Rng) -> Value {
     let name = NAMES[random.random_range(0..NAMES.len())];
     let prefix = PREFIXES[random.random_range(0..PREFIXES.len())];
@@ -167,7 +169,7 @@ fn attempt(random: &mut ChaCha8Rng) -> Value {
     body
 }
 
-/// A header or several that say who asks: ann, or nobody.
+/// Headers that name ann as the caller, or no valid caller.
 fn credentials(random: &mut ChaCha8Rng, keys: &Keys) -> Vec<(&'static str, String)> {
     let bearer = |key: &str| ("Authorization", format!("Bearer {key}"));
     match random.random_range(0..8) {
@@ -185,14 +187,14 @@ fn credentials(random: &mut ChaCha8Rng, keys: &Keys) -> Vec<(&'static str, Strin
     }
 }
 
-/// A token with its probabilities, as far as these do not depend on what a model has read before.
+/// A token with its probabilities, rounded to what does not depend on the prefix cache.
 fn rounded(said: &Value) -> (String, [i64; 2]) {
     let p = ["p_user", "p_base"]
         .map(|name| said[name].as_f64().map_or(-1, |p| (p * 1e4).round() as i64));
     (said["token"].to_string(), p)
 }
 
-/// What ann's key is answered is refused, or the base's, or her own.
+/// A request with ann's key is refused, or answered in the base's voice or her own.
 #[test]
 fn ten_thousand_attempts_at_anothers_adapter_fail() {
     let server = Server::new();
@@ -204,16 +206,12 @@ fn ten_thousand_attempts_at_anothers_adapter_fail() {
         let reply = server.post("/v1/chat/completions", &body, Some(key));
         rounded(&reply.json()["choices"][0]["logprobs"]["content"][0])
     };
-    // Heard before, so that bob's adapter is in memory, and what it has read too.
+    // Bob asks first, so that his adapter and the prefix cache of his prompt are in memory.
     let ways = [(1.0, "user"), (1.0, "cope"), (0.5, "user"), (0.5, "cope")];
-    let of_bob = ways.map(|(scale, arm)| first(scale, arm, &keys.bob));
-    let of_ann = ways.map(|(scale, arm)| first(scale, arm, &keys.ann));
-    let of_base = first(0.0, "base", &keys.ann);
-    assert!(
-        of_bob
-            .iter()
-            .all(|it| !of_ann.contains(it) && *it != of_base)
-    );
+    let bobs = ways.map(|(scale, arm)| first(scale, arm, &keys.bob));
+    let anns = ways.map(|(scale, arm)| first(scale, arm, &keys.ann));
+    let bases = first(0.0, "base", &keys.ann);
+    assert!(bobs.iter().all(|it| !anns.contains(it) && *it != bases));
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let agent = agent();
     let (mut n_refused, mut n_harmless) = (0, 0);
@@ -227,10 +225,10 @@ fn ten_thousand_attempts_at_anothers_adapter_fail() {
         if reply.status == 200 {
             let whole = reply.json();
             let said = rounded(&whole["choices"][0]["logprobs"]["content"][0]);
-            let is_as_ever = body["messages"].as_array().unwrap().len() == 1;
-            assert!(!of_bob.contains(&said), "{body}");
+            let has_one_message = body["messages"].as_array().unwrap().len() == 1;
+            assert!(!bobs.contains(&said), "{body}");
             assert!(
-                !is_as_ever || of_ann.contains(&said) || said == of_base,
+                !has_one_message || anns.contains(&said) || said == bases,
                 "{body}: {said:?}"
             );
             n_harmless += 1;
@@ -251,7 +249,7 @@ fn ten_thousand_attempts_at_anothers_adapter_fail() {
 }
 
 #[test]
-fn open_webui_asks_for_whom_it_signs() {
+fn open_webui_asks_for_the_person_that_it_signs() {
     const SECRET: &[u8] = b"a secret of some length";
     let server = Server::with(|options| options.open_webui_secret = Some(SECRET.to_vec()));
     let keys = keys(&server);
@@ -261,7 +259,7 @@ fn open_webui_asks_for_whom_it_signs() {
     let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
     assert!(
         identity.keep(&server.home, &ann).is_err(),
-        "an address is one user's"
+        "an address belongs to one user"
     );
     let token = |email: &str, secret: &[u8]| {
         let claims = json!({ "sub": "1", "email": email, "name": "ann", "role": "user", "iss": "open-webui", "exp": 99_999_999_999_u64 });
@@ -282,10 +280,10 @@ fn open_webui_asks_for_whom_it_signs() {
             .header("X-OpenWebUI-User-Jwt", token);
         reply(request.send_json(body(model)).unwrap())
     };
-    let of_bob = token("bob@example.org", SECRET);
-    assert_eq!(ask("bob", &keys.admin, &of_bob).status, 200);
-    assert_eq!(ask("ann", &keys.admin, &of_bob).status, 404);
-    assert_eq!(ask("base", &keys.ann, &of_bob).status, 403);
+    let bobs_token = token("bob@example.org", SECRET);
+    assert_eq!(ask("bob", &keys.admin, &bobs_token).status, 200);
+    assert_eq!(ask("ann", &keys.admin, &bobs_token).status, 404);
+    assert_eq!(ask("base", &keys.ann, &bobs_token).status, 403);
     assert_eq!(
         ask(
             "bob",
@@ -300,16 +298,16 @@ fn open_webui_asks_for_whom_it_signs() {
         403
     );
     assert_eq!(ask("bob", &keys.admin, "a.b.c").status, 403);
-    // A server that cannot check it does not take an administrator's word for anybody.
+    // A server without the secret cannot verify an identity, so it refuses it even from the administrator.
     let open = Server::new();
     let request = agent()
         .post(open.url("/v1/chat/completions"))
-        .header("X-OpenWebUI-User-Jwt", of_bob);
+        .header("X-OpenWebUI-User-Jwt", bobs_token);
     assert_eq!(reply(request.send_json(body("bob")).unwrap()).status, 403);
 }
 
 #[test]
-fn pages_of_other_sites_are_kept_out() {
+fn pages_of_other_sites_are_refused() {
     let server = Server::with(|options| {
         options.hosts = vec!["box.lan".into()];
         options.origins = vec!["https://chat.example.org".into()];
@@ -361,12 +359,15 @@ fn pages_of_other_sites_are_kept_out() {
 }
 
 #[test]
-fn others_are_not_let_in_without_keys() {
+fn a_server_beyond_loopback_needs_keys() {
     let server = Server::new();
     let mut options = super::options(&server.fixture.path);
     options.address = ([0, 0, 0, 0], 0).into();
     let served =
         cope_llama::serve::serve(&server.home, options, |_| panic!("it listens"), async {});
-    let message = served.unwrap_err().to_string();
-    assert!(message.contains("user key --admin"), "{message}");
+    let address = match served.unwrap_err() {
+        Error::NoKeys(address) => address,
+        error => panic!("{error}"),
+    };
+    assert_eq!(address, ([0, 0, 0, 0], 0).into());
 }

@@ -1,4 +1,4 @@
-//! What is answered, in the shapes of OpenAI's API.
+//! Answers in the form of OpenAI's API: voices, texts, sampling, and requests that are refused.
 
 use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, Piece};
 use cope_llama::home::UserName;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Server, ann, events, train};
 
-/// What the decoder says alone, in ann's voice.
+/// The answer of the decoder alone, in ann's voice.
 fn alone(server: &Server, options: AnswerOptions) -> String {
     let mut twin = server.fixture.twin(&ann(), 1.0);
     let contrast = Contrast::new(0.5, 0.1).unwrap();
@@ -30,7 +30,7 @@ fn limit(n: usize) -> AnswerOptions {
 }
 
 #[test]
-fn a_chat_is_answered_in_the_users_voice_at_once_or_token_by_token() {
+fn a_chat_is_answered_in_the_users_voice_whole_or_as_a_stream() {
     let server = Server::new();
     let expected = alone(&server, limit(12));
     let whole = server.chat("ann", &json!({}));
@@ -72,19 +72,19 @@ fn a_chat_is_answered_in_the_users_voice_at_once_or_token_by_token() {
         .map(|event| &event["choices"][0]["finish_reason"]);
     assert_eq!(finishes.filter(|it| **it == "length").count(), 1);
 
-    // Another voice is another text, and so is that of the base.
-    let of = |model: &str| {
+    // Other voices give other texts.
+    let said = |model: &str| {
         server.chat(model, &json!({})).json()["choices"][0]["message"]["content"].clone()
     };
-    assert_ne!(of("bob"), expected);
-    assert_ne!(of("base"), expected);
-    assert_eq!(of("base:ann"), expected);
-    assert_eq!(of("tiny:ann"), expected);
-    assert_eq!(of("tiny"), of("base"));
+    assert_ne!(said("bob"), expected);
+    assert_ne!(said("base"), expected);
+    assert_eq!(said("base:ann"), expected);
+    assert_eq!(said("tiny:ann"), expected);
+    assert_eq!(said("tiny"), said("base"));
 }
 
 #[test]
-fn the_voice_is_named_in_several_ways() {
+fn a_request_names_its_voice_in_several_ways() {
     let server = Server::new();
     let of = |more: Value| {
         let reply = server.chat("base", &more);
@@ -104,7 +104,7 @@ fn the_voice_is_named_in_several_ways() {
     assert!(half != base && half != bob, "{half}");
     assert_eq!(of(json!({"model": null, "lora": [{"id": 0}]})), ann);
     assert_eq!(of(json!({"model": "ann", "arm": "base"})), base);
-    // Without a contrast the user model's own choice is taken.
+    // With a contrast of 0, CoPe chooses like the user model alone.
     assert_eq!(
         of(json!({"model": "ann", "arm": "user"})),
         of(json!({"model": "ann", "contrast": 0.0}))
@@ -130,7 +130,7 @@ fn the_voice_is_named_in_several_ways() {
 }
 
 #[test]
-fn texts_go_on_from_strings_and_from_tokens() {
+fn a_text_is_continued_from_strings_and_from_tokens() {
     let server = Server::new();
     let model = &server.fixture.model;
     let tokens = model
@@ -172,7 +172,7 @@ fn texts_go_on_from_strings_and_from_tokens() {
 }
 
 #[test]
-fn how_tokens_are_chosen_is_asked_for() {
+fn a_request_says_how_tokens_are_chosen() {
     let server = Server::new();
     let content = |more: Value| {
         let reply = server.chat("ann", &more);
@@ -223,7 +223,7 @@ fn how_tokens_are_chosen_is_asked_for() {
         json!({"type": "json_object", "schema": schema}),
     ];
     for form in forms {
-        // A number may be long: it is the form that counts.
+        // The number may be longer than the answer, so only its beginning is certain.
         let answer =
             content(json!({"response_format": form, "max_tokens": 60, "temperature": 1.0}));
         let text = answer["message"]["content"].as_str().unwrap();
@@ -241,110 +241,118 @@ fn how_tokens_are_chosen_is_asked_for() {
     assert_eq!(grammar["finish_reason"], "stop");
 }
 
+/// Checks that the base refuses the fields `more` with 400, naming the field at fault.
+fn assert_invalid(server: &Server, more: &Value, param: &str, message: &str) {
+    let reply = server.chat("base", more);
+    assert_eq!(reply.status, 400, "{more}: {}", reply.text);
+    let told = reply.error();
+    assert!(told.contains(message), "{more}: {told}");
+    assert!(!told.contains('\n'), "{told}");
+    assert_eq!(reply.json()["error"]["param"], param, "{more}");
+}
+
 #[test]
-fn what_cannot_be_answered_is_said_in_openais_envelope() {
+fn a_chat_or_a_voice_that_cannot_be_used_is_refused() {
     let server = Server::new();
-    let cases = [
-        (json!({"messages": []}), 400, "no messages"),
+    let image = json!([{"role": "user", "content": [{"type": "image_url"}]}]);
+    let long = json!([{"role": "user", "content": "alice ".repeat(300)}]);
+    let messages = [
+        (json!([]), "no messages"),
         (
-            json!({"messages": [{"role": "tool", "content": "a"}]}),
-            400,
+            json!([{"role": "tool", "content": "a"}]),
             "\"tool\" is not known",
         ),
-        (
-            json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
-            400,
-            "image_url",
-        ),
-        (json!({"messages": 3}), 400, "the body: "),
-        (json!({"model": "carol"}), 404, "no model \"carol\""),
-        (
-            json!({"model": "base:carol"}),
-            404,
-            "no model \"base:carol\"",
-        ),
-        (json!({"model": "../ann"}), 404, "no model"),
-        (json!({"temperature": -1}), 400, "temperature"),
-        (json!({"top_p": 3}), 400, "top-p"),
-        (json!({"n": 9}), 400, "1 to 8 answers"),
-        (json!({"best_of": 2}), 400, "chosen among more"),
+        (image, "image_url"),
+        (long, "exceeds the available context size"),
+    ];
+    for (messages, message) in messages {
+        let more = json!({ "messages": messages });
+        assert_invalid(&server, &more, "messages", message);
+    }
+    let fields = [
         (
             json!({"continue_final_message": true}),
-            400,
+            "continue_final_message",
             "a last message of the assistant's",
         ),
-        (json!({"model": "ann", "contrast": -1}), 400, "contrast"),
-        (json!({"model": "ann", "plausibility": 2}), 400, "plausib"),
-        (json!({"arm": "cope"}), 400, "name a user"),
+        (json!({"arm": "cope"}), "arm", "name a user"),
         (
             json!({"lora": [{"id": 9}]}),
-            400,
+            "lora",
             "no adapter of that number",
         ),
         (
             json!({"lora": [{"id": 0, "scale": 5}]}),
-            400,
+            "lora",
             "scale is 0 to 4",
         ),
+    ];
+    for (more, param, message) in fields {
+        assert_invalid(&server, &more, param, message);
+    }
+    for model in ["carol", "base:carol", "../ann"] {
+        let reply = server.chat(model, &json!({}));
+        assert_eq!(reply.status, 404, "{}", reply.text);
+        assert!(reply.error().contains(&format!("no model {model:?}")));
+    }
+}
+
+#[test]
+fn a_field_that_cannot_be_obeyed_is_refused() {
+    let server = Server::new();
+    let format = |format: Value| json!({ "response_format": format });
+    let cases = [
+        (json!({"n": 9}), "n", "1 to 8 answers"),
+        (json!({"best_of": 2}), "best_of", "equal to `n`"),
         (
             json!({"logit_bias": {"99999": 1}}),
-            400,
+            "logit_bias",
             "maps tokens of the model",
         ),
-        (json!({"logit_bias": 3}), 400, "maps tokens of the model"),
-        (json!({"top_logprobs": 3}), 400, "needs `logprobs`"),
+        (
+            json!({"logit_bias": 3}),
+            "logit_bias",
+            "maps tokens of the model",
+        ),
+        (
+            json!({"top_logprobs": 3}),
+            "top_logprobs",
+            "needs `logprobs`",
+        ),
         (
             json!({"logprobs": true, "top_logprobs": 30}),
-            400,
+            "top_logprobs",
             "at most 20",
         ),
-        (json!({"stop": vec!["a"; 17]}), 400, "at most 16"),
+        (json!({"stop": vec!["a"; 17]}), "stop", "at most 16"),
         (
-            json!({"response_format": {"type": "xml"}}),
-            400,
+            format(json!({"type": "xml"})),
+            "response_format",
             "\"xml\" is not known",
         ),
         (
-            json!({"response_format": {"type": "json_schema"}}),
-            400,
+            format(json!({"type": "json_schema"})),
+            "response_format",
             "json_schema.schema",
         ),
         (
-            json!({"response_format": {"type": "json_object", "schema": {"type": "nothing"}}}),
-            400,
-            "",
+            format(json!({"type": "json_object", "schema": {"type": "nothing"}})),
+            "response_format",
+            "the JSON schema cannot be used",
         ),
-        (json!({"grammar": "root ::= \"a"}), 400, ""),
-        (json!({"tools": [{}]}), 400, "tools"),
-        (json!({"max_tokens": -2}), 400, "from 0 on"),
-        (
-            json!({"messages": [{"role": "user", "content": "alice ".repeat(300)}]}),
-            400,
-            "exceeds the available context size",
-        ),
+        (json!({"tools": [{}]}), "tools", "tools"),
+        (json!({"suffix": "a"}), "suffix", "the middle of a text"),
     ];
-    for (more, status, word) in cases {
-        let reply = server.chat("base", &more);
-        assert_eq!(reply.status, status, "{more}: {}", reply.text);
-        let message = reply.error();
-        assert!(message.contains(word), "{more}: {message}");
-        assert!(!message.contains('\n'), "{message}");
+    for (more, param, message) in cases {
+        assert_invalid(&server, &more, param, message);
     }
-    let long = json!({"messages": [{"role": "user", "content": "a".repeat(1 << 16)}]});
-    assert_eq!(server.chat("base", &long).status, 413);
     assert_eq!(server.get("/v1/chat/completions", None).status, 405);
-    assert_eq!(server.get("/nothing", None).status, 404);
-    let plain = super::agent()
-        .post(server.url("/v1/chat/completions"))
-        .send("{}")
-        .unwrap();
-    assert_eq!(plain.status(), 400);
-    // None of it is the end of the server.
+    // The server goes on.
     assert_eq!(server.chat("base", &json!({"max_tokens": 0})).status, 200);
 }
 
 #[test]
-fn an_adapter_that_is_trained_anew_is_taken_up() {
+fn an_adapter_that_is_trained_anew_is_used_at_once() {
     let server = Server::new();
     let content = |model: &str| {
         server.chat(model, &json!({})).json()["choices"][0]["message"]["content"].clone()
@@ -353,7 +361,7 @@ fn an_adapter_that_is_trained_anew_is_taken_up() {
     assert_ne!(before, of_bob);
     train(&server.home, &server.fixture, "ann", &super::bob());
     assert_eq!(content("ann"), of_bob);
-    // Who is deleted is gone.
+    // A deleted user is no longer found.
     server
         .home
         .user(UserName::new("ann").unwrap())
@@ -364,7 +372,7 @@ fn an_adapter_that_is_trained_anew_is_taken_up() {
 }
 
 #[test]
-fn tokens_and_texts_go_both_ways() {
+fn a_text_becomes_tokens_and_tokens_a_text() {
     let server = Server::new();
     let tokens = server
         .post("/tokenize", &json!({"content": "hello alice"}), None)

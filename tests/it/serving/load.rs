@@ -1,4 +1,4 @@
-//! Many at once, and those who go away.
+//! Many clients at once, clients that go away, and models that share the memory.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Server;
+use super::{Refusal, Server};
 
 fn gauge(server: &Server, name: &str) -> f64 {
     let text = server.get("/metrics", None).text;
@@ -17,12 +17,12 @@ fn gauge(server: &Server, name: &str) -> f64 {
     line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn wait_until(mut is_so: impl FnMut() -> bool) {
+fn wait_until(mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
-    while !is_so() {
+    while !condition() {
         assert!(
             started.elapsed() < Duration::from_secs(20),
-            "it does not come about"
+            "the server did not get there in time"
         );
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -56,7 +56,7 @@ fn many_clients_get_the_answers_that_they_would_get_alone() {
     assert!(gauge(&server, "texts_running").abs() < f64::EPSILON);
 }
 
-/// A request that goes on for long, of which only the beginning is read.
+/// Sends a request for a long answer, without reading the response.
 fn begin(server: &Server, more: &Value) -> TcpStream {
     let mut body = json!({ "model": "ann", "messages": [{ "role": "user", "content": "hello alice" }], "max_tokens": 64,
         "stream": true, "logit_bias": { "2": -100 }, "temperature": 1.0 });
@@ -73,7 +73,7 @@ fn begin(server: &Server, more: &Value) -> TcpStream {
 }
 
 #[test]
-fn who_goes_away_frees_the_place() {
+fn a_client_that_goes_away_frees_its_place() {
     let server = Server::with(|options| options.limits.queue = 0);
     for round in 0..50 {
         let more = json!({ "stream": round % 2 == 0 });
@@ -89,7 +89,7 @@ fn who_goes_away_frees_the_place() {
 }
 
 #[test]
-fn too_many_are_told_to_come_again() {
+fn a_full_queue_is_429_with_a_time_to_retry() {
     let server = Server::with(|options| {
         options.settings.parallel = 1;
         options.settings.parallel_user = 1;
@@ -99,8 +99,15 @@ fn too_many_are_told_to_come_again() {
         let ask = || {
             let reply = server.chat("ann", &json!({ "max_tokens": 64 }));
             if reply.status == 429 {
-                assert_eq!(reply.headers["retry-after"], "1");
-                assert_eq!(reply.json()["error"]["code"], "queue_full");
+                reply.assert_refused(&Refusal {
+                    code: Some("queue_full"),
+                    retry_after: Some("1"),
+                    ..Refusal::new(
+                        429,
+                        "rate_limit_error",
+                        "too many requests are waiting; try again in a moment",
+                    )
+                });
             }
             reply.status
         };
@@ -121,24 +128,24 @@ fn too_many_are_told_to_come_again() {
 }
 
 #[test]
-fn models_make_room_for_each_other() {
+fn models_are_evicted_for_others_and_not_for_their_own_text() {
     let one = Server::new();
     one.chat("base", &json!({}));
-    let of_base = gauge(&one, "models_bytes") as u64;
+    let base_bytes = gauge(&one, "models_bytes") as u64;
     // Room for the base and one user.
-    let server = Server::with(|options| options.settings.memory = of_base + of_base * 3 / 4);
+    let server = Server::with(|options| options.settings.memory = base_bytes + base_bytes * 3 / 4);
     for round in 0..6 {
         let voice = ["ann", "bob"][round % 2];
         assert_eq!(server.chat(voice, &json!({})).status, 200);
         assert!(gauge(&server, "models_loaded") <= 2.0);
     }
-    // Of two that one text wants, neither makes room for the other.
-    let server = Server::with(|options| options.settings.memory = of_base + of_base / 4);
+    // A text needs both models of CoPe at once, so neither is evicted for the other.
+    let server = Server::with(|options| options.settings.memory = base_bytes + base_bytes / 4);
     assert_eq!(server.chat("base", &json!({})).status, 200);
     assert!(server.chat("ann", &json!({})).error().contains("--memory"));
     assert_eq!(server.chat("ann", &json!({ "arm": "user" })).status, 200);
-    let server = Server::with(|options| options.settings.memory = of_base / 2);
+    let server = Server::with(|options| options.settings.memory = base_bytes / 2);
     let refused = server.chat("ann", &json!({}));
-    assert_eq!(refused.status, 400);
+    assert_eq!(refused.status, 503);
     assert!(refused.error().contains("--memory"));
 }

@@ -1,4 +1,4 @@
-//! What the page asks for.
+//! The page, and the requests that it makes.
 
 use cope_llama::home::UserName;
 use cope_llama::profile::{Example, Profile};
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Server;
 
 #[test]
-fn the_page_is_inside_and_takes_nothing_from_elsewhere() {
+fn the_page_loads_nothing_from_other_servers() {
     let server = Server::new();
     let html = server.get("/", None);
     assert_eq!(html.status, 200);
@@ -35,7 +35,7 @@ fn the_page_is_inside_and_takes_nothing_from_elsewhere() {
 }
 
 #[test]
-fn histories_and_verdicts_are_their_users() {
+fn a_history_and_its_feedback_belong_to_their_user() {
     let server = Server::new();
     let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
     let item = |n: usize| Example::new(format!("{n}?"), format!("{n}!"));
@@ -80,7 +80,7 @@ fn histories_and_verdicts_are_their_users() {
         2
     );
 
-    // With keys, another's are not there.
+    // With keys, another user's are not found.
     let bob = server.home.user(UserName::new("bob").unwrap()).unwrap();
     let key = KeyOf::User(bob).make(&server.home).unwrap();
     let key = Some(key.as_str());
@@ -111,7 +111,7 @@ fn histories_and_verdicts_are_their_users() {
 }
 
 #[test]
-fn a_training_is_begun_watched_and_taken_up() {
+fn a_training_is_started_watched_and_its_adapter_used() {
     let server = Server::new();
     let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
     let item = |n: usize| Example::new(format!("note {n}"), format!("dear alice, {n} thanks"));
@@ -131,7 +131,7 @@ fn a_training_is_begun_watched_and_taken_up() {
         if status["state"] != "running" {
             break status;
         }
-        // Answers go on meanwhile.
+        // Answers are given meanwhile.
         assert_eq!(server.chat("ann", &json!({ "max_tokens": 1 })).status, 200);
     };
     assert_eq!(status["state"], "ended", "{status}");

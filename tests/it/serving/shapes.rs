@@ -1,29 +1,30 @@
-//! The shapes of requests and responses that llama.cpp's own tests of its server check (`tools/server/tests/unit`), on
-//! SmolLM2. Texts differ, as the models do.
+//! The forms of requests and responses that llama.cpp's own tests of its server check (`tools/server/tests/unit`), here on
+//! SmolLM2. The texts differ, since llama.cpp's tests use other models.
 //!
 //! | their tests | here |
 //! |---|---|
-//! | `test_chat_completion`: `test_chat_completion`, `…_stream`, `…_cached_tokens`, `…_with_timings_per_token`, `test_completion_with_json_schema`, `…_with_response_format`, `…_with_grammar`, `test_logprobs`, `test_logprobs_stream`, `…_multiple_choices`, `…_token_count` | [`chats`], [`chats_as_streams`], [`forms`], [`probabilities`], [`several_answers`] |
-//! | `test_invalid_chat_completion_req`, `test_completion_with_invalid_grammar`, `test_context_size_exceeded`, `…_stream` | [`what_is_refused`] |
-//! | `test_chat_template_assistant_prefill`, `…_continue_final_message_*`, `test_apply_chat_template` | [`prompts`] |
-//! | `test_completion`: `…_with_openai_library`, `…_stream_with_openai_library`, `…_stream_vs_non_stream`, `…_with_tokens_input`, `test_consistent_result_same_seed`, `test_different_result_different_seed`, `test_logit_bias` | [`texts`], [`seeds`], [`biases`] |
-//! | `test_ignore_eos`, `test_tokenize`, `test_lora` | [`biases`], [`tokens`], [`adapters`] |
-//! | `test_basic`: `/health`, `/models`; `test_metrics`: the format | [`what_a_server_says_of_itself`] |
+//! | `test_chat_completion`: `test_chat_completion`, `…_stream`, `…_cached_tokens`, `…_with_timings_per_token`, `test_completion_with_json_schema`, `…_with_response_format`, `…_with_grammar`, `test_logprobs`, `test_logprobs_stream`, `…_multiple_choices`, `…_token_count` | [`a_chat_has_openais_form`], [`a_chat_streams_in_openais_form`], [`an_answer_obeys_its_schema_or_grammar`], [`tokens_come_with_their_probabilities`], [`a_request_can_have_several_answers`] |
+//! | `test_invalid_chat_completion_req`, `test_completion_with_invalid_grammar`, `test_context_size_exceeded`, `…_stream` | [`requests_that_llama_server_refuses_are_refused`] |
+//! | `test_chat_template_assistant_prefill`, `…_continue_final_message_*`, `test_apply_chat_template` | [`a_prompt_ends_where_the_answer_begins`] |
+//! | `test_completion`: `…_with_openai_library`, `…_stream_with_openai_library`, `…_stream_vs_non_stream`, `…_with_tokens_input`, `test_consistent_result_same_seed`, `test_different_result_different_seed`, `test_logit_bias` | [`a_completion_continues_texts_and_tokens`], [`a_seed_repeats_its_answer`], [`a_bias_bans_its_tokens`] |
+//! | `test_ignore_eos`, `test_tokenize`, `test_lora` | [`a_bias_bans_its_tokens`], [`tokens_and_texts_convert_both_ways`], [`an_adapter_has_a_number_and_a_scale`] |
+//! | `test_basic`: `/health`, `/models`; `test_metrics`: the format | [`a_server_lists_its_models_and_metrics`] |
 //! | `test_security`: keys, `X-Api-Key`, origins; `test_completion_parallel_slots`, `test_cancel_request` | on tiny models, in `access` and `load` |
 //!
-//! Left out:
+//! These are left out, since this server does not have them:
 //!
 //! - `/completion`, `/infill`, `/props`, `/slots`, `n_probs`, `post_sampling_probs`, `response_fields`, `return_tokens`,
-//!   `id_slot`: llama-server's own API. Two models speak here, so its slots and settings do not say what goes on.
-//! - `/v1/responses`, `/v1/messages`, embeddings, reranking, tools, reasoning, images, audio: other endpoints, and other
-//!   models than those of people's texts. A request for tools or with an image is refused.
-//! - `__verbose`, `prompt_progress`, `system_fingerprint` as llama.cpp's build: what debugs their program.
-//! - `POST /lora-adapters`: it would change the voice of others' requests. `lora` in a request is there.
-//! - `add_generation_prompt: false`: a prompt after which nobody is to speak cannot be answered.
-//! - Resumed streams, the router, sleeping, several addresses, saved slots, static files, `--no-ui`: of the program around
-//!   it.
-//! - Names of metrics: there are two models to a text.
-//! - Shifts of a full context: an answer ends there, with `length`.
+//!   `id_slot`: llama-server's own API, whose slots and settings
+//!   describe one model, where an answer here comes from two.
+//! - `/v1/responses`, `/v1/messages`, embeddings, reranking, tools, reasoning, images, audio: other endpoints and
+//!   other kinds of models. A request for tools or with an image is refused.
+//! - `__verbose`, `prompt_progress`, `system_fingerprint` as llama.cpp's build: they debug llama-server itself.
+//! - `POST /lora-adapters`: it would change the voice of other clients' requests. A request can have `lora` instead.
+//! - `add_generation_prompt: false`: without a turn of the assistant's there is nothing to answer.
+//! - Resumed streams, the router, sleeping, several addresses, saved slots, static files, `--no-ui`: features of the program
+//!   around llama-server.
+//! - The names of metrics: a text here has two models.
+//! - Context shifts: an answer ends with `length` where the context is full.
 
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use cope_llama::home::{Home, UserName};
@@ -35,7 +36,7 @@ use serde_json::{Value, json};
 use super::{Reply, Running, events, merge};
 use crate::default_model;
 
-/// A server on SmolLM2, whose one user ann has an adapter of random numbers.
+/// A server on SmolLM2 with one user, ann, whose adapter has random numbers.
 struct OnSmolLm {
     running: Running,
     _folder: tempfile::TempDir,
@@ -98,7 +99,7 @@ fn content(whole: &Value) -> String {
     content.as_str().unwrap().to_owned()
 }
 
-/// On the queries of SmolLM2-135M, strong enough to be heard.
+/// An adapter of SmolLM2-135M's query projections, strong enough to change answers.
 fn random_adapter(base_sha256: String) -> Adapter {
     const N_EMBD: usize = 576;
     const RANK: usize = 4;
@@ -128,7 +129,7 @@ fn random_adapter(base_sha256: String) -> Adapter {
 }
 
 #[test]
-fn chats() {
+fn a_chat_has_openais_form() {
     let server = OnSmolLm::new();
     let whole = server.chat(&json!({}));
     assert!(whole["id"].as_str().unwrap().contains("cmpl"));
@@ -146,7 +147,7 @@ fn chats() {
     for (name, value) in timings.as_object().unwrap() {
         assert!(value.as_f64().unwrap() >= 0.0, "{name}: {value}");
     }
-    // A text of several parts is one text.
+    // The parts of a message are joined.
     let parts = [
         json!({ "type": "text", "text": "What is" }),
         json!({ "type": "text", "text": " the best book" }),
@@ -160,7 +161,7 @@ fn chats() {
 }
 
 #[test]
-fn what_was_read_is_not_read_again() {
+fn a_prompt_prefix_in_the_cache_is_not_recomputed() {
     let server = OnSmolLm::new();
     let of = |content: &str| {
         let system = "Test ".repeat(40);
@@ -173,18 +174,18 @@ fn what_was_read_is_not_read_again() {
     };
     let first = of("1 2 3 4 5 6");
     assert_eq!(n_cached(&first), 0);
-    // All but what is read once more, in the same pass as before.
+    // The rest of the prompt is read once more, in the same pass as before.
     let again = of("1 2 3 4 5 6");
     let n_prompt = first["usage"]["prompt_tokens"].as_u64().unwrap();
     assert_eq!(n_cached(&again), (n_prompt - 1) / 32 * 32);
     assert_eq!(content(&again), content(&first));
-    // And what two prompts have in common.
+    // Another prompt reuses the prefix that both have in common.
     let other = of("9 9 9 4 5 6");
     assert!(n_cached(&other) >= 32 && n_cached(&other) <= n_cached(&again));
 }
 
 #[test]
-fn chats_as_streams() {
+fn a_chat_streams_in_openais_form() {
     let server = OnSmolLm::new();
     let stream = json!({ "stream": true, "stream_options": { "include_usage": true } });
     let events = events(&server.chat_reply(&stream).text);
@@ -219,7 +220,7 @@ fn chats_as_streams() {
 }
 
 #[test]
-fn several_answers() {
+fn a_request_can_have_several_answers() {
     let server = OnSmolLm::new();
     let more = json!({ "n": 2, "temperature": 1.0, "seed": 7 });
     let whole = server.chat(&more);
@@ -228,7 +229,7 @@ fn several_answers() {
     let indices: Vec<_> = choices.iter().map(|it| &it["index"]).collect();
     assert_eq!(indices, [0, 1]);
     assert_ne!(texts[0], texts[1]);
-    // The prompt counts once; the first is that of its seed alone, the second that of the next.
+    // The prompt counts once. The first answer is that of its seed, the second that of the next seed.
     let alone = |seed: u32| server.chat(&json!({ "temperature": 1.0, "seed": seed }));
     assert_eq!(*texts[0], content(&alone(7)));
     assert_eq!(*texts[1], content(&alone(8)));
@@ -254,7 +255,7 @@ fn several_answers() {
 }
 
 #[test]
-fn prompts() {
+fn a_prompt_ends_where_the_answer_begins() {
     let server = OnSmolLm::new();
     let user = json!({ "role": "user", "content": "What is the best book" });
     let body = |last: Value| json!({ "messages": [user, last] });
@@ -264,7 +265,7 @@ fn prompts() {
     };
     let plain = prompt(&json!({ "messages": [user] }));
     assert!(plain.ends_with("What is the best book<|im_end|>\n<|im_start|>assistant\n"));
-    // A beginning of the answer is gone on with, whether it is asked for in so many words or not.
+    // A last message of the assistant's is continued, whether the request says so or not.
     let prefilled = body(json!({ "role": "assistant", "content": "Whill" }));
     assert_eq!(prompt(&prefilled), format!("{plain}Whill"));
     let mut explicit = prefilled.clone();
@@ -277,7 +278,7 @@ fn prompts() {
     let parts = json!([{ "type": "text", "text": "Wh" }, { "type": "text", "text": "ill" }]);
     let parts = body(json!({ "role": "assistant", "content": parts }));
     assert_eq!(prompt(&parts), format!("{plain}Whill"));
-    // Or not, if that is what is wanted.
+    // It is not continued if the request says so.
     let mut closed = prefilled.clone();
     merge(&mut closed, &json!({ "continue_final_message": false }));
     assert!(prompt(&closed).ends_with("Whill<|im_end|>\n<|im_start|>assistant\n"));
@@ -289,7 +290,7 @@ fn prompts() {
 }
 
 #[test]
-fn what_is_refused() {
+fn requests_that_llama_server_refuses_are_refused() {
     let server = OnSmolLm::new();
     let user = |content: &str| json!({ "role": "user", "content": content });
     let answer = json!({ "role": "assistant", "content": "test" });
@@ -330,7 +331,7 @@ fn what_is_refused() {
 }
 
 #[test]
-fn forms() {
+fn an_answer_obeys_its_schema_or_grammar() {
     let server = OnSmolLm::new();
     let cases = [
         (
@@ -357,7 +358,7 @@ fn forms() {
 }
 
 #[test]
-fn probabilities() {
+fn tokens_come_with_their_probabilities() {
     let server = OnSmolLm::new();
     let more = json!({ "temperature": 0.0, "max_tokens": 5, "logprobs": true, "top_logprobs": 10 });
     let tokens = |choice: &Value| {
@@ -386,7 +387,7 @@ fn probabilities() {
 }
 
 #[test]
-fn texts() {
+fn a_completion_continues_texts_and_tokens() {
     let server = OnSmolLm::new();
     let prompt = "I believe the meaning of life is";
     let texts = |whole: &Value| -> Vec<String> {
@@ -404,7 +405,7 @@ fn texts() {
     let streamed = chunks.iter().flat_map(&texts);
     assert_eq!([streamed.collect::<String>()], *texts(&whole));
 
-    // Tokens for a text, several prompts at once, and texts among tokens.
+    // A prompt can be tokens, several prompts, or tokens and texts mixed.
     let body = json!({ "content": prompt, "add_special": true });
     let tokens = server.post("/tokenize", &body)["tokens"].clone();
     assert_eq!(texts(&server.completion(&tokens)), texts(&whole));
@@ -422,7 +423,7 @@ fn texts() {
 }
 
 #[test]
-fn seeds() {
+fn a_seed_repeats_its_answer() {
     let server = OnSmolLm::new();
     let said = |seed: u32, temperature: f64| {
         server.said(&json!({ "seed": seed, "temperature": temperature, "max_tokens": 16 }))
@@ -438,7 +439,7 @@ fn seeds() {
 }
 
 #[test]
-fn biases() {
+fn a_bias_bans_its_tokens() {
     let server = OnSmolLm::new();
     let excluded = ["the", "The", "to", "a", "is", "of", "and", "book", "best"];
     let content = format!(" {} ", excluded.join(" "));
@@ -464,7 +465,8 @@ fn biases() {
             assert!(!said.contains(&format!(" {word} ")), "{word}: {said}");
         }
     }
-    // An answer that would end goes on. Where it would end by itself is for the CPU's rounding to say; here it is at once.
+    // `ignore_eos` keeps an answer from ending. A bias makes it end at once, since where it would end by itself depends on
+    // the CPU's rounding.
     let end = server.post(
         "/tokenize",
         &json!({ "content": "<|im_end|>", "parse_special": true }),
@@ -480,7 +482,7 @@ fn biases() {
 }
 
 #[test]
-fn tokens() {
+fn tokens_and_texts_convert_both_ways() {
     let server = OnSmolLm::new();
     let content = "What is the capital of France ?";
     let tokens = server.post("/tokenize", &json!({ "content": content }))["tokens"].clone();
@@ -500,9 +502,9 @@ fn tokens() {
 }
 
 #[test]
-fn adapters() {
+fn an_adapter_has_a_number_and_a_scale() {
     let server = OnSmolLm::new();
-    // Two adapters may say the same; how probable it is to them differs.
+    // Two scales may give the same text, so the probabilities are compared too.
     let said = |more: Value| {
         let mut body = json!({ "max_tokens": 16, "logprobs": true });
         merge(&mut body, &more);
@@ -522,10 +524,10 @@ fn adapters() {
 }
 
 #[test]
-fn what_a_server_says_of_itself() {
+fn a_server_lists_its_models_and_metrics() {
     let server = OnSmolLm::new();
     let get = |path: &str| server.running.get(path, None);
-    // SmolLM2 is not loaded before a request is there.
+    // Loading SmolLM2 takes longer than the first request.
     assert!(server.running.was_loading);
     assert_eq!(get("/health").json()["status"], "ok");
     let models = get("/models").json();

@@ -1,0 +1,55 @@
+//! The parts of a request that handlers take, each refused with an [`ApiError`].
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+
+/// The body of a request, which is JSON.
+pub struct JsonBody<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let kind = request.headers().get("content-type");
+        let kind = kind.map(HeaderValue::as_bytes).unwrap_or_default();
+        // A page of another site can send plain text without the browser's preflight, and JSON only with it.
+        if !kind.to_ascii_lowercase().starts_with(b"application/json") {
+            return Err(ApiError::invalid(
+                "the body has to be JSON: send `Content-Type: application/json`",
+            ));
+        }
+        let body = Bytes::from_request(request, state).await?;
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|error| ApiError::invalid(format!("the body: {error}")))
+    }
+}
+
+/// The one variable part of a path.
+pub struct PathPart(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathPart {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(part) = Path::from_request_parts(parts, state).await?;
+        Ok(Self(part))
+    }
+}
+
+/// The fields after the `?` of an address.
+pub struct QueryFields<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryFields<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Query(fields) = Query::from_request_parts(parts, state).await?;
+        Ok(Self(fields))
+    }
+}

@@ -1,0 +1,159 @@
+//! The voice that a request asks for: which user's adapter, at which scale, and which of the three arms.
+
+use serde::Deserialize;
+
+use super::auth::Caller;
+use super::error::ApiError;
+use crate::decode::ArmKind;
+use crate::home::{Home, UserFolder, UserName};
+
+/// The name of the base as a model, beside the names of users.
+pub const BASE: &str = "base";
+
+/// The largest factor by which an adapter's effect can be multiplied.
+const MAX_SCALE: f32 = 4.0;
+
+/// The fields of a request that say in whose voice it is answered.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct VoiceFields {
+    /// `base` or the base's own name, a user's name, or both as `base:user`.
+    pub model: Option<String>,
+    /// A user's name, where `model` names no user. A name that no user has is ignored.
+    pub user: Option<String>,
+    /// Adapters by their numbers, as llama-server has them, where `model` names no user.
+    pub lora: Option<Vec<LoraRequest>>,
+    /// The arm; without it CoPe for a user, and the base without one.
+    pub arm: Option<ArmKind>,
+    /// α, the strength of the contrast; without it the adapter's own.
+    pub contrast: Option<f32>,
+    /// τ, the least plausibility of a candidate; without it the adapter's own.
+    pub plausibility: Option<f32>,
+}
+
+/// An adapter by its number in `/lora-adapters`.
+#[derive(Debug, Deserialize)]
+pub struct LoraRequest {
+    /// The adapter's number.
+    pub id: usize,
+    /// The factor by which its effect is multiplied; 0 switches it off.
+    #[serde(default = "one")]
+    pub scale: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+/// The voice of a text, as the engine takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VoiceRequest {
+    /// The user whose adapter is loaded; `None` for the base alone.
+    pub user: Option<UserName>,
+    /// The factor by which the adapter's effect is multiplied.
+    pub scale: f32,
+    /// The arm: base, user or CoPe.
+    pub arm: ArmKind,
+    /// α, if the request gives one.
+    pub contrast: Option<f32>,
+    /// τ, if the request gives one.
+    pub plausibility: Option<f32>,
+}
+
+impl VoiceFields {
+    /// The voice, and the name by which the answer calls it. `base_name` is the name of the base's file.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::no_model`] for a model that does not exist or that the caller may not use; a field is out of its range,
+    /// or contradicts another.
+    pub fn resolve(
+        &self,
+        home: &Home,
+        caller: &Caller,
+        base_name: &str,
+    ) -> Result<(String, VoiceRequest), ApiError> {
+        let users = caller.users(home)?;
+        let (user, scale) = self.adapter(&users, caller, base_name)?;
+        let arm = match (self.arm, user) {
+            (Some(arm), _) => arm,
+            (None, Some(_)) => ArmKind::Cope,
+            (None, None) => ArmKind::Base,
+        };
+        if user.is_none() && arm != ArmKind::Base {
+            return Err(ApiError::invalid_field(
+                "arm",
+                "only a user's model has this arm: name a user as the model",
+            ));
+        }
+        let model = self.model.as_deref().filter(|model| !model.is_empty());
+        let name = model.unwrap_or_else(|| user.map_or(BASE, UserName::as_str));
+        let voice = VoiceRequest {
+            user: user.cloned(),
+            scale,
+            arm,
+            contrast: self.contrast,
+            plausibility: self.plausibility,
+        };
+        Ok((name.to_owned(), voice))
+    }
+
+    /// The user whose adapter is meant, among those that the caller may use, and the adapter's scale. `model` names the
+    /// user, or else `lora`, or else `user`; a user's key without any of these stands for its user.
+    fn adapter<'a>(
+        &self,
+        users: &'a [UserFolder],
+        caller: &Caller,
+        base_name: &str,
+    ) -> Result<(Option<&'a UserName>, f32), ApiError> {
+        let find = |name: &str| {
+            let mut names = users.iter().map(|user| user.name());
+            names.find(|it| it.as_str() == name)
+        };
+        let model = self.model.as_deref().unwrap_or_default();
+        if let Some(name) = user_in_model(model, base_name) {
+            let user = find(name).ok_or_else(|| ApiError::no_model(model))?;
+            return Ok((Some(user), 1.0));
+        }
+        if let Some(lora) = &self.lora {
+            return adapter_by_number(lora, users);
+        }
+        if let Some(user) = self.user.as_deref().and_then(find) {
+            return Ok((Some(user), 1.0));
+        }
+        match caller {
+            Caller::User(name) if model.is_empty() => Ok((find(name.as_str()), 1.0)),
+            _ => Ok((None, 1.0)),
+        }
+    }
+}
+
+/// The name of the user in a model's name: `user` or `base:user`; `None` if the model is the base, or is not given.
+fn user_in_model<'a>(model: &'a str, base_name: &str) -> Option<&'a str> {
+    let is_base = |name: &str| name == BASE || name == base_name;
+    match model.split_once(':') {
+        Some((base, user)) if is_base(base) => Some(user),
+        _ => Some(model).filter(|model| !model.is_empty() && !is_base(model)),
+    }
+}
+
+/// The user of the one adapter in `lora` whose scale is not 0, and that scale.
+fn adapter_by_number<'a>(
+    lora: &[LoraRequest],
+    users: &'a [UserFolder],
+) -> Result<(Option<&'a UserName>, f32), ApiError> {
+    let refuse = |message: &str| Err(ApiError::invalid_field("lora", message));
+    let mut wanted = lora.iter().filter(|lora| lora.scale != 0.0);
+    let lora = match (wanted.next(), wanted.next()) {
+        (None, _) => return Ok((None, 1.0)),
+        (Some(lora), None) => lora,
+        (Some(_), Some(_)) => return refuse("only one adapter can be used at a time"),
+    };
+    let Some(user) = users.get(lora.id) else {
+        return refuse("there is no adapter of that number for this key");
+    };
+    if !(0.0..=MAX_SCALE).contains(&lora.scale) {
+        return refuse(&format!("an adapter's scale is 0 to {MAX_SCALE}"));
+    }
+    Ok((Some(user.name()), lora.scale))
+}
