@@ -37,7 +37,7 @@ pub struct ModelArgs {
     /// Maximum number of prompt tokens per pass
     #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_batch)]
     batch_size: u32,
-    /// Flash attention, which computes attention in one fused kernel; auto turns it on for GPUs and for q8_0 caches
+    /// Flash attention, which computes attention in one fused kernel; auto turns it on for GPUs and for `q8_0` caches
     #[arg(
         long,
         value_enum,
@@ -46,7 +46,7 @@ pub struct ModelArgs {
         default_value_t = FlashAttention::Auto
     )]
     flash_attn: FlashAttention,
-    /// Type of the numbers in the KV caches; q8_0 takes half the memory of f16
+    /// Type of the numbers in the KV caches; `q8_0` takes half the memory of f16
     #[arg(
         long,
         value_enum,

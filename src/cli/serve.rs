@@ -23,7 +23,7 @@ pub struct Args {
     /// Host name to accept in requests besides the address; may be repeated
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// Origin of another site whose pages may use the server (CORS), for example https://box.lan; may be repeated
+    /// Origin (scheme and host) of another site whose pages may use the server (CORS); may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// File with the secret with which Open WebUI signs its users' identities (JWT)
