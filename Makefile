@@ -1,42 +1,50 @@
-# `make chat`: from a fresh clone to a chat with alice. `make test`: everything that a change must pass.
+# `make chat` goes from a fresh clone to a chat with alice; `make test` runs all tests; `make help` lists the targets.
 
 PROGRAM = target/release/cope-llama
-# What is missing afterwards is installed by .ci/needs; rustup puts cargo here.
+# Most targets install missing build tools with .ci/needs. rustup puts cargo here.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-# See .cargo/config.toml: a host that builds for itself uses all that its CPU has.
+# A host that builds for itself uses all features of its CPU; see .cargo/config.toml.
 ifeq ($(shell uname -sm),Linux aarch64)
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS = -C target-cpu=native
 endif
 
-# Stock llama.cpp, in the version that the program which runs it asks for.
+# A prebuilt llama.cpp to compare with, in the version that tests/golden/consumer.py asks for.
 ORACLE_VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' tests/golden/consumer.py)
 ORACLE = target/oracle-$(ORACLE_VERSION)
 export COPE_ORACLE_PYTHON = $(CURDIR)/$(ORACLE)/bin/python
 
-# Contexts compute on all cores and wait for each other's threads: tests beside each other would only be slower.
+# Contexts compute on all cores and wait for each other's threads, so that tests side by side would only be slower.
 ifneq ($(shell command -v cargo-nextest),)
 TESTS = cargo nextest run --release --workspace --no-fail-fast --test-threads 1
 else
 TESTS = cargo test --release --workspace --lib --bins --tests --no-fail-fast -- --test-threads 1
 endif
 
-# The contrast as a sampler for other programs, with the llama.cpp that they share with it: a build of its own.
+# The contrast as a sampler for other programs, beside the shared llama.cpp that both use: a build of its own.
 SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
-.PHONY: chat test test-cuda test-metal test-vulkan build sampler bench-training bench-decoding bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device fuzz
+.PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
+	bench-decoding bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
 
+## help: list these targets
+help:
+	@sed -n 's/^## //p' Makefile | awk -F': ' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+## chat: build, fetch the default base model, train alice, and chat with her
 chat: build
 	@$(PROGRAM) model pull > /dev/null
 	@$(PROGRAM) user show alice > /dev/null 2>&1 || $(PROGRAM) user import alice --demo
 	@$(PROGRAM) user show alice | grep -q '^adapter *trained$$' || $(PROGRAM) train alice
 	@if [ -t 0 ]; then $(PROGRAM) chat --user alice; else $(PROGRAM) chat --user alice --demo -n 128; fi
 
+## build: build the program for this machine's CPU
 build:
 	@.ci/needs
 	@cargo build --release
 
+## sampler: build the contrast as a shared library for other programs of llama.cpp
 sampler:
 	@.ci/needs
 	cargo rustc --release -p cope-contrast --features sampler --crate-type cdylib --target-dir $(SAMPLER)
@@ -47,15 +55,27 @@ sampler:
 			-Icontrast/include -I$$llama/include \
 			-L$(COPE_SAMPLER) -lcope_contrast -lllama -Wl,-rpath,$(COPE_SAMPLER)
 
-test:
-	@.ci/needs test
-	@$(MAKE) --no-print-directory $(ORACLE)/ready
-	@$(MAKE) --no-print-directory sampler
+## check: fast checks while working (formatting, clippy, unit tests, rules of the tree)
+check:
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo test --release --workspace --lib
+	cargo test --release --test it -- tidy::
+
+## lint: formatting, and clippy of every set of features
+lint:
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy --release --no-default-features --features chat -- -D warnings
 	cargo clippy --release --no-default-features --features serve -- -D warnings
 	cargo clippy --release -p cope-contrast --features sampler --target-dir $(SAMPLER) -- -D warnings
+
+## test: lint, and all tests of the workspace
+test:
+	@.ci/needs test
+	@$(MAKE) --no-print-directory $(ORACLE)/ready
+	@$(MAKE) --no-print-directory sampler
+	@$(MAKE) --no-print-directory lint
 	cargo build --release --workspace --tests
 	$(PROGRAM) model pull
 	$(TESTS)
@@ -66,20 +86,20 @@ $(ORACLE)/ready:
 	$(ORACLE)/bin/python -m pip install --disable-pip-version-check -q xllamacpp==$(ORACLE_VERSION)
 	touch $@
 
-# Decoding and training on the first GPU, against the CPU; a build of its own.
+## test-cuda: decoding and training on the first NVIDIA GPU, against the CPU (test-metal: on Metal)
 test-cuda test-metal: test-%:
 	@.ci/needs
 	cargo test --release --features $* --target-dir target/$* --test it -- --test-threads 1 gpu:: candle::
 
-# Decoding on Vulkan's first device, be it Mesa's of software; a build of its own.
+## test-vulkan: decoding on Vulkan's first device, which may be the software device lavapipe (a build of its own)
 test-vulkan:
 	@.ci/needs vulkan
 	sdk=$$(.ci/vulkan-headers target/vulkan-headers) && env $$sdk GGML_VK_VISIBLE_DEVICES=0 \
 		cargo test --release --features vulkan --target-dir target/vulkan --test it gpu:: -- --test-threads 1
 
-# The readers of files on bytes at random, SECONDS each. What is found stays in target/fuzz.
 SECONDS = 300
 FUZZ = target/fuzz
+## fuzz: the readers of files on random bytes, SECONDS each; findings stay in target/fuzz/found
 fuzz: $(FUZZ)/bin/cargo-fuzz
 	for target in gguf safetensors peft; do \
 		mkdir -p $(FUZZ)/corpus/$$target $(FUZZ)/found && \
@@ -94,36 +114,38 @@ $(FUZZ)/bin/cargo-fuzz:
 PEER = target/peer
 EXCHANGE = target/exchange
 
-# Beside transformers + peft; some gigabytes of their wheels.
+## bench-training: training beside transformers + peft, whose wheels are some gigabytes
 bench-training: $(PEER)/ready
 	cargo bench --bench training -- --python $(PEER)/bin/python
 
+## bench-decoding: decoding, beside the reference in transformers too
 bench-decoding: $(PEER)/ready
 	cargo bench --bench decoding -- --what report peer
 
-# Adapters in other programs, and theirs here.
+## bench-exchange: our adapters in other programs, and theirs here
 bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange
 
-# The part of it that a change must pass.
+## exchange-llama: the part of bench-exchange that every change must pass
 exchange-llama: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange -- --what families programs --family llama --model $$($(PROGRAM) model pull)
 
-# For small devices with 64-bit ARM, without training and server; see .ci/aarch64.
+## aarch64: the program without training and server, for small devices with 64-bit ARM
 aarch64:
 	@.ci/needs aarch64
 	.ci/aarch64 cargo build --release --no-default-features --features chat
 
+## bench-device: size, memory and answers of the ARM build, under qemu
 bench-device: aarch64
 	cargo bench --bench device -- \
 		--aarch64 $(CURDIR)/target/$(if $(ARM_ARCH),$(ARM_ARCH)/)aarch64-unknown-linux-gnu/release/cope-llama
 
-# The server beside OpenAI's clients, Schemathesis, and many at once.
 CLIENTS = target/clients
+## bench-serving: the server with OpenAI's clients, a browser, Schemathesis, and many clients at once
 bench-serving: $(CLIENTS)/ready
 	cargo bench --bench serving
 
-# The part of it that a change must pass.
+## serve-clients: the part of bench-serving that every change must pass
 serve-clients: $(CLIENTS)/ready
 	cargo bench --bench serving -- --what clients
 
@@ -135,7 +157,7 @@ $(CLIENTS)/ready:
 	npm install --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund --silent openai@6.49.0 puppeteer-core@24.10.0
 	touch $@
 
-# Of llama.cpp's sources only the converters; of node-llama-cpp the build without a GPU.
+# Only the converters of llama.cpp's sources, and node-llama-cpp's build without a GPU.
 $(EXCHANGE)/ready:
 	@.ci/needs exchange
 	mkdir -p $(EXCHANGE)/node $(EXCHANGE)/llama.cpp
@@ -146,7 +168,11 @@ $(EXCHANGE)/ready:
 		node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
 	touch $@
 
+# Modules are compiled to byte code when they are first imported: most of these never are.
 $(PEER)/ready:
 	python3 -m venv $(PEER)
-	$(PEER)/bin/python -m pip install --disable-pip-version-check -q torch==2.15.0 transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 gguf==0.19.0
+	$(PEER)/bin/python -m pip install --disable-pip-version-check -q --no-compile torch==2.15.0 transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 gguf==0.19.0
 	touch $@
+
+## environments: the other programs that .ci/run compares with
+environments: $(ORACLE)/ready $(CLIENTS)/ready $(EXCHANGE)/ready $(PEER)/ready
