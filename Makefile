@@ -86,7 +86,7 @@ $(ORACLE)/ready:
 	$(ORACLE)/bin/python -m pip install --disable-pip-version-check -q xllamacpp==$(ORACLE_VERSION)
 	touch $@
 
-## test-cuda: decoding and training on the first NVIDIA GPU, against the CPU (test-metal: on Metal)
+## test-cuda: decoding and training on the first NVIDIA GPU, against the CPU (also test-metal)
 test-cuda test-metal: test-%:
 	@.ci/needs
 	cargo test --release --features $* --target-dir target/$* --test it -- --test-threads 1 gpu:: candle::
