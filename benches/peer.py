@@ -1,12 +1,12 @@
-"""SFT, mining and DPO of one LoRA adapter with transformers and peft: what `benches/training.rs` measures us against.
+"""SFT, mining and DPO of one LoRA adapter with transformers and peft: the comparison of `benches/training.rs`.
 
     python benches/peer.py MODEL.gguf INPUTS.json --dtype f32|bf16 [--device cpu|cuda|mps]
 
-INPUTS.json is what our program starts from, so that both do the same: `examples` (token ids of prompt and
+INPUTS.json holds the inputs of our program, so that both do the same work: `examples` (token ids of prompt and
 response), `pairs` (of prompt, chosen and rejected, for DPO), `sft` and `dpo` (for each step its items and its learning
 rate), `lora_a` (the initial A of each layer's q and v; B is zero), `lora_alpha`, `n_samples`, `top_p`,
-`max_new_tokens`, `beta`. Prints the machine's matmul peak, and a line of JSON a stage: seconds, tokens, losses by
-step, and the process's peak memory so far.
+`max_new_tokens`, `beta`. Prints the machine's matmul peak, and one line of JSON per stage: seconds, tokens, the loss of
+each step, and the process's peak memory so far.
 """
 import argparse, json, os, resource, time
 import torch

@@ -1,10 +1,11 @@
-"""CoPe's decoding with transformers and peft: what `--what peer` measures us against.
+"""CoPe decoding with transformers and peft: the comparison of `--what peer`.
 
     python benches/decoding/peer.py MODEL.gguf INPUTS.json --dtype f32|bf16
 
-INPUTS.json: `tasks`, each with the file of its `adapter` (ours, as GGUF) and its `prompts` as token ids; `ends`, the
-tokens that end an answer; `contrast`, `plausibility` and `max_new_tokens`. Both models have a cache of their own; the
-base is the same model with its adapter off. Prints a line of JSON a task: its answers, and the seconds that they took.
+INPUTS.json holds `tasks`, each with the path of its `adapter` (our GGUF file) and its `prompts` as token ids; `ends`,
+the tokens that end an answer; `contrast`, `plausibility` and `max_new_tokens`. Base and user model have a cache each;
+the base is the same model with its adapter switched off. Prints one line of JSON per task: its answers and their time
+in seconds.
 """
 import argparse, json, math, os, time
 import torch

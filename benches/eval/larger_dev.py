@@ -1,7 +1,10 @@
-"""Writes a copy of the wine task with a larger dev: DATA (the LaMP files) and the folder to write.
+"""Writes a copy of the wine task with a larger `dev`.
 
-An adapter is trained on the newest 100 items. Of the users who are evaluated and have more, up to 40 of the older ones,
-evenly spaced, are added to `dev`, and none is left in `profile`. `query` is left out.
+    python3 benches/eval/larger_dev.py DATA FOLDER
+
+DATA is the folder of the LaMP files, FOLDER the one to write. An adapter is trained on the newest 100 items of a user.
+For each evaluated user with more items, up to 40 of the older ones, evenly spaced, are moved from `profile` to `dev`;
+the rest of them is dropped. `query` is left out.
 """
 
 import json

@@ -5,10 +5,10 @@
 
 PROMPTS.json is a list; an item is a rendered prompt (text, special tokens are parsed) or its token ids.
 Prints {"xllamacpp": version, "answers": [{"text", "tokens", "runners_up", "logprobs", "margins"}]};
-the four lists have one entry a position, the end-of-generation token included: the greedy token, the
-second-best one, the log-probability (nats) of the first, and by how much the second is below it. The lists
-end early where llama.cpp, asked twice, does not agree with itself.
-llama-server's softmax sums to a little over 1 (some 2e-4 nats): compare margins, where that cancels.
+the four lists have one entry per position, including the end-of-generation token: the greedy token, the
+second-best token, the log-probability (nats) of the greedy one, and the margin between the two. The lists end
+early at a position where llama.cpp gives two different greedy tokens when it is asked twice.
+llama-server's softmax sums to slightly more than 1 (about 2e-4 nats), so compare margins, where this cancels.
 """
 import argparse, json, os, sys, urllib.error, urllib.request
 

@@ -3,8 +3,8 @@
     pip install torch==2.15.0 transformers==5.23.0 peft==0.21.2 gguf==0.19.0
     OMP_NUM_THREADS=1 python tests/golden/peft.py MODEL.gguf > tests/golden/peft.json
 
-Weights are dequantised to f32. The initial adapter is a formula, so that both sides have it without
-a file, and non-zero, so that every tensor has a gradient.
+Weights are dequantised to f32. The initial adapter follows a formula, so that both sides can compute it without a
+file, and it is not zero, so that every tensor has a gradient.
 """
 
 import sys

@@ -1,5 +1,5 @@
-"""Writes prompts.json: chats as `transformers` renders them, by templates that use what real ones use, and by the
-default model's own with its token ids.
+"""Writes prompts.json: chats rendered by `transformers`, with templates that use the features of real ones, and with the
+default model's own template together with the token ids.
 
     python prompts.py SmolLM2-135M-Instruct.Q4_1.gguf      (transformers 5.23.0, jinja2, gguf)
 """

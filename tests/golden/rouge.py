@@ -1,10 +1,11 @@
-"""Golden scores of ROUGE, by rouge_score without its stemmer.
+"""Golden ROUGE scores, computed by rouge_score without its stemmer.
 
     pip install rouge-score==0.1.2
     python tests/golden/rouge.py > tests/golden/rouge.json
 
-Prints [[ROUGE-1, ROUGE-L], …], F1, of 2,000 pairs that tests/it/rouge.rs makes alike: of words and separators that are
-drawn by splitmix64, many of them Unicode; one in forty is empty, one in two hundred has thousands of words.
+Prints [[ROUGE-1, ROUGE-L], …] (F1) for 2,000 pairs of texts that tests/it/rouge.rs generates too, from words and
+separators that splitmix64 draws. Many words are not ASCII; one text in forty is empty, and one in two hundred has
+thousands of words.
 """
 
 import json
