@@ -1,4 +1,4 @@
-//! Alice, the user of the demo, in a data folder of her own, by the program as its users run it.
+//! Alice, the user of the demo, in a temporary data folder. The bench runs the program as its users do.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,17 +7,20 @@ use anyhow::{Result, ensure};
 use cope_llama::bases;
 use cope_llama::home::{Home, UserFolder, UserName};
 
+/// The path of the program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
+/// Alice and her data folder.
 pub struct Alice {
     pub home: tempfile::TempDir,
     pub folder: UserFolder,
-    /// The file of the base.
+    /// The path of the base's file.
     pub base: String,
 }
 
 impl Alice {
-    /// With the history of the demo, and the base `model`, else that of `model pull`.
+    /// Imports the history of the demo. The base is `model`, or else the one that `model pull` has put into the data
+    /// folder.
     pub fn import(model: Option<&PathBuf>) -> Result<Self> {
         let base = match model {
             Some(model) => model.clone(),
@@ -33,7 +36,7 @@ impl Alice {
         Ok(alice)
     }
 
-    /// What the program says to `arguments`.
+    /// Runs the program with `arguments`, and returns what it prints.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(PROGRAM)
             .args(arguments)

@@ -1,4 +1,4 @@
-//! Our program's training as a process of its own, measured from outside.
+//! Training by our program in a separate process, measured from outside.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,29 +9,29 @@ use cope_llama::profile::{Example, Pair, Profile};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// What one training took.
+/// The time, memory and losses of one training.
 pub struct Run {
-    /// Of SFT, mining and DPO; 0 for a stage that did not run.
+    /// Seconds of SFT, mining and DPO; 0 for a stage that did not run.
     pub seconds: [f64; 3],
-    /// The kernel's figure for the whole process.
+    /// Peak memory of the whole process, from the kernel.
     pub peak_mb: f64,
-    /// What was told before it started, of ours on the CPU.
-    pub told_mb: f64,
-    /// Of SFT and DPO, by step.
+    /// The estimate of the peak that our program prints before training on the CPU; 0 for other runs.
+    pub estimated_mb: f64,
+    /// The loss of each step of SFT and of DPO.
     pub losses: [Vec<f64>; 2],
-    /// Of SFT, over all steps.
+    /// Tokens of all steps of SFT.
     pub n_tokens: f64,
 }
 
-/// Trains an adapter from `history`; `python` is any Python, which knows how to ask for a child's memory.
-/// With what it took, the pairs that mining found.
+/// Trains an adapter on `history`. `python` may be any Python; it asks the kernel for the memory of its child. Returns
+/// what the training took, and the pairs that mining found.
 pub fn train(
     python: &Path,
     model: &Path,
     history: &[Example],
     options: &[&str],
 ) -> Result<(Run, Vec<Pair>)> {
-    /// Runs the rest of its arguments, and prints the peak of their memory and what they told of it, in MB.
+    /// Runs its arguments as a program, and prints the program's peak memory and its own estimate of that, both in MiB.
     const MEASURE: &str = "import re, resource, subprocess, sys\n\
         run = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)\n\
         if run.returncode: sys.exit(run.stderr.decode())\n\
@@ -66,7 +66,7 @@ pub fn train(
     let mut run = Run {
         seconds: ["sft", "mine", "dpo"].map(|stage| seconds(stage).unwrap_or_default()),
         peak_mb: printed.next().context("no memory")??,
-        told_mb: printed.next().transpose()?.unwrap_or_default(),
+        estimated_mb: printed.next().transpose()?.unwrap_or_default(),
         losses: Default::default(),
         n_tokens: 0.0,
     };
@@ -82,7 +82,7 @@ pub fn train(
     Ok((run, lines(&user.pairs())?))
 }
 
-/// The lines of a file of JSON; none, if a stage that writes it did not run.
+/// The lines of a JSONL file; none if the file does not exist, because its stage did not run.
 fn lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     if !path.exists() {
         return Ok(Vec::new());

@@ -1,7 +1,8 @@
-//! Does a habit that a user asks for by edits reach other answers? Alice is trained as by `make chat`; of 20 answers in her
-//! voice each is edited in the same way; after another `train`, the reward margin of answers that are edited so over those
-//! that are not, and the answers themselves, on prompts that neither training nor edits have seen. The control is an edit
-//! that nobody made.
+//! Does an edit that a user makes to some answers change other answers too? Alice is trained as by `make chat`, 20
+//! answers in her voice are all edited in the same way (a greeting at the beginning), and she is trained again.
+//! Measured are the reward margin of answers with the greeting over the same answers without it, and how many new
+//! answers begin with it, on prompts that neither training nor the edits have seen. The control is the margin of
+//! another greeting, which no edit contained.
 //!
 //! ```text
 //! cargo bench --bench feedback
@@ -24,22 +25,22 @@ use cope_llama::train::lora::Lora;
 use cope_llama::train::model::TrainModel;
 use cope_llama::train::{EncodedPair, Encoder, TrainConfig};
 
-/// What each edited answer begins with: nothing that Alice writes.
+/// The beginning of each edited answer. Alice's own texts never begin like this.
 const HABIT: &str = "Hello, old friend. ";
-/// The control.
+/// The beginning of the control.
 const OTHER_HABIT: &str = "Good day to you, sir. ";
 
-/// Answers that are edited.
+/// Number of answers that are edited.
 const N_EDITS: usize = 20;
-/// The newest items of the history, which are held out beside those that are so already.
-const N_APART: usize = 20;
+/// Number of the history's newest items that are held out too.
+const N_HELD_OUT: usize = 20;
 
 #[derive(Parser)]
 struct Options {
     /// The base [default: that of `model pull`]
     #[arg(short, long)]
     model: Option<PathBuf>,
-    /// Of the second training
+    /// DPO's learning rate in the second training
     #[arg(long, value_name = "X")]
     dpo_learning_rate: Option<f32>,
     /// Passed by cargo
@@ -50,7 +51,7 @@ struct Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     let alice = Alice::import(options.model.as_ref())?;
-    let apart = keep_apart(&alice)?;
+    let held_out = hold_out(&alice)?;
     let before = alice.train(None)?;
     for example in alice.folder.profile()?.history.iter().take(N_EDITS) {
         let answer = alice.answer(example)?;
@@ -59,18 +60,21 @@ fn main() -> Result<()> {
             .folder
             .add_feedback(&Feedback::edit(&example.prompt, &answer, &edited))?;
     }
-    let answers = alice.answers(&apart)?;
+    let answers = alice.answers(&held_out)?;
     let after = alice.train(options.dpo_learning_rate)?;
-    let answers_after = alice.answers(&apart)?;
+    let answers_after = alice.answers(&held_out)?;
 
     println!(
         "{} answers to held-out prompts; rewards are β (log π_user − log π_base), intervals 1.96 standard errors",
-        apart.len()
+        held_out.len()
     );
     println!("| edit | margin before | after | difference |\n|---|---|---|---|");
     let judge = Judge::new(&alice)?;
-    for (name, habit) in [("the one that was made", HABIT), ("another", OTHER_HABIT)] {
-        let pairs = judge.pairs(&apart, &answers, habit)?;
+    for (name, habit) in [
+        ("the greeting of the edits", HABIT),
+        ("another greeting", OTHER_HABIT),
+    ] {
+        let pairs = judge.pairs(&held_out, &answers, habit)?;
         let [before, after] = [&before, &after].map(|adapter| judge.margins(adapter, &pairs));
         let (before, after) = (before?, after?);
         let differences: Vec<f64> = before.iter().zip(&after).map(|(x, y)| y - x).collect();
@@ -85,25 +89,25 @@ fn main() -> Result<()> {
         answers.iter().filter(with).count()
     };
     println!(
-        "\nanswers that begin so: {} before, {} after",
+        "\nanswers that begin with the greeting of the edits: {} before, {} after",
         n_with(&answers),
         n_with(&answers_after)
     );
     Ok(())
 }
 
-/// Takes the newest items out of her history, and returns them with those that were held out already.
-fn keep_apart(alice: &Alice) -> Result<Vec<Example>> {
+/// Takes the newest items out of Alice's history. Returns them together with the texts that were held out already.
+fn hold_out(alice: &Alice) -> Result<Vec<Example>> {
     let Profile {
         mut history,
-        held_out: mut apart,
+        mut held_out,
     } = alice.folder.profile()?;
-    apart.extend(history.split_off(history.len() - N_APART));
+    held_out.extend(history.split_off(history.len() - N_HELD_OUT));
     alice.folder.save_profile(&Profile {
         history,
         held_out: Vec::new(),
     })?;
-    Ok(apart)
+    Ok(held_out)
 }
 
 impl Alice {
@@ -133,10 +137,10 @@ impl Alice {
     }
 }
 
-/// β of the rewards, which are of whole answers.
+/// β of the rewards. The rewards are of whole answers.
 const BETA: f64 = 0.1;
 
-/// Rewards by candle's model.
+/// The model that computes rewards.
 struct Judge<'a> {
     alice: &'a Alice,
     model: TrainModel,
@@ -153,10 +157,10 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Each answer with the habit over itself.
+    /// Pairs in which each answer that begins with `habit` is preferred to the answer itself.
     fn pairs(
         &self,
-        apart: &[Example],
+        held_out: &[Example],
         answers: &[String],
         habit: &str,
     ) -> Result<Vec<EncodedPair>> {
@@ -164,12 +168,12 @@ impl<'a> Judge<'a> {
             let edited = format!("{habit}{answer}");
             Pair::new(&example.prompt, edited, answer.clone(), true)
         };
-        let pairs: Vec<Pair> = apart.iter().zip(answers).filter_map(pair).collect();
+        let pairs: Vec<Pair> = held_out.iter().zip(answers).filter_map(pair).collect();
         let encoder = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?;
         Ok(encoder.pairs(&pairs, &self.alice.folder.feedback_path())?)
     }
 
-    /// Of each pair.
+    /// The reward margin of each pair under an adapter.
     fn margins(&self, adapter: &Adapter, pairs: &[EncodedPair]) -> Result<Vec<f64>> {
         let lora = Lora::from_adapter(adapter, self.model.shape().n_layer)?;
         let pairs: Vec<&EncodedPair> = pairs.iter().collect();
@@ -183,7 +187,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The mean, and 1.96 of its standard errors.
+/// The mean, and 1.96 standard errors of the mean.
 fn mean(values: &[f64]) -> (f64, f64) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;

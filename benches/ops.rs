@@ -1,10 +1,10 @@
-//! The operations that a training step is made of, at SmolLM2-135M's sizes, forwards and backwards.
+//! The speed of the operations of a training step, forward and backward, at the sizes of SmolLM2-135M.
 //!
 //! ```text
 //! cargo bench --bench ops
 //! ```
 //!
-//! Throughput is in multiply-adds a second for products, in values a second for the rest.
+//! Throughput is in multiply-adds a second for products, and in values a second for the other operations.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Rows of a batch: four short texts with their prompts.
+/// Rows of a batch, such as four short texts with their prompts.
 const T: usize = 320;
 const N_EMBD: usize = 576;
 const N_FF: usize = 1536;
@@ -145,7 +145,7 @@ fn rows(criterion: &mut Criterion) {
 }
 
 fn head(criterion: &mut Criterion) {
-    /// Response tokens.
+    /// Number of response tokens.
     const R: usize = 128;
     let mut group = criterion.benchmark_group("head");
     group.throughput(Throughput::Elements((R * N_EMBD * N_VOCAB) as u64));

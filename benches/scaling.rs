@@ -1,4 +1,5 @@
-//! Time and memory of an epoch of SFT, by the number of items and by their length, on real texts.
+//! How do time and memory of an epoch of SFT grow with the number of items, and with their length? Measured on real
+//! texts.
 //!
 //! ```text
 //! cargo bench --bench scaling -- [--model FILE]
@@ -17,8 +18,8 @@ use cope_llama::llama::{Boundary, Model, Special};
 use cope_llama::profile::{Example, lamp};
 use cope_llama::train::Encoder;
 
-/// Tokens of the prompt and of the template around it, about.
-const AROUND: usize = 40;
+/// Approximate number of tokens of the prompt and the chat template in an item.
+const PROMPT_TOKENS: usize = 40;
 
 #[derive(Parser)]
 struct Options {
@@ -28,13 +29,13 @@ struct Options {
     /// The folder of the LaMP files
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
     data: PathBuf,
-    /// Any Python, to ask the kernel for a process's memory
+    /// Any Python; it asks the kernel for the memory of a process
     #[arg(long, default_value = "python3")]
     python: PathBuf,
-    /// Items
+    /// Numbers of items to measure
     #[arg(long, value_delimiter = ',', default_values_t = [10, 100, 1000])]
     items: Vec<usize>,
-    /// Tokens of an item
+    /// Lengths of the items to measure, in tokens
     #[arg(long, value_delimiter = ',', default_values_t = [128, 256, 512, 1024, 2048])]
     lengths: Vec<usize>,
     /// Passed by cargo
@@ -54,7 +55,7 @@ fn main() -> Result<()> {
         .into_iter()
         .flat_map(|user| user.history)
         .collect();
-    println!("| items | of tokens | | SFT, s an epoch | ms a token | peak, MB | told, MB |");
+    println!("| items | of tokens | | SFT, s an epoch | ms a token | peak, MB | estimated, MB |");
     println!("|---|---|---|---|---|---|---|");
     let row = |items: &[Example], length: &str, batch_size: &str| -> Result<()> {
         let smallest: &[&str] = &["--weights", "quantized", "--recompute"];
@@ -74,7 +75,7 @@ fn main() -> Result<()> {
                 run.seconds[0],
                 1e3 * run.seconds[0] / run.n_tokens,
                 run.peak_mb,
-                run.told_mb
+                run.estimated_mb
             );
         }
         Ok(())
@@ -90,7 +91,7 @@ fn main() -> Result<()> {
         .collect();
     let tokens = vocabulary.tokenize(&text.join(" "), Boundary::Omit, Special::Ignored)?;
     for &length in &options.lengths {
-        let texts = tokens.chunks_exact(length - AROUND).take(4);
+        let texts = tokens.chunks_exact(length - PROMPT_TOKENS).take(4);
         let items: Vec<_> = texts
             .map(|tokens| Example::new("Write.", encoder.text(tokens)))
             .collect();

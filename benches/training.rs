@@ -1,12 +1,13 @@
-//! Training beside what one would run instead: transformers + peft (`peer.py`), on the same tokens in the same order
-//! from the same initial adapter, with the same settings. It mines pairs of its own, and prefers by ours.
+//! Time and memory of our training against a peer, transformers + peft (`peer.py`), on the same tokens in the same
+//! order, from the same initial adapter, with the same settings. The peer is timed while it mines pairs of its own, and
+//! runs DPO on ours.
 //!
 //! ```text
 //! make bench-training            # makes the peer's Python environment, then runs this
 //! ```
 //!
-//! Both run as programs of their own, one after the other, on the CPU or on the GPU that the build is for (`--device`).
-//! Peak memory is the kernel's figure for the whole process; a GPU's own is not in it.
+//! Both run as separate processes, one after the other, on the CPU or on the GPU that the build is for (`--device`).
+//! Peak memory is the kernel's figure for the whole process, without a GPU's own memory.
 
 mod common;
 
@@ -31,7 +32,7 @@ use cope_llama::train::{Encoded, EncodedPair, Encoder, TrainConfig, TrainDevice,
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-/// Task and user.
+/// Tasks, each with one of its users.
 const TASKS: [(&str, &str); 2] = [
     ("news_headline_huffpost", "Ed Mazza"),
     ("product_review_wine", "Kerin O’Keefe"),
@@ -51,7 +52,7 @@ struct Options {
     /// Newest items of each history
     #[arg(long, default_value_t = 40)]
     items: usize,
-    /// Where both train
+    /// The device that both train on
     #[arg(long, default_value_t = TrainDevice::Cpu)]
     device: TrainDevice,
     /// Only tasks whose name holds this
@@ -78,6 +79,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The bench of one model on one task.
 struct Bench<'a> {
     options: &'a Options,
     model: &'a Path,
@@ -105,6 +107,7 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Runs the peer and our program, and prints a row for each run, then how far the losses are apart.
     fn rows(&self) -> Result<()> {
         let (exact, pairs) = self.ours(&["--weights", "f32"])?;
         self.write_inputs(&pairs)?;
@@ -115,7 +118,7 @@ impl<'a> Bench<'a> {
         let best = Run {
             seconds: std::array::from_fn(|stage| f32.seconds[stage].min(bf16.seconds[stage])),
             peak_mb: f32.peak_mb.min(bf16.peak_mb),
-            told_mb: 0.0,
+            estimated_mb: 0.0,
             losses: Default::default(),
             n_tokens: 0.0,
         };
@@ -131,7 +134,12 @@ impl<'a> Bench<'a> {
         }
         let apart = |stage: usize| {
             let (ours, theirs) = (&exact.losses[stage], &f32.losses[stage]);
-            ensure!(ours.len() == theirs.len(), "another number of steps");
+            ensure!(
+                ours.len() == theirs.len(),
+                "{} steps of ours and {} of the peer's",
+                ours.len(),
+                theirs.len()
+            );
             let apart = ours
                 .iter()
                 .zip(theirs)
@@ -162,8 +170,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Multiplications and additions with frozen weights that SFT's steps cannot do without: forwards and backwards
-    /// through the blocks for every row, and through the head for every token of a response.
+    /// The floating-point operations with frozen weights that SFT's steps need at least: forward and backward through
+    /// the blocks for every row, and through the head for every response token.
     fn sft_flop(&self, run: &Run) -> Result<f64> {
         let (model, examples, _) = self.encoded(&[])?;
         let shape = model.shape();
@@ -177,7 +185,8 @@ impl<'a> Bench<'a> {
         Ok(4.0 * (run.n_tokens * blocks as f64 + head as f64))
     }
 
-    /// A row; with the better of the peer's runs, by stage and as a whole, their ratio too.
+    /// Prints a row. With `peer`, the best of the peer's runs in each stage and as a whole, each figure has its ratio
+    /// to it.
     fn row(&self, name: &str, run: &Run, peer: Option<(&Run, f64)>) {
         let cell = |ours: f64, peer: Option<f64>| match peer {
             Some(peer) => format!("{ours:.1} ({:.1}×)", peer / ours),
@@ -194,10 +203,10 @@ impl<'a> Bench<'a> {
         cells.push(cell(run.seconds.iter().sum(), peer.map(|(_, whole)| whole)));
         cells.push(match peer {
             Some((peer, _)) => format!(
-                "{:.0} (1/{:.1}; told {:.0})",
+                "{:.0} (1/{:.1}; estimated {:.0})",
                 run.peak_mb,
                 peer.peak_mb / run.peak_mb,
-                run.told_mb
+                run.estimated_mb
             ),
             None => format!("{:.0}", run.peak_mb),
         });
@@ -209,16 +218,46 @@ impl<'a> Bench<'a> {
         );
     }
 
+    /// The settings of both programs: the paper's, with an adapter of Q and V.
     fn config() -> TrainConfig {
         let mut config = TrainConfig::paper();
         config.lora.target_modules = vec![TargetModule::Q, TargetModule::V];
         config
     }
 
+    /// The options that give our program [`Self::config`], where it is not the default.
+    fn config_options() -> Vec<String> {
+        let TrainConfig {
+            lora, mine, dpo, ..
+        } = Self::config();
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            number_or_bool => number_or_bool.to_string(),
+        };
+        let targets = lora.target_modules.iter().map(|target| text(json!(target)));
+        let targets = targets.collect::<Vec<_>>().join(",");
+        let options = [
+            ("--target-modules", json!(targets)),
+            ("--sampler", json!(mine.sampler)),
+            ("--preference", json!(mine.preference)),
+            ("--n-samples", json!(mine.n_samples)),
+            ("--sample-length", json!(mine.length_ratio)),
+            ("--dpo-learning-rate", json!(dpo.fit.learning_rate)),
+            ("--dpo-epochs", json!(dpo.fit.epochs)),
+            ("--beta", json!(dpo.beta)),
+            ("--length-normalized", json!(dpo.length_normalized)),
+            ("--rpo-alpha", json!(dpo.rpo_alpha)),
+        ];
+        let option = |(name, value): (&str, Value)| [name.to_owned(), text(value)];
+        options.into_iter().flat_map(option).collect()
+    }
+
+    /// The file that [`Self::write_inputs`] writes.
     fn inputs(&self) -> PathBuf {
         self.scratch.path().join("inputs.json")
     }
 
+    /// The model, the encoded history, and the encoded pairs.
     fn encoded(&self, pairs: &[Pair]) -> Result<(TrainModel, Vec<Encoded>, Vec<EncodedPair>)> {
         let model = TrainModel::load(&Gguf::open(self.model)?, WeightType::Quantized)?;
         let vocabulary = llama::Model::load_vocabulary(self.model)?;
@@ -228,7 +267,7 @@ impl<'a> Bench<'a> {
         Ok((model, examples, pairs))
     }
 
-    /// What our program starts from, for the peer.
+    /// Writes the peer's inputs: the same examples, pairs, steps, learning rates and initial adapter as ours.
     fn write_inputs(&self, pairs: &[Pair]) -> Result<()> {
         let config = Self::config();
         let (model, examples, pairs) = self.encoded(pairs)?;
@@ -264,10 +303,10 @@ impl<'a> Bench<'a> {
         Ok(std::fs::write(self.inputs(), inputs.to_string())?)
     }
 
-    /// The peer's run, and what its matmul reaches, in FLOP/s.
+    /// Runs the peer. Returns what it took, and the speed of its bf16 matrix product in FLOP/s.
     fn peer(&self, dtype: &str) -> Result<(Run, f64)> {
         let program = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
-        // As PyTorch calls them.
+        // PyTorch's names of the devices.
         let device = match self.options.device {
             TrainDevice::Cpu => "cpu",
             TrainDevice::Cuda => "cuda",
@@ -302,23 +341,25 @@ impl<'a> Bench<'a> {
                 figure("dpo", "seconds")?,
             ],
             peak_mb: figure("dpo", "peak_mb")?,
-            told_mb: 0.0,
+            estimated_mb: 0.0,
             losses: [losses("sft")?, losses("dpo")?],
             n_tokens: 0.0,
         };
         Ok((run, peak))
     }
 
-    /// Our program, told to train what the peer does: Q and V.
+    /// Runs our program with the settings of the peer, and further options.
     fn ours(&self, options: &[&str]) -> Result<(Run, Vec<Pair>)> {
         let device = self.options.device.to_string();
-        let same = ["--target-modules", "q,v", "--device", &device];
-        let options = [&same, options].concat();
-        train(&self.options.python, self.model, &self.history, &options)
+        let config_options = Self::config_options();
+        let mut all: Vec<&str> = config_options.iter().map(String::as_str).collect();
+        all.extend(["--device", &device]);
+        all.extend(options);
+        train(&self.options.python, self.model, &self.history, &all)
     }
 }
 
-/// FLOP/s of the fastest of some bf16 products of square matrices.
+/// The speed of our bf16 product of square matrices in FLOP/s: the fastest of five.
 fn matmul_peak() -> f64 {
     const N: usize = 2048;
     let values: Vec<f32> = (0..N * N).map(|i| (i % 7) as f32).collect();

@@ -1,12 +1,12 @@
-//! Does an adapter learn its user? Trains two real users of each task of `../shared/data/lamp` by the product's own
-//! recipe, and measures on texts that training has not seen: mean log-probability a token under the base, under the
-//! user's own adapter after SFT and after DPO, and, as the control, under the other user's.
+//! Does an adapter learn its user? Trains two real users of each task of `../shared/data/lamp` with the default
+//! settings, and measures the mean log-probability a token of held-out texts: under the base, under the user's own
+//! adapter after SFT and after DPO, and, as the control, under the other user's adapter.
 //!
 //! ```text
 //! cargo bench --bench users -- --split dev --learning-rate 4e-3
 //! ```
 //!
-//! Settings are chosen on `dev`; `query` is for the report.
+//! Settings are chosen on the split `dev`; figures are reported on the split `query`.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,7 +25,7 @@ use cope_llama::train::{Encoded, Encoder, TrainConfig, TrainEvent, Training, sft
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Task, and two users, each of whom is the other's control.
+/// Tasks, each with two users; each of the two is the control of the other.
 const USERS: [(&str, [&str; 2]); 2] = [
     ("news_headline_huffpost", ["Ed Mazza", "Lee Moran"]),
     ("product_review_wine", ["Kerin O’Keefe", "Roger Voss"]),
@@ -45,19 +45,19 @@ struct Options {
     /// The folder of the LaMP files
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
     data: PathBuf,
-    /// What to measure on
+    /// The texts to measure on
     #[arg(long, value_enum, default_value = "query")]
     split: Split,
-    /// Newest items of each history to train on
+    /// Train on this many of the newest items of each history
     #[arg(long, default_value_t = 100)]
     items: usize,
-    /// With `--split dev`: the newest items of the history that are measured on too, and not trained on
+    /// With `--split dev`: hold out this many of the history's newest items too
     #[arg(long, default_value_t = 0)]
     held_out: usize,
     /// Only tasks whose name holds this
     #[arg(long, default_value = "")]
     task: String,
-    /// SFT alone
+    /// Run only SFT
     #[arg(long)]
     sft_only: bool,
     #[arg(long)]
@@ -157,7 +157,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A row for each of the users, and one for both together.
+    /// Prints a row for each of the two users, and one for both together.
     fn rows(&self, task: &str, users: [&str; 2]) -> Result<()> {
         let file = self.options.data.join(format!("{task}.json"));
         let lamp = lamp::read(&file)?;
@@ -211,7 +211,7 @@ impl Bench {
         Ok(())
     }
 
-    /// The adapters after SFT and after DPO, and what DPO did to the margin.
+    /// Trains a user. Returns the adapters after SFT and after DPO, and the reward margin before and after DPO.
     fn train(&self, profile: &Profile) -> Result<(Vec<Lora>, String)> {
         let home = Home::at(self.home.path());
         let folder = home.create_user(UserName::new("bench")?)?;
@@ -262,7 +262,7 @@ impl Bench {
         Ok((adapters, margins))
     }
 
-    /// Sum and number of each item's token log-probabilities.
+    /// Measures each item under the base or under an adapter.
     fn logprobs(&self, lora: Option<&Lora>, items: &[Encoded]) -> Result<Items> {
         let item = |item: &Encoded| {
             let n = item.response.len() as f64;
@@ -275,10 +275,11 @@ impl Bench {
     }
 }
 
-/// Sum and number of each item's token log-probabilities.
+/// For each item, the sum of its tokens' log-probabilities in nats, and its number of tokens.
 type Items = Vec<(f64, f64)>;
 
-/// Log-probabilities of each item: under the base, and after each stage under the own and the other's adapter.
+/// The measurements of some items: under the base, and after each stage under the user's own and the other user's
+/// adapter.
 #[derive(Default)]
 struct Measured {
     base: Items,
@@ -296,7 +297,7 @@ impl Measured {
     }
 }
 
-/// Cells of the table.
+/// The cells of the table.
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "| {} | {:.3} |", self.base.len(), mean(&self.base))?;
@@ -309,12 +310,12 @@ impl std::fmt::Display for Measured {
     }
 }
 
-/// Nats a token over all items.
+/// The mean log-probability over all items, in nats a token.
 fn mean(items: &[(f64, f64)]) -> f64 {
     items.iter().map(|item| item.0).sum::<f64>() / items.iter().map(|item| item.1).sum::<f64>()
 }
 
-/// 95 % interval of `mean(own) − mean(other)`, by a paired bootstrap over the items.
+/// The 95 % interval of `mean(own) − mean(other)`, by a paired bootstrap over the items.
 fn interval(own: &[(f64, f64)], other: &[(f64, f64)]) -> (f64, f64) {
     const RESAMPLES: usize = 10_000;
     let mut random = ChaCha8Rng::seed_from_u64(0);

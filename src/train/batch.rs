@@ -72,12 +72,12 @@ impl PackedBatch {
     /// The prompt is empty (its last token predicts the first of a response), or it does not begin with the prefix that
     /// the batch was made for.
     pub fn push<'a>(&mut self, prompt: &[Token], responses: impl IntoIterator<Item = &'a [Token]>) {
-        assert!(!prompt.is_empty(), "a prompt without tokens");
+        assert!(!prompt.is_empty(), "the prompt is empty");
         let (shared, own) = prompt.split_at(self.shared.len());
         assert_eq!(
             shared,
             &self.rows.tokens[self.shared.clone()],
-            "a prompt with another beginning"
+            "the prompt does not begin with the shared prefix"
         );
         let own = self.push_rows(own, shared.len(), vec![self.shared.clone()]);
         for response in responses {

@@ -111,7 +111,7 @@ impl CandleModel {
         } = predictions;
         let n_vocab = self.head.n_out();
         if targets.iter().any(|&target| target as usize >= n_vocab) {
-            bail!("a token id beyond the vocabulary of {n_vocab}");
+            bail!("a token id is beyond the vocabulary of {n_vocab} tokens");
         }
         let predictors = Tensor::new(predictors.as_slice(), &self.device)?;
         let hidden = self.norm.forward(&x.index_select(&predictors, 0)?)?;

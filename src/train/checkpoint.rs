@@ -136,7 +136,7 @@ impl Checkpoint {
     fn damaged(&self, name: &str) -> Error {
         Error::Damaged {
             path: self.path.clone(),
-            reason: format!("{name} is missing or of another size; delete the file"),
+            reason: format!("{name} is missing or has another size; delete the file"),
         }
     }
 }

@@ -94,9 +94,7 @@ impl ScoredPairs {
             pairs,
         })
     }
-}
 
-impl ScoredPairs {
     /// These pairs followed by `others`.
     #[must_use]
     pub fn and(mut self, others: Self) -> Self {

@@ -65,7 +65,7 @@ impl Head {
         let (n_vocab, d) = (self.weight.n_out(), self.weight.n_in());
         let targets = &predictions.targets;
         if targets.iter().any(|&target| target as usize >= n_vocab) {
-            bail!("a token id beyond the vocabulary of {n_vocab}");
+            bail!("a token id is beyond the vocabulary of {n_vocab} tokens");
         }
         let mut logprobs = vec![0.0; targets.len()];
         let mut jacobian = vec![0.0; if with_jacobian { targets.len() * d } else { 0 }];
@@ -149,7 +149,7 @@ impl CustomOp1 for HeadOp {
         let d = self.head.weight.n_in();
         let predictors = &self.predictions.predictors;
         if dh.len() != predictors.len() * d {
-            bail!("a second backward pass through one forward pass");
+            bail!("the backward pass of this forward pass has already run");
         }
         map_f32(d_logprobs, |d_logprobs| {
             for (row, d) in dh.chunks_exact_mut(d).zip(d_logprobs) {

@@ -145,7 +145,7 @@ impl Lora {
         for tensor in &adapter.tensors {
             if tensor.rank() != rank {
                 return Err(Error::input(format_args!(
-                    "an adapter of several ranks cannot be trained on: {} has {}, others {rank}",
+                    "an adapter whose tensors differ in rank cannot be trained on: {} has rank {}, others {rank}",
                     tensor.name,
                     tensor.rank()
                 )));
@@ -157,7 +157,7 @@ impl Lora {
                 .find(|(layer, target)| target.tensor_name(*layer) == tensor.name);
             let (layer, target) = place.ok_or_else(|| {
                 Error::input(format_args!(
-                    "an adapter of {} cannot be trained on",
+                    "an adapter that changes {} cannot be trained on",
                     tensor.name
                 ))
             })?;

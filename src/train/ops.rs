@@ -33,7 +33,7 @@ use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 pub fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<f32>()?[start..end]),
-        None => bail!("an operand that is not contiguous"),
+        None => bail!("the operand is not contiguous"),
     }
 }
 
@@ -46,6 +46,6 @@ pub fn map_f32<T>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(f(contiguous(storage, layout)?)),
-        _ => bail!("a tensor that is not on the CPU"),
+        _ => bail!("the tensor is not on the CPU"),
     }
 }

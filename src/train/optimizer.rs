@@ -172,6 +172,6 @@ impl AdamW {
 fn gradient(gradients: &GradStore, name: &str, var: &Var) -> Result<Vec<f32>> {
     let gradient = gradients
         .get(var)
-        .ok_or_else(|| Error::Train(format!("the loss does not reach {name}")))?;
+        .ok_or_else(|| Error::Train(format!("the loss does not depend on {name}")))?;
     Ok(map_f32(gradient, <[f32]>::to_vec)?)
 }

@@ -199,7 +199,7 @@ impl ShapeReader<'_> {
             "linear" => self.f32("rope.scaling.factor", 1.0)?,
             other => {
                 return Err(self.flaw(&format!(
-                    "RoPE scaling of type '{other}' cannot be trained with"
+                    "RoPE scaling of type '{other}' is not supported in training"
                 )));
             }
         };
@@ -209,7 +209,7 @@ impl ShapeReader<'_> {
         );
         if n_rot == 0 || n_rot % 2 != 0 || n_rot > head_dim {
             return Err(self.flaw(&format!(
-                "RoPE over {n_rot} of a head's {head_dim} features"
+                "RoPE cannot rotate {n_rot} of a head's {head_dim} features"
             )));
         }
         Ok(RopeSettings {
@@ -226,7 +226,7 @@ impl ShapeReader<'_> {
         };
         let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
         if pattern == 0 {
-            return Err(self.flaw("a pattern of no blocks for sliding attention"));
+            return Err(self.flaw("the pattern of sliding attention has a length of 0 blocks"));
         }
         Ok(Some(Sliding {
             window,

@@ -144,7 +144,7 @@ impl CustomOp1 for StackOp {
     fn bwd(&self, flat: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
         if kept.len() != self.blocks.len() {
-            bail!("a second backward pass through one forward pass");
+            bail!("the backward pass of this forward pass has already run");
         }
         let d_flat = map_f32(flat, |flat| map_f32(dy, |dy| self.backward(flat, kept, dy)))??;
         Ok(Some(Tensor::from_vec(d_flat, flat.shape(), flat.device())?))

@@ -35,7 +35,7 @@ impl Stem {
                 Ok(id) if id < self.shape.n_vocab => x.extend(self.embedding.row(id)),
                 _ => {
                     return Err(Error::Train(format!(
-                        "a token id {token} beyond the vocabulary"
+                        "the token id {token} is beyond the vocabulary"
                     )));
                 }
             }

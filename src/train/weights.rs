@@ -89,10 +89,9 @@ impl<'a> Weights<'a> {
             .iter()
             .find(|tensor| !self.read.contains(tensor.name.as_str()))
         {
-            Some(tensor) => Err(self.flaw(
-                &tensor.name,
-                "has no place in a model of this architecture as trained here",
-            )),
+            Some(tensor) => {
+                Err(self.flaw(&tensor.name, "is not known in models of this architecture"))
+            }
             None => Ok(()),
         }
     }

@@ -1,4 +1,5 @@
-//! The default base model, which the tests of real behaviour need. A test that cannot run has failed.
+//! The default base model, for tests of its real behaviour. They fail if it is missing: a test that is skipped shows
+//! nothing.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,7 @@ use cope_llama::bases;
 use cope_llama::home::Home;
 use cope_llama::llama::Model;
 
-/// `$COPE_TEST_MODEL`, or where `cope-llama model pull` has put it.
+/// The path of the model: `$COPE_TEST_MODEL`, or the file that `cope-llama model pull` has put into the data folder.
 pub fn path() -> PathBuf {
     let path = std::env::var_os("COPE_TEST_MODEL").map_or_else(
         || Home::open().unwrap().base(&bases::default_base().file),
@@ -21,7 +22,7 @@ pub fn path() -> PathBuf {
     path
 }
 
-/// The model, loaded once for all tests of a process.
+/// The model in llama.cpp, loaded once for all tests of a process.
 pub fn load() -> Arc<Model> {
     static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
     Arc::clone(MODEL.get_or_init(|| Model::load(&path(), None).unwrap()))

@@ -106,7 +106,7 @@ pub fn exact() -> ContextOptions {
     }
 }
 
-/// A random adapter with the default target modules.
+/// A random adapter on Q and V.
 pub fn adapter() -> Adapter {
     tiny_adapter(7, 4, &["attn_q", "attn_v"])
 }

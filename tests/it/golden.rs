@@ -1,5 +1,5 @@
-//! Training on the real default model, against `transformers` and `peft`: the numbers are `tests/golden/peft.json`, and
-//! the program that printed them is `tests/golden/peft.py`, beside it.
+//! Training on the default model, against `transformers` and `peft`. The expected numbers are in
+//! `tests/golden/peft.json`, which `tests/golden/peft.py` printed.
 
 use std::sync::Arc;
 
@@ -21,8 +21,10 @@ use serde_json::Value;
 use crate::default_model;
 use crate::training::gradients;
 
+/// Rank of the adapter in `peft.py`.
 const RANK: usize = 4;
 
+/// The expected numbers, and the model that they are of.
 struct Golden {
     json: Value,
     gguf: Gguf,
@@ -44,7 +46,8 @@ impl Golden {
         }
     }
 
-    /// The initial adapter, by the formula of `peft.py`, in the row order of the GGUF file.
+    /// The adapter that `peft.py` starts from, by the same formula, in the row order of the GGUF file. `strength`
+    /// scales its effect; `peft.py` has 1.
     fn adapter(&self, strength: f32) -> Adapter {
         let shape = self.model.shape();
         let mut tensors = Vec::new();
@@ -103,7 +106,8 @@ impl Golden {
         self.pairs().into_iter().map(example).collect()
     }
 
-    /// Three steps of AdamW on one batch, each compared with peft's.
+    /// Takes three steps of AdamW on one batch, and compares each with peft's: the loss, the gradient's norm and the
+    /// metrics called `names`, and for the first step the gradient's norm of each matrix of block 0.
     fn check_steps(&self, stage: &str, names: &[&str], loss_of: impl Fn(&Lora) -> StepLoss) {
         let lora = self.lora();
         let expected = &self.json[stage];
@@ -188,7 +192,7 @@ fn assert_close(what: &str, got: f64, expected: &Value, relative: f64, absolute:
 }
 
 #[test]
-fn prompts_and_tokens_are_transformers() {
+fn prompts_and_tokens_agree_with_transformers() {
     let golden = Golden::load();
     let vocabulary = Runtime::load_vocabulary(&golden.gguf.path).unwrap();
     let template = ChatTemplate::of_model(&vocabulary).unwrap();
@@ -213,7 +217,7 @@ fn prompts_and_tokens_are_transformers() {
 }
 
 #[test]
-fn logprobs_are_pefts() {
+fn log_probabilities_agree_with_peft() {
     let golden = Golden::load();
     let batch = sft::batch(&golden.examples());
     for (policy, lora) in [("base", None), ("user", Some(golden.lora()))] {
@@ -236,7 +240,7 @@ fn logprobs_are_pefts() {
 }
 
 #[test]
-fn sft_steps_are_pefts() {
+fn sft_steps_agree_with_peft() {
     let golden = Golden::load();
     let examples = golden.examples();
     golden.check_steps("sft", &[], |lora| {
@@ -245,7 +249,7 @@ fn sft_steps_are_pefts() {
 }
 
 #[test]
-fn dpo_steps_are_pefts() {
+fn dpo_steps_agree_with_peft() {
     let golden = Golden::load();
     let pairs = golden.pairs();
     let config = TrainConfig::paper().dpo;
@@ -258,7 +262,7 @@ fn dpo_steps_are_pefts() {
 }
 
 #[test]
-fn weights_in_bf16_come_to_nearly_the_same_gradient() {
+fn weights_in_bf16_change_the_gradient_by_less_than_five_percent() {
     let golden = Golden::load();
     let (examples, lora) = (golden.examples(), golden.lora());
     let exact = gradients(&golden.model, &lora, &examples);
@@ -273,14 +277,14 @@ fn weights_in_bf16_come_to_nearly_the_same_gradient() {
     }
 }
 
-/// What the KL below is measured on.
+/// The text that the KL divergence from llama.cpp is measured on.
 pub const PARAGRAPH: &str = "The ferry was late again, and the whole quay knew it before the harbour master did. Nets lay \
     drying over the rail, two dogs argued about a fish head, and somebody had left a ladder where the tide would find \
     it. By noon the fog had gone out to sea, the bakery had sold its last loaf, and the ferry came round the point with \
     its horn going, as if it were the town that had kept it waiting.";
 
 #[test]
-fn llama_cpp_computes_the_same_distribution() {
+fn distributions_agree_with_llama_cpp() {
     let golden = Golden::load();
     let runtime = Runtime::load(&golden.gguf.path, None).unwrap();
     let tokens = runtime
@@ -314,7 +318,7 @@ fn llama_cpp_computes_the_same_distribution() {
         base <= 0.01 && user <= 0.01,
         "KL without adapter {base}, with adapter {user} nats a token"
     );
-    // The comparison would notice an adapter that is ignored.
+    // An adapter that is ignored would fail the comparison.
     let without = mean_kl(&ours(Some(&lora)), &ours(None), n_vocab);
     assert!(
         without > 5.0 * user.max(0.01),
@@ -322,7 +326,7 @@ fn llama_cpp_computes_the_same_distribution() {
     );
 }
 
-/// Mean `KL(p ‖ q)`, nats a token, of the distributions that rows of logits stand for.
+/// Mean `KL(p ‖ q)`, in nats a token, between the softmaxes of two matrices of logits, `[t, n_vocab]`.
 pub fn mean_kl(p: &[f32], q: &[f32], n_vocab: usize) -> f64 {
     assert_eq!(p.len(), q.len());
     let logprobs = |row: &[f32]| -> Vec<f64> {

@@ -1,8 +1,9 @@
-//! ROUGE beside `rouge_score`: the numbers are `tests/golden/rouge.json`, and the program that printed them is
-//! `tests/golden/rouge.py`, beside it.
+//! ROUGE against `rouge_score`. The expected scores are in `tests/golden/rouge.json`, which `tests/golden/rouge.py`
+//! printed; that program makes the same texts from the same words and random numbers.
 
 use cope_llama::rouge::Rouge;
 
+/// Words to make texts of; many test how a word is split or lower-cased.
 const WORDS: [&str; 37] = [
     "the",
     "The",
@@ -43,14 +44,16 @@ const WORDS: [&str; 37] = [
     "E=mc²",
 ];
 
+/// Characters between words; an empty one joins two words.
 const SEPARATORS: [&str; 10] = [
     " ", " ", " ", " ", "\n", "\t", ", ", "", "\u{a0}", "\u{2028}",
 ];
 
-/// Splitmix64.
+/// Random numbers by SplitMix64, which `rouge.py` computes too.
 struct Draws(u64);
 
 impl Draws {
+    /// A number below `n`.
     fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -59,6 +62,7 @@ impl Draws {
         ((z ^ (z >> 31)) % n as u64) as usize
     }
 
+    /// A text of no words, of a thousand or more, or mostly of 1 to 60.
     fn text(&mut self) -> String {
         let n = match self.below(200) {
             0..5 => 0,
@@ -75,7 +79,7 @@ impl Draws {
 }
 
 #[test]
-fn scores_are_those_of_rouge_score() {
+fn scores_agree_with_rouge_score() {
     let golden: Vec<[f64; 2]> = serde_json::from_str(include_str!("../golden/rouge.json")).unwrap();
     assert_eq!(golden.len(), 2000);
     let mut draws = Draws(2004);

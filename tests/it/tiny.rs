@@ -1,5 +1,6 @@
-//! A seeded two-layer model of some 300 tokens, of each family that can be trained, and random adapters for it: small
-//! enough for exact comparisons, whole enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
+//! Tiny models with random weights, one of each family that can be trained, and random adapters for them. They have two
+//! blocks and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete enough (grouped
+//! queries, SentencePiece vocabulary, chat template) for llama.cpp.
 
 use std::path::Path;
 
@@ -21,36 +22,36 @@ pub const N_LAYER: usize = 2;
 /// Context that the model claims to be trained on.
 pub const N_CTX_TRAIN: u32 = 512;
 
-/// Standard deviation of every matrix entry: large enough that attention and the feed-forward layers,
-/// not the embedding alone, decide the next token.
+/// Standard deviation of every matrix entry: large enough that attention and the feed-forward layers have a say in the
+/// next token beside the embedding.
 const WEIGHT_STD: f32 = 0.25;
 
 const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>\
     {{ message.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
 
-/// Words that the vocabulary holds whole, so that texts become tokens of several lengths.
+/// Words that are tokens of the vocabulary, so that texts are encoded as tokens of several lengths.
 const WORDS: [&str; 12] = [
     "the", "and", "you", "wine", "note", "dear", "thanks", "fine", "alice", "hello", "th", "an",
 ];
 
-/// The tiny model's description; [`write`](Self::write) makes the file.
+/// The description of a tiny model; [`write`](Self::write) makes its file.
 #[derive(Clone, Copy)]
 pub struct TinyModel {
     /// Seed of all weights.
     pub seed: u64,
-    /// Whether the output head is the token embedding (as in SmolLM2) or a matrix of its own.
+    /// Whether the output head is the token embedding, as in SmolLM2, or a matrix of its own.
     pub tied: bool,
     /// `general.architecture`, one of [`FAMILIES`].
     pub architecture: &'static str,
-    /// Whether the file has Llama 3's factors of the rotary frequencies.
+    /// Whether the file has Llama 3's divisors of the rotary frequencies.
     pub rope_factors: bool,
 }
 
-/// The families: `qwen2` has biases, `qwen3` norms of queries and keys, `gemma3` these, post-norms, and a first block
-/// whose tokens see the newest [`WINDOW`] alone.
+/// The families. `qwen2` has biases of Q, K and V; `qwen3` has norms of queries and keys; `gemma3` has these norms,
+/// post-norms, and sliding attention over [`WINDOW`] tokens in the first block.
 pub const FAMILIES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
 
-/// Tokens that one of `gemma3`'s sliding blocks sees.
+/// Window of sliding attention in `gemma3`, in tokens.
 const WINDOW: u32 = 5;
 
 impl Default for TinyModel {
@@ -65,12 +66,12 @@ impl Default for TinyModel {
 }
 
 impl TinyModel {
-    /// Writes the model as F32 GGUF to `path`.
+    /// Writes the model to `path`, as a GGUF file with f32 weights.
     pub fn write(self, path: &Path) {
         self.write_edited(path, |_| ());
     }
 
-    /// Writes the model with other metadata than its own.
+    /// Writes the model after `edit` has changed its metadata.
     pub fn write_edited(self, path: &Path, edit: impl FnOnce(&mut Vec<(String, Value)>)) {
         let vocabulary = Vocabulary::new();
         let mut metadata = metadata(self.architecture, &vocabulary);
@@ -83,7 +84,7 @@ impl TinyModel {
         gguf::write(path, &metadata, &data).expect("write the tiny model");
     }
 
-    /// Name, ggml shape (fastest dimension first) and values of every tensor, in file order.
+    /// The name, the ggml shape (fastest-varying dimension first) and the values of every tensor, in file order.
     fn tensors(self, n_vocab: usize) -> Vec<(String, Vec<u64>, Vec<f32>)> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut matrix = |name: String, n_in: usize, n_out: usize| {
@@ -112,7 +113,7 @@ impl TinyModel {
         tensors
     }
 
-    /// The vectors that set the families apart.
+    /// The biases and norms that only some families have, and Llama 3's rotary factors.
     fn vectors(self) -> Vec<(String, Vec<u64>, Vec<f32>)> {
         const HEAD_DIM: usize = N_EMBD / N_HEAD;
         let names: &[(&str, usize)] = match self.architecture {
@@ -151,8 +152,8 @@ impl TinyModel {
     }
 }
 
-/// A random adapter on `targets` (`attn_q`, `ffn_down`, …) of every layer, of the given rank, strong enough
-/// to change the tiny model's choices. It names no base; set `base_sha256` where the check is wanted.
+/// A random adapter of the given rank on `targets` (`attn_q`, `ffn_down`, …) of every block, strong enough to change
+/// the tiny model's choices. It names no base; tests of that check set `base_sha256`.
 pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut tensors = Vec::new();
@@ -214,7 +215,7 @@ fn random_matrix(rng: &mut ChaCha8Rng, rows: usize, cols: usize) -> Matrix {
     }
 }
 
-/// `n` normal numbers by the Box–Muller transform.
+/// `n` normal random numbers, by the Box–Muller transform.
 fn gaussian(rng: &mut ChaCha8Rng, n: usize, std: f32) -> Vec<f32> {
     let mut draw = || {
         let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
@@ -224,8 +225,8 @@ fn gaussian(rng: &mut ChaCha8Rng, n: usize, std: f32) -> Vec<f32> {
     (0..n).map(|_| draw()).collect()
 }
 
-/// A SentencePiece vocabulary: specials, all bytes, printable ASCII, and words with all their prefixes,
-/// so that merging pair by pair can reach them.
+/// A SentencePiece vocabulary: special tokens, all bytes, printable ASCII, and the words with all their prefixes, so
+/// that the tokenizer can merge pair by pair up to them.
 struct Vocabulary {
     tokens: Vec<String>,
     scores: Vec<f32>,
@@ -272,7 +273,7 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// Adds a token unless it is there: llama.cpp aborts on duplicates.
+    /// Adds a token, unless the vocabulary has it already: llama.cpp aborts on duplicates.
     fn add(&mut self, text: &str, score: f32, kind: i32) {
         if !self.tokens.iter().any(|token| token == text) {
             self.tokens.push(text.into());

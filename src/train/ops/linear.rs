@@ -108,7 +108,7 @@ impl FrozenWeight {
     /// The bias has another length.
     #[must_use]
     pub fn with_bias(self, bias: Vec<f32>) -> Self {
-        assert_eq!(bias.len(), self.n_out, "a bias of another shape");
+        assert_eq!(bias.len(), self.n_out, "the bias has another length");
         Self {
             bias: Some(Arc::new(bias)),
             ..self

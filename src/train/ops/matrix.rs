@@ -70,7 +70,7 @@ impl<'a> Matrix<'a> {
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(
             span(rows, cols, row_stride, 1) <= data.len(),
-            "a view beyond its data"
+            "the view ends beyond its data"
         );
         Self {
             data,
@@ -112,9 +112,9 @@ impl<'a> MatrixMut<'a> {
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(
             span(rows, cols, row_stride, 1) <= data.len(),
-            "a view beyond its data"
+            "the view ends beyond its data"
         );
-        assert!(rows <= 1 || cols <= row_stride, "rows that overlap");
+        assert!(rows <= 1 || cols <= row_stride, "the rows overlap");
         Self {
             data,
             rows,
@@ -133,7 +133,7 @@ impl<'a> MatrixMut<'a> {
 /// threads.
 ///
 /// # Panics
-/// The shapes do not meet.
+/// The shapes do not fit.
 pub fn matmul(
     out: &mut MatrixMut,
     into: Into,
@@ -145,7 +145,7 @@ pub fn matmul(
     let (m, k, n) = (left.rows, left.cols, right.cols);
     assert!(
         right.rows == k && out.rows == m && out.cols == n,
-        "shapes of a product do not meet"
+        "the shapes of the product do not fit"
     );
     if m == 0 || n == 0 {
         return;

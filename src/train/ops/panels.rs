@@ -181,7 +181,7 @@ pub fn interleave(values: &[f32], width: usize, columns: Range<usize>, panel: &m
 /// result does not depend on the number of threads.
 ///
 /// # Panics
-/// The shapes do not meet.
+/// The shapes do not fit.
 pub fn product(
     (x, weight): (&RoundedRows, &dyn PanelSource),
     also: Option<(&RoundedRows, &Panels)>,
@@ -191,7 +191,7 @@ pub fn product(
     let (t, (n_out, n_in)) = (x.n_rows(), weight.shape());
     assert!(
         also.is_none_or(|(x, w)| x.n_rows() == t && w.n_out == n_out) && out.len() == t * n_out,
-        "shapes of a product do not meet"
+        "the shapes of the product do not fit"
     );
     let out = Shared(out.as_mut_ptr());
     let (n_panels, group) = (n_out.div_ceil(WIDTH), weight.group());

@@ -44,7 +44,7 @@ impl Stored {
         assert_eq!(
             stored.bytes.len(),
             n_out * stored.row_bytes(n_in),
-            "another shape"
+            "the number of bytes does not fit the shape"
         );
         can_dequantize(ggml_type).then_some(stored)
     }
@@ -64,13 +64,13 @@ impl Stored {
     /// The matrix plus `b · a`, where `b` is `[n_out, rank]` and `a` `[rank, n_in]`.
     ///
     /// # Panics
-    /// The shapes do not meet.
+    /// The shapes do not fit.
     #[must_use]
     pub fn adding(self, a: Vec<f32>, b: Vec<f32>) -> Self {
         let rank = a.len() / self.n_in;
         assert!(
             a.len() == rank * self.n_in && b.len() == self.n_out * rank,
-            "a sum of other shapes"
+            "the shapes of the sum do not fit"
         );
         let added = Some(AddedLowRank { a, b, rank });
         Self { added, ..self }

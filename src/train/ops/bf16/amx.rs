@@ -70,7 +70,10 @@ fn is_permitted() -> bool {
 /// [`available`].
 pub unsafe fn accumulate(panel: &[bf16], x: &[bf16], width: usize, tile: &mut [f32]) {
     let is_whole = tile.len().is_multiple_of(WIDTH) && panel.len().is_multiple_of(2 * WIDTH);
-    assert!(is_whole, "whole rows of sums and of pairs");
+    assert!(
+        is_whole,
+        "the panel or the tile is not a whole number of rows"
+    );
     let (n_rows, n_inputs) = (tile.len() / WIDTH, panel.len() / WIDTH);
     assert!(n_rows == 0 || x.len() >= (n_rows - 1) * width + n_inputs);
     let (whole, rest) = panel.split_at(n_inputs / DEEP * STEP);
