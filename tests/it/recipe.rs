@@ -1,13 +1,15 @@
-//! The stages of training on the tiny model: what they leave behind, when they run, and that a stop loses nothing.
+//! The stages of training on the tiny model: the files that they leave, when they run, and how they resume after a
+//! stop.
+
+mod feedback;
 
 use std::fs;
 use std::path::Path;
 
 use cope_convert::Adapter;
+use cope_llama::error::Missing;
 use cope_llama::home::{BaseRef, Home, Stage, UserFolder, UserName};
-use cope_llama::message::Message;
-use cope_llama::profile::feedback::{Feedback, Verdict};
-use cope_llama::profile::{Example, ImportOptions, Pair, Profile, import};
+use cope_llama::profile::{Example, Pair, Profile};
 use cope_llama::train::fit::LrSchedule;
 use cope_llama::train::mine::Preference;
 use cope_llama::train::{TrainConfig, TrainEvent, TrainObserver, Training, WeightType, train};
@@ -55,14 +57,14 @@ impl Setting {
     }
 
     fn config() -> TrainConfig {
-        // A tiny model of chance hardly ever ends a text by itself, which pairs by likeness want.
+        // A random tiny model hardly ever ends a text by itself, so pairs by likeness would be too few.
         let mut config = TrainConfig::paper();
         config.sft.batch_size = 2;
         config.dpo.fit.batch_size = 2;
         config
     }
 
-    /// Trains; the stages that ran, not those that were up to date.
+    /// Trains, and returns the stages that ran; those that were up to date are not among them.
     fn train(&self, config: &TrainConfig, stages: &[Stage]) -> Result<Vec<Stage>> {
         let mut ran = Vec::new();
         self.observed(config, stages, &mut |event| {
@@ -90,7 +92,7 @@ impl Setting {
         train(training, observe)
     }
 
-    /// What training leaves for the user, byte by byte.
+    /// The bytes of the files that the stages leave: `sft.gguf`, `pairs.jsonl` and `adapter.gguf`.
     fn files(&self) -> [Vec<u8>; 3] {
         [
             self.folder.sft(),
@@ -101,6 +103,7 @@ impl Setting {
     }
 }
 
+/// The lines of a JSONL file.
 fn lines(path: &Path) -> Vec<serde_json::Value> {
     fs::read_to_string(path)
         .unwrap()
@@ -130,10 +133,10 @@ fn equal_seeds_give_equal_bytes() {
 }
 
 #[test]
-fn dpo_learns_from_mining_what_the_base_thinks() {
+fn dpo_uses_the_base_log_probabilities_of_mining_while_they_fit() {
     let setting = Setting::new();
     let mut config = Setting::config();
-    // Of an untrained model's tokens, few together make a text that has the same tokens again.
+    // Several random tokens hardly ever make a text that is encoded as the same tokens again; a single one does.
     config.mine.max_new_tokens = 1;
     setting.train(&config, &STAGES).unwrap();
     let path = setting.folder.pairs();
@@ -156,7 +159,7 @@ fn dpo_learns_from_mining_what_the_base_thinks() {
     let forget = |pair: &mut serde_json::Value| pair["base_logps"] = serde_json::Value::Null;
     let reword = |pair: &mut serde_json::Value| pair["chosen"][0]["content"] = "dear".into();
 
-    // What is computed anew is the same.
+    // Log-probabilities that DPO computes itself give the same loss as those of mining.
     let (_, known) = edited(&|_| ());
     let (_, computed) = edited(&forget);
     assert!((known - computed).abs() < 1e-4, "{known} {computed}");
@@ -166,7 +169,7 @@ fn dpo_learns_from_mining_what_the_base_thinks() {
         }
     });
     assert!((wrong - computed).abs() > 1e-2, "{wrong} {computed}");
-    // Of another text it is of no use.
+    // Those of another text are ignored.
     let stale = edited(&reword);
     let reworded = edited(&|pair| {
         reword(pair);
@@ -176,9 +179,9 @@ fn dpo_learns_from_mining_what_the_base_thinks() {
 }
 
 #[test]
-fn a_stop_at_any_step_loses_nothing() {
+fn a_training_stopped_after_any_step_ends_with_the_same_bytes() {
     assert_eq!(stop_at_every_step(&Setting::config()), 6 + 1 + 3);
-    // With everything that a checkpoint can hold.
+    // Again with everything that a checkpoint can hold.
     let mut config = Setting::config();
     for fit in [&mut config.sft, &mut config.dpo.fit] {
         fit.epochs = 6;
@@ -190,14 +193,15 @@ fn a_stop_at_any_step_loses_nothing() {
     stop_at_every_step(&config);
 }
 
-/// Trains whole, and stopped after every step; the two come to the same. The number of stops.
+/// Trains once without a stop and once with a stop after every step, and checks that both leave the same files. Returns
+/// the number of stops.
 fn stop_at_every_step(config: &TrainConfig) -> usize {
     let whole = Setting::new();
     whole.train(config, &STAGES).unwrap();
     let stopped = Setting::new();
     let (mut stops, mut mining) = (0, true);
     loop {
-        // Every step of SFT and DPO is stopped after, and mining, which goes on by parts of many items, once.
+        // SFT and DPO stop after every step; mining, which resumes by parts of many items, stops once.
         let result = stopped.observed(config, &STAGES, &mut |event| match event {
             TrainEvent::Step {
                 stage: Stage::Mine,
@@ -223,7 +227,7 @@ fn stop_at_every_step(config: &TrainConfig) -> usize {
 }
 
 #[test]
-fn micro_batches_come_to_the_same_steps() {
+fn micro_batches_give_the_same_losses_and_gradients() {
     let trained = |micro_batch_size| {
         let setting = Setting::new();
         let mut config = Setting::config();
@@ -244,11 +248,10 @@ fn micro_batches_come_to_the_same_steps() {
 }
 
 #[test]
-fn early_stopping_goes_back_to_the_best() {
+fn early_stopping_returns_to_the_best_adapter() {
     let setting = Setting::new();
     let mut config = Setting::config();
     config.sft.epochs = 60;
-    config.sft.learning_rate = 2e-2;
     config.sft.learning_rate = 0.05;
     config.sft.patience = 2;
     let mut figures = None;
@@ -271,7 +274,7 @@ fn early_stopping_goes_back_to_the_best() {
 }
 
 #[test]
-fn stages_run_when_what_they_depend_on_has_changed() {
+fn a_stage_runs_only_if_something_it_depends_on_has_changed() {
     let setting = Setting::new();
     let config = Setting::config();
     assert_eq!(setting.train(&config, &STAGES).unwrap(), STAGES);
@@ -293,7 +296,7 @@ fn stages_run_when_what_they_depend_on_has_changed() {
 }
 
 #[test]
-fn a_stage_can_be_run_alone_and_says_what_it_needs() {
+fn a_stage_can_run_alone_and_names_the_stage_that_it_needs() {
     let setting = Setting::new();
     let error = setting
         .train(&Setting::config(), &[Stage::Dpo])
@@ -333,13 +336,13 @@ fn training_leaves_pairs_a_log_and_a_manifest() {
         assert_ne!(pair.rejected[0].content, example.response);
     }
     let log = lines(&setting.folder.train_log());
-    let of = |stage: &str| {
+    let log_of = |stage: &str| {
         log.iter()
             .filter(|line| line["stage"] == stage)
             .cloned()
             .collect::<Vec<_>>()
     };
-    assert_eq!((of("sft").len(), of("dpo").len()), (6, 3));
+    assert_eq!((log_of("sft").len(), log_of("dpo").len()), (6, 3));
     for name in ["loss", "grad_norm", "learning_rate", "epoch"] {
         assert!(log.iter().all(|line| line[name].is_number()), "{name}");
     }
@@ -351,7 +354,7 @@ fn training_leaves_pairs_a_log_and_a_manifest() {
         "logps/chosen",
     ] {
         assert!(
-            of("dpo").iter().all(|line| line[name].is_number()),
+            log_of("dpo").iter().all(|line| line[name].is_number()),
             "{name}"
         );
     }
@@ -372,7 +375,7 @@ fn training_leaves_pairs_a_log_and_a_manifest() {
 }
 
 #[test]
-fn with_nothing_to_prefer_the_adapter_is_what_sft_has_left() {
+fn without_pairs_the_adapter_stays_what_sft_made() {
     let setting = Setting::new();
     let mut config = Setting::config();
     config.mine.preference = Preference::Likeness;
@@ -384,10 +387,10 @@ fn with_nothing_to_prefer_the_adapter_is_what_sft_has_left() {
 }
 
 #[test]
-fn a_user_on_top_of_a_task() {
+fn a_users_adapter_is_trained_on_top_of_a_task_adapter() {
     let mut setting = Setting::new();
     let path = setting.fixture.folder.path().join("task.gguf");
-    let mut take_up = |seed| {
+    let mut train_on_task = |seed| {
         tiny_adapter(seed, 2, &["attn_q", "ffn_up"])
             .write_gguf(&path)
             .unwrap();
@@ -397,14 +400,14 @@ fn a_user_on_top_of_a_task() {
         assert_eq!(adapter.task_sha256, setting.base.task_sha256);
         (ran.len(), setting.files())
     };
-    let (n_stages, files) = take_up(1);
+    let (n_stages, files) = train_on_task(1);
     assert_eq!(n_stages, 3);
-    assert_eq!(take_up(1).0, 0);
-    // Another task is another base.
-    let (n_stages, others) = take_up(2);
+    assert_eq!(train_on_task(1).0, 0);
+    // Another task adapter makes another base, so everything is trained again.
+    let (n_stages, others) = train_on_task(2);
     assert!(n_stages == 3 && files != others);
 
-    // The first one is gone with the adapter that was on top of it.
+    // The copy of the first task adapter was removed with the user's adapter on top of it.
     let folder = std::fs::read_dir(setting.folder.path()).unwrap();
     let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| name.starts_with("task-")).count(), 1);
@@ -415,7 +418,7 @@ fn a_user_on_top_of_a_task() {
 }
 
 #[test]
-fn training_learns() {
+fn the_losses_of_sft_and_dpo_fall() {
     let setting = Setting::new();
     let mut config = Setting::config();
     config.sft.epochs = 10;
@@ -439,7 +442,7 @@ fn training_learns() {
 }
 
 #[test]
-fn bad_input_is_said() {
+fn a_text_that_is_too_long_is_an_error_that_names_its_line() {
     let setting = Setting::new();
     let too_long = Example::new("hello", "wine and ".repeat(400));
     let history = vec![Example::new("hello", "you"), too_long];
@@ -458,20 +461,30 @@ fn bad_input_is_said() {
         error.contains("history.jsonl: line 2") && error.contains("512"),
         "{error}"
     );
-
-    setting.folder.save_profile(&Profile::default()).unwrap();
-    let error = setting
-        .train(&Setting::config(), &STAGES)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("no history"), "{error}");
-
-    let _held = setting.folder.lock().unwrap();
-    assert!(setting.train(&Setting::config(), &STAGES).is_err());
 }
 
 #[test]
-fn a_learning_rate_that_explodes_is_said_with_its_step() {
+fn an_empty_history_is_missing() {
+    let setting = Setting::new();
+    setting.folder.save_profile(&Profile::default()).unwrap();
+    let error = setting.train(&Setting::config(), &STAGES).unwrap_err();
+    let user = matches!(&error, Error::Missing(Missing::History { user }) if user == "alice");
+    assert!(user && error.to_string().contains("no history"), "{error}");
+}
+
+#[test]
+fn a_folder_that_is_being_trained_is_locked() {
+    let setting = Setting::new();
+    let _lock = setting.folder.lock().unwrap();
+    let error = setting.train(&Setting::config(), &STAGES).unwrap_err();
+    assert!(
+        matches!(&error, Error::Locked(user) if user == "alice"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_an_error_that_names_its_step() {
     let setting = Setting::new();
     let mut config = Setting::config();
     config.sft.learning_rate = 1e30;
@@ -484,62 +497,4 @@ fn a_learning_rate_that_explodes_is_said_with_its_step() {
         "{error}"
     );
     assert!(!setting.folder.sft().exists());
-}
-
-#[test]
-fn what_the_user_says_of_answers_is_learnt() {
-    let setting = Setting::new();
-    let config = Setting::config();
-    setting.train(&config, &STAGES).unwrap();
-    let before = setting.files();
-    let figure = |name: &str| {
-        let manifest = setting.folder.manifest().unwrap().unwrap();
-        let records = [Stage::Mine, Stage::Dpo].map(|stage| &manifest.stages[&stage]);
-        let mut figures = records.iter().map(|record| &record.figures);
-        figures.find_map(|figures| figures.get(name).copied())
-    };
-    assert_eq!(figure("feedback/pairs"), None);
-
-    // A bad answer alone changes nothing; an edit is a pair; a good answer alone has a negative found for it.
-    let prompt = |text: &str| vec![Message::user(text)];
-    let said = |text: &str, response: &str, verdict| Feedback {
-        prompt: prompt(text),
-        response: response.to_owned(),
-        verdict,
-    };
-    let bad = said("and the note", "wine wine", Verdict::Bad);
-    setting.folder.add_feedback(&[bad]).unwrap();
-    assert_eq!(setting.train(&config, &STAGES).unwrap(), []);
-    let edit = Feedback::edit(&prompt("and the wine"), "the note", "dear you");
-    setting.folder.add_feedback(&edit).unwrap();
-    assert_eq!(setting.train(&config, &STAGES).unwrap(), [Stage::Dpo]);
-    assert_eq!(figure("feedback/pairs"), Some(1.0));
-    assert_ne!(setting.files()[2], before[2]);
-    let n_pairs = figure("pairs").unwrap();
-    let good = said("alice", "thanks and dear", Verdict::Good);
-    setting.folder.add_feedback(&[good]).unwrap();
-    let ran = setting.train(&config, &STAGES).unwrap();
-    assert_eq!(ran, [Stage::Mine, Stage::Dpo]);
-    assert_eq!(figure("pairs"), Some(n_pairs + 1.0));
-
-    // All of it is given back.
-    let exported = setting.fixture.folder.path().join("exported");
-    setting.folder.export(&exported).unwrap();
-    assert!(
-        setting.folder.export(&exported).is_err(),
-        "it is there already"
-    );
-    let pairs = lines(&exported.join("pairs.jsonl"));
-    assert_eq!(pairs.len(), n_pairs as usize + 2);
-    assert_eq!(pairs.last().unwrap()["chosen"][0]["content"], "dear you");
-    let sharegpt = lines(&exported.join("pairs.sharegpt.jsonl"));
-    assert_eq!(sharegpt.last().unwrap()["rejected"]["value"], "the note");
-    let options = ImportOptions::default();
-    let imported = import(&exported.join("history.sharegpt.jsonl"), &options).unwrap();
-    assert_eq!(imported.examples, setting.folder.profile().unwrap().history);
-    assert_eq!(
-        fs::read(exported.join("adapter.gguf")).unwrap(),
-        setting.files()[2]
-    );
-    assert!(!exported.join("lock").exists());
 }

@@ -1,6 +1,8 @@
-//! Training on the tiny model, against llama.cpp, finite differences, and itself.
+//! The trained model, on tiny models of each family: its logits against llama.cpp's, its gradients against finite
+//! differences, and its variants against each other.
 
 mod candle;
+mod sampling;
 
 use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};
@@ -8,10 +10,7 @@ use cope_llama::llama::{Boundary, Special};
 use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::dpo::{DpoConfig, pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
-use cope_llama::train::generate::{SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::lora::Lora;
-use cope_llama::train::loss::response_logps;
-use cope_llama::train::mine::{MineConfig, Miner, Preference, SampleSource};
 use cope_llama::train::model::TrainModel;
 use cope_llama::train::{Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use rand::{RngExt, SeedableRng};
@@ -20,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::fixture::Fixture;
 use crate::tiny::{FAMILIES, LINEARS, N_LAYER, TinyModel, tiny_adapter};
 
-/// The tiny model in candle, and token sequences for it.
+/// A tiny model, loaded for training, and token sequences for it.
 struct Tiny {
     fixture: Fixture,
     model: TrainModel,
@@ -73,20 +72,20 @@ impl Tiny {
     }
 }
 
-/// Each family once, `llama` with a head of its own and Llama 3's rotary embedding too.
+/// A tiny model of each family, and a second `llama` with an output head of its own and Llama 3's rotary factors.
 fn families() -> Vec<Tiny> {
     let llama3 = TinyModel {
         tied: false,
         rope_factors: true,
         ..TinyModel::default()
     };
-    let of = |architecture| TinyModel {
+    let family = |architecture| TinyModel {
         architecture,
         ..TinyModel::default()
     };
     FAMILIES
         .into_iter()
-        .map(of)
+        .map(family)
         .chain([llama3])
         .map(Tiny::of)
         .collect()
@@ -100,8 +99,8 @@ fn lora(adapter: &Adapter) -> Lora {
     Lora::from_adapter(adapter, N_LAYER).unwrap()
 }
 
-/// `[t][n_vocab]` in candle.
-fn candle_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
+/// The logits that training computes, `[t, n_vocab]`.
+fn train_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
     let mut batch = PackedBatch::default();
     batch.push(tokens, []);
     model.logits(&batch.rows, lora).unwrap()
@@ -116,7 +115,7 @@ fn largest_difference(x: &[f32], y: &[f32]) -> f32 {
 }
 
 #[test]
-fn logits_are_llama_cpps() {
+fn logits_agree_with_llama_cpp() {
     for tiny in families() {
         let adapter = Adapter {
             architecture: tiny.fixture.base.architecture().unwrap().to_owned(),
@@ -134,22 +133,22 @@ fn logits_are_llama_cpps() {
         let base = twin.base.extend_all(&tokens).unwrap();
         let user = twin.user.extend_all(&tokens).unwrap();
 
-        // ggml looks GELU up in a table of half precision. Rounded alike, the logits differ by 1e-5.
+        // ggml reads GELU from a table in half precision. With the same rounding here, the logits differ by 1e-5.
         let tolerance = match adapter.architecture.as_str() {
             "gemma3" => 5e-3,
             _ => 1e-3,
         };
-        let ours = candle_logits(&tiny.model, &tokens, None);
+        let ours = train_logits(&tiny.model, &tokens, None);
         assert!(largest_difference(&ours, &base) < tolerance);
-        let ours = candle_logits(&tiny.model, &tokens, Some(&lora(&adapter)));
+        let ours = train_logits(&tiny.model, &tokens, Some(&lora(&adapter)));
         assert!(largest_difference(&ours, &user) < tolerance);
-        // The comparison would notice a missing adapter.
+        // A missing adapter would fail the comparison.
         assert!(largest_difference(&base, &user) > 0.1);
     }
 }
 
 #[test]
-fn a_task_adapter_is_part_of_the_base() {
+fn a_model_with_a_task_adapter_agrees_with_llama_cpp() {
     let tiny = Tiny::new();
     let task = tiny_adapter(8, 2, &["attn_q", "attn_output", "ffn_down"]);
     let user = all_targets();
@@ -173,19 +172,21 @@ fn a_task_adapter_is_part_of_the_base() {
             WeightType::F32 => 1e-3,
             _ => 0.2,
         };
-        let base = candle_logits(&model, &tokens, None);
+        let base = train_logits(&model, &tokens, None);
         assert!(largest_difference(&base, &theirs(&task)) < tolerance);
-        let with_user = candle_logits(&model, &tokens, Some(&lora(&user)));
+        let with_user = train_logits(&model, &tokens, Some(&lora(&user)));
         assert!(largest_difference(&with_user, &theirs(&stacked)) < tolerance);
-        assert!(largest_difference(&base, &candle_logits(&tiny.model, &tokens, None)) > 0.5);
+        assert!(largest_difference(&base, &train_logits(&tiny.model, &tokens, None)) > 0.5);
     }
 }
 
 #[test]
-fn a_shared_prompt_changes_nothing() {
+fn sharing_the_rows_of_a_prompt_changes_no_log_probability() {
     families().iter().for_each(check_shared_prompt);
 }
 
+/// Compares a batch whose responses share their prompt, and one whose prompts share their prefix too, with one that
+/// shares nothing.
 fn check_shared_prompt(tiny: &Tiny) {
     let lora = lora(&all_targets());
     let pairs = tiny.pairs();
@@ -211,10 +212,10 @@ fn check_shared_prompt(tiny: &Tiny) {
     assert!(largest_difference(&logprobs(&shared), &logprobs(&apart)) < 1e-4);
     assert!(largest_difference(&logprobs(&prefixed), &logprobs(&apart)) < 1e-4);
 
-    // And both are what the softmax of the whole sequence's logits says.
+    // All agree with the softmax of the logits of the whole sequence.
     let pair = &pairs[0];
     let whole = [pair.prompt.as_slice(), &pair.chosen].concat();
-    let logits = candle_logits(&tiny.model, &whole, Some(&lora));
+    let logits = train_logits(&tiny.model, &whole, Some(&lora));
     let n_vocab = tiny.model.shape().n_vocab;
     for (i, (&token, logprob)) in pair.chosen.iter().zip(logprobs(&shared)).enumerate() {
         let row = pair.prompt.len() - 1 + i;
@@ -224,7 +225,8 @@ fn check_shared_prompt(tiny: &Tiny) {
     }
 }
 
-/// Checks the gradient of every LoRA tensor, in a random direction, against `(f(θ + hd) − f(θ − hd)) / 2h`.
+/// Checks the gradient of every LoRA matrix, in a random direction `d`, against the central difference
+/// `(loss(θ + hd) − loss(θ − hd)) / 2h`.
 fn check_gradients(loss_of: impl Fn(&Lora) -> StepLoss) {
     const STEP: f32 = 5e-4;
     let adapter = all_targets();
@@ -263,7 +265,7 @@ fn check_gradients(loss_of: impl Fn(&Lora) -> StepLoss) {
             .zip(&direction)
             .map(|(g, d)| f64::from(g * d))
             .sum();
-        // A loss is known to half a millionth, so its quotient to some thousandths.
+        // The loss has an error of about 5e-7, so the difference quotient has one of a few thousandths.
         assert!(
             (got - expected).abs() < 0.01 * expected.abs() + 4e-3,
             "{name}: {got}, expected {expected}"
@@ -275,6 +277,7 @@ fn check_gradients(loss_of: impl Fn(&Lora) -> StepLoss) {
     }
 }
 
+/// The matrix of the variable `name`, `<tensor>.lora_a` or `<tensor>.lora_b`.
 fn matrix_mut<'a>(adapter: &'a mut Adapter, name: &str) -> &'a mut Matrix {
     let (tensor, side) = name.rsplit_once('.').unwrap();
     let tensor = adapter
@@ -326,12 +329,12 @@ fn dpo_gradients_are_finite_differences() {
     }
 }
 
-/// [`gradients_of`] of the loss of SFT.
+/// The gradients of the loss of SFT, see [`gradients_of`].
 pub fn gradients(model: &TrainModel, lora: &Lora, examples: &[Encoded]) -> Vec<f32> {
     gradients_of(lora, &sft::batch_loss(model, lora, examples).unwrap().loss)
 }
 
-/// Gradients of all LoRA tensors, one after the other.
+/// The gradients of all LoRA matrices, one after the other.
 fn gradients_of(lora: &Lora, loss: &Tensor) -> Vec<f32> {
     let gradients = loss.backward().unwrap();
     let variables = lora.variables();
@@ -343,165 +346,11 @@ fn gradients_of(lora: &Lora, loss: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn recomputing_changes_nothing() {
+fn recomputing_activations_changes_no_gradient() {
     for tiny in families() {
         let (examples, lora) = (tiny.examples(), lora(&all_targets()));
         let kept = gradients(&tiny.model, &lora, &examples);
         let model = TrainModel::load(&tiny.fixture.base, WeightType::F32).unwrap();
         assert_eq!(kept, gradients(&model.recomputing(true), &lora, &examples));
-    }
-}
-
-#[test]
-fn samples_are_the_models_own_and_repeat() {
-    for tiny in families() {
-        check_samples(&tiny, None);
-        check_samples(&tiny, Some(&lora(&all_targets()).frozen()));
-    }
-}
-
-fn check_samples(tiny: &Tiny, lora: Option<&Lora>) {
-    let examples = tiny.examples();
-    let config = SampleConfig {
-        n_samples: 3,
-        temperature: 1.0,
-        top_p: 0.95,
-        seed: 9,
-    };
-    let requests: Vec<_> = (0..20)
-        .map(|i| SampleRequest {
-            number: i,
-            prompt: &examples[i % 2].prompt,
-            response: &examples[i % 2].response,
-            max_new_tokens: 5 + i % 7,
-        })
-        .collect();
-    let is_eog = |token| token == 2;
-    let draw = |requests: &[SampleRequest]| {
-        sample(&tiny.model, lora, requests, config, &is_eog, |_| Ok(())).unwrap()
-    };
-    let sampled = draw(&requests);
-    assert_eq!(sampled, draw(&requests));
-    // A sample does not depend on what else is in the batch.
-    let tokens = |sampled: &Sampled| {
-        let samples = sampled.samples.iter();
-        samples.map(|s| s.tokens.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(tokens(&sampled[0]), tokens(&draw(&requests[..1])[0]));
-    // The cache gives what a pass over the whole sequence gives.
-    for (request, sampled) in requests.iter().zip(&sampled) {
-        let samples = &sampled.samples;
-        assert_eq!(samples.len(), 3);
-        let mut batch = PackedBatch::default();
-        let tokens = samples.iter().map(|sample| sample.tokens.as_slice());
-        batch.push(request.prompt, tokens.chain([request.response]));
-        let logps = response_logps(
-            &tiny.model.logprobs(&batch, lora).unwrap(),
-            &batch.responses,
-        )
-        .unwrap();
-        let logps = logps.to_vec1::<f32>().unwrap();
-        assert!((sampled.response_logps - f64::from(logps[3])).abs() < 1e-3);
-        for (sample, logps) in samples.iter().zip(logps) {
-            assert!((sample.logps - f64::from(logps)).abs() < 1e-3);
-            assert!(sample.finished == is_eog(*sample.tokens.last().unwrap()));
-            assert!(sample.finished || sample.tokens.len() == request.max_new_tokens);
-        }
-    }
-    let samples = &sampled[0].samples;
-    assert_ne!(samples[0].tokens, samples[1].tokens);
-}
-
-/// What is mined, beside what the samples say one by one.
-#[test]
-fn pairs_are_the_best_and_the_worst_of_the_samples() {
-    let tiny = Tiny::new();
-    let (examples, lora) = (tiny.examples(), lora(&all_targets()));
-    // Some of an untrained model's samples end, and some do not.
-    let is_eog = |token: i32| token % 11 == 2;
-    // Any measure will do.
-    let likeness =
-        |number: usize, tokens: &[i32]| f64::from(tokens.iter().sum::<i32>() % 97) + number as f64;
-    let model = &tiny.model;
-    for (sampler, preference) in [
-        (SampleSource::Base, Preference::Reward),
-        (SampleSource::User, Preference::Reward),
-        (SampleSource::Base, Preference::Likeness),
-        (SampleSource::User, Preference::Likeness),
-    ] {
-        let config = MineConfig {
-            sampler,
-            preference,
-            n_samples: 4,
-            base_weight: 0.5,
-            length_ratio: 1.5,
-            ..TrainConfig::default().mine
-        };
-        let miner = Miner {
-            model,
-            lora: &lora,
-            config: &config,
-            seed: 5,
-            is_eog: &is_eog,
-            likeness: &likeness,
-        };
-        let found = miner.mine(&examples, 3, |_| Ok(())).unwrap();
-        let is_by_user = sampler == SampleSource::User;
-        for (number, (example, found)) in examples.iter().zip(found).enumerate() {
-            let len = example.response.len();
-            let request = SampleRequest {
-                number: 3 + number,
-                prompt: &example.prompt,
-                response: &example.response,
-                max_new_tokens: len * 3 / 2 + len % 2,
-            };
-            let sampling = SampleConfig {
-                n_samples: 4,
-                temperature: config.temperature,
-                top_p: config.top_p,
-                seed: 5,
-            };
-            let by = is_by_user.then_some(&lora);
-            let sampled = sample(model, by, &[request], sampling, &is_eog, |_| Ok(()));
-            let samples = sampled.unwrap().remove(0).samples;
-            let Some(found) = found else {
-                assert!(preference == Preference::Likeness);
-                assert!(samples.iter().filter(|sample| sample.finished).count() == 0);
-                continue;
-            };
-            let logps = |tokens: &[i32], lora: Option<&Lora>| {
-                let mut batch = PackedBatch::default();
-                batch.push(&example.prompt, [tokens]);
-                let logprobs = model.logprobs(&batch, lora).unwrap();
-                let logps = response_logps(&logprobs, &batch.responses).unwrap();
-                f64::from(logps.to_vec1::<f32>().unwrap()[0])
-            };
-            let frozen = lora.frozen();
-            let score = |tokens: &[i32]| match preference {
-                Preference::Reward => logps(tokens, Some(&frozen)) - 0.5 * logps(tokens, None),
-                Preference::Likeness => likeness(3 + number, tokens),
-            };
-            let scores = samples.iter().map(|sample| score(&sample.tokens));
-            let least = scores.fold(f64::MAX, f64::min);
-            let ended = samples.iter().filter(|sample| sample.finished);
-            let most = ended.map(|it| score(&it.tokens)).fold(f64::MIN, f64::max);
-            assert!((score(&found.rejected.tokens) - least).abs() < 1e-3);
-            match (preference, &found.chosen) {
-                (Preference::Reward, None) => {}
-                (Preference::Likeness, Some(chosen)) => {
-                    assert!((score(&chosen.tokens) - most).abs() < 1e-9);
-                }
-                _ => panic!("the user's own text is preferred by reward alone"),
-            }
-            assert_eq!(found.base_logps.is_some(), !is_by_user);
-            if let Some([chosen, rejected]) = found.base_logps {
-                let preferred = found
-                    .chosen
-                    .as_ref()
-                    .map_or(&example.response, |it| &it.tokens);
-                assert!((chosen - logps(preferred, None)).abs() < 1e-3);
-                assert!((rejected - logps(&found.rejected.tokens, None)).abs() < 1e-3);
-            }
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Our operations and candle's, which GPUs train with, compute the same.
+//! Our own operations and candle's, which train on GPUs, give the same results.
 
 use candle_core::{DType, Device, Tensor};
 use cope_llama::train::dpo::{pair_logps, pair_loss};
@@ -7,9 +7,9 @@ use cope_llama::train::lora::Lora;
 use cope_llama::train::model::TrainModel;
 use cope_llama::train::{EncodedPair, TrainConfig, WeightType, sft};
 
-use super::{Tiny, all_targets, candle_logits, families, gradients_of, largest_difference, lora};
+use super::{Tiny, all_targets, families, gradients_of, largest_difference, lora, train_logits};
 
-/// Where candle's operations compute: on the CPU, and on the GPU that the build is for.
+/// The devices to test candle's operations on: the CPU, and the GPU that the build is for.
 fn devices() -> Vec<Device> {
     let mut devices = vec![Device::Cpu];
     if cfg!(feature = "cuda") {
@@ -22,7 +22,7 @@ fn devices() -> Vec<Device> {
 }
 
 /// A tiny model of each family, on each device.
-fn everywhere() -> impl Iterator<Item = (Tiny, Device)> {
+fn models_on_devices() -> impl Iterator<Item = (Tiny, Device)> {
     let on_each = |device: Device| {
         families()
             .into_iter()
@@ -31,56 +31,56 @@ fn everywhere() -> impl Iterator<Item = (Tiny, Device)> {
     devices().into_iter().flat_map(on_each)
 }
 
-/// The same model twice: in our operations, and in candle's.
+/// The same model twice: in our own operations, and in candle's.
 fn both(tiny: &Tiny, device: &Device) -> [TrainModel; 2] {
     let load = |weight_type| TrainModel::load(&tiny.fixture.base, weight_type).unwrap();
-    let composed = load(WeightType::Quantized);
-    let composed = composed.on_candle(device, DType::F32).unwrap();
-    [load(WeightType::F32), composed]
+    let candle = load(WeightType::Quantized);
+    let candle = candle.on_candle(device, DType::F32).unwrap();
+    [load(WeightType::F32), candle]
 }
 
-/// The two give the same loss, and the same gradients of all LoRA tensors.
+/// Checks that both models give the same loss and the same gradients of all LoRA matrices.
 fn assert_same_step(lora: &Lora, losses: &[Tensor; 2]) {
     let [x, y] = losses
         .each_ref()
         .map(|loss| loss.to_scalar::<f32>().unwrap());
     assert!((x - y).abs() < 1e-5 * x.abs().max(1.0), "{x}, {y}");
-    let [ours, composed] = losses.each_ref().map(|loss| gradients_of(lora, loss));
+    let [ours, candle] = losses.each_ref().map(|loss| gradients_of(lora, loss));
     let largest = ours.iter().fold(0f32, |most, x| most.max(x.abs()));
     assert!(largest > 0.01);
-    let apart = largest_difference(&ours, &composed);
+    let apart = largest_difference(&ours, &candle);
     assert!(apart < 1e-4 * largest, "{apart} of {largest}");
 }
 
 #[test]
-fn logits_are_the_same() {
-    for (tiny, device) in everywhere() {
+fn logits_of_both_implementations_agree() {
+    for (tiny, device) in models_on_devices() {
         let tokens = tiny
             .encode("hello alice, the wine", " and a dear note")
             .prompt;
         let lora = lora(&all_targets());
         for lora in [None, Some(&lora)] {
-            let [ours, composed] =
-                both(&tiny, &device).map(|model| candle_logits(&model, &tokens, lora));
-            assert!(largest_difference(&ours, &composed) < 1e-4);
-            // In bf16, as on a GPU, no further from it than our own product in bf16 is, or a little.
+            let [ours, candle] =
+                both(&tiny, &device).map(|model| train_logits(&model, &tokens, lora));
+            assert!(largest_difference(&ours, &candle) < 1e-4);
+            // In bf16, which GPUs train in, candle's logits are off by less than four times as much as ours.
             let load = |weight_type| TrainModel::load(&tiny.fixture.base, weight_type).unwrap();
             let rounded = load(WeightType::Quantized).on_candle(&device, DType::BF16);
             let rounded = [load(WeightType::Bf16), rounded.unwrap()];
-            let [own, composed] = rounded
-                .map(|model| largest_difference(&ours, &candle_logits(&model, &tokens, lora)));
+            let [own, candle] = rounded
+                .map(|model| largest_difference(&ours, &train_logits(&model, &tokens, lora)));
             assert!(
-                own > 1e-4 && composed > 1e-4 && composed < 4.0 * own,
-                "{own}, {composed}"
+                own > 1e-4 && candle > 1e-4 && candle < 4.0 * own,
+                "{own}, {candle}"
             );
         }
     }
 }
 
 #[test]
-fn steps_are_the_same() {
+fn losses_and_gradients_of_both_implementations_agree() {
     let config = TrainConfig::default().dpo;
-    for (tiny, device) in everywhere() {
+    for (tiny, device) in models_on_devices() {
         let (examples, pairs) = (tiny.examples(), tiny.pairs());
         let pairs: Vec<_> = pairs.iter().collect();
         let lora = lora(&all_targets());
@@ -99,8 +99,8 @@ fn steps_are_the_same() {
 }
 
 #[test]
-fn a_step_has_the_same_bits_each_time() {
-    for (tiny, device) in everywhere() {
+fn a_step_in_candle_gives_the_same_bits_each_time() {
+    for (tiny, device) in models_on_devices() {
         let (lora, [_, model]) = (lora(&all_targets()), both(&tiny, &device));
         let gradients = || {
             let step = sft::batch_loss(&model, &lora, &tiny.examples()).unwrap();
@@ -110,7 +110,7 @@ fn a_step_has_the_same_bits_each_time() {
     }
 }
 
-/// The two samples of a prompt.
+/// The two samples of a request, as a pair.
 fn pair((request, sampled): (&SampleRequest, &Sampled)) -> EncodedPair {
     let [chosen, rejected] = [0, 1].map(|i| sampled.samples[i].tokens.clone());
     EncodedPair {
@@ -121,14 +121,14 @@ fn pair((request, sampled): (&SampleRequest, &Sampled)) -> EncodedPair {
 }
 
 #[test]
-fn samples_are_the_same() {
+fn samples_of_both_implementations_agree() {
     let config = SampleConfig {
         n_samples: 2,
         temperature: 1.0,
         top_p: 0.95,
         seed: 9,
     };
-    for (tiny, device) in everywhere() {
+    for (tiny, device) in models_on_devices() {
         let examples = tiny.examples();
         let request = |i: usize| SampleRequest {
             number: i,
@@ -138,33 +138,33 @@ fn samples_are_the_same() {
         };
         let requests: Vec<_> = (0..20).map(request).collect();
         let models = both(&tiny, &device);
-        let [ours, composed] = models.each_ref().map(|model| {
+        let [ours, candle] = models.each_ref().map(|model| {
             sample(model, None, &requests, config, &|token| token == 2, |_| {
                 Ok(())
             })
             .unwrap()
         });
         let mut n_apart = 0;
-        for (ours, composed) in ours.iter().zip(&composed) {
-            assert!((ours.response_logps - composed.response_logps).abs() < 1e-3);
-            for (ours, composed) in ours.samples.iter().zip(&composed.samples) {
-                if ours.tokens == composed.tokens {
-                    assert!((ours.logps - composed.logps).abs() < 1e-3);
+        for (ours, candle) in ours.iter().zip(&candle) {
+            assert!((ours.response_logps - candle.response_logps).abs() < 1e-3);
+            for (ours, candle) in ours.samples.iter().zip(&candle.samples) {
+                if ours.tokens == candle.tokens {
+                    assert!((ours.logps - candle.logps).abs() < 1e-3);
                 } else {
                     n_apart += 1;
                 }
             }
         }
-        // Our model finds composed's samples, read anew, as likely as it said while it drew them.
-        let pairs: Vec<_> = std::iter::zip(&requests, &composed).map(pair).collect();
+        // Our own operations give candle's samples the log-probabilities that candle gave them while drawing.
+        let pairs: Vec<_> = std::iter::zip(&requests, &candle).map(pair).collect();
         let pairs: Vec<_> = pairs.iter().collect();
         let logps = pair_logps(&models[0], None, &pairs).unwrap();
-        for (logps, sampled) in logps.iter().zip(&composed) {
+        for (logps, sampled) in logps.iter().zip(&candle) {
             for (logp, sample) in logps.iter().zip(&sampled.samples) {
                 assert!((f64::from(*logp) - sample.logps).abs() < 1e-3);
             }
         }
-        // A number may be drawn on the very edge between two tokens, which rounding moves.
+        // A random number may fall so close to the edge between two tokens that rounding decides which is drawn.
         assert!(n_apart <= 2, "{n_apart} of 40 samples");
     }
 }
