@@ -49,7 +49,7 @@ const SEPARATORS: [&str; 10] = [
     " ", " ", " ", " ", "\n", "\t", ", ", "", "\u{a0}", "\u{2028}",
 ];
 
-/// Random numbers by SplitMix64, which `rouge.py` computes too.
+/// Random numbers by `SplitMix64`, which `rouge.py` computes too.
 struct Draws(u64);
 
 impl Draws {
