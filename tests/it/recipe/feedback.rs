@@ -94,6 +94,6 @@ fn an_export_holds_the_history_all_pairs_and_the_adapter() {
     assert!(!exported.join("lock").exists());
 
     let error = setting.folder.export(&exported).unwrap_err();
-    let refused = matches!(&error, Error::Input(reason) if reason.contains("is there already"));
+    let refused = matches!(&error, Error::Input(reason) if reason.contains("exists already"));
     assert!(refused, "{error}");
 }
