@@ -26,7 +26,7 @@ struct Options {
     /// The base [default: the one that `model pull` downloads]
     #[arg(short, long)]
     model: Option<PathBuf>,
-    /// What to run
+    /// The parts to run
     #[arg(long, value_enum, num_args = 1.., default_values = ["clients", "load"])]
     what: Vec<What>,
     /// The Python with the packages openai and schemathesis

@@ -192,21 +192,7 @@ fn read_task(
         };
         ids.iter().map(take).collect()
     };
-    let subject = |user: lamp::User| {
-        let mut queries = match split {
-            Split::Dev => user.dev,
-            Split::Query => user.query,
-        };
-        queries.truncate(limits.queries.unwrap_or(usize::MAX));
-        let query_values = queries.iter().map(|it| json!([it.id, it.example]));
-        Subject {
-            id: user.id,
-            history_digest: digest(&json!(user.history)),
-            history: user.history,
-            queries_digest: digest(&query_values.collect()),
-            queries,
-        }
-    };
+    let subject = |user| Subject::of_split(user, split, limits.queries);
     let targets = take(&split_users.targets)?.into_iter().map(subject);
     let asked = targets.filter(|user| !user.queries.is_empty());
     let users: Vec<_> = asked.take(limits.users.unwrap_or(usize::MAX)).collect();
@@ -231,6 +217,25 @@ fn read_task(
         settings,
         most_items: limits.items,
     })
+}
+
+impl Subject {
+    /// A user of a LaMP file with at most `limit` queries of a split.
+    fn of_split(user: lamp::User, split: Split, limit: Option<usize>) -> Self {
+        let mut queries = match split {
+            Split::Dev => user.dev,
+            Split::Query => user.query,
+        };
+        queries.truncate(limit.unwrap_or(usize::MAX));
+        let query_values = queries.iter().map(|it| json!([it.id, it.example]));
+        Self {
+            id: user.id,
+            history_digest: digest(&json!(user.history)),
+            history: user.history,
+            queries_digest: digest(&query_values.collect()),
+            queries,
+        }
+    }
 }
 
 /// Makes sure that there are users, and that each has a history, and queries with different ids.

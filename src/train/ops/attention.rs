@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
+use super::matrix::{Into, Matrix, MatrixMut, Workers, matmul};
 use super::vector::{dot, softmax};
 
 /// Queries of one sequence that are computed together: enough for an efficient matrix product, few enough to keep the
@@ -286,7 +286,7 @@ impl<'a> HeadPart<'a> {
                 scale,
                 left,
                 right(piece).t(),
-                Threads::One,
+                Workers::One,
             );
         }
     }
@@ -314,7 +314,7 @@ impl<'a> HeadPart<'a> {
                 scale,
                 weights,
                 rows(piece),
-                Threads::One,
+                Workers::One,
             );
         }
     }
@@ -330,7 +330,7 @@ impl<'a> HeadPart<'a> {
             let mut out = vec![0.0; self.n_keys * dim];
             let weights = Matrix::new(weights, self.n_queries, self.n_keys).t();
             let mut view = MatrixMut::new(&mut out, self.n_keys, dim);
-            matmul(&mut view, Into::Set, scale, weights, rows, Threads::One);
+            matmul(&mut view, Into::Set, scale, weights, rows, Workers::One);
             out
         };
         let dv = by_key(&p, 1.0, d_out);

@@ -19,7 +19,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
+use super::matrix::{Into, Matrix, MatrixMut, Workers, matmul};
 
 /// Outputs of a panel: two vectors of 16 f32 sums.
 pub const WIDTH: usize = 32;
@@ -111,7 +111,7 @@ pub fn accumulate(
             1.0,
             Matrix::strided(wide, n, depth, x.width),
             Matrix::new(&weights, depth, WIDTH),
-            Threads::One,
+            Workers::One,
         );
     }
 }

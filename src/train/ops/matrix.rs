@@ -46,7 +46,7 @@ impl Into {
 
 /// Who computes a product.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Threads {
+pub enum Workers {
     /// The calling thread alone, for products inside of a parallel loop.
     One,
     /// All of rayon's threads.
@@ -140,7 +140,7 @@ pub fn matmul(
     scale: f32,
     left: Matrix,
     right: Matrix,
-    threads: Threads,
+    threads: Workers,
 ) {
     let (m, k, n) = (left.rows, left.cols, right.cols);
     assert!(
@@ -151,8 +151,8 @@ pub fn matmul(
         return;
     }
     let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
+        Workers::One => Parallelism::None,
+        Workers::All => Parallelism::Rayon(0),
     };
     // SAFETY: the constructors have checked that every element of the three views lies in its slice, the shapes were
     // asserted to fit each other, and `out` is borrowed mutably, so it overlaps neither operand.

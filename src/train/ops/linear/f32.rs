@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::super::low_rank;
-use super::super::matrix::{Into, Matrix, MatrixMut, Threads, matmul};
+use super::super::matrix::{Into, Matrix, MatrixMut, Workers, matmul};
 use super::super::stored::Stored;
 use super::{LowRank, Multiply};
 
@@ -88,6 +88,6 @@ fn product(x: &[f32], weight: Matrix, into: Into, y: &mut [f32]) {
         1.0,
         Matrix::new(x, t, n_in),
         weight,
-        Threads::All,
+        Workers::All,
     );
 }
