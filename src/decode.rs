@@ -128,13 +128,13 @@ mod batch;
 mod choice;
 mod decoder;
 mod draft;
+mod logit_source;
 mod options;
 mod policy;
 mod repetition;
 mod sampling;
 mod schedule;
 mod sequences;
-mod source;
 mod statistics;
 mod stop_filter;
 #[cfg(test)]
@@ -146,12 +146,12 @@ pub use choice::Choice;
 pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::Decoder;
 pub use draft::Drafter;
+pub use logit_source::{LogitSource, Vocabulary};
 pub use options::{AnswerOptions, DecoderOptions, Finish, Piece};
 pub use policy::{Arm, ArmKind, Policy};
 pub use sampling::{Sampler, Sampling};
 pub use schedule::{PassSchedule, Processor};
 pub use sequences::SequenceSource;
-pub use source::{LogitSource, Vocabulary};
 pub use statistics::{Passes, Statistics};
 pub use stop_filter::StopFilter;
 

@@ -33,7 +33,7 @@
 
 mod adapter_folder;
 mod export;
-mod jsonl;
+mod json_lines;
 mod manifest;
 mod user_folder;
 mod user_name;
@@ -50,7 +50,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use adapter_folder::{AdapterFolder, Lock};
-pub use jsonl::{append_jsonl, read_jsonl, write_jsonl};
+pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{BaseRef, Manifest, Stage, StageRecord};
 pub use user_folder::UserFolder;
 pub use user_name::UserName;

@@ -101,11 +101,11 @@
 pub mod bases;
 pub mod bundle;
 pub mod decode;
+#[cfg(any(feature = "serve", feature = "train"))]
+mod digest;
 pub mod error;
 #[cfg(feature = "train")]
 pub mod eval;
-#[cfg(any(feature = "serve", feature = "train"))]
-mod hash;
 pub mod home;
 pub mod llama;
 pub mod message;

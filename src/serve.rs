@@ -16,10 +16,10 @@
 //! routes                            all handlers by their paths
 //! ```
 
+mod api_error;
 mod app;
 mod auth;
 mod engine;
-mod error;
 mod extract;
 mod identity;
 mod jwt;

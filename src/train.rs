@@ -25,17 +25,16 @@
 //! In both, candle's autograd connects the gradients of a few large operations. The tests hold the two against each
 //! other.
 
-pub mod batch;
 mod block;
+mod block_stack;
 mod candle;
 mod checkpoint;
 mod config;
 mod device;
 pub mod dpo;
-mod examples;
+mod encoder;
 mod family;
 pub mod fit;
-pub mod generate;
 pub mod head;
 pub mod lora;
 pub mod loss;
@@ -45,13 +44,14 @@ mod mining_journal;
 pub mod model;
 pub mod ops;
 mod optimizer;
-mod progress;
+pub mod packing;
 mod recipe;
 mod record;
+pub mod sample;
 pub mod sft;
 mod shape;
-mod stack;
 mod stem;
+mod train_event;
 mod weights;
 
 use std::path::Path;
@@ -60,12 +60,12 @@ use std::time::Instant;
 pub use checkpoint::Checkpoint;
 pub use config::TrainConfig;
 pub use device::TrainDevice;
-pub use examples::{Encoded, EncodedPair, Encoder};
+pub use encoder::{Encoded, EncodedPair, Encoder};
 pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;
 pub use optimizer::AdamW;
-pub use progress::{Figures, StepMetrics, TrainEvent, TrainObserver};
 pub use shape::Shape;
+pub use train_event::{Figures, StepMetrics, TrainEvent, TrainObserver};
 
 use crate::home::{AdapterFolder, BaseRef, Lock, Stage, remove_if_there};
 use crate::{Error, Result};

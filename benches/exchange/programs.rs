@@ -14,9 +14,9 @@ use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Rows, Token
 use cope_llama::profile::{Example, Profile, jsonl};
 use cope_llama::prompt::{ChatTemplate, response_tokens};
 use cope_llama::train::WeightType;
-use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::lora::Lora;
 use cope_llama::train::model::TrainModel;
+use cope_llama::train::packing::PackedBatch;
 use serde::Deserialize;
 use serde_json::json;
 

@@ -9,9 +9,9 @@
 
 pub(crate) mod check;
 mod delta;
-mod pair;
 mod read;
 mod stack;
+mod tensor_pair;
 pub(crate) mod values;
 mod write;
 
@@ -19,9 +19,9 @@ use std::borrow::Cow;
 use std::path::Path;
 
 pub use delta::inner_product;
-pub(crate) use pair::StoredMatrix;
-pub use pair::{Half, LoraPair, StoredPair};
 pub use stack::StackedPair;
+pub(crate) use tensor_pair::StoredMatrix;
+pub use tensor_pair::{Half, LoraPair, StoredPair};
 
 use crate::error::Result;
 use crate::gguf::{GgmlType, Gguf};

@@ -13,8 +13,8 @@
 //! lie inside the file.
 
 mod read;
-mod source;
 mod tensor;
+mod tensor_source;
 mod value;
 mod write;
 

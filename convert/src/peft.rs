@@ -4,7 +4,7 @@
 //! (PEFT's is `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`; llama.cpp's is `alpha / r`), and in the `llama`
 //! family in the order of the rows of q and k, and therefore of their `B`.
 
-mod config;
+mod adapter_config;
 mod read;
 mod write;
 

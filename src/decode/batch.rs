@@ -2,13 +2,13 @@
 //! weights that are loaded into a processor's cache serve all of them. Texts begin and end between two passes.
 
 mod choose;
-mod models;
+mod model_slots;
 mod passes;
 mod slots;
 
 use std::collections::VecDeque;
 
-use models::Models;
+use model_slots::Models;
 pub use slots::ModelId;
 use slots::Slot;
 

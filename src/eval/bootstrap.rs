@@ -6,7 +6,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::hash::digest;
+use crate::digest::digest;
 
 /// The scores of two methods on the same query: first the method that is compared with, then the one whose gain is
 /// computed.

@@ -7,7 +7,7 @@ use super::answerer::{N_CTX, N_SEQUENCES};
 use super::method::{Augmentation, Decoding, Method, MethodWeights};
 use super::store::QueryRun;
 use super::study::{Study, StudyTask, Subject};
-use crate::hash::digest;
+use crate::digest::digest;
 use crate::train::TrainConfig;
 
 /// The version of the code's results. Raise it when a change of the code changes the results of the same inputs.

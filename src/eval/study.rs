@@ -8,8 +8,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::settings::TaskSettings;
-use crate::hash::digest;
+use super::task_settings::TaskSettings;
+use crate::digest::digest;
 use crate::home::BaseRef;
 use crate::profile::LampTask;
 use crate::profile::lamp::{self, Query};

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::method::Method;
 use super::progress::StudyObserver;
 use super::run::{Shard, run, units};
-use super::settings::TaskSettings;
 use super::store::Store;
 use super::study::{Study, StudyLimits};
+use super::task_settings::TaskSettings;
 use crate::{Error, Result};
 
 /// A setting, by its place in [`TaskSettings`], with the values that are tried and the method whose ROUGE-L decides.

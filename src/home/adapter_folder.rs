@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::jsonl::{append_jsonl, read_jsonl, write_jsonl};
+use super::json_lines::{append_jsonl, read_jsonl, write_jsonl};
 use super::{
     Manifest, UserName, entries, open_if_there, remove_if_there, write_atomic, write_json,
 };

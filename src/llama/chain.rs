@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use cope_contrast::Candidate;
 
-use super::sampler::RawSampler;
+use super::raw_sampler::RawSampler;
 use super::{Token, start, sys};
 
 /// A link of a chain: one of llama.cpp's samplers.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cope_contrast::Candidate;
 
-use super::head::{CandidateHead, NodeObserver, WholeHead};
+use super::output_head::{CandidateHead, NodeObserver, WholeHead};
 use super::threads::Threads;
 use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
 use crate::{Error, Result};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cope_contrast::Candidate;
 
-use super::sampler::RawSampler;
+use super::raw_sampler::RawSampler;
 use super::{Model, Token, start, sys};
 use crate::{Error, Result};
 

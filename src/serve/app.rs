@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::api_error::ApiError;
 use super::auth::Access;
 use super::engine::Engine;
-use super::error::ApiError;
 use super::metrics::ServerMetrics;
 use super::settings::{RequestLimits, ServeOptions};
 #[cfg(feature = "train")]

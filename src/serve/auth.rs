@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use super::error::ApiError;
+use super::api_error::ApiError;
 use super::identity::Identity;
 use super::jwt;
 use crate::Result;
-use crate::hash::digest;
+use crate::digest::digest;
 use crate::home::{Home, UserFolder, UserName, read_json_if_there, remove_if_there, write_json};
 
 /// The header with the signed identity of the person for whom Open WebUI asks.

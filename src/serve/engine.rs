@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::error::ApiError;
+use super::api_error::ApiError;
 use super::metrics::Gauges;
 use super::model_cache::{ModelCache, ServerBatch};
 use super::settings::EngineSettings;

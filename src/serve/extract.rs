@@ -6,7 +6,7 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::error::ApiError;
+use super::api_error::ApiError;
 
 /// The body of a request, which is JSON.
 pub struct JsonBody<T>(pub T);

@@ -1,9 +1,9 @@
 //! The endpoints of OpenAI's API, and those of llama-server that clients use beside it.
 
 mod answer_stream;
-pub mod generate;
+mod common_request;
+pub mod completions;
 pub mod models;
-mod options;
 mod request;
 mod response;
 pub mod tokenize;

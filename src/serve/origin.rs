@@ -7,7 +7,7 @@
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 
-use super::error::ApiError;
+use super::api_error::ApiError;
 use super::settings::ServeOptions;
 
 /// Checks that a request is meant for this server, and was not sent by a page of another site.

@@ -7,9 +7,9 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::api_error::ApiError;
 use super::app::App;
 use super::auth::Caller;
-use super::error::ApiError;
 use super::extract::{JsonBody, PathPart, QueryFields};
 use crate::decode::Contrast;
 use crate::home::UserFolder;

@@ -12,10 +12,10 @@ use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use super::api_error::ApiError;
 use super::app::App;
 use super::auth::Caller;
-use super::error::ApiError;
-use super::openai::{generate, models, tokenize};
+use super::openai::{completions, models, tokenize};
 #[cfg(feature = "train")]
 use super::training_api;
 use super::{origin, page, page_api};
@@ -29,19 +29,19 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/lora-adapters", get(models::adapters))
-        .route("/v1/chat/completions", post(generate::chat))
-        .route("/chat/completions", post(generate::chat))
-        .route("/v1/completions", post(generate::completion))
-        .route("/completions", post(generate::completion))
+        .route("/v1/chat/completions", post(completions::chat))
+        .route("/chat/completions", post(completions::chat))
+        .route("/v1/completions", post(completions::completion))
+        .route("/completions", post(completions::completion))
         .route(
             "/v1/chat/completions/input_tokens",
-            post(generate::input_tokens),
+            post(completions::input_tokens),
         )
         .route(
             "/chat/completions/input_tokens",
-            post(generate::input_tokens),
+            post(completions::input_tokens),
         )
-        .route("/apply-template", post(generate::apply_template))
+        .route("/apply-template", post(completions::apply_template))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
         .route("/api/me", get(page_api::me))

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::error::ApiError;
+use super::api_error::ApiError;
 use crate::home::{BaseRef, Stage, UserFolder, UserName};
 use crate::train::{TrainConfig, TrainEvent, TrainObserver, Training, train};
 use crate::{Error, Result};

@@ -6,9 +6,9 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::Value;
 
+use super::api_error::ApiError;
 use super::app::App;
 use super::auth::Caller;
-use super::error::ApiError;
 use super::extract::PathPart;
 
 /// The progress of a user's training.

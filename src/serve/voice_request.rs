@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
+use super::api_error::ApiError;
 use super::auth::Caller;
-use super::error::ApiError;
 use crate::decode::ArmKind;
 use crate::home::{Home, UserFolder, UserName};
 

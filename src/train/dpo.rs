@@ -4,13 +4,13 @@
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::batch::PackedBatch;
-use super::examples::EncodedPair;
+use super::encoder::EncodedPair;
 use super::fit::{FitConfig, Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::{RewardWeights, chosen_loss, dpo_loss, response_logps};
 use super::model::TrainModel;
-use super::progress::StepMetrics;
+use super::packing::PackedBatch;
+use super::train_event::StepMetrics;
 use crate::Result;
 use crate::home::Stage;
 use crate::llama::Token;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{Best, Checkpoint};
 use super::lora::Lora;
 use super::optimizer::{AdamW, Gradients};
-use super::progress::{StepMetrics, TrainEvent, TrainObserver};
+use super::train_event::{StepMetrics, TrainEvent, TrainObserver};
 use crate::home::Stage;
 use crate::{Error, Result};
 

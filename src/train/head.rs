@@ -175,7 +175,7 @@ impl CustomOp1 for HeadOp {
 mod tests {
     use candle_core::{Device, Var};
 
-    use super::super::ops::check::{assert_gradient, values};
+    use super::super::ops::finite_differences::{assert_gradient, values};
     use super::super::ops::linear::WeightType;
     use super::super::ops::stored::Stored;
     use super::*;

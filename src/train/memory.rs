@@ -5,13 +5,13 @@
 //! all blocks, or with recomputation of one block, and every block's inputs), or the KV cache that mining samples with.
 
 use super::config::TrainConfig;
-use super::examples::Encoded;
+use super::encoder::Encoded;
 use super::fit::FitConfig;
-use super::generate::SLOTS;
 use super::head;
 use super::lora::TargetModule;
 use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
+use super::sample::SLOTS;
 use super::shape::Shape;
 use crate::home::Stage;
 

@@ -9,12 +9,12 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::batch::PackedBatch;
-use super::examples::Encoded;
-use super::generate::{Sample, SampleConfig, SampleRequest, Sampled, sample};
+use super::encoder::Encoded;
 use super::lora::Lora;
 use super::loss::response_logps;
 use super::model::TrainModel;
+use super::packing::PackedBatch;
+use super::sample::{Sample, SampleConfig, SampleRequest, Sampled, sample};
 use crate::Result;
 use crate::llama::Token;
 

@@ -3,14 +3,14 @@
 //!
 //! On the CPU they replace candle's own operations, whose fused forms have no gradient and whose other forms waste
 //! work: they compute gradients of frozen weights, add every gradient to zeros, and wait for each other in between.
-//! candle sees two large operations instead, both made of these: all blocks ([`super::stack`]), and the
+//! candle sees two large operations instead, both made of these: all blocks ([`super::block_stack`]), and the
 //! log-probabilities at the end ([`super::head`]).
 
 pub mod attention;
 pub mod bf16;
-#[cfg(test)]
-pub(super) mod check;
 pub mod dropout;
+#[cfg(test)]
+pub(super) mod finite_differences;
 pub mod gate;
 pub mod linear;
 pub mod low_rank;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::config::TrainConfig;
-use super::progress::Figures;
-use crate::hash::digest;
+use super::train_event::Figures;
+use crate::digest::digest;
 use crate::home::{AdapterFolder, BaseRef, Manifest, Stage, StageRecord};
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};

@@ -1,13 +1,13 @@
 //! Supervised fine-tuning (SFT) of an adapter on the user's own responses, as in OPPU (Tan et al. 2024): the first
 //! stage.
 
-use super::batch::PackedBatch;
-use super::examples::Encoded;
+use super::encoder::Encoded;
 use super::fit::{Objective, StepLoss};
 use super::lora::Lora;
 use super::loss::sft_loss;
 use super::model::TrainModel;
-use super::progress::StepMetrics;
+use super::packing::PackedBatch;
+use super::train_event::StepMetrics;
 use crate::Result;
 use crate::home::Stage;
 

@@ -10,11 +10,11 @@ use cope_llama::llama::{
 };
 use cope_llama::message::Message;
 use cope_llama::prompt::{ChatTemplate, response_tokens};
-use cope_llama::train::batch::PackedBatch;
 use cope_llama::train::dpo::{pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
 use cope_llama::train::lora::{Lora, TargetModule};
 use cope_llama::train::model::TrainModel;
+use cope_llama::train::packing::PackedBatch;
 use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, WeightType, sft};
 use serde_json::Value;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::error::{Error, GgufFlaw, Result};
 
-use super::source::Source;
 use super::tensor::{MAX_DIMS, MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
+use super::tensor_source::Source;
 use super::{FORMAT, GgmlType, Gguf, TensorInfo, Value};
 
 /// The first four bytes of a GGUF file.

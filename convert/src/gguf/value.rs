@@ -2,7 +2,7 @@
 
 use crate::error::{GgufFlaw, Result};
 
-use super::source::Source;
+use super::tensor_source::Source;
 
 /// The number of the array type in a file.
 const ARRAY_ID: u32 = 9;

@@ -7,8 +7,8 @@ use crate::error::{Error, GgufFlaw, Result};
 use crate::file::replace_file;
 
 use super::read::{MAGIC, MAX_ENTRIES, MAX_TENSORS};
-use super::source::MAX_HEADER_BYTES;
 use super::tensor::{MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
+use super::tensor_source::MAX_HEADER_BYTES;
 use super::value::write_string;
 use super::{Sink, TensorData, Value};
 

@@ -16,7 +16,7 @@ use crate::gguf::Gguf;
 use crate::quant::WRITTEN;
 use crate::safetensors::{SafeTensors, TensorEntry};
 
-use super::config::Config;
+use super::adapter_config::Config;
 use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
 
 /// Reads and checks the adapter in `folder`; its weights stay on disk.

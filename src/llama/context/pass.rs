@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use cope_contrast::Candidate;
 
 use super::{Context, ContextHead, KeptRows, Rows};
-use crate::llama::head::{CandidateHead, HeadNode, WholeHead};
+use crate::llama::output_head::{CandidateHead, HeadNode, WholeHead};
 use crate::llama::{Token, exclusive, log, sys};
 use crate::{Error, Result};
 

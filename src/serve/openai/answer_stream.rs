@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::response::{AnswerPart, Envelope, Explained};
 use crate::decode::{AnswerOptions, BatchEvent, Finish};
 use crate::llama::{Model, Special, Token};
+use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
 use crate::serve::engine::{Job, TextEvent, dead};
-use crate::serve::error::ApiError;
 use crate::serve::usage::Usage;
 use crate::serve::voice_request::VoiceRequest;
 

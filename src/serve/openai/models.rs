@@ -7,9 +7,9 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use crate::home::UserFolder;
+use crate::serve::api_error::ApiError;
 use crate::serve::app::App;
 use crate::serve::auth::Caller;
-use crate::serve::error::ApiError;
 use crate::serve::voice_request::BASE;
 
 /// Answers with the base, and the users whose adapters the caller may use.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::options::CommonRequest;
+use super::common_request::CommonRequest;
 use crate::decode::AnswerOptions;
 use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::{Message, Role};
 use crate::prompt::ChatTemplate;
-use crate::serve::error::ApiError;
+use crate::serve::api_error::ApiError;
 
 /// The most candidates that are explained beside each token.
 const MAX_TOP_LOGPROBS: usize = 20;

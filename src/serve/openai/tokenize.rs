@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::llama::{Boundary, Special, Token};
+use crate::serve::api_error::ApiError;
 use crate::serve::app::App;
-use crate::serve::error::ApiError;
 use crate::serve::extract::JsonBody;
 
 /// The body of `/tokenize`.

@@ -204,7 +204,7 @@ impl Rotation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::ops::check::values;
+    use super::super::super::ops::finite_differences::values;
     use super::*;
 
     #[test]

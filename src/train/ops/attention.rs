@@ -354,7 +354,7 @@ impl<'a> HeadPart<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{assert_gradient, values};
+    use super::super::finite_differences::{assert_gradient, values};
     use super::*;
 
     const HEADS: Heads = Heads {

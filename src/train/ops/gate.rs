@@ -84,7 +84,7 @@ fn gelu(x: f32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{assert_gradient, values};
+    use super::super::finite_differences::{assert_gradient, values};
     use super::*;
 
     #[test]

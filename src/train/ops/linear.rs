@@ -211,7 +211,7 @@ fn with_dropout<'l, 'a>(lora: Option<&'l LowRank<'a>>) -> Option<(&'l LowRank<'a
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{assert_gradient, values};
+    use super::super::finite_differences::{assert_gradient, values};
     use super::*;
 
     fn low_rank<'a>(a: &'a [f32], b: &'a [f32], dropout: Option<Dropout>) -> LowRank<'a> {

@@ -72,7 +72,7 @@ impl RmsNorm {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{assert_gradient, values};
+    use super::super::finite_differences::{assert_gradient, values};
     use super::*;
 
     #[test]

@@ -103,7 +103,7 @@ fn turn(x: f32, y: f32, cos: f32, sin: f32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::{assert_gradient, values};
+    use super::super::finite_differences::{assert_gradient, values};
     use super::*;
 
     #[test]

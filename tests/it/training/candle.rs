@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use cope_llama::train::dpo::{pair_logps, pair_loss};
-use cope_llama::train::generate::{SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::model::TrainModel;
+use cope_llama::train::sample::{SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::{EncodedPair, TrainConfig, WeightType, sft};
 
 use super::{Tiny, all_targets, families, gradients_of, largest_difference, lora, train_logits};

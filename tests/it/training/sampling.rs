@@ -1,10 +1,10 @@
 //! Samples and mined pairs of the tiny models, against passes over each sequence by itself.
 
-use cope_llama::train::batch::PackedBatch;
-use cope_llama::train::generate::{Sample, SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::loss::response_logps;
 use cope_llama::train::mine::{Found, MineConfig, Miner, Preference, SampleSource};
+use cope_llama::train::packing::PackedBatch;
+use cope_llama::train::sample::{Sample, SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::{Encoded, TrainConfig};
 
 use super::{Tiny, all_targets, families, lora};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::decode::{AnswerOptions, Sampling};
 use crate::llama::{Boundary, Grammar, Model, Special, Token};
-use crate::serve::error::ApiError;
+use crate::serve::api_error::ApiError;
 use crate::serve::voice_request::VoiceFields;
 use crate::{Error, Fault};
 

@@ -5,22 +5,22 @@
 //! have ended, the next prompt moves in, and its tokens join the next pass, so that every pass is as wide as the slots
 //! allow. A given response to a prompt is scored in the pass that reads the prompt.
 
-mod pass;
+mod cached_pass;
 
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use pass::{KvCache, Pass};
+use cached_pass::{KvCache, Pass};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use super::batch::common_prefix;
 use super::head::gather;
 use super::lora::Lora;
 use super::model::TrainModel;
 use super::ops::vector::softmax;
+use super::packing::common_prefix;
 use crate::Result;
 use crate::llama::Token;
 

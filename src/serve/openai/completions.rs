@@ -13,14 +13,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer_stream::{AnswerStream, Client, Echo, WantedText, send};
-use super::options::CommonRequest;
+use super::common_request::CommonRequest;
 use super::request::{ChatRequest, CompletionRequest};
 use super::response::{AnswerPart, Envelope, Kind};
 use crate::decode::AnswerOptions;
 use crate::llama::Token;
+use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
 use crate::serve::auth::Caller;
-use crate::serve::error::ApiError;
 use crate::serve::extract::JsonBody;
 use crate::serve::usage::{PromptCount, Usage};
 
