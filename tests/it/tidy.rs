@@ -74,6 +74,7 @@ const RULES: [Rule; 8] = [
             "src/home/",
             "src/cli.rs",
             "src/cli/",
+            "examples/",
             "tests/",
             "benches/",
         ],
