@@ -184,7 +184,7 @@ fn stream(server: &Running, body: &Value, first: Option<Sender<()>>) -> (String,
     for line in BufReader::new(response.body_mut().as_reader()).lines() {
         let line = line.unwrap();
         if let Some(name) = line.strip_prefix("event: ") {
-            event = name.to_owned();
+            name.clone_into(&mut event);
         }
         let Some(data) = line.strip_prefix("data: ") else {
             continue;
