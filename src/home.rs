@@ -28,7 +28,7 @@
 //!
 //! let alice = home.user(UserName::new("alice")?)?;
 //! assert_eq!(alice.profile()?.history[0].response, "Splendid, dear!");
-//! # cope_llama::Result::Ok(())
+//! # Ok::<(), cope_llama::Error>(())
 //! ```
 
 mod adapter_folder;
