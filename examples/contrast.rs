@@ -14,7 +14,7 @@ use cope_llama::home::Home;
 use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Special, Twin};
 use cope_llama::message::Message;
 use cope_llama::prompt::ChatTemplate;
-use cope_llama::voice::{AdapterSource, Voice};
+use cope_llama::voice::{self, AdapterSource, Voice};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let home = Home::open()?;
     let base = home.base(&default_base().file);
     let voice = Voice::open(&AdapterSource::File(adapter.into()))?.context("an adapter")?;
-    let contrast = voice.contrast(None, None)?;
+    let contrast = voice::contrast(Some(&voice), None, None)?;
 
     // Two contexts over one copy of the weights: the base, and the base with the adapter.
     let model = Model::load(&base, None)?;

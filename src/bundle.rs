@@ -89,7 +89,7 @@ fn whole_adapter(user: &UserFolder) -> Result<Adapter> {
         let user = user.name().to_string();
         Missing::Adapter { user }
     })?;
-    Ok(Adapter::read_gguf(&voice.user_adapter()?)?)
+    voice.whole_adapter()
 }
 
 fn refuse_nonempty(folder: &Path) -> Result<()> {

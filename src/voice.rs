@@ -2,7 +2,7 @@
 //! command line, the server and evaluations all choose adapters here.
 //!
 //! ```text
-//! AdapterSource ─→ Voice ─→ base_adapter(), user_adapter(), contrast()
+//! AdapterSource ─→ Voice ─→ base_adapter(), user_adapter(), whole_adapter(); contrast()
 //! ```
 //!
 //! An adapter that was trained on top of a task adapter belongs to the base *with* the task adapter. llama.cpp then loads
@@ -90,19 +90,6 @@ impl Voice {
         self.task_sha256.as_deref()
     }
 
-    /// The settings of the contrast, α and τ: those given here, else those in the adapter's metadata, else the defaults.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Contrast`] when one is out of its range.
-    pub fn contrast(&self, contrast: Option<f32>, plausibility: Option<f32>) -> Result<Contrast> {
-        let (carried, default) = ((self.contrast, self.plausibility), Contrast::default());
-        Ok(Contrast::new(
-            contrast.or(carried.0).unwrap_or(default.contrast()),
-            plausibility.or(carried.1).unwrap_or(default.plausibility()),
-        )?)
-    }
-
     /// The task adapter that llama.cpp loads for the base, if there is one.
     ///
     /// # Errors
@@ -124,22 +111,53 @@ impl Voice {
     pub fn user_adapter(&self) -> Result<PathBuf> {
         match (&self.source, self.base_adapter()?) {
             (AdapterSource::User(user), Some(task)) => {
-                let stacked = user.stacked();
-                stack(&task, &self.path, &stacked)?;
-                Ok(stacked)
+                let path = user.stacked();
+                stack(&task, &self.path)?.write_gguf(&path)?;
+                Ok(path)
             }
             _ => Ok(self.path.clone()),
         }
     }
+
+    /// The whole adapter of the user model in memory: on top of a task adapter, both stacked.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Voice::base_adapter`]; an adapter cannot be read.
+    pub fn whole_adapter(&self) -> Result<Adapter> {
+        match self.base_adapter()? {
+            Some(task) => stack(&task, &self.path),
+            None => Ok(Adapter::read_gguf(&self.path)?),
+        }
+    }
 }
 
-/// Stacks a task adapter and a user's adapter into one, which does what both do together, and writes it to `path`.
+/// The settings of the contrast, α and τ: those given here, else those in the metadata of the voice's adapter, else the
+/// defaults.
 ///
 /// # Errors
 ///
-/// One of them cannot be read, they belong to different bases, or `path` cannot be written.
-pub fn stack(task: &Path, user: &Path, path: &Path) -> Result<()> {
+/// [`Error::Contrast`] when one is out of its range.
+pub fn contrast(
+    voice: Option<&Voice>,
+    contrast: Option<f32>,
+    plausibility: Option<f32>,
+) -> Result<Contrast> {
+    let default = Contrast::default();
+    let contrast = contrast.or_else(|| voice?.contrast);
+    let plausibility = plausibility.or_else(|| voice?.plausibility);
+    Ok(Contrast::new(
+        contrast.unwrap_or(default.contrast()),
+        plausibility.unwrap_or(default.plausibility()),
+    )?)
+}
+
+/// Stacks a task adapter and a user's adapter into one, which does what both do together.
+///
+/// # Errors
+///
+/// One of them cannot be read, or they belong to different bases.
+pub fn stack(task: &Path, user: &Path) -> Result<Adapter> {
     let (task, user) = (Adapter::read_gguf(task)?, Adapter::read_gguf(user)?);
-    Adapter::stack(&[(&task, 1.0), (&user, 1.0)])?.write_gguf(path)?;
-    Ok(())
+    Ok(Adapter::stack(&[(&task, 1.0), (&user, 1.0)])?.load()?)
 }

@@ -23,7 +23,7 @@ use serde_json::json;
 use crate::Options;
 
 /// The number of alice's items that adapters are trained on.
-const N_ITEMS: usize = 24;
+const N_ITEMS: usize = 12;
 const N_PROMPTS: usize = 4;
 const N_PREDICT: usize = 32;
 

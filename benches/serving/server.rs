@@ -44,7 +44,7 @@ impl Users {
             let file = users.folder.path().join("texts.jsonl");
             std::fs::write(&file, part.join("\n"))?;
             users.run(&["user", "import", name, &file.to_string_lossy()])?;
-            let little = ["--epochs", "8", "--n-samples", "1", "--sample-tokens", "8"];
+            let little = ["--epochs", "2", "--n-samples", "1", "--sample-tokens", "8"];
             users.run(&[&["train", name, "-m", &users.base][..], &little].concat())?;
         }
         Ok(users)

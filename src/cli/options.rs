@@ -8,7 +8,7 @@ use cope_llama::bases;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
-use cope_llama::voice::{AdapterSource, Voice};
+use cope_llama::voice::{self, AdapterSource, Voice};
 
 /// The choice of the base model.
 #[derive(Args)]
@@ -140,17 +140,9 @@ impl VoiceArgs {
         }
     }
 
-    /// The contrast of a voice, with the options of the command line over the adapter's own. Without a voice the options
-    /// stand over the defaults.
+    /// The contrast of a voice, with the options of the command line over the adapter's own settings.
     pub fn contrast(&self, voice: Option<&Voice>) -> Result<Contrast> {
-        if let Some(voice) = voice {
-            return Ok(voice.contrast(self.contrast, self.plausibility)?);
-        }
-        let default = Contrast::default();
-        Ok(Contrast::new(
-            self.contrast.unwrap_or(default.contrast()),
-            self.plausibility.unwrap_or(default.plausibility()),
-        )?)
+        Ok(voice::contrast(voice, self.contrast, self.plausibility)?)
     }
 }
 

@@ -79,7 +79,7 @@ impl StudyAdapters<'_, '_> {
         };
         let file = NamedTempFile::new_in(folder.path())
             .map_err(Error::io("create a file in", folder.path()))?;
-        stack(task_adapter, &user_adapter, file.path())?;
+        stack(task_adapter, &user_adapter)?.write_gguf(file.path())?;
         let seconds = seconds(&folder, stages)?;
         Ok(Stacked { file, seconds })
     }

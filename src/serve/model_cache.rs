@@ -12,7 +12,7 @@ use super::voice_request::VoiceRequest;
 use crate::decode::{ArmKind, Batch, ModelId, Policy};
 use crate::home::{Home, UserFolder, UserName};
 use crate::llama::{LoraAdapter, Model, Sequences};
-use crate::voice::{AdapterSource, Voice};
+use crate::voice::{self, AdapterSource, Voice};
 use crate::{Error, Result};
 
 /// The identity of a model in the batch.
@@ -98,7 +98,7 @@ impl ModelCache {
         };
         let folder = self.home.user(user.clone())?;
         let known = self.known(&folder)?;
-        let contrast = known.voice.contrast(voice.contrast, voice.plausibility)?;
+        let contrast = voice::contrast(Some(&known.voice), voice.contrast, voice.plausibility)?;
         let task = known.voice.task_sha256().map(str::to_owned);
         let base_key = ModelKey::Base(task.clone());
         let user_key = ModelKey::User(user.clone(), known.sha256.clone(), voice.scale.to_bits());

@@ -188,3 +188,123 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         .count_request(&route, response.status().as_u16());
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+    use ureq::http;
+
+    use super::*;
+    use crate::home::Home;
+    use crate::llama::ContextOptions;
+    use crate::serve::settings::{EngineSettings, RequestLimits, ServeOptions};
+
+    fn options(base: &Path) -> ServeOptions {
+        ServeOptions {
+            address: ([127, 0, 0, 1], 0).into(),
+            base: base.to_owned(),
+            gpu_layers: None,
+            settings: EngineSettings {
+                context: ContextOptions::default(),
+                parallel: 1,
+                parallel_user: 1,
+                memory: 1 << 30,
+            },
+            limits: RequestLimits {
+                body: 1 << 16,
+                n_predict: 8,
+                queue: 1,
+                time: Duration::from_secs(60),
+            },
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            open_webui_secret: None,
+        }
+    }
+
+    /// The responses of a server with the state `app` to the requests of `ask`, which runs on a thread of its own.
+    fn serve<T: Send + 'static>(
+        app: &Arc<App>,
+        ask: impl FnOnce(SocketAddr) -> T + Send + 'static,
+    ) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let asked = tokio::task::spawn_blocking(move || ask(address));
+            tokio::select! {
+                _ = axum::serve(listener, routes(app)).into_future() => panic!("the server ended"),
+                told = asked => told.unwrap(),
+            }
+        })
+    }
+
+    /// Status, `Retry-After`, and the code of the error of every request that needs the base.
+    fn ask_everything(address: SocketAddr) -> Vec<(String, u16, Option<String>, Value)> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let chat = json!({ "model": "base", "messages": [{ "role": "user", "content": "hello" }] });
+        let prompt = json!({ "model": "base", "prompt": "hello" });
+        let posts = [
+            ("/v1/chat/completions", &chat),
+            ("/v1/chat/completions/input_tokens", &chat),
+            ("/apply-template", &chat),
+            ("/v1/completions", &prompt),
+            ("/tokenize", &json!({ "content": "hello" })),
+            ("/detokenize", &json!({ "tokens": [1] })),
+        ];
+        let told = |path: &str, response: http::Response<ureq::Body>| {
+            let retry_after = response.headers().get(header::RETRY_AFTER.as_str());
+            let retry_after = retry_after.map(|it| it.to_str().unwrap().to_owned());
+            let status = response.status().as_u16();
+            let body: Value = response.into_body().read_json().unwrap();
+            (path.to_owned(), status, retry_after, body["error"].clone())
+        };
+        let url = |path: &str| format!("http://{address}{path}");
+        let got =
+            ["/health", "/v1/models"].map(|path| told(path, agent.get(url(path)).call().unwrap()));
+        let posted =
+            posts.map(|(path, body)| told(path, agent.post(url(path)).send_json(body).unwrap()));
+        got.into_iter().chain(posted).collect()
+    }
+
+    #[test]
+    fn requests_that_need_the_base_are_503_while_it_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base.gguf");
+        let app = Arc::new(App::new(&Home::at(folder.path()), options(&base)));
+        let told = serve(&app, ask_everything);
+        assert_eq!(told.len(), 8);
+        for (path, status, retry_after, error) in told {
+            assert_eq!(status, 503, "{path}: {error}");
+            assert_eq!(retry_after.as_deref(), Some("1"), "{path}");
+            assert_eq!(error["code"], "model_loading", "{path}");
+            assert_eq!(error["type"], "unavailable_error", "{path}");
+        }
+    }
+
+    #[test]
+    fn requests_that_need_a_base_that_cannot_be_loaded_are_500() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base.gguf");
+        std::fs::write(&base, b"not a model").unwrap();
+        let app = Arc::new(App::new(&Home::at(folder.path()), options(&base)));
+        app.load().unwrap_err();
+        for (path, status, retry_after, error) in serve(&app, ask_everything) {
+            assert_eq!(status, 500, "{path}: {error}");
+            assert_eq!(retry_after, None, "{path}");
+            assert_eq!(error["type"], "server_error", "{path}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("base.gguf"), "{path}: {message}");
+        }
+    }
+}

@@ -22,6 +22,5 @@ mod recipe;
 mod rouge;
 mod sampler;
 mod serving;
-mod tidy;
 mod tiny;
 mod training;

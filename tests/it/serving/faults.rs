@@ -173,6 +173,28 @@ fn a_voice_that_needs_more_memory_than_there_is_is_503() {
     });
 }
 
+#[test]
+fn a_pass_that_fails_is_500_for_its_text_alone() {
+    let server = Server::new();
+    // Every weight is a number, and their products overflow, so that the user model's logits are no numbers.
+    let mut overflowing = super::ann();
+    for tensor in &mut overflowing.tensors {
+        for weight in tensor.a.data.iter_mut().chain(&mut tensor.b.data) {
+            *weight = weight.signum() * 1e30;
+        }
+    }
+    super::train(&server.home, &server.fixture, "eve", &overflowing);
+    let message = "the model gives no token a probability";
+    let failed = Refusal::new(500, "server_error", message);
+    server.chat("eve", &json!({})).assert_refused(&failed);
+    // The first token fails, so that the stream is refused before it begins.
+    server
+        .chat("eve", &json!({"stream": true}))
+        .assert_refused(&failed);
+    assert_eq!(server.chat("ann", &json!({})).status, 200);
+    assert_eq!(server.get("/health", None).status, 200);
+}
+
 /// The text of a stream, and the error that ended it, if one did. `first` hears of the first chunk.
 fn stream(server: &Running, body: &Value, first: Option<Sender<()>>) -> (String, Option<Value>) {
     let mut response = agent()

@@ -344,7 +344,7 @@ fn a_rust_file_is_held_to_the_words_of_its_place() {
     let broken = |name, text| super::broken_rules(name, text).len();
     assert_eq!(broken("src/eval.rs", "//! x\nfn f() { println!(); }\n"), 1);
     assert_eq!(broken("src/cli/a.rs", "//! x\nfn f() { println!(); }\n"), 0);
-    assert_eq!(broken("tests/it/tidy/tests.rs", "FIXME\n"), 0);
-    assert_eq!(broken("tests/it/tidying.rs", "FIXME \n"), 2);
+    assert_eq!(broken("tests/tidy/tests.rs", "FIXME\n"), 0);
+    assert_eq!(broken("tests/tidying.rs", "FIXME \n"), 2);
     assert_eq!(broken("src/a.rs", "fn f() {}"), 2);
 }
