@@ -111,6 +111,7 @@ pub mod llama;
 pub mod message;
 pub mod profile;
 pub mod prompt;
+pub mod retrieval;
 #[cfg(feature = "train")]
 pub mod rouge;
 #[cfg(feature = "serve")]

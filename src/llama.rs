@@ -22,6 +22,7 @@ mod grammar;
 mod log;
 mod model;
 mod output_head;
+mod pace;
 mod preflight;
 mod raw_sampler;
 mod sequences;

@@ -9,6 +9,8 @@ use minijinja::{Environment, ErrorKind, Value, context};
 
 use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::Message;
+use crate::profile::Example;
+use crate::retrieval::Retriever;
 use crate::{Error, Result};
 
 /// The template of a model that has none: the name of the speaker on a line, then the message; an answer ends with the
@@ -21,6 +23,9 @@ pub const FALLBACK: &str = "\
     {{- '\n\n' }}
 {%- endfor %}
 {{- 'Assistant:\n' }}";
+
+/// The tokens that a template adds to a message, or a few more.
+const TURN_TOKENS: usize = 8;
 
 /// A model's chat template, parsed.
 #[derive(Debug)]
@@ -134,6 +139,28 @@ pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
     let mut tokens = model.tokenize(response, Boundary::Omit, Special::Ignored)?;
     tokens.push(end);
     Ok(tokens)
+}
+
+/// A chat with items that `retriever` finds before each of the user's messages ([`Retriever::with_items`]): at most `n_items`
+/// for each message, and for all together at most a quarter of a context of `n_ctx` tokens.
+#[must_use]
+pub fn with_retrieved_items(
+    messages: &[Message],
+    retriever: &Retriever,
+    n_items: usize,
+    model: &Model,
+    n_ctx: usize,
+) -> Vec<Message> {
+    // A text that cannot be read costs more than there is. The template adds a few tokens to each message.
+    let n_tokens = |text: &str| {
+        let tokens = model.tokenize(text, Boundary::Omit, Special::Ignored);
+        tokens.map_or(n_ctx, |tokens| tokens.len() + TURN_TOKENS)
+    };
+    let cost = |item: &Example| {
+        let asked = item.prompt.iter().map(|it| n_tokens(&it.content));
+        asked.sum::<usize>() + n_tokens(&item.response)
+    };
+    retriever.with_items(messages, n_items, n_ctx / 4, cost)
 }
 
 /// Removes the tags by which templates for `transformers` mark the model's answers for training masks; they change no text.

@@ -1,11 +1,12 @@
-//! The time of a pass on a busy machine. ggml uses its own threads; the time with those of OpenMP is measured by:
+//! The time of a pass beside other programs that never rest. ggml uses its own threads; the time with those of OpenMP is
+//! measured by:
 //!
 //! ```text
 //! cargo bench --bench decoding --features llama-cpp-sys-2/openmp --target-dir target/openmp -- --what busy
 //! ```
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -13,14 +14,14 @@ use cope_llama::llama::{Context, ContextOptions, Model, Rows, Token};
 
 use crate::Options;
 
-/// The number of other threads, which spin.
+/// The number of other programs, which spin.
 const N_BUSY: [usize; 3] = [0, 1, 2];
 const N_PROMPT: usize = 64;
 const REPEATS: u32 = 60;
 
 pub fn table(options: &Options) -> Result<()> {
-    println!("| model | ms a token; threads that spin beside: | 0 | 1 | 2 |");
-    println!("|---|---|---|---|---|");
+    println!("| model | ms a token; programs that spin beside: | 0 | 1 | 2 | 1 ÷ 0 | 2 ÷ 0 |");
+    println!("|---|---|---|---|---|---|---|");
     for path in options.models()? {
         let model = Model::load(&path, Some(0))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -54,30 +55,47 @@ fn pass(context: &mut Context) -> Result<()> {
 
 fn row(name: &str, what: &str, mut pass: impl FnMut() -> Result<()>) -> Result<()> {
     print!("| {name} | {what} |");
+    let mut times = Vec::new();
     for n_busy in N_BUSY {
-        let time = beside_busy_threads(n_busy, || {
-            let started = Instant::now();
-            (0..REPEATS).try_for_each(|_| pass())?;
-            Ok(started.elapsed() / REPEATS)
-        })?;
-        print!(" {:.1} |", time.as_secs_f64() * 1e3);
+        let _spinning = (0..n_busy)
+            .map(|_| Spinning::start())
+            .collect::<Result<Vec<_>>>()?;
+        let started = Instant::now();
+        (0..REPEATS).try_for_each(|_| pass())?;
+        times.push((started.elapsed() / REPEATS).as_secs_f64() * 1e3);
+        print!(" {:.1} |", times[times.len() - 1]);
     }
-    println!();
+    let ratios = times[1..].iter().map(|time| time / times[0]);
+    println!(
+        "{}",
+        ratios.map(|it| format!(" {it:.2} |")).collect::<String>()
+    );
     Ok(())
 }
 
-fn beside_busy_threads(n: usize, run: impl FnOnce() -> Result<Duration>) -> Result<Duration> {
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..n {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    spin_loop();
-                }
-            });
-        }
-        let result = run();
-        is_over.store(true, Ordering::Relaxed);
-        result
-    })
+/// Another program that keeps a core busy, until it is dropped.
+struct Spinning(Child);
+
+impl Spinning {
+    fn start() -> Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .arg("--spin")
+            .spawn()?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Spinning {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Keeps a core busy for at most a quarter of an hour.
+pub fn spin() {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(900) {
+        spin_loop();
+    }
 }

@@ -68,6 +68,9 @@ struct Options {
     /// Answer one query in this process and print its memory
     #[arg(long, hide = true)]
     probe: Option<memory::Probe>,
+    /// Keep a core busy instead, as another program would
+    #[arg(long, hide = true)]
+    spin: bool,
     /// Passed by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -111,6 +114,10 @@ impl Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if options.spin {
+        busy::spin();
+        return Ok(());
+    }
     if let Some(probe) = options.probe {
         return memory::answer(&options, probe);
     }

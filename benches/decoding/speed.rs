@@ -74,7 +74,7 @@ fn schedules(parts: bool) -> Vec<(&'static str, PassSchedule)> {
                 ..beside
             },
         ),
-        ("side by side, lean, draft", ours),
+        ("side by side, lean, lazy, draft", ours),
     ]
 }
 

@@ -44,7 +44,16 @@ impl Users {
             let file = users.folder.path().join("texts.jsonl");
             std::fs::write(&file, part.join("\n"))?;
             users.run(&["user", "import", name, &file.to_string_lossy()])?;
-            let little = ["--epochs", "2", "--n-samples", "1", "--sample-tokens", "8"];
+            let little = [
+                "--epochs",
+                "4",
+                "--learning-rate",
+                "4e-3",
+                "--n-samples",
+                "1",
+                "--sample-tokens",
+                "8",
+            ];
             users.run(&[&["train", name, "-m", &users.base][..], &little].concat())?;
         }
         Ok(users)

@@ -24,45 +24,54 @@ pub struct DecodeArgs {
     )]
     predict: i64,
     /// Temperature: 0 always takes the best token (greedy decoding); higher values make the draws more random
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().temperature)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.temperature)]
     pub temp: f32,
     /// Top-k sampling: draw among the N most probable tokens; 0 turns it off
-    #[arg(long, value_name = "N", default_value_t = Sampling::default().top_k)]
+    #[arg(long, value_name = "N", default_value_t = AnswerOptions::recommended().sampling.top_k)]
     top_k: u32,
     /// Nucleus sampling: draw among the most probable tokens whose probabilities sum to X; 1 turns it off
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().top_p)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.top_p)]
     top_p: f32,
     /// Min-p sampling: draw among tokens at least X times as probable as the best one; 0 turns it off
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().min_p)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.min_p)]
     min_p: f32,
     /// Locally typical sampling: draw among the tokens whose information is nearest to the entropy, until their
     /// probabilities sum to X; 1 turns it off
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().typical)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.typical)]
     typical: f32,
     /// Factor that makes recent tokens less likely; 1 turns it off
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().repeat_penalty)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.repeat_penalty)]
     repeat_penalty: f32,
     /// Number of recent tokens that the penalties apply to
-    #[arg(long, value_name = "N", default_value_t = Sampling::default().repeat_last_n)]
+    #[arg(long, value_name = "N", default_value_t = AnswerOptions::recommended().sampling.repeat_last_n)]
     repeat_last_n: u32,
     /// Subtracted once from the logit of each recent token
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().presence_penalty)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.presence_penalty)]
     presence_penalty: f32,
     /// Subtracted from the logit of a recent token for each of its occurrences
-    #[arg(long, value_name = "X", default_value_t = Sampling::default().frequency_penalty)]
+    #[arg(long, value_name = "X", default_value_t = AnswerOptions::recommended().sampling.frequency_penalty)]
     frequency_penalty: f32,
-    /// Seed of the random draws: equal seeds give equal texts
-    #[arg(short, long, value_name = "N", default_value_t = Sampling::default().seed)]
-    pub seed: u32,
+    /// Seed of the random draws: equal seeds give equal texts [default: a new one, which is printed]
+    #[arg(short, long, value_name = "N")]
+    pub seed: Option<u32>,
     /// Stop string: the answer ends before it; may be repeated
     #[arg(short = 'r', long = "stop", value_name = "TEXT")]
     stop: Vec<String>,
-    /// End an answer that repeats the same passage for the third time
-    #[arg(long)]
-    loop_guard: bool,
-    /// Let no sequence of N tokens occur twice in an answer, which prevents loops; 0 turns it off
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    no_repeat_ngram: usize,
+    /// Whether an answer ends when it repeats the same passage for the third time [default: true, false with a grammar or
+    /// a JSON schema]
+    #[arg(
+        long,
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    loop_guard: Option<bool>,
+    /// Let no sequence of N tokens occur twice in an answer, which prevents loops; 0 turns it off [default: 8, 0 with a
+    /// grammar or a JSON schema]
+    #[arg(long, value_name = "N")]
+    no_repeat_ngram: Option<usize>,
     /// Bias to add to the user model's logit of a token, given by its number: 15043+2.5, or 15043-inf to ban the token;
     /// may be repeated
     #[arg(short, long, value_name = "TOKEN±X", value_parser = parse_logit_bias)]
@@ -109,6 +118,7 @@ enum SchedulePart {
 impl DecodeArgs {
     /// The options for an answer by `model`, which was loaded with `args`.
     pub fn options(&self, args: &ModelArgs, model: &Arc<Model>) -> Result<DecoderOptions> {
+        let form = AnswerOptions::recommended().with_form(self.grammar(model)?);
         let answer = AnswerOptions {
             sampling: Sampling {
                 temperature: self.temp,
@@ -120,14 +130,14 @@ impl DecodeArgs {
                 repeat_last_n: self.repeat_last_n,
                 presence_penalty: self.presence_penalty,
                 frequency_penalty: self.frequency_penalty,
-                seed: self.seed,
+                seed: self.seed.unwrap_or_else(|| rand::random_range(0..u32::MAX)),
             },
             n_predict: usize::try_from(self.predict).ok(),
             stop: self.stop.clone(),
-            loop_guard: self.loop_guard,
-            no_repeat_ngram: self.no_repeat_ngram,
+            loop_guard: self.loop_guard.unwrap_or(form.loop_guard),
+            no_repeat_ngram: self.no_repeat_ngram.unwrap_or(form.no_repeat_ngram),
             logit_bias: self.logit_bias.clone(),
-            grammar: self.grammar(model)?,
+            grammar: form.grammar,
         };
         Ok(DecoderOptions {
             answer,

@@ -76,6 +76,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         explain: args.explain,
         ..args.decode.options(&args.model, session.model())?
     };
+    let sampling = options.answer.sampling;
     let mut out = io::stdout().lock();
     let answer = session.answer(&messages, arm, options, |event| {
         match event {
@@ -89,7 +90,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         Ok(())
     })?;
     if args.json {
-        let mut object = json!({ "text": answer.text, "finish": finish(answer.finish), "tokens": answer.n_tokens });
+        let mut object = json!({ "text": answer.text, "finish": finish(answer.finish), "tokens": answer.n_tokens, "seed": sampling.seed });
         if args.explain {
             object["choices"] = explain::json(session.model(), &answer.choices);
         }
@@ -106,6 +107,9 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         if args.explain {
             eprintln!("[{}]", explain::legend(&answer.choices));
         }
+    }
+    if args.decode.seed.is_none() && sampling.temperature > 0.0 && !args.json {
+        eprintln!("[seed {}]", sampling.seed);
     }
     if args.decode.timings {
         eprintln!("[{}]", answer.statistics);

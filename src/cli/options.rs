@@ -8,6 +8,7 @@ use cope_llama::bases;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
+use cope_llama::retrieval::Retriever;
 use cope_llama::voice::{self, AdapterSource, Voice};
 
 /// The choice of the base model.
@@ -126,6 +127,15 @@ pub struct VoiceArgs {
     /// first choice are excluded [default: the adapter's]
     #[arg(long, value_name = "X")]
     plausibility: Option<f32>,
+    /// Put up to N items of the user's history that are most like the prompt before it, as turns of the chat [default: none]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "user",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    retrieve: usize,
     /// Save the KV caches in the user's folder, so that the next command does not recompute the prompt's common prefix
     #[arg(long, requires = "user")]
     pub prompt_cache: bool,
@@ -138,6 +148,15 @@ impl VoiceArgs {
             (None, Some(path)) => Ok(AdapterSource::File(path.clone())),
             (None, None) => Ok(AdapterSource::Base),
         }
+    }
+
+    /// An index over the user's history, and the number of items to find for a prompt; `None` without `--retrieve`.
+    pub fn retriever(&self, source: &AdapterSource) -> Result<Option<(Retriever, usize)>> {
+        let user = source.user().filter(|_| self.retrieve > 0);
+        let index = |user: &UserFolder| -> Result<_> {
+            Ok((Retriever::new(user.profile()?.history), self.retrieve))
+        };
+        user.map(index).transpose()
     }
 
     /// The contrast of a voice, with the options of the command line over the adapter's own settings.

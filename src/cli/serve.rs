@@ -41,6 +41,10 @@ pub struct Args {
     /// Maximum number of tokens of an answer
     #[arg(short = 'n', long, value_name = "N", default_value = "1024", value_parser = count)]
     predict: usize,
+    /// Number of items of a user's history, those most like a message, to put before each message of a chat; a request's
+    /// field `retrieve` overrides it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retrieve: usize,
     /// Number of requests that may wait while --parallel texts are being generated
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
@@ -92,6 +96,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             queue: args.queue,
             time: Duration::from_secs(args.time_limit),
         },
+        retrieve: args.retrieve,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
         open_webui_secret: secret.transpose()?,

@@ -12,7 +12,8 @@ use cope_llama::decode::{
 use cope_llama::home::Home;
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
 use cope_llama::message::{Message, Role};
-use cope_llama::prompt::{ChatTemplate, response_tokens};
+use cope_llama::prompt::{ChatTemplate, response_tokens, with_retrieved_items};
+use cope_llama::retrieval::Retriever;
 use cope_llama::voice::{AdapterSource, Voice};
 
 use super::options::{ModelArgs, VoiceArgs};
@@ -28,6 +29,8 @@ pub struct Session {
     prompt_cache: Option<PromptCache>,
     /// Drafts tokens from the user's history.
     drafter: Drafter,
+    /// Finds items of the user's history for a prompt, and how many at most; `None` without `--retrieve`.
+    retriever: Option<(Retriever, usize)>,
     /// The contrast of CoPe, which `/contrast` changes.
     pub contrast: Contrast,
     stop: Arc<AtomicBool>,
@@ -101,6 +104,7 @@ impl Session {
             base,
             prompt_cache,
             drafter: drafter(&model, source)?,
+            retriever: voice_args.retriever(source)?,
             model,
             template,
             contexts,
@@ -141,6 +145,10 @@ impl Session {
     ) -> Result<Reply> {
         self.stop.store(false, Ordering::Relaxed);
         let n_ctx = self.n_ctx();
+        let with_items = self.retriever.as_ref().map(|(retriever, n_items)| {
+            with_retrieved_items(messages, retriever, *n_items, &self.model, n_ctx)
+        });
+        let messages = with_items.as_deref().unwrap_or(messages);
         let (prompt, n_left_out) = self.fitting_prompt(messages, n_ctx)?;
         if n_left_out > 0 {
             tell(ReplyEvent::Note(format!(

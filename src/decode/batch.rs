@@ -253,6 +253,11 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             // The best candidate of a single model is enough, unless alternatives are explained.
             let takes_the_best = options.sampling.takes_the_best();
             let plausibility = policy.plausibility(takes_the_best && explained.unwrap_or(0) == 0);
+            let policy = if explained.is_none() {
+                policy.without_idle_base()
+            } else {
+                policy
+            };
             let policy = policy.map(|model| Slot {
                 model,
                 sequence: self.models.get_mut(model).take(&prompt, owner),

@@ -23,6 +23,33 @@ pub struct AnswerOptions {
     pub grammar: Option<Grammar>,
 }
 
+impl AnswerOptions {
+    /// The settings for answers that people read: those of `chat`, `generate` and `serve` unless they are told others. A
+    /// text has neither loops nor penalties, which count the prompt and would change the names and numbers that it copies.
+    #[must_use]
+    pub fn recommended() -> Self {
+        Self {
+            loop_guard: true,
+            no_repeat_ngram: 8,
+            ..Self::default()
+        }
+    }
+
+    /// These settings with `grammar`. A form has to repeat itself, so that the rules against loops do not hold with one.
+    #[must_use]
+    pub fn with_form(self, grammar: Option<Grammar>) -> Self {
+        if grammar.is_none() {
+            return self;
+        }
+        Self {
+            grammar,
+            loop_guard: false,
+            no_repeat_ngram: 0,
+            ..self
+        }
+    }
+}
+
 /// Options of a [`Decoder`](super::Decoder).
 #[derive(Debug, Clone)]
 pub struct DecoderOptions {

@@ -123,6 +123,15 @@ impl<M> Policy<M> {
         std::iter::once(leader).chain(follower)
     }
 
+    /// The same policy without a base whose logits would be subtracted 0 times. What is plausible has to be known before
+    /// ([`plausibility`](Self::plausibility)).
+    pub(super) fn without_idle_base(self) -> Self {
+        match self {
+            Self::Cope { user, contrast, .. } if contrast.contrast() == 0.0 => Self::Plain(user),
+            policy => policy,
+        }
+    }
+
     /// The same policy with each model replaced by `f` of it.
     pub(super) fn map<N>(self, mut f: impl FnMut(M) -> N) -> Policy<N> {
         match self {

@@ -28,12 +28,12 @@ use crate::{Error, Result};
 pub struct PassSchedule {
     /// Whether base and user model run at the same time, each on half of the threads. With small models, the threads of a
     /// CPU often wait for each other, so that two passes side by side take little longer than one. With `lean`, the user
-    /// model's output head is computed after both passes, on all threads.
+    /// model's output head is computed after both passes, on all threads. Prompts are read one after the other.
     pub side_by_side: bool,
     /// Whether the base's output head is computed for the candidates alone.
     pub lean: bool,
     /// Whether the base waits while `V_head` has only one token, and later reads all tokens that it has missed in one pass.
-    /// It has no effect side by side.
+    /// Side by side, only the base's reading of a prompt waits.
     pub lazy: bool,
     /// The most undecided positions (those with more than one token in `V_head`) over which the user model reads ahead of
     /// the base, by its own guesses; 0 for none. It has no effect side by side.
@@ -75,7 +75,7 @@ impl PassSchedule {
             Processor::Cpu { n_threads } => Self {
                 side_by_side: n_threads > 1,
                 lean: true,
-                lazy: n_threads == 1,
+                lazy: true,
                 speculate: 0,
                 draft: Self::AHEAD,
             },
@@ -120,6 +120,10 @@ const BREAK_EVEN: f64 = 0.6;
 /// The weight of the newest guess in the moving average [`Scheduler::acceptance`].
 const NEWEST: f64 = 0.1;
 
+/// The most tokens that two models read side by side. A pass over more tokens keeps all threads busy, and reads faster with
+/// all of them.
+pub(super) const MAX_BESIDE: usize = 2 * PassSchedule::AHEAD;
+
 /// Runs the passes that the choice of each token needs.
 pub(super) struct Scheduler<'a, S> {
     policy: Policy<&'a mut S>,
@@ -147,21 +151,19 @@ pub(super) struct Scheduler<'a, S> {
 impl<'a, S: LogitSource> Scheduler<'a, S> {
     /// A scheduler at the end of `prompt`; [`Policy::plausibility`] explains `takes_the_best`.
     pub fn new(
-        mut policy: Policy<&'a mut S>,
+        policy: Policy<&'a mut S>,
         schedule: PassSchedule,
         prompt: &[Token],
         mut drafter: Drafter,
         takes_the_best: bool,
     ) -> Self {
         let plausibility = policy.plausibility(takes_the_best);
-        let is_twin = matches!(policy, Policy::Cope { .. });
-        let n_beside = if schedule.side_by_side && is_twin {
-            2
+        let mut policy = if schedule.lazy {
+            policy.without_idle_base()
         } else {
-            1
+            policy
         };
         policy.each_mut().for_each(|model| {
-            model.share_threads(n_beside);
             // The last token is always read again, for a row of the kind that this schedule needs.
             model.truncate(common_len(model.tokens(), prompt).min(prompt.len() - 1));
         });
@@ -338,9 +340,13 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
     }
 
     /// Brings the leader to the end of the text, and of a draft if there is one. In a side-by-side schedule, brings the base
-    /// there too.
+    /// there too, unless the leader has a prompt to read.
     fn read_leader(&mut self) -> Result<()> {
         let len = self.text.len();
+        let is_prompt = len - self.policy.leader().tokens().len() > MAX_BESIDE;
+        if self.schedule.side_by_side && !is_prompt {
+            self.catch_up()?;
+        }
         let leader = self.policy.leader();
         let room = (leader.max_rows() - 1).min(leader.n_ctx() - len);
         let draft = self
@@ -362,17 +368,22 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
                 user: user_model,
                 base: base_model,
                 ..
-            } if self.schedule.side_by_side => beside(
-                || read(*base_model, text, n_rows, base_rows, base),
-                || read(*user_model, text, n_rows, user_rows, user),
-            )
-            .and_then(|()| {
-                let started = Instant::now();
-                user_model.finish()?;
-                user.time += started.elapsed();
-                Ok(())
-            }),
+            } if self.schedule.side_by_side && !is_prompt => {
+                base_model.share_threads(2);
+                user_model.share_threads(2);
+                beside(
+                    || read(*base_model, text, n_rows, base_rows, base),
+                    || read(*user_model, text, n_rows, user_rows, user),
+                )
+                .and_then(|()| {
+                    let started = Instant::now();
+                    user_model.finish()?;
+                    user.time += started.elapsed();
+                    Ok(())
+                })
+            }
             Policy::Cope { user: model, .. } | Policy::Plain(model) => {
+                model.share_threads(1);
                 read(*model, text, n_rows, Rows::Full, user)
             }
         };
@@ -419,6 +430,17 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         }
     }
 
+    /// Brings a base that has a prompt to read to where the user model is, so that the two can go on side by side.
+    fn catch_up(&mut self) -> Result<()> {
+        let is_behind = match &self.policy {
+            Policy::Cope { user, base, .. } => {
+                user.tokens().len() > common_len(base.tokens(), user.tokens()) + MAX_BESIDE
+            }
+            Policy::Plain(_) => false,
+        };
+        if is_behind { self.read_base() } else { Ok(()) }
+    }
+
     /// Brings the base to where the user model is.
     fn read_base(&mut self) -> Result<()> {
         let Policy::Cope { user, base, .. } = &mut self.policy else {
@@ -431,6 +453,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         } else {
             Rows::Full
         };
+        base.share_threads(1);
         read(*base, user.tokens(), n_rows, rows, passes)
     }
 }

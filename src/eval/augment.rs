@@ -3,6 +3,7 @@
 
 use crate::message::{Message, Role};
 use crate::profile::Example;
+use crate::retrieval::turns;
 
 /// Adds `items`, the best first, to `prompt` as turns before the question, with the best item next to the question. A
 /// description goes into the system message.
@@ -24,11 +25,7 @@ pub(super) fn messages(
             None => messages.push(Message::system(about)),
         }
     }
-    for item in items.iter().rev() {
-        let turns = item.prompt.iter().filter(|it| it.role != Role::System);
-        messages.extend(turns.cloned());
-        messages.push(Message::assistant(&item.response));
-    }
+    messages.extend(turns(items));
     messages.extend_from_slice(question);
     messages
 }

@@ -9,13 +9,13 @@ use super::answerer::{AnswerLimits, Answerer, LoadedVoice};
 use super::augment;
 use super::method::{Augmentation, Decoding, Method, MethodWeights};
 use super::progress::{StudyEvent, StudyObserver};
-use super::retrieve::Retriever;
 use super::store::{Answers, Prediction, Store};
 use super::study::{Split, Study, StudyTask, Subject};
 use crate::decode::Finish;
 use crate::home::Stage;
 use crate::llama::{Token, computing_device};
 use crate::profile::lamp::Query;
+use crate::retrieval::Retriever;
 use crate::rouge::Rouge;
 use crate::{Error, Fault, Result};
 
@@ -249,7 +249,7 @@ impl Runner<'_, '_> {
             _ => None,
         };
         let retriever =
-            (augmentation != Augmentation::Nothing).then(|| Retriever::new(&user.history));
+            (augmentation != Augmentation::Nothing).then(|| Retriever::new(user.history.clone()));
         let n_items = task.settings.decoding_for(unit.method).retrieved;
         let prompt = |query: &Query| {
             let question = &query.example.prompt;

@@ -3,17 +3,18 @@
 mod pass;
 mod state;
 
-use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use cope_contrast::Candidate;
 
 use super::output_head::{CandidateHead, NodeObserver, WholeHead};
+use super::pace::Pace;
 use super::threads::Threads;
-use super::{ContextOptions, LoraAdapter, Model, Token, exclusive, log, start, sys};
+use super::{ContextOptions, LoraAdapter, Model, Token, devices, exclusive, log, start, sys};
 use crate::{Error, Result};
 
 /// A context of one (model, adapter, scale). These never change, since the cache would be wrong for any other.
@@ -25,6 +26,11 @@ pub struct Context {
     n_batch: usize,
     n_outputs: usize,
     n_threads: i32,
+    /// The number of contexts whose passes run at the same time and share the threads.
+    n_sharing: i32,
+    pace: Pace,
+    /// Whether a pass that starves may be ended and run again: its cache can be cut, and no GPU is waited for.
+    is_repeatable: bool,
     /// The kind of cache, which a saved cache must have in common with the context that it is restored into.
     layout: String,
     /// The rows of the last pass that are still valid.
@@ -121,6 +127,9 @@ impl Context {
             n_batch: unsafe { sys::llama_n_batch(raw.as_ptr()) } as usize,
             n_outputs: options.n_outputs.clamp(1, options.n_batch.max(1)) as usize,
             n_threads: options.threads(),
+            n_sharing: 1,
+            pace: Pace::new(options.threads()),
+            is_repeatable: model.can_cut_caches() && !devices().iter().any(|it| it.is_gpu),
             layout: format!("{:?}, {:?}", options.kv_type, options.flash_attention),
             rows: KeptRows::default(),
             has_whole_rows: false,
@@ -165,17 +174,18 @@ impl Context {
     /// Makes a running pass fail with [`Error::Interrupted`] once `flag` is true. The owner of the flag clears it before the
     /// next pass.
     pub fn set_interrupt(&mut self, flag: Arc<AtomicBool>) {
-        let data = Arc::as_ptr(&flag).cast_mut().cast::<c_void>();
-        // SAFETY: `is_set` reads the flag, which `self.interrupt` keeps alive as long as the context.
-        unsafe { sys::llama_set_abort_callback(self.raw.as_ptr(), Some(is_set), data) };
         self.interrupt = Some(flag);
     }
 
     /// Uses the `n`th part of its threads from now on, since the passes of `n` contexts run at the same time.
     pub fn share_threads(&mut self, n: usize) {
-        let n_threads = (self.n_threads / n as i32).max(1);
-        // SAFETY: the context is live, and no pass is running.
-        unsafe { sys::llama_set_n_threads(self.raw.as_ptr(), n_threads, n_threads) };
+        self.n_sharing = n.clamp(1, i32::MAX as usize) as i32;
+    }
+
+    /// The threads of a pass that starts now.
+    fn n_threads_now(&mut self) -> i32 {
+        let share = (self.n_threads / self.n_sharing).max(1);
+        self.pace.n_threads(Instant::now()).min(share)
     }
 
     /// The model.
@@ -231,12 +241,13 @@ impl Context {
     ///
     /// [`Error::Llama`] if ggml fails.
     pub fn finish(&mut self) -> Result<()> {
+        let n_threads = self.n_threads_now();
         if let ContextHead::Apart(_, Some(head)) = &mut self.head
             && self.observer.lean
             && !self.has_whole_rows
         {
             let threads = self.threads.as_ref();
-            head.compute(&self.observer.hidden, self.n_threads, threads)?;
+            head.compute(&self.observer.hidden, n_threads, threads)?;
             self.has_whole_rows = true;
         }
         Ok(())
@@ -415,13 +426,3 @@ pub enum Rows {
 
 /// The only sequence of a context.
 pub(super) const SEQUENCE: sys::llama_seq_id = 0;
-
-/// llama.cpp's abort callback.
-///
-/// # Safety
-///
-/// `flag` must point to a live [`AtomicBool`].
-unsafe extern "C" fn is_set(flag: *mut c_void) -> bool {
-    // SAFETY: this function's contract.
-    unsafe { &*flag.cast::<AtomicBool>() }.load(Ordering::Relaxed)
-}

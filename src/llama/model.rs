@@ -113,6 +113,13 @@ impl Model {
         self.kv_values
     }
 
+    /// Whether a cache of the model can be cut at any token: that of a recurrent or hybrid model cannot.
+    pub(super) fn can_cut_caches(&self) -> bool {
+        let model = self.raw.as_ptr();
+        // SAFETY: the model is live.
+        unsafe { !sys::llama_model_is_recurrent(model) && !sys::llama_model_is_hybrid(model) }
+    }
+
     /// Whether the weights were loaded, and not only the vocabulary.
     pub(super) fn has_weights(&self) -> bool {
         self.has_weights

@@ -220,6 +220,7 @@ mod tests {
                 queue: 1,
                 time: Duration::from_secs(60),
             },
+            retrieve: 0,
             hosts: Vec::new(),
             origins: Vec::new(),
             open_webui_secret: None,

@@ -19,6 +19,8 @@ pub struct ServeOptions {
     pub settings: EngineSettings,
     /// The limits of each request.
     pub limits: RequestLimits,
+    /// The number of items of a user's history that are put before each message of a chat, unless the request says another.
+    pub retrieve: usize,
     /// Names that a `Host` header may have beside the server's address.
     pub hosts: Vec<String>,
     /// Origins of other sites whose pages may use the server.

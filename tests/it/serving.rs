@@ -253,6 +253,7 @@ pub fn options(base: &Path) -> ServeOptions {
             queue: 8,
             time: Duration::from_secs(60),
         },
+        retrieve: 0,
         hosts: Vec::new(),
         origins: Vec::new(),
         open_webui_secret: None,

@@ -234,6 +234,15 @@ fn every_relative_link_of_a_page_leads_to_something() {
 }
 
 #[test]
+fn every_file_of_the_architecture_is_there() {
+    let missing = pages::missing_files(&Tree::under_test(), "ARCHITECTURE.md");
+    assert_none(
+        "files that ARCHITECTURE.md names and that are not there",
+        missing,
+    );
+}
+
+#[test]
 fn every_command_of_a_page_names_what_is_there() {
     let broken = commands::broken_commands(&Tree::under_test());
     assert_none("commands that name what is not there", broken);

@@ -337,7 +337,7 @@ pub const FLOORS: &[&[&str]] = &[
     &["digest", "error", "rouge"],
     &["message"],
     &["profile"],
-    &["home"],
+    &["home", "retrieval"],
     &["llama", "bases"],
     &["prompt"],
     &["train", "decode"],

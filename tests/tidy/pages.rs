@@ -182,3 +182,34 @@ pub fn broken_links(tree: &Tree) -> Vec<String> {
     }
     found
 }
+
+/// The Rust files that the tables of a page name and that are not there. A name stands for a file in one of the folders that
+/// its row or the table's head names, or for a path from the root.
+pub fn missing_files(tree: &Tree, page: &str) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut head: Option<Vec<&str>> = None;
+    for line in lines(tree.expect(page)) {
+        if !line.text.starts_with('|') {
+            head = None;
+            continue;
+        }
+        let spans = code_spans(line.text);
+        let own: Vec<&str> = spans
+            .iter()
+            .copied()
+            .filter(|it| it.ends_with('/'))
+            .collect();
+        let of_head = head.get_or_insert_with(|| own.clone());
+        let folders = [own, of_head.clone()].concat();
+        for name in spans.into_iter().filter(|it| is_of_kind(it, "rs")) {
+            let is_there = tree.has_file(name)
+                || folders
+                    .iter()
+                    .any(|folder| tree.has_file(&format!("{folder}{name}")));
+            if !is_there {
+                missing.push(format!("{page}:{}: {name}", line.number));
+            }
+        }
+    }
+    missing
+}

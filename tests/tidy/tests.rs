@@ -4,7 +4,7 @@ use super::house::{
     self, docs_opening_with, files_named_twice, long_functions, mod_files, types_named_twice,
 };
 use super::modules::{arrows_upward, circles, without_floor};
-use super::pages::{anchors, broken_links};
+use super::pages::{anchors, broken_links, missing_files};
 use super::source::{split, without_tests};
 use super::tree::{Tree, join};
 use super::{commands::broken_commands, results::unsaid};
@@ -187,6 +187,17 @@ fn a_doc_comment_is_read_by_its_paragraphs() {
     assert_eq!(
         found,
         ["benches/a.rs:1 Of a file.", "benches/a.rs:6 Of its own."]
+    );
+}
+
+#[test]
+fn a_file_of_a_table_is_looked_for_in_the_folders_of_its_row_or_head() {
+    let page = "`gone.rs` in prose\n\n| Part | Files in `src/` |\n|---|---|\n| a | `a.rs`, `b.rs` |\n\n\
+                | Place | Content |\n|---|---|\n| `src/b/` | `c.rs`, `a.rs`, `src/a.rs` |\n";
+    let tree = Tree::of(&[("P.md", page), ("src/a.rs", ""), ("src/b/c.rs", "")]);
+    assert_eq!(
+        missing_files(&tree, "P.md"),
+        ["P.md:5: b.rs", "P.md:9: a.rs"]
     );
 }
 

@@ -3,7 +3,7 @@
 use super::slots::Slot;
 use super::{ActiveText, Batch, n_keepable};
 use crate::Result;
-use crate::decode::schedule::beside;
+use crate::decode::schedule::{MAX_BESIDE, beside};
 use crate::decode::{Policy, Rows, SequenceSource, Vocabulary};
 use crate::llama::Token;
 
@@ -65,7 +65,8 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         let text = &self.texts[index];
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
         let rows = self.rows(text);
-        self.pass(index, |source, number| {
+        let n_tokens = part.tokens.iter().map(Vec::len).max();
+        self.pass(index, n_tokens.unwrap_or_default(), |source, number| {
             let tokens = &part.tokens[number];
             if tokens.is_empty() {
                 return Ok(());
@@ -100,7 +101,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
         let newest = text.newest;
         let rows = self.rows(text);
-        self.pass(index, |source, number| {
+        self.pass(index, 1, |source, number| {
             let items: Vec<_> = newest.iter().map(|&it| (sequences[number], it)).collect();
             source.step(&items, rows[number])
         })
@@ -148,16 +149,20 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Runs `read` with each model of the text at `index`, side by side if the schedule says so. `read` gets the model and
-    /// its number: 0 for the leader, 1 for the base that it is contrasted with.
+    /// Runs `read`, a pass over `n_tokens`, with each model of the text at `index`, side by side if the schedule says so and
+    /// the tokens are few. `read` gets the model and its number: 0 for the leader, 1 for the base that it is contrasted
+    /// with.
     fn pass(
         &mut self,
         index: usize,
+        n_tokens: usize,
         read: impl Fn(&mut S, usize) -> Result<()> + Sync,
     ) -> Result<()> {
         let policy = self.texts[index].policy;
         match policy {
-            Policy::Cope { base, user, .. } if self.schedule.side_by_side => {
+            Policy::Cope { base, user, .. }
+                if self.schedule.side_by_side && n_tokens <= MAX_BESIDE =>
+            {
                 let [base, user] = self.models.both_mut(base, user);
                 base.share_threads(2);
                 user.share_threads(2);

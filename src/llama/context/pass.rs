@@ -1,11 +1,13 @@
 //! The passes of a context, and the rows that they keep.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use cope_contrast::Candidate;
 
 use super::{Context, ContextHead, KeptRows, Rows};
 use crate::llama::output_head::{CandidateHead, HeadNode, WholeHead};
+use crate::llama::pace::Watch;
 use crate::llama::{Token, exclusive, log, sys};
 use crate::{Error, Result};
 
@@ -188,38 +190,72 @@ impl Context {
         unsafe { self.run(raw_batch) }
     }
 
-    /// Runs one pass.
+    /// Runs one pass, with fewer threads if others take their time ([`Pace`](crate::llama::pace::Pace)).
     ///
     /// # Safety
     ///
     /// The batch's arrays have as many entries as it has tokens, which are the vocabulary's; it has no more tokens and
     /// outputs than the context has room for.
     unsafe fn run(&mut self, batch: sys::llama_batch) -> Result<()> {
-        // On a CPU, ggml polls the flag between operations; on other devices, only this check sees it.
-        if self
-            .interrupt
-            .as_ref()
-            .is_some_and(|flag| flag.load(Ordering::Relaxed))
-        {
-            return Err(Error::Interrupted);
+        // On a CPU, ggml asks the watch between operations; on other devices, only this check sees the flag.
+        let interrupt = self.interrupt.clone();
+        let interrupt = interrupt.as_deref();
+        loop {
+            if interrupt.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                return Err(Error::Interrupted);
+            }
+            let n_threads = self.n_threads_now();
+            let watch = Watch::new(interrupt, if self.is_repeatable { n_threads } else { 1 });
+            // SAFETY: this function's contract.
+            let code = unsafe { self.run_watched(batch, n_threads, &watch) };
+            if watch.is_starved() {
+                self.pace.starved(n_threads, Instant::now());
+            } else {
+                self.pace.fared_well(n_threads);
+            }
+            let operation = || format!("decode {} tokens", batch.n_tokens);
+            return match code {
+                0 => Ok(()),
+                1 => Err(Error::Llama {
+                    operation: operation(),
+                    reason: "its cache has no room for them".to_owned(),
+                }),
+                // llama.cpp has taken the tokens of the pass out of the cache again.
+                2 if watch.is_starved() => continue,
+                2 => Err(Error::Interrupted),
+                _ => Err(log::error(operation())),
+            };
         }
+    }
+
+    /// Runs one pass with `n_threads`, which `watch` can end. Returns llama.cpp's code.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`run`](Self::run).
+    unsafe fn run_watched(
+        &mut self,
+        batch: sys::llama_batch,
+        n_threads: i32,
+        watch: &Watch<'_>,
+    ) -> i32 {
         let guard = (!self.is_sized).then(exclusive);
         log::forget();
         self.observer.hidden.clear();
-        // SAFETY: this function's contract; llama.cpp only reads the batch.
-        let code = unsafe { sys::llama_decode(self.raw.as_ptr(), batch) };
+        let (ends, data) = watch.callback();
+        // SAFETY: this function's contract; llama.cpp only reads the batch. The watch outlives the pass, and is no longer
+        // asked after it.
+        let code = unsafe {
+            let raw = self.raw.as_ptr();
+            sys::llama_set_n_threads(raw, n_threads, n_threads);
+            sys::llama_set_abort_callback(raw, Some(ends), data);
+            let code = sys::llama_decode(raw, batch);
+            sys::llama_set_abort_callback(raw, None, std::ptr::null_mut());
+            code
+        };
         drop(guard);
         self.is_sized = true;
-        let operation = || format!("decode {} tokens", batch.n_tokens);
-        match code {
-            0 => Ok(()),
-            1 => Err(Error::Llama {
-                operation: operation(),
-                reason: "its cache has no room for them".to_owned(),
-            }),
-            2 => Err(Error::Interrupted),
-            _ => Err(log::error(operation())),
-        }
+        code
     }
 
     /// Restores the cache to its first `len` tokens after a failed pass, which may have left more in the cache than

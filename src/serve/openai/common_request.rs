@@ -45,6 +45,8 @@ pub struct CommonRequest {
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     seed: Option<i64>,
+    no_repeat_ngram: Option<i64>,
+    loop_guard: Option<bool>,
     stop: Option<OneOrMany>,
     logit_bias: Option<Value>,
     ignore_eos: Option<bool>,
@@ -113,13 +115,19 @@ impl CommonRequest {
     /// [`ApiError::invalid_field`] when a field is out of its range, or asks for something that this server does not do.
     pub fn options(&self, model: &Arc<Model>, n_predict: usize) -> Result<AnswerOptions, ApiError> {
         self.refuse_unsupported()?;
+        let options = AnswerOptions::recommended().with_form(self.grammar(model)?);
+        let no_repeat_ngram = match self.no_repeat_ngram {
+            None => options.no_repeat_ngram,
+            Some(n) => usize::try_from(n).map_err(|_| not_a_count("no_repeat_ngram"))?,
+        };
         Ok(AnswerOptions {
-            sampling: self.sampling()?,
+            sampling: self.sampling(options.sampling)?,
             n_predict: Some(self.n_predict(n_predict)?),
             stop: self.stops()?,
+            loop_guard: self.loop_guard.unwrap_or(options.loop_guard),
+            no_repeat_ngram,
             logit_bias: self.logit_bias(model)?,
-            grammar: self.grammar(model)?,
-            ..AnswerOptions::default()
+            ..options
         })
     }
 
@@ -136,26 +144,33 @@ impl CommonRequest {
         Ok(())
     }
 
-    fn sampling(&self) -> Result<Sampling, ApiError> {
-        let default = Sampling::default();
-        let count = |param, value: Option<i64>, default: u32| match value {
-            None | Some(-1) => Ok(default),
+    /// The settings of the request over the defaults. A seed that is not given, or negative, is drawn.
+    fn sampling(&self, default: Sampling) -> Result<Sampling, ApiError> {
+        // −1 stands for all: every token of the vocabulary, or of the context.
+        let count = |param, value: Option<i64>, default: u32, all: u32| match value {
+            None => Ok(default),
+            Some(-1) => Ok(all),
             Some(value) => u32::try_from(value).map_err(|_| not_a_count(param)),
         };
         let sampling = Sampling {
             temperature: self.temperature.unwrap_or(default.temperature),
-            top_k: count("top_k", self.top_k, default.top_k)?,
+            top_k: count("top_k", self.top_k, default.top_k, 0)?,
             top_p: self.top_p.unwrap_or(default.top_p),
             min_p: self.min_p.unwrap_or(default.min_p),
             typical: self.typical_p.unwrap_or(default.typical),
             repeat_penalty: self.repeat_penalty.unwrap_or(default.repeat_penalty),
-            repeat_last_n: count("repeat_last_n", self.repeat_last_n, default.repeat_last_n)?,
+            repeat_last_n: count(
+                "repeat_last_n",
+                self.repeat_last_n,
+                default.repeat_last_n,
+                u32::MAX,
+            )?,
             presence_penalty: self.presence_penalty.unwrap_or(default.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(default.frequency_penalty),
             // Every negative seed stands for a random one, as −1 does in llama.cpp.
             seed: match self.seed {
-                None => default.seed,
-                Some(seed) => u32::try_from(seed & i64::from(u32::MAX)).unwrap_or(u32::MAX),
+                Some(seed @ 0..) => (seed % i64::from(u32::MAX)) as u32,
+                None | Some(_) => rand::random_range(0..u32::MAX),
             },
         };
         check_each(sampling)?;

@@ -18,6 +18,9 @@ use super::request::{ChatRequest, CompletionRequest};
 use super::response::{AnswerPart, Envelope, Kind};
 use crate::decode::AnswerOptions;
 use crate::llama::Token;
+use crate::message::Message;
+use crate::prompt::with_retrieved_items;
+use crate::retrieval::Retriever;
 use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
 use crate::serve::auth::Caller;
@@ -38,15 +41,41 @@ pub async fn chat(
 ) -> Result<Response, ApiError> {
     let base = app.base()?;
     let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
+    let n_items = request.n_retrieved(app.options.retrieve)?;
+    let retriever = retriever(&app, base, &caller, &request.common, n_items)?;
+    let with_items = |messages: Vec<Message>| match &retriever {
+        Some(it) => with_retrieved_items(&messages, it, n_items, &base.model, base.n_ctx),
+        None => messages,
+    };
     let wanted = Wanted {
         kind: Kind::Chat,
-        prompts: vec![request.prompt(&base.template, &base.model)?],
+        prompts: vec![request.prompt(&base.template, &base.model, with_items)?],
         n: request.common.n(1)?,
         options,
         explained,
         echo: Echo::Off,
     };
     answer(&app, base, &caller, &request.common, wanted).await
+}
+
+/// An index over the history of the user in whose voice the request is answered; `None` for the base, or if no items are
+/// wanted.
+fn retriever(
+    app: &App,
+    base: &LoadedBase,
+    caller: &Caller,
+    request: &CommonRequest,
+    n_items: usize,
+) -> Result<Option<Retriever>, ApiError> {
+    if n_items == 0 {
+        return Ok(None);
+    }
+    let (_, voice) = request.voice.resolve(&app.home, caller, &base.name)?;
+    let Some(name) = voice.user else {
+        return Ok(None);
+    };
+    let user = app.home.user(name)?;
+    Ok(Some(Retriever::new(user.profile()?.history)))
 }
 
 /// Answers with the continuation of a text.
@@ -87,7 +116,7 @@ pub async fn input_tokens(
     JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let base = app.base()?;
-    let prompt = request.prompt(&base.template, &base.model)?;
+    let prompt = request.prompt(&base.template, &base.model, |messages| messages)?;
     Ok(Json(
         json!({ "object": "response.input_tokens", "input_tokens": prompt.len() }),
     ))
@@ -112,9 +141,7 @@ impl Wanted {
                 let mut options = self.options.clone();
                 // The largest seed stands for a random one.
                 let seed = &mut options.sampling.seed;
-                if *seed != u32::MAX {
-                    *seed = (*seed + number) % u32::MAX;
-                }
+                *seed = (*seed + number) % u32::MAX;
                 WantedText {
                     prompt: prompt.clone(),
                     options,
@@ -142,7 +169,7 @@ async fn answer(
     };
     let texts = wanted.each().enumerate().map(begin);
     let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;
-    let answer = Envelope::new(wanted.kind, name);
+    let answer = Envelope::new(wanted.kind, name, wanted.options.sampling.seed);
     if !request.stream.unwrap_or_default() {
         let (parts, usage) = whole(texts, wanted.n).await?;
         return Ok(Json(answer.whole(&parts, usage, &base.model)).into_response());

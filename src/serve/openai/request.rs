@@ -15,6 +15,9 @@ use crate::serve::api_error::ApiError;
 /// The most candidates that are explained beside each token.
 const MAX_TOP_LOGPROBS: usize = 20;
 
+/// The most items that are retrieved for a message.
+const MAX_RETRIEVED: usize = 16;
+
 /// A request for the next message of a chat.
 #[derive(Debug, Deserialize)]
 pub struct ChatRequest {
@@ -26,6 +29,9 @@ pub struct ChatRequest {
     /// The number of best candidates that are explained beside each token.
     #[serde(default)]
     pub top_logprobs: Option<usize>,
+    /// The number of items of the user's history that are put before each of the user's messages.
+    #[serde(default)]
+    retrieve: Option<usize>,
     #[serde(default)]
     continue_final_message: Option<bool>,
     #[serde(default)]
@@ -71,18 +77,38 @@ impl ChatRequest {
         Ok(text + beginning.as_deref().unwrap_or_default())
     }
 
-    /// The tokens of the prompt.
+    /// The tokens of the prompt. `prepare` may add messages to those of the request.
     ///
     /// # Errors
     ///
     /// See [`prompt_text`](Self::prompt_text).
-    pub fn prompt(&self, template: &ChatTemplate, model: &Model) -> Result<Vec<Token>, ApiError> {
+    pub fn prompt(
+        &self,
+        template: &ChatTemplate,
+        model: &Model,
+        prepare: impl FnOnce(Vec<Message>) -> Vec<Message>,
+    ) -> Result<Vec<Token>, ApiError> {
         let (messages, beginning) = self.turns()?;
+        let messages = prepare(messages);
         let mut tokens = template.prompt_tokens(model, &messages)?;
         if let Some(beginning) = beginning {
             tokens.extend(model.tokenize(&beginning, Boundary::Omit, Special::Ignored)?);
         }
         Ok(tokens)
+    }
+
+    /// The number of items that are retrieved for each message, `default` unless the request says another.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::invalid_field`] when it is more than [`MAX_RETRIEVED`].
+    pub fn n_retrieved(&self, default: usize) -> Result<usize, ApiError> {
+        let n = self.retrieve.unwrap_or(default);
+        if n > MAX_RETRIEVED {
+            let message = format!("`retrieve` is at most {MAX_RETRIEVED}, not {n}");
+            return Err(ApiError::invalid_field("retrieve", message));
+        }
+        Ok(n)
     }
 
     /// The messages, and the beginning of the answer if the request gives one.

@@ -19,6 +19,8 @@ pub struct Envelope {
     pub model: String,
     /// The kind of request that it answers.
     pub kind: Kind,
+    /// The seed of the first answer; further answers have the next seeds.
+    pub seed: u32,
 }
 
 /// A kind of request.
@@ -62,7 +64,7 @@ pub struct Explained {
 
 impl Envelope {
     /// An envelope with a new identifier.
-    pub fn new(kind: Kind, model: String) -> Self {
+    pub fn new(kind: Kind, model: String, seed: u32) -> Self {
         let id: u128 = rand::random();
         let prefix = match kind {
             Kind::Chat => "chatcmpl",
@@ -74,6 +76,7 @@ impl Envelope {
             created: now.map_or(0, |it| it.as_secs()),
             model,
             kind,
+            seed,
         }
     }
 
@@ -140,6 +143,7 @@ impl Envelope {
             "object": object,
             "created": self.created,
             "model": self.model,
+            "seed": self.seed,
             "system_fingerprint": concat!("cope-llama-", env!("CARGO_PKG_VERSION")),
             "choices": choices,
         })

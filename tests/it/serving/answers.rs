@@ -3,9 +3,10 @@
 use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, Piece};
 use cope_llama::home::UserName;
 use cope_llama::llama::{Boundary, Special};
+use cope_llama::profile::{Example, Profile};
 use serde_json::{Value, json};
 
-use super::{Server, ann, events, train};
+use super::{Refusal, Server, ann, events, train};
 
 /// The answer of the decoder alone, in ann's voice.
 fn alone(server: &Server, options: AnswerOptions) -> String {
@@ -25,7 +26,7 @@ fn alone(server: &Server, options: AnswerOptions) -> String {
 fn limit(n: usize) -> AnswerOptions {
     AnswerOptions {
         n_predict: Some(n),
-        ..AnswerOptions::default()
+        ..AnswerOptions::recommended()
     }
 }
 
@@ -81,6 +82,111 @@ fn a_chat_is_answered_in_the_users_voice_whole_or_as_a_stream() {
     assert_eq!(said("base:ann"), expected);
     assert_eq!(said("tiny:ann"), expected);
     assert_eq!(said("tiny"), said("base"));
+}
+
+#[test]
+fn the_rules_against_loops_hold_unless_the_request_says_otherwise() {
+    let server = Server::new();
+    // One token is so likely that the text is nothing else, as far as it may.
+    let token = server.chat_prompt()[0];
+    let said = |more: Value| {
+        let mut body = json!({ "max_tokens": 64, "logit_bias": [[token, 100.0]] });
+        super::merge(&mut body, &more);
+        let reply = server.chat("ann", &body).json();
+        let choice = &reply["choices"][0];
+        let n_tokens = reply["usage"]["completion_tokens"].as_u64().unwrap();
+        let text = choice["message"]["content"].as_str().unwrap().to_owned();
+        (text, n_tokens, choice["finish_reason"].clone())
+    };
+    let options = |no_repeat_ngram, loop_guard| AnswerOptions {
+        no_repeat_ngram,
+        loop_guard,
+        logit_bias: vec![(token, 100.0)],
+        n_predict: Some(64),
+        ..AnswerOptions::default()
+    };
+    let (text, n_tokens, _) = said(json!({}));
+    assert_eq!((&text, n_tokens), (&alone(&server, options(8, true)), 64));
+    let off = json!({ "no_repeat_ngram": 0, "loop_guard": false });
+    let (looping, n_tokens, _) = said(off);
+    assert_eq!(
+        (&looping, n_tokens),
+        (&alone(&server, options(0, false)), 64)
+    );
+    assert_ne!(text, looping);
+    let (ended, n_tokens, finish) = said(json!({ "no_repeat_ngram": 0 }));
+    assert_eq!((n_tokens, finish), (25, json!("stop")));
+    assert_eq!(ended, alone(&server, options(0, true)));
+    // A form has to repeat itself, and may.
+    let all = ["fine"; 10].join(" ");
+    let grammar = json!({ "grammar": format!("root ::= \"{all}\""), "logit_bias": [] });
+    let (form, ..) = said(grammar);
+    assert_eq!(form, all);
+}
+
+#[test]
+fn an_answer_has_a_new_seed_which_is_told_and_repeats_it() {
+    let server = Server::new();
+    let drawn = |more: Value| {
+        let mut body = json!({ "temperature": 1.5 });
+        super::merge(&mut body, &more);
+        let reply = server.chat("ann", &body).json();
+        let text = reply["choices"][0]["message"]["content"].clone();
+        (reply["seed"].as_u64().unwrap(), text)
+    };
+    let answers: Vec<_> = (0..6).map(|_| drawn(json!({}))).collect();
+    assert!(answers.iter().any(|(_, text)| *text != answers[0].1));
+    for (seed, text) in &answers[..2] {
+        assert_eq!(drawn(json!({ "seed": seed })), (*seed, text.clone()));
+    }
+}
+
+#[test]
+fn retrieved_items_stand_before_the_message_as_if_they_had_been_sent() {
+    let server = Server::new();
+    let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
+    let history = vec![
+        Example::new("alice", "hello hello"),
+        Example::new("nobody", "nothing"),
+    ];
+    ann.save_profile(&Profile {
+        history,
+        held_out: Vec::new(),
+    })
+    .unwrap();
+    let said = |model: &str, more: Value| {
+        let reply = server.chat(model, &more).json();
+        (
+            reply["choices"].clone(),
+            reply["usage"]["prompt_tokens"].clone(),
+        )
+    };
+    let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
+    let question = turn("user", "hello alice");
+    let sent = [
+        turn("user", "alice"),
+        turn("assistant", "hello hello"),
+        question,
+    ];
+    let expected = said("ann", json!({ "messages": sent }));
+    assert_eq!(said("ann", json!({ "retrieve": 2 })), expected);
+    assert_ne!(said("ann", json!({})), expected);
+    // Nobody else's prompt has them.
+    for other in ["base", "bob"] {
+        assert_eq!(
+            said(other, json!({ "retrieve": 2 })),
+            said(other, json!({}))
+        );
+    }
+    let many = server.chat("ann", &json!({ "retrieve": 17 }));
+    many.assert_refused(&Refusal {
+        param: Some("retrieve"),
+        ..Refusal::new(
+            400,
+            "invalid_request_error",
+            "`retrieve` is at most 16, not 17",
+        )
+    });
 }
 
 #[test]
