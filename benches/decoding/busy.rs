@@ -17,7 +17,7 @@ use crate::Options;
 /// The number of other programs, which spin.
 const N_BUSY: [usize; 3] = [0, 1, 2];
 const N_PROMPT: usize = 64;
-const REPEATS: u32 = 60;
+const REPEATS: u32 = 20;
 
 pub fn table(options: &Options) -> Result<()> {
     println!("| model | ms a token; programs that spin beside: | 0 | 1 | 2 | 1 ÷ 0 | 2 ÷ 0 |");
