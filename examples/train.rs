@@ -35,7 +35,7 @@ fn main() -> Result<()> {
         held_out: Vec::new(),
     })?;
 
-    // SFT alone; `Stage::ALL` adds the mining of pairs, and DPO on them.
+    // SFT alone; `Stage::ALL` adds the mining of pairs, DPO on them, and calibration.
     let training = Training {
         folder: &user,
         base_path: &base_path,

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::bases;
 use crate::error::Missing;
-use crate::home::{Home, Manifest, StageRecord, UserFolder, write_atomic};
+use crate::home::{Calibration, Home, Manifest, StageRecord, UserFolder, write_atomic};
 use crate::voice::{AdapterSource, Voice};
 use crate::{Error, Result};
 
@@ -129,9 +129,13 @@ fn texts(
         } = record;
         context! { name => stage.name(), seconds, figures }
     });
+    let adapter_record = manifest.adapter.as_ref();
+    let calibration = adapter_record.and_then(|record| record.calibration.as_ref());
+    let n_held_out = calibration.map_or(0, Calibration::n_texts);
+    let n_history = user.profile()?.history.len();
     let values = context! {
         user => user.name().as_str(),
-        n_history => user.profile()?.history.len(),
+        n_trained => n_history.saturating_sub(n_held_out),
         base_file => manifest.base.file.as_str(),
         architecture => manifest.base.architecture.as_str(),
         on_task => manifest.base.task_sha256.is_some(),

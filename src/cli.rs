@@ -2,6 +2,8 @@
 //! stderr.
 
 mod bundle;
+#[cfg(feature = "train")]
+mod calibration_text;
 mod chat;
 mod decode_options;
 mod doctor;
@@ -71,7 +73,7 @@ enum Command {
     #[command(subcommand)]
     User(user::Command),
     #[cfg(feature = "train")]
-    /// Train a user's adapter on the user's history, in three stages
+    /// Train a user's adapter on the user's history, in four stages
     Train(Box<train::Args>),
     #[cfg(feature = "train")]
     /// Train a task adapter on many users' items; users' adapters can be trained on top of it

@@ -132,6 +132,12 @@ pub enum Missing {
         /// The user's name.
         user: String,
     },
+    /// There is no adapter of an earlier training to put back.
+    #[error("{user} has no adapter of an earlier training")]
+    PreviousAdapter {
+        /// The user's name.
+        user: String,
+    },
     /// The user has an adapter and no record of its training.
     #[error("{user}'s adapter has no manifest")]
     Manifest {

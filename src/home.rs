@@ -32,9 +32,12 @@
 //! ```
 
 mod adapter_folder;
+mod calibration;
 mod export;
 mod json_lines;
 mod manifest;
+mod stage;
+mod undo;
 mod user_folder;
 mod user_name;
 
@@ -50,8 +53,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use adapter_folder::{AdapterFolder, Lock};
+pub use calibration::{
+    AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
+    Interval, NoCalibration, SettingScores,
+};
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
-pub use manifest::{BaseRef, Manifest, Stage, StageRecord};
+pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord};
+pub use stage::Stage;
 pub use user_folder::UserFolder;
 pub use user_name::UserName;
 

@@ -10,8 +10,8 @@
 //! alone, stopped and resumed, and its result looked at.
 //!
 //! ```text
-//! history ─→ examples ─→ SFT ─→ mine negatives ─→ DPO ─→ adapter.gguf ─→ twin contexts ─→ contrast ─→ text
-//! Profile    Example            Pair                     Adapter          Twin             Contrast     Decoder, Batch
+//! history ─→ examples ─→ SFT ─→ mine negatives ─→ DPO ─→ calibrate ─→ adapter.gguf ─→ twin contexts ─→ contrast ─→ text
+//! Profile    Example            Pair                     Calibration  Adapter          Twin             Contrast     Decoder
 //! ```
 //!
 //! One GGUF file is the base of everything: [`train`] reads its weights, quantisation included, and llama.cpp, behind
@@ -27,7 +27,7 @@
 //! | [`bases`] | the base models that can be downloaded, by name and SHA-256 |
 //! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
 //! | [`prompt`] | chat templates: from messages to tokens |
-//! | [`train`] | SFT, mining and DPO in candle (feature `train`) |
+//! | [`train`] | SFT, mining, DPO and calibration in candle (feature `train`) |
 //! | [`decode`] | from tokens to text, by one model or by the contrast of two |
 //! | [`voice`] | which adapters and which contrast a request means |
 //! | [`bundle`] | a user's model as a folder for other programs and machines |

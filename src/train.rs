@@ -1,14 +1,15 @@
-//! Training: from a user's history to their LoRA adapter, in three stages. Each stage leaves a file in the user's
+//! Training: from a user's history to their LoRA adapter, in four stages. Each stage leaves a file in the user's
 //! folder:
 //!
 //! ```text
-//! history.jsonl ─ SFT ─→ sft.gguf ─ mine ─→ pairs.jsonl ─ DPO ─→ adapter.gguf
+//! history.jsonl ─ SFT ─→ sft.gguf ─ mine ─→ pairs.jsonl ─ DPO ─→ dpo.gguf ─ calibrate ─→ adapter.gguf
 //! ```
 //!
 //! - **SFT** ([`sft`]) fine-tunes a fresh adapter on the user's own responses.
 //! - **Mining** ([`mine`]) samples other responses to the same prompts, and makes pairs of a preferred and a rejected
 //!   response.
 //! - **DPO** ([`dpo`]) trains the adapter on to prefer the one to the other.
+//! - **Calibration** ([`calibrate`]) chooses the adapter, its scale and the contrast on texts that were held out.
 //!
 //! A stage runs only if something that it depends on has changed since it last ended: the base, the history, the
 //! settings, or the file of an earlier stage. The manifest records a hash of these, and the stage's figures.
@@ -27,6 +28,7 @@
 
 mod block;
 mod block_stack;
+pub mod calibrate;
 mod candle;
 mod checkpoint;
 mod config;
@@ -36,6 +38,7 @@ mod encoder;
 mod family;
 pub mod fit;
 pub mod head;
+mod hold_out;
 pub mod lora;
 pub mod loss;
 mod memory;
@@ -67,7 +70,9 @@ pub use optimizer::AdamW;
 pub use shape::Shape;
 pub use train_event::{Figures, StepMetrics, TrainEvent, TrainObserver};
 
-use crate::home::{AdapterFolder, BaseRef, Lock, Stage, remove_if_there};
+use crate::home::{
+    AdapterFolder, BaseRef, Calibration, CalibrationBasis, GainTexts, Lock, Stage, remove_if_there,
+};
 use crate::{Error, Result};
 use recipe::Recipe;
 use record::Records;
@@ -125,35 +130,57 @@ fn run_stages(training: Training, observe: TrainObserver) -> Result<()> {
         ..
     } = training;
     let mut records = Records::open(folder, base)?;
+    let hold_out = records.hold_out(config)?;
     let mut recipe = None;
     for &stage in stages {
-        let inputs = record::inputs(folder, base, config, stage)?;
+        let inputs = record::inputs(folder, base, config, stage, hold_out)?;
         if let Some(record) = records.current(stage, &inputs) {
-            observe(TrainEvent::UpToDate {
-                stage,
-                figures: record.figures.clone(),
-            })?;
-            continue;
+            let figures = record.figures.clone();
+            observe(TrainEvent::UpToDate { stage, figures })?;
+        } else {
+            let recipe = match &mut recipe {
+                Some(recipe) => recipe,
+                none => none.insert(Recipe::load(training, hold_out, observe)?),
+            };
+            let started = Instant::now();
+            let figures = match stage {
+                Stage::Sft => recipe.sft(&inputs, observe)?,
+                Stage::Mine => recipe.mine(&inputs, observe)?,
+                Stage::Dpo => recipe.dpo(&inputs, observe)?,
+                Stage::Calibrate => {
+                    let (adapter, calibration) = recipe.calibrate(observe)?;
+                    let figures = calibration_figures(&calibration);
+                    records.replace_adapter(&adapter, calibration)?;
+                    figures
+                }
+            };
+            let record = record::record(inputs, config, stage, &figures, started.elapsed());
+            records.add(stage, record)?;
+            remove_if_there(&folder.checkpoint())?;
+            if matches!(stage, Stage::Dpo | Stage::Calibrate) {
+                records.remove_unused_tasks()?;
+            }
+            observe(TrainEvent::Ended { stage, figures })?;
         }
-        let recipe = match &mut recipe {
-            Some(recipe) => recipe,
-            none => none.insert(Recipe::load(training, observe)?),
-        };
-        let started = Instant::now();
-        let figures = match stage {
-            Stage::Sft => recipe.sft(&inputs, observe)?,
-            Stage::Mine => recipe.mine(&inputs, observe)?,
-            Stage::Dpo => recipe.dpo(&inputs, observe)?,
-        };
-        records.add(
-            stage,
-            record::record(inputs, config, stage, &figures, started.elapsed()),
-        )?;
-        remove_if_there(&folder.checkpoint())?;
-        if stage == Stage::Dpo {
-            folder.remove_tasks_but(base.task_sha256.as_deref())?;
+        if stage == Stage::Calibrate
+            && let Some(calibration) = records.calibration()
+        {
+            observe(TrainEvent::Calibrated(Box::new(calibration.clone())))?;
         }
-        observe(TrainEvent::Ended { stage, figures })?;
     }
     Ok(())
+}
+
+/// The figures of calibration's record. The adapter's record has all of its choice.
+fn calibration_figures(calibration: &Calibration) -> Figures {
+    let mut figures = Figures::new();
+    if let CalibrationBasis::Scores(scores) = &calibration.basis {
+        figures.insert("calibration/logprob_default", scores.default.logprob.value);
+        figures.insert("calibration/logprob", scores.chosen.logprob.value);
+    }
+    if let Some(gain) = calibration.gain.filter(|it| it.texts == GainTexts::HeldOut) {
+        figures.insert("held_out/logprob_base", gain.base);
+        figures.insert("held_out/logprob", gain.chosen);
+    }
+    figures
 }

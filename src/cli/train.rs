@@ -32,29 +32,35 @@ pub struct Args {
         value_delimiter = ',',
         value_enum,
         hide_possible_values = true,
-        value_name = "sft|mine|dpo"
+        value_name = "sft|mine|dpo|calibrate"
     )]
     stage: Vec<Stage>,
     /// Train on top of this task's adapter (see `train-task`); while decoding, the base carries it too
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
+    /// Put the adapter of the training before back instead of training; it is kept until the next training
+    #[arg(long, conflicts_with_all = ["all", "stage", "task"])]
+    undo: bool,
     #[command(flatten)]
     options: TrainOptions,
     #[command(flatten)]
     mine: MineArgs,
     #[command(flatten)]
     dpo: DpoArgs,
+    #[command(flatten)]
+    calibrate: CalibrateArgs,
 }
 
 const EXAMPLES: &str = "\
 Each stage writes its result to the user's folder (sft.gguf, pairs.jsonl,
-adapter.gguf), a line of metrics per step to train.jsonl, and its settings and
-a hash of its inputs to manifest.json. Ctrl-C stops the training; the same
-command resumes it. A stage whose inputs have not changed is skipped. When the
-training of one of several users fails, the others are still trained.
+dpo.gguf, adapter.gguf), a line of metrics per step to train.jsonl, and its
+settings and a hash of its inputs to manifest.json. Ctrl-C stops the training;
+the same command resumes it. A stage whose inputs have not changed is skipped.
+When the training of one of several users fails, the others are still trained.
 
 Examples:
   cope-llama train alice
+  cope-llama train alice --undo
   cope-llama train alice --stage sft --learning-rate 1e-3 --epochs 3
   cope-llama train bob -m other.gguf --rank 16 --target-modules q,k,v,o
   cope-llama train --all --epochs 8 --patience 2";
@@ -119,7 +125,22 @@ struct DpoArgs {
     rpo_alpha: f32,
 }
 
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Stage calibrate: choose the adapter's scale and the contrast")]
+struct CalibrateArgs {
+    /// Number of the history's newest texts to hold out, which are not trained on, to choose scale and contrast on; 0
+    /// trains on all texts and uses the defaults [default: a tenth, at least 8, of 40 texts or more; else 0]
+    #[arg(long, value_name = "N")]
+    hold_out: Option<usize>,
+    /// Use the adapter after the stage dpo even where the one after sft makes the texts held out more likely
+    #[arg(long)]
+    keep_dpo: bool,
+}
+
 pub fn run(home: &Home, args: &Args) -> Result<()> {
+    if args.undo {
+        return undo(home, &args.users);
+    }
     let users: Vec<String> = if args.all {
         let users = home.users()?;
         users.iter().map(|user| user.name().to_string()).collect()
@@ -155,6 +176,16 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             failed.join(", ")
         )
     }
+}
+
+/// Puts the adapters of the trainings before back.
+fn undo(home: &Home, users: &[String]) -> Result<()> {
+    for name in users {
+        let user = home.user(UserName::new(name)?)?;
+        user.restore_previous(&user.lock()?)?;
+        eprintln!("{name} answers with the adapter of the training before again");
+    }
+    Ok(())
 }
 
 fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result<()> {
@@ -199,6 +230,8 @@ impl Args {
         config.dpo.beta = self.dpo.beta;
         config.dpo.length_normalized = self.dpo.length_normalized;
         config.dpo.rpo_alpha = self.dpo.rpo_alpha;
+        config.hold_out = self.calibrate.hold_out;
+        config.keep_dpo = self.calibrate.keep_dpo;
         config
     }
 }

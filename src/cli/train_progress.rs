@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cope_llama::Error;
-use cope_llama::home::Stage;
+use cope_llama::home::{Calibration, Stage};
 use cope_llama::train::TrainEvent;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use super::calibration_text;
 
 /// Shows a progress bar per stage at a terminal, else a line per stage, and prints a stage's figures to stdout when it
 /// has ended.
@@ -66,6 +68,7 @@ impl TrainProgress {
                     .collect();
                 show(stage, &figures)
             }
+            TrainEvent::Calibrated(calibration) => show_calibration(&calibration),
         }
     }
 
@@ -74,6 +77,7 @@ impl TrainProgress {
             Stage::Sft => "learning the user's texts",
             Stage::Mine => "sampling texts that the user would not write",
             Stage::Dpo => "learning to prefer the better text of each pair",
+            Stage::Calibrate => "choosing the adapter's scale and the contrast",
         };
         if !io::stderr().is_terminal() {
             eprintln!("{stage}: {what}, {total} steps");
@@ -117,9 +121,20 @@ fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()>
             lines.push(format!("{what}: {before:.3} → {after:.3} ({change:+.3})"));
         }
     }
+    let lines = lines.iter().map(|line| format!("{stage}: {line}"));
+    print(lines)
+}
+
+/// Prints what calibration has chosen, and what the training has brought.
+fn show_calibration(calibration: &Calibration) -> cope_llama::Result<()> {
+    let choice = calibration_text::choice(calibration).into_iter();
+    let choice = choice.map(|line| format!("{}: {line}", Stage::Calibrate));
+    print(choice.chain(calibration_text::gain(calibration)))
+}
+
+fn print(mut lines: impl Iterator<Item = String>) -> cope_llama::Result<()> {
     let mut out = io::stdout().lock();
     lines
-        .iter()
-        .try_for_each(|line| writeln!(out, "{stage}: {line}"))
+        .try_for_each(|line| writeln!(out, "{line}"))
         .map_err(Error::io("write", "the figures"))
 }

@@ -56,11 +56,14 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     eprintln!("{}: {} items", folder.name(), profile.history.len());
     let stop = interrupt::flag()?;
     let mut progress = TrainProgress::new(args.options.less_memory_hint());
+    let mut config = args.options.config();
+    // A task adapter is not calibrated: users' adapters are, on top of it.
+    config.hold_out = Some(0);
     let training = Training {
         folder: &folder,
         base_path: &base_path,
         base: &base,
-        config: &args.options.config(),
+        config: &config,
         stages: &[Stage::Sft],
     };
     let lock = folder.lock()?;

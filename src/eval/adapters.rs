@@ -73,7 +73,7 @@ impl StudyAdapters<'_, '_> {
         // The lock is held until the adapter is read, so that no other process trains it meanwhile.
         let _lock = self.train(&whose, &folder, items, task_sha256, config, stages)?;
         let user_adapter = if stages.contains(&Stage::Dpo) {
-            folder.adapter()
+            folder.dpo()
         } else {
             folder.sft()
         };
@@ -100,6 +100,9 @@ impl StudyAdapters<'_, '_> {
         })?;
         let mut base = self.study.base.clone();
         base.task_sha256 = task_sha256;
+        // An evaluation has settings of its own for scale and contrast, and trains on all items.
+        let mut config = config.clone();
+        config.hold_out = Some(0);
         let (stop, observe) = (self.stop, &mut self.observe);
         let mut observe = |event| {
             if stop.load(Ordering::Relaxed) {
@@ -111,7 +114,7 @@ impl StudyAdapters<'_, '_> {
             folder,
             base_path: &self.study.base_path,
             base: &base,
-            config,
+            config: &config,
             stages,
         };
         let trained = train_locked(&lock, training, &mut observe);

@@ -26,7 +26,9 @@ const TASK_PREFIX: &str = "task-";
 /// feedback.jsonl                    the user's verdicts on answers, from which mining and DPO learn
 /// sft.gguf                          adapter after SFT
 /// pairs.jsonl  held_out_pairs.jsonl pairs mined for DPO, to train on and to measure on
-/// adapter.gguf                      adapter after DPO, with which chats answer
+/// dpo.gguf                          adapter after DPO
+/// adapter.gguf                      adapter after calibration, with which chats answer
+/// previous.gguf                     adapter of the training before, which can be put back
 /// task-<SHA-256>.gguf               copy of the task adapter that the adapter was trained on top of
 /// manifest.json  train.jsonl        inputs, settings and figures of each stage; the log of training
 /// mined.jsonl  checkpoint.gguf      state from which a stopped training resumes
@@ -119,20 +121,20 @@ impl AdapterFolder {
         Ok(sha256)
     }
 
-    /// Removes all task adapters except the one with this SHA-256.
+    /// Removes all task adapters except those with these SHA-256.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when one cannot be removed.
-    pub fn remove_tasks_but(&self, sha256: Option<&str>) -> Result<()> {
-        let kept = sha256.map(|sha256| self.task(sha256));
+    pub fn remove_tasks_but(&self, sha256s: &[&str]) -> Result<()> {
+        let kept: Vec<_> = sha256s.iter().map(|sha256| self.task(sha256)).collect();
         for path in entries(&self.path)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(TASK_PREFIX) && Some(&path) != kept.as_ref() {
+            if name.starts_with(TASK_PREFIX) && !kept.contains(&path) {
                 remove_if_there(&path)?;
             }
         }
-        if kept.is_none() {
+        if kept.is_empty() {
             remove_if_there(&self.stacked())?;
         }
         Ok(())
@@ -168,13 +170,25 @@ impl AdapterFolder {
         self.path.join("checkpoint.gguf")
     }
 
-    /// The file of the adapter after DPO, with which chats answer.
+    /// The file of the adapter after DPO.
+    #[must_use]
+    pub fn dpo(&self) -> PathBuf {
+        self.path.join("dpo.gguf")
+    }
+
+    /// The file of the adapter after calibration, with which chats answer.
     #[must_use]
     pub fn adapter(&self) -> PathBuf {
         self.path.join("adapter.gguf")
     }
 
-    /// The file of the adapter after DPO, after checking that it exists.
+    /// The file of the adapter with which chats answered before the last training.
+    #[must_use]
+    pub fn previous_adapter(&self) -> PathBuf {
+        self.path.join("previous.gguf")
+    }
+
+    /// The file of the adapter with which chats answer, after checking that it exists.
     ///
     /// # Errors
     ///

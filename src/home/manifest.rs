@@ -1,10 +1,10 @@
 //! The manifest: a record of what an adapter was trained from and how.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Calibration, Stage};
 
 /// The content of `manifest.json` in a user's or task's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,22 @@ pub struct Manifest {
     pub base: BaseRef,
     /// The stages that have ended.
     pub stages: BTreeMap<Stage, StageRecord>,
+    /// The record of `adapter.gguf`. Manifests of versions without calibration have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterRecord>,
+    /// The record of `previous.gguf`, the adapter of the training before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<AdapterRecord>,
+}
+
+/// The record of an adapter that chats answer with, now or before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterRecord {
+    /// The base that the adapter was trained on.
+    pub base: BaseRef,
+    /// How its scale and contrast were chosen; `None` for an adapter of a version without calibration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// A reference to a base model.
@@ -27,39 +43,6 @@ pub struct BaseRef {
     /// The SHA-256 of the task adapter that the base carries, if any; a copy of it is in the user's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_sha256: Option<String>,
-}
-
-/// A stage of training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Stage {
-    /// Supervised fine-tuning (SFT) on the user's texts.
-    Sft,
-    /// Mining: sampling responses and choosing pairs for DPO.
-    Mine,
-    /// Direct preference optimisation (DPO) on the pairs.
-    Dpo,
-}
-
-impl Stage {
-    /// All stages, in the order in which they run.
-    pub const ALL: [Self; 3] = [Self::Sft, Self::Mine, Self::Dpo];
-
-    /// The stage's name in files and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sft => "sft",
-            Self::Mine => "mine",
-            Self::Dpo => "dpo",
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// The record of a stage that has ended.

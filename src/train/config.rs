@@ -30,6 +30,13 @@ pub struct TrainConfig {
     pub recompute: bool,
     /// Seed of the initial adapter, the order of the items, and the samples.
     pub seed: u64,
+    /// Number of the history's newest texts that are not trained on, so that calibration can choose scale and contrast
+    /// on them. `None` holds out a tenth, at least 8, of a history of at least 40 texts, and nothing of a shorter one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_out: Option<usize>,
+    /// Whether calibration uses the adapter after DPO even where the one after SFT is better.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_dpo: bool,
 }
 
 impl Default for TrainConfig {
@@ -78,6 +85,8 @@ impl Default for TrainConfig {
             device,
             recompute: false,
             seed: 0,
+            hold_out: None,
+            keep_dpo: false,
         }
     }
 }

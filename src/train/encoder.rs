@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::llama::{self, Special, Token};
+use crate::message::Message;
 use crate::profile::{Example, Pair};
 use crate::prompt::{ChatTemplate, response_tokens};
 use crate::{Error, Result};
@@ -99,6 +100,34 @@ impl<'a> Encoder<'a> {
             })
         };
         pairs.iter().enumerate().map(encode).collect()
+    }
+
+    /// Encodes a question whose answer begins with `begin`: the response is the rest of the answer, without an
+    /// end-of-turn token.
+    ///
+    /// # Errors
+    /// The chat template cannot be rendered, or a text is too long to tokenize.
+    pub fn question(&self, prompt: &str, begin: &str, rest: &str) -> Result<Encoded> {
+        let tokens = |text: &str| {
+            let mut tokens = response_tokens(self.vocabulary, text)?;
+            tokens.pop();
+            Ok::<_, Error>(tokens)
+        };
+        let whole = tokens(&format!("{begin}{rest}"))?;
+        let begun = match begin {
+            "" => Vec::new(),
+            begin => tokens(begin)?,
+        };
+        // The rest may change the last token of the beginning, which then belongs to the response.
+        let same = begun.iter().zip(&whole).take_while(|(x, y)| x == y);
+        let (begun, response) = whole.split_at(same.count());
+        let prompt = [Message::user(prompt)];
+        let mut prompt = self.template.prompt_tokens(self.vocabulary, &prompt)?;
+        prompt.extend(begun);
+        Ok(Encoded {
+            prompt,
+            response: response.to_vec(),
+        })
     }
 
     /// The text of a sampled response, without its special tokens.

@@ -190,6 +190,15 @@ impl Lora {
         }
     }
 
+    /// The same variables, frozen, with `scale` times the effect.
+    #[must_use]
+    pub fn scaled(&self, scale: f32) -> Self {
+        Self {
+            lora_alpha: self.lora_alpha * scale,
+            ..self.frozen()
+        }
+    }
+
     /// The same variables for one training pass with dropout: each feature is zeroed with probability `rate` on its way
     /// into an adapter. Equal seeds and numbers zero the same features.
     #[must_use]

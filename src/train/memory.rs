@@ -4,6 +4,7 @@
 //! what each stage holds for a while: the activations of its largest step, which grow with the step's tokens (those of
 //! all blocks, or with recomputation of one block, and every block's inputs), or the KV cache that mining samples with.
 
+use super::calibrate;
 use super::config::TrainConfig;
 use super::encoder::Encoded;
 use super::fit::FitConfig;
@@ -49,6 +50,7 @@ impl MemoryEstimate<'_> {
                 };
                 self.largest_step(&self.config.dpo.fit, tokens)
             }
+            Stage::Calibrate => self.calibration(),
         };
         let temporary = self.stages.iter().map(stage).max().unwrap_or(0);
         let vocabulary = TOKEN * self.shape.n_vocab as u64;
@@ -129,6 +131,16 @@ impl MemoryEstimate<'_> {
         let rows: usize = self.longest(slots, rows).iter().sum();
         let row = 2 * shape.n_layer * shape.heads.n_head_kv * shape.heads.head_dim;
         (rows * row + slots * mine.n_samples * shape.n_vocab) as u64
+    }
+
+    /// Number of values that calibration holds of some texts: their states under every model, the temporary values of
+    /// a pass, and the logits of two models and of their contrasts.
+    fn calibration(&self) -> u64 {
+        let shape = self.shape;
+        let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
+        let tokens: usize = self.longest(calibrate::TEXTS, tokens).iter().sum();
+        let a_token = (calibrate::MODELS + 8) * shape.n_embd + 5 * shape.n_ff;
+        (tokens * a_token + 4 * head::ROWS * shape.n_vocab) as u64
     }
 
     /// The most tokens of a sample for this example.

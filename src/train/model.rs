@@ -19,7 +19,7 @@ use super::block::Block;
 use super::block_stack::{StackOp, View};
 use super::candle::CandleModel;
 use super::family::Family;
-use super::head::{Head, HeadOp, Predictions};
+use super::head::{Head, HeadOp, Predictions, gather};
 use super::lora::{Lora, LoraConfig, TargetModule};
 use super::ops::attention::{Mask, attend};
 use super::ops::linear::WeightType;
@@ -212,6 +212,24 @@ impl TrainModel {
             return Ok(logits.flatten_all()?.to_vec1()?);
         }
         Ok(self.head.logits(&self.run_rows(rows, lora)?))
+    }
+
+    /// The blocks' results for the rows that predict the batch's response tokens, `[r, n_embd]`, before the last norm.
+    /// They have no gradient.
+    pub(super) fn predicting_rows(
+        &self,
+        batch: &PackedBatch,
+        lora: Option<&Lora>,
+    ) -> Result<Vec<f32>> {
+        let lora = lora.map(Lora::frozen);
+        let x = match &self.candle {
+            Some(candle) => {
+                let x = candle.run_rows(&batch.rows, lora.as_ref())?;
+                x.flatten_all()?.to_vec1()?
+            }
+            None => self.run_rows(&batch.rows, lora.as_ref())?,
+        };
+        Ok(gather(&x, &batch.predictors, self.shape().n_embd))
     }
 
     /// The unnormalised logits, `[r, n_vocab]`, of the blocks' results `x`, `[r, n_embd]`.

@@ -1,4 +1,4 @@
-//! The three stages of a training: each reads the file of the stage before from the user's folder, and writes its own.
+//! The stages of a training: each reads the files of the stages before from the user's folder, and makes its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use cope_convert::gguf::Gguf;
 use serde_json::json;
 
 use super::Training;
+use super::calibrate::{Calibrator, everyday};
 use super::checkpoint::Checkpoint;
 use super::config::TrainConfig;
 use super::dpo::{self, Dpo, ScoredPairs};
 use super::encoder::{Encoded, EncodedPair, Encoder};
 use super::family::Family;
 use super::fit::fit;
+use super::hold_out::HoldOut;
 use super::lora::Lora;
 use super::memory::MemoryEstimate;
 use super::mine::{Found, Miner};
@@ -23,10 +25,10 @@ use super::ops::linear::WeightType;
 use super::sample::Sample;
 use super::sft::{self, Sft};
 use super::shape::Shape;
-use super::train_event::{Figures, LogLine, StepMetrics, TrainEvent, TrainObserver};
+use super::train_event::{Figures, LogLine, SettingLine, StepMetrics, TrainEvent, TrainObserver};
 use crate::digest::digest;
 use crate::error::Missing;
-use crate::home::{AdapterFolder, BaseRef, Stage, read_jsonl, write_jsonl};
+use crate::home::{AdapterFolder, BaseRef, Calibration, Stage, read_jsonl, write_jsonl};
 use crate::profile::feedback::Verdicts;
 use crate::profile::{BaseLogps, Example, Pair, Profile};
 use crate::rouge::Rouge;
@@ -40,29 +42,37 @@ pub(super) struct Recipe<'a> {
     gguf: Gguf,
     model: TrainModel,
     vocabulary: Arc<llama::Model>,
+    hold_out: HoldOut,
+    /// The texts. The history has only those that are trained on.
     profile: Profile,
-    /// The history, encoded.
+    /// The history that is trained on, encoded.
     examples: Vec<Encoded>,
-    /// The held-out texts, encoded.
+    /// The texts of the history that are held out for calibration, encoded.
+    calibration: Vec<Encoded>,
+    /// The held-out texts that the user imported, encoded.
     held_out: Vec<Encoded>,
 }
 
 impl<'a> Recipe<'a> {
-    /// Loads the model and encodes the texts of `training`. Tells `observe` how much memory a training on the CPU
-    /// takes.
+    /// Loads the model and encodes the texts of `training`, of whose history the newest are held out for calibration.
+    /// Tells `observe` how much memory a training on the CPU takes.
     ///
     /// # Errors
     /// The history is empty, a text is too long for the model, the base cannot be trained on or read, the device is not
     /// there, or the observer stopped the work.
-    pub(super) fn load(training: Training<'a>, observe: TrainObserver) -> Result<Self> {
+    pub(super) fn load(
+        training: Training<'a>,
+        hold_out: HoldOut,
+        observe: TrainObserver,
+    ) -> Result<Self> {
         let Training {
             folder,
             base_path,
             base,
             config,
-            stages,
+            ..
         } = training;
-        let profile = folder.profile()?;
+        let mut profile = folder.profile()?;
         if profile.history.is_empty() {
             let user = folder.name().to_string();
             return Err(Missing::History { user }.into());
@@ -79,23 +89,15 @@ impl<'a> Recipe<'a> {
         let vocabulary = llama::Model::load_vocabulary(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
-        let examples = encoder.examples(&profile.history, &folder.history())?;
+        let mut examples = encoder.examples(&profile.history, &folder.history())?;
+        let n_trained = examples.len().saturating_sub(hold_out.n_texts());
+        let calibration = examples.split_off(n_trained);
+        profile.history.truncate(n_trained);
         let load = |weight_type| TrainModel::load_with_task(&gguf, weight_type, task.as_ref());
         let model = if let Some((gpu, dtype)) = gpu {
             load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
         } else {
-            let file = std::fs::metadata(base_path).map_err(Error::io("read", base_path))?;
-            let embedding = gguf.tensor("token_embd.weight");
-            let untied = gguf.tensor("output.weight").and(embedding);
-            let estimate = MemoryEstimate {
-                shape: &shape,
-                file_bytes: file.len(),
-                table_bytes: untied.map_or(0, |table| table.n_bytes),
-                config,
-                stages,
-                examples: &examples,
-            };
-            let bytes = estimate.bytes();
+            let bytes = memory(training, &gguf, &shape, &examples)?;
             observe(TrainEvent::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
@@ -107,8 +109,10 @@ impl<'a> Recipe<'a> {
             gguf,
             model,
             vocabulary,
+            hold_out,
             profile,
             examples,
+            calibration,
             held_out,
         })
     }
@@ -204,8 +208,7 @@ impl<'a> Recipe<'a> {
         Ok([("pairs", history.len() as f64)].into())
     }
 
-    /// Trains the adapter of SFT on the mined pairs and on those from the user's feedback, and writes it to
-    /// `adapter.gguf`.
+    /// Trains the adapter of SFT on the mined pairs and on those from the user's feedback, and writes it to `dpo.gguf`.
     ///
     /// # Errors
     /// A file of an earlier stage cannot be read, a pair is malformed or too long, those of [`fit`], or the adapter
@@ -220,7 +223,7 @@ impl<'a> Recipe<'a> {
         if pairs.pairs.is_empty() {
             // No example gave a pair, for instance because all texts are longer than a sample may be. The adapter then
             // stays what SFT made.
-            self.save(&lora, &self.folder.adapter())?;
+            self.save(&lora, &self.folder.dpo())?;
             return Ok(Figures::new());
         }
         let config = &self.config.dpo;
@@ -249,7 +252,7 @@ impl<'a> Recipe<'a> {
             &mut checkpoint,
             &mut observe,
         )?;
-        self.save(&lora, &self.folder.adapter())?;
+        self.save(&lora, &self.folder.dpo())?;
         let mut figures = Figures::new();
         if n_judged > 0 {
             figures.insert("feedback/pairs", n_judged as f64);
@@ -262,6 +265,67 @@ impl<'a> Recipe<'a> {
             figures.insert("held_out/margin", margin);
         }
         Ok(figures)
+    }
+
+    /// Chooses scale and contrast on the texts that are held out for calibration. Returns the adapter that is to become
+    /// `adapter.gguf`.
+    ///
+    /// # Errors
+    /// An adapter of an earlier stage cannot be read or does not fit the base, a tensor operation failed, the log
+    /// cannot be written, or the observer stopped the work.
+    pub(super) fn calibrate(&self, observe: TrainObserver) -> Result<(Adapter, Calibration)> {
+        let (sft, dpo) = (
+            self.read(&self.folder.sft())?,
+            self.read(&self.folder.dpo())?,
+        );
+        let lora = |adapter: &Adapter| Lora::from_adapter(adapter, self.model.shape().n_layer);
+        let mut adapters = vec![(Stage::Dpo, lora(&dpo)?)];
+        // Without pairs, DPO leaves the adapter as it is.
+        if !self.config.keep_dpo && sft.tensors != dpo.tensors {
+            adapters.push((Stage::Sft, lora(&sft)?));
+        }
+        let calibrator = Calibrator {
+            model: &self.model,
+            adapters: &adapters,
+            texts: &self.calibration,
+            questions: &everyday::encoded(&self.encoder()?)?,
+            held_out: &self.held_out,
+            seed: self.config.seed,
+        };
+        let (stage, total, mut done) = (Stage::Calibrate, calibrator.n_steps(), 0);
+        if total > 0 {
+            observe(TrainEvent::Started { stage, total, done })?;
+        }
+        let mut ended = || {
+            done += 1;
+            let metrics = StepMetrics::new();
+            observe(TrainEvent::Step {
+                stage,
+                done,
+                metrics,
+            })
+        };
+        let (calibration, measured) = match self.hold_out {
+            HoldOut::Texts(_) => calibrator.choose(&mut ended)?,
+            HoldOut::Nothing(reason) => (calibrator.defaults(reason, &mut ended)?, Vec::new()),
+        };
+        for it in measured {
+            self.folder.log_training(&SettingLine {
+                stage,
+                setting: it.setting,
+                logprob: it.logprob,
+                accuracy: it.accuracy,
+                n_right: it.n_right,
+            })?;
+        }
+        let chosen = calibration.chosen;
+        let adapter = if chosen.stage == Stage::Sft { sft } else { dpo };
+        let adapter = Adapter {
+            lora_alpha: adapter.lora_alpha * chosen.scale,
+            contrast: Some(chosen.contrast),
+            ..adapter
+        };
+        Ok((adapter, calibration))
     }
 
     /// An encoder for texts beside the history: pairs, and liked answers.
@@ -352,11 +416,16 @@ impl<'a> Recipe<'a> {
         ]))
     }
 
-    /// Reads the adapter of an earlier stage.
+    /// Reads the adapter of an earlier stage, to train it on or to measure it.
     fn adapter(&self, path: &Path) -> Result<Lora> {
+        Lora::from_adapter(&self.read(path)?, self.model.shape().n_layer)
+    }
+
+    /// Reads the adapter of an earlier stage.
+    fn read(&self, path: &Path) -> Result<Adapter> {
         let adapter = Adapter::read_gguf(path)?;
         adapter.check_fits(&self.gguf, &self.base.sha256)?;
-        Lora::from_adapter(&adapter, self.model.shape().n_layer)
+        Ok(adapter)
     }
 
     /// Writes the adapter, with the base that it is for and the default settings of the contrast.
@@ -396,6 +465,28 @@ impl<'a> Recipe<'a> {
             observe(event)
         }
     }
+}
+
+/// The memory in bytes that `training` takes on the CPU.
+fn memory(training: Training, gguf: &Gguf, shape: &Shape, examples: &[Encoded]) -> Result<u64> {
+    let Training {
+        base_path,
+        config,
+        stages,
+        ..
+    } = training;
+    let file = std::fs::metadata(base_path).map_err(Error::io("read", base_path))?;
+    let embedding = gguf.tensor("token_embd.weight");
+    let untied = gguf.tensor("output.weight").and(embedding);
+    let estimate = MemoryEstimate {
+        shape,
+        file_bytes: file.len(),
+        table_bytes: untied.map_or(0, |table| table.n_bytes),
+        config,
+        stages,
+        examples,
+    };
+    Ok(estimate.bytes())
 }
 
 /// Reads the task adapter that is part of `base`, from the user's folder. `None` if `base` has no task adapter.

@@ -1,14 +1,23 @@
-//! The manifest's records of the stages: for each, a hash of what it depended on, its settings and its figures.
+//! The manifest's records: for each stage a hash of what it depended on, its settings and its figures; for each adapter
+//! that chats answer or answered with, its base and how it was calibrated.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use cope_convert::Adapter;
 use serde_json::{Value, json};
 
+use super::calibrate::{self, everyday};
 use super::config::TrainConfig;
+use super::hold_out::HoldOut;
 use super::train_event::Figures;
 use crate::digest::digest;
-use crate::home::{AdapterFolder, BaseRef, Manifest, Stage, StageRecord};
+use crate::home::{
+    AdapterFolder, AdapterRecord, BaseRef, Calibration, Manifest, NoCalibration, Stage,
+    StageRecord, write_atomic,
+};
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
 
@@ -24,9 +33,14 @@ pub(super) fn record(
         .iter()
         .map(|(name, figure)| ((*name).to_owned(), *figure))
         .collect();
+    let mut settings = settings(config, stage);
+    // It is no part of the inputs' hash, which has the number of texts that are held out.
+    if let Some(hold_out) = config.hold_out {
+        settings["hold_out"] = json!(hold_out);
+    }
     StageRecord {
         inputs,
-        settings: settings(config, stage),
+        settings,
         figures,
         seconds: elapsed.as_secs_f64(),
     }
@@ -62,19 +76,127 @@ impl<'a> Records<'a> {
     pub(super) fn open(folder: &'a AdapterFolder, base: &BaseRef) -> Result<Self> {
         // The path of the base's file may have changed.
         let hashes = |base: &BaseRef| (base.sha256.clone(), base.task_sha256.clone());
-        let manifest = folder.manifest()?;
-        let manifest = manifest.filter(|manifest| hashes(&manifest.base) == hashes(base));
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             base: base.clone(),
-            stages: manifest.map(|manifest| manifest.stages).unwrap_or_default(),
+            stages: BTreeMap::new(),
+            adapter: None,
+            previous: None,
         };
-        Ok(Self { folder, manifest })
+        if let Some(last) = folder.manifest()? {
+            // In versions without calibration no adapter had a record. An adapter without a record beside one with it
+            // was put aside by a training that was stopped before it had replaced it.
+            let older =
+                (last.previous.is_none() && folder.adapter().exists()).then(|| AdapterRecord {
+                    base: last.base.clone(),
+                    calibration: None,
+                });
+            manifest.adapter = last.adapter.or(older);
+            manifest.previous = last.previous;
+            if hashes(&last.base) == hashes(base) {
+                manifest.stages = last.stages;
+            }
+        }
+        let records = Self { folder, manifest };
+        records.adopt_older_training()?;
+        Ok(records)
+    }
+
+    /// Takes `adapter.gguf` for the result of DPO where a version without calibration has trained: in those versions
+    /// it was.
+    fn adopt_older_training(&self) -> Result<()> {
+        let has_ended = |stage| self.manifest.stages.contains_key(&stage);
+        let (adapter, dpo) = (self.folder.adapter(), self.folder.dpo());
+        if !has_ended(Stage::Dpo)
+            || has_ended(Stage::Calibrate)
+            || dpo.exists()
+            || !adapter.exists()
+        {
+            return Ok(());
+        }
+        let bytes = fs::read(&adapter).map_err(Error::io("read", &adapter))?;
+        write_atomic(&dpo, |file| file.write_all(&bytes))
+    }
+
+    /// The texts that a training with these settings holds out. Where a version without calibration has trained on all
+    /// texts, and nothing has changed since, none are held out, so that the training stays up to date.
+    ///
+    /// # Errors
+    /// The settings hold out all texts; a file cannot be read.
+    pub(super) fn hold_out(&self, config: &TrainConfig) -> Result<HoldOut> {
+        let n_texts = self.folder.profile()?.history.len();
+        let hold_out = HoldOut::new(config.hold_out, n_texts)?;
+        if config.hold_out.is_none() && hold_out.n_texts() > 0 {
+            let nothing = HoldOut::Nothing(NoCalibration::OlderTraining);
+            let inputs = inputs(
+                self.folder,
+                &self.manifest.base,
+                config,
+                Stage::Sft,
+                nothing,
+            )?;
+            let sft = self.current(Stage::Sft, &inputs);
+            if sft.is_some_and(|sft| sft.settings.get("hold_out").is_none()) {
+                return Ok(nothing);
+            }
+        }
+        Ok(hold_out)
     }
 
     /// The record of `stage`, if it has ended for these inputs and its file is there.
     pub(super) fn current(&self, stage: Stage, inputs: &str) -> Option<&StageRecord> {
         let record = self.manifest.stages.get(&stage)?;
         (record.inputs == inputs && output(self.folder, stage).exists()).then_some(record)
+    }
+
+    /// The calibration of `adapter.gguf`, if it has a record.
+    pub(super) fn calibration(&self) -> Option<&Calibration> {
+        self.manifest.adapter.as_ref()?.calibration.as_ref()
+    }
+
+    /// Replaces `adapter.gguf`, and keeps the one before as `previous.gguf` if it differs. The caller then writes the
+    /// manifest, by adding calibration's record. However often this is stopped and repeated, the adapter before stays.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub(super) fn replace_adapter(
+        &mut self,
+        adapter: &Adapter,
+        calibration: Calibration,
+    ) -> Result<()> {
+        let path = self.folder.adapter();
+        let is_same = Adapter::read_gguf(&path).is_ok_and(|before| before == *adapter);
+        if !is_same {
+            if let Some(before) = self.manifest.adapter.take().filter(|_| path.exists()) {
+                self.folder.keep_adapter()?;
+                self.manifest.previous = Some(before);
+                self.folder.save_manifest(&self.manifest)?;
+            }
+            adapter.write_gguf(&path)?;
+        }
+        self.manifest.adapter = Some(AdapterRecord {
+            base: self.manifest.base.clone(),
+            calibration: Some(calibration),
+        });
+        Ok(())
+    }
+
+    /// Removes the copies of task adapters that neither this training nor an adapter that is kept needs.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub(super) fn remove_unused_tasks(&self) -> Result<()> {
+        let Manifest {
+            base,
+            adapter,
+            previous,
+            ..
+        } = &self.manifest;
+        let kept = [adapter, previous].into_iter().flatten();
+        let bases = kept.map(|record| &record.base).chain([base]);
+        let tasks: Vec<_> = bases
+            .filter_map(|base| base.task_sha256.as_deref())
+            .collect();
+        self.folder.remove_tasks_but(&tasks)
     }
 
     /// Adds the record of a stage, and writes the manifest.
@@ -87,8 +209,8 @@ impl<'a> Records<'a> {
     }
 }
 
-/// SHA-256 over all that the result of a stage depends on: the base, the settings, the files that it reads, and the
-/// user's feedback.
+/// SHA-256 over all that the result of a stage depends on: the base, the settings, the files that it reads, the number
+/// of texts that are held out of the history, and the user's feedback.
 ///
 /// # Errors
 /// A file of an earlier stage is missing, or a file cannot be read.
@@ -97,11 +219,20 @@ pub(super) fn inputs(
     base: &BaseRef,
     config: &TrainConfig,
     stage: Stage,
+    hold_out: HoldOut,
 ) -> Result<String> {
     let files = match stage {
         Stage::Sft => vec![folder.history(), folder.held_out()],
         Stage::Mine => vec![folder.history(), folder.held_out(), folder.sft()],
         Stage::Dpo => vec![folder.pairs(), folder.held_out_pairs(), folder.sft()],
+        Stage::Calibrate => {
+            vec![
+                folder.history(),
+                folder.held_out(),
+                folder.sft(),
+                folder.dpo(),
+            ]
+        }
     };
     let hashes = files
         .iter()
@@ -114,10 +245,14 @@ pub(super) fn inputs(
         settings(config, stage),
         hashes
     ]);
-    // Without feedback the hash is the one of versions that knew no feedback, so their stages stay up to date.
+    // If nothing is held out, the hash is the one of versions without calibration, so their stages stay up to date.
+    if hold_out.n_texts() > 0 {
+        inputs = json!([inputs, { "hold_out": hold_out.n_texts() }]);
+    }
+    // Without feedback the hash is the one of versions that knew no feedback.
     let verdicts = Verdicts::from_feedback(&folder.feedback()?);
     let feedback = match stage {
-        Stage::Sft => json!([]),
+        Stage::Sft | Stage::Calibrate => json!([]),
         Stage::Mine => json!(verdicts.liked()),
         Stage::Dpo => json!(verdicts.pairs()),
     };
@@ -135,8 +270,9 @@ fn hash(file: &Path, folder: &AdapterFolder, stage: Stage) -> Result<Option<Stri
     let needed = match stage {
         Stage::Sft => None,
         Stage::Mine => (file == folder.sft()).then_some(Stage::Sft),
-        Stage::Dpo if file == folder.sft() => Some(Stage::Sft),
+        Stage::Dpo | Stage::Calibrate if file == folder.sft() => Some(Stage::Sft),
         Stage::Dpo => (file == folder.pairs()).then_some(Stage::Mine),
+        Stage::Calibrate => (file == folder.dpo()).then_some(Stage::Dpo),
     };
     match needed {
         Some(needed) => Err(Error::Input(format!(
@@ -157,12 +293,19 @@ fn settings(config: &TrainConfig, stage: Stage) -> Value {
         device,
         weight_type,
         seed,
+        keep_dpo,
         ..
     } = config;
     let mut settings = match stage {
         Stage::Sft => json!({"lora": lora, "sft": sft}),
         Stage::Mine => json!({"mine": mine}),
         Stage::Dpo => json!({"dpo": dpo}),
+        Stage::Calibrate => json!({
+            "keep_dpo": keep_dpo,
+            "scales": calibrate::SCALES,
+            "contrasts": calibrate::CONTRASTS,
+            "questions": everyday::digest(),
+        }),
     };
     settings["seed"] = json!(seed);
     settings["device"] = json!(device);
@@ -175,6 +318,7 @@ fn output(folder: &AdapterFolder, stage: Stage) -> std::path::PathBuf {
     match stage {
         Stage::Sft => folder.sft(),
         Stage::Mine => folder.pairs(),
-        Stage::Dpo => folder.adapter(),
+        Stage::Dpo => folder.dpo(),
+        Stage::Calibrate => folder.adapter(),
     }
 }

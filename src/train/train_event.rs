@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::Result;
-use crate::home::Stage;
+use crate::home::{AdapterSetting, Calibration, Stage};
 
 /// Metrics of one step by name; the names are those of TRL's logs.
 pub type StepMetrics = BTreeMap<&'static str, f64>;
@@ -23,6 +23,21 @@ pub(super) struct LogLine<'a> {
     /// The metrics of the step.
     #[serde(flatten)]
     pub metrics: &'a StepMetrics,
+}
+
+/// A line of the training log about a setting that calibration has measured.
+#[derive(Serialize)]
+pub(super) struct SettingLine {
+    /// The stage: calibration.
+    pub stage: Stage,
+    /// The setting; its stage is that of the adapter.
+    pub setting: AdapterSetting,
+    /// Mean log-probability of the texts' tokens, in nats.
+    pub logprob: f64,
+    /// Share of the texts' tokens that have the highest score.
+    pub accuracy: f64,
+    /// Everyday questions that are answered correctly.
+    pub n_right: usize,
 }
 
 /// An event of a training.
@@ -65,6 +80,8 @@ pub enum TrainEvent {
         /// The figures of the stage.
         figures: Figures,
     },
+    /// Calibration has ended, now or before, with this choice. The event follows the stage's own last event.
+    Calibrated(Box<Calibration>),
 }
 
 /// A function that is called with every event. It stops the training by returning an error.

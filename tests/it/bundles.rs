@@ -28,6 +28,8 @@ fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
     let manifest = Manifest {
         base: home.base_ref(&base).unwrap(),
         stages: BTreeMap::from([(Stage::Sft, serde_json::from_value(sft).unwrap())]),
+        adapter: None,
+        previous: None,
     };
     user.save_manifest(&manifest).unwrap();
     (home, user)

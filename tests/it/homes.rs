@@ -93,6 +93,8 @@ fn a_profile_and_a_manifest_are_read_as_they_were_saved() {
     let manifest = Manifest {
         base: home.base_ref(&base).unwrap(),
         stages,
+        adapter: None,
+        previous: None,
     };
     user.save_manifest(&manifest).unwrap();
 

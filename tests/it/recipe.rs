@@ -1,6 +1,7 @@
 //! The stages of training on the tiny model: the files that they leave, when they run, and how they resume after a
 //! stop.
 
+mod calibration;
 mod feedback;
 
 use std::fs;
@@ -18,7 +19,7 @@ use cope_llama::{Error, Result};
 use crate::fixture::Fixture;
 use crate::tiny::tiny_adapter;
 
-const STAGES: [Stage; 3] = Stage::ALL;
+const STAGES: [Stage; 4] = Stage::ALL;
 
 /// A home with one user, and the tiny model as base.
 struct Setting {
@@ -92,11 +93,12 @@ impl Setting {
         train(training, observe)
     }
 
-    /// The bytes of the files that the stages leave: `sft.gguf`, `pairs.jsonl` and `adapter.gguf`.
-    fn files(&self) -> [Vec<u8>; 3] {
+    /// The bytes of the files that the stages leave: `sft.gguf`, `pairs.jsonl`, `dpo.gguf` and `adapter.gguf`.
+    fn files(&self) -> [Vec<u8>; 4] {
         [
             self.folder.sft(),
             self.folder.pairs(),
+            self.folder.dpo(),
             self.folder.adapter(),
         ]
         .map(|path| fs::read(path).unwrap())
@@ -149,7 +151,7 @@ fn dpo_uses_the_base_log_probabilities_of_mining_while_they_fit() {
         setting.train(&config, &[Stage::Dpo]).unwrap();
         let log = lines(&setting.folder.train_log());
         let loss = log.last().unwrap()["loss"].as_f64().unwrap();
-        (fs::read(setting.folder.adapter()).unwrap(), loss)
+        (fs::read(setting.folder.dpo()).unwrap(), loss)
     };
     let edited = |edit: &dyn Fn(&mut serde_json::Value)| {
         let mut pairs = mined.clone();
@@ -180,7 +182,7 @@ fn dpo_uses_the_base_log_probabilities_of_mining_while_they_fit() {
 
 #[test]
 fn a_training_stopped_after_any_step_ends_with_the_same_bytes() {
-    assert_eq!(stop_at_every_step(&Setting::config()), 6 + 1 + 3);
+    assert_eq!(stop_at_every_step(&Setting::config()), 6 + 1 + 3 + 1);
     // Again with everything that a checkpoint can hold.
     let mut config = Setting::config();
     for fit in [&mut config.sft, &mut config.dpo.fit] {
@@ -199,15 +201,21 @@ fn stop_at_every_step(config: &TrainConfig) -> usize {
     let whole = Setting::new();
     whole.train(config, &STAGES).unwrap();
     let stopped = Setting::new();
-    let (mut stops, mut mining) = (0, true);
+    let (mut stops, mut mining, mut calibrating) = (0, true, true);
     loop {
-        // SFT and DPO stop after every step; mining, which resumes by parts of many items, stops once.
+        // SFT and DPO stop after every step. Mining, which resumes by parts of many items, stops once, and so does
+        // calibration, which starts anew.
         let result = stopped.observed(config, &STAGES, &mut |event| match event {
             TrainEvent::Step {
                 stage: Stage::Mine,
                 done: 1,
                 ..
             } if std::mem::take(&mut mining) => Err(Error::Interrupted),
+            TrainEvent::Step {
+                stage: Stage::Calibrate,
+                done: 2,
+                ..
+            } if std::mem::take(&mut calibrating) => Err(Error::Interrupted),
             TrainEvent::Step {
                 stage: Stage::Sft | Stage::Dpo,
                 ..
@@ -282,7 +290,8 @@ fn a_stage_runs_only_if_something_it_depends_on_has_changed() {
 
     let mut other_dpo = config.clone();
     other_dpo.dpo.beta = 0.3;
-    assert_eq!(setting.train(&other_dpo, &STAGES).unwrap(), [Stage::Dpo]);
+    let from_dpo = [Stage::Dpo, Stage::Calibrate];
+    assert_eq!(setting.train(&other_dpo, &STAGES).unwrap(), from_dpo);
 
     let mut profile = setting.folder.profile().unwrap();
     profile
@@ -291,8 +300,11 @@ fn a_stage_runs_only_if_something_it_depends_on_has_changed() {
     setting.folder.save_profile(&profile).unwrap();
     assert_eq!(setting.train(&config, &STAGES).unwrap(), STAGES);
 
-    fs::remove_file(setting.folder.adapter()).unwrap();
+    // The same result of DPO needs no other calibration.
+    fs::remove_file(setting.folder.dpo()).unwrap();
     assert_eq!(setting.train(&config, &STAGES).unwrap(), [Stage::Dpo]);
+    fs::remove_file(setting.folder.adapter()).unwrap();
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), [Stage::Calibrate]);
 }
 
 #[test]
@@ -317,6 +329,16 @@ fn a_stage_can_run_alone_and_names_the_stage_that_it_needs() {
     assert_eq!(
         setting.train(&Setting::config(), &[Stage::Dpo]).unwrap(),
         [Stage::Dpo]
+    );
+    assert!(!setting.folder.adapter().exists());
+    let calibrate = [Stage::Calibrate];
+    let ran = setting.train(&Setting::config(), &calibrate).unwrap();
+    assert_eq!(ran, calibrate);
+    fs::remove_file(setting.folder.dpo()).unwrap();
+    let error = setting.train(&Setting::config(), &calibrate).unwrap_err();
+    assert!(
+        error.to_string().contains("run the stage dpo first"),
+        "{error}"
     );
 }
 
@@ -380,7 +402,7 @@ fn without_pairs_the_adapter_stays_what_sft_made() {
     let mut config = Setting::config();
     config.mine.preference = Preference::Likeness;
     config.mine.max_new_tokens = 1;
-    assert_eq!(setting.train(&config, &STAGES).unwrap().len(), 3);
+    assert_eq!(setting.train(&config, &STAGES).unwrap(), STAGES);
     assert!(lines(&setting.folder.pairs()).is_empty());
     let read = |path: &Path| Adapter::read_gguf(path).unwrap().load().unwrap();
     assert_eq!(read(&setting.folder.adapter()), read(&setting.folder.sft()));
@@ -401,16 +423,17 @@ fn a_users_adapter_is_trained_on_top_of_a_task_adapter() {
         (ran.len(), setting.files())
     };
     let (n_stages, files) = train_on_task(1);
-    assert_eq!(n_stages, 3);
+    assert_eq!(n_stages, 4);
     assert_eq!(train_on_task(1).0, 0);
     // Another task adapter makes another base, so everything is trained again.
     let (n_stages, others) = train_on_task(2);
-    assert!(n_stages == 3 && files != others);
+    assert!(n_stages == 4 && files != others);
+    train_on_task(3);
 
-    // The copy of the first task adapter was removed with the user's adapter on top of it.
+    // The copies of task adapters stay as long as the user's adapters on top of them: this one and the one before.
     let folder = std::fs::read_dir(setting.folder.path()).unwrap();
     let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.starts_with("task-")).count(), 1);
+    assert_eq!(names.filter(|name| name.starts_with("task-")).count(), 2);
 
     setting.base.task_sha256 = Some("0".repeat(64));
     let error = setting.train(&Setting::config(), &STAGES).unwrap_err();

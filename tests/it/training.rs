@@ -1,6 +1,7 @@
 //! The trained model, on tiny models of each family: its logits against llama.cpp's, its gradients against finite
 //! differences, and its variants against each other.
 
+mod calibration;
 mod candle;
 mod sampling;
 

@@ -74,6 +74,8 @@ const RULES: [Rule; 8] = [
             "src/home/",
             "src/cli.rs",
             "src/cli/",
+            // The everyday questions are a part of the program, and no file of the data folder.
+            "src/train/calibrate/everyday.rs",
             "examples/",
             "tests/",
             "benches/",

@@ -43,6 +43,14 @@ pub(super) const TRAIN: [&str; 10] = [
     "2",
 ];
 
+/// The messages of a training whose stages are all up to date.
+const DONE_ALREADY: &str = "\
+sft is done already
+mine is done already
+dpo is done already
+calibrate is done already
+";
+
 #[test]
 fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
     let sandbox = with_ann();
@@ -61,6 +69,8 @@ fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
         "sft: log-probability of the held-out texts",
         "mine: ",
         "dpo: reward margin on the held-out pairs",
+        "calibrate: 5 texts are too few to hold some of them out",
+        "The model is ",
     ] {
         assert!(
             stdout(&train).lines().any(|line| line.starts_with(start)),
@@ -70,11 +80,54 @@ fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
     }
     let again = sandbox.run(&TRAIN);
     assert_eq!(stdout(&again), stdout(&train));
-    assert_eq!(
-        stderr(&again),
-        "sft is done already\nmine is done already\ndpo is done already\n"
-    );
+    assert_eq!(stderr(&again), DONE_ALREADY);
     assert!(stdout(&sandbox.run(&["user", "show", "ann"])).contains("adapter     trained\n"));
+}
+
+#[test]
+fn calibration_prints_its_choice_and_an_undone_training_is_back_in_a_moment() {
+    let sandbox = with_ann();
+    let undo = ["train", "ann", "--undo"];
+    let nothing = sandbox.run(&undo);
+    assert!(error(&nothing).contains("no adapter of an earlier training"));
+    let adapter = || std::fs::read(sandbox.path().join("home/users/ann/adapter.gguf")).unwrap();
+    assert!(sandbox.run(&TRAIN).status.success());
+    let first = adapter();
+
+    let train = sandbox.run(&[&TRAIN[..], &["--hold-out", "2", "--keep-dpo"]].concat());
+    assert!(train.status.success(), "{}", stderr(&train));
+    let printed = stdout(&train);
+    let calibrated: Vec<_> = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("calibrate: "))
+        .collect();
+    assert!(
+        calibrated[0].starts_with("scale ")
+            && calibrated[0].contains(", chosen on 2 texts: log-probability -")
+            && calibrated[0].contains(" of next tokens right; by default "),
+        "{printed}"
+    );
+    assert!(calibrated[1].starts_with("right answers to "), "{printed}");
+    let gain = printed.lines().last().unwrap();
+    assert!(
+        gain.starts_with("The model is ") && gain.contains("on the 1 held-out text"),
+        "{printed}"
+    );
+    let second = adapter();
+    assert_ne!(first, second);
+
+    let undone = sandbox.run(&undo);
+    assert!(undone.status.success(), "{}", stderr(&undone));
+    assert_eq!(adapter(), first);
+    let answer = ["generate", "--user", "ann", "-n", "4", "-p", "note 3"];
+    assert!(sandbox.run(&answer).status.success());
+    let again = sandbox.run(&[&TRAIN[..], &["--hold-out", "2", "--keep-dpo"]].concat());
+    assert!(stderr(&again).starts_with("sft is done already\nmine is done already\ndpo is done"));
+    assert_eq!(stdout(&again), printed);
+    assert_eq!(adapter(), second);
+
+    let whole = sandbox.run(&[&TRAIN[..], &["--hold-out", "5"]].concat());
+    assert!(error(&whole).contains("5 of 5 texts cannot be held out"));
 }
 
 #[test]
@@ -103,10 +156,7 @@ fn a_home_of_an_older_version_is_read_and_not_trained_again() {
     assert_eq!(stdout(&sandbox.run(&["user", "list"])), list);
     assert_eq!(stdout(&sandbox.run(&["user", "show", "ann"])), show);
     let again = sandbox.run(&TRAIN);
-    assert_eq!(
-        stderr(&again),
-        "sft is done already\nmine is done already\ndpo is done already\n"
-    );
+    assert_eq!(stderr(&again), DONE_ALREADY);
     assert_eq!(stdout(&again), stdout(&train));
 
     // A text that is held out later is added to the old file.
@@ -136,13 +186,14 @@ pub(super) fn signal_after(child: &mut Child, delay: Duration, signal: &str) -> 
 
 #[test]
 fn training_that_is_killed_and_resumed_gives_the_same_bytes() {
-    let files = ["sft.gguf", "pairs.jsonl", "adapter.gguf"];
+    let files = ["sft.gguf", "pairs.jsonl", "dpo.gguf", "adapter.gguf"];
     let trained = |sandbox: &Sandbox| {
         let user = sandbox.path().join("home/users/ann");
         files.map(|file| std::fs::read(user.join(file)).unwrap())
     };
     // Enough epochs that kills hit every stage.
-    let train = [&TRAIN[..], &["--epochs", "60", "--dpo-epochs", "60"]].concat();
+    let epochs = ["--epochs", "60", "--dpo-epochs", "60"];
+    let train = [&TRAIN[..], &epochs, &["--hold-out", "2"]].concat();
     let whole = with_ann();
     let started = Instant::now();
     assert!(whole.run(&train).status.success());

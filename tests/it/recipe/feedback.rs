@@ -56,7 +56,8 @@ fn edits_become_pairs_and_good_answers_are_mined_for() {
 
     // An edit is a pair for DPO.
     setting.folder.add_feedback(&edited_answer()).unwrap();
-    assert_eq!(setting.train(&config, &STAGES).unwrap(), [Stage::Dpo]);
+    let ran = setting.train(&config, &STAGES).unwrap();
+    assert_eq!(ran, [Stage::Dpo, Stage::Calibrate]);
     assert_eq!(figure(&setting, "feedback/pairs"), Some(1.0));
     assert_ne!(setting.files()[2], before[2]);
 
@@ -64,7 +65,7 @@ fn edits_become_pairs_and_good_answers_are_mined_for() {
     let n_pairs = figure(&setting, "pairs").unwrap();
     setting.folder.add_feedback(&[good_answer()]).unwrap();
     let ran = setting.train(&config, &STAGES).unwrap();
-    assert_eq!(ran, [Stage::Mine, Stage::Dpo]);
+    assert_eq!(ran, [Stage::Mine, Stage::Dpo, Stage::Calibrate]);
     assert_eq!(figure(&setting, "pairs"), Some(n_pairs + 1.0));
 }
 
@@ -89,7 +90,7 @@ fn an_export_holds_the_history_all_pairs_and_the_adapter() {
     assert_eq!(imported.examples, setting.folder.profile().unwrap().history);
     assert_eq!(
         fs::read(exported.join("adapter.gguf")).unwrap(),
-        setting.files()[2]
+        setting.files()[3]
     );
     assert!(!exported.join("lock").exists());
 

@@ -1,6 +1,8 @@
 //! Our own operations and candle's, which train on GPUs, give the same results.
 
 use candle_core::{DType, Device, Tensor};
+use cope_llama::decode::Contrast;
+use cope_llama::train::calibrate::score::{TextScores, measure};
 use cope_llama::train::dpo::{pair_logps, pair_loss};
 use cope_llama::train::lora::Lora;
 use cope_llama::train::model::TrainModel;
@@ -166,5 +168,37 @@ fn samples_of_both_implementations_agree() {
         }
         // A random number may fall so close to the edge between two tokens that rounding decides which is drawn.
         assert!(n_apart <= 2, "{n_apart} of 40 samples");
+    }
+}
+
+#[test]
+fn scores_of_calibration_agree() {
+    for (tiny, device) in models_on_devices() {
+        let (texts, lora) = (tiny.examples(), lora(&all_targets()).scaled(0.5));
+        let contrasts = [0.0, 0.3].map(|alpha| Contrast::new(alpha, 0.1).unwrap());
+        let [ours, candle] = both(&tiny, &device).map(|model| {
+            let loras = std::slice::from_ref(&lora);
+            measure(&model, &texts, loras, &contrasts, &mut || Ok(())).unwrap()
+        });
+        let flat = |scores: TextScores| {
+            let contrasted = scores.contrasted.into_iter().flatten().flatten();
+            scores
+                .base
+                .into_iter()
+                .chain(contrasted)
+                .collect::<Vec<_>>()
+        };
+        let (ours, candle) = (flat(ours), flat(candle));
+        assert_eq!(ours.len(), candle.len());
+        for (ours, candle) in ours.into_iter().zip(candle) {
+            assert!(
+                (ours.logprob - candle.logprob).abs() < 2e-3,
+                "{ours:?}, {candle:?}"
+            );
+            assert_eq!(
+                (ours.n_best, ours.n_tokens),
+                (candle.n_best, candle.n_tokens)
+            );
+        }
     }
 }

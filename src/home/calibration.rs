@@ -1,0 +1,132 @@
+//! The record of how the scale of a user's adapter and its contrast were chosen.
+
+use serde::{Deserialize, Serialize};
+
+use super::Stage;
+
+/// A setting with which a user's model can answer: an adapter, its scale, and the contrast.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterSetting {
+    /// The stage that wrote the adapter: SFT or DPO.
+    pub stage: Stage,
+    /// The factor of the adapter's `lora_alpha`.
+    pub scale: f32,
+    /// The contrast α.
+    pub contrast: f32,
+}
+
+/// A figure with its 95 % bootstrap interval over texts.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The figure of the texts themselves.
+    pub value: f64,
+    /// The 2.5th percentile of the bootstrap's samples.
+    pub low: f64,
+    /// The 97.5th percentile of the bootstrap's samples.
+    pub high: f64,
+}
+
+/// A setting with its scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SettingScores {
+    /// The setting.
+    #[serde(flatten)]
+    pub setting: AdapterSetting,
+    /// Mean log-probability of the texts' tokens, in nats, by the normalised contrasted distribution.
+    pub logprob: Interval,
+    /// Share of the texts' tokens that have the highest contrasted score of all plausible tokens.
+    pub accuracy: Interval,
+    /// Everyday questions that are answered correctly.
+    pub n_right: usize,
+}
+
+/// The choice of scale and contrast for a user's `adapter.gguf`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// The setting of `adapter.gguf`.
+    pub chosen: AdapterSetting,
+    /// The reason of the choice.
+    pub basis: CalibrationBasis,
+    /// The gain over the base; `None` without any text to measure it on.
+    pub gain: Option<GainOverBase>,
+}
+
+impl Calibration {
+    /// Number of texts of the history that were held out for the choice, and not trained on.
+    #[must_use]
+    pub fn n_texts(&self) -> usize {
+        match &self.basis {
+            CalibrationBasis::Defaults(_) => 0,
+            CalibrationBasis::Scores(scores) => scores.n_texts,
+        }
+    }
+}
+
+/// The reason of a choice of scale and contrast.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationBasis {
+    /// Nothing was measured, for this reason, and the defaults are used.
+    Defaults(NoCalibration),
+    /// Scores on texts that were not trained on.
+    Scores(Box<CalibrationScores>),
+}
+
+/// The reason why no texts were held out to calibrate on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NoCalibration {
+    /// The history has too few texts to do without some of them.
+    TooFewTexts {
+        /// Texts of the history.
+        n_texts: usize,
+    },
+    /// The settings say to hold out none.
+    TurnedOff,
+    /// A version without calibration has trained on all texts.
+    OlderTraining,
+}
+
+/// The scores of the most interesting settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationScores {
+    /// Texts of the user that were not trained on, on which the settings were measured.
+    pub n_texts: usize,
+    /// Everyday questions.
+    pub n_questions: usize,
+    /// Everyday questions that the base answers correctly.
+    pub n_right_base: usize,
+    /// Whether any setting keeps enough of the base's right answers.
+    pub any_keeps: bool,
+    /// The chosen setting.
+    pub chosen: SettingScores,
+    /// The default: the adapter after DPO at scale 1, with the default contrast.
+    pub default: SettingScores,
+    /// The chosen setting without contrast.
+    pub without_contrast: SettingScores,
+    /// The best setting of the adapter after DPO.
+    pub best_dpo: SettingScores,
+}
+
+/// How much likelier a user's texts are than under the base: mean log-probabilities of a token, in nats.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GainOverBase {
+    /// The texts.
+    pub texts: GainTexts,
+    /// Number of texts.
+    pub n_texts: usize,
+    /// The base's.
+    pub base: f64,
+    /// The chosen setting's.
+    pub chosen: f64,
+}
+
+/// The texts on which the gain over the base was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GainTexts {
+    /// The held-out texts that the user imported.
+    HeldOut,
+    /// The texts that the setting was chosen on.
+    Calibration,
+}

@@ -1,0 +1,275 @@
+//! Calibration, the last stage: the adapter's scale and the contrast are chosen on texts of the user that no stage has
+//! trained on.
+//!
+//! How strong the contrast should be depends on the user and on the training: a well trained adapter wants nearly none,
+//! a weak one wants more, or to be scaled up. So every scale of [`SCALES`] and every contrast of [`CONTRASTS`] is
+//! measured, for the adapter after DPO and for the one after SFT. On each text the base runs once and the user model
+//! once for each scale and stage; the contrasts are computed from their logits ([`score`]). Nothing is decoded.
+//!
+//! # The rule
+//!
+//! A voice should also keep what the base knows. The everyday questions ([`everyday`]) measure that: their answers are
+//! simple facts, and an answer is right if each of its tokens has the highest score after those before it.
+//!
+//! - A setting is *eligible* if it has at least 95 % as many right answers as the base. If no setting has, those with
+//!   the most right answers are eligible.
+//! - Of the eligible settings, the one is chosen under which the user's texts have the highest mean log-probability a
+//!   token. Of equal ones it is the one with the smaller contrast, then the one with the larger scale.
+//!
+//! So the adapter after SFT is used if DPO has made the texts less likely, unless the settings keep DPO's.
+//!
+//! Without texts to choose on, the default is used: the adapter after DPO at scale 1, with the default contrast. The
+//! imported held-out texts choose nothing. They are for the report: how much likelier they are than under the base.
+
+mod bootstrap_texts;
+pub mod everyday;
+pub mod rule;
+pub mod score;
+
+use bootstrap_texts::intervals;
+use rule::Measured;
+use score::{TextScore, measure};
+
+use super::encoder::Encoded;
+use super::lora::Lora;
+use super::model::TrainModel;
+use crate::decode::Contrast;
+use crate::home::{
+    AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
+    NoCalibration, SettingScores, Stage,
+};
+use crate::{Error, Result};
+
+/// The scales of the adapter that are tried: factors of its `lora_alpha`.
+pub const SCALES: [f32; 5] = [0.25, 0.5, 0.75, 1.0, 1.25];
+
+/// The contrasts α that are tried. The default is among them.
+pub const CONTRASTS: [f32; 6] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5];
+
+/// Texts that the models run on in one pass.
+pub(super) const TEXTS: usize = 8;
+
+/// The most models that run on a text: the base, and two adapters at each scale.
+pub(super) const MODELS: usize = 1 + 2 * SCALES.len();
+
+/// The setting without calibration.
+fn default_setting() -> AdapterSetting {
+    AdapterSetting {
+        stage: Stage::Dpo,
+        scale: 1.0,
+        contrast: Contrast::default().contrast(),
+    }
+}
+
+/// The models and texts of a calibration.
+pub struct Calibrator<'a> {
+    /// The base.
+    pub model: &'a TrainModel,
+    /// The adapters, each with the stage that made it; that of DPO is among them.
+    pub adapters: &'a [(Stage, Lora)],
+    /// The texts that the setting is chosen on.
+    pub texts: &'a [Encoded],
+    /// The everyday questions.
+    pub questions: &'a [Encoded],
+    /// The imported held-out texts.
+    pub held_out: &'a [Encoded],
+    /// Seed of the bootstrap.
+    pub seed: u64,
+}
+
+/// A setting with the scores of the texts under it.
+struct GridPoint<'a> {
+    setting: AdapterSetting,
+    texts: &'a [TextScore],
+    n_right: usize,
+}
+
+impl Calibrator<'_> {
+    /// The number of passes, after each of which `ended` is called.
+    pub fn n_steps(&self) -> usize {
+        let passes = |texts: &[Encoded], n_models| texts.len().div_ceil(TEXTS) * n_models;
+        let report = passes(self.held_out, 2);
+        if self.texts.is_empty() {
+            return report;
+        }
+        let n_models = 1 + self.adapters.len() * SCALES.len();
+        passes(self.texts, n_models) + passes(self.questions, n_models) + report
+    }
+
+    /// The default setting, for want of texts to choose on, with its gain over the base on the held-out texts.
+    ///
+    /// # Errors
+    /// A tensor operation failed, or `ended` returned an error.
+    pub fn defaults(
+        &self,
+        reason: NoCalibration,
+        ended: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Calibration> {
+        let chosen = default_setting();
+        Ok(Calibration {
+            chosen,
+            basis: CalibrationBasis::Defaults(reason),
+            gain: self.gain_on_held_out(chosen, ended)?,
+        })
+    }
+
+    /// Measures all settings and chooses one. Returns the choice, and the measurements in the order of stages, scales
+    /// and contrasts.
+    ///
+    /// # Errors
+    /// A tensor operation failed, or `ended` returned an error.
+    pub fn choose(
+        &self,
+        ended: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<(Calibration, Vec<Measured>)> {
+        let scaled = |(stage, lora): &(Stage, Lora)| {
+            let (stage, lora) = (*stage, lora.clone());
+            SCALES.map(move |scale| (stage, scale, lora.scaled(scale)))
+        };
+        let adapters: Vec<_> = self.adapters.iter().flat_map(scaled).collect();
+        let loras: Vec<_> = adapters.iter().map(|(_, _, lora)| lora.clone()).collect();
+        let contrasts = CONTRASTS
+            .map(contrast)
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        let texts = measure(self.model, self.texts, &loras, &contrasts, ended)?;
+        let questions = measure(self.model, self.questions, &loras, &contrasts, ended)?;
+
+        let mut points = Vec::new();
+        let scores = texts.contrasted.iter().zip(&questions.contrasted);
+        for (&(stage, scale, _), (texts, questions)) in adapters.iter().zip(scores) {
+            for (contrast, (texts, questions)) in CONTRASTS.iter().zip(texts.iter().zip(questions))
+            {
+                let setting = AdapterSetting {
+                    stage,
+                    scale,
+                    contrast: *contrast,
+                };
+                let n_right = n_right(questions);
+                points.push(GridPoint {
+                    setting,
+                    texts,
+                    n_right,
+                });
+            }
+        }
+        let n_right_base = n_right(&questions.base);
+        let measured: Vec<_> = points.iter().map(GridPoint::measured).collect();
+        let scores = self.scores(&points, &measured, n_right_base)?;
+        let chosen = scores.chosen.setting;
+        let on_texts = GainOverBase {
+            texts: GainTexts::Calibration,
+            n_texts: self.texts.len(),
+            base: score::mean_logprob(&texts.base),
+            chosen: scores.chosen.logprob.value,
+        };
+        let gain = self.gain_on_held_out(chosen, ended)?.or(Some(on_texts));
+        let basis = CalibrationBasis::Scores(Box::new(scores));
+        Ok((
+            Calibration {
+                chosen,
+                basis,
+                gain,
+            },
+            measured,
+        ))
+    }
+
+    /// The scores of the settings that are recorded.
+    fn scores(
+        &self,
+        points: &[GridPoint],
+        measured: &[Measured],
+        n_right_base: usize,
+    ) -> Result<CalibrationScores> {
+        let of = |setting: AdapterSetting| {
+            let point = points.iter().find(|point| point.setting == setting);
+            point
+                .map(|point| point.scores(self.seed))
+                .ok_or_else(missing)
+        };
+        let by_dpo = |it: &&Measured| it.setting.stage == Stage::Dpo;
+        let by_dpo: Vec<_> = measured.iter().filter(by_dpo).copied().collect();
+        let best = |measured: &[Measured]| {
+            let best = rule::choose(measured, n_right_base);
+            best.map(|it| it.setting).ok_or_else(missing)
+        };
+        let chosen = best(measured)?;
+        let without_contrast = AdapterSetting {
+            contrast: 0.0,
+            ..chosen
+        };
+        Ok(CalibrationScores {
+            n_texts: self.texts.len(),
+            n_questions: self.questions.len(),
+            n_right_base,
+            any_keeps: measured
+                .iter()
+                .any(|it| rule::keeps(it.n_right, n_right_base)),
+            chosen: of(chosen)?,
+            default: of(default_setting())?,
+            without_contrast: of(without_contrast)?,
+            best_dpo: of(best(&by_dpo)?)?,
+        })
+    }
+
+    /// How much likelier the held-out texts are than under the base; `None` without any.
+    fn gain_on_held_out(
+        &self,
+        chosen: AdapterSetting,
+        ended: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<GainOverBase>> {
+        if self.held_out.is_empty() {
+            return Ok(None);
+        }
+        let adapter = self
+            .adapters
+            .iter()
+            .find(|(stage, _)| *stage == chosen.stage);
+        let (_, lora) = adapter.ok_or_else(missing)?;
+        let (lora, contrast) = (lora.scaled(chosen.scale), contrast(chosen.contrast)?);
+        let measured = measure(self.model, self.held_out, &[lora], &[contrast], ended)?;
+        let of_chosen = measured.contrasted.iter().flatten().flatten().copied();
+        Ok(Some(GainOverBase {
+            texts: GainTexts::HeldOut,
+            n_texts: self.held_out.len(),
+            base: score::mean_logprob(&measured.base),
+            chosen: score::mean_logprob(&of_chosen.collect::<Vec<_>>()),
+        }))
+    }
+}
+
+impl GridPoint<'_> {
+    fn measured(&self) -> Measured {
+        Measured {
+            setting: self.setting,
+            logprob: score::mean_logprob(self.texts),
+            accuracy: score::accuracy(self.texts),
+            n_right: self.n_right,
+        }
+    }
+
+    fn scores(&self, seed: u64) -> SettingScores {
+        let [logprob, accuracy] = intervals(self.texts, seed);
+        SettingScores {
+            setting: self.setting,
+            logprob,
+            accuracy,
+            n_right: self.n_right,
+        }
+    }
+}
+
+/// The contrast α with the default τ.
+fn contrast(alpha: f32) -> Result<Contrast> {
+    Ok(Contrast::new(alpha, Contrast::default().plausibility())?)
+}
+
+/// Number of questions whose answers are right.
+fn n_right(questions: &[TextScore]) -> usize {
+    questions.iter().filter(|it| it.is_right()).count()
+}
+
+fn missing() -> Error {
+    Error::bug("calibration lacks a setting")
+}
