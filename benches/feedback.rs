@@ -113,7 +113,7 @@ fn hold_out(alice: &Alice) -> Result<Vec<Example>> {
 impl Alice {
     fn train(&self, dpo_learning_rate: Option<f32>) -> Result<Adapter> {
         let rate = dpo_learning_rate.map(|rate| rate.to_string());
-        let mut arguments = vec!["train", "alice", "-m", &self.base];
+        let mut arguments = vec!["train", "alice", "-m", &self.base, "--hold-out", "0"];
         if let Some(rate) = &rate {
             arguments.extend(["--dpo-learning-rate", rate]);
         }

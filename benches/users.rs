@@ -99,6 +99,8 @@ impl Options {
         if let Some(beta) = self.beta {
             config.dpo.beta = beta;
         }
+        // The stages are compared with each other, so all items are trained on.
+        config.hold_out = Some(0);
         config
     }
 }
@@ -225,7 +227,7 @@ impl Bench {
         let stages: &[Stage] = if self.options.sft_only {
             &[Stage::Sft]
         } else {
-            &Stage::ALL
+            &[Stage::Sft, Stage::Mine, Stage::Dpo]
         };
         let mut margins = "–".to_owned();
         let training = Training {
@@ -256,7 +258,7 @@ impl Bench {
         };
         let mut adapters = vec![lora(&folder.sft())?];
         if !self.options.sft_only {
-            adapters.push(lora(&folder.adapter())?);
+            adapters.push(lora(&folder.dpo())?);
         }
         folder.delete()?;
         Ok((adapters, margins))

@@ -141,7 +141,7 @@ fn train(
             held_out: Vec::new(),
         })?;
         let status = Command::new(env!("CARGO_BIN_EXE_cope-llama"))
-            .args(["train", folder.name().as_str(), "-m"])
+            .args(["train", folder.name().as_str(), "--hold-out", "0", "-m"])
             .arg(model)
             .env("COPE_HOME", home.root())
             .status()?;
