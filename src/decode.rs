@@ -27,6 +27,7 @@
 //! | *draft* | [`Drafter`]: tokens that probably come next because they followed the same tokens before, read in one pass |
 //! | *guess* | a token that the user's model chooses alone, before the base is asked |
 //! | *explained choice* | [`Choice`]: a chosen token with the probabilities that both models gave it |
+//! | *steered* | [`Steered`]: a chosen token beside the one that the user's model would have chosen without contrast |
 //! | *piece* | [`Piece`]: some text that is certain, or a notice that tokens were forgotten |
 //! | *finish* | [`Finish`]: why a text ended |
 //! | *options* | [`AnswerOptions`] for both loops, [`DecoderOptions`] for [`Decoder`], [`TextRequest`] for [`Batch`]; [`Sampling`] in all |
@@ -142,7 +143,7 @@ mod test_kit;
 mod text_state;
 
 pub use batch::{Batch, BatchEvent, ModelId, TextId, TextRequest};
-pub use choice::Choice;
+pub use choice::{Choice, Steered};
 pub use cope_contrast::{self as contrast, Candidate, Contrast};
 pub use decoder::Decoder;
 pub use draft::Drafter;

@@ -1,8 +1,8 @@
-//! The output of `generate --explain`: which tokens the contrast changed, and how probable the models found them.
+//! The output of `generate --explain` and `/why`: which tokens the contrast changed, and how probable the models found them.
 
 use std::io::IsTerminal;
 
-use cope_llama::decode::Choice;
+use cope_llama::decode::{Choice, Steered};
 use cope_llama::llama::{Model, Special};
 use serde_json::{Value, json};
 
@@ -21,16 +21,16 @@ impl Marks {
     }
 }
 
-/// The text of `choices`, with marks around tokens that are not the user model's first choice.
-pub fn text(model: &Model, choices: &[Choice], out: &impl IsTerminal) -> String {
+/// The text of `steered` tokens, with marks around those whose choice the contrast changed.
+pub fn text(model: &Model, steered: &[Steered], out: &impl IsTerminal) -> String {
     let marks = Marks::for_output(out);
     let mut text = Vec::new();
     // A run of marked tokens gets one pair of marks, so that no mark splits a character whose bytes they share.
-    for run in choices.chunk_by(|x, y| is_changed(x) == is_changed(y)) {
+    for run in steered.chunk_by(|x, y| x.is_changed() == y.is_changed()) {
         let bytes = run
             .iter()
-            .flat_map(|choice| model.token_bytes(choice.token, Special::Ignored));
-        if is_changed(&run[0]) {
+            .flat_map(|it| model.token_bytes(it.token, Special::Ignored));
+        if run[0].is_changed() {
             text.extend(marks.0.bytes().chain(bytes).chain(marks.1.bytes()));
         } else {
             text.extend(bytes);
@@ -40,11 +40,11 @@ pub fn text(model: &Model, choices: &[Choice], out: &impl IsTerminal) -> String 
 }
 
 /// A line that explains the marks.
-pub fn legend(choices: &[Choice]) -> String {
-    let n = choices.iter().filter(|choice| is_changed(choice)).count();
+pub fn legend(steered: &[Steered]) -> String {
+    let n = steered.iter().filter(|it| it.is_changed()).count();
     format!(
-        "marked: the contrast changed the user model's first choice, {n} of {} tokens",
-        choices.len()
+        "marked: the contrast changed the user model's choice, {n} of {} tokens",
+        steered.len()
     )
 }
 
@@ -64,8 +64,4 @@ pub fn json(model: &Model, choices: &[Choice]) -> Value {
         })
     };
     choices.iter().map(object).collect()
-}
-
-fn is_changed(choice: &Choice) -> bool {
-    choice.token != choice.first
 }

@@ -43,8 +43,8 @@ pub struct Args {
     /// Print one JSON object with text, finish (the reason why the answer ended) and tokens (their number)
     #[arg(long)]
     json: bool,
-    /// Mark the tokens for which the contrast changed the user model's first choice; with --json, list for each token its
-    /// score, its probabilities under user model and base, and the number of plausible tokens
+    /// Mark the tokens for which the contrast changed the user model's choice; with --json, list for each token its score,
+    /// its probabilities under user model and base, and the number of plausible tokens
     #[arg(long)]
     explain: bool,
     #[command(flatten)]
@@ -73,7 +73,8 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         .map_or(session.default_arm(), |arm| arm.with(session.contrast));
 
     let options = DecoderOptions {
-        explain: args.explain,
+        // The marks need no explained choices, which make decoding slower.
+        explain: args.explain && args.json,
         ..args.decode.options(&args.model, session.model())?
     };
     let sampling = options.answer.sampling;
@@ -97,7 +98,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         writeln!(out, "{object}")?;
     } else {
         if args.explain {
-            let text = explain::text(session.model(), &answer.choices, &out);
+            let text = explain::text(session.model(), &answer.steered, &out);
             out.write_all(text.as_bytes())?;
         }
         writeln!(out)?;
@@ -105,7 +106,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             eprintln!("[{note}]");
         }
         if args.explain {
-            eprintln!("[{}]", explain::legend(&answer.choices));
+            eprintln!("[{}]", explain::legend(&answer.steered));
         }
     }
     if args.decode.seed.is_none() && sampling.temperature > 0.0 && !args.json {

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
     Arm, Choice, Contrast, Decoder, DecoderOptions, Drafter, Finish, Piece, Policy, Statistics,
+    Steered,
 };
 use cope_llama::home::Home;
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
@@ -49,6 +50,8 @@ pub struct Reply {
     pub statistics: Statistics,
     /// Every choice with its figures; empty unless the options ask for explanations.
     pub choices: Vec<Choice>,
+    /// Every choice beside the one without contrast.
+    pub steered: Vec<Steered>,
 }
 
 /// An event while an answer is being generated.
@@ -190,6 +193,7 @@ impl Session {
             finish,
             statistics: *decoder.statistics(),
             choices: decoder.choices().to_vec(),
+            steered: decoder.steered().to_vec(),
         })
     }
 

@@ -20,6 +20,24 @@ pub struct Choice {
     pub first: Token,
 }
 
+/// A chosen token beside the one that the user model would have chosen without contrast: at the same place, among the same
+/// plausible tokens and, at a temperature, by the same draw. Where only one model answers, both are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steered {
+    /// The chosen token.
+    pub token: Token,
+    /// The token without contrast.
+    pub alone: Token,
+}
+
+impl Steered {
+    /// Whether the contrast changed the choice.
+    #[must_use]
+    pub fn is_changed(self) -> bool {
+        self.token != self.alone
+    }
+}
+
 /// Explains candidates for the next token of one text.
 pub(super) struct Explainer<'a> {
     user: Probabilities<'a>,

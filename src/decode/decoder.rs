@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::options::{DecoderOptions, Finish, Piece};
 use super::schedule::Scheduler;
 use super::text_state::TextState;
-use super::{Choice, LogitSource, Policy, Statistics, Vocabulary};
+use super::{Choice, LogitSource, Policy, Statistics, Steered, Vocabulary};
 use crate::llama::Token;
 use crate::{Error, Result};
 
@@ -19,6 +19,9 @@ pub struct Decoder<'a, S, V> {
     interrupt: Option<&'a AtomicBool>,
     /// The explained choices so far, if choices are explained.
     choices: Option<Vec<Choice>>,
+    /// Each choice so far beside that without contrast. It needs no logits but those of the candidates, so that every text
+    /// can have it.
+    steered: Vec<Steered>,
     failed: bool,
 }
 
@@ -52,6 +55,7 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
             shift: shifts.then_some(options.n_keep),
             interrupt: None,
             choices,
+            steered: Vec::new(),
             failed: false,
         })
     }
@@ -85,6 +89,12 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         self.choices.as_deref().unwrap_or_default()
     }
 
+    /// Each chosen token, the one that ended the turn included, beside the one without contrast.
+    #[must_use]
+    pub fn steered(&self) -> &[Steered] {
+        &self.steered
+    }
+
     /// The cost of the text so far.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
@@ -104,6 +114,8 @@ impl<'a, S: LogitSource, V: Vocabulary> Decoder<'a, S, V> {
         }
         let is_end = |token| self.vocabulary.is_eog(token);
         let token = self.scheduler.choose(&mut self.state.sampler, &is_end)?;
+        let alone = self.scheduler.alone().unwrap_or(token);
+        self.steered.push(Steered { token, alone });
         if let Some(choices) = &mut self.choices {
             choices.push(self.scheduler.explain(token));
         }

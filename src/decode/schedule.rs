@@ -145,6 +145,8 @@ pub(super) struct Scheduler<'a, S> {
     opinions: Vec<f32>,
     /// The user model's likeliest candidate.
     first: Token,
+    /// The user model's choice without contrast; `None` where a contrast cannot change it.
+    alone: Option<Token>,
     statistics: Statistics,
 }
 
@@ -181,6 +183,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
             candidates: Vec::new(),
             opinions: Vec::new(),
             first: 0,
+            alone: None,
             statistics: Statistics {
                 n_prompt: prompt.len(),
                 ..Statistics::default()
@@ -214,6 +217,12 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
         self.statistics.n_chosen += 1;
         self.statistics.n_changed += usize::from(token != self.first);
         Ok(token)
+    }
+
+    /// The token that the user model would have chosen last without contrast; `None` if it is the chosen one in any case,
+    /// since only one model answers or only one token was plausible.
+    pub fn alone(&self) -> Option<Token> {
+        self.alone
     }
 
     /// Explains the choice of `token`, the one chosen last. The schedule is one of
@@ -310,6 +319,7 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
             sampler.head(logits, self.plausibility, &mut self.candidates)?;
         }
         self.first = best(&self.candidates).token;
+        self.alone = None;
         let is_undecided = self.candidates.len() > 1;
         let Policy::Cope { base, contrast, .. } = &self.policy else {
             return Ok(());
@@ -325,14 +335,13 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
             }
             self.read_base()?;
         }
-        let guess = (is_undecided && self.schedule.speculate > 0)
-            .then(|| sampler.choose(&self.candidates, self.position()));
+        self.alone = is_undecided.then(|| sampler.choose(&self.candidates, self.position()));
         let Policy::Cope { base, .. } = &mut self.policy else {
             unreachable!("there is a base");
         };
         base.logits_of(len, &self.candidates, &mut self.opinions)?;
         contrast.apply(&mut self.candidates, &self.opinions);
-        if let Some(guess) = guess {
+        if let Some(guess) = self.alone.filter(|_| self.schedule.speculate > 0) {
             let is_right = sampler.choose(&self.candidates, self.position()) == guess;
             self.acceptance += NEWEST * (f64::from(u8::from(is_right)) - self.acceptance);
         }

@@ -60,6 +60,24 @@ fn the_contrast_avoids_the_token_that_the_base_is_surer_of() {
 }
 
 #[test]
+fn a_text_of_one_model_is_not_steered() {
+    let mut model = endless();
+    let sampling = Sampling {
+        temperature: 2.0,
+        ..Sampling::default()
+    };
+    let options = AnswerOptions {
+        sampling,
+        ..limit(8)
+    };
+    let mut decoder =
+        Decoder::new(Policy::Plain(&mut model), &Words, &[0], options.into()).unwrap();
+    decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+    assert_eq!(decoder.steered().len(), 8);
+    assert!(!decoder.steered().iter().any(|it| it.is_changed()));
+}
+
+#[test]
 fn no_contrast_and_a_contrast_with_itself_give_the_text_of_the_user_model() {
     let alone = run(Policy::Plain(&mut endless()), &[0], limit(6)).1;
     let contrast = Contrast::new(0.0, 0.1).unwrap();

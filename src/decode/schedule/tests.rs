@@ -228,6 +228,58 @@ fn no_schedule_repeats_an_n_gram_where_that_is_banned() {
 }
 
 #[test]
+fn every_schedule_knows_what_the_user_model_alone_would_have_chosen() {
+    let prompt = [1, 2, 3, 4, 5];
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    let mut n_changed = 0;
+    for seed in 0..4 {
+        for (sampling, schedule) in
+            (samplings().into_iter()).flat_map(|it| schedules().into_iter().map(move |by| (it, by)))
+        {
+            let [mut user, mut base] = models(seed, 8);
+            let policy = Policy::Cope {
+                base: &mut base,
+                user: &mut user,
+                contrast,
+            };
+            let answer = AnswerOptions {
+                sampling,
+                ..limit(LEN)
+            };
+            let options = DecoderOptions {
+                schedule,
+                ..answer.into()
+            };
+            let mut decoder = Decoder::new(policy, &Words, &prompt, options).unwrap();
+            decoder.by_ref().for_each(|piece| drop(piece.unwrap()));
+
+            let mut sampler = sampling.sampler(N_VOCAB, 512).unwrap();
+            prompt
+                .iter()
+                .for_each(|&token| sampler.accept_prompt(token));
+            let mut text = prompt.to_vec();
+            for steered in decoder.steered() {
+                let user = logits(2 * seed, &text);
+                let max = user.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let candidates: Vec<Candidate> = (0..)
+                    .zip(user)
+                    .filter(|(_, score)| *score >= max + contrast.plausibility().ln())
+                    .map(|(token, score)| Candidate { token, score })
+                    .collect();
+                let alone = sampler.choose(&candidates, text.len());
+                assert_eq!(steered.alone, alone, "{seed}, {sampling:?}, {schedule:?}");
+                n_changed += usize::from(steered.is_changed());
+                sampler.accept(steered.token).unwrap();
+                text.push(steered.token);
+            }
+            let n_chosen = decoder.statistics().n_chosen;
+            assert_eq!(decoder.steered().len(), n_chosen);
+        }
+    }
+    assert!(n_changed > 0);
+}
+
+#[test]
 fn the_naive_schedule_reads_each_token_once_with_each_model() {
     let contrast = Contrast::default();
     let mut models = models(1, 1);
