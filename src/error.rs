@@ -150,6 +150,14 @@ pub enum Missing {
         /// The user's or the task's name.
         user: String,
     },
+    /// There is no saved chat of this name.
+    #[error("no saved chat {name}, {}", listed(known))]
+    Chat {
+        /// The name.
+        name: String,
+        /// The saved chats that exist.
+        known: Vec<String>,
+    },
     /// There is no task of this name.
     #[error("there is no task '{name}'")]
     Task {

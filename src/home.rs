@@ -9,6 +9,7 @@
 //! ├── tasks/<name>/           see AdapterFolder
 //! ├── admin_key.json          hash of the administrator's key to the server
 //! ├── typed_lines             lines typed in chats without a user
+//! ├── chats/<name>.json       saved chats without a user, see SavedChats
 //! ├── query-runs.jsonl        settings with which evaluations answered the split `query`
 //! └── eval/                   results of evaluations, see eval::Store
 //! ```
@@ -36,6 +37,7 @@ mod calibration;
 mod export;
 mod json_lines;
 mod manifest;
+mod saved_chats;
 mod stage;
 mod undo;
 mod user_folder;
@@ -59,6 +61,7 @@ pub use calibration::{
 };
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord};
+pub use saved_chats::SavedChats;
 pub use stage::Stage;
 pub use user_folder::UserFolder;
 pub use user_name::UserName;
@@ -244,6 +247,12 @@ impl Home {
     pub fn typed_lines(&self) -> Result<PathBuf> {
         create_folder(&self.root)?;
         Ok(self.root.join("typed_lines"))
+    }
+
+    /// The saved chats without a user.
+    #[must_use]
+    pub fn chats(&self) -> SavedChats {
+        SavedChats::at(self.root.join("chats"))
     }
 
     fn models(&self) -> PathBuf {

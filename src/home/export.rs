@@ -15,8 +15,8 @@ use crate::{Error, Result};
 const NOT_EXPORTED: [&str; 2] = ["lock", "key.json"];
 
 impl UserFolder {
-    /// Creates `folder` and copies the user's files into it. `pairs.jsonl` there has the pairs from feedback too, and
-    /// `history.sharegpt.jsonl` and `pairs.sharegpt.jsonl` have examples and pairs in `ShareGPT`'s format.
+    /// Creates `folder` and copies the user's files and saved chats into it. `pairs.jsonl` there has the pairs from feedback
+    /// too, and `history.sharegpt.jsonl` and `pairs.sharegpt.jsonl` have examples and pairs in `ShareGPT`'s format.
     ///
     /// # Errors
     ///
@@ -28,13 +28,10 @@ impl UserFolder {
                 "{folder} exists already; name a new folder"
             )));
         }
-        create_folder(folder)?;
-        for path in entries(self.path())? {
-            let name = path.file_name().unwrap_or_default();
-            if !NOT_EXPORTED.iter().any(|excluded| name == *excluded) && path.is_file() {
-                let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-                write_atomic(&folder.join(name), |file| file.write_all(&bytes))?;
-            }
+        copy_files(self.path(), folder, &NOT_EXPORTED)?;
+        let chats = self.chats();
+        if chats.folder().is_dir() {
+            copy_files(chats.folder(), &folder.join("chats"), &[])?;
         }
         let mut pairs: Vec<Pair> = read_jsonl(&self.pairs())?;
         pairs.extend(Verdicts::from_feedback(&self.feedback()?).pairs());
@@ -51,6 +48,19 @@ impl UserFolder {
             &examples.collect::<Vec<_>>(),
         )
     }
+}
+
+/// Creates the folder `to` and copies the files of the folder `from` into it, except those with an excluded name.
+fn copy_files(from: &Path, to: &Path, excluded: &[&str]) -> Result<()> {
+    create_folder(to)?;
+    for path in entries(from)? {
+        let name = path.file_name().unwrap_or_default();
+        if !excluded.iter().any(|excluded| name == *excluded) && path.is_file() {
+            let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+            write_atomic(&to.join(name), |file| file.write_all(&bytes))?;
+        }
+    }
+    Ok(())
 }
 
 fn sharegpt_pair(pair: &Pair) -> Value {

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use super::{AdapterFolder, UserName};
+use super::{AdapterFolder, SavedChats, UserName};
 use crate::{Error, Result};
 
 /// Everything stored about a user: the [`AdapterFolder`] with history and adapter, and these files beside it:
@@ -14,6 +14,7 @@ use crate::{Error, Result};
 /// key.json                              hash of the user's key to the server
 /// identity.json                         e-mail address by which Open WebUI identifies the user
 /// prompt_cache.base  prompt_cache.user  KV caches of the last chat
+/// chats/<name>.json                     saved chats
 /// ```
 #[derive(Clone, Debug)]
 pub struct UserFolder {
@@ -45,6 +46,12 @@ impl UserFolder {
     #[must_use]
     pub fn prompt_cache(&self, arm: &str) -> PathBuf {
         self.folder.path().join(format!("prompt_cache.{arm}"))
+    }
+
+    /// The saved chats with this user.
+    #[must_use]
+    pub fn chats(&self) -> SavedChats {
+        SavedChats::at(self.folder.path().join("chats"))
     }
 
     /// The file with the hash of the user's key to the server.

@@ -1,10 +1,10 @@
-//! The names of users and tasks.
+//! The names of users, tasks and saved chats.
 
 use std::fmt;
 
 use crate::{Error, Result};
 
-/// A name of a user or task that is safe as the name of a folder: 1 to 64 characters of `[A-Za-z0-9._-]`, the first of
+/// A name of a user, task or saved chat that is safe as the name of a folder or file: 1 to 64 characters of `[A-Za-z0-9._-]`, the first of
 /// which is neither `.` nor `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserName(String);

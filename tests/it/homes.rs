@@ -174,3 +174,39 @@ fn a_failed_write_leaves_the_file_unchanged() {
     assert_eq!(fs::read(&path).unwrap(), b"first");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_saved_chat_is_private_and_named_like_a_user() {
+    let (folder, home) = home();
+    let user = home.create_user(name("alice")).unwrap();
+    let chats = user.chats();
+    assert_eq!(chats.names().unwrap(), []);
+    chats.save(&name("b"), &["first"]).unwrap();
+    chats.save(&name("b"), &["second"]).unwrap();
+    chats.save(&name("a.1"), &["other"]).unwrap();
+    assert_eq!(chats.names().unwrap(), [name("a.1"), name("b")]);
+    assert!(chats.has(&name("b")) && !home.chats().has(&name("b")));
+    let words: Vec<String> = chats.load(&name("b")).unwrap();
+    assert_eq!(words, ["second"]);
+    let file = chats.folder().join("b.json");
+    assert_eq!((mode(chats.folder()), mode(&file)), (0o700, 0o600));
+
+    let missing = chats.load::<Vec<String>>(&name("c")).unwrap_err();
+    assert_eq!(missing.to_string(), "no saved chat c, there are: a.1, b");
+    fs::write(&file, "[").unwrap();
+    let damaged = chats.load::<Vec<String>>(&name("b")).unwrap_err();
+    assert!(
+        matches!(&damaged, Error::Damaged { path, .. } if *path == file),
+        "{damaged:?}"
+    );
+
+    // A chat may have the name of a file that is not exported.
+    chats.save(&name("key"), &["mine"]).unwrap();
+    let exported = folder.path().join("exported");
+    user.export(&exported).unwrap();
+    assert_eq!(mode(&exported.join("chats")), 0o700);
+    let copy = fs::read_to_string(exported.join("chats/key.json")).unwrap();
+    assert!(copy.contains("mine"), "{copy}");
+    user.delete().unwrap();
+    assert!(!file.exists());
+}
