@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use cope_convert::Adapter;
+use tempfile::TempPath;
 
 use crate::decode::Contrast;
 use crate::home::UserFolder;
@@ -35,6 +36,24 @@ impl AdapterSource {
             Self::User(user) => Some(user),
             Self::Base | Self::File(_) => None,
         }
+    }
+}
+
+/// The adapter of a user model as llama.cpp loads it.
+#[derive(Debug)]
+pub struct ScaledAdapter {
+    path: PathBuf,
+    /// The scale at which a context has to apply the file.
+    pub scale: f32,
+    /// Removes a file that was made for this scale.
+    _temporary: Option<TempPath>,
+}
+
+impl ScaledAdapter {
+    /// The file, which may be gone once `self` is dropped.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -119,6 +138,38 @@ impl Voice {
         }
     }
 
+    /// The adapter of the user model with the user's part at `scale`, where 1 applies it as it was trained. A task adapter
+    /// below it keeps its own scale, which is 1.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Voice::user_adapter`].
+    pub fn scaled_adapter(&self, scale: f32) -> Result<ScaledAdapter> {
+        let is_scaled = (scale - 1.0).abs() > 0.0;
+        match (&self.source, self.base_adapter()?) {
+            (AdapterSource::User(user), Some(task)) if is_scaled => {
+                // Another process may need the stacked file of scale 1 at the same time, so this one has its own name.
+                let file = tempfile::Builder::new()
+                    .prefix("stacked-")
+                    .suffix(".gguf")
+                    .tempfile_in(user.path())
+                    .map_err(Error::io("write", user.path()))?
+                    .into_temp_path();
+                stack_scaled(&task, &self.path, scale)?.write_gguf(&file)?;
+                Ok(ScaledAdapter {
+                    path: file.to_path_buf(),
+                    scale: 1.0,
+                    _temporary: Some(file),
+                })
+            }
+            (_, task) => Ok(ScaledAdapter {
+                path: self.user_adapter()?,
+                scale: if task.is_some() { 1.0 } else { scale },
+                _temporary: None,
+            }),
+        }
+    }
+
     /// The whole adapter of the user model in memory: on top of a task adapter, both stacked.
     ///
     /// # Errors
@@ -158,6 +209,11 @@ pub fn contrast(
 ///
 /// One of them cannot be read, or they belong to different bases.
 pub fn stack(task: &Path, user: &Path) -> Result<Adapter> {
+    stack_scaled(task, user, 1.0)
+}
+
+/// Stacks a task adapter and a user's adapter, the latter at `scale`.
+fn stack_scaled(task: &Path, user: &Path, scale: f32) -> Result<Adapter> {
     let (task, user) = (Adapter::read_gguf(task)?, Adapter::read_gguf(user)?);
-    Ok(Adapter::stack(&[(&task, 1.0), (&user, 1.0)])?.load()?)
+    Ok(Adapter::stack(&[(&task, 1.0), (&user, scale)])?.load()?)
 }

@@ -1,9 +1,10 @@
 //! Options that several commands share. They have llama.cpp's names where llama.cpp has such an option.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context, Result, ensure};
+use clap::{ArgAction, Args};
 use cope_llama::bases;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
@@ -119,6 +120,15 @@ pub struct VoiceArgs {
     /// Adapter file to use instead of a user's
     #[arg(long, value_name = "FILE")]
     lora: Option<PathBuf>,
+    /// Adapter file to use instead of a user's, and the scale to apply it at: 1 as it was trained, 0 not at all
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["FILE", "SCALE"],
+        action = ArgAction::Set,
+        conflicts_with_all = ["user", "lora"]
+    )]
+    lora_scaled: Option<Vec<OsString>>,
     /// Weight with which the base's logits are subtracted from the user model's (α of CoPe), 0 or more [default: the
     /// adapter's]
     #[arg(long, value_name = "X")]
@@ -143,9 +153,11 @@ pub struct VoiceArgs {
 
 impl VoiceArgs {
     pub fn source(&self, home: &Home) -> Result<AdapterSource> {
-        match (&self.user, &self.lora) {
+        let scaled = self.lora_scaled.as_deref().and_then(<[_]>::first);
+        let file = self.lora.clone().or_else(|| scaled.map(PathBuf::from));
+        match (&self.user, file) {
             (Some(name), _) => user_source(home, name),
-            (None, Some(path)) => Ok(AdapterSource::File(path.clone())),
+            (None, Some(path)) => Ok(AdapterSource::File(path)),
             (None, None) => Ok(AdapterSource::Base),
         }
     }
@@ -159,6 +171,19 @@ impl VoiceArgs {
         user.map(index).transpose()
     }
 
+    /// The scale at which the adapter of `source` is applied: that of `--lora-scaled` for its file, else 1.
+    pub fn scale(&self, source: &AdapterSource) -> Result<f32> {
+        match (source, self.lora_scaled.as_deref()) {
+            (AdapterSource::File(_), Some([_, scale])) => {
+                let number = scale.to_str().and_then(|scale| scale.parse().ok());
+                checked_scale(number.context(
+                    "--lora-scaled needs a file and a number, for example --lora-scaled adapter.gguf 0.5",
+                )?)
+            }
+            _ => Ok(1.0),
+        }
+    }
+
     /// The contrast of a voice, with the options of the command line over the adapter's own settings.
     pub fn contrast(&self, voice: Option<&Voice>) -> Result<Contrast> {
         Ok(voice::contrast(voice, self.contrast, self.plausibility)?)
@@ -168,6 +193,15 @@ impl VoiceArgs {
 /// The adapter source of the user with this name.
 pub fn user_source(home: &Home, name: &str) -> Result<AdapterSource> {
     Ok(AdapterSource::User(home.user(UserName::new(name)?)?))
+}
+
+/// The scale of an adapter, if it can be one.
+pub fn checked_scale(scale: f32) -> Result<f32> {
+    ensure!(
+        scale.is_finite() && scale >= 0.0,
+        "the scale of an adapter must be 0 or more, not {scale}"
+    );
+    Ok(scale)
 }
 
 /// Parses a whole number above 0.

@@ -11,6 +11,8 @@ use cope_llama::voice::Voice;
 pub struct PromptCache {
     base: CacheFile,
     user: CacheFile,
+    /// The key of the user's cache without the adapter's scale.
+    unscaled: String,
 }
 
 struct CacheFile {
@@ -20,21 +22,28 @@ struct CacheFile {
 }
 
 impl PromptCache {
-    /// The cache files in the folder of `user`, for the base with this SHA-256 and for `voice`.
-    pub fn new(user: &UserFolder, voice: &Voice, base_sha256: &str) -> Result<Self> {
+    /// The cache files in the folder of `user`, for the base with this SHA-256 and for `voice` with its adapter at `scale`.
+    pub fn new(user: &UserFolder, voice: &Voice, base_sha256: &str, scale: f32) -> Result<Self> {
         let task = voice.task_sha256().unwrap_or("none");
         let base_key = format!("base {base_sha256}, task {task}");
         let adapter = cope_convert::sha256(voice.path())?;
+        let unscaled = format!("{base_key}, adapter {adapter}");
         Ok(Self {
             user: CacheFile {
                 path: user.prompt_cache("user"),
-                key: format!("{base_key}, adapter {adapter}"),
+                key: scaled_key(&unscaled, scale),
             },
             base: CacheFile {
                 path: user.prompt_cache("base"),
                 key: base_key,
             },
+            unscaled,
         })
+    }
+
+    /// Says that the adapter is applied at `scale` from now on.
+    pub fn set_scale(&mut self, scale: f32) {
+        self.user.key = scaled_key(&self.unscaled, scale);
     }
 
     /// Restores what an earlier command of the same models has saved; a damaged cache is ignored.
@@ -58,4 +67,8 @@ impl PromptCache {
         }
         Ok(())
     }
+}
+
+fn scaled_key(unscaled: &str, scale: f32) -> String {
+    format!("{unscaled}, scale {scale}")
 }

@@ -4,21 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use cope_convert::gguf::Gguf;
 use cope_llama::decode::{
     Arm, Choice, Contrast, Decoder, DecoderOptions, Drafter, Finish, Piece, Policy, Statistics,
     Steered,
 };
-use cope_llama::home::Home;
+use cope_llama::home::{Home, UserFolder};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
 use cope_llama::message::{Message, Role};
 use cope_llama::prompt::{ChatTemplate, response_tokens, with_retrieved_items};
 use cope_llama::retrieval::Retriever;
 use cope_llama::voice::{AdapterSource, Voice};
 
-use super::options::{ModelArgs, VoiceArgs};
+use super::options::{ModelArgs, VoiceArgs, checked_scale};
 use super::prompt_cache::PromptCache;
+
+/// Why the user model and CoPe cannot answer.
+const NO_ADAPTER: &str =
+    "without a user or an adapter file only the base can answer; add --user NAME";
 
 /// Answers prompts in one voice.
 pub struct Session {
@@ -26,13 +30,16 @@ pub struct Session {
     model: Arc<Model>,
     template: ChatTemplate,
     contexts: Contexts,
+    context_options: ContextOptions,
+    /// The adapter of the user's context; `None` where the base answers alone.
+    adapter: Option<AppliedAdapter>,
     /// Where the KV caches are saved when the session ends, if `--prompt-cache` asks for it.
     prompt_cache: Option<PromptCache>,
     /// Drafts tokens from the user's history.
     drafter: Drafter,
     /// Finds items of the user's history for a prompt, and how many at most; `None` without `--retrieve`.
     retriever: Option<(Retriever, usize)>,
-    /// The contrast of CoPe, which `/contrast` changes.
+    /// The contrast of CoPe.
     pub contrast: Contrast,
     stop: Arc<AtomicBool>,
 }
@@ -40,6 +47,14 @@ pub struct Session {
 enum Contexts {
     Base(Box<Context>),
     Twin(Box<Twin>),
+}
+
+/// The adapter that the user's context applies.
+struct AppliedAdapter {
+    voice: Voice,
+    /// SHA-256 of the base, which the adapter's file must name.
+    base_sha256: String,
+    scale: f32,
 }
 
 /// A finished answer.
@@ -82,17 +97,23 @@ impl Session {
         let options = model_args.context();
         let voice = Voice::open(source)?;
         let contrast = voice_args.contrast(voice.as_ref())?;
-        let (mut contexts, prompt_cache) = match &voice {
+        let adapter = match voice {
+            None => None,
+            Some(voice) => Some(AppliedAdapter {
+                voice,
+                base_sha256: home.base_ref(&base)?.sha256,
+                scale: voice_args.scale(source)?,
+            }),
+        };
+        let (mut contexts, prompt_cache) = match &adapter {
             None => {
                 let context = Context::new(&model, None, &options)?;
                 (Contexts::Base(Box::new(context)), None)
             }
-            Some(voice) => {
-                let base_sha256 = home.base_ref(&base)?.sha256;
-                let mut twin = open_twin(&model, &base, &base_sha256, voice, &options)?;
+            Some(adapter) => {
+                let mut twin = adapter.open_twin(&model, &base, &options)?;
                 let user = source.user().filter(|_| voice_args.prompt_cache);
-                let cache = user.map(|user| PromptCache::new(user, voice, &base_sha256));
-                let cache = cache.transpose()?;
+                let cache = user.map(|user| adapter.prompt_cache(user)).transpose()?;
                 if let Some(cache) = &cache {
                     cache.restore(&mut twin)?;
                 }
@@ -111,6 +132,8 @@ impl Session {
             model,
             template,
             contexts,
+            context_options: options,
+            adapter,
             contrast,
             stop: Arc::clone(stop),
         })
@@ -127,6 +150,41 @@ impl Session {
     /// The base model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The file of the base model.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// The file of the adapter and its scale; `None` where the base answers alone.
+    pub fn adapter(&self) -> Option<(&Path, f32)> {
+        let adapter = self.adapter.as_ref()?;
+        Some((adapter.voice.path(), adapter.scale))
+    }
+
+    /// Fails where there is no adapter, so that only the base can answer.
+    pub fn require_adapter(&self) -> Result<()> {
+        ensure!(self.adapter.is_some(), NO_ADAPTER);
+        Ok(())
+    }
+
+    /// Applies the adapter at another scale. The user's context is made anew, since what it has read was computed with the
+    /// old scale; the base's context stays. On an error nothing has changed.
+    pub fn set_scale(&mut self, scale: f32) -> Result<()> {
+        let scale = checked_scale(scale)?;
+        let (Contexts::Twin(twin), Some(adapter)) = (&mut self.contexts, &mut self.adapter) else {
+            bail!(NO_ADAPTER)
+        };
+        let (lora, factor) = adapter.load(&self.model, &Gguf::open(&self.base)?, scale)?;
+        let mut user = Context::new(&self.model, Some((lora, factor)), &self.context_options)?;
+        user.set_interrupt(Arc::clone(&self.stop));
+        twin.user = user;
+        adapter.scale = scale;
+        if let Some(cache) = &mut self.prompt_cache {
+            cache.set_scale(scale);
+        }
+        Ok(())
     }
 
     /// The arm that answers unless another is asked for: CoPe where there is an adapter, else the base.
@@ -166,9 +224,7 @@ impl Session {
         let policy = match &mut self.contexts {
             Contexts::Twin(twin) => twin.policy(arm),
             Contexts::Base(context) if arm == Arm::Base => Policy::Plain(&mut **context),
-            Contexts::Base(_) => {
-                bail!("without a user or an adapter file only the base can answer; add --user NAME")
-            }
+            Contexts::Base(_) => bail!(NO_ADAPTER),
         };
         let mut decoder =
             Decoder::new(policy, &*self.model, &prompt, options)?.interruptible(&self.stop);
@@ -261,19 +317,33 @@ impl Reply {
     }
 }
 
-/// The contexts of base and user model, with the adapters of `voice` on the base of this file and SHA-256.
-fn open_twin(
-    model: &Arc<Model>,
-    base: &Path,
-    base_sha256: &str,
-    voice: &Voice,
-    options: &ContextOptions,
-) -> Result<Twin> {
-    let gguf = Gguf::open(base)?;
-    let load = |path: PathBuf| LoraAdapter::load(model, &path, &gguf, base_sha256);
-    let task = voice.base_adapter()?.map(load).transpose()?;
-    let adapter = load(voice.user_adapter()?)?;
-    Ok(Twin::new(model, task, adapter, 1.0, options)?)
+impl AppliedAdapter {
+    /// The contexts of base and user model, whose file is `base`.
+    fn open_twin(&self, model: &Arc<Model>, base: &Path, options: &ContextOptions) -> Result<Twin> {
+        let gguf = Gguf::open(base)?;
+        let task = self.voice.base_adapter()?;
+        let task = task.map(|path| LoraAdapter::load(model, &path, &gguf, &self.base_sha256));
+        let (adapter, scale) = self.load(model, &gguf, self.scale)?;
+        Ok(Twin::new(
+            model,
+            task.transpose()?,
+            adapter,
+            scale,
+            options,
+        )?)
+    }
+
+    /// Loads the adapter for a base with this header. Returns it with the scale at which a context has to apply it, so that
+    /// the user's part has `scale`.
+    fn load(&self, model: &Arc<Model>, gguf: &Gguf, scale: f32) -> Result<(Arc<LoraAdapter>, f32)> {
+        let file = self.voice.scaled_adapter(scale)?;
+        let adapter = LoraAdapter::load(model, file.path(), gguf, &self.base_sha256)?;
+        Ok((adapter, file.scale))
+    }
+
+    fn prompt_cache(&self, user: &UserFolder) -> Result<PromptCache> {
+        PromptCache::new(user, &self.voice, &self.base_sha256, self.scale)
+    }
 }
 
 /// A drafter that copies from the user's history, if the voice is a user's.
