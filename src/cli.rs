@@ -19,6 +19,7 @@ mod prompt_cache;
 #[cfg(feature = "serve")]
 mod serve;
 mod session;
+mod terminal;
 #[cfg(feature = "train")]
 mod train;
 #[cfg(feature = "train")]

@@ -1,8 +1,13 @@
-//! `chat`: the conversation, its commands, and the comparison of the three arms.
+//! `chat`: the conversation and its commands.
 
+mod chat_settings;
 mod columns;
 mod command;
+mod compare;
+mod entry;
 mod lines;
+mod live_columns;
+mod saving;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,22 +15,22 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use cope_llama::decode::{ArmKind, Contrast, DecoderOptions, Finish};
-use cope_llama::home::Home;
+use cope_llama::decode::{DecoderOptions, Steered};
+use cope_llama::home::{Home, UserName};
 use cope_llama::message::{Message, Role};
 use cope_llama::profile::feedback::{Feedback, Verdict};
 use cope_llama::voice::AdapterSource;
 
+use self::chat_settings::ChatSettings;
 use self::command::Command;
-use self::lines::Lines;
+use self::lines::{Lines, Screen};
 use super::decode_options::DecodeArgs;
+use super::explain;
 use super::hint::with_hint;
 use super::interrupt;
 use super::options::{ModelArgs, VoiceArgs, user_source};
 use super::session::{ReplyEvent, Session};
-
-/// Number of prompts that `--demo` answers.
-const N_DEMO: usize = 3;
+use super::terminal::Quiet;
 
 #[derive(ClapArgs)]
 #[command(after_help = HELP, allow_negative_numbers = true)]
@@ -47,20 +52,30 @@ pub struct Args {
 const HELP: &str = "\
 In the chat:
   /compare      answer the last message with base, user model and CoPe side by side
-  /contrast X   set the contrast (α of CoPe)
-  /user NAME    switch to another user and start a new chat
-  /good, /bad   rate the last answer; the next `train` learns from the rating
+  /why          show where the contrast changed the last answer
+  /regen        draw another answer to the last message, with the next seed; at a temperature of 0,
+                where that would change nothing, draw at 0.7 (/set regen_temperature X)
   /edit TEXT    correct the last answer; the next `train` prefers TEXT to it
-  /regen        answer the last message again
+  /good, /bad   rate the last answer; the next `train` learns from the rating
+  /set NAME X   change a setting: temperature, regen_temperature, top_k, top_p, min_p, seed, predict
+                (the most tokens), contrast (α), plausibility (τ), scale (of the adapter),
+                system (the system prompt)
+  /show         show the settings in force
+  /contrast X   set the contrast
+  /user NAME    switch to another user and start a new chat
+  /save NAME    save the chat with its settings; without NAME, under the name that it has
+  /load NAME    go on with a saved chat
   /clear        start a new chat
   /help         show these commands
-  /exit         leave the chat (so does Ctrl-D); Ctrl-C ends an answer
+  /exit         leave the chat (so do /quit, /bye and Ctrl-D); Ctrl-C ends an answer
 
+A message of several lines stands between \"\"\" and \"\"\"; so may the text of /edit and /set system.
 When stdin is not a terminal, each of its lines is a message or a command.
 
 Examples:
   cope-llama chat --user alice
   cope-llama chat --user alice --contrast 0.5 --temp 0.8
+  cope-llama chat -m base.gguf --lora-scaled adapter.gguf 0.5
   echo 'Thank Ines for the ladder.' | cope-llama chat --user alice";
 
 pub fn run(home: &Home, args: Args) -> Result<()> {
@@ -69,24 +84,28 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
         return chat.demo();
     }
     let mut lines = Lines::open(home, chat.source.user())?;
-    if lines.is_terminal() {
+    let is_terminal = lines.is_terminal();
+    if is_terminal {
         eprintln!("chatting with {}; /help shows the commands", chat.name());
     }
-    while let Some(line) = lines.next()? {
-        let command = Command::parse(&line);
+    while let Some(command) = entry::next_command(&mut lines)? {
         if matches!(command, Ok(Command::Exit)) {
             break;
         }
+        let screen = lines.screen();
+        let quiet = is_terminal.then(Quiet::begin);
         let result = command
             .map_err(anyhow::Error::msg)
-            .and_then(|command| chat.execute(command, lines.width()));
+            .and_then(|command| chat.execute(command, screen));
+        drop(quiet);
         match result {
             // At a terminal the chat goes on after an error, unless stdout is closed.
-            Err(error) if lines.is_terminal() && !error.is::<io::Error>() => {
+            Err(error) if is_terminal && !error.is::<io::Error>() => {
                 eprintln!("error: {}", with_hint(&error));
             }
             result => result?,
         }
+        lines.set_user(home, chat.source.user())?;
     }
     chat.session.save_prompt_cache()
 }
@@ -97,10 +116,23 @@ struct Chat<'a> {
     stop: Arc<AtomicBool>,
     source: AdapterSource,
     session: Session,
+    settings: ChatSettings,
     /// The chat so far, without the system prompt.
     messages: Vec<Message>,
     /// Number of answers so far to the last message; added to the seed, so that each is drawn anew.
     n_answers: u32,
+    /// The choices of the last answer; `None` if there is none, or if it is not as the model gave it in this chat.
+    steered: Option<Vec<Steered>>,
+    /// The name that the chat was saved or loaded under.
+    saved_as: Option<UserName>,
+}
+
+/// Which answer to a message is generated.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answering {
+    First,
+    /// Another one than before, for `/regen`.
+    Again,
 }
 
 impl<'a> Chat<'a> {
@@ -108,14 +140,24 @@ impl<'a> Chat<'a> {
         let stop = interrupt::flag()?;
         let source = args.voice.source(home)?;
         let session = Session::open(home, &args.model, &args.voice, &source, &stop, None)?;
+        let options = args.decode.options(&args.model, session.model())?;
+        let settings = ChatSettings::new(
+            &options.answer,
+            session.contrast,
+            session.adapter().map(|(_, scale)| scale),
+            args.system_prompt.clone(),
+        );
         Ok(Self {
             home,
             args,
             stop,
             source,
             session,
+            settings,
             messages: Vec::new(),
             n_answers: 0,
+            steered: None,
+            saved_as: None,
         })
     }
 
@@ -127,39 +169,46 @@ impl<'a> Chat<'a> {
         }
     }
 
-    fn execute(&mut self, command: Command, width: usize) -> Result<()> {
+    fn execute(&mut self, command: Command, screen: Screen) -> Result<()> {
         match command {
             Command::Say(text) if text.is_empty() => {}
-            Command::Say(text) => {
-                self.messages.push(Message::user(text));
-                self.n_answers = 0;
-                if let Err(error) = self.answer() {
-                    self.messages.pop();
-                    return Err(error);
-                }
-            }
+            Command::Say(text) => self.say(text)?,
             Command::Good => self.rate(Verdict::Good)?,
             Command::Bad => self.rate(Verdict::Bad)?,
             Command::Edit(text) => self.edit(text)?,
             Command::Regenerate => self.regenerate()?,
-            Command::Clear => self.messages.clear(),
-            Command::Compare => self.compare(width)?,
-            Command::Contrast(contrast) => {
-                self.session.contrast =
-                    Contrast::new(contrast, self.session.contrast.plausibility())?;
-                eprintln!("[contrast {contrast}]");
+            Command::Clear => self.clear(),
+            Command::Compare => self.compare(screen)?,
+            Command::Why => self.explain()?,
+            Command::Set(setting) => {
+                let note = setting.note();
+                self.adopt(self.settings.with(setting))?;
+                eprintln!("[{note}]");
             }
+            Command::Show => self.show()?,
             Command::User(name) => self.change_user(&name)?,
+            Command::Save(name) => self.save(name.as_deref())?,
+            Command::Load(name) => self.load(&name)?,
             Command::Help => eprintln!("{HELP}"),
             Command::Exit => {}
         }
         Ok(())
     }
 
+    /// Answers a new message.
+    fn say(&mut self, text: String) -> Result<()> {
+        let n_before = self.n_answers;
+        self.messages.push(Message::user(text));
+        self.n_answers = 0;
+        self.answer(Answering::First).inspect_err(|_| {
+            self.messages.pop();
+            self.n_answers = n_before;
+        })
+    }
+
     /// Answers the last message, streams the answer to stdout and adds it to the chat.
-    fn answer(&mut self) -> Result<()> {
-        let mut options = self.options()?;
-        options.answer.sampling.seed = options.answer.sampling.seed.wrapping_add(self.n_answers);
+    fn answer(&mut self, answering: Answering) -> Result<()> {
+        let options = self.options(answering)?;
         let arm = self.session.default_arm();
         let messages = self.prompt();
         let mut out = io::stdout().lock();
@@ -182,6 +231,7 @@ impl<'a> Chat<'a> {
         }
         self.n_answers += 1;
         self.messages.push(Message::assistant(answer.text));
+        self.steered = Some(answer.steered);
         Ok(())
     }
 
@@ -192,15 +242,63 @@ impl<'a> Chat<'a> {
         else {
             bail!("nothing was answered yet");
         };
-        if self.args.decode.temp <= 0.0 {
-            eprintln!(
-                "[at --temp 0 the answer is always the same; start the chat with --temp 0.8 for other answers]"
-            );
-        }
-        if let Err(error) = self.answer() {
+        let result = self.answer(Answering::Again);
+        if result.is_err() {
             self.messages.push(last);
-            return Err(error);
         }
+        result
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.n_answers = 0;
+        self.steered = None;
+        self.saved_as = None;
+    }
+
+    /// Prints the last answer with marks where the contrast changed it. Decoding knows for each token what the user model
+    /// alone would have chosen, so nothing is computed again, and no answer is slower because it might be asked about.
+    fn explain(&self) -> Result<()> {
+        self.session.require_adapter()?;
+        self.last_answer()?;
+        let steered = self.steered.as_deref().context(
+            "the last answer is not as the model gave it in this chat; /regen draws one that /why explains",
+        )?;
+        let mut out = io::stdout();
+        let text = explain::text(self.session.model(), steered, &out);
+        writeln!(out, "{text}")?;
+        eprintln!("[{}]", explain::legend(steered));
+        Ok(())
+    }
+
+    /// Prints the settings in force.
+    fn show(&self) -> Result<()> {
+        let base = self.session.base().display().to_string();
+        let user = (self.source.user()).map_or("none".into(), |user| user.name().to_string());
+        let adapter = self.session.adapter();
+        let adapter = adapter.map_or("none".into(), |(path, _)| path.display().to_string());
+        let mut lines = vec![("model", base), ("user", user), ("adapter", adapter)];
+        lines.extend(self.settings.lines());
+        lines.push(("messages", self.messages.len().to_string()));
+        let mut out = io::stdout();
+        for (name, value) in lines {
+            // Further lines of a system prompt stand below its first one.
+            let value = value.replace('\n', &format!("\n{:19}", ""));
+            writeln!(out, "{name:<19}{value}")?;
+        }
+        Ok(())
+    }
+
+    /// Puts `settings` into force. On an error the old ones stay.
+    fn adopt(&mut self, settings: ChatSettings) -> Result<()> {
+        let contrast = settings.check()?;
+        if let Some(scale) = settings.scale
+            && settings.scale != self.settings.scale
+        {
+            self.session.set_scale(scale)?;
+        }
+        self.session.contrast = contrast;
+        self.settings = settings;
         Ok(())
     }
 
@@ -232,6 +330,7 @@ impl<'a> Chat<'a> {
         if let Some(last) = self.messages.last_mut() {
             last.content = text;
         }
+        self.steered = None;
         eprintln!("[saved as the better answer]");
         Ok(())
     }
@@ -264,80 +363,35 @@ impl<'a> Chat<'a> {
             Some(&self.session),
         )?;
         self.source = source;
-        self.messages.clear();
+        let contrast = self.session.contrast;
+        self.settings.contrast = contrast.contrast();
+        self.settings.plausibility = contrast.plausibility();
+        self.settings.scale = self.session.adapter().map(|(_, scale)| scale);
+        self.clear();
         eprintln!("[now chatting with {} in a new chat]", self.name());
         Ok(())
     }
 
-    /// Answers the last message by each arm and prints the answers as columns that fit into `width`, or one below the
-    /// other where columns would be too narrow.
-    fn compare(&mut self, width: usize) -> Result<()> {
-        let mut messages = self.prompt();
-        messages.pop_if(|message| message.role == Role::Assistant);
-        if messages
-            .last()
-            .is_none_or(|message| message.role != Role::User)
-        {
-            bail!("say something first: there is no message to compare answers to");
-        }
-        let mut answers = Vec::new();
-        for kind in ArmKind::ALL {
-            let arm = kind.with(self.session.contrast);
-            let options = self.options()?;
-            let answer = self.session.answer(&messages, arm, options, |event| {
-                if let ReplyEvent::Note(note) = event {
-                    eprintln!("[{}: {note}]", kind.title());
-                }
-                Ok(())
-            })?;
-            if let Some(note) = answer.note() {
-                eprintln!("[{}: {note}]", kind.title());
-            }
-            if self.args.decode.timings {
-                eprintln!("[{}: {}]", kind.title(), answer.statistics);
-            }
-            if answer.finish == Finish::Interrupted {
-                return Ok(());
-            }
-            answers.push((kind.title(), answer.text));
-        }
-        writeln!(io::stdout(), "{}", columns::beside(&answers, width))?;
-        Ok(())
-    }
-
-    /// Compares the arms on the first of the user's held-out prompts and prints the user's own text below.
-    fn demo(&mut self) -> Result<()> {
-        let user = self.source.user().context("--demo needs --user")?;
-        let held_out = user.profile()?.held_out;
-        if held_out.is_empty() {
-            bail!(
-                "{0} has no held-out texts; `cope-llama user import {0} FILE --held-out` adds some",
-                user.name()
-            );
-        }
-        let name = self.name();
-        for example in held_out.into_iter().take(N_DEMO) {
-            if let Some(message) = example.prompt.last() {
-                writeln!(io::stdout(), "> {}\n", message.content)?;
-            }
-            self.messages = example.prompt;
-            self.compare(0)?;
-            writeln!(
-                io::stdout(),
-                "{}",
-                columns::beside(&[(&format!("{name}'s own"), example.response)], 0)
-            )?;
-        }
-        Ok(())
-    }
-
-    fn options(&self) -> Result<DecoderOptions> {
+    fn options(&self, answering: Answering) -> Result<DecoderOptions> {
         let args = &self.args;
-        args.decode.options(&args.model, self.session.model())
+        let mut options = args.decode.options(&args.model, self.session.model())?;
+        self.settings.apply(&mut options.answer);
+        if answering == Answering::Again {
+            let sampling = &mut options.answer.sampling;
+            sampling.seed = self.settings.nth_seed(self.n_answers.max(1));
+            if self.settings.temperature <= 0.0 {
+                sampling.temperature = self.settings.regen_temperature;
+            }
+            if sampling.seed != u32::MAX {
+                let (temperature, seed) = (sampling.temperature, sampling.seed);
+                eprintln!("[drawn at temperature {temperature} with seed {seed}]");
+            }
+        }
+        Ok(options)
     }
 
     fn prompt(&self) -> Vec<Message> {
-        let system = self.args.system_prompt.iter().map(Message::system);
+        let system = self.settings.system.iter().map(Message::system);
         system.chain(self.messages.iter().cloned()).collect()
     }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 
+use super::terminal;
+
 /// Installs a handler with which Ctrl-C sets the returned flag. A second Ctrl-C while the flag is set ends the program.
 ///
 /// # Errors
@@ -15,6 +17,7 @@ pub fn flag() -> Result<Arc<AtomicBool>> {
     let handled = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if handled.swap(true, Ordering::Relaxed) {
+            terminal::restore();
             std::process::exit(130);
         }
     })

@@ -4,6 +4,7 @@
 mod decoding;
 mod evaluation;
 mod privacy;
+mod repl;
 mod training;
 
 use std::io::Write;
@@ -204,7 +205,7 @@ fn a_chat_reads_lines_and_commands_and_ends_with_its_input() {
     assert!(silent.status.success());
     assert_eq!(stdout(&silent), "");
 
-    let talk = sandbox.run_with(&chat, "hello\n\n/regen\n/clear\n/exit\nnever read\n");
+    let talk = sandbox.run_with(&chat, "hello\n\n/clear\nhello\n/exit\nnever read\n");
     assert!(talk.status.success(), "{}", stderr(&talk));
     let once = stdout(&sandbox.run_with(&chat, "hello\n"));
     assert_eq!(stdout(&talk), once.repeat(2));

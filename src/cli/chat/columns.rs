@@ -10,42 +10,54 @@ const GAP: &str = "  ";
 
 /// The texts under their titles, in columns of a total width of `width` cells. There is no line break at the end.
 pub fn beside(texts: &[(&str, String)], width: usize) -> String {
-    let gaps = GAP.len() * texts.len().saturating_sub(1);
-    let column = width.saturating_sub(gaps) / texts.len().max(1);
-    if column < MIN_COLUMN {
+    let Some(width) = column_width(texts.len(), width) else {
         return below(texts);
-    }
+    };
     let columns: Vec<Vec<String>> = texts
         .iter()
-        .map(|(title, text)| {
-            [
-                vec![(*title).to_owned(), "─".repeat(column)],
-                wrap(text, column),
-            ]
-            .concat()
-        })
+        .map(|(title, text)| [header(title, width).to_vec(), wrap(text, width)].concat())
         .collect();
     let height = columns.iter().map(Vec::len).max().unwrap_or(0);
-    let row = |row: usize| {
-        let cells = columns.iter().map(|lines| {
-            let line = lines.get(row).map_or("", String::as_str);
-            format!("{line}{}", " ".repeat(column.saturating_sub(line.width())))
-        });
-        cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
-    };
-    (0..height).map(row).collect::<Vec<_>>().join("\n")
+    let rows = (0..height).map(|row| self::row(&columns, row, width));
+    rows.collect::<Vec<_>>().join("\n")
+}
+
+/// The width of each of `n` columns that take `width` cells together; `None` if they would be too narrow to read.
+pub fn column_width(n: usize, width: usize) -> Option<usize> {
+    let gaps = GAP.len() * n.saturating_sub(1);
+    let column = width.saturating_sub(gaps) / n.max(1);
+    (column >= MIN_COLUMN).then_some(column)
+}
+
+/// The first rows of a column: its title, and a rule.
+pub fn header(title: &str, width: usize) -> [String; 2] {
+    [title.to_owned(), "─".repeat(width)]
+}
+
+/// A row of columns that are each `width` cells wide, without spaces at its end.
+pub fn row(columns: &[Vec<String>], row: usize, width: usize) -> String {
+    let cells = columns.iter().map(|lines| {
+        let line = lines.get(row).map_or("", String::as_str);
+        format!("{line}{}", " ".repeat(width.saturating_sub(line.width())))
+    });
+    cells.collect::<Vec<_>>().join(GAP).trim_end().to_owned()
 }
 
 fn below(texts: &[(&str, String)]) -> String {
     texts
         .iter()
-        .map(|(title, text)| format!("── {title}\n{}\n", text.trim()))
+        .map(|(title, text)| format!("{}\n{}\n", title_line(title), text.trim()))
         .collect::<Vec<_>>()
         .join("\n")
 }
 
+/// The line above a text that has no column.
+pub fn title_line(title: &str) -> String {
+    format!("── {title}")
+}
+
 /// The lines of `text`, broken between words, and inside words that are wider than `width`.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.trim().lines() {
         let mut line = String::new();

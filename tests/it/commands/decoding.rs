@@ -9,7 +9,7 @@ use super::{Sandbox, error, stderr, stdout};
 use crate::fixture::adapter;
 
 /// A tiny model, and an adapter that changes its choices.
-fn with_adapter() -> Sandbox {
+pub(super) fn with_adapter() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.tiny_model();
     adapter()
@@ -176,7 +176,10 @@ fn feedback_on_answers_is_stored_with_the_user_and_trained_on() {
     let sandbox = with_ann();
     assert!(sandbox.run(&TRAIN).status.success());
     let chat = ["chat", "--user", "ann", "-n", "8"];
-    let output = sandbox.run_with(&chat, "hello\n/bad\n/edit Hello you!\n/good\n/exit\n");
+    let output = sandbox.run_with(
+        &chat,
+        "hello\n/bad\n/edit Hello you!\n/good\n/save key\n/exit\n",
+    );
     assert!(output.status.success(), "{}", stderr(&output));
     let path = sandbox.path().join("home/users/ann/feedback.jsonl");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -220,4 +223,6 @@ fn feedback_on_answers_is_stored_with_the_user_and_trained_on() {
         0o700
     );
     assert!(folder.join("feedback.jsonl").is_file() && folder.join("adapter.gguf").is_file());
+    let chat = std::fs::read_to_string(folder.join("chats/key.json")).unwrap();
+    assert!(chat.contains("Hello you!"), "{chat}");
 }

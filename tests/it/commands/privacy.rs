@@ -44,7 +44,9 @@ fn with_marked() -> (Sandbox, Vec<Output>) {
         sandbox.run(&TRAIN),
     ];
     let chat = ["chat", "--user", "ann", "-n", "6", "--prompt-cache"];
-    let said = format!("hello {MARKER}\n/bad\n/edit Dear {MARKER}!\n");
+    let said = format!(
+        "hello {MARKER}\n/bad\n/edit Dear {MARKER}!\n/set system {MARKER}\n/save letters\n"
+    );
     outputs.push(sandbox.run_with(&chat, &said));
     outputs.push(sandbox.run(&TRAIN));
     for output in &outputs {
@@ -78,7 +80,12 @@ fn a_deletion_leaves_nothing() {
         let files = below(&home).into_iter().filter(|path| path.is_file());
         files.filter(|path| has_marker(path)).collect::<Vec<_>>()
     };
-    let names = ["history.jsonl", "pairs.jsonl", "feedback.jsonl"];
+    let names = [
+        "history.jsonl",
+        "pairs.jsonl",
+        "feedback.jsonl",
+        "chats/letters.json",
+    ];
     let before = marked();
     assert!(
         names

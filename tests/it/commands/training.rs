@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cope_convert::Adapter;
+
 use super::{Sandbox, error, stderr, stdout};
 use crate::tiny::TinyModel;
 
@@ -320,6 +322,32 @@ fn a_user_is_trained_on_top_of_a_task() {
     assert!(train.status.success(), "{}", stderr(&train));
     let answer = ["generate", "--user", "ann", "-n", "4", "-p", "note 3"];
     assert!(sandbox.run(&answer).status.success());
+
+    // The scale of the user's adapter leaves the task adapter as it is. Without contrast the user model answers alone.
+    let folder = sandbox.path().join("home/users/ann");
+    let names = || {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        entries.map(|it| it.unwrap().file_name().into_string().unwrap())
+    };
+    let task = names().find(|name| name.starts_with("task-")).unwrap();
+    let [task, user] =
+        [task.as_str(), "adapter.gguf"].map(|it| Adapter::read_gguf(&folder.join(it)).unwrap());
+    let options = ["--contrast", "0", "-n", "16", "--cache-type", "f32"];
+    let mut answers = Vec::new();
+    for scale in ["0.5", "40"] {
+        let stacked = [(&task, 1.0), (&user, scale.parse().unwrap())];
+        let stacked = Adapter::stack(&stacked).unwrap();
+        stacked.write_gguf(&sandbox.path().join("s.gguf")).unwrap();
+        let expected = ["chat", "-m", "tiny.gguf", "--lora", "s.gguf"];
+        let expected = sandbox.run_with(&[&expected[..], &options].concat(), "note 3\n");
+        let scaled = [&["chat", "--user", "ann"][..], &options].concat();
+        let scaled = sandbox.run_with(&scaled, &format!("/set scale {scale}\nnote 3\n"));
+        assert!(scaled.status.success(), "{}", stderr(&scaled));
+        assert_eq!(stdout(&scaled), stdout(&expected), "{}", stderr(&expected));
+        answers.push(stdout(&scaled));
+    }
+    assert_ne!(answers[0], answers[1]);
+    assert!(!names().any(|name| name.starts_with("stacked-")));
 }
 
 #[test]
