@@ -26,7 +26,7 @@ SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
 .PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
+	bench-decoding smoke-answers bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
 help:
@@ -129,6 +129,10 @@ bench-training: $(PEER)/ready
 ## bench-decoding: decoding, beside the reference in transformers too
 bench-decoding: $(PEER)/ready
 	cargo bench --bench decoding -- --what report peer
+
+## smoke-answers: a few short answers of the default base by all settings of the bench answers
+smoke-answers: build
+	cargo bench --bench answers -- --smoke --base $$($(PROGRAM) model pull)
 
 ## bench-exchange: our adapters in other programs, and theirs here
 bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod answer_measures;
 mod bundles;
 mod commands;
 mod consumer;
