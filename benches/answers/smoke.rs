@@ -13,13 +13,15 @@ use super::texts::{self, Item};
 const N_ITEMS: usize = 1;
 
 /// The most tokens of an answer.
-const N_PREDICT: usize = 24;
+const N_PREDICT: usize = 12;
 
 pub fn run(options: &Options, speakers: &Speakers) -> Result<()> {
     let items = texts::items(options.split, Some(N_ITEMS))?;
     let short = Options {
         n_predict: N_PREDICT,
         seeds: 1,
+        // One thread never waits for another, so that other programs cannot make seconds minutes.
+        threads: options.threads.or(Some(1)),
         base: None,
         users: Vec::new(),
         arms: Vec::new(),
