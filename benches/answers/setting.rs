@@ -73,6 +73,9 @@ impl FromStr for Setting {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
+        if name == "recommended" {
+            return Ok(Self::new(name, &AnswerOptions::recommended()));
+        }
         let unknown = |part: &str| format!("{part} is no part of settings");
         let mut parts = name.split('+');
         let first = parts.next().unwrap_or_default();

@@ -65,11 +65,10 @@ fn row(name: &str, what: &str, mut pass: impl FnMut() -> Result<()>) -> Result<(
         times.push((started.elapsed() / REPEATS).as_secs_f64() * 1e3);
         print!(" {:.1} |", times[times.len() - 1]);
     }
-    let ratios = times[1..].iter().map(|time| time / times[0]);
-    println!(
-        "{}",
-        ratios.map(|it| format!(" {it:.2} |")).collect::<String>()
-    );
+    for time in &times[1..] {
+        print!(" {:.2} |", time / times[0]);
+    }
+    println!();
     Ok(())
 }
 

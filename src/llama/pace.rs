@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(pace.n_threads(start), 2);
         pace.starved(2, start);
         // The second wait is twice the first.
+        assert_eq!(pace.n_threads(start + MIN_WAIT), 1);
         let late = start + 2 * MIN_WAIT;
-        assert_eq!(pace.n_threads(late - Duration::from_millis(1)), 1);
         assert_eq!(pace.n_threads(late), 2);
         // One thread at a time.
         assert_eq!(pace.n_threads(late), 2);
