@@ -34,7 +34,7 @@ impl Retriever {
     /// out, since its answer would only be copied.
     #[must_use]
     pub fn retrieve(&self, messages: &[Message], n: usize) -> Vec<&Example> {
-        let found = self.indices(last(messages));
+        let found = self.indices(last(messages)).into_iter();
         found.take(n).map(|index| &self.history[index]).collect()
     }
 
@@ -74,17 +74,16 @@ impl Retriever {
     }
 
     /// The items that share a word with `question` and do not answer this very question, the best first.
-    fn indices(&self, question: &str) -> impl Iterator<Item = usize> {
+    fn indices(&self, question: &str) -> Vec<usize> {
         let mut found = self.engine.search(question, None);
         // The engine orders items of equal scores by a hash table, which would not be reproducible.
         found.sort_by(|x, y| {
             let by_score = y.score.total_cmp(&x.score);
             by_score.then(y.document.id.cmp(&x.document.id))
         });
-        let is_other =
-            move |index: &usize| last(&self.history[*index].prompt).trim() != question.trim();
+        let is_other = |index: &usize| last(&self.history[*index].prompt).trim() != question.trim();
         let indices = found.into_iter().map(|it| it.document.id);
-        indices.filter(is_other).collect::<Vec<_>>().into_iter()
+        indices.filter(is_other).collect()
     }
 }
 

@@ -130,7 +130,7 @@ impl DecodeArgs {
                 repeat_last_n: self.repeat_last_n,
                 presence_penalty: self.presence_penalty,
                 frequency_penalty: self.frequency_penalty,
-                seed: self.seed.unwrap_or_else(|| rand::random_range(0..u32::MAX)),
+                seed: self.seed.unwrap_or_else(Sampling::new_seed),
             },
             n_predict: usize::try_from(self.predict).ok(),
             stop: self.stop.clone(),

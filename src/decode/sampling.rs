@@ -55,6 +55,12 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// A seed that is drawn, for an answer that nobody has given one. It is never `u32::MAX`, which stands for any seed.
+    #[must_use]
+    pub fn new_seed() -> u32 {
+        rand::random_range(0..u32::MAX)
+    }
+
     /// A sampler of these settings for a vocabulary of `n_vocab` tokens and a context of `n_ctx`.
     ///
     /// # Errors
@@ -84,7 +90,7 @@ impl Sampling {
             ]);
         }
         let seed = match self.seed {
-            u32::MAX => rand::random(),
+            u32::MAX => Self::new_seed(),
             seed => seed,
         };
         Ok(Sampler {

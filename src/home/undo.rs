@@ -1,21 +1,22 @@
 //! The adapter of the training before, which is kept until the next training and can be put back.
 
 use std::fs;
+use std::path::Path;
 
 use super::{AdapterFolder, Lock, Manifest, Stage, write_atomic};
 use crate::error::Missing;
 use crate::{Error, Result};
 
 impl AdapterFolder {
-    /// Copies `adapter.gguf` to `previous.gguf`.
+    /// Copies `adapter.gguf` to `path`.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when the file cannot be read; [`Error::Convert`] when the copy cannot be written.
-    pub fn keep_adapter(&self) -> Result<()> {
+    pub fn copy_adapter(&self, path: &Path) -> Result<()> {
         let adapter = self.adapter();
         let bytes = fs::read(&adapter).map_err(Error::io("read", &adapter))?;
-        write_atomic(&self.previous_adapter(), |file| file.write_all(&bytes))
+        write_atomic(path, |file| file.write_all(&bytes))
     }
 
     /// Puts the adapter of the training before back in its place, with its record. The files of the other stages stay, so

@@ -25,7 +25,6 @@ pub struct Context {
     tokens: Vec<Token>,
     n_batch: usize,
     n_outputs: usize,
-    n_threads: i32,
     /// The number of contexts whose passes run at the same time and share the threads.
     n_sharing: i32,
     pace: Pace,
@@ -126,7 +125,6 @@ impl Context {
             // SAFETY: the context is live.
             n_batch: unsafe { sys::llama_n_batch(raw.as_ptr()) } as usize,
             n_outputs: options.n_outputs.clamp(1, options.n_batch.max(1)) as usize,
-            n_threads: options.threads(),
             n_sharing: 1,
             pace: Pace::new(options.threads()),
             is_repeatable: model.can_cut_caches() && !devices().iter().any(|it| it.is_gpu),
@@ -184,7 +182,7 @@ impl Context {
 
     /// The threads of a pass that starts now.
     fn n_threads_now(&mut self) -> i32 {
-        let share = (self.n_threads / self.n_sharing).max(1);
+        let share = (self.pace.most() / self.n_sharing).max(1);
         self.pace.n_threads(Instant::now()).min(share)
     }
 

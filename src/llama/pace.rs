@@ -53,6 +53,11 @@ impl Pace {
         }
     }
 
+    /// The most threads of a pass.
+    pub fn most(&self) -> i32 {
+        self.most
+    }
+
     /// The threads of a pass that starts `now`.
     pub fn n_threads(&mut self, now: Instant) -> i32 {
         if self.n_threads < self.most && now >= self.retry_at {
@@ -134,7 +139,7 @@ impl<'a> Watch<'a> {
         if time < FIRST_LOOK {
             return 1.0;
         }
-        // A pass by threads of ggml's only: they never sleep within it.
+        // The threads of ggml never sleep within a pass, so that they are owed all of its time.
         let own = cpu_time(ClockId::ThreadCPUTime).saturating_sub(self.own);
         let all = cpu_time(ClockId::ProcessCPUTime).saturating_sub(self.all);
         let each = all.as_secs_f64() / f64::from(self.n_threads);

@@ -2,7 +2,6 @@
 //! that chats answer or answered with, its base and how it was calibrated.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,8 +14,7 @@ use super::hold_out::HoldOut;
 use super::train_event::Figures;
 use crate::digest::digest;
 use crate::home::{
-    AdapterFolder, AdapterRecord, BaseRef, Calibration, Manifest, NoCalibration, Stage,
-    StageRecord, write_atomic,
+    AdapterFolder, AdapterRecord, BaseRef, Calibration, Manifest, NoCalibration, Stage, StageRecord,
 };
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
@@ -113,8 +111,7 @@ impl<'a> Records<'a> {
         {
             return Ok(());
         }
-        let bytes = fs::read(&adapter).map_err(Error::io("read", &adapter))?;
-        write_atomic(&dpo, |file| file.write_all(&bytes))
+        self.folder.copy_adapter(&dpo)
     }
 
     /// The texts that a training with these settings holds out. Where a version without calibration has trained on all
@@ -167,7 +164,7 @@ impl<'a> Records<'a> {
         let is_same = Adapter::read_gguf(&path).is_ok_and(|before| before == *adapter);
         if !is_same {
             if let Some(before) = self.manifest.adapter.take().filter(|_| path.exists()) {
-                self.folder.keep_adapter()?;
+                self.folder.copy_adapter(&self.folder.previous_adapter())?;
                 self.manifest.previous = Some(before);
                 self.folder.save_manifest(&self.manifest)?;
             }

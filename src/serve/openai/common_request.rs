@@ -170,7 +170,7 @@ impl CommonRequest {
             // Every negative seed stands for a random one, as −1 does in llama.cpp.
             seed: match self.seed {
                 Some(seed @ 0..) => (seed % i64::from(u32::MAX)) as u32,
-                None | Some(_) => rand::random_range(0..u32::MAX),
+                None | Some(_) => Sampling::new_seed(),
             },
         };
         check_each(sampling)?;
