@@ -59,7 +59,7 @@ sampler:
 check:
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	cargo test --release --workspace --lib --test tidy
+	cargo test --release --workspace --lib
 
 ## lint: formatting, and clippy of every set of features
 lint:

@@ -84,3 +84,26 @@ pub fn find(name: &str) -> Result<Base> {
             .into()
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_bases_is_well_formed() {
+        let bases = all();
+        assert!(!bases.is_empty());
+        for base in bases {
+            let name = &base.name;
+            let is_hex = base.sha256.chars().all(|c| c.is_ascii_hexdigit());
+            assert!(is_hex && base.sha256.len() == 64, "{name}");
+            let is_pinned = |package: String| package.contains("==") && !package.contains('{');
+            assert!(base.packages().all(is_pinned), "{name}");
+            let file = Path::new(&base.file);
+            assert_eq!(file.extension(), Some("gguf".as_ref()), "{name}");
+            assert_eq!(file.components().count(), 1, "{name}");
+        }
+    }
+}

@@ -81,7 +81,7 @@
 //!
 //! # Invariants
 //!
-//! `tests/tidy/main.rs` holds the tree to those that can be read off it.
+//! `tests/tidy/lib.rs` holds the tree to those that can be read off it.
 //!
 //! - Only `llama/` and the C interface name llama.cpp; only `train/` names candle; `cope_convert` names neither, and
 //!   needs no C++. Only `home` joins data paths. Only the program prints.

@@ -22,7 +22,8 @@ impl Tree {
     }
 
     pub fn root() -> PathBuf {
-        std::env::var_os("COPE_TREE").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), Into::into)
+        let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        std::env::var_os("COPE_TREE").map_or_else(|| own.into(), Into::into)
     }
 
     pub fn open(root: &Path) -> Self {

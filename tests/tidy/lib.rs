@@ -1,6 +1,8 @@
 //! Holds the tree to its own rules. `COPE_TREE` names another checkout, which is then read instead; with it, or with
 //! `COPE_LIST=1`, `house_figures` lists every place of what it counts.
 
+#![cfg(test)]
+
 mod commands;
 mod help;
 mod house;
@@ -271,37 +273,6 @@ fn convert_knows_neither_llama_cpp_nor_candle() {
         .expect("convert/Cargo.toml has dependencies");
     for word in ["llama", "candle", "cc =", "cmake"] {
         assert!(!dependencies.contains(word), "convert/Cargo.toml: {word}");
-    }
-}
-
-#[test]
-fn the_list_of_bases_is_well_formed() {
-    let bases = cope_llama::bases::all();
-    assert!(!bases.is_empty());
-    for base in bases {
-        assert!(
-            base.sha256.len() == 64 && base.sha256.chars().all(|c| c.is_ascii_hexdigit()),
-            "{}",
-            base.name
-        );
-        assert!(
-            base.packages()
-                .all(|package| package.contains("==") && !package.contains('{')),
-            "{}",
-            base.name
-        );
-        assert_eq!(
-            Path::new(&base.file).extension(),
-            Some("gguf".as_ref()),
-            "{}",
-            base.name
-        );
-        assert_eq!(
-            Path::new(&base.file).components().count(),
-            1,
-            "{}",
-            base.name
-        );
     }
 }
 
