@@ -5,7 +5,8 @@
 //! history.jsonl ─ SFT ─→ sft.gguf ─ mine ─→ pairs.jsonl ─ DPO ─→ dpo.gguf ─ calibrate ─→ adapter.gguf
 //! ```
 //!
-//! - **SFT** ([`sft`]) fine-tunes a fresh adapter on the user's own responses.
+//! - **SFT** ([`sft`]) fine-tunes a fresh adapter on the user's own responses, and on the base's own answers to everyday
+//!   prompts ([`replay`]).
 //! - **Mining** ([`mine`]) samples other responses to the same prompts, and makes pairs of a preferred and a rejected
 //!   response.
 //! - **DPO** ([`dpo`]) trains the adapter on to prefer the one to the other.
@@ -50,6 +51,7 @@ mod optimizer;
 pub mod packing;
 mod recipe;
 mod record;
+pub mod replay;
 pub mod sample;
 pub mod sft;
 mod shape;

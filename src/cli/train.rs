@@ -44,6 +44,8 @@ pub struct Args {
     #[command(flatten)]
     options: TrainOptions,
     #[command(flatten)]
+    replay: ReplayArgs,
+    #[command(flatten)]
     mine: MineArgs,
     #[command(flatten)]
     dpo: DpoArgs,
@@ -100,6 +102,15 @@ struct MineArgs {
     /// Maximum length of a sample, as a multiple of the user's own text; the smaller of both limits holds
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().mine.length_ratio)]
     sample_length: f32,
+}
+
+#[derive(ClapArgs)]
+#[command(next_help_heading = "Stage sft: learn the user's texts")]
+struct ReplayArgs {
+    /// Answers of the base to everyday prompts that are learnt too, for each text of the user, so that the model forgets
+    /// less of what the base knows; 0 for none [default: 0.5]
+    #[arg(long, value_name = "X", value_parser = weight)]
+    replay: Option<f32>,
 }
 
 #[derive(ClapArgs)]
@@ -230,6 +241,7 @@ impl Args {
         config.dpo.beta = self.dpo.beta;
         config.dpo.length_normalized = self.dpo.length_normalized;
         config.dpo.rpo_alpha = self.dpo.rpo_alpha;
+        config.replay = self.replay.replay;
         config.hold_out = self.calibrate.hold_out;
         config.keep_dpo = self.calibrate.keep_dpo;
         config

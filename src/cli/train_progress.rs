@@ -42,20 +42,22 @@ impl TrainProgress {
                 eprintln!("memory: about {gigabytes:.2} GB{}", self.less_memory_hint);
                 Ok(())
             }
+            TrainEvent::Replay { done: 0, total } => {
+                let what = "the base answers everyday prompts, to be learnt too";
+                self.start(Stage::Sft, what, (total, 0));
+                Ok(())
+            }
+            TrainEvent::Replay { done, .. } => self.advance(done, stop),
             TrainEvent::Started { stage, total, done } => {
-                self.start(stage, total, done);
+                self.bar.finish_and_clear();
+                self.start(stage, purpose(stage), (total, done));
                 Ok(())
             }
             TrainEvent::Step { done, metrics, .. } => {
                 if let Some(loss) = metrics.get("loss") {
                     self.bar.set_message(format!("loss {loss:.3}"));
                 }
-                self.bar.set_position(done as u64);
-                if stop.load(Ordering::Relaxed) {
-                    self.bar.abandon();
-                    return Err(Error::Interrupted);
-                }
-                Ok(())
+                self.advance(done, stop)
             }
             TrainEvent::Ended { stage, figures } => {
                 self.bar.finish_and_clear();
@@ -72,13 +74,17 @@ impl TrainProgress {
         }
     }
 
-    fn start(&mut self, stage: Stage, total: usize, done: usize) {
-        let what = match stage {
-            Stage::Sft => "learning the user's texts",
-            Stage::Mine => "sampling texts that the user would not write",
-            Stage::Dpo => "learning to prefer the better text of each pair",
-            Stage::Calibrate => "choosing the adapter's scale and the contrast",
-        };
+    /// Moves the bar, unless the person has stopped the training.
+    fn advance(&self, done: usize, stop: &AtomicBool) -> cope_llama::Result<()> {
+        self.bar.set_position(done as u64);
+        if stop.load(Ordering::Relaxed) {
+            self.bar.abandon();
+            return Err(Error::Interrupted);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, stage: Stage, what: &str, (total, done): (usize, usize)) {
         if !io::stderr().is_terminal() {
             eprintln!("{stage}: {what}, {total} steps");
         }
@@ -91,6 +97,16 @@ impl TrainProgress {
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         self.bar.reset_eta();
+    }
+}
+
+/// A stage's purpose.
+fn purpose(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Sft => "learning the user's texts",
+        Stage::Mine => "sampling texts that the user would not write",
+        Stage::Dpo => "learning to prefer the better text of each pair",
+        Stage::Calibrate => "choosing the adapter's scale and the contrast",
     }
 }
 

@@ -59,6 +59,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut config = args.options.config();
     // A task adapter is not calibrated: users' adapters are, on top of it.
     config.hold_out = Some(0);
+    config.replay = Some(0.0);
     let training = Training {
         folder: &folder,
         base_path: &base_path,

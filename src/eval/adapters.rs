@@ -103,6 +103,7 @@ impl StudyAdapters<'_, '_> {
         // An evaluation has settings of its own for scale and contrast, and trains on all items.
         let mut config = config.clone();
         config.hold_out = Some(0);
+        config.replay = Some(0.0);
         let (stop, observe) = (self.stop, &mut self.observe);
         let mut observe = |event| {
             if stop.load(Ordering::Relaxed) {

@@ -203,6 +203,11 @@ impl UserTraining {
                 (self.stage, self.total, self.done) = (Some(*stage), *total, *done);
                 self.began = (Instant::now(), *done);
             }
+            TrainEvent::Replay { done: 0, total } => {
+                (self.stage, self.total, self.done) = (Some(Stage::Sft), *total, 0);
+                self.began = (Instant::now(), 0);
+            }
+            TrainEvent::Replay { done, .. } => self.done = *done,
             TrainEvent::Step {
                 stage,
                 done,

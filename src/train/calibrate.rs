@@ -49,6 +49,13 @@ pub const CONTRASTS: [f32; 6] = [0.0, 0.05, 0.1, 0.2, 0.3, 0.5];
 /// Texts that the models run on in one pass.
 pub(super) const TEXTS: usize = 8;
 
+/// Everyday questions that the models run on in one pass. They are short, and share the beginning of their prompts, which
+/// a pass computes once.
+pub(super) const QUESTIONS: usize = 40;
+
+/// Tokens of an everyday question beyond the shared beginning, for the estimate of memory.
+pub(super) const QUESTION: usize = 40;
+
 /// The most models that run on a text: the base, and two adapters at each scale.
 pub(super) const MODELS: usize = 1 + 2 * SCALES.len();
 
@@ -87,13 +94,14 @@ struct GridPoint<'a> {
 impl Calibrator<'_> {
     /// The number of passes, after each of which `ended` is called.
     pub fn n_steps(&self) -> usize {
-        let passes = |texts: &[Encoded], n_models| texts.len().div_ceil(TEXTS) * n_models;
-        let report = passes(self.held_out, 2);
+        let passes = |(texts, per_pass): (&[Encoded], usize)| texts.len().div_ceil(per_pass);
+        let report = 2 * passes((self.held_out, TEXTS));
         if self.texts.is_empty() {
             return report;
         }
         let n_models = 1 + self.adapters.len() * SCALES.len();
-        passes(self.texts, n_models) + passes(self.questions, n_models) + report
+        let chosen_on = passes((self.texts, TEXTS)) + passes((self.questions, QUESTIONS));
+        n_models * chosen_on + report
     }
 
     /// The default setting, for want of texts to choose on, with its gain over the base on the held-out texts.
@@ -132,8 +140,14 @@ impl Calibrator<'_> {
             .map(contrast)
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
-        let texts = measure(self.model, self.texts, &loras, &contrasts, ended)?;
-        let questions = measure(self.model, self.questions, &loras, &contrasts, ended)?;
+        let texts = measure(self.model, (self.texts, TEXTS), &loras, &contrasts, ended)?;
+        let questions = measure(
+            self.model,
+            (self.questions, QUESTIONS),
+            &loras,
+            &contrasts,
+            ended,
+        )?;
 
         let mut points = Vec::new();
         let scores = texts.contrasted.iter().zip(&questions.contrasted);
@@ -228,7 +242,13 @@ impl Calibrator<'_> {
             .find(|(stage, _)| *stage == chosen.stage);
         let (_, lora) = adapter.ok_or_else(missing)?;
         let (lora, contrast) = (lora.scaled(chosen.scale), contrast(chosen.contrast)?);
-        let measured = measure(self.model, self.held_out, &[lora], &[contrast], ended)?;
+        let measured = measure(
+            self.model,
+            (self.held_out, TEXTS),
+            &[lora],
+            &[contrast],
+            ended,
+        )?;
         let of_chosen = measured.contrasted.iter().flatten().flatten().copied();
         Ok(Some(GainOverBase {
             texts: GainTexts::HeldOut,

@@ -34,6 +34,10 @@ pub struct TrainConfig {
     /// on them. `None` holds out a tenth, at least 8, of a history of at least 40 texts, and nothing of a shorter one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_out: Option<usize>,
+    /// Replayed answers for each text of the user ([`replay`](super::replay)); 0 or more. `None` takes
+    /// [`REPLAY`](super::replay::REPLAY), or 0 where an earlier version without replay has trained and nothing has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<f32>,
     /// Whether calibration uses the adapter after DPO even where the one after SFT is better.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_dpo: bool,
@@ -86,6 +90,7 @@ impl Default for TrainConfig {
             recompute: false,
             seed: 0,
             hold_out: None,
+            replay: None,
             keep_dpo: false,
         }
     }
@@ -98,6 +103,7 @@ impl TrainConfig {
     #[must_use]
     pub fn paper() -> Self {
         let mut config = Self::default();
+        config.replay = Some(0.0);
         config.mine.sampler = SampleSource::Base;
         config.mine.preference = Preference::Reward;
         config.mine.n_samples = 3;

@@ -102,6 +102,15 @@ impl<'a> Encoder<'a> {
         pairs.iter().enumerate().map(encode).collect()
     }
 
+    /// Encodes a user's message as a prompt.
+    ///
+    /// # Errors
+    /// The chat template cannot be rendered, or the text is too long to tokenize.
+    pub fn prompt(&self, message: &str) -> Result<Vec<Token>> {
+        let prompt = [Message::user(message)];
+        self.template.prompt_tokens(self.vocabulary, &prompt)
+    }
+
     /// Encodes a question whose answer begins with `begin`: the response is the rest of the answer, without an
     /// end-of-turn token.
     ///
@@ -121,8 +130,7 @@ impl<'a> Encoder<'a> {
         // The rest may change the last token of the beginning, which then belongs to the response.
         let same = begun.iter().zip(&whole).take_while(|(x, y)| x == y);
         let (begun, response) = whole.split_at(same.count());
-        let prompt = [Message::user(prompt)];
-        let mut prompt = self.template.prompt_tokens(self.vocabulary, &prompt)?;
+        let mut prompt = self.prompt(prompt)?;
         prompt.extend(begun);
         Ok(Encoded {
             prompt,

@@ -12,6 +12,7 @@ use super::head;
 use super::lora::TargetModule;
 use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
+use super::replay;
 use super::sample::SLOTS;
 use super::shape::Shape;
 use crate::home::Stage;
@@ -32,6 +33,8 @@ pub(super) struct MemoryEstimate<'a> {
     /// The stages that will run.
     pub stages: &'a [Stage],
     pub examples: &'a [Encoded],
+    /// Number of replayed answers.
+    pub n_replayed: usize,
 }
 
 impl MemoryEstimate<'_> {
@@ -40,7 +43,9 @@ impl MemoryEstimate<'_> {
         let stage = |stage: &Stage| match stage {
             Stage::Sft => {
                 let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
-                self.largest_step(&self.config.sft, tokens)
+                let replayed = std::iter::repeat_n(replay::ITEM, self.n_replayed);
+                let lengths = self.examples.iter().map(tokens).chain(replayed);
+                self.largest_step(&self.config.sft, &lengths.collect::<Vec<_>>())
             }
             Stage::Mine => self.sampling(),
             Stage::Dpo => {
@@ -48,7 +53,8 @@ impl MemoryEstimate<'_> {
                     let sample = self.sample_len(x);
                     x.prompt.len() + sample.max(x.response.len()) + sample
                 };
-                self.largest_step(&self.config.dpo.fit, tokens)
+                let lengths: Vec<usize> = self.examples.iter().map(tokens).collect();
+                self.largest_step(&self.config.dpo.fit, &lengths)
             }
             Stage::Calibrate => self.calibration(),
         };
@@ -84,9 +90,8 @@ impl MemoryEstimate<'_> {
         6 * values * self.shape.n_layer as u64
     }
 
-    /// Number of activations of the largest step, or micro-batch, of a fit. `tokens` gives the tokens of each example.
-    fn largest_step(&self, fit: &FitConfig, tokens: impl Fn(&Encoded) -> usize) -> u64 {
-        let lengths: Vec<usize> = self.examples.iter().map(tokens).collect();
+    /// Number of activations of the largest step, or micro-batch, of a fit on items of these lengths in tokens.
+    fn largest_step(&self, fit: &FitConfig, lengths: &[usize]) -> u64 {
         let at_a_time = match fit.micro_batch_size {
             0 => fit.batch_size.max(1),
             micro => micro,
@@ -138,7 +143,8 @@ impl MemoryEstimate<'_> {
     fn calibration(&self) -> u64 {
         let shape = self.shape;
         let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
-        let tokens: usize = self.longest(calibrate::TEXTS, tokens).iter().sum();
+        let texts: usize = self.longest(calibrate::TEXTS, tokens).iter().sum();
+        let tokens = texts.max(calibrate::QUESTIONS * calibrate::QUESTION);
         let a_token = (calibrate::MODELS + 8) * shape.n_embd + 5 * shape.n_ff;
         (tokens * a_token + 4 * head::ROWS * shape.n_vocab) as u64
     }

@@ -22,6 +22,7 @@ use super::mine::{Found, Miner};
 use super::mining_journal::MiningJournal;
 use super::model::TrainModel;
 use super::ops::linear::WeightType;
+use super::replay;
 use super::sample::Sample;
 use super::sft::{self, Sft};
 use super::shape::Shape;
@@ -97,7 +98,8 @@ impl<'a> Recipe<'a> {
         let model = if let Some((gpu, dtype)) = gpu {
             load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
         } else {
-            let bytes = memory(training, &gguf, &shape, &examples)?;
+            let n_replayed = replay::n_items(config, hold_out, examples.len());
+            let bytes = memory(training, &gguf, &shape, &examples, n_replayed)?;
             observe(TrainEvent::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
@@ -117,18 +119,19 @@ impl<'a> Recipe<'a> {
         })
     }
 
-    /// Fits a fresh adapter to the history, and writes it to `sft.gguf`. `inputs` is the hash of what the stage depends
-    /// on.
+    /// Fits a fresh adapter to the history and to replayed answers of the base, and writes it to `sft.gguf`. `inputs` is
+    /// the hash of what the stage depends on.
     ///
     /// # Errors
-    /// Those of [`fit`], or the adapter cannot be written.
+    /// Those of [`fit`] and of [`replay::answers`], or the adapter cannot be written.
     pub(super) fn sft(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.model.lora(&self.config.lora, self.config.seed)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
+        let replayed = self.replayed(observe)?;
         let mut observe = self.logged(observe);
         let objective = Sft {
             model: &self.model,
-            examples: &self.examples,
+            examples: &[&*self.examples, &replayed].concat(),
             held_out: &self.held_out,
         };
         fit(
@@ -147,6 +150,16 @@ impl<'a> Recipe<'a> {
             figures.insert("held_out/logprob", measure(Some(&lora))?);
         }
         Ok(figures)
+    }
+
+    /// The replayed answers beside the history that is trained on.
+    fn replayed(&self, observe: TrainObserver) -> Result<Vec<Encoded>> {
+        let n_items = replay::n_items(self.config, self.hold_out, self.examples.len());
+        if n_items == 0 {
+            return Ok(Vec::new());
+        }
+        let is_eog = |token| decode::Vocabulary::is_eog(&*self.vocabulary, token);
+        replay::answers(&self.model, &self.encoder()?, n_items, &is_eog, observe)
     }
 
     /// Samples responses to all prompts (the history's, those of liked answers, and the held-out ones), and writes the
@@ -467,8 +480,14 @@ impl<'a> Recipe<'a> {
     }
 }
 
-/// The memory in bytes that `training` takes on the CPU.
-fn memory(training: Training, gguf: &Gguf, shape: &Shape, examples: &[Encoded]) -> Result<u64> {
+/// The memory in bytes that `training` takes on the CPU, with `n_replayed` replayed answers.
+fn memory(
+    training: Training,
+    gguf: &Gguf,
+    shape: &Shape,
+    examples: &[Encoded],
+    n_replayed: usize,
+) -> Result<u64> {
     let Training {
         base_path,
         config,
@@ -485,6 +504,7 @@ fn memory(training: Training, gguf: &Gguf, shape: &Shape, examples: &[Encoded]) 
         config,
         stages,
         examples,
+        n_replayed,
     };
     Ok(estimate.bytes())
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::calibrate::{self, everyday};
 use super::config::TrainConfig;
 use super::hold_out::HoldOut;
+use super::replay;
 use super::train_event::Figures;
 use crate::digest::digest;
 use crate::home::{
@@ -32,9 +33,12 @@ pub(super) fn record(
         .map(|(name, figure)| ((*name).to_owned(), *figure))
         .collect();
     let mut settings = settings(config, stage);
-    // It is no part of the inputs' hash, which has the number of texts that are held out.
+    // These are no part of the inputs' hash, which has the numbers of texts that are held out and replayed.
     if let Some(hold_out) = config.hold_out {
         settings["hold_out"] = json!(hold_out);
+    }
+    if let Some(replay) = config.replay {
+        settings["replay"] = json!(replay);
     }
     StageRecord {
         inputs,
@@ -114,15 +118,15 @@ impl<'a> Records<'a> {
         self.folder.copy_adapter(&dpo)
     }
 
-    /// The texts that a training with these settings holds out. Where a version without calibration has trained on all
-    /// texts, and nothing has changed since, none are held out, so that the training stays up to date.
+    /// The texts that a training with these settings holds out. Where a version without calibration and replay has trained
+    /// on all texts, and nothing has changed since, none are held out, so that the training stays up to date.
     ///
     /// # Errors
     /// The settings hold out all texts; a file cannot be read.
     pub(super) fn hold_out(&self, config: &TrainConfig) -> Result<HoldOut> {
         let n_texts = self.folder.profile()?.history.len();
         let hold_out = HoldOut::new(config.hold_out, n_texts)?;
-        if config.hold_out.is_none() && hold_out.n_texts() > 0 {
+        if config.hold_out.is_none() && config.replay.is_none() {
             let nothing = HoldOut::Nothing(NoCalibration::OlderTraining);
             let inputs = inputs(
                 self.folder,
@@ -132,7 +136,11 @@ impl<'a> Records<'a> {
                 nothing,
             )?;
             let sft = self.current(Stage::Sft, &inputs);
-            if sft.is_some_and(|sft| sft.settings.get("hold_out").is_none()) {
+            let is_older = |sft: &StageRecord| {
+                let options = ["hold_out", "replay"];
+                options.iter().all(|name| sft.settings.get(name).is_none())
+            };
+            if sft.is_some_and(is_older) {
                 return Ok(nothing);
             }
         }
@@ -245,6 +253,17 @@ pub(super) fn inputs(
     // If nothing is held out, the hash is the one of versions without calibration, so their stages stay up to date.
     if hold_out.n_texts() > 0 {
         inputs = json!([inputs, { "hold_out": hold_out.n_texts() }]);
+    }
+    let n_replayed = match stage {
+        Stage::Sft => {
+            let n_texts = folder.profile()?.history.len();
+            replay::n_items(config, hold_out, n_texts.saturating_sub(hold_out.n_texts()))
+        }
+        _ => 0,
+    };
+    // The same holds for replay.
+    if n_replayed > 0 {
+        inputs = json!([inputs, replay::inputs(n_replayed)]);
     }
     // Without feedback the hash is the one of versions that knew no feedback.
     let verdicts = Verdicts::from_feedback(&folder.feedback()?);

@@ -55,6 +55,13 @@ pub enum TrainEvent {
         /// The peak of the stages that will run, in bytes.
         bytes: u64,
     },
+    /// The base answers prompts whose answers are replayed, before SFT.
+    Replay {
+        /// Number of answers so far.
+        done: usize,
+        /// Number of answers in all.
+        total: usize,
+    },
     /// A stage begins, or resumes where it was stopped.
     Started {
         /// The stage.

@@ -67,7 +67,7 @@ mod tests {
             let joins = question.begin.is_empty() || question.begin.ends_with('"');
             assert_eq!(!question.answer.starts_with(' '), joins, "{question:?}");
         }
-        assert!((40..=60).contains(&questions.len()), "{}", questions.len());
+        assert!((70..=80).contains(&questions.len()), "{}", questions.len());
         assert_eq!(languages.len(), 6, "{languages:?}");
         assert!(languages.values().all(|n| *n >= 5), "{languages:?}");
         let prompts: BTreeSet<_> = questions.iter().map(|it| &it.prompt).collect();

@@ -11,7 +11,6 @@
 
 use rayon::prelude::*;
 
-use super::TEXTS;
 use crate::decode::{Candidate, Contrast};
 use crate::train::encoder::Encoded;
 use crate::train::head::ROWS;
@@ -82,13 +81,13 @@ fn n_tokens(texts: &[TextScore]) -> f64 {
 }
 
 /// Scores the responses of `texts` under the base, and under every contrast of every adapter with it. Runs each model
-/// once on each text. `ended` is called after every pass. The logits of at most [`ROWS`] tokens are held at a time.
+/// once on each text, on `per_pass` texts in a pass. `ended` is called after every pass. The logits of at most [`ROWS`] tokens are held at a time.
 ///
 /// # Errors
 /// A tensor operation failed, logits are not finite, or `ended` returned an error.
 pub fn measure(
     model: &TrainModel,
-    texts: &[Encoded],
+    (texts, per_pass): (&[Encoded], usize),
     adapters: &[Lora],
     contrasts: &[Contrast],
     ended: &mut dyn FnMut() -> Result<()>,
@@ -97,7 +96,7 @@ pub fn measure(
         base: Vec::new(),
         contrasted: vec![vec![Vec::new(); contrasts.len()]; adapters.len()],
     };
-    for texts in texts.chunks(TEXTS) {
+    for texts in texts.chunks(per_pass) {
         let batch = sft::batch(texts);
         let mut run = |lora: Option<&Lora>| {
             let states = model.predicting_rows(&batch, lora)?;

@@ -86,7 +86,7 @@ fn scores_are_those_of_whole_passes_with_scaled_matrices() {
             n_passes += 1;
             Ok(())
         };
-        let scores = measure(&tiny.model, &texts, &loras, &contrasts, &mut ended).unwrap();
+        let scores = measure(&tiny.model, (&texts, 8), &loras, &contrasts, &mut ended).unwrap();
         assert_eq!(n_passes, 2 * (1 + loras.len()));
 
         let near = |ours: TextScore, naive: TextScore| {

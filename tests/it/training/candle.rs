@@ -178,7 +178,7 @@ fn scores_of_calibration_agree() {
         let contrasts = [0.0, 0.3].map(|alpha| Contrast::new(alpha, 0.1).unwrap());
         let [ours, candle] = both(&tiny, &device).map(|model| {
             let loras = std::slice::from_ref(&lora);
-            measure(&model, &texts, loras, &contrasts, &mut || Ok(())).unwrap()
+            measure(&model, (&texts, 8), loras, &contrasts, &mut || Ok(())).unwrap()
         });
         let flat = |scores: TextScores| {
             let contrasted = scores.contrasted.into_iter().flatten().flatten();
