@@ -140,14 +140,9 @@ impl Calibrator<'_> {
             .map(contrast)
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
-        let texts = measure(self.model, (self.texts, TEXTS), &loras, &contrasts, ended)?;
-        let questions = measure(
-            self.model,
-            (self.questions, QUESTIONS),
-            &loras,
-            &contrasts,
-            ended,
-        )?;
+        let mut scores = |texts| measure(self.model, texts, &loras, &contrasts, ended);
+        let texts = scores((self.texts, TEXTS))?;
+        let questions = scores((self.questions, QUESTIONS))?;
 
         let mut points = Vec::new();
         let scores = texts.contrasted.iter().zip(&questions.contrasted);

@@ -99,11 +99,10 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// The paper's mining and DPO, with learning rates for small models: the user's own text is preferred to the one of
     /// three samples of the base that has the lowest reward; rewards are of whole responses; and DPO's loss stands
-    /// alone.
+    /// alone. Nothing is replayed.
     #[must_use]
     pub fn paper() -> Self {
         let mut config = Self::default();
-        config.replay = Some(0.0);
         config.mine.sampler = SampleSource::Base;
         config.mine.preference = Preference::Reward;
         config.mine.n_samples = 3;
@@ -113,6 +112,7 @@ impl TrainConfig {
         config.dpo.beta = 0.1;
         config.dpo.length_normalized = false;
         config.dpo.rpo_alpha = 0.0;
+        config.replay = Some(0.0);
         config
     }
 }

@@ -16,12 +16,27 @@ use std::collections::HashSet;
 use cope_llama::decode::{Finish, Sampling};
 use cope_llama::eval::bootstrap::Estimate;
 use cope_llama::llama::Token;
+use cope_llama::train::calibrate::everyday;
+use cope_llama::train::replay;
 
 use interval::{mean, share};
 use loops::{distinct_4, is_loop};
 use score::{says_all, says_any};
 use setting::{CANDIDATES, Setting};
 use texts::{Split, TextKind, items};
+
+#[test]
+fn no_prompt_is_one_that_calibration_or_replay_uses() {
+    let questions = everyday::questions().unwrap();
+    let used = questions.into_iter().map(|it| it.prompt);
+    let replayed = replay::prompts().unwrap().into_iter().map(|it| it.prompt);
+    let used: HashSet<String> = used.chain(replayed).collect();
+    for split in [Split::Dev, Split::Test] {
+        for item in items(split, None).unwrap() {
+            assert!(!used.contains(&item.prompt), "{}", item.prompt);
+        }
+    }
+}
 
 /// Whether an answer of these tokens, without text, is a loop.
 fn loops(tokens: &[Token]) -> bool {

@@ -3,6 +3,7 @@
 
 mod calibration;
 mod feedback;
+mod replay;
 
 use std::fs;
 use std::path::Path;

@@ -76,8 +76,9 @@ const RULES: [Rule; 8] = [
             "src/home/",
             "src/cli.rs",
             "src/cli/",
-            // The everyday questions are a part of the program, and no file of the data folder.
+            // The everyday questions and prompts are a part of the program, and no files of the data folder.
             "src/train/calibrate/everyday.rs",
+            "src/train/replay.rs",
             "examples/",
             "tests/",
             "benches/",

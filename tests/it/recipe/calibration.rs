@@ -187,7 +187,9 @@ fn age(setting: &Setting) {
     manifest.stages.remove(&Stage::Calibrate);
     (manifest.adapter, manifest.previous) = (None, None);
     for record in manifest.stages.values_mut() {
-        record.settings.as_object_mut().unwrap().remove("hold_out");
+        let settings = record.settings.as_object_mut().unwrap();
+        settings.remove("hold_out");
+        settings.remove("replay");
     }
     folder.save_manifest(&manifest).unwrap();
     fs::rename(folder.dpo(), folder.adapter()).unwrap();
@@ -202,6 +204,7 @@ fn a_training_of_an_older_version_is_not_repeated_until_something_changes() {
         hold_out: Some(0),
         ..config.clone()
     };
+    config.replay = None;
     setting.train(&all, &STAGES).unwrap();
     age(&setting);
     let before = fs::read(setting.folder.adapter()).unwrap();
