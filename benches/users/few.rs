@@ -15,9 +15,9 @@ use super::{Bench, Items, interval, logprobs, mean};
 /// The most items that a task adapter is trained on, in equal parts of each user.
 const TASK_ITEMS: usize = 150;
 
-/// The models under which a user's items are measured: the base, an adapter trained from random weights, the other user's,
-/// one trained from that, the task's, and one trained on top of that.
-type Measured = [Items; 6];
+/// A user's items under three models: before a training on few items under the base, the other user's adapter and the
+/// task's; after it under an adapter trained from random weights, from the other user's, and on top of the task's.
+type Measured = [Items; 3];
 
 /// Prints the table.
 pub fn table(bench: &Bench) -> Result<()> {
@@ -36,17 +36,21 @@ fn rows(bench: &Bench, task: &str, users: [&str; 2]) -> Result<()> {
     let lamp = lamp::read(&file)?;
     let encoder = Encoder::new(&bench.vocabulary, bench.model.shape().n_ctx)?;
     let starts = Starts::train(bench, task, users, &lamp)?;
+    let mut measured = Vec::new();
+    for (user, profile) in starts.profiles.iter().enumerate() {
+        let items = encoder.examples(&profile.held_out, &file)?;
+        measured.push((starts.before(bench, user, &items)?, items));
+    }
     for &few in &bench.options.few {
-        let mut both = Measured::default();
-        for (user, name) in users.into_iter().enumerate() {
-            let items = encoder.examples(&starts.profiles[user].held_out, &file)?;
-            let measured = starts.measure(bench, user, few, &items)?;
-            println!("| {task} | {name} | {few} | {}", cells(&measured)?);
-            for (both, one) in both.iter_mut().zip(measured) {
-                both.extend(one);
-            }
+        let mut both = (Measured::default(), Measured::default());
+        for (user, (before, items)) in measured.iter().enumerate() {
+            let after = starts.after(bench, user, few, items)?;
+            let row = cells(before, &after)?;
+            println!("| {task} | {} | {few} | {row}", users[user]);
+            extend(&mut both.0, before);
+            extend(&mut both.1, &after);
         }
-        println!("| {task} | both | {few} | {}", cells(&both)?);
+        println!("| {task} | both | {few} | {}", cells(&both.0, &both.1)?);
     }
     Ok(())
 }
@@ -95,14 +99,18 @@ impl Starts {
         })
     }
 
+    /// Measures `items` of the user of this number before a training on any of the user's own.
+    fn before(&self, bench: &Bench, user: usize, items: &[Encoded]) -> Result<Measured> {
+        let other = bench.lora(&self.users[1 - user].sft())?;
+        Ok([
+            logprobs(&bench.model, None, items)?,
+            logprobs(&bench.model, Some(&other), items)?,
+            logprobs(&self.on_task, None, items)?,
+        ])
+    }
+
     /// Trains the user of this number on the newest `few` items in every way, and measures `items`.
-    fn measure(
-        &self,
-        bench: &Bench,
-        user: usize,
-        few: usize,
-        items: &[Encoded],
-    ) -> Result<Measured> {
+    fn after(&self, bench: &Bench, user: usize, few: usize, items: &[Encoded]) -> Result<Measured> {
         let history = newest(&self.profiles[user].history, few);
         let folder = self.home.create_user(UserName::new("few")?)?;
         let other = &self.users[1 - user];
@@ -117,14 +125,10 @@ impl Starts {
             sft(bench, &folder, history, base, config)?;
             logprobs(model, Some(&bench.lora(&folder.sft())?), items)
         };
-        let (base, on_task) = (&bench.model, &self.on_task);
         Ok([
-            logprobs(base, None, items)?,
-            trained(&bench.base, &random, base)?,
-            logprobs(base, Some(&bench.lora(&other.sft())?), items)?,
-            trained(&bench.base, &from_other, base)?,
-            logprobs(on_task, None, items)?,
-            trained(&base_on_task, &random, on_task)?,
+            trained(&bench.base, &random, &bench.model)?,
+            trained(&bench.base, &from_other, &bench.model)?,
+            trained(&base_on_task, &random, &self.on_task)?,
         ])
     }
 }
@@ -151,9 +155,16 @@ fn sft(
     Ok(train(training, &mut |_| Ok(()))?)
 }
 
+/// Adds the items of one user to those of both.
+fn extend(both: &mut Measured, one: &Measured) {
+    for (both, one) in both.iter_mut().zip(one) {
+        both.extend(one);
+    }
+}
+
 /// The cells of a row.
-fn cells(measured: &Measured) -> Result<String> {
-    let [base, random, other, from_other, task, on_task] = measured;
+fn cells(before: &Measured, after: &Measured) -> Result<String> {
+    let ([base, other, task], [random, from_other, on_task]) = (before, after);
     let mut cells = format!("{} | {:.3} | {:.3} |", base.len(), mean(base), mean(random));
     for (before, after) in [(other, from_other), (task, on_task)] {
         let (before, own) = (mean(before), mean(after));
