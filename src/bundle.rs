@@ -139,6 +139,7 @@ fn texts(
         base_file => manifest.base.file.as_str(),
         architecture => manifest.base.architecture.as_str(),
         on_task => manifest.base.task_sha256.is_some(),
+        from_another => adapter_record.is_some_and(|record| record.start.is_some()),
         licence => licence(manifest, base),
         rank => adapter.rank(),
         lora_alpha => adapter.lora_alpha.to_string(),

@@ -172,6 +172,13 @@ pub enum Missing {
         /// The user's name.
         user: String,
     },
+    /// The adapter of another user that a training starts from is gone, or another. The message does not name that user,
+    /// since the page shows it to this one.
+    #[error("the adapter that {user}'s training starts from is gone or has changed")]
+    StartAdapter {
+        /// The user's name.
+        user: String,
+    },
     /// No base model has this name.
     #[error("no base model {name:?} in the list; there are {}", known.join(", "))]
     Base {

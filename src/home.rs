@@ -60,7 +60,7 @@ pub use calibration::{
     Interval, NoCalibration, SettingScores,
 };
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
-pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord};
+pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord, StartAdapter};
 pub use saved_chats::SavedChats;
 pub use stage::Stage;
 pub use user_folder::UserFolder;
@@ -199,17 +199,26 @@ impl Home {
         }
     }
 
+    /// The folders of all trained tasks, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the folder cannot be read.
+    pub fn tasks(&self) -> Result<Vec<AdapterFolder>> {
+        let tasks = named_folders(&self.root.join("tasks"))?;
+        let tasks = tasks.into_iter().map(|name| self.task_folder(name));
+        Ok(tasks.filter(|task| task.sft().is_file()).collect())
+    }
+
     /// The folders of all users, sorted by name.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when the folder cannot be read.
     pub fn users(&self) -> Result<Vec<UserFolder>> {
-        let names = entries(&self.users_folder())?
+        let users = named_folders(&self.users_folder())?;
+        Ok(users
             .into_iter()
-            .filter(|path| path.is_dir());
-        Ok(names
-            .filter_map(|path| UserName::new(path.file_name()?.to_str()?).ok())
             .map(|name| self.user_folder(name))
             .collect())
     }
@@ -374,6 +383,13 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
         .map_err(Error::io("read", folder))?;
     paths.sort();
     Ok(paths)
+}
+
+/// The names of the folders in `parent`, sorted; folders whose names are not those of users or tasks are left out.
+fn named_folders(parent: &Path) -> Result<Vec<UserName>> {
+    let folders = entries(parent)?.into_iter().filter(|path| path.is_dir());
+    let name = |path: PathBuf| UserName::new(path.file_name()?.to_str()?).ok();
+    Ok(folders.filter_map(name).collect())
 }
 
 /// Removes a file if it exists.

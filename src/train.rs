@@ -5,8 +5,8 @@
 //! history.jsonl ─ SFT ─→ sft.gguf ─ mine ─→ pairs.jsonl ─ DPO ─→ dpo.gguf ─ calibrate ─→ adapter.gguf
 //! ```
 //!
-//! - **SFT** ([`sft`]) fine-tunes a fresh adapter on the user's own responses, and on the base's own answers to everyday
-//!   prompts ([`replay`]).
+//! - **SFT** ([`sft`]) fine-tunes a fresh adapter, or a copy of another user's ([`TrainConfig::start_from`]), on the
+//!   user's own responses and on the base's own answers to everyday prompts ([`replay`]).
 //! - **Mining** ([`mine`]) samples other responses to the same prompts, and makes pairs of a preferred and a rejected
 //!   response.
 //! - **DPO** ([`dpo`]) trains the adapter on to prefer the one to the other.
@@ -55,6 +55,7 @@ pub mod replay;
 pub mod sample;
 pub mod sft;
 mod shape;
+mod start;
 mod stem;
 mod train_event;
 mod weights;

@@ -36,6 +36,9 @@ fn for_missing(missing: &Missing) -> Option<String> {
         Missing::History { user } => format!("`cope-llama user import {user} FILE` adds texts"),
         Missing::Task { name } => format!("`cope-llama train-task {name} FILE…` trains it"),
         Missing::TaskAdapter { user, .. } => format!("run `cope-llama train {user} --task NAME`"),
+        Missing::StartAdapter { user } => {
+            format!("run `cope-llama train {user}`, with --from NAME or without")
+        }
         // The message of the others says all there is to know.
         _ => return None,
     })

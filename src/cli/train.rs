@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args as ClapArgs};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
-use cope_llama::home::{Home, Stage, UserName};
+use cope_llama::home::{BaseRef, Home, Stage, UserFolder, UserName};
 use cope_llama::train::mine::{Preference, SampleSource};
 use cope_llama::train::{TrainConfig, Training, train};
 
@@ -38,8 +38,13 @@ pub struct Args {
     /// Train on top of this task's adapter (see `train-task`); while decoding, the base carries it too
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
+    /// Start from a copy of this user's adapter (of the stage sft), with its rank, alpha and target modules, instead of
+    /// from random weights; meant for a history of fewer than 30 texts. What that user's texts have taught it lives on in
+    /// the new adapter
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["all", "rank", "lora_alpha", "target_modules"])]
+    from: Option<String>,
     /// Put the adapter of the training before back instead of training; it is kept until the next training
-    #[arg(long, conflicts_with_all = ["all", "stage", "task"])]
+    #[arg(long, conflicts_with_all = ["all", "stage", "task", "from"])]
     undo: bool,
     #[command(flatten)]
     options: TrainOptions,
@@ -65,7 +70,11 @@ Examples:
   cope-llama train alice --undo
   cope-llama train alice --stage sft --learning-rate 1e-3 --epochs 3
   cope-llama train bob -m other.gguf --rank 16 --target-modules q,k,v,o
+  cope-llama train carol --from bob
   cope-llama train --all --epochs 8 --patience 2";
+
+/// A history of fewer texts may gain from an adapter that others' texts have trained.
+const FEW_TEXTS: usize = 30;
 
 #[derive(ClapArgs)]
 #[command(next_help_heading = "Stage mine: sample texts that the user would not write")]
@@ -212,15 +221,48 @@ fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result
         [] => Stage::ALL.to_vec(),
         chosen => Vec::from_iter(chosen.iter().copied().collect::<BTreeSet<_>>()),
     };
+    let mut config = args.config();
+    if let Some(source) = &args.from {
+        UserName::new(source)
+            .and_then(|source| home.user(source))
+            .and_then(|source| config.start_from(&source, &user, &base_path, &base))
+            .with_context(|| format!("cannot start from {source}"))?;
+    } else if args.task.is_none() && stages.contains(&Stage::Sft) {
+        suggest_tasks(home, &user, &base)?;
+    }
     let mut progress = TrainProgress::new(args.options.less_memory_hint());
     let training = Training {
         folder: &user,
         base_path: &base_path,
         base: &base,
-        config: &args.config(),
+        config: &config,
         stages: &stages,
     };
     train(training, &mut |event| progress.tell(event, stop))?;
+    Ok(())
+}
+
+/// Names the task adapters of this base to a user whose history has few texts.
+fn suggest_tasks(home: &Home, user: &UserFolder, base: &BaseRef) -> Result<()> {
+    let n_texts = user.profile()?.history.len();
+    if n_texts == 0 || n_texts >= FEW_TEXTS {
+        return Ok(());
+    }
+    let mut options = Vec::new();
+    for task in home.tasks()? {
+        // A task whose manifest cannot be read is no reason to refuse a training without it.
+        let manifest = task.manifest().ok().flatten();
+        if manifest.is_some_and(|manifest| manifest.base.sha256 == base.sha256) {
+            options.push(format!("--task {}", task.name()));
+        }
+    }
+    if !options.is_empty() {
+        eprintln!(
+            "{} has few texts ({n_texts}); a task adapter may help: {}",
+            user.name(),
+            options.join(" or ")
+        );
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use cope_llama::home::{Home, StageRecord, UserFolder, UserName};
+use cope_llama::home::{Home, Manifest, StageRecord, StartAdapter, UserFolder, UserName};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -95,7 +95,8 @@ fn show(home: &Home, args: &Show) -> Result<()> {
         profile.history.len(),
         profile.held_out.len()
     )?;
-    if let Some(manifest) = user.manifest()? {
+    let manifest = user.manifest()?;
+    if let Some(manifest) = &manifest {
         writeln!(
             out,
             "base        {} ({}, SHA-256 {})",
@@ -105,7 +106,14 @@ fn show(home: &Home, args: &Show) -> Result<()> {
             writeln!(out, "{:<11} {}", stage.name(), summary(record))?;
         }
     }
-    writeln!(out, "adapter     {}", state(&user))?;
+    let adapter = manifest.and_then(|manifest| manifest.adapter);
+    let start = adapter.and_then(|adapter| adapter.start);
+    writeln!(
+        out,
+        "adapter     {}{}",
+        state(&user),
+        started(start.as_ref())
+    )?;
     Ok(())
 }
 
@@ -114,7 +122,19 @@ fn summary(record: &StageRecord) -> String {
         .figures
         .iter()
         .map(|(name, figure)| format!(", {name} {figure:.3}"));
-    format!("{:.0} s{}", record.seconds, figures.collect::<String>())
+    format!(
+        "{:.0} s{}{}",
+        record.seconds,
+        figures.collect::<String>(),
+        started(record.start.as_ref())
+    )
+}
+
+/// Says from whose adapter a training started; empty for one that started from random weights.
+fn started(start: Option<&StartAdapter>) -> String {
+    start.map_or_else(String::new, |StartAdapter { user, sha256 }| {
+        format!(", started from {user}'s adapter (SHA-256 {sha256})")
+    })
 }
 
 fn delete(home: &Home, args: &Delete) -> Result<()> {
@@ -140,6 +160,17 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
     let name = user.name().clone();
     user.delete()?;
     eprintln!("deleted {name}");
+    for other in home.users()? {
+        // A manifest that cannot be read says nothing of what it started from.
+        let manifest = other.manifest().ok().flatten();
+        let mut starts = manifest.iter().flat_map(Manifest::starts);
+        if starts.any(|start| start.user == name.as_str()) {
+            let other = other.name();
+            eprintln!(
+                "{other}'s adapter started from {name}'s and keeps what it learnt from it; train {other} again without it"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::json_lines::{append_jsonl, read_jsonl, write_jsonl};
 use super::{
-    Manifest, UserName, entries, open_if_there, remove_if_there, write_atomic, write_json,
+    Manifest, StartAdapter, UserName, entries, open_if_there, remove_if_there, write_atomic,
+    write_json,
 };
 use crate::error::Missing;
 use crate::profile::Profile;
@@ -80,6 +81,22 @@ impl AdapterFolder {
     #[must_use]
     pub fn sft(&self) -> PathBuf {
         self.path.join("sft.gguf")
+    }
+
+    /// The file of the adapter that this user's training starts from, in the folder of the other user, after checking its
+    /// content. There is no copy of it in this folder.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing::StartAdapter`] when the file does not exist or has another SHA-256.
+    pub fn known_start(&self, start: &StartAdapter) -> Result<PathBuf> {
+        let name = UserName::new(&start.user)?;
+        let source = Self::at(self.path.with_file_name(name.as_str()), name).sft();
+        if source.is_file() && cope_convert::sha256(&source)? == start.sha256 {
+            return Ok(source);
+        }
+        let user = self.name.to_string();
+        Err(Missing::StartAdapter { user }.into())
     }
 
     /// The file of the task adapter with this SHA-256, on top of which the user's adapter was trained. It is a copy, which

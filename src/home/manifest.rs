@@ -29,6 +29,27 @@ pub struct AdapterRecord {
     /// How its scale and contrast were chosen; `None` for an adapter of a version without calibration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// The adapter of another user that its training started from, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartAdapter>,
+}
+
+/// The adapter of another user that a training started from, in place of a random one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartAdapter {
+    /// The name of that user.
+    pub user: String,
+    /// The SHA-256 that the file `sft.gguf` of that user had, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Manifest {
+    /// The adapters of other users that live on in the adapters of this folder.
+    pub fn starts(&self) -> impl Iterator<Item = &StartAdapter> {
+        let stages = self.stages.values().map(|record| &record.start);
+        let adapters = [&self.adapter, &self.previous].into_iter().flatten();
+        stages.chain(adapters.map(|record| &record.start)).flatten()
+    }
 }
 
 /// A reference to a base model.
@@ -52,6 +73,9 @@ pub struct StageRecord {
     pub inputs: String,
     /// The stage's settings, including the seed.
     pub settings: serde_json::Value,
+    /// The adapter of another user that the stage started from, if any. No stage but SFT has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartAdapter>,
     /// The stage's figures, by name.
     #[serde(deserialize_with = "with_present_names")]
     pub figures: BTreeMap<String, f64>,

@@ -12,7 +12,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
-use crate::home::{BaseRef, Stage, UserFolder, UserName};
+use crate::home::{BaseRef, Manifest, Stage, UserFolder, UserName};
 use crate::train::{TrainConfig, TrainEvent, TrainObserver, Training, train};
 use crate::{Error, Result};
 
@@ -60,12 +60,7 @@ impl Trainer {
         path: PathBuf,
         mut base: BaseRef,
     ) -> Result<(), ApiError> {
-        let manifest = folder.manifest()?;
-        let config = manifest
-            .as_ref()
-            .map_or_else(TrainConfig::default, TrainConfig::from_manifest);
-        let last = manifest.filter(|it| it.base.sha256 == base.sha256);
-        base.task_sha256 = last.and_then(|it| it.base.task_sha256);
+        let config = settings_of_last(folder.manifest()?, &mut base);
         let user = folder.name().clone();
         let work = move |observe: TrainObserver| {
             let training = Training {
@@ -178,6 +173,19 @@ impl Trainer {
     }
 }
 
+/// The settings of the last training. If that was on this base too, its task adapter and the adapter that it started from
+/// are used again.
+fn settings_of_last(manifest: Option<Manifest>, base: &mut BaseRef) -> TrainConfig {
+    let mut config = manifest
+        .as_ref()
+        .map_or_else(TrainConfig::default, TrainConfig::from_manifest);
+    match manifest.filter(|last| last.base.sha256 == base.sha256) {
+        Some(last) => base.task_sha256 = last.base.task_sha256,
+        None => config.start = None,
+    }
+    config
+}
+
 /// The training, also after a panic of a thread that held the lock.
 fn locked(training: &Mutex<Option<UserTraining>>) -> MutexGuard<'_, Option<UserTraining>> {
     training.lock().unwrap_or_else(PoisonError::into_inner)
@@ -241,6 +249,7 @@ mod tests {
     use axum::http::StatusCode;
 
     use super::*;
+    use crate::home::{StageRecord, StartAdapter};
 
     fn ann() -> UserName {
         UserName::new("ann").unwrap()
@@ -255,6 +264,47 @@ mod tests {
         };
         trainer.run(ann(), work, here).unwrap();
         trainer.status(&ann())
+    }
+
+    #[test]
+    fn a_training_on_the_base_of_the_last_one_starts_as_that_one_did() {
+        let base = |sha256: &str| BaseRef {
+            file: "base.gguf".into(),
+            sha256: sha256.into(),
+            architecture: "llama".into(),
+            task_sha256: None,
+        };
+        let start = StartAdapter {
+            user: "bob".into(),
+            sha256: "b0b".into(),
+        };
+        let sft = StageRecord {
+            inputs: String::new(),
+            settings: json!({ "seed": 7 }),
+            start: Some(start.clone()),
+            figures: BTreeMap::new(),
+            seconds: 1.0,
+        };
+        let last = Manifest {
+            base: BaseRef {
+                task_sha256: Some("7a5c".into()),
+                ..base("one")
+            },
+            stages: [(Stage::Sft, sft)].into(),
+            adapter: None,
+            previous: None,
+        };
+        for (sha256, task, start) in [
+            ("one", Some("7a5c".to_owned()), Some(start)),
+            ("other", None, None),
+        ] {
+            let mut base = base(sha256);
+            let config = settings_of_last(Some(last.clone()), &mut base);
+            assert_eq!((config.seed, config.start), (7, start));
+            assert_eq!(base.task_sha256, task);
+        }
+        let default = settings_of_last(None, &mut base("one"));
+        assert_eq!(default, TrainConfig::default());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::fit::{FitConfig, LrSchedule};
 use super::lora::{LoraConfig, TargetModule};
 use super::mine::{MineConfig, Preference, SampleSource};
 use super::ops::linear::WeightType;
+use crate::home::StartAdapter;
 
 /// All settings of a training. With the base and the history they determine the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,10 @@ pub struct TrainConfig {
     /// Whether calibration uses the adapter after DPO even where the one after SFT is better.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub keep_dpo: bool,
+    /// The adapter of another user that SFT starts from, set by [`TrainConfig::start_from`]; `None` starts from a random
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartAdapter>,
 }
 
 impl Default for TrainConfig {
@@ -92,6 +97,7 @@ impl Default for TrainConfig {
             hold_out: None,
             replay: None,
             keep_dpo: false,
+            start: None,
         }
     }
 }

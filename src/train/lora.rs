@@ -305,6 +305,19 @@ impl Lora {
         self.lora_alpha
     }
 
+    /// The size and scale of the adapter. A target module counts if it is adapted in some block.
+    pub fn config(&self) -> LoraConfig {
+        let is_adapted = |target: &TargetModule| {
+            let mut blocks = self.slots.iter();
+            blocks.any(|slots| slots[*target as usize].is_some())
+        };
+        LoraConfig {
+            rank: self.rank,
+            lora_alpha: self.lora_alpha,
+            target_modules: TargetModule::ALL.into_iter().filter(is_adapted).collect(),
+        }
+    }
+
     fn pairs(&self) -> impl Iterator<Item = (String, &MatrixPair)> {
         self.slots.iter().enumerate().flat_map(|(layer, slots)| {
             let targets = TargetModule::ALL.into_iter().zip(slots);

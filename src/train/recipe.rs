@@ -26,6 +26,7 @@ use super::replay;
 use super::sample::Sample;
 use super::sft::{self, Sft};
 use super::shape::Shape;
+use super::start::read_adapter;
 use super::train_event::{Figures, LogLine, SettingLine, StepMetrics, TrainEvent, TrainObserver};
 use crate::digest::digest;
 use crate::error::Missing;
@@ -119,13 +120,17 @@ impl<'a> Recipe<'a> {
         })
     }
 
-    /// Fits a fresh adapter to the history and to replayed answers of the base, and writes it to `sft.gguf`. `inputs` is
-    /// the hash of what the stage depends on.
+    /// Fits a fresh adapter, or a copy of another user's, to the history and to replayed answers of the base, and writes it
+    /// to `sft.gguf`. `inputs` is the hash of what the stage depends on.
     ///
     /// # Errors
-    /// Those of [`fit`] and of [`replay::answers`], or the adapter cannot be written.
+    /// Those of [`fit`] and of [`replay::answers`], the other user's adapter is gone or does not fit, or the adapter cannot
+    /// be written.
     pub(super) fn sft(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
-        let lora = self.model.lora(&self.config.lora, self.config.seed)?;
+        let lora = match &self.config.start {
+            Some(start) => self.adapter(&self.folder.known_start(start)?)?,
+            None => self.model.lora(&self.config.lora, self.config.seed)?,
+        };
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let replayed = self.replayed(observe)?;
         let mut observe = self.logged(observe);
@@ -429,16 +434,14 @@ impl<'a> Recipe<'a> {
         ]))
     }
 
-    /// Reads the adapter of an earlier stage, to train it on or to measure it.
+    /// Reads the adapter of an earlier stage or of another user, to train it on or to measure it.
     fn adapter(&self, path: &Path) -> Result<Lora> {
         Lora::from_adapter(&self.read(path)?, self.model.shape().n_layer)
     }
 
     /// Reads the adapter of an earlier stage.
     fn read(&self, path: &Path) -> Result<Adapter> {
-        let adapter = Adapter::read_gguf(path)?;
-        adapter.check_fits(&self.gguf, &self.base.sha256)?;
-        Ok(adapter)
+        read_adapter(path, &self.gguf, self.base)
     }
 
     /// Writes the adapter, with the base that it is for and the default settings of the contrast.

@@ -15,7 +15,8 @@ use super::replay;
 use super::train_event::Figures;
 use crate::digest::digest;
 use crate::home::{
-    AdapterFolder, AdapterRecord, BaseRef, Calibration, Manifest, NoCalibration, Stage, StageRecord,
+    AdapterFolder, AdapterRecord, BaseRef, Calibration, Manifest, NoCalibration, Stage,
+    StageRecord, StartAdapter,
 };
 use crate::profile::feedback::Verdicts;
 use crate::{Error, Result};
@@ -43,6 +44,7 @@ pub(super) fn record(
     StageRecord {
         inputs,
         settings,
+        start: start(config, stage).cloned(),
         figures,
         seconds: elapsed.as_secs_f64(),
     }
@@ -60,7 +62,12 @@ impl TrainConfig {
             }
         }
         // A manifest of an older version may have values that are not known any more: the defaults replace them.
-        serde_json::from_value(settings).unwrap_or_default()
+        let config: Self = serde_json::from_value(settings).unwrap_or_default();
+        let sft = manifest.stages.get(&Stage::Sft);
+        Self {
+            start: sft.and_then(|sft| sft.start.clone()),
+            ..config
+        }
     }
 }
 
@@ -91,6 +98,7 @@ impl<'a> Records<'a> {
                 (last.previous.is_none() && folder.adapter().exists()).then(|| AdapterRecord {
                     base: last.base.clone(),
                     calibration: None,
+                    start: None,
                 });
             manifest.adapter = last.adapter.or(older);
             manifest.previous = last.previous;
@@ -178,9 +186,11 @@ impl<'a> Records<'a> {
             }
             adapter.write_gguf(&path)?;
         }
+        let sft = self.manifest.stages.get(&Stage::Sft);
         self.manifest.adapter = Some(AdapterRecord {
             base: self.manifest.base.clone(),
             calibration: Some(calibration),
+            start: sft.and_then(|sft| sft.start.clone()),
         });
         Ok(())
     }
@@ -215,7 +225,7 @@ impl<'a> Records<'a> {
 }
 
 /// SHA-256 over all that the result of a stage depends on: the base, the settings, the files that it reads, the number
-/// of texts that are held out of the history, and the user's feedback.
+/// of texts that are held out of the history, the adapter that SFT starts from, and the user's feedback.
 ///
 /// # Errors
 /// A file of an earlier stage is missing, or a file cannot be read.
@@ -265,6 +275,10 @@ pub(super) fn inputs(
     if n_replayed > 0 {
         inputs = json!([inputs, replay::inputs(n_replayed)]);
     }
+    // Without such an adapter the hash is the one of versions in which every training started from a random one.
+    if let Some(start) = start(config, stage) {
+        inputs = json!([inputs, { "start": start }]);
+    }
     // Without feedback the hash is the one of versions that knew no feedback.
     let verdicts = Verdicts::from_feedback(&folder.feedback()?);
     let feedback = match stage {
@@ -276,6 +290,11 @@ pub(super) fn inputs(
         inputs = json!([inputs, feedback]);
     }
     Ok(digest(&inputs))
+}
+
+/// The adapter of another user that `stage` starts from.
+fn start(config: &TrainConfig, stage: Stage) -> Option<&StartAdapter> {
+    config.start.as_ref().filter(|_| stage == Stage::Sft)
 }
 
 /// SHA-256 of a file; `None` if an optional file is missing.
@@ -336,5 +355,49 @@ fn output(folder: &AdapterFolder, stage: Stage) -> std::path::PathBuf {
         Stage::Mine => folder.pairs(),
         Stage::Dpo => folder.dpo(),
         Stage::Calibrate => folder.adapter(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::{Home, UserName};
+    use crate::train::WeightType;
+
+    #[test]
+    fn a_training_from_random_weights_has_the_hash_of_earlier_versions() {
+        let data = tempfile::tempdir().unwrap();
+        let home = Home::at(data.path());
+        let folder = home.create_user(UserName::new("alice").unwrap()).unwrap();
+        let base = BaseRef {
+            file: "base.gguf".into(),
+            sha256: "ba5e".into(),
+            architecture: "llama".into(),
+            task_sha256: None,
+        };
+        let hash = |start: Option<(&str, &str)>| {
+            let start = start.map(|(user, sha256)| StartAdapter {
+                user: user.into(),
+                sha256: sha256.into(),
+            });
+            let config = TrainConfig {
+                weight_type: WeightType::F32,
+                start,
+                ..TrainConfig::default()
+            };
+            let hold_out = HoldOut::Nothing(NoCalibration::TurnedOff);
+            inputs(&folder, &base, &config, Stage::Sft, hold_out).unwrap()
+        };
+        let random = "0c0e195ecfc5595dd1937d9af03c1e72738de760b12ab32752f3cb98af6185b9";
+        let hashes = [
+            hash(None),
+            hash(Some(("bob", "b0b"))),
+            hash(Some(("bob", "b0b2"))),
+            hash(Some(("carol", "b0b"))),
+        ];
+        assert_eq!(hashes[0], random);
+        for (n, one) in hashes.iter().enumerate() {
+            assert!(!hashes[..n].contains(one), "{hashes:?}");
+        }
     }
 }

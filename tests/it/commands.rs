@@ -5,6 +5,7 @@ mod decoding;
 mod evaluation;
 mod privacy;
 mod repl;
+mod start;
 mod training;
 
 use std::io::Write;

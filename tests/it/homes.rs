@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cope_llama::Error;
 use cope_llama::error::Missing;
-use cope_llama::home::{Home, Manifest, Stage, StageRecord, UserName, write_atomic};
+use cope_llama::home::{Home, Manifest, Stage, StageRecord, StartAdapter, UserName, write_atomic};
 use cope_llama::profile::{Example, HistoryPart, Profile};
 
 use crate::tiny::TinyModel;
@@ -86,6 +86,10 @@ fn a_profile_and_a_manifest_are_read_as_they_were_saved() {
     let record = StageRecord {
         inputs: "abc".into(),
         settings: serde_json::json!({"seed": 1}),
+        start: Some(StartAdapter {
+            user: "bob".into(),
+            sha256: "def".into(),
+        }),
         figures: [("held_out/logprob".to_owned(), -3.5)].into(),
         seconds: 2.0,
     };
@@ -101,6 +105,8 @@ fn a_profile_and_a_manifest_are_read_as_they_were_saved() {
     let user = home.user(name("alice")).unwrap();
     assert_eq!(user.profile().unwrap(), profile);
     assert_eq!(user.manifest().unwrap(), Some(manifest.clone()));
+    let starts: Vec<_> = manifest.starts().map(|start| &*start.user).collect();
+    assert_eq!(starts, ["bob"]);
     assert_eq!(
         home.base(&manifest.base.file),
         fs::canonicalize(base).unwrap()

@@ -4,6 +4,7 @@
 mod calibration;
 mod feedback;
 mod replay;
+mod start;
 
 use std::fs;
 use std::path::Path;
@@ -183,7 +184,11 @@ fn dpo_uses_the_base_log_probabilities_of_mining_while_they_fit() {
 
 #[test]
 fn a_training_stopped_after_any_step_ends_with_the_same_bytes() {
-    assert_eq!(stop_at_every_step(&Setting::config()), 6 + 1 + 3 + 1);
+    let new = |config: &TrainConfig| (Setting::new(), config.clone());
+    assert_eq!(
+        stop_at_every_step(|| new(&Setting::config())),
+        6 + 1 + 3 + 1
+    );
     // Again with everything that a checkpoint can hold.
     let mut config = Setting::config();
     for fit in [&mut config.sft, &mut config.dpo.fit] {
@@ -193,20 +198,20 @@ fn a_training_stopped_after_any_step_ends_with_the_same_bytes() {
         fit.micro_batch_size = 1;
         fit.schedule = LrSchedule::Cosine;
     }
-    stop_at_every_step(&config);
+    stop_at_every_step(|| new(&config));
 }
 
-/// Trains once without a stop and once with a stop after every step, and checks that both leave the same files. Returns
-/// the number of stops.
-fn stop_at_every_step(config: &TrainConfig) -> usize {
-    let whole = Setting::new();
-    whole.train(config, &STAGES).unwrap();
-    let stopped = Setting::new();
+/// Trains in a new setting without a stop and in another with a stop after every step, and checks that both leave the
+/// same files. Returns the number of stops.
+fn stop_at_every_step(new: impl Fn() -> (Setting, TrainConfig)) -> usize {
+    let (whole, config) = new();
+    whole.train(&config, &STAGES).unwrap();
+    let (stopped, config) = new();
     let (mut stops, mut mining, mut calibrating) = (0, true, true);
     loop {
         // SFT and DPO stop after every step. Mining, which resumes by parts of many items, stops once, and so does
         // calibration, which starts anew.
-        let result = stopped.observed(config, &STAGES, &mut |event| match event {
+        let result = stopped.observed(&config, &STAGES, &mut |event| match event {
             TrainEvent::Step {
                 stage: Stage::Mine,
                 done: 1,

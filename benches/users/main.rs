@@ -6,7 +6,10 @@
 //! cargo bench --bench users -- --split dev --learning-rate 4e-3
 //! ```
 //!
-//! Settings are chosen on the split `dev`; figures are reported on the split `query`.
+//! Settings are chosen on the split `dev`; figures are reported on the split `query`. With `--few`, the bench compares
+//! ways to train on a short history instead.
+
+mod few;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -60,6 +63,10 @@ struct Options {
     /// Run only SFT
     #[arg(long)]
     sft_only: bool,
+    /// Train on this many of the newest items, from random weights, from the other user's adapter (of `--items`), and on
+    /// top of a task adapter
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    few: Vec<usize>,
     #[arg(long)]
     learning_rate: Option<f32>,
     #[arg(long)]
@@ -111,8 +118,15 @@ fn main() -> Result<()> {
         Some(path) => path.clone(),
         None => Home::open()?.base(&bases::default_base().file),
     };
+    let gguf = Gguf::open(&path)?;
     let bench = Bench {
-        gguf: Gguf::open(&path)?,
+        base: BaseRef {
+            file: path.display().to_string(),
+            sha256: cope_convert::sha256(&path)?,
+            architecture: gguf.architecture()?.to_owned(),
+            task_sha256: None,
+        },
+        gguf,
         vocabulary: llama::Model::load_vocabulary(&path)?,
         model: TrainModel::load(&Gguf::open(&path)?, TrainConfig::default().weight_type)?,
         home: tempfile::tempdir()?,
@@ -122,6 +136,9 @@ fn main() -> Result<()> {
     println!(
         "mean log-probability, nats a token; in brackets the 95 % interval over items of the difference"
     );
+    if !bench.options.few.is_empty() {
+        return few::table(&bench);
+    }
     let stages: &[&str] = if bench.options.sft_only {
         &["SFT"]
     } else {
@@ -136,13 +153,9 @@ fn main() -> Result<()> {
         "|---|---|---|---|{}---|---|",
         "---|---|".repeat(stages.len())
     );
-    for (task, users) in USERS
-        .into_iter()
-        .filter(|(task, _)| task.contains(&bench.options.task))
-    {
-        bench.rows(task, users)?;
-    }
-    Ok(())
+    bench
+        .tasks()
+        .try_for_each(|(task, users)| bench.rows(task, users))
 }
 
 fn examples(queries: &[lamp::Query]) -> impl Iterator<Item = Example> {
@@ -152,6 +165,7 @@ fn examples(queries: &[lamp::Query]) -> impl Iterator<Item = Example> {
 struct Bench {
     options: Options,
     path: PathBuf,
+    base: BaseRef,
     gguf: Gguf,
     model: TrainModel,
     vocabulary: std::sync::Arc<llama::Model>,
@@ -159,34 +173,44 @@ struct Bench {
 }
 
 impl Bench {
+    /// The tasks that were asked for, each with its two users.
+    fn tasks(&self) -> impl Iterator<Item = (&'static str, [&'static str; 2])> {
+        let asked = move |(task, _): &(&str, _)| task.contains(&self.options.task);
+        USERS.into_iter().filter(asked)
+    }
+
+    /// The file of a task.
+    fn file(&self, task: &str) -> PathBuf {
+        self.options.data.join(format!("{task}.json"))
+    }
+
+    /// The texts of the user `id`: the newest to train on, and later ones to measure on.
+    fn profile(&self, lamp: &lamp::Lamp, id: &str) -> Result<Profile> {
+        let mut users = lamp.users.iter();
+        let user = users.find(|user| user.id == id).context("no such user")?;
+        let mut history = user.history.clone();
+        let held_out = match self.options.split {
+            Split::Dev => {
+                let first = history.len().saturating_sub(self.options.held_out);
+                let mut held_out = history.split_off(first);
+                held_out.extend(examples(&user.dev));
+                held_out
+            }
+            Split::Query => examples(&user.query).collect(),
+        };
+        history.drain(..history.len().saturating_sub(self.options.items));
+        Ok(Profile { history, held_out })
+    }
+
     /// Prints a row for each of the two users, and one for both together.
     fn rows(&self, task: &str, users: [&str; 2]) -> Result<()> {
-        let file = self.options.data.join(format!("{task}.json"));
+        let file = self.file(task);
         let lamp = lamp::read(&file)?;
-        let profile = |id: &str| -> Result<Profile> {
-            let user = lamp
-                .users
-                .iter()
-                .find(|user| user.id == id)
-                .context("no such user")?;
-            let mut history = user.history.clone();
-            let held_out = match self.options.split {
-                Split::Dev => {
-                    let first = history.len().saturating_sub(self.options.held_out);
-                    let mut held_out = history.split_off(first);
-                    held_out.extend(examples(&user.dev));
-                    held_out
-                }
-                Split::Query => examples(&user.query).collect(),
-            };
-            history.drain(..history.len().saturating_sub(self.options.items));
-            Ok(Profile { history, held_out })
-        };
         let encoder = Encoder::new(&self.vocabulary, self.model.shape().n_ctx)?;
         let mut trained = Vec::new();
         for user in users {
             let started = Instant::now();
-            let profile = profile(user)?;
+            let profile = self.profile(&lamp, user)?;
             let (adapters, margins) = self.train(&profile)?;
             let seconds = started.elapsed().as_secs_f64();
             let items = encoder.examples(&profile.held_out, &file)?;
@@ -197,14 +221,12 @@ impl Bench {
         for (user, [own, other]) in users.iter().zip([[0, 1], [1, 0]]) {
             let (items, own, margins, seconds) = &trained[own];
             let mut measured = Measured {
-                base: self.logprobs(None, items)?,
+                base: logprobs(&self.model, None, items)?,
                 stages: Vec::new(),
             };
             for (own, other) in own.iter().zip(&trained[other].1) {
-                let own = self.logprobs(Some(own), items)?;
-                measured
-                    .stages
-                    .push((own, self.logprobs(Some(other), items)?));
+                let measure = |lora| logprobs(&self.model, Some(lora), items);
+                measured.stages.push((measure(own)?, measure(other)?));
             }
             println!("| {task} | {user} {measured} {margins} | {seconds:.0} |");
             both.extend(measured);
@@ -218,12 +240,6 @@ impl Bench {
         let home = Home::at(self.home.path());
         let folder = home.create_user(UserName::new("bench")?)?;
         folder.save_profile(profile)?;
-        let base = BaseRef {
-            file: self.path.display().to_string(),
-            sha256: cope_convert::sha256(&self.path)?,
-            architecture: self.gguf.architecture()?.to_owned(),
-            task_sha256: None,
-        };
         let stages: &[Stage] = if self.options.sft_only {
             &[Stage::Sft]
         } else {
@@ -233,7 +249,7 @@ impl Bench {
         let training = Training {
             folder: &folder,
             base_path: &self.path,
-            base: &base,
+            base: &self.base,
             config: &self.options.config(),
             stages,
         };
@@ -250,31 +266,31 @@ impl Bench {
             }
             Ok(())
         })?;
-        let lora = |path: &Path| -> Result<Lora> {
-            Ok(Lora::from_adapter(
-                &Adapter::read_gguf(path)?,
-                self.model.shape().n_layer,
-            )?)
-        };
-        let mut adapters = vec![lora(&folder.sft())?];
+        let mut adapters = vec![self.lora(&folder.sft())?];
         if !self.options.sft_only {
-            adapters.push(lora(&folder.dpo())?);
+            adapters.push(self.lora(&folder.dpo())?);
         }
         folder.delete()?;
         Ok((adapters, margins))
     }
 
-    /// Measures each item under the base or under an adapter.
-    fn logprobs(&self, lora: Option<&Lora>, items: &[Encoded]) -> Result<Items> {
-        let item = |item: &Encoded| {
-            let n = item.response.len() as f64;
-            Ok((
-                n * sft::mean_logprob(&self.model, lora, std::slice::from_ref(item))?,
-                n,
-            ))
-        };
-        items.iter().map(item).collect()
+    /// Reads an adapter, to measure it.
+    fn lora(&self, path: &Path) -> Result<Lora> {
+        let adapter = Adapter::read_gguf(path)?;
+        Ok(Lora::from_adapter(&adapter, self.model.shape().n_layer)?)
     }
+}
+
+/// Measures each item under a model or under an adapter of it.
+fn logprobs(model: &TrainModel, lora: Option<&Lora>, items: &[Encoded]) -> Result<Items> {
+    let item = |item: &Encoded| {
+        let n = item.response.len() as f64;
+        Ok((
+            n * sft::mean_logprob(model, lora, std::slice::from_ref(item))?,
+            n,
+        ))
+    };
+    items.iter().map(item).collect()
 }
 
 /// For each item, the sum of its tokens' log-probabilities in nats, and its number of tokens.
