@@ -57,7 +57,7 @@ use serde::{Deserialize, Serialize};
 pub use adapter_folder::{AdapterFolder, Lock};
 pub use calibration::{
     AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
-    Interval, NoCalibration, SettingScores,
+    NoCalibration, SettingScores,
 };
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord};
