@@ -139,9 +139,7 @@ impl Wanted {
         self.prompts.iter().flat_map(|prompt| {
             (0..).take(self.n).map(|number: u32| {
                 let mut options = self.options.clone();
-                // The largest seed stands for a random one.
-                let seed = &mut options.sampling.seed;
-                *seed = (*seed + number) % u32::MAX;
+                options.sampling.seed = options.sampling.nth_seed(number);
                 WantedText {
                     prompt: prompt.clone(),
                     options,
@@ -169,7 +167,7 @@ async fn answer(
     };
     let texts = wanted.each().enumerate().map(begin);
     let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;
-    let answer = Envelope::new(wanted.kind, name, wanted.options.sampling.seed);
+    let answer = Envelope::new(wanted.kind, name, wanted.options.sampling);
     if !request.stream.unwrap_or_default() {
         let (parts, usage) = whole(texts, wanted.n).await?;
         return Ok(Json(answer.whole(&parts, usage, &base.model)).into_response());

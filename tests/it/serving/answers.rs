@@ -142,6 +142,44 @@ fn an_answer_has_a_new_seed_which_is_told_and_repeats_it() {
 }
 
 #[test]
+fn an_answer_that_is_regenerated_is_another_one_and_can_be_had_again() {
+    let server = Server::new();
+    let answer = |more: Value| {
+        let reply = server.chat("ann", &more);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let reply = reply.json();
+        let text = reply["choices"][0]["message"]["content"].clone();
+        (text, reply["temperature"].clone(), reply["seed"].clone())
+    };
+    // Answers are greedy, so that another seed alone gives the same one.
+    let (first, temperature, _) = answer(json!({}));
+    assert_eq!(temperature, 0.0);
+    assert_eq!(answer(json!({ "seed": 5, "regenerate": 0 })).0, first);
+    let (other, ..) = answer(json!({ "seed": 5, "regenerate": 1 }));
+    assert_ne!(other, first);
+    let (other, temperature, seed) = answer(json!({ "regenerate": 1 }));
+    assert_eq!(temperature, 0.7);
+    let same = json!({ "temperature": temperature, "seed": seed });
+    assert_eq!(answer(same), (other, temperature, seed));
+    // With a seed, each answer has the next one, and a temperature stays.
+    let settings = |more: Value| {
+        let (_, temperature, seed) = answer(more);
+        (temperature, seed)
+    };
+    let third = json!({ "seed": 5, "regenerate": 2, "temperature": 0.3 });
+    assert_eq!(settings(third), (json!(0.3), json!(7)));
+    let last = i64::from(u32::MAX) - 1;
+    let wrapped = json!({ "seed": last, "regenerate": 1 });
+    assert_eq!(settings(wrapped), (json!(0.7), json!(0)));
+    assert_invalid(
+        &server,
+        &json!({ "regenerate": -1 }),
+        "regenerate",
+        "`regenerate` has to be a whole number from 0 on",
+    );
+}
+
+#[test]
 fn retrieved_items_stand_before_the_message_as_if_they_had_been_sent() {
     let server = Server::new();
     let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
