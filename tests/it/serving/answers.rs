@@ -3,10 +3,9 @@
 use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, Piece};
 use cope_llama::home::UserName;
 use cope_llama::llama::{Boundary, Special};
-use cope_llama::profile::{Example, Profile};
 use serde_json::{Value, json};
 
-use super::{Refusal, Server, ann, events, train};
+use super::{Server, ann, events, train};
 
 /// The answer of the decoder alone, in ann's voice.
 fn alone(server: &Server, options: AnswerOptions) -> String {
@@ -177,54 +176,6 @@ fn an_answer_that_is_regenerated_is_another_one_and_can_be_had_again() {
         "regenerate",
         "`regenerate` has to be a whole number from 0 on",
     );
-}
-
-#[test]
-fn retrieved_items_stand_before_the_message_as_if_they_had_been_sent() {
-    let server = Server::new();
-    let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
-    let history = vec![
-        Example::new("alice", "hello hello"),
-        Example::new("nobody", "nothing"),
-    ];
-    ann.save_profile(&Profile {
-        history,
-        held_out: Vec::new(),
-    })
-    .unwrap();
-    let said = |model: &str, more: Value| {
-        let reply = server.chat(model, &more).json();
-        (
-            reply["choices"].clone(),
-            reply["usage"]["prompt_tokens"].clone(),
-        )
-    };
-    let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
-    let question = turn("user", "hello alice");
-    let sent = [
-        turn("user", "alice"),
-        turn("assistant", "hello hello"),
-        question,
-    ];
-    let expected = said("ann", json!({ "messages": sent }));
-    assert_eq!(said("ann", json!({ "retrieve": 2 })), expected);
-    assert_ne!(said("ann", json!({})), expected);
-    // Nobody else's prompt has them.
-    for other in ["base", "bob"] {
-        assert_eq!(
-            said(other, json!({ "retrieve": 2 })),
-            said(other, json!({}))
-        );
-    }
-    let many = server.chat("ann", &json!({ "retrieve": 17 }));
-    many.assert_refused(&Refusal {
-        param: Some("retrieve"),
-        ..Refusal::new(
-            400,
-            "invalid_request_error",
-            "`retrieve` is at most 16, not 17",
-        )
-    });
 }
 
 #[test]
