@@ -44,7 +44,7 @@ mod user_folder;
 mod user_name;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File};
 use std::io::{BufReader, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ use serde::{Deserialize, Serialize};
 pub use adapter_folder::{AdapterFolder, Lock};
 pub use calibration::{
     AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
-    Interval, NoCalibration, SettingScores,
+    NoCalibration, SettingScores,
 };
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord, StartAdapter};
@@ -290,7 +290,7 @@ impl Home {
     }
 
     fn sha256(&self, path: &Path) -> Result<String> {
-        let seen = FileStamp::from_metadata(&fs::metadata(path).map_err(Error::io("read", path))?);
+        let seen = FileStamp::of(path)?;
         let cache = self.models().join("hashes.json");
         // An unreadable cache counts as empty.
         let hashes = read_json_if_there::<BTreeMap<PathBuf, Hashed>>(&cache);
@@ -314,23 +314,29 @@ impl Home {
 }
 
 /// Length and modification time of a file, by which a change of its content is noticed.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct FileStamp {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileStamp {
     bytes: u64,
     modified_nanoseconds: u64,
 }
 
 impl FileStamp {
-    fn from_metadata(metadata: &Metadata) -> Self {
+    /// The stamp of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there is no such file, or it cannot be read.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
         let modified = metadata
             .modified()
             .ok()
             .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let modified_nanoseconds = modified.map_or(0, |time| time.as_nanos() as u64);
-        Self {
+        Ok(Self {
             bytes: metadata.len(),
             modified_nanoseconds,
-        }
+        })
     }
 }
 

@@ -23,6 +23,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`message`], [`profile`] | chat messages; a user's history, and the importers of files |
+//! | [`retrieval`] | the items of a history that are most like a question |
 //! | [`home`] | every path on disk: users' folders, manifests, caches |
 //! | [`bases`] | the base models that can be downloaded, by name and SHA-256 |
 //! | [`llama`] | models, adapters, contexts and samplers of llama.cpp |
@@ -33,6 +34,7 @@
 //! | [`bundle`] | a user's model as a folder for other programs and machines |
 //! | [`eval`] | the paper's methods on real texts, scored and compared (feature `train`) |
 //! | [`serve`] | an HTTP server with OpenAI's API and users (feature `serve`) |
+//! | [`estimate`] | figures with their intervals |
 //! | [`error`] | the one error type, with variants by whose fault it is |
 //! | `cope_contrast` | the contrast: a kernel, and a sampler for other programs that use llama.cpp |
 //! | `cope_convert` | reads, checks, converts and merges GGUF files and adapters |
@@ -104,6 +106,7 @@ pub mod decode;
 #[cfg(any(feature = "serve", feature = "train"))]
 mod digest;
 pub mod error;
+pub mod estimate;
 #[cfg(feature = "train")]
 pub mod eval;
 pub mod home;

@@ -146,7 +146,7 @@ pub fn response_tokens(model: &Model, response: &str) -> Result<Vec<Token>> {
 #[must_use]
 pub fn with_retrieved_items(
     messages: &[Message],
-    retriever: &Retriever,
+    retriever: &Retriever<'_>,
     n_items: usize,
     model: &Model,
     n_ctx: usize,

@@ -1,5 +1,6 @@
 //! Retrieval: finds the items of a history that are most similar to a question, by BM25, and puts them before it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bm25::{SearchEngine, SearchEngineBuilder, Tokenizer};
@@ -10,16 +11,18 @@ use unicode_script::{Script, UnicodeScript};
 use crate::message::{Message, Role};
 use crate::profile::Example;
 
-/// A search index over a history. As in LaMP, an item is found by the words of its question and of its response.
-pub struct Retriever {
-    history: Vec<Example>,
+/// A search index over a history, which it owns or borrows. As in LaMP, an item is found by the words of its question and of
+/// its response.
+pub struct Retriever<'a> {
+    history: Cow<'a, [Example]>,
     engine: SearchEngine<usize, u64, Words>,
 }
 
-impl Retriever {
+impl<'a> Retriever<'a> {
     /// Builds an index over `history`, whose newest item is the last.
     #[must_use]
-    pub fn new(history: Vec<Example>) -> Self {
+    pub fn new(history: impl Into<Cow<'a, [Example]>>) -> Self {
+        let history = history.into();
         let documents = history.iter().enumerate().map(|(index, example)| {
             let text = format!("{} {}", last(&example.prompt), example.response);
             bm25::Document::new(index, text)
@@ -158,7 +161,7 @@ mod tests {
     use super::*;
 
     fn found(history: &[Example], question: &str, n: usize) -> Vec<String> {
-        let retriever = Retriever::new(history.to_vec());
+        let retriever = Retriever::new(history);
         let items = retriever.retrieve(&[Message::user(question)], n);
         items.iter().map(|item| item.response.clone()).collect()
     }

@@ -10,6 +10,7 @@
 //! settings, usage, error            data
 //! identity, jwt, auth, origin       who asks
 //! voice_request, model_cache        in which voice, and its models
+//! retriever_cache                   the indexes of users' histories
 //! metrics, engine, trainer          the threads behind the requests
 //! app                               the state that requests share
 //! extract, openai, page, page_api, training_api    handlers
@@ -29,6 +30,7 @@ mod openai;
 mod origin;
 mod page;
 mod page_api;
+mod retriever_cache;
 mod routes;
 mod settings;
 #[cfg(feature = "train")]
@@ -38,7 +40,9 @@ mod training_api;
 mod usage;
 mod voice_request;
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use auth::{Caller, KeyOf};
 pub use engine::N_PROMPT;
@@ -48,6 +52,9 @@ use tokio::net::TcpListener;
 
 use crate::home::Home;
 use crate::{Error, Result};
+
+/// The interval at which indexes of histories that have changed or are gone are dropped.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is ready. `listening` is called with the address, before the base is loaded.
 ///
@@ -88,6 +95,15 @@ pub fn serve(
         tokio::select! {
             served = server => served.map_err(failed),
             failed = loaded => failed,
+            never = sweep(&app) => match never {},
         }
     })
+}
+
+/// Drops the indexes of users' histories that nobody can ask for any more, again and again.
+async fn sweep(app: &app::App) -> Infallible {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        app.retrievers.sweep();
+    }
 }

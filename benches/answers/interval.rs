@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use cope_llama::eval::bootstrap::Estimate;
+use cope_llama::estimate::Estimate;
 
 /// The normal distribution's 97.5th percentile.
 const Z: f64 = 1.96;

@@ -1,7 +1,7 @@
 //! The table: a row for each arm and setting.
 
 use cope_llama::decode::Finish;
-use cope_llama::eval::bootstrap::Estimate;
+use cope_llama::estimate::Estimate;
 
 use super::interval::{mean, share};
 use super::loops::{distinct_4, is_loop};

@@ -32,6 +32,27 @@ const tints = await page.$$eval("#chat .token", (tokens) => tokens.map(({ title,
 check(tints.every(([title, colour]) => title.includes("user ") && colour), tints[0]);
 check(tints.some(([title]) => title.includes("chosen by the contrast")), "the contrast chose");
 
+// Regenerating draws another answer, and its settings give it again.
+const said = () => page.$$eval("#chat li.answer .said", (places) => places.at(-1).textContent);
+const draw = () => page.$$eval("#chat li.answer .draw", (places) => places.at(-1).textContent);
+check(await draw() === "temperature 0", await draw());
+await page.type("#seed", "7");
+await page.click("#regenerate");
+await page.waitForFunction(() => document.querySelectorAll("#chat li.answer").length === 2);
+await idle();
+const other = await said();
+check(other !== answer, other);
+check(await draw() === "temperature 0.7, seed 8", await draw());
+await page.click("#clear");
+await page.type("#temperature", "0.7");
+await page.$eval("#seed", (input) => { input.value = "8"; });
+await page.type("#text", "Reply to: Are you free on Friday?");
+await page.keyboard.press("Enter");
+await page.waitForSelector("#chat li.answer .token");
+await idle();
+check(await said() === other, [await said(), other]);
+for (const field of ["#temperature", "#seed"]) await page.$eval(field, (input) => { input.value = ""; });
+
 // Another contrast gives another answer, and Escape stops it.
 await page.$eval("#contrast", (slider) => { slider.value = "0"; slider.dispatchEvent(new Event("input")); });
 check(await text("#contrast-value") === "0", "the slider shows its value");

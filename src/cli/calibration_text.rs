@@ -1,8 +1,9 @@
 //! Sentences about the choice of calibration and about the gain of a training.
 
+use cope_llama::estimate::Estimate;
 use cope_llama::home::{
-    Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts, Interval,
-    NoCalibration, SettingScores, Stage,
+    Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts, NoCalibration,
+    SettingScores, Stage,
 };
 
 /// The lines about the choice of scale and contrast.
@@ -76,7 +77,7 @@ fn measured(scores: &CalibrationScores) -> Vec<String> {
 
 /// Both scores of a setting.
 fn both(scores: &SettingScores) -> String {
-    let Interval { value, low, high } = scores.logprob;
+    let Estimate { value, low, high } = scores.logprob;
     let percent = |share: f64| format!("{:.1}", 100.0 * share);
     let accuracy = scores.accuracy;
     format!(
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     fn scores(stage: Stage, logprob: f64, n_right: usize) -> SettingScores {
-        let interval = |value: f64| Interval {
+        let interval = |value: f64| Estimate {
             value,
             low: value - 0.1,
             high: value + 0.1,

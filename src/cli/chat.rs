@@ -378,10 +378,7 @@ impl<'a> Chat<'a> {
         self.settings.apply(&mut options.answer);
         if answering == Answering::Again {
             let sampling = &mut options.answer.sampling;
-            sampling.seed = self.settings.nth_seed(self.n_answers.max(1));
-            if self.settings.temperature <= 0.0 {
-                sampling.temperature = self.settings.regen_temperature;
-            }
+            *sampling = sampling.again(self.n_answers, self.settings.regen_temperature);
             if sampling.seed != u32::MAX {
                 let (temperature, seed) = (sampling.temperature, sampling.seed);
                 eprintln!("[drawn at temperature {temperature} with seed {seed}]");

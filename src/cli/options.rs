@@ -163,7 +163,7 @@ impl VoiceArgs {
     }
 
     /// An index over the user's history, and the number of items to find for a prompt; `None` without `--retrieve`.
-    pub fn retriever(&self, source: &AdapterSource) -> Result<Option<(Retriever, usize)>> {
+    pub fn retriever(&self, source: &AdapterSource) -> Result<Option<(Retriever<'static>, usize)>> {
         let user = source.user().filter(|_| self.retrieve > 0);
         let index = |user: &UserFolder| -> Result<_> {
             Ok((Retriever::new(user.profile()?.history), self.retrieve))

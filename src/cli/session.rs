@@ -38,7 +38,7 @@ pub struct Session {
     /// Drafts tokens from the user's history.
     drafter: Drafter,
     /// Finds items of the user's history for a prompt, and how many at most; `None` without `--retrieve`.
-    retriever: Option<(Retriever, usize)>,
+    retriever: Option<(Retriever<'static>, usize)>,
     /// The contrast of CoPe.
     pub contrast: Contrast,
     stop: Arc<AtomicBool>,

@@ -55,10 +55,40 @@ impl Default for Sampling {
 }
 
 impl Sampling {
+    /// The temperature at which [`again`](Self::again) draws where answers are greedy, unless a person sets another.
+    pub const AGAIN_TEMPERATURE: f32 = 0.7;
+
     /// A seed that is drawn, for an answer that nobody has given one. It is never `u32::MAX`, which stands for any seed.
     #[must_use]
     pub fn new_seed() -> u32 {
         rand::random_range(0..u32::MAX)
+    }
+
+    /// The seed that comes `n` after this one. It is never `u32::MAX`, which stands for any seed, unless this one is.
+    #[must_use]
+    pub fn nth_seed(&self, n: u32) -> u32 {
+        if self.seed == u32::MAX {
+            return self.seed;
+        }
+        let seed = u64::from(self.seed) + u64::from(n);
+        (seed % u64::from(u32::MAX)) as u32
+    }
+
+    /// The settings of another answer to messages that were answered `n_answers` times, at least once: with the seed that
+    /// comes `n_answers` after this one, and at `temperature` where these settings are greedy, since another seed alone would
+    /// then give the same answer.
+    #[must_use]
+    pub fn again(self, n_answers: u32, temperature: f32) -> Self {
+        let is_greedy = self.temperature <= 0.0;
+        Self {
+            seed: self.nth_seed(n_answers.max(1)),
+            temperature: if is_greedy {
+                temperature
+            } else {
+                self.temperature
+            },
+            ..self
+        }
     }
 
     /// A sampler of these settings for a vocabulary of `n_vocab` tokens and a context of `n_ctx`.

@@ -3,10 +3,10 @@
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::digest::digest;
+use crate::estimate::Estimate;
 
 /// The scores of two methods on the same query: first the method that is compared with, then the one whose gain is
 /// computed.
@@ -19,17 +19,6 @@ pub struct TaskScores {
     pub users: Vec<String>,
     /// The scores of each user, at least one pair each.
     pub pairs: Vec<Vec<PairOfScores>>,
-}
-
-/// A figure and its interval, within which the figure lies in 95 % of the bootstrap's samples.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The figure computed from the scores themselves.
-    pub value: f64,
-    /// The lower end of the interval: the 2.5th percentile.
-    pub low: f64,
-    /// The upper end of the interval: the 97.5th percentile.
-    pub high: f64,
 }
 
 /// The number of samples of a bootstrap.
@@ -74,14 +63,8 @@ pub fn gain(tasks: &[TaskScores], seed: u64) -> Option<Estimate> {
             .collect();
         gain(&means)
     };
-    let mut samples: Vec<f64> = (0..N_SAMPLES as u64).map(&mut sample).collect();
-    samples.sort_by(f64::total_cmp);
-    let percentile = |share: f64| samples[((N_SAMPLES - 1) as f64 * share).round() as usize];
-    Some(Estimate {
-        value: gain(&means),
-        low: percentile(0.025),
-        high: percentile(0.975),
-    })
+    let samples = (0..N_SAMPLES as u64).map(&mut sample).collect();
+    Some(Estimate::from_samples(gain(&means), samples))
 }
 
 /// A seed that depends on the users and on `seed`, so that tasks with the same users draw alike.

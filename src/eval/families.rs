@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::bootstrap::Estimate;
 use super::markdown::{line, percent, row, rule, score};
 use super::method::Method;
+use crate::estimate::Estimate;
 use crate::{Error, Result};
 
 /// The fields that are read from a report in JSON.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::bootstrap::Estimate;
+use crate::estimate::Estimate;
 
 /// Appends a heading of the second level.
 pub(super) fn heading(text: &mut String, heading: &str) {

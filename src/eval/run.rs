@@ -249,7 +249,7 @@ impl Runner<'_, '_> {
             _ => None,
         };
         let retriever =
-            (augmentation != Augmentation::Nothing).then(|| Retriever::new(user.history.clone()));
+            (augmentation != Augmentation::Nothing).then(|| Retriever::new(&user.history));
         let n_items = task.settings.decoding_for(unit.method).retrieved;
         let prompt = |query: &Query| {
             let question = &query.example.prompt;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::bootstrap::{Estimate, PairOfScores, TaskScores, gain};
+use super::bootstrap::{PairOfScores, TaskScores, gain};
 use super::method::Method;
 use super::store::{Answers, Prediction};
+use crate::estimate::Estimate;
 
 /// The pairs of methods that are compared: the gain of the first over the second.
 pub const COMPARISONS: [(Method, Method); 10] = [

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
+use crate::estimate::Estimate;
 
 /// A setting with which a user's model can answer: an adapter, its scale, and the contrast.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,27 +16,17 @@ pub struct AdapterSetting {
     pub contrast: f32,
 }
 
-/// A figure with its 95 % bootstrap interval over texts.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The figure of the texts themselves.
-    pub value: f64,
-    /// The 2.5th percentile of the bootstrap's samples.
-    pub low: f64,
-    /// The 97.5th percentile of the bootstrap's samples.
-    pub high: f64,
-}
-
 /// A setting with its scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SettingScores {
     /// The setting.
     #[serde(flatten)]
     pub setting: AdapterSetting,
-    /// Mean log-probability of the texts' tokens, in nats, by the normalised contrasted distribution.
-    pub logprob: Interval,
-    /// Share of the texts' tokens that have the highest contrasted score of all plausible tokens.
-    pub accuracy: Interval,
+    /// Mean log-probability of the texts' tokens, in nats, by the normalised contrasted distribution. The interval is that
+    /// of a bootstrap over texts.
+    pub logprob: Estimate,
+    /// Share of the texts' tokens that have the highest contrasted score of all plausible tokens, with such an interval.
+    pub accuracy: Estimate,
     /// Everyday questions that are answered correctly.
     pub n_right: usize,
 }

@@ -9,6 +9,7 @@ use super::api_error::ApiError;
 use super::auth::Access;
 use super::engine::Engine;
 use super::metrics::ServerMetrics;
+use super::retriever_cache::RetrieverCache;
 use super::settings::{RequestLimits, ServeOptions};
 #[cfg(feature = "train")]
 use super::trainer::Trainer;
@@ -26,6 +27,7 @@ pub struct App {
     pub(super) metrics: ServerMetrics,
     #[cfg(feature = "train")]
     pub(super) trainer: Trainer,
+    pub(super) retrievers: RetrieverCache,
     pub(super) options: ServeOptions,
     /// Places for texts: those that are decoded at once, and those that may wait.
     places: Arc<Semaphore>,
@@ -92,6 +94,7 @@ impl App {
             metrics: ServerMetrics::default(),
             #[cfg(feature = "train")]
             trainer: Trainer::default(),
+            retrievers: RetrieverCache::default(),
             places: Arc::new(Semaphore::new(n_places)),
             base: OnceLock::new(),
             options,

@@ -42,14 +42,19 @@ impl Caller {
         }
     }
 
-    /// The caller's number as an owner of cached prompt prefixes, which no other caller's texts may go on from.
-    pub fn owner(&self) -> u64 {
-        let name = match self {
-            Self::Admin => json!(["admin"]),
-            Self::User(name) => json!(["user", name.as_str()]),
-        };
-        let hash = digest(&name);
-        u64::from_str_radix(&hash[..16], 16).unwrap_or_default()
+    /// The owner of what the models read for the caller in the voice of `user`, or of the base.
+    pub fn prefix_owner(&self, user: Option<&UserName>) -> PrefixOwner {
+        match self {
+            Self::Admin => PrefixOwner {
+                is_admin: true,
+                user: user.cloned(),
+            },
+            // A user has no other voice than their own and the base's.
+            Self::User(name) => PrefixOwner {
+                is_admin: false,
+                user: Some(name.clone()),
+            },
+        }
     }
 
     /// The users with an adapter that the caller may use, by name.
@@ -72,6 +77,28 @@ impl Caller {
         let name = UserName::new(name).ok().filter(|name| self.may_use(name));
         let folder = name.and_then(|name| home.user(name).ok());
         folder.ok_or_else(|| ApiError::not_found("there is no such user for this key"))
+    }
+}
+
+/// The owner of the prefixes of prompts that models have read and keep. A prompt can hold texts of the caller and, by
+/// retrieval, of the user whose voice answers, so that both decide who may go on from it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PrefixOwner {
+    is_admin: bool,
+    user: Option<UserName>,
+}
+
+impl PrefixOwner {
+    /// The user whose texts the prefixes can hold; `None` for the administrator's texts alone.
+    pub fn user(&self) -> Option<&UserName> {
+        self.user.as_ref()
+    }
+
+    /// The owner's number in a batch.
+    pub fn number(&self) -> u64 {
+        let user = self.user.as_ref().map(UserName::as_str);
+        let hash = digest(&json!([self.is_admin, user]));
+        u64::from_str_radix(&hash[..16], 16).unwrap_or_default()
     }
 }
 

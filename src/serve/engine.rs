@@ -1,7 +1,7 @@
 //! The engine: one thread that decodes the texts of all users together and owns all contexts. A text reaches it as a
 //! [`Job`], and its events go back one by one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::api_error::ApiError;
+use super::auth::PrefixOwner;
 use super::metrics::Gauges;
 use super::model_cache::{ModelCache, ServerBatch};
 use super::settings::EngineSettings;
@@ -43,7 +44,7 @@ pub struct Job {
     /// The number of candidates that are explained beside each choice, if choices are explained.
     pub explained: Option<usize>,
     /// The owner of the prompt's cached prefix: only texts of the same owner go on from it.
-    pub owner: u64,
+    pub owner: PrefixOwner,
     /// Where the events go. The text ends when the receiver is dropped.
     pub reply: UnboundedSender<TextEvent>,
 }
@@ -77,6 +78,8 @@ impl Engine {
             batch: Batch::new(Arc::clone(model), schedule, N_PROMPT),
             replies: HashMap::new(),
             waiting: VecDeque::new(),
+            owners: HashSet::new(),
+            home: home.clone(),
             gauges: Arc::clone(&gauges),
         };
         Self::with_worker(gauges, move |jobs| worker.run(jobs))
@@ -139,6 +142,9 @@ struct Worker {
     replies: HashMap<TextId, UnboundedSender<TextEvent>>,
     /// Texts that are not in the batch yet, since there is no room for their models.
     waiting: VecDeque<Job>,
+    /// The owners of what the models keep.
+    owners: HashSet<PrefixOwner>,
+    home: Home,
     gauges: Arc<Gauges>,
 }
 
@@ -146,7 +152,7 @@ impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         loop {
             if self.replies.is_empty() {
-                self.model_cache.sweep(&mut self.batch);
+                self.sweep();
                 self.update_gauges();
                 match jobs.recv_timeout(IDLE) {
                     Ok(job) => self.waiting.push_back(job),
@@ -194,8 +200,9 @@ impl Worker {
                 policy,
                 options: job.options,
                 explained: job.explained,
-                owner: Some(job.owner),
+                owner: Some(job.owner.number()),
             };
+            self.owners.insert(job.owner);
             match self.batch.push(request) {
                 Ok(id) => {
                     self.replies.insert(id, job.reply);
@@ -217,7 +224,24 @@ impl Worker {
         }
         if has_ended {
             self.replies.remove(&id);
-            self.model_cache.sweep(&mut self.batch);
+            self.sweep();
+        }
+    }
+
+    /// Drops the models of adapters that were trained anew, and everything of users who were deleted.
+    fn sweep(&mut self) {
+        self.model_cache.sweep(&mut self.batch);
+        let is_gone = |owner: &&PrefixOwner| {
+            let user = owner.user().cloned();
+            user.is_some_and(|user| self.home.user(user).is_err())
+        };
+        let gone: Vec<_> = self.owners.iter().filter(is_gone).cloned().collect();
+        for owner in gone {
+            self.batch.forget(owner.number());
+            // A text that waits for a sequence will leave something there.
+            if self.batch.n_waiting() == 0 {
+                self.owners.remove(&owner);
+            }
         }
     }
 
@@ -253,6 +277,7 @@ mod tests {
 
     use super::*;
     use crate::decode::ArmKind;
+    use crate::serve::auth::Caller;
 
     fn job() -> (Job, tokio::sync::mpsc::UnboundedReceiver<TextEvent>) {
         let voice = VoiceRequest {
@@ -268,7 +293,7 @@ mod tests {
             prompt: vec![1],
             options: AnswerOptions::default(),
             explained: None,
-            owner: 0,
+            owner: Caller::Admin.prefix_owner(None),
             reply,
         };
         (job, events)

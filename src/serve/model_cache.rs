@@ -10,7 +10,7 @@ use cope_convert::gguf::Gguf;
 use super::settings::EngineSettings;
 use super::voice_request::VoiceRequest;
 use crate::decode::{ArmKind, Batch, ModelId, Policy};
-use crate::home::{Home, UserFolder, UserName};
+use crate::home::{FileStamp, Home, UserFolder, UserName};
 use crate::llama::{LoraAdapter, Model, Sequences};
 use crate::voice::{self, AdapterSource, Voice};
 use crate::{Error, Result};
@@ -35,13 +35,10 @@ struct Loaded {
 /// A user's adapter as its file describes it, valid while the file does not change.
 #[derive(Clone)]
 struct Known {
-    stamp: Stamp,
+    stamp: FileStamp,
     sha256: String,
     voice: Voice,
 }
-
-/// A file's length and time of modification.
-type Stamp = (u64, Option<std::time::SystemTime>);
 
 /// The texts of all users, decoded together.
 pub(super) type ServerBatch = Batch<Sequences, Arc<Model>>;
@@ -234,8 +231,7 @@ impl ModelCache {
     /// A user's adapter as its file describes it; the file is read again when it has changed.
     fn known(&mut self, folder: &UserFolder) -> Result<Known> {
         let path = folder.trained_adapter()?;
-        let metadata = std::fs::metadata(&path).map_err(Error::io("read", &path))?;
-        let stamp = (metadata.len(), metadata.modified().ok());
+        let stamp = FileStamp::of(&path)?;
         if let Some(known) = self
             .known
             .get(folder.name())

@@ -60,8 +60,17 @@ pub struct VoiceRequest {
     pub plausibility: Option<f32>,
 }
 
+/// The voice of a request, and the name by which the answer calls it.
+#[derive(Clone, Debug)]
+pub struct ResolvedVoice {
+    /// The name that the client gave, else that of the user or the base.
+    pub name: String,
+    /// The voice as the engine takes it.
+    pub request: VoiceRequest,
+}
+
 impl VoiceFields {
-    /// The voice, and the name by which the answer calls it. `base_name` is the name of the base's file.
+    /// The voice. `base_name` is the name of the base's file.
     ///
     /// # Errors
     ///
@@ -72,7 +81,7 @@ impl VoiceFields {
         home: &Home,
         caller: &Caller,
         base_name: &str,
-    ) -> Result<(String, VoiceRequest), ApiError> {
+    ) -> Result<ResolvedVoice, ApiError> {
         let users = caller.users(home)?;
         let (user, scale) = self.adapter(&users, caller, base_name)?;
         let arm = match (self.arm, user) {
@@ -88,14 +97,17 @@ impl VoiceFields {
         }
         let model = self.model.as_deref().filter(|model| !model.is_empty());
         let name = model.unwrap_or_else(|| user.map_or(BASE, UserName::as_str));
-        let voice = VoiceRequest {
+        let request = VoiceRequest {
             user: user.cloned(),
             scale,
             arm,
             contrast: self.contrast,
             plausibility: self.plausibility,
         };
-        Ok((name.to_owned(), voice))
+        Ok(ResolvedVoice {
+            name: name.to_owned(),
+            request,
+        })
     }
 
     /// The user whose adapter is meant, among those that the caller may use, and the adapter's scale. `model` names the

@@ -14,7 +14,7 @@ mod texts;
 use std::collections::HashSet;
 
 use cope_llama::decode::{Finish, Sampling};
-use cope_llama::eval::bootstrap::Estimate;
+use cope_llama::estimate::Estimate;
 use cope_llama::llama::Token;
 use cope_llama::train::calibrate::everyday;
 use cope_llama::train::replay;

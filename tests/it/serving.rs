@@ -5,6 +5,7 @@ mod answers;
 mod faults;
 mod load;
 mod page;
+mod retrieval;
 mod shapes;
 
 use std::net::SocketAddr;

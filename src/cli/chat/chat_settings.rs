@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::options::checked_scale;
 
-/// The temperature at which `/regen` draws where the other answers are greedy.
-const REGEN_TEMPERATURE: f32 = 0.7;
-
 /// The settings in force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatSettings {
@@ -162,7 +159,7 @@ impl ChatSettings {
             plausibility: contrast.plausibility(),
             scale,
             temperature: sampling.temperature,
-            regen_temperature: REGEN_TEMPERATURE,
+            regen_temperature: Sampling::AGAIN_TEMPERATURE,
             top_k: sampling.top_k,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
@@ -215,16 +212,6 @@ impl ChatSettings {
             seed: self.seed,
             ..answer.sampling
         };
-    }
-
-    /// The seed of an answer to a message that has `n_answers` already. It is never the number that stands for any seed,
-    /// unless that is asked for.
-    pub fn nth_seed(&self, n_answers: u32) -> u32 {
-        if self.seed == u32::MAX {
-            return self.seed;
-        }
-        let seed = u64::from(self.seed) + u64::from(n_answers);
-        (seed % u64::from(u32::MAX)) as u32
     }
 
     /// Names and values, one a line, for people.
@@ -354,17 +341,6 @@ mod tests {
             let error = error.downcast_ref::<cope_llama::decode::contrast::Error>();
             assert!(error.is_some(), "{setting:?}");
         }
-    }
-
-    #[test]
-    fn each_answer_to_a_message_has_its_own_seed() {
-        let seeds = |seed, n| settings().with(Setting::Seed(seed)).nth_seed(n);
-        assert_eq!([seeds(42, 0), seeds(42, 3)], [42, 45]);
-        assert_eq!(
-            [seeds(u32::MAX - 1, 0), seeds(u32::MAX - 1, 1)],
-            [u32::MAX - 1, 0]
-        );
-        assert_eq!(seeds(u32::MAX, 5), u32::MAX);
     }
 
     #[test]

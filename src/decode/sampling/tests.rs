@@ -30,6 +30,25 @@ fn a_seed_repeats_its_draws() {
 }
 
 #[test]
+fn another_answer_has_another_seed_and_is_drawn() {
+    let of = |temperature, seed, n_answers| {
+        let sampling = Sampling {
+            temperature,
+            seed,
+            ..Sampling::default()
+        };
+        let again = sampling.again(n_answers, 0.9);
+        (again.temperature, again.seed)
+    };
+    assert_eq!(of(0.0, 42, 1), (0.9, 43));
+    assert_eq!(of(0.3, 42, 3), (0.3, 45));
+    assert_eq!(of(0.0, 42, 0), (0.9, 43));
+    // The largest number stands for any seed: it is never come to, and stays where it is asked for.
+    assert_eq!(of(0.0, u32::MAX - 1, 1), (0.9, 0));
+    assert_eq!(of(0.0, u32::MAX, 5), (0.9, u32::MAX));
+}
+
+#[test]
 fn a_draw_depends_on_its_position_alone() {
     let sampling = Sampling {
         temperature: 1.0,

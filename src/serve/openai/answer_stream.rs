@@ -14,6 +14,7 @@ use crate::decode::{AnswerOptions, BatchEvent, Finish};
 use crate::llama::{Model, Special, Token};
 use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
+use crate::serve::auth::Caller;
 use crate::serve::engine::{Job, TextEvent, dead};
 use crate::serve::usage::Usage;
 use crate::serve::voice_request::VoiceRequest;
@@ -65,7 +66,7 @@ pub struct AnswerStream {
 }
 
 impl AnswerStream {
-    /// Hands the text to the engine, for the caller with the number `owner`.
+    /// Hands the text of `caller` to the engine.
     ///
     /// # Errors
     ///
@@ -73,7 +74,7 @@ impl AnswerStream {
     pub fn begin(
         app: &Arc<App>,
         base: &LoadedBase,
-        owner: u64,
+        caller: &Caller,
         voice: VoiceRequest,
         index: usize,
         text: WantedText,
@@ -97,11 +98,11 @@ impl AnswerStream {
             ..Usage::default()
         };
         base.engine.submit(Job {
+            owner: caller.prefix_owner(voice.user.as_ref()),
             voice,
             prompt,
             options,
             explained,
-            owner,
             reply,
         })?;
         Ok(Self {

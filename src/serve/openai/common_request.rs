@@ -45,6 +45,7 @@ pub struct CommonRequest {
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     seed: Option<i64>,
+    regenerate: Option<i64>,
     no_repeat_ngram: Option<i64>,
     loop_guard: Option<bool>,
     stop: Option<OneOrMany>,
@@ -144,7 +145,8 @@ impl CommonRequest {
         Ok(())
     }
 
-    /// The settings of the request over the defaults. A seed that is not given, or negative, is drawn.
+    /// The settings of the request over the defaults. A seed that is not given, or negative, is drawn. If the answer is not
+    /// the first one to its prompt, [`Sampling::again`] changes the settings.
     fn sampling(&self, default: Sampling) -> Result<Sampling, ApiError> {
         // −1 stands for all: every token of the vocabulary, or of the context.
         let count = |param, value: Option<i64>, default: u32, all: u32| match value {
@@ -174,7 +176,12 @@ impl CommonRequest {
             },
         };
         check_each(sampling)?;
-        Ok(sampling)
+        let n_answers = self.regenerate.unwrap_or_default();
+        Ok(match u32::try_from(n_answers) {
+            Ok(0) => sampling,
+            Ok(n_answers) => sampling.again(n_answers, Sampling::AGAIN_TEMPERATURE),
+            Err(_) => return Err(not_a_count("regenerate")),
+        })
     }
 
     fn n_predict(&self, most: usize) -> Result<usize, ApiError> {

@@ -9,23 +9,22 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer_stream::{AnswerStream, Client, Echo, WantedText, send};
 use super::common_request::CommonRequest;
-use super::request::{ChatRequest, CompletionRequest};
+use super::request::{ChatRequest, ChatTurns, CompletionRequest};
 use super::response::{AnswerPart, Envelope, Kind};
 use crate::decode::AnswerOptions;
+use crate::home::UserName;
 use crate::llama::Token;
-use crate::message::Message;
-use crate::prompt::with_retrieved_items;
-use crate::retrieval::Retriever;
 use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
 use crate::serve::auth::Caller;
 use crate::serve::extract::JsonBody;
 use crate::serve::usage::{PromptCount, Usage};
+use crate::serve::voice_request::ResolvedVoice;
 
 /// The most chunks that wait for a client who reads slowly.
 const MAX_CHUNKS: usize = 64;
@@ -41,15 +40,12 @@ pub async fn chat(
 ) -> Result<Response, ApiError> {
     let base = app.base()?;
     let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
-    let n_items = request.n_retrieved(app.options.retrieve)?;
-    let retriever = retriever(&app, base, &caller, &request.common, n_items)?;
-    let with_items = |messages: Vec<Message>| match &retriever {
-        Some(it) => with_retrieved_items(&messages, it, n_items, &base.model, base.n_ctx),
-        None => messages,
-    };
+    let voice = voice(&app, base, &caller, &request.common)?;
+    let turns = turns_with_items(&app, &request, voice.request.user.as_ref()).await?;
     let wanted = Wanted {
         kind: Kind::Chat,
-        prompts: vec![request.prompt(&base.template, &base.model, with_items)?],
+        voice,
+        prompts: vec![turns.tokens(&base.template, &base.model)?],
         n: request.common.n(1)?,
         options,
         explained,
@@ -58,24 +54,50 @@ pub async fn chat(
     answer(&app, base, &caller, &request.common, wanted).await
 }
 
-/// An index over the history of the user in whose voice the request is answered; `None` for the base, or if no items are
-/// wanted.
-fn retriever(
+/// The voice of a request by `caller`.
+fn voice(
     app: &App,
     base: &LoadedBase,
     caller: &Caller,
     request: &CommonRequest,
-    n_items: usize,
-) -> Result<Option<Retriever>, ApiError> {
-    if n_items == 0 {
-        return Ok(None);
-    }
-    let (_, voice) = request.voice.resolve(&app.home, caller, &base.name)?;
-    let Some(name) = voice.user else {
-        return Ok(None);
+) -> Result<ResolvedVoice, ApiError> {
+    request.voice.resolve(&app.home, caller, &base.name)
+}
+
+/// The turns of a chat in the voice of `user`, or of the base, with as many items of the user's history as are wanted. A
+/// history that was not indexed yet takes a while to read, during which other requests go on.
+async fn turns_with_items(
+    app: &Arc<App>,
+    request: &ChatRequest,
+    user: Option<&UserName>,
+) -> Result<ChatTurns, ApiError> {
+    let turns = request.turns()?;
+    let n_items = request.n_retrieved(app.options.retrieve)?;
+    let Some(user) = user.filter(|_| n_items > 0) else {
+        return Ok(turns);
     };
-    let user = app.home.user(name)?;
-    Ok(Some(Retriever::new(user.profile()?.history)))
+    let (app, user) = (Arc::clone(app), user.clone());
+    let retrieve = move || -> Result<ChatTurns, ApiError> {
+        let base = app.base()?;
+        let retriever = app.retrievers.get(&app.home.user(user)?)?;
+        Ok(turns.with_items(&retriever, n_items, &base.model, base.n_ctx))
+    };
+    let retrieved = spawn_blocking(retrieve).await;
+    retrieved.map_err(|_: JoinError| ApiError::panicked())?
+}
+
+/// The turns of a chat whose prompt alone is wanted. Its voice matters only where items are retrieved.
+async fn turns_of_prompt(
+    app: &Arc<App>,
+    base: &LoadedBase,
+    caller: &Caller,
+    request: &ChatRequest,
+) -> Result<ChatTurns, ApiError> {
+    if request.n_retrieved(app.options.retrieve)? == 0 {
+        return request.turns();
+    }
+    let voice = voice(app, base, caller, &request.common)?;
+    turns_with_items(app, request, voice.request.user.as_ref()).await
 }
 
 /// Answers with the continuation of a text.
@@ -89,6 +111,7 @@ pub async fn completion(
     let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
     let wanted = Wanted {
         kind: Kind::Completion,
+        voice: voice(&app, base, &caller, &request.common)?,
         n: request.common.n(prompts.len())?,
         prompts,
         options,
@@ -104,19 +127,24 @@ pub async fn completion(
 /// Answers with the text of the prompt that a chat makes.
 pub async fn apply_template(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
-    let prompt = request.prompt_text(&app.base()?.template)?;
+    let base = app.base()?;
+    let turns = turns_of_prompt(&app, base, &caller, &request).await?;
+    let prompt = turns.text(&base.template)?;
     Ok(Json(json!({ "prompt": prompt })))
 }
 
 /// Answers with the number of tokens of the prompt that a chat makes.
 pub async fn input_tokens(
     State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
     JsonBody(request): JsonBody<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let base = app.base()?;
-    let prompt = request.prompt(&base.template, &base.model, |messages| messages)?;
+    let turns = turns_of_prompt(&app, base, &caller, &request).await?;
+    let prompt = turns.tokens(&base.template, &base.model)?;
     Ok(Json(
         json!({ "object": "response.input_tokens", "input_tokens": prompt.len() }),
     ))
@@ -125,6 +153,7 @@ pub async fn input_tokens(
 /// The answers that a request wants: `n` to each of the prompts.
 struct Wanted {
     kind: Kind,
+    voice: ResolvedVoice,
     prompts: Vec<Vec<Token>>,
     n: usize,
     options: AnswerOptions,
@@ -139,9 +168,7 @@ impl Wanted {
         self.prompts.iter().flat_map(|prompt| {
             (0..).take(self.n).map(|number: u32| {
                 let mut options = self.options.clone();
-                // The largest seed stands for a random one.
-                let seed = &mut options.sampling.seed;
-                *seed = (*seed + number) % u32::MAX;
+                options.sampling.seed = options.sampling.nth_seed(number);
                 WantedText {
                     prompt: prompt.clone(),
                     options,
@@ -159,17 +186,16 @@ async fn answer(
     request: &CommonRequest,
     wanted: Wanted,
 ) -> Result<Response, ApiError> {
-    let (name, voice) = request.voice.resolve(&app.home, caller, &base.name)?;
     for prompt in &wanted.prompts {
         base.check_length(wanted.kind.prompt_field(), prompt.len())?;
     }
     let begin = |(index, text)| {
-        let voice = voice.clone();
-        AnswerStream::begin(app, base, caller.owner(), voice, index, text, wanted.echo)
+        let voice = wanted.voice.request.clone();
+        AnswerStream::begin(app, base, caller, voice, index, text, wanted.echo)
     };
     let texts = wanted.each().enumerate().map(begin);
     let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;
-    let answer = Envelope::new(wanted.kind, name, wanted.options.sampling.seed);
+    let answer = Envelope::new(wanted.kind, wanted.voice.name, wanted.options.sampling);
     if !request.stream.unwrap_or_default() {
         let (parts, usage) = whole(texts, wanted.n).await?;
         return Ok(Json(answer.whole(&parts, usage, &base.model)).into_response());

@@ -9,7 +9,8 @@ use super::common_request::CommonRequest;
 use crate::decode::AnswerOptions;
 use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::{Message, Role};
-use crate::prompt::ChatTemplate;
+use crate::prompt::{ChatTemplate, with_retrieved_items};
+use crate::retrieval::Retriever;
 use crate::serve::api_error::ApiError;
 
 /// The most candidates that are explained beside each token.
@@ -65,38 +66,53 @@ pub struct CompletionRequest {
     pub common: CommonRequest,
 }
 
-impl ChatRequest {
-    /// The text of the prompt. If the last message is the assistant's, the answer continues it, as in llama-server.
-    ///
-    /// # Errors
-    ///
-    /// [`ApiError::invalid_field`] when the messages cannot be used, or the model's chat template refuses them.
-    pub fn prompt_text(&self, template: &ChatTemplate) -> Result<String, ApiError> {
-        let (messages, beginning) = self.turns()?;
-        let text = template.render(&messages)?;
-        Ok(text + beginning.as_deref().unwrap_or_default())
+/// The turns of a chat, from which a prompt is made.
+#[derive(Debug)]
+pub struct ChatTurns {
+    messages: Vec<Message>,
+    /// The beginning of the answer, if the request gives one.
+    beginning: Option<String>,
+}
+
+impl ChatTurns {
+    /// The turns with at most `n_items` items before each of the user's messages, within a context of `n_ctx` tokens.
+    #[must_use]
+    pub fn with_items(
+        self,
+        retriever: &Retriever<'_>,
+        n_items: usize,
+        model: &Model,
+        n_ctx: usize,
+    ) -> Self {
+        let messages = with_retrieved_items(&self.messages, retriever, n_items, model, n_ctx);
+        Self { messages, ..self }
     }
 
-    /// The tokens of the prompt. `prepare` may add messages to those of the request.
+    /// The text of the prompt.
     ///
     /// # Errors
     ///
-    /// See [`prompt_text`](Self::prompt_text).
-    pub fn prompt(
-        &self,
-        template: &ChatTemplate,
-        model: &Model,
-        prepare: impl FnOnce(Vec<Message>) -> Vec<Message>,
-    ) -> Result<Vec<Token>, ApiError> {
-        let (messages, beginning) = self.turns()?;
-        let messages = prepare(messages);
-        let mut tokens = template.prompt_tokens(model, &messages)?;
-        if let Some(beginning) = beginning {
-            tokens.extend(model.tokenize(&beginning, Boundary::Omit, Special::Ignored)?);
+    /// The model's chat template refuses the messages.
+    pub fn text(&self, template: &ChatTemplate) -> Result<String, ApiError> {
+        let text = template.render(&self.messages)?;
+        Ok(text + self.beginning.as_deref().unwrap_or_default())
+    }
+
+    /// The tokens of the prompt.
+    ///
+    /// # Errors
+    ///
+    /// The model's chat template refuses the messages, or the text is too long to tokenize.
+    pub fn tokens(&self, template: &ChatTemplate, model: &Model) -> Result<Vec<Token>, ApiError> {
+        let mut tokens = template.prompt_tokens(model, &self.messages)?;
+        if let Some(beginning) = &self.beginning {
+            tokens.extend(model.tokenize(beginning, Boundary::Omit, Special::Ignored)?);
         }
         Ok(tokens)
     }
+}
 
+impl ChatRequest {
     /// The number of items that are retrieved for each message, `default` unless the request says another.
     ///
     /// # Errors
@@ -111,8 +127,18 @@ impl ChatRequest {
         Ok(n)
     }
 
-    /// The messages, and the beginning of the answer if the request gives one.
-    fn turns(&self) -> Result<(Vec<Message>, Option<String>), ApiError> {
+    /// The turns. If the last message is the assistant's, the answer continues it, as in llama-server.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::invalid_field`] when the messages cannot be used.
+    pub fn turns(&self) -> Result<ChatTurns, ApiError> {
+        let turns = |messages, beginning| {
+            Ok(ChatTurns {
+                messages,
+                beginning,
+            })
+        };
         let wrong = |param, what| Err(ApiError::invalid_field(param, what));
         let mut messages = self.messages()?;
         let is_assistants = |message: &&Message| message.role == Role::Assistant;
@@ -126,16 +152,16 @@ impl ChatRequest {
                 "continue_final_message",
                 "`continue_final_message` needs a last message of the assistant's",
             ),
-            (Some(false), _) | (None, Some(true)) => Ok((messages, None)),
+            (Some(false), _) | (None, Some(true)) => turns(messages, None),
             _ if n_last > 1 => wrong(
                 "messages",
                 "the chat ends with more than one message of the assistant's",
             ),
             _ if n_last == 1 => {
                 let beginning = messages.pop().map(|message| message.content);
-                Ok((messages, beginning))
+                turns(messages, beginning)
             }
-            _ => Ok((messages, None)),
+            _ => turns(messages, None),
         }
     }
 

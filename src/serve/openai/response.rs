@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use crate::decode::{Choice, Finish};
+use crate::decode::{Choice, Finish, Sampling};
 use crate::llama::{Model, Special, Token};
 use crate::serve::usage::Usage;
 
@@ -19,8 +19,8 @@ pub struct Envelope {
     pub model: String,
     /// The kind of request that it answers.
     pub kind: Kind,
-    /// The seed of the first answer; further answers have the next seeds.
-    pub seed: u32,
+    /// The settings of the first answer; further answers have the next seeds.
+    pub sampling: Sampling,
 }
 
 /// A kind of request.
@@ -64,7 +64,7 @@ pub struct Explained {
 
 impl Envelope {
     /// An envelope with a new identifier.
-    pub fn new(kind: Kind, model: String, seed: u32) -> Self {
+    pub fn new(kind: Kind, model: String, sampling: Sampling) -> Self {
         let id: u128 = rand::random();
         let prefix = match kind {
             Kind::Chat => "chatcmpl",
@@ -76,7 +76,7 @@ impl Envelope {
             created: now.map_or(0, |it| it.as_secs()),
             model,
             kind,
-            seed,
+            sampling,
         }
     }
 
@@ -143,7 +143,8 @@ impl Envelope {
             "object": object,
             "created": self.created,
             "model": self.model,
-            "seed": self.seed,
+            "seed": self.sampling.seed,
+            "temperature": shortest(self.sampling.temperature),
             "system_fingerprint": concat!("cope-llama-", env!("CARGO_PKG_VERSION")),
             "choices": choices,
         })
@@ -168,6 +169,11 @@ impl Envelope {
         }
         choice
     }
+}
+
+/// The number whose digits are the fewest that stand for `x`: 0.7 and not 0.699999988, which the same `f32` is in `f64`.
+fn shortest(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
 }
 
 /// The counts in OpenAI's form.

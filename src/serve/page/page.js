@@ -9,6 +9,10 @@ const LOOK = 1000;
 const PAGE = 50;
 
 let messages = [];
+/** The number of answers that the last message has had. */
+let nAnswers = 0;
+/** The place of the last answer. */
+let lastItem = null;
 let me = null;
 let running = null;
 
@@ -59,7 +63,10 @@ function showError(error) {
 
 const guarded = (action) => (...args) => Promise.resolve(action(...args)).catch(showError);
 
-/** Asks for an answer and calls `tell(text, tokens)` with each part as it arrives; an error event ends it. */
+/**
+ * Asks for an answer and calls `tell(text, tokens, draw)` with each part as it arrives; `draw` has the temperature and the
+ * seed of the answer. An error event ends it.
+ */
 async function stream(body, signal, tell) {
   const response = await ask("/v1/chat/completions", {
     method: "POST",
@@ -78,7 +85,7 @@ async function stream(body, signal, tell) {
       const event = JSON.parse(line.slice("data: ".length));
       if (event.error) throw new Error(event.error.message);
       const choice = event.choices[0];
-      if (choice) tell(choice.delta?.content ?? "", choice.logprobs?.content ?? []);
+      if (choice) tell(choice.delta?.content ?? "", choice.logprobs?.content ?? [], event);
     }
   }
 }
@@ -132,8 +139,11 @@ function addPart(place, text, tokens) {
 
 const percent = (p) => `${(p * 100).toPrecision(3)} %`;
 
-function body(arm, before = messages) {
+function body(arm, before) {
   const asked = { model: voice(), messages: before };
+  for (const setting of ["temperature", "seed"]) {
+    if ($(setting).value !== "") asked[setting] = $(setting).valueAsNumber;
+  }
   if (isUser()) {
     asked.arm = arm;
     asked.contrast = Number($("contrast").value);
@@ -144,8 +154,7 @@ function body(arm, before = messages) {
 function setRunning(controller) {
   running = controller;
   $("stop").hidden = !controller;
-  $("send").disabled = Boolean(controller);
-  $("compare").disabled = Boolean(controller);
+  for (const name of ["send", "regenerate", "compare"]) $(name).disabled = Boolean(controller);
 }
 
 async function say() {
@@ -154,21 +163,49 @@ async function say() {
   $("text").value = "";
   bubble("you", "user")[1].textContent = text;
   messages.push({ role: "user", content: text });
-  const before = [...messages];
+  nAnswers = 0;
+  await answer();
+}
+
+/** Draws another answer to the last message. Which settings that takes is the server's rule. */
+async function regenerate() {
+  if (running) return;
+  const last = messages.at(-1);
+  if (!last) throw new Error("Write a message first.");
+  if (last.role === "assistant") messages.pop();
+  try {
+    await answer();
+  } finally {
+    if (last.role === "assistant" && messages.at(-1)?.role === "user") messages.push(last);
+  }
+}
+
+/** Answers the messages so far, and adds the answer to them. */
+async function answer() {
+  const chat = messages;
+  const before = [...chat];
   const [item, said] = bubble(voice(), "answer");
+  const draw = element("p", "who draw");
+  draw.title = "With these settings, the same messages get this answer again";
+  item.append(draw);
   const controller = new AbortController();
   setRunning(controller);
-  let answer = "";
+  let text = "";
   try {
-    await stream(body("cope"), controller.signal, (more, tokens) => {
-      answer += more;
+    const asked = { ...body("cope", before), regenerate: nAnswers };
+    await stream(asked, controller.signal, (more, tokens, { temperature, seed }) => {
+      text += more;
       addPart(said, more, tokens);
+      draw.textContent = temperature > 0 ? `temperature ${temperature}, seed ${seed}` : "temperature 0";
     });
   } finally {
     setRunning(null);
-    if (answer) {
-      messages.push({ role: "assistant", content: answer });
-      if (isUser()) item.append(verdicts(voice(), before, answer, said));
+    if (text && chat === messages) {
+      messages.push({ role: "assistant", content: text });
+      if (isUser()) item.append(verdicts(voice(), before, text, said));
+      if (nAnswers > 0) lastItem?.classList.add("former");
+      nAnswers += 1;
+      lastItem = item;
     } else {
       item.remove();
     }
@@ -249,6 +286,7 @@ async function compare() {
 function clear() {
   running?.abort();
   messages = [];
+  nAnswers = 0;
   $("chat").replaceChildren();
 }
 
@@ -378,6 +416,7 @@ $("text").addEventListener("keydown", guarded((event) => {
   return say();
 }));
 $("stop").addEventListener("click", () => running?.abort());
+$("regenerate").addEventListener("click", guarded(regenerate));
 $("compare").addEventListener("click", guarded(compare));
 $("clear").addEventListener("click", clear);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });

@@ -5,14 +5,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::score::{TextScore, accuracy, mean_logprob};
-use crate::home::Interval;
+use crate::estimate::Estimate;
 
 /// Number of samples of texts.
 const N_SAMPLES: usize = 2_000;
 
 /// The mean log-probability and the accuracy of texts, with the intervals in which they lie in 95 % of samples of as
 /// many texts, drawn with replacement. Equal seeds draw the same samples.
-pub(super) fn intervals(texts: &[TextScore], seed: u64) -> [Interval; 2] {
+pub(super) fn intervals(texts: &[TextScore], seed: u64) -> [Estimate; 2] {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut sampled = [Vec::new(), Vec::new()];
     for _ in 0..N_SAMPLES {
@@ -23,16 +23,7 @@ pub(super) fn intervals(texts: &[TextScore], seed: u64) -> [Interval; 2] {
         }
     }
     let mut sampled = sampled.into_iter();
-    figures(texts).map(|value| {
-        let mut sampled = sampled.next().unwrap_or_default();
-        sampled.sort_by(f64::total_cmp);
-        let percentile = |share: f64| sampled[((N_SAMPLES - 1) as f64 * share).round() as usize];
-        Interval {
-            value,
-            low: percentile(0.025),
-            high: percentile(0.975),
-        }
-    })
+    figures(texts).map(|value| Estimate::from_samples(value, sampled.next().unwrap_or_default()))
 }
 
 fn figures(texts: &[TextScore]) -> [f64; 2] {

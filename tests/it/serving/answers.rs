@@ -3,10 +3,9 @@
 use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, Piece};
 use cope_llama::home::UserName;
 use cope_llama::llama::{Boundary, Special};
-use cope_llama::profile::{Example, Profile};
 use serde_json::{Value, json};
 
-use super::{Refusal, Server, ann, events, train};
+use super::{Server, ann, events, train};
 
 /// The answer of the decoder alone, in ann's voice.
 fn alone(server: &Server, options: AnswerOptions) -> String {
@@ -142,51 +141,41 @@ fn an_answer_has_a_new_seed_which_is_told_and_repeats_it() {
 }
 
 #[test]
-fn retrieved_items_stand_before_the_message_as_if_they_had_been_sent() {
+fn an_answer_that_is_regenerated_is_another_one_and_can_be_had_again() {
     let server = Server::new();
-    let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
-    let history = vec![
-        Example::new("alice", "hello hello"),
-        Example::new("nobody", "nothing"),
-    ];
-    ann.save_profile(&Profile {
-        history,
-        held_out: Vec::new(),
-    })
-    .unwrap();
-    let said = |model: &str, more: Value| {
-        let reply = server.chat(model, &more).json();
-        (
-            reply["choices"].clone(),
-            reply["usage"]["prompt_tokens"].clone(),
-        )
+    let answer = |more: Value| {
+        let reply = server.chat("ann", &more);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let reply = reply.json();
+        let text = reply["choices"][0]["message"]["content"].clone();
+        (text, reply["temperature"].clone(), reply["seed"].clone())
     };
-    let turn = |role: &str, content: &str| json!({ "role": role, "content": content });
-    let question = turn("user", "hello alice");
-    let sent = [
-        turn("user", "alice"),
-        turn("assistant", "hello hello"),
-        question,
-    ];
-    let expected = said("ann", json!({ "messages": sent }));
-    assert_eq!(said("ann", json!({ "retrieve": 2 })), expected);
-    assert_ne!(said("ann", json!({})), expected);
-    // Nobody else's prompt has them.
-    for other in ["base", "bob"] {
-        assert_eq!(
-            said(other, json!({ "retrieve": 2 })),
-            said(other, json!({}))
-        );
-    }
-    let many = server.chat("ann", &json!({ "retrieve": 17 }));
-    many.assert_refused(&Refusal {
-        param: Some("retrieve"),
-        ..Refusal::new(
-            400,
-            "invalid_request_error",
-            "`retrieve` is at most 16, not 17",
-        )
-    });
+    // Answers are greedy, so that another seed alone gives the same one.
+    let (first, temperature, _) = answer(json!({}));
+    assert_eq!(temperature, 0.0);
+    assert_eq!(answer(json!({ "seed": 5, "regenerate": 0 })).0, first);
+    let (other, ..) = answer(json!({ "seed": 5, "regenerate": 1 }));
+    assert_ne!(other, first);
+    let (other, temperature, seed) = answer(json!({ "regenerate": 1 }));
+    assert_eq!(temperature, 0.7);
+    let same = json!({ "temperature": temperature, "seed": seed });
+    assert_eq!(answer(same), (other, temperature, seed));
+    // With a seed, each answer has the next one, and a temperature stays.
+    let settings = |more: Value| {
+        let (_, temperature, seed) = answer(more);
+        (temperature, seed)
+    };
+    let third = json!({ "seed": 5, "regenerate": 2, "temperature": 0.3 });
+    assert_eq!(settings(third), (json!(0.3), json!(7)));
+    let last = i64::from(u32::MAX) - 1;
+    let wrapped = json!({ "seed": last, "regenerate": 1 });
+    assert_eq!(settings(wrapped), (json!(0.7), json!(0)));
+    assert_invalid(
+        &server,
+        &json!({ "regenerate": -1 }),
+        "regenerate",
+        "`regenerate` has to be a whole number from 0 on",
+    );
 }
 
 #[test]
