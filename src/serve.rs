@@ -41,6 +41,7 @@ mod voice_request;
 use std::sync::Arc;
 
 pub use auth::{Caller, KeyOf};
+use axum::serve::ListenerExt;
 pub use engine::N_PROMPT;
 pub use identity::Identity;
 pub use settings::{EngineSettings, RequestLimits, ServeOptions};
@@ -75,6 +76,8 @@ pub fn serve(
         let failed = |error| Error::lack(format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         listening(listener.local_addr().map_err(failed)?);
+        // Otherwise a chunk may wait until the client has acknowledged the chunk before. It is sent late where this fails.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let loading = Arc::clone(&app);
         let loading = tokio::task::spawn_blocking(move || loading.load());
         let routes = routes::routes(&app);
