@@ -98,9 +98,9 @@ struct ActiveText {
     n_kept: usize,
 }
 
-/// A prefix of a prompt that is reused has a multiple of this many tokens, and the rest is always read in one pass. Passes
-/// of different lengths round differently; this way, the same request ends in the same pass again and gets the same answer
-/// to the last bit.
+/// A prefix of a prompt that is reused has a multiple of this many tokens, unless the prompt goes on from all that was read,
+/// and the last pass over a prompt begins at a multiple of it. Passes of different lengths round differently; this way, the
+/// same request ends in the same pass again and gets the same answer to the last bit.
 const GRAIN: usize = 32;
 
 /// The most tokens of a prompt that can be reused: never all of them, since a pass over the last one gives the logits.
