@@ -26,7 +26,7 @@ SAMPLER = target/sampler
 export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
 
 .PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding smoke-answers bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
+	bench-decoding smoke-answers smoke-first-token bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
 help:
@@ -134,6 +134,11 @@ bench-decoding: $(PEER)/ready
 smoke-answers:
 	cargo bench --bench answers -- --smoke --base $$($(PROGRAM) model pull)
 
+## smoke-first-token: one first token of each kind, by the benches decoding and serving
+smoke-first-token: $(ORACLE)/ready
+	cargo bench --bench decoding -- --what first --repeats 1 --model $$($(PROGRAM) model pull)
+	cargo bench --bench serving -- --what first-token --repeats 1 --model $$($(PROGRAM) model pull)
+
 ## bench-exchange: our adapters in other programs, and theirs here
 bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
 	cargo bench --bench exchange
@@ -153,8 +158,8 @@ bench-device: aarch64
 		--aarch64 $(CURDIR)/target/$(if $(ARM_ARCH),$(ARM_ARCH)/)aarch64-unknown-linux-gnu/release/cope-llama
 
 CLIENTS = target/clients
-## bench-serving: the server with OpenAI's clients, a browser, Schemathesis, and many clients at once
-bench-serving: $(CLIENTS)/ready
+## bench-serving: the server with OpenAI's clients, a browser, Schemathesis, many clients at once, and beside llama-server
+bench-serving: $(CLIENTS)/ready $(ORACLE)/ready
 	cargo bench --bench serving
 
 ## serve-clients: the part of bench-serving that every change must pass

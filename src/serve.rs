@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use auth::{Caller, KeyOf};
+use axum::serve::ListenerExt;
 pub use engine::N_PROMPT;
 pub use identity::Identity;
 pub use settings::{EngineSettings, RequestLimits, ServeOptions};
@@ -82,6 +83,8 @@ pub fn serve(
         let failed = |error| Error::lack(format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         listening(listener.local_addr().map_err(failed)?);
+        // Otherwise a chunk may wait until the client has acknowledged the chunk before. It is sent late where this fails.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let loading = Arc::clone(&app);
         let loading = tokio::task::spawn_blocking(move || loading.load());
         let routes = routes::routes(&app);

@@ -14,6 +14,7 @@
 mod adapters;
 mod batch;
 mod busy;
+mod first;
 mod identity;
 mod kernel;
 mod memory;
@@ -21,6 +22,10 @@ mod passes;
 mod peer;
 #[path = "../process.rs"]
 mod process;
+#[path = "../prompt_texts.rs"]
+mod prompt_texts;
+#[path = "../random_adapter.rs"]
+mod random_adapter;
 mod speed;
 
 use std::path::PathBuf;
@@ -53,6 +58,9 @@ struct Options {
     /// The most tokens of an answer
     #[arg(short = 'n', long, default_value_t = 128)]
     predict: usize,
+    /// The number of repetitions of each measurement of first tokens
+    #[arg(long, default_value_t = 7)]
+    repeats: usize,
     /// The measurement
     #[arg(long, value_enum, num_args = 1.., default_value = "report")]
     what: Vec<What>,
@@ -86,6 +94,8 @@ enum What {
     Passes,
     /// Many answers at once
     Batch,
+    /// The time to the first token, of new prompts and of chats that go on
+    First,
     /// The time of a pass on a busy machine
     Busy,
     /// The contrast kernel
@@ -134,6 +144,7 @@ fn main() -> Result<()> {
             What::Parts => speed::table(&options, true)?,
             What::Passes => passes::table(&options)?,
             What::Batch => batch::table(&options)?,
+            What::First => first::table(&options)?,
             What::Busy => busy::table(&options)?,
             What::Kernel => kernel::table(),
             What::Peer => peer::table(&options)?,

@@ -1,4 +1,5 @@
-//! The server with its users: OpenAI's own clients, a browser, a generator of random requests, and many clients at once.
+//! The server with its users: OpenAI's own clients, a browser, a generator of random requests, many clients at once, and the
+//! first token beside llama-server's.
 //!
 //! ```text
 //! make bench-serving                                # installs the clients, and runs everything
@@ -9,9 +10,14 @@
 
 mod bound;
 mod clients;
+mod first_token;
 mod load;
 #[path = "../process.rs"]
 mod process;
+#[path = "../prompt_texts.rs"]
+mod prompt_texts;
+#[path = "../random_adapter.rs"]
+mod random_adapter;
 mod requests;
 mod server;
 
@@ -27,11 +33,23 @@ struct Options {
     #[arg(short, long)]
     model: Option<PathBuf>,
     /// The parts to run
-    #[arg(long, value_enum, num_args = 1.., default_values = ["clients", "load"])]
+    #[arg(long, value_enum, num_args = 1.., default_values = ["clients", "load", "first-token"])]
     what: Vec<What>,
     /// The Python with the packages openai and schemathesis
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/bin/python"))]
     python: PathBuf,
+    /// The Python with the package xllamacpp, whose llama-server is compared with
+    #[arg(long, env = "COPE_ORACLE_PYTHON")]
+    oracle: Option<PathBuf>,
+    /// The folder of the LaMP files, whose texts the prompts of the first tokens are made of
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/lamp"))]
+    data: PathBuf,
+    /// The number of threads of both servers whose first tokens are measured [default: one per core]
+    #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from), hide_default_value = true)]
+    threads: usize,
+    /// The number of repetitions of each measurement of first tokens
+    #[arg(long, default_value_t = 7)]
+    repeats: usize,
     /// The folder with npm's package openai
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/node"))]
     node: PathBuf,
@@ -58,6 +76,8 @@ enum What {
     Clients,
     /// Many clients at once
     Load,
+    /// The time to the first token, beside llama-server's
+    FirstToken,
 }
 
 fn main() -> ExitCode {
@@ -76,6 +96,7 @@ fn run(options: &Options) -> Result<()> {
         match what {
             What::Clients => clients::run(options)?,
             What::Load => load::run(options)?,
+            What::FirstToken => first_token::run(options)?,
         }
         println!();
     }

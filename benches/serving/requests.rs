@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use ureq::Body;
+use ureq::http::Response;
 
 use super::server::Server;
 
@@ -153,6 +155,19 @@ pub fn agent() -> ureq::Agent {
     config.build().into()
 }
 
+/// The objects of a stream, as they come.
+pub fn events(response: &mut Response<Body>) -> impl Iterator<Item = Result<Value>> {
+    let lines = BufReader::new(response.body_mut().as_reader()).lines();
+    let event = |line: std::io::Result<String>| {
+        let data = |line: String| {
+            let data = line.strip_prefix("data: ").filter(|it| *it != "[DONE]")?;
+            Some(serde_json::from_str(data).map_err(Into::into))
+        };
+        line.map(data).map_err(Into::into).transpose()
+    };
+    lines.filter_map(event).map(Result::flatten)
+}
+
 /// Asks for a stream; a client that `leaves` abandons it after the first text.
 pub fn ask(
     agent: &ureq::Agent,
@@ -171,12 +186,8 @@ pub fn ask(
     }
     ensure!(status == 200, "{}", response.body_mut().read_to_string()?);
     let mut answer = Answer::default();
-    for line in BufReader::new(response.body_mut().as_reader()).lines() {
-        let line = line?;
-        let Some(data) = line.strip_prefix("data: ").filter(|it| *it != "[DONE]") else {
-            continue;
-        };
-        let event: Value = serde_json::from_str(data)?;
+    for event in events(&mut response) {
+        let event = event?;
         ensure!(event.get("error").is_none(), "{event}");
         let choice = &event["choices"][0];
         let text = choice["delta"]["content"].as_str().unwrap_or_default();

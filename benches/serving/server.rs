@@ -10,6 +10,7 @@ use cope_llama::bases;
 use cope_llama::home::{Home, UserName};
 
 use super::process::memory_mb;
+use super::random_adapter;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
@@ -23,8 +24,8 @@ pub struct Users {
 }
 
 impl Users {
-    /// Users with these names, each trained on other texts of alice's.
-    pub fn train(model: Option<&PathBuf>, names: &[&str]) -> Result<Self> {
+    /// A folder without users, for the base at `model` or the default one.
+    fn none(model: Option<&PathBuf>) -> Result<Self> {
         let base = match model {
             Some(model) => model.clone(),
             None => Home::open()?.base(&bases::default_base().file),
@@ -34,10 +35,23 @@ impl Users {
             "{} is not there: `cope-llama model pull`",
             base.display()
         );
-        let users = Self {
+        Ok(Self {
             folder: tempfile::tempdir()?,
             base: base.to_string_lossy().into_owned(),
-        };
+        })
+    }
+
+    /// One user, whose adapter has random weights.
+    pub fn with_random_adapter(model: Option<&PathBuf>, name: &str) -> Result<Self> {
+        let users = Self::none(model)?;
+        Home::at(users.folder.path()).create_user(UserName::new(name)?)?;
+        random_adapter::write(users.base(), &users.adapter(name)?)?;
+        Ok(users)
+    }
+
+    /// Users with these names, each trained on other texts of alice's.
+    pub fn train(model: Option<&PathBuf>, names: &[&str]) -> Result<Self> {
+        let users = Self::none(model)?;
         let texts = include_str!("../../models/alice/history.jsonl");
         for (number, name) in names.iter().enumerate() {
             let part: Vec<_> = texts.lines().skip(TEXTS * number).take(TEXTS).collect();

@@ -74,6 +74,8 @@ pub struct Batch<S, V> {
     /// The texts that have a sequence, in the order in which they began.
     texts: Vec<ActiveText>,
     events: VecDeque<(TextId, BatchEvent)>,
+    /// Whether prompts are read next, or else the newest token of each text.
+    prompts_are_next: bool,
     n_texts: usize,
     /// The number of texts that have ended, which is the clock of [`slots::Slots::free`].
     n_ended: u64,
@@ -96,9 +98,9 @@ struct ActiveText {
     n_kept: usize,
 }
 
-/// A prefix of a prompt that is reused has a multiple of this many tokens, and the rest is always read in one pass. Passes
-/// of different lengths round differently; this way, the same request ends in the same pass again and gets the same answer
-/// to the last bit.
+/// A prefix of a prompt that is reused has a multiple of this many tokens, unless the prompt goes on from all that was read,
+/// and the last pass over a prompt begins at a multiple of it. Passes of different lengths round differently; this way, the
+/// same request ends in the same pass again and gets the same answer to the last bit.
 const GRAIN: usize = 32;
 
 /// The most tokens of a prompt that can be reused: never all of them, since a pass over the last one gives the logits.
@@ -126,6 +128,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             waiting: VecDeque::new(),
             texts: Vec::new(),
             events: VecDeque::new(),
+            prompts_are_next: true,
             n_texts: 0,
             n_ended: 0,
             candidates: Vec::new(),
@@ -220,15 +223,20 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         }
     }
 
-    /// Begins the waiting texts for which there is room, and chooses one more token of each text.
+    /// Begins the waiting texts for which there is room, and then reads prompts or, every other time, chooses one more token
+    /// of each text. The first token of a text is thus an event before the second is computed.
     ///
     /// # Errors
     ///
     /// [`Error::Interrupted`]; any other error is an event of the texts that it ends.
     fn advance(&mut self) -> Result<()> {
         self.begin_waiting();
-        self.read_prompts()?;
-        self.step()
+        self.prompts_are_next = !self.prompts_are_next;
+        if self.prompts_are_next {
+            self.step()
+        } else {
+            self.read_prompts()
+        }
     }
 
     /// Gives free sequences to the texts that wait.

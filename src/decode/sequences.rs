@@ -16,13 +16,13 @@ pub trait SequenceSource: Send {
     fn n_batch(&self) -> usize;
     /// The tokens of a sequence so far.
     fn tokens(&self, sequence: usize) -> &[Token];
-    /// Appends `tokens` to a sequence, and keeps a row of logits after the last, as `rows` says; [`Rows::Deferred`] is read
-    /// as [`Rows::Full`]. On an error the sequence is empty.
+    /// Appends `tokens` to a sequence, and keeps a row of logits after the last, as `rows` says, or none with `None`;
+    /// [`Rows::Deferred`] is read as [`Rows::Full`]. On an error the sequence is empty.
     ///
     /// # Errors
     ///
     /// The pass was interrupted, or it failed.
-    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()>;
+    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()>;
     /// Reads a token into each of several sequences, in ascending order, and keeps a row of logits after each, as `rows`
     /// says. On an error these sequences are empty.
     ///
@@ -71,7 +71,7 @@ impl SequenceSource for Sequences {
         self.tokens(sequence)
     }
 
-    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
+    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()> {
         self.read(sequence, tokens, rows)
     }
 

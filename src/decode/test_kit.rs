@@ -204,9 +204,8 @@ impl TableSequences {
         }
     }
 
-    fn pass(&mut self, parts: &[(usize, &[Token])], computed: Rows) -> Result<()> {
+    fn pass(&mut self, parts: &[(usize, &[Token])], rows: Option<Rows>) -> Result<()> {
         self.rows.fill(None);
-        self.computed = computed;
         for &(sequence, tokens) in parts {
             self.tokens[sequence].extend_from_slice(tokens);
             assert!(
@@ -222,6 +221,10 @@ impl TableSequences {
                 return Err(error);
             }
         }
+        let Some(rows) = rows else {
+            return Ok(());
+        };
+        self.computed = rows;
         for &(sequence, _) in parts {
             self.rows[sequence] = Some((self.next)(&self.tokens[sequence]));
         }
@@ -256,7 +259,7 @@ impl SequenceSource for TableSequences {
         &self.tokens[sequence]
     }
 
-    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
+    fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()> {
         self.pass(&[(sequence, tokens)], rows)
     }
 
@@ -265,7 +268,7 @@ impl SequenceSource for TableSequences {
             .iter()
             .map(|(sequence, token)| (*sequence, std::slice::from_ref(token)))
             .collect();
-        self.pass(&parts, rows)
+        self.pass(&parts, Some(rows))
     }
 
     fn logits(&self, sequence: usize) -> &[f32] {

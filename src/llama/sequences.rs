@@ -98,19 +98,20 @@ impl Sequences {
         &self.tokens[sequence]
     }
 
-    /// Reads `tokens` into `sequence`, and keeps a row of logits after the last, as `rows` says. On an error the sequence
-    /// is emptied.
+    /// Reads `tokens` into `sequence`, and keeps a row of logits after the last, as `rows` says, or none with `None`. On an
+    /// error the sequence is emptied.
     ///
     /// # Errors
     ///
     /// The errors of [`Context::extend`].
-    pub fn read(&mut self, sequence: usize, tokens: &[Token], rows: Rows) -> Result<()> {
+    pub fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()> {
         let n_batch = self.context.n_batch();
         let last = tokens.len().saturating_sub(1) / n_batch;
         for (number, batch) in tokens.chunks(n_batch).enumerate() {
             let items: Vec<_> = batch.iter().map(|&token| (sequence, token)).collect();
-            let is_output = |index: usize| number == last && index + 1 == batch.len();
-            self.pass(&items, is_output, rows)?;
+            let is_end = |index: usize| number == last && index + 1 == batch.len();
+            let is_output = |index: usize| rows.is_some() && is_end(index);
+            self.pass(&items, is_output, rows.unwrap_or(Rows::Full))?;
         }
         Ok(())
     }

@@ -71,7 +71,12 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             if tokens.is_empty() {
                 return Ok(());
             }
-            source.read(sequences[number], tokens, rows[number])
+            // The output head is needed after the last part alone.
+            source.read(
+                sequences[number],
+                tokens,
+                part.is_last.then_some(rows[number]),
+            )
         })
     }
 

@@ -61,8 +61,15 @@ impl<S: SequenceSource> Slots<S> {
     pub fn take(&mut self, prompt: &[Token], owner: Option<u64>) -> usize {
         let reusable = |(number, usage): (usize, &Use)| {
             let is_own = owner.is_some() && usage.owner == owner;
-            let common = common_len(self.source.tokens(number), prompt);
-            let len = common.min(n_keepable(prompt)) / GRAIN * GRAIN;
+            let tokens = self.source.tokens(number);
+            let common = common_len(tokens, prompt);
+            // A chat's next turn goes on from all that was read. When its request is repeated, the other case applies, and the
+            // last pass begins where it did before.
+            let len = if common == tokens.len() && common < n_keepable(prompt) {
+                common
+            } else {
+                common.min(n_keepable(prompt)) / GRAIN * GRAIN
+            };
             (number, if is_own { len } else { 0 })
         };
         let free = self.uses.iter().enumerate().filter(|it| !it.1.taken);

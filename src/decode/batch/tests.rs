@@ -1,3 +1,5 @@
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use crate::decode::test_kit::{ENDLESS, Table, TableSequences, Words, by_last, limit};
 use crate::decode::{Contrast, Decoder};
@@ -70,6 +72,69 @@ const SCHEDULES: [PassSchedule; 2] = [
         ..PassSchedule::NAIVE
     },
 ];
+
+#[test]
+fn only_the_last_part_of_a_prompt_has_logits() {
+    let lens = Arc::new(Mutex::new(Vec::new()));
+    let computed = Arc::clone(&lens);
+    let next = move |tokens: &[Token]| {
+        computed.lock().unwrap().push(tokens.len());
+        by_last(ENDLESS)(tokens)
+    };
+    let mut batch = Batch::new(Words, PassSchedule::NAIVE, 1);
+    let model = Policy::Plain(batch.add(TableSequences::new(1, next)));
+    lens.lock().unwrap().clear();
+    batch.push(request(&[0; 150], model, limit(3))).unwrap();
+    assert_eq!(outcomes(&mut batch), [Ok(alone(&[0], limit(3)))]);
+    assert_eq!(*lens.lock().unwrap(), [150, 151, 152]);
+}
+
+#[test]
+fn a_prompt_that_goes_on_from_all_that_was_read_keeps_all_of_it() {
+    let mut batch = Batch::new(Words, PassSchedule::NAIVE, 1);
+    let model = Policy::Plain(batch.add(TableSequences::new(1, by_last(ENDLESS))));
+    let mut answer = |prompt: &[Token]| {
+        let request = TextRequest {
+            owner: Some(1),
+            ..request(prompt, model, limit(4))
+        };
+        batch.push(request).unwrap();
+        let end = batch.find_map(|event| match event.unwrap().1 {
+            BatchEvent::Finished {
+                response, n_kept, ..
+            } => Some((response, n_kept)),
+            _ => None,
+        });
+        end.unwrap()
+    };
+    let first = [0; 20];
+    let (response, n_kept) = answer(&first);
+    assert_eq!(n_kept, 0);
+    let second = [&first[..], &response, &[1; 40]].concat();
+    // The last token of an answer is chosen and not read.
+    assert_eq!(answer(&second).1, 20 + 3);
+    // The same prompt once more ends in the same pass.
+    assert_eq!(answer(&second).1, 32);
+    // A prompt that parts from what was read keeps a multiple of the grain.
+    let other = [&second[..50], &[0; 40]].concat();
+    assert_eq!(answer(&other).1, 32);
+}
+
+#[test]
+fn the_first_token_is_told_before_the_second_is_computed() {
+    for schedule in SCHEDULES {
+        let mut batch = Batch::new(Words, schedule, usize::MAX);
+        let id = batch.add(TableSequences::new(2, by_last(ENDLESS)));
+        for prompt in [[0, 1], [1, 1]] {
+            let model = Policy::Plain(id);
+            let text = batch.push(request(&prompt, model, limit(8))).unwrap();
+            let first = batch.find(|event| event.as_ref().unwrap().0 == text);
+            assert!(matches!(first, Some(Ok((_, BatchEvent::Text(_))))));
+            let sequences = (0..2).map(|it| batch.model(id).tokens(it));
+            assert!(sequences.into_iter().any(|tokens| tokens == prompt));
+        }
+    }
+}
 
 #[test]
 fn a_text_without_a_candidate_left_fails_alone() {
