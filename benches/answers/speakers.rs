@@ -142,6 +142,7 @@ impl Speakers {
                 let n_predict = item.kind.n_predict(options.n_predict);
                 let id = batch.push(TextRequest {
                     prompt: prompt.clone(),
+                    base_prompt: None,
                     policy,
                     options: setting.options(n_predict, seed_of(number, seed)),
                     explained: Some(0),

@@ -106,6 +106,7 @@ fn together(
     for prompt in prompts(options, subject) {
         batch.push(TextRequest {
             prompt,
+            base_prompt: None,
             policy,
             options: options_of(schedule, options.predict).answer,
             explained: None,

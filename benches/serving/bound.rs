@@ -59,6 +59,7 @@ impl Bound {
             let messages = [Message::user(kind.question())];
             batch.push(TextRequest {
                 prompt: template.prompt_tokens(&model, &messages)?,
+                base_prompt: None,
                 policy: Policy::Cope {
                     base,
                     user: users[kind.user()],

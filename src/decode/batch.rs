@@ -12,7 +12,7 @@ use model_slots::Models;
 pub use slots::ModelId;
 use slots::Slot;
 
-use super::text_state::TextState;
+use super::text_state::{TextState, check_prompt};
 use super::{
     AnswerOptions, Candidate, Choice, Finish, PassSchedule, Policy, SequenceSource, Vocabulary,
 };
@@ -28,6 +28,8 @@ pub struct TextId(usize);
 pub struct TextRequest {
     /// The prompt's tokens.
     pub prompt: Vec<Token>,
+    /// The prompt that the base of a contrast reads, if it differs from the user model's; a single model ignores it.
+    pub base_prompt: Option<Vec<Token>>,
     /// The models that answer.
     pub policy: Policy<ModelId>,
     /// Options of the answer.
@@ -91,7 +93,8 @@ struct ActiveText {
     plausibility: f32,
     /// How many candidates are explained beside each choice, if choices are explained.
     explained: Option<usize>,
-    prompt: Vec<Token>,
+    /// The prompt of each model, the leader's first.
+    prompts: [Vec<Token>; 2],
     /// The token that was chosen last, which no model has read yet; `None` before the prompt is read.
     newest: Option<Token>,
     n_changed: usize,
@@ -109,9 +112,15 @@ fn n_keepable(prompt: &[Token]) -> usize {
 }
 
 impl ActiveText {
-    /// Tokens of the prompt and of what was chosen.
-    fn n_tokens(&self) -> usize {
-        self.prompt.len() + self.state.response.len()
+    /// Every model of the text with its prompt, the leader first.
+    fn readers(&self) -> impl Iterator<Item = (&Slot, &[Token])> {
+        let prompts = self.prompts.iter().map(Vec::as_slice);
+        self.policy.each().zip(prompts)
+    }
+
+    /// The position of the next token in the leader's sequence.
+    fn position(&self) -> usize {
+        self.prompts[0].len() + self.state.response.len()
     }
 }
 
@@ -167,7 +176,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the prompt is empty or an option is out of its range, [`Error::PromptTooLong`] if the prompt is
+    /// [`Error::Input`] if a prompt is empty or an option is out of its range, [`Error::PromptTooLong`] if a prompt is
     /// longer than a sequence.
     ///
     /// # Panics
@@ -181,6 +190,9 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         let n_ctx = models.map(S::n_ctx).min().unwrap_or_default();
         let n_vocab = self.model(*request.policy.leader()).n_vocab();
         let state = TextState::new(&request.options, &request.prompt, n_vocab, n_ctx)?;
+        if let Some(base_prompt) = &request.base_prompt {
+            check_prompt(base_prompt, n_ctx)?;
+        }
         let id = TextId(self.n_texts);
         self.n_texts += 1;
         self.waiting.push_back((id, request, state));
@@ -253,6 +265,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             };
             let TextRequest {
                 prompt,
+                base_prompt,
                 policy,
                 options,
                 explained,
@@ -266,9 +279,13 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             } else {
                 policy
             };
-            let policy = policy.map(|model| Slot {
-                model,
-                sequence: self.models.get_mut(model).take(&prompt, owner),
+            let base_prompt = base_prompt.unwrap_or_else(|| prompt.clone());
+            let prompts = [prompt, base_prompt];
+            let leader = *policy.leader();
+            let policy = policy.map(|model| {
+                let prompt = &prompts[usize::from(model != leader)];
+                let sequence = self.models.get_mut(model).take(prompt, owner);
+                Slot { model, sequence }
             });
             let n_kept = |slot: &Slot| self.models.source(*slot).tokens(slot.sequence).len();
             let n_kept = policy.each().map(n_kept).min().unwrap_or_default();
@@ -279,7 +296,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 state,
                 plausibility,
                 explained,
-                prompt,
+                prompts,
                 newest: None,
                 n_changed: 0,
             });

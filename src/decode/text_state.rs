@@ -30,15 +30,7 @@ impl TextState {
         n_vocab: usize,
         n_ctx: usize,
     ) -> Result<Self> {
-        if prompt.is_empty() {
-            return Err(Error::input("the prompt is empty; say something"));
-        }
-        if prompt.len() > n_ctx {
-            return Err(Error::PromptTooLong {
-                n_prompt: prompt.len(),
-                n_ctx,
-            });
-        }
+        check_prompt(prompt, n_ctx)?;
         for &(token, bias) in &options.logit_bias {
             if !usize::try_from(token).is_ok_and(|token| token < n_vocab) {
                 return Err(Error::input(format!(
@@ -112,6 +104,24 @@ impl TextState {
         self.finish = Some(finish);
         piece(self.text.finish())
     }
+}
+
+/// Makes sure that there is a prompt, and that a context of `n_ctx` tokens has room for it.
+///
+/// # Errors
+///
+/// [`Error::Input`] if the prompt is empty, [`Error::PromptTooLong`] if it is longer than the context.
+pub(super) fn check_prompt(prompt: &[Token], n_ctx: usize) -> Result<()> {
+    if prompt.is_empty() {
+        return Err(Error::input("the prompt is empty; say something"));
+    }
+    if prompt.len() > n_ctx {
+        return Err(Error::PromptTooLong {
+            n_prompt: prompt.len(),
+            n_ctx,
+        });
+    }
+    Ok(())
 }
 
 fn piece(text: String) -> Option<Piece> {

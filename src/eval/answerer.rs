@@ -47,6 +47,22 @@ pub(super) enum LoadedVoice {
     },
 }
 
+/// The tokens before an answer.
+pub(super) struct AnswerPrompt {
+    /// The prompt of the model that answers.
+    pub prompt: Vec<Token>,
+    /// The prompt of the base that it is contrasted with, if it differs.
+    pub base_prompt: Option<Vec<Token>>,
+}
+
+impl AnswerPrompt {
+    /// The tokens of the longer prompt.
+    fn len(&self) -> usize {
+        let base_prompt = self.base_prompt.as_ref();
+        base_prompt.map_or(0, Vec::len).max(self.prompt.len())
+    }
+}
+
 /// The limits of an answer.
 #[derive(Clone, Copy)]
 pub(super) struct AnswerLimits {
@@ -113,14 +129,22 @@ impl<'a> Answerer<'a> {
     pub fn answer(
         &self,
         voice: &LoadedVoice,
-        prompts: Vec<Vec<Token>>,
+        prompts: Vec<AnswerPrompt>,
         limits: AnswerLimits,
     ) -> Result<(Vec<GeneratedAnswer>, Duration)> {
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
+        let longest = prompts
+            .iter()
+            .map(AnswerPrompt::len)
+            .max()
+            .unwrap_or_default();
         let n_sequences = prompts.len().min(N_SEQUENCES);
         let (mut batch, policy) = self.batch(voice, longest + limits.n_predict, n_sequences)?;
         let mut answers = BTreeMap::new();
-        for prompt in prompts {
+        for AnswerPrompt {
+            prompt,
+            base_prompt,
+        } in prompts
+        {
             let options = AnswerOptions {
                 n_predict: Some(limits.n_predict),
                 loop_guard: true,
@@ -129,6 +153,7 @@ impl<'a> Answerer<'a> {
             };
             let id = batch.push(TextRequest {
                 prompt,
+                base_prompt,
                 policy,
                 options,
                 explained: None,

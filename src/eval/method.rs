@@ -33,6 +33,8 @@ pub enum Method {
     OppuRag,
     /// CoPe with items of the history before the prompt.
     CopeRag,
+    /// CoPe with items of the history before the prompt of the user's model, and without them before that of the base.
+    CopeRagBareBase,
 }
 
 /// The adapters of the model that answers.
@@ -70,11 +72,13 @@ pub enum Decoding {
     Contrasted,
     /// With two contexts like [`Contrasted`](Self::Contrasted), and a contrast of 0.
     ContrastOfZero,
+    /// Contrasted like [`Contrasted`](Self::Contrasted), with a base that reads the prompt without texts before it.
+    ContrastedWithBareBase,
 }
 
 impl Method {
     /// All methods: first those of the paper in the order of its tables, then parts and controls.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Base,
         Self::Rag,
         Self::Pag,
@@ -87,13 +91,23 @@ impl Method {
         Self::OtherUser,
         Self::OppuRag,
         Self::CopeRag,
+        Self::CopeRagBareBase,
     ];
+
+    /// The methods that answer unless others are asked for, in the order of [`ALL`](Self::ALL): those of the published
+    /// report, which [`CopeRagBareBase`](Self::CopeRagBareBase) is not in.
+    #[must_use]
+    pub fn published() -> Vec<Self> {
+        let mut methods = Self::ALL.to_vec();
+        methods.retain(|it| *it != Self::CopeRagBareBase);
+        methods
+    }
 
     /// The parts that make up the method.
     #[must_use]
     pub fn parts(self) -> (MethodWeights, Augmentation, Decoding) {
         use Augmentation::{DescriptionAndItems, Items, Nothing};
-        use Decoding::{Alone, ContrastOfZero, Contrasted};
+        use Decoding::{Alone, ContrastOfZero, Contrasted, ContrastedWithBareBase};
         match self {
             Self::Base => (MethodWeights::Base, Nothing, Alone),
             Self::Rag => (MethodWeights::Base, Items, Alone),
@@ -107,6 +121,7 @@ impl Method {
             Self::OtherUser => (MethodWeights::OthersDpo, Nothing, Contrasted),
             Self::OppuRag => (MethodWeights::Sft, Items, Alone),
             Self::CopeRag => (MethodWeights::Dpo, Items, Contrasted),
+            Self::CopeRagBareBase => (MethodWeights::Dpo, Items, ContrastedWithBareBase),
         }
     }
 
@@ -126,6 +141,7 @@ impl Method {
             Self::OtherUser => "CoPe, another user's adapter",
             Self::OppuRag => "OPPU + RAG",
             Self::CopeRag => "CoPe + RAG",
+            Self::CopeRagBareBase => "CoPe + RAG, base without items",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::adapters::{Stacked, StudyAdapters};
-use super::answerer::{AnswerLimits, Answerer, LoadedVoice};
+use super::answerer::{AnswerLimits, AnswerPrompt, Answerer, LoadedVoice};
 use super::augment;
 use super::method::{Augmentation, Decoding, Method, MethodWeights};
 use super::progress::{StudyEvent, StudyObserver};
@@ -13,7 +13,7 @@ use super::store::{Answers, Prediction, Store};
 use super::study::{Split, Study, StudyTask, Subject};
 use crate::decode::Finish;
 use crate::home::Stage;
-use crate::llama::{Token, computing_device};
+use crate::llama::computing_device;
 use crate::profile::lamp::Query;
 use crate::retrieval::Retriever;
 use crate::rouge::Rouge;
@@ -241,9 +241,10 @@ impl Runner<'_, '_> {
     }
 
     /// The prompt for each query of a unit's user.
-    fn prompts(&self, task: &StudyTask, unit: &Unit) -> Result<Vec<Vec<Token>>> {
+    fn prompts(&self, task: &StudyTask, unit: &Unit) -> Result<Vec<AnswerPrompt>> {
         let user = &task.users[unit.user];
-        let (_, augmentation, _) = unit.method.parts();
+        let n_predict = task.task.n_predict();
+        let (_, augmentation, decoding) = unit.method.parts();
         let description = match augmentation {
             Augmentation::DescriptionAndItems => Some(self.description(user)?),
             _ => None,
@@ -260,7 +261,16 @@ impl Runner<'_, '_> {
             let prompts = (0..=items.len())
                 .rev()
                 .map(|n| augment::messages(question, &items[..n], description.as_deref()));
-            self.answerer.fitting(prompts, task.task.n_predict())
+            let prompt = self.answerer.fitting(prompts, n_predict)?;
+            let bare = || {
+                self.answerer
+                    .fitting(std::iter::once(question.clone()), n_predict)
+            };
+            let has_bare_base = decoding == Decoding::ContrastedWithBareBase;
+            Ok(AnswerPrompt {
+                prompt,
+                base_prompt: has_bare_base.then(bare).transpose()?,
+            })
         };
         user.queries.iter().map(prompt).collect()
     }
@@ -281,6 +291,10 @@ impl Runner<'_, '_> {
         let limits = AnswerLimits {
             n_predict: DESCRIPTION_TOKENS,
             no_repeat_ngram: 0,
+        };
+        let prompt = AnswerPrompt {
+            prompt,
+            base_prompt: None,
         };
         let (generated, _) = self.answerer.answer(&base, vec![prompt], limits)?;
         let description = generated[0].text.trim().to_owned();

@@ -10,7 +10,7 @@ use super::store::{Answers, Prediction};
 use crate::estimate::Estimate;
 
 /// The pairs of methods that are compared: the gain of the first over the second.
-pub const COMPARISONS: [(Method, Method); 10] = [
+pub const COMPARISONS: [(Method, Method); 11] = [
     (Method::Cope, Method::Tam),
     (Method::Cope, Method::Oppu),
     (Method::Cope, Method::NoContrast),
@@ -21,6 +21,7 @@ pub const COMPARISONS: [(Method, Method); 10] = [
     (Method::Tam, Method::Base),
     (Method::Rag, Method::Base),
     (Method::CopeRag, Method::OppuRag),
+    (Method::CopeRagBareBase, Method::CopeRag),
 ];
 
 /// The pairs that are compared by the size of the history too.

@@ -62,7 +62,8 @@ impl DecodingSettings {
     }
 }
 
-/// The methods whose decoding settings are chosen. The controls of CoPe use its settings.
+/// The methods whose decoding settings are chosen. The controls of CoPe use its settings, and CoPe + RAG has the same
+/// settings whatever its base reads.
 const DECIDED: [Method; 6] = [
     Method::Rag,
     Method::Pag,
@@ -105,6 +106,7 @@ impl TaskSettings {
         let settings = |method| self.decoding.get(&method).copied().unwrap_or_default();
         match method {
             Method::OtherUser => settings(Method::Cope),
+            Method::CopeRagBareBase => settings(Method::CopeRag),
             Method::NoContrast => DecodingSettings {
                 contrast: 0.0,
                 ..settings(Method::Cope)
@@ -213,6 +215,11 @@ mod tests {
         assert_eq!(changed.decoding_for(Method::NoContrast), without);
         let cope_rag = changed.decoding_for(Method::CopeRag);
         assert_eq!(cope_rag, DecodingSettings::default());
+        let strong = json!({ "decoding": { "cope-rag": { "contrast": 0.7 } } });
+        let strong = settings.with(&strong).unwrap();
+        let bare = strong.decoding_for(Method::CopeRagBareBase);
+        assert_eq!(bare, strong.decoding_for(Method::CopeRag));
+        assert_ne!(bare, DecodingSettings::default());
         assert_eq!(changed.user.sft.epochs, 7);
         assert_eq!(changed.changes(), changes);
         let fastest = json!({ "weight_type": settings.user.weight_type });

@@ -197,6 +197,7 @@ impl Worker {
             };
             let request = TextRequest {
                 prompt: job.prompt,
+                base_prompt: None,
                 policy,
                 options: job.options,
                 explained: job.explained,

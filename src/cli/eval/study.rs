@@ -63,7 +63,7 @@ pub struct StudyArgs {
     )]
     split: Split,
     /// The methods that answer: base, rag, pag, tam, oppu, cope, contrast-only, dpo-only, no-contrast, other-user,
-    /// oppu-rag, cope-rag [default: all]
+    /// oppu-rag, cope-rag, cope-rag-bare-base [default: all but the last]
     #[arg(
         long,
         value_enum,
@@ -142,7 +142,7 @@ impl StudyArgs {
     /// The methods in the order of [`Method::ALL`].
     pub fn methods(&self) -> Vec<Method> {
         match self.method.as_slice() {
-            [] => Method::ALL.to_vec(),
+            [] => Method::published(),
             methods => {
                 let named = Method::ALL.into_iter();
                 named.filter(|method| methods.contains(method)).collect()

@@ -45,15 +45,13 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     fn choose(&mut self, index: usize) -> Result<()> {
         let first = self.find_candidates(index)?;
         let text = &mut self.texts[index];
-        let position = text.n_tokens();
+        let position = text.position();
         let newest = text.state.sampler.choose(&self.candidates, position);
         text.newest = Some(newest);
         text.n_changed += usize::from(newest != first);
         self.explain(index, first);
-        let n_ctx = self.n_ctx(index);
+        let has_room = self.has_room(index);
         let text = &mut self.texts[index];
-        // The models have read `position` tokens, and the newest token is the next that they have to read.
-        let has_room = position < n_ctx;
         let piece = text.state.take(newest, has_room, &self.vocabulary)?;
         if let Some(Piece::Text(shown)) = piece {
             self.events.push_back((text.id, BatchEvent::Text(shown)));
@@ -101,11 +99,12 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         self.events.push_back((text.id, event));
     }
 
-    /// The most tokens for which all models of the text at `index` have room.
-    fn n_ctx(&self, index: usize) -> usize {
-        let slots = self.texts[index].policy.each();
-        let rooms = slots.map(|slot| self.models.source(*slot).n_ctx());
-        rooms.min().unwrap_or_default()
+    /// Whether each model of the text at `index` has room for one token after its prompt and the response.
+    fn has_room(&self, index: usize) -> bool {
+        let text = &self.texts[index];
+        let n_response = text.state.response.len();
+        text.readers()
+            .all(|(slot, prompt)| prompt.len() + n_response < self.models.source(*slot).n_ctx())
     }
 
     /// Ends the text at `index` by `error`.

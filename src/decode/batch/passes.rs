@@ -14,7 +14,7 @@ const WIDE: usize = 5;
 struct PromptPart {
     /// Each model's tokens, the leader's first; there may be none.
     tokens: Vec<Vec<Token>>,
-    /// Whether all models reach the end of the prompt.
+    /// Whether all models reach the ends of their prompts.
     is_last: bool,
 }
 
@@ -42,20 +42,21 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// The tokens that each model of the text at `index` reads next of its prompt.
     fn prompt_part(&self, index: usize) -> PromptPart {
         let text = &self.texts[index];
-        let n_keepable = n_keepable(&text.prompt);
         let n_known = |slot: &Slot| self.models.source(*slot).tokens(slot.sequence).len();
-        let is_last = text.policy.each().all(|slot| n_known(slot) >= n_keepable);
-        let tokens = |slot: &Slot| {
+        let is_last = text
+            .readers()
+            .all(|(slot, prompt)| n_known(slot) >= n_keepable(prompt));
+        let tokens = |(slot, prompt): (&Slot, &[Token])| {
             let known = n_known(slot);
             let end = if is_last {
-                text.prompt.len()
+                prompt.len()
             } else {
-                n_keepable.min(known + self.models.source(*slot).n_batch())
+                n_keepable(prompt).min(known + self.models.source(*slot).n_batch())
             };
-            text.prompt[known..end].to_vec()
+            prompt[known..end].to_vec()
         };
         PromptPart {
-            tokens: text.policy.each().map(tokens).collect(),
+            tokens: text.readers().map(tokens).collect(),
             is_last,
         }
     }

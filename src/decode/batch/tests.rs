@@ -1,6 +1,8 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::decode::sampling::best;
 use crate::decode::test_kit::{ENDLESS, Table, TableSequences, Words, by_last, limit};
 use crate::decode::{Contrast, Decoder};
 
@@ -30,6 +32,7 @@ fn fails_in_the_middle(tokens: &[Token]) -> crate::Result<()> {
 fn request(prompt: &[Token], policy: Policy<ModelId>, options: AnswerOptions) -> TextRequest {
     TextRequest {
         prompt: prompt.to_vec(),
+        base_prompt: None,
         policy,
         options,
         explained: None,
@@ -278,4 +281,142 @@ fn an_interrupt_ends_all_texts() {
         assert!(batch.next().is_none());
         assert_eq!((batch.n_running(), batch.n_waiting()), (0, 0));
     }
+}
+
+/// Endless logits that depend on all tokens before and on `seed`.
+fn by_all(seed: u64) -> impl Fn(&[Token]) -> Vec<f32> + Send + Sync + Copy {
+    move |tokens| {
+        let logit = |word: Token| {
+            let mut hasher = DefaultHasher::new();
+            (seed, tokens, word).hash(&mut hasher);
+            (hasher.finish() % 1000) as f32 / 250.0
+        };
+        vec![logit(0), logit(1), logit(2), -99.0]
+    }
+}
+
+/// A prompt of `len` words in no order.
+fn words(len: usize) -> Vec<Token> {
+    (0..len).map(|it| (it * it % 7 % 3) as Token).collect()
+}
+
+/// An α with which the base often decides.
+const STRONG: f32 = 0.9;
+
+/// The seeds of the logits of the base and of the user model.
+const SEEDS: [u64; 2] = [1, 2];
+
+/// The response of the naive loop, in which each model computes its logits anew from its own prompt and the response so
+/// far.
+fn naive(base_prompt: &[Token], prompt: &[Token], n_predict: usize) -> Vec<Token> {
+    let [base, user] = SEEDS.map(by_all);
+    let contrast = Contrast::new(STRONG, 0.1).unwrap();
+    let (mut candidates, mut scratch) = (Vec::new(), Vec::new());
+    let mut response = Vec::new();
+    while response.len() < n_predict {
+        let user = user(&[prompt, &response].concat());
+        let base = base(&[base_prompt, &response].concat());
+        contrast
+            .score(&user, &base, &mut candidates, &mut scratch)
+            .unwrap();
+        response.push(best(&candidates).token);
+    }
+    response
+}
+
+/// A batch of a base and a user model whose logits depend on all tokens, and the policy of their contrast.
+fn contrasted(schedule: PassSchedule) -> (Batch<TableSequences, Words>, Policy<ModelId>) {
+    let mut batch = Batch::new(Words, schedule, usize::MAX);
+    let [base, user] = SEEDS.map(|seed| batch.add(TableSequences::new(3, by_all(seed))));
+    let policy = Policy::Cope {
+        base,
+        user,
+        contrast: Contrast::new(STRONG, 0.1).unwrap(),
+    };
+    (batch, policy)
+}
+
+#[test]
+fn a_base_with_a_prompt_of_its_own_is_contrasted_as_in_the_naive_loop() {
+    // Lengths on both sides of a pass and of the part of a prompt that can be kept; with the other texts, some wait.
+    let lens = [(70, 3), (3, 70), (33, 32), (200, 1), (5, 5), (9, 4)];
+    for schedule in SCHEDULES {
+        let (mut batch, cope) = contrasted(schedule);
+        let mut expected = Vec::new();
+        let mut n_other = 0;
+        for (len, base_len) in lens {
+            let (prompt, base_prompt) = (words(len), words(base_len));
+            let shared = request(&prompt, cope, limit(20));
+            batch.push(shared.clone()).unwrap();
+            let own = TextRequest {
+                base_prompt: Some(base_prompt.clone()),
+                ..shared
+            };
+            batch.push(own).unwrap();
+            let shared = naive(&prompt, &prompt, 20);
+            let own = naive(&base_prompt, &prompt, 20);
+            n_other += usize::from(shared != own);
+            expected.extend([Ok(shared), Ok(own)]);
+        }
+        assert_eq!(n_other, 5, "only equal prompts give the same text");
+        assert_eq!(outcomes(&mut batch), expected);
+    }
+}
+
+#[test]
+fn each_model_keeps_what_it_has_read_for_the_owners_next_text() {
+    let (mut batch, cope) = contrasted(PassSchedule::NAIVE);
+    let request = TextRequest {
+        base_prompt: Some(words(40)),
+        owner: Some(7),
+        ..request(&words(70), cope, limit(9))
+    };
+    let mut ends = Vec::new();
+    for _ in 0..2 {
+        batch.push(request.clone()).unwrap();
+        for event in &mut batch {
+            if let (
+                _,
+                BatchEvent::Finished {
+                    response, n_kept, ..
+                },
+            ) = event.unwrap()
+            {
+                ends.push((response, n_kept));
+            }
+        }
+    }
+    let [(first, 0), (second, 32)] = &ends[..] else {
+        panic!("{ends:?}");
+    };
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_bases_prompt_has_to_fit_and_fills_its_context() {
+    let (mut batch, cope) = contrasted(PassSchedule::NAIVE);
+    let with_base = |len| TextRequest {
+        base_prompt: Some(words(len)),
+        ..request(&[0], cope, limit(20))
+    };
+    let empty = batch.push(with_base(0)).unwrap_err();
+    assert!(matches!(&empty, Error::Input(message) if message.contains("the prompt is empty")));
+    let long = batch.push(with_base(257)).unwrap_err();
+    let too_long = Error::PromptTooLong {
+        n_prompt: 257,
+        n_ctx: 256,
+    };
+    assert_eq!(long.to_string(), too_long.to_string());
+    batch.push(with_base(250)).unwrap();
+    let end = batch.find_map(|event| match event.unwrap() {
+        (
+            _,
+            BatchEvent::Finished {
+                response, finish, ..
+            },
+        ) => Some((response.len(), finish)),
+        _ => None,
+    });
+    // Six tokens fit after the base's prompt, and the seventh is chosen without being read.
+    assert_eq!(end, Some((7, Finish::ContextFull)));
 }

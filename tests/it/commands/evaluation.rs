@@ -215,6 +215,34 @@ fn a_changed_setting_repeats_only_the_work_that_depends_on_it() {
 }
 
 #[test]
+fn the_base_reads_the_prompt_with_items_or_without_them() {
+    let sandbox = with_tasks();
+    // A contrast so strong that another prompt of the base changes the answers of the tiny model.
+    let strong = json!({ "cope-rag": { "contrast": 4.0, "plausibility": 0.01 } });
+    let settings = json!({ "news_headline": { "user": short_user(), "decoding": strong } });
+    sandbox.file("settings.json", &settings.to_string());
+    let options = [
+        "--method",
+        "cope-rag,cope-rag-bare-base",
+        "--task",
+        "news_headline",
+    ];
+    let run = sandbox.run(&eval("run", &options));
+    assert!(run.status.success(), "{}", stderr(&run));
+    let figures = figures(&sandbox, &options);
+    let rows = &figures["tasks"]["news_headline"]["rows"];
+    assert_eq!(rows["cope-rag-bare-base"]["n_answers"], 6);
+    assert_ne!(rows["cope-rag-bare-base"], rows["cope-rag"]);
+    let comparison = &figures["comparisons"][0];
+    assert_eq!(
+        (&comparison["method"], &comparison["over"]),
+        (&json!("cope-rag-bare-base"), &json!("cope-rag"))
+    );
+    let report = sandbox.run(&eval("report", &options));
+    assert!(stdout(&report).contains("| CoPe + RAG, base without items |"));
+}
+
+#[test]
 fn trials_are_logged_once_and_only_reported_for_the_same_base_and_limits() {
     let sandbox = with_tasks();
     let dev = ["--split", "dev", "--task", "news_headline"];

@@ -6,7 +6,7 @@ use cope_llama::decode::{
     AnswerOptions, Arm, Batch, BatchEvent, Contrast, PassSchedule, Policy, Sampling, TextId,
     TextRequest,
 };
-use cope_llama::llama::{Boundary, Model, Sequences, Special, Token};
+use cope_llama::llama::{Boundary, Model, Rows, Sequences, Special, Token, Twin};
 
 use crate::fixture::{Decoded, Fixture, adapter, decode, exact, limit};
 
@@ -100,6 +100,7 @@ fn texts_of_a_batch_equal_the_texts_decoded_alone() {
         let user = batch.add(sequences(Some((Arc::clone(&loaded), 1.0))));
         let requests = (0..).zip(&prompts).map(|(number, prompt)| TextRequest {
             prompt: prompt.clone(),
+            base_prompt: None,
             policy: Policy::Cope {
                 base,
                 user,
@@ -137,6 +138,7 @@ fn a_batch_reuses_a_cached_prefix_for_its_owner_alone() {
         batch
             .push(TextRequest {
                 prompt: prompt(&tiny, text),
+                base_prompt: None,
                 policy: Policy::Plain(model),
                 options: limit(8),
                 explained: None,
@@ -178,6 +180,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
     let prompt = prompt(&tiny, "dear alice");
     let request = |user| TextRequest {
         prompt: prompt.clone(),
+        base_prompt: None,
         policy: Policy::Cope {
             base,
             user: users[user],
@@ -213,5 +216,70 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
     }
     for model in [base, users[0], users[1]] {
         assert!(batch.remove(model).is_some());
+    }
+}
+
+/// The greedy response of the naive loop, in which each context of `twin` reads its own prompt and then each token.
+fn naive(twin: &mut Twin, base_prompt: &[Token], prompt: &[Token], n_predict: usize) -> Vec<Token> {
+    twin.base.extend(base_prompt, 1, Rows::Full).unwrap();
+    twin.user.extend(prompt, 1, Rows::Full).unwrap();
+    let (mut candidates, mut scratch) = (Vec::new(), Vec::new());
+    let mut response = Vec::new();
+    loop {
+        let (user, base) = (twin.user.logits(), twin.base.logits());
+        contrast()
+            .score(user, base, &mut candidates, &mut scratch)
+            .unwrap();
+        let best = candidates.iter().max_by(|x, y| x.score.total_cmp(&y.score));
+        let token = best.unwrap().token;
+        if twin.user.model().is_eog(token) {
+            return response;
+        }
+        response.push(token);
+        if response.len() == n_predict {
+            return response;
+        }
+        for context in [&mut twin.base, &mut twin.user] {
+            context.extend(&[token], 1, Rows::Full).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_base_with_a_prompt_of_its_own_gives_the_texts_of_two_separate_contexts() {
+    let tiny = Fixture::new();
+    let loaded = tiny.load(&adapter()).unwrap();
+    let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), N_SEQUENCES).unwrap();
+    let prompts = TEXTS.map(|text| prompt(&tiny, text));
+    // The user model reads the text before the base's too, as items are put before a question.
+    let pairs: Vec<_> = prompts
+        .windows(2)
+        .map(|pair| (pair[1].clone(), [&pair[0][..], &pair[1]].concat()))
+        .collect();
+    let alone = |base_prompt: &[Token], prompt: &[Token]| {
+        naive(&mut tiny.twin(&adapter(), 1.0), base_prompt, prompt, 24)
+    };
+    let expected: Vec<_> = pairs.iter().map(|(base, user)| alone(base, user)).collect();
+    let shared: Vec<_> = pairs.iter().map(|(_, user)| alone(user, user)).collect();
+    assert_ne!(expected, shared, "the base's prompt makes a difference");
+    for schedule in [PassSchedule::NAIVE, PassSchedule::default()] {
+        let mut batch = Batch::new(Arc::clone(&tiny.model), schedule, usize::MAX);
+        let policy = Policy::Cope {
+            base: batch.add(sequences(None)),
+            user: batch.add(sequences(Some((Arc::clone(&loaded), 1.0)))),
+            contrast: contrast(),
+        };
+        let requests = pairs.iter().map(|(base_prompt, prompt)| TextRequest {
+            prompt: prompt.clone(),
+            base_prompt: Some(base_prompt.clone()),
+            policy,
+            options: limit(24),
+            explained: None,
+            owner: None,
+        });
+        let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();
+        let (_, together) = run(&mut batch, &ids);
+        let tokens: Vec<_> = together.into_iter().flatten().map(|it| it.tokens).collect();
+        assert_eq!(tokens, expected);
     }
 }
