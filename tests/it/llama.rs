@@ -9,8 +9,8 @@ use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::Candidate;
 use cope_llama::llama::{
-    Boundary, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Rows, Special,
-    Token, Twin,
+    Boundary, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Rows, Sequences,
+    Special, Token, Twin,
 };
 
 use crate::fixture::{Fixture, adapter, best, exact, greedy};
@@ -404,6 +404,48 @@ fn an_interrupt_during_a_pass_leaves_the_cache_unchanged() {
     assert_eq!(context.tokens(), prompt);
     flag.store(false, Ordering::Relaxed);
     assert_eq!(greedy(&mut context, &prompt, 16), expected);
+}
+
+/// The logits after each of some passes over every other of many sequences, which llama.cpp reads in as many parts.
+fn logits_of_every_other_sequence(model: &Arc<Model>) -> Vec<f32> {
+    let options = ContextOptions {
+        n_ctx: 16,
+        n_threads: 2,
+        ..exact()
+    };
+    let mut sequences = Sequences::new(model, None, &options, 128).unwrap();
+    let mut logits = Vec::new();
+    for token in 20..32 {
+        let items: Vec<_> = (0..128)
+            .step_by(2)
+            .map(|sequence| (sequence, token))
+            .collect();
+        sequences.step(&items, Rows::Full).unwrap();
+        logits.extend_from_slice(sequences.logits(0));
+        logits.extend_from_slice(sequences.logits(126));
+    }
+    logits
+}
+
+#[test]
+fn a_pass_that_other_programs_starve_of_time_runs_again_as_a_whole() {
+    let tiny = Fixture::new();
+    let idle = logits_of_every_other_sequence(&tiny.model);
+    let has_ended = AtomicBool::new(false);
+    let n_others = 2 * std::thread::available_parallelism().unwrap().get();
+    let busy = std::thread::scope(|scope| {
+        for _ in 0..n_others {
+            scope.spawn(|| {
+                while !has_ended.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let busy = std::panic::catch_unwind(|| logits_of_every_other_sequence(&tiny.model));
+        has_ended.store(true, Ordering::Relaxed);
+        busy
+    });
+    assert!(busy.unwrap() == idle, "the logits differ");
 }
 
 #[test]

@@ -220,8 +220,11 @@ impl Context {
                     operation: operation(),
                     reason: "its cache has no room for them".to_owned(),
                 }),
-                // llama.cpp has taken the tokens of the pass out of the cache again.
-                2 if watch.is_starved() => continue,
+                2 if watch.is_starved() => {
+                    // SAFETY: this function's contract.
+                    unsafe { self.take_back(batch) };
+                    continue;
+                }
                 2 => Err(Error::Interrupted),
                 _ => Err(log::error(operation())),
             };
@@ -256,6 +259,27 @@ impl Context {
         drop(guard);
         self.is_sized = true;
         code
+    }
+
+    /// Removes the tokens of a pass that was ended from the cache. llama.cpp reads sequences whose numbers do not follow one
+    /// another in several parts, and removes only the part in which the pass was ended.
+    ///
+    /// # Safety
+    ///
+    /// The contract of [`run`](Self::run).
+    unsafe fn take_back(&self, batch: sys::llama_batch) {
+        // A batch without positions is of one sequence, and so of one part.
+        if batch.pos.is_null() {
+            return;
+        }
+        for index in 0..batch.n_tokens as usize {
+            // SAFETY: this function's contract; the memory belongs to the live context.
+            unsafe {
+                let (sequence, position) = (**batch.seq_id.add(index), *batch.pos.add(index));
+                let memory = sys::llama_get_memory(self.raw.as_ptr());
+                sys::llama_memory_seq_rm(memory, sequence, position, -1);
+            }
+        }
     }
 
     /// Restores the cache to its first `len` tokens after a failed pass, which may have left more in the cache than
