@@ -260,36 +260,39 @@ pub(super) fn inputs(
         settings(config, stage),
         hashes
     ]);
-    // If nothing is held out, the hash is the one of versions without calibration, so their stages stay up to date.
+    for addition in additions(folder, config, stage, hold_out)? {
+        inputs = json!([inputs, addition]);
+    }
+    Ok(digest(&inputs))
+}
+
+/// The inputs of a stage that only some trainings have. Without them the hash is the one of versions that knew none of
+/// them, so that the stages of those versions stay up to date.
+fn additions(
+    folder: &AdapterFolder,
+    config: &TrainConfig,
+    stage: Stage,
+    hold_out: HoldOut,
+) -> Result<Vec<Value>> {
+    let mut additions = Vec::new();
     if hold_out.n_texts() > 0 {
-        inputs = json!([inputs, { "hold_out": hold_out.n_texts() }]);
+        additions.push(json!({ "hold_out": hold_out.n_texts() }));
     }
-    let n_replayed = match stage {
-        Stage::Sft => {
-            let n_texts = folder.profile()?.history.len();
-            replay::n_items(config, hold_out, n_texts.saturating_sub(hold_out.n_texts()))
-        }
-        _ => 0,
-    };
-    // The same holds for replay.
-    if n_replayed > 0 {
-        inputs = json!([inputs, replay::inputs(n_replayed)]);
+    if stage == Stage::Sft {
+        let n_texts = folder.profile()?.history.len();
+        let n_trained = n_texts.saturating_sub(hold_out.n_texts());
+        let n_replayed = replay::n_items(config, hold_out, n_trained);
+        additions.extend((n_replayed > 0).then(|| replay::inputs(n_replayed)));
     }
-    // Without such an adapter the hash is the one of versions in which every training started from a random one.
-    if let Some(start) = start(config, stage) {
-        inputs = json!([inputs, { "start": start }]);
-    }
-    // Without feedback the hash is the one of versions that knew no feedback.
+    additions.extend(start(config, stage).map(|start| json!({ "start": start })));
     let verdicts = Verdicts::from_feedback(&folder.feedback()?);
     let feedback = match stage {
         Stage::Sft | Stage::Calibrate => json!([]),
         Stage::Mine => json!(verdicts.liked()),
         Stage::Dpo => json!(verdicts.pairs()),
     };
-    if feedback != json!([]) {
-        inputs = json!([inputs, feedback]);
-    }
-    Ok(digest(&inputs))
+    additions.extend((feedback != json!([])).then_some(feedback));
+    Ok(additions)
 }
 
 /// The adapter of another user that `stage` starts from.

@@ -445,7 +445,14 @@ fn a_pass_that_other_programs_starve_of_time_runs_again_as_a_whole() {
         has_ended.store(true, Ordering::Relaxed);
         busy
     });
-    assert!(busy.unwrap() == idle, "the logits differ");
+    // A pass that runs again may find other free cells of the cache, and so add in another order.
+    let differences = busy
+        .unwrap()
+        .into_iter()
+        .zip(idle)
+        .map(|(x, y)| (x - y).abs());
+    let largest = differences.fold(0.0, f32::max);
+    assert!(largest < 1e-4, "the logits differ by {largest}");
 }
 
 #[test]
