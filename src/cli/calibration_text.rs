@@ -62,7 +62,7 @@ fn measured(scores: &CalibrationScores) -> Vec<String> {
     ];
     if !any_keeps {
         lines.push(
-            "no setting keeps 95 % of the base's right answers, so one with the most right answers was chosen"
+            "no setting keeps nine tenths of the base's right answers, so one with the most right answers was chosen"
                 .into(),
         );
     }
@@ -172,7 +172,10 @@ mod tests {
         );
         let sft = choice(&calibration(scores(Stage::Sft, -3.5, 12), false));
         assert!(sft[0].starts_with("scale 0.75 of the adapter without DPO and contrast 0.05"));
-        assert!(sft[2].starts_with("no setting keeps 95 %"), "{sft:?}");
+        assert!(
+            sft[2].starts_with("no setting keeps nine tenths"),
+            "{sft:?}"
+        );
         assert_eq!(
             sft[3],
             "DPO made the texts less likely (-3.700 with it at best, -3.500 without), so it is left out; --keep-dpo keeps it"

@@ -11,7 +11,8 @@
 //! A voice should also keep what the base knows. The everyday questions ([`everyday`]) measure that: their answers are
 //! simple facts, and an answer is right if each of its tokens has the highest score after those before it.
 //!
-//! - A setting is *eligible* if it has at least 95 % as many right answers as the base. If no setting has, those with
+//! - A setting is *eligible* if it has at least nine tenths of the base's right answers: with a few dozen of them, a
+//!   smaller difference cannot be told from chance, and costs much of the voice. If no setting has, those with
 //!   the most right answers are eligible.
 //! - Of the eligible settings, the one is chosen under which the user's texts have the highest mean log-probability a
 //!   token. Of equal ones it is the one with the smaller contrast, then the one with the larger scale.
