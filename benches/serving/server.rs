@@ -63,6 +63,8 @@ impl Users {
                 "4",
                 "--learning-rate",
                 "4e-3",
+                "--replay",
+                "0",
                 "--n-samples",
                 "1",
                 "--sample-tokens",
