@@ -21,9 +21,8 @@ else
 TESTS = cargo test --release --workspace --lib --bins --tests --no-fail-fast -- --test-threads 1
 endif
 
-# The contrast as a sampler for other programs, beside the shared llama.cpp that both use: a build of its own.
-SAMPLER = target/sampler
-export COPE_SAMPLER = $(CURDIR)/$(SAMPLER)/lib
+# The contrast as a sampler for other programs, beside the shared llama.cpp that both use.
+export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
 	bench-decoding smoke-answers smoke-first-token bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
@@ -47,13 +46,8 @@ build:
 ## sampler: build the contrast as a shared library for other programs of llama.cpp
 sampler:
 	@.ci/needs
-	cargo rustc --release -p cope-contrast --features sampler --crate-type cdylib --target-dir $(SAMPLER)
-	mkdir -p $(COPE_SAMPLER)
-	llama=$$(ls -dt $(SAMPLER)/release/build/llama-cpp-sys-2-*/out | head -n 1) && \
-		cp -P $(SAMPLER)/release/libcope_contrast.* $$llama/lib*/lib*.* $(COPE_SAMPLER) && \
-		$(CC) -O2 -Wall -Wextra -Werror contrast/examples/cope.c -o $(COPE_SAMPLER)/cope \
-			-Icontrast/include -I$$llama/include \
-			-L$(COPE_SAMPLER) -lcope_contrast -lllama -Wl,-rpath,$(COPE_SAMPLER)
+	cargo build --release -p cope-llama -p cope-sampler
+	sampler/link $(COPE_SAMPLER)
 
 ## check: fast checks while working (formatting, clippy, unit tests, rules of the tree)
 check:
@@ -67,15 +61,14 @@ lint:
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy --release --no-default-features --features chat -- -D warnings
 	cargo clippy --release --no-default-features --features serve -- -D warnings
-	cargo clippy --release -p cope-contrast --features sampler --target-dir $(SAMPLER) -- -D warnings
 
 ## test: lint, and all tests of the workspace
 test:
 	@.ci/needs test
 	@$(MAKE) --no-print-directory $(ORACLE)/ready
-	@$(MAKE) --no-print-directory sampler
 	@$(MAKE) --no-print-directory lint
 	cargo build --release --workspace --tests
+	@$(MAKE) --no-print-directory sampler
 	$(PROGRAM) model pull
 	$(TESTS)
 	cargo test --release --workspace --doc
@@ -136,8 +129,8 @@ smoke-answers:
 
 ## smoke-first-token: one first token of each kind, by the benches decoding and serving
 smoke-first-token: $(ORACLE)/ready
-	cargo bench --bench decoding -- --what first --repeats 1 --model $$($(PROGRAM) model pull)
-	cargo bench --bench serving -- --what first-token --repeats 1 --model $$($(PROGRAM) model pull)
+	cargo bench --bench decoding -- --what first --repeats 1 --prompt-tokens 40 --model $$($(PROGRAM) model pull)
+	cargo bench --bench serving -- --what first-token --repeats 1 --prompt-tokens 40 --model $$($(PROGRAM) model pull)
 
 ## bench-exchange: our adapters in other programs, and theirs here
 bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready

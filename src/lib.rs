@@ -36,7 +36,7 @@
 //! | [`serve`] | an HTTP server with OpenAI's API and users (feature `serve`) |
 //! | [`estimate`] | figures with their intervals |
 //! | [`error`] | the one error type, with variants by whose fault it is |
-//! | `cope_contrast` | the contrast: a kernel, and a sampler for other programs that use llama.cpp |
+//! | `cope_contrast` | the contrast of two models' logits |
 //! | `cope_convert` | reads, checks, converts and merges GGUF files and adapters |
 //!
 //! # Glossary

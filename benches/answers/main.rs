@@ -30,7 +30,7 @@ use serde_json::json;
 use setting::{CANDIDATES, Setting};
 use speakers::{BenchAnswer, BenchArm, Speakers};
 use table::Outcome;
-use texts::{Item, Split};
+use texts::{Item, Split, TextKind};
 
 #[derive(Parser)]
 struct Options {
@@ -50,9 +50,13 @@ struct Options {
     /// The number of drawn answers to each prompt; a greedy setting gives one
     #[arg(long, default_value_t = 3)]
     seeds: u32,
-    /// The texts: for choosing settings, or for the report
-    #[arg(long, value_enum, default_value = "test")]
-    split: Split,
+    /// The texts: for choosing settings, for the report, or both, where nothing was chosen on them
+    #[arg(long = "split", value_enum, value_name = "SPLIT", num_args = 1.., value_delimiter = ',', default_value = "test")]
+    splits: Vec<Split>,
+    /// The files of prompts
+    #[arg(long, value_enum, value_name = "KIND", num_args = 1.., value_delimiter = ',',
+        default_values = ["manner", "everyday", "notes", "questions"])]
+    kinds: Vec<TextKind>,
     /// Only this many prompts of each file, evenly spaced [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -88,7 +92,7 @@ fn main() -> Result<()> {
     if options.smoke {
         return smoke::run(&options, &speakers);
     }
-    let items = texts::items(options.split, options.limit)?;
+    let items = texts::items(&options.kinds, &options.splits, options.limit)?;
     let arms = arms(&options, &speakers)?;
     let mut file = options.save.as_ref().map(File::create).transpose()?;
     println!(

@@ -16,7 +16,7 @@ const N_ITEMS: usize = 1;
 const N_PREDICT: usize = 12;
 
 pub fn run(options: &Options, speakers: &Speakers) -> Result<()> {
-    let items = texts::items(options.split, Some(N_ITEMS))?;
+    let items = texts::items(&options.kinds, &options.splits, Some(N_ITEMS))?;
     let short = Options {
         n_predict: N_PREDICT,
         seeds: 1,
@@ -26,6 +26,8 @@ pub fn run(options: &Options, speakers: &Speakers) -> Result<()> {
         users: Vec::new(),
         arms: Vec::new(),
         settings: Vec::new(),
+        splits: Vec::new(),
+        kinds: Vec::new(),
         save: None,
         ..*options
     };

@@ -15,15 +15,15 @@ pub enum Split {
 }
 
 /// A file of prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum TextKind {
-    /// Prompts in the manner of the demo user's.
+    /// Prompts in the manner of the demo user's
     Manner,
-    /// Prompts as people type them to an assistant.
+    /// Prompts as people type them to an assistant
     Everyday,
-    /// Notes with facts, and a request that the answer repeats some of them.
+    /// Notes with facts, and a request that the answer repeats some of them
     Notes,
-    /// Questions with known short answers.
+    /// Questions with known short answers
     Questions,
 }
 
@@ -74,26 +74,29 @@ pub struct Item {
     pub wanted: Vec<String>,
 }
 
-/// The prompts of a split, file by file; at most `limit` of each file, evenly spaced.
-pub fn items(split: Split, limit: Option<usize>) -> Result<Vec<Item>> {
+/// The prompts of `splits` in the files of `kinds`, file by file; at most `limit` of each file, evenly spaced.
+pub fn items(kinds: &[TextKind], splits: &[Split], limit: Option<usize>) -> Result<Vec<Item>> {
     let mut items = Vec::new();
-    for kind in TextKind::ALL {
-        let of_split = read(kind, split)?;
-        let n = of_split.len();
+    for kind in TextKind::ALL
+        .into_iter()
+        .filter(|kind| kinds.contains(kind))
+    {
+        let of_splits = read(kind, splits)?;
+        let n = of_splits.len();
         let limit = limit.unwrap_or(n).min(n);
         let is_taken = |index: usize| (index + 1) * limit / n > index * limit / n;
-        let taken = of_split.into_iter().enumerate();
+        let taken = of_splits.into_iter().enumerate();
         items.extend(taken.filter_map(|(index, item)| is_taken(index).then_some(item)));
     }
     Ok(items)
 }
 
-fn read(kind: TextKind, split: Split) -> Result<Vec<Item>> {
+fn read(kind: TextKind, splits: &[Split]) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for (number, line) in kind.lines().lines().enumerate() {
         let line: ItemLine =
             serde_json::from_str(line).with_context(|| format!("{kind:?}, line {}", number + 1))?;
-        if line.split == split {
+        if splits.contains(&line.split) {
             items.push(Item {
                 kind,
                 prompt: line.prompt,

@@ -15,9 +15,6 @@ use cope_llama::prompt::{ChatTemplate, response_tokens};
 use crate::speed::options_of;
 use crate::{Options, prompt_texts, random_adapter};
 
-/// The lengths of the prompts, in tokens.
-const N_PROMPT: [usize; 3] = [40, 200, 700];
-
 /// The words of the answer in a chat, and of the message after it.
 const N_ANSWER: usize = 24;
 const N_MESSAGE: usize = 12;
@@ -43,7 +40,7 @@ pub fn table(options: &Options) -> Result<()> {
     for path in options.models()? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut reader = Reader::open(&path)?;
-        for prompt in prompts(&reader.model, &words)? {
+        for prompt in prompts(&reader.model, &words, &options.prompt_tokens)? {
             let times = reader.times(&prompt, options.repeats)?;
             let row = |of: fn(&[f64; 2]) -> f64| sorted(times.iter().map(of));
             let ratios = row(|[user, cope]| cope / user);
@@ -64,11 +61,11 @@ pub fn table(options: &Options) -> Result<()> {
 }
 
 /// A prompt of each length that nothing was read of, and after each a chat that goes on from it.
-fn prompts(model: &Model, words: &[String]) -> Result<Vec<FirstPrompt>> {
+fn prompts(model: &Model, words: &[String], lengths: &[usize]) -> Result<Vec<FirstPrompt>> {
     let template = ChatTemplate::of_model(model)?;
     let tokens = |messages: &[Message]| Ok(template.prompt_tokens(model, messages)?);
     let mut prompts = Vec::new();
-    for n in N_PROMPT {
+    for &n in lengths {
         let len = |text: &str| tokens(&[Message::user(text)]).map(|it: Vec<Token>| it.len());
         let question = Message::user(prompt_texts::text(words, n, len)?);
         let first = tokens(std::slice::from_ref(&question))?;

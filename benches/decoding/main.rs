@@ -61,6 +61,9 @@ struct Options {
     /// The number of repetitions of each measurement of first tokens
     #[arg(long, default_value_t = 7)]
     repeats: usize,
+    /// The lengths in tokens of the prompts whose first tokens are measured
+    #[arg(long, num_args = 1.., default_values_t = [40, 200, 700])]
+    prompt_tokens: Vec<usize>,
     /// The measurement
     #[arg(long, value_enum, num_args = 1.., default_value = "report")]
     what: Vec<What>,

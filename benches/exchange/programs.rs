@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use cope_convert::Adapter;
-use cope_convert::gguf::{self, GgmlType, Gguf, Sink, TensorData};
+use cope_convert::gguf::{self, GgmlType, Gguf, Sink, TensorData, Value};
 use cope_convert::quant::{dequantize, quantize};
 use cope_llama::bases;
 use cope_llama::home::{Home, UserName};
@@ -139,7 +139,7 @@ impl Subject {
         let path = self.folder.join("theirs.gguf");
         Adapter::open_peft(&folder, &self.base)?.write_gguf(&path)?;
         self.compare_in_f32("PEFT", &Adapter::read_gguf(&path)?, &theirs)?;
-        let base = self.in_f32()?;
+        let base = self.in_f32("f32.gguf", &self.base.metadata)?;
         let ours = self.with_context(&base, &path)?;
         let theirs = [
             ("xllamacpp", self.with_xllamacpp(options, &base, &path)?),
@@ -175,7 +175,7 @@ impl Subject {
                 held_out: Vec::new(),
             })?;
             let status = Command::new(env!("CARGO_BIN_EXE_cope-llama"))
-                .args(["train", "alice", "--stage", "sft", "-m"])
+                .args(["train", "alice", "--stage", "sft", "--replay", "0", "-m"])
                 .arg(std::path::absolute(&self.path)?)
                 .env("COPE_HOME", home.root())
                 .status()?;
@@ -218,10 +218,18 @@ impl Subject {
         Ok(())
     }
 
+    /// Writes the base with its weights widened to f32, for transformers, without the tokenizer: transformers reads the
+    /// list of tokens twice, which takes most of a minute, and the prompts are tokens already.
+    fn for_transformers(&self) -> Result<PathBuf> {
+        let metadata = self.base.metadata.iter();
+        let of_model = metadata.filter(|(key, _)| !key.starts_with("tokenizer."));
+        self.in_f32("weights.gguf", &of_model.cloned().collect::<Vec<_>>())
+    }
+
     /// Writes the base with its weights widened to f32. Products with quantised weights round activations, which would
     /// hide other differences.
-    fn in_f32(&self) -> Result<PathBuf> {
-        let path = self.folder.join("f32.gguf");
+    fn in_f32(&self, name: &str, metadata: &[(String, Value)]) -> Result<PathBuf> {
+        let path = self.folder.join(name);
         let tensors = self.base.tensors.iter().map(|tensor| {
             let widen = |out: &mut Sink<'_>| {
                 let bytes = self.base.read(tensor)?;
@@ -230,7 +238,7 @@ impl Subject {
             };
             TensorData::streamed(&tensor.name, &tensor.shape, GgmlType::F32, widen)
         });
-        gguf::write(&path, &self.base.metadata, &tensors.collect::<Vec<_>>())?;
+        gguf::write(&path, metadata, &tensors.collect::<Vec<_>>())?;
         Ok(path)
     }
 
@@ -264,7 +272,7 @@ impl Subject {
         let mut command = Command::new(&options.python);
         command
             .arg(script)
-            .arg(&self.path)
+            .arg(self.for_transformers()?)
             .arg(folder)
             .arg(self.inputs()?);
         if train {

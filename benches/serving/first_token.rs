@@ -22,9 +22,6 @@ use super::server::{Server, Users};
 
 const USER: &str = "ann";
 
-/// The lengths of the prompts, in tokens.
-const N_PROMPT: [usize; 3] = [40, 200, 700];
-
 /// The most tokens of an answer that a chat goes on from, and of the answer after it.
 const N_ANSWER: usize = 24;
 const N_LAST: usize = 4;
@@ -83,7 +80,7 @@ pub fn run(options: &Options) -> Result<()> {
         "| prompt, tokens | from the cache: ours, llama-server's | ours, ms | llama-server, ms | without a server, ms | ours ÷ llama-server: median (least to most) | ours ÷ without a server |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for n in N_PROMPT {
+    for &n in &options.prompt_tokens {
         let len = |text: &str| Ok(template.prompt_tokens(&model, &chat(0, text))?.len());
         let question = prompt_texts::text(&words, n, len)?;
         let message = words[..N_MESSAGE].join(" ");

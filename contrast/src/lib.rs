@@ -37,10 +37,7 @@
 //!
 //! Candidates are in the order of their tokens, so of tokens with equal scores the lowest wins.
 
-#![cfg_attr(not(feature = "sampler"), forbid(unsafe_code))]
-
-#[cfg(feature = "sampler")]
-mod sampler;
+#![forbid(unsafe_code)]
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -207,8 +204,12 @@ pub fn head(user: &[f32], plausibility: f32, candidates: &mut Vec<Candidate>) ->
     Ok(())
 }
 
-/// The least logit of a plausible token; `max` is the largest logit of all.
-fn threshold(max: f32, plausibility: f32) -> Result<f32> {
+/// The least logit of a plausible token; `max` is the largest logit of all, and `plausibility` is τ.
+///
+/// # Errors
+///
+/// [`Error::NoCandidate`] if `max` is −∞.
+pub fn threshold(max: f32, plausibility: f32) -> Result<f32> {
     if max == f32::NEG_INFINITY {
         return Err(Error::NoCandidate);
     }

@@ -343,6 +343,7 @@ fn settings(config: &TrainConfig, stage: Stage) -> Value {
             "scales": calibrate::SCALES,
             "contrasts": calibrate::CONTRASTS,
             "questions": everyday::digest(),
+            "kept": calibrate::rule::KEPT,
         }),
     };
     settings["seed"] = json!(seed);

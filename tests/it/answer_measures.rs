@@ -32,7 +32,7 @@ fn no_prompt_is_one_that_calibration_or_replay_uses() {
     let replayed = replay::prompts().unwrap().into_iter().map(|it| it.prompt);
     let used: HashSet<String> = used.chain(replayed).collect();
     for split in [Split::Dev, Split::Test] {
-        for item in items(split, None).unwrap() {
+        for item in items(&TextKind::ALL, &[split], None).unwrap() {
             assert!(!used.contains(&item.prompt), "{}", item.prompt);
         }
     }
@@ -222,7 +222,7 @@ fn a_mean_varies_with_its_prompts() {
 fn each_file_of_texts_is_split_into_halves_without_a_prompt_twice() {
     let mut prompts = HashSet::new();
     for split in [Split::Dev, Split::Test] {
-        let items = items(split, None).unwrap();
+        let items = items(&TextKind::ALL, &[split], None).unwrap();
         let n = |kind| items.iter().filter(|item| item.kind == kind).count();
         assert_eq!(TextKind::ALL.map(n), [50, 50, 25, 50]);
         prompts.extend(items.into_iter().map(|item| item.prompt));
@@ -233,7 +233,7 @@ fn each_file_of_texts_is_split_into_halves_without_a_prompt_twice() {
 #[test]
 fn facts_are_in_their_note_and_answers_not_in_their_question() {
     for split in [Split::Dev, Split::Test] {
-        for item in items(split, None).unwrap() {
+        for item in items(&TextKind::ALL, &[split], None).unwrap() {
             match item.kind {
                 TextKind::Manner | TextKind::Everyday => assert!(item.wanted.is_empty()),
                 TextKind::Notes => {
@@ -251,8 +251,8 @@ fn facts_are_in_their_note_and_answers_not_in_their_question() {
 
 #[test]
 fn a_limit_takes_prompts_evenly_from_each_file() {
-    let all = items(Split::Dev, None).unwrap();
-    let some = items(Split::Dev, Some(2)).unwrap();
+    let all = items(&TextKind::ALL, &[Split::Dev], None).unwrap();
+    let some = items(&TextKind::ALL, &[Split::Dev], Some(2)).unwrap();
     let prompts = |kind: TextKind| -> Vec<&str> {
         let of_kind = some.iter().filter(|item| item.kind == kind);
         of_kind.map(|item| item.prompt.as_str()).collect()
@@ -263,7 +263,19 @@ fn a_limit_takes_prompts_evenly_from_each_file() {
         let expected = [n.div_ceil(2) - 1, n - 1].map(|index| of_kind[index].prompt.as_str());
         assert_eq!(prompts(kind), expected, "{kind:?}");
     }
-    assert_eq!(items(Split::Dev, Some(1000)).unwrap().len(), all.len());
+    assert_eq!(
+        items(&TextKind::ALL, &[Split::Dev], Some(1000))
+            .unwrap()
+            .len(),
+        all.len()
+    );
+}
+
+#[test]
+fn kinds_and_splits_can_be_named() {
+    let questions = items(&[TextKind::Questions], &[Split::Dev, Split::Test], None).unwrap();
+    assert_eq!(questions.len(), 100);
+    assert!(questions.iter().all(|it| it.kind == TextKind::Questions));
 }
 
 #[test]

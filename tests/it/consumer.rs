@@ -66,6 +66,7 @@ fn trained_adapter(folder: &Path) -> PathBuf {
     // With f32 weights every machine trains the same adapter.
     let mut config = TrainConfig {
         weight_type: WeightType::F32,
+        replay: Some(0.0),
         ..TrainConfig::default()
     };
     config.sft.epochs = 2;

@@ -35,7 +35,7 @@ fn expected(tiny: &Fixture) -> (&'static str, Vec<Token>) {
 
 fn run(command: &mut Command, tiny: &Fixture, prompt: &str) -> Vec<Token> {
     let output = command
-        // llama.cpp's libraries refer to each other by name alone, without a path.
+        // The libraries refer to each other by name alone, without a path.
         .env("LD_LIBRARY_PATH", folder())
         .env("DYLD_LIBRARY_PATH", folder())
         .arg(&tiny.path)
@@ -64,8 +64,23 @@ fn a_c_program_chooses_the_same_tokens() {
 fn a_python_program_chooses_the_same_tokens() {
     let tiny = Fixture::new();
     let (prompt, expected) = expected(&tiny);
-    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("contrast/examples/cope.py");
+    let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("sampler/examples/cope.py");
     let mut program = Command::new("python3");
     program.arg(example).arg(folder());
     assert_eq!(run(&mut program, &tiny, prompt), expected);
+}
+
+#[test]
+fn the_library_uses_the_llama_cpp_of_the_program() {
+    let library = folder().join("libcope_sampler.so");
+    let output = Command::new("nm").arg("-D").arg(library).output().unwrap();
+    assert!(output.status.success());
+    let symbols = String::from_utf8(output.stdout).unwrap();
+    let names = |kind: &str| {
+        let of_kind = symbols.lines().filter_map(|line| line.split_once(kind));
+        of_kind.map(|(_, name)| name.to_owned()).collect::<Vec<_>>()
+    };
+    assert!(names(" U ").contains(&"llama_decode".to_owned()));
+    let exported = ["flush", "init", "status"].map(|name| format!("cope_sampler_{name}"));
+    assert_eq!(names(" T "), exported);
 }

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::tree::Tree;
 
-/// The folders of the product's three crates, with the names under which they are used.
-pub const CRATES: [(&str, &str); 3] = [
+/// The folders of the product's crates, with the names under which they are used.
+pub const CRATES: [(&str, &str); 4] = [
     ("src", "cope_llama"),
     ("contrast/src", "cope_contrast"),
     ("convert/src", "cope_convert"),
+    ("sampler/src", "cope_sampler"),
 ];
 
 /// A Rust file of a crate.

@@ -15,9 +15,12 @@ pub struct Measured {
     pub n_right: usize,
 }
 
-/// Whether `n_right` answers are at least nine tenths of the base's.
+/// The part of the base's right answers that an eligible setting has at least, as numerator and denominator.
+pub const KEPT: (usize, usize) = (9, 10);
+
+/// Whether `n_right` answers are so many of the base's that a setting is eligible.
 pub fn keeps(n_right: usize, n_right_base: usize) -> bool {
-    10 * n_right >= 9 * n_right_base
+    KEPT.1 * n_right >= KEPT.0 * n_right_base
 }
 
 /// The setting that the rule chooses; `None` if there are no settings.

@@ -1,11 +1,12 @@
-//! The C interface. `include/cope_sampler.h` documents it, and says what a host has to do.
+//! CoPe's contrast as a sampler for programs that use llama.cpp: the C interface, which `include/cope_sampler.h`
+//! documents. It says what a host program has to do.
 
 use std::ffi::{c_char, c_float, c_int};
 use std::ptr::null_mut;
 
 use llama_cpp_sys_2 as sys;
 
-use crate::{Candidate, Contrast, larger, threshold};
+use cope_contrast::{Candidate, Contrast, threshold};
 
 /// The state behind a sampler.
 struct State {
@@ -178,7 +179,7 @@ impl State {
     /// above −∞, all of `data` stays as it is. If the base's pass fails, the user's logits remain the scores.
     fn apply(&mut self, data: &mut [sys::llama_token_data]) -> usize {
         let logits = data.iter().map(|it| it.logit);
-        let max = logits.fold(f32::NEG_INFINITY, larger);
+        let max = logits.fold(f32::NEG_INFINITY, f32::max);
         let Ok(threshold) = threshold(max, self.contrast.plausibility()) else {
             return data.len();
         };

@@ -2,7 +2,7 @@
 
     python3 cope.py FOLDER MODEL ADAPTER PROMPT N_TOKENS
 
-FOLDER holds libllama and libcope_contrast. Prints the numbers of the tokens that follow the prompt, separated by spaces.
+FOLDER holds libllama and libcope_sampler. Prints the numbers of the tokens that follow the prompt, separated by spaces.
 The structures are those of the llama.h that libllama was built from.
 """
 
@@ -91,10 +91,10 @@ SIGNATURES = {
 
 
 def load(folder):
-    """Loads libllama, with global symbols, and libcope_contrast, which uses them, as one namespace of functions."""
+    """Loads libllama, with global symbols, and libcope_sampler, which uses them, as one namespace of functions."""
     suffix = ".dylib" if sys.platform == "darwin" else ".so"
     llama = c.CDLL(str(folder / f"libllama{suffix}"), mode=c.RTLD_GLOBAL)
-    cope = c.CDLL(str(folder / f"libcope_contrast{suffix}"))
+    cope = c.CDLL(str(folder / f"libcope_sampler{suffix}"))
     functions = {}
     for name, (result, arguments) in SIGNATURES.items():
         function = getattr(cope if name.startswith("cope") else llama, name)
