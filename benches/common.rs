@@ -53,7 +53,7 @@ pub fn train(
             "-m",
         ])
         .arg(model)
-        .args(["--hold-out", "0"])
+        .args(["--hold-out", "0", "--replay", "0"])
         .args(options)
         .env("COPE_HOME", folder.path())
         .output()?;

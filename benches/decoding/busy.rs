@@ -5,17 +5,14 @@
 //! cargo bench --bench decoding --features llama-cpp-sys-2/openmp --target-dir target/openmp -- --what busy
 //! ```
 
-use std::hint::spin_loop;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use cope_llama::llama::{Context, ContextOptions, Model, Rows, Token};
 
 use crate::Options;
+use crate::spinning::{N_BUSY, Spinning};
 
-/// The number of other programs, which spin.
-const N_BUSY: [usize; 3] = [0, 1, 2];
 const N_PROMPT: usize = 64;
 const REPEATS: u32 = 20;
 
@@ -57,9 +54,7 @@ fn row(name: &str, what: &str, mut pass: impl FnMut() -> Result<()>) -> Result<(
     print!("| {name} | {what} |");
     let mut times = Vec::new();
     for n_busy in N_BUSY {
-        let _spinning = (0..n_busy)
-            .map(|_| Spinning::start())
-            .collect::<Result<Vec<_>>>()?;
+        let _spinning = Spinning::start(n_busy)?;
         let started = Instant::now();
         (0..REPEATS).try_for_each(|_| pass())?;
         times.push((started.elapsed() / REPEATS).as_secs_f64() * 1e3);
@@ -70,31 +65,4 @@ fn row(name: &str, what: &str, mut pass: impl FnMut() -> Result<()>) -> Result<(
     }
     println!();
     Ok(())
-}
-
-/// Another program that keeps a core busy, until it is dropped.
-struct Spinning(Child);
-
-impl Spinning {
-    fn start() -> Result<Self> {
-        let child = Command::new(std::env::current_exe()?)
-            .arg("--spin")
-            .spawn()?;
-        Ok(Self(child))
-    }
-}
-
-impl Drop for Spinning {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Keeps a core busy for at most a quarter of an hour.
-pub fn spin() {
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(900) {
-        spin_loop();
-    }
 }

@@ -27,6 +27,8 @@ mod prompt_texts;
 #[path = "../random_adapter.rs"]
 mod random_adapter;
 mod speed;
+#[path = "../spinning.rs"]
+mod spinning;
 
 use std::path::PathBuf;
 
@@ -128,7 +130,7 @@ impl Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     if options.spin {
-        busy::spin();
+        spinning::spin();
         return Ok(());
     }
     if let Some(probe) = options.probe {

@@ -33,7 +33,7 @@ pub fn run(options: &Options) -> Result<()> {
     report("Chromium", &mut browser)?;
     drop(server);
 
-    let server = Server::start(&users, &["--predict", "8"])?;
+    let server = Server::start(&users, &["--predict", "2"])?;
     let mut random = Command::new(&options.python);
     // Schemathesis leaves notes for its next run in the current folder.
     random.current_dir(&options.node);

@@ -36,6 +36,7 @@ fn measured(scores: &CalibrationScores) -> Vec<String> {
         n_texts,
         n_questions,
         n_right_base,
+        logprob_base,
         any_keeps,
         chosen,
         default,
@@ -60,6 +61,11 @@ fn measured(scores: &CalibrationScores) -> Vec<String> {
             chosen.n_right, default.n_right
         ),
     ];
+    if let (Some(chosen), Some(base)) = (chosen.logprob_of_base_answers, logprob_base) {
+        lines.push(format!(
+            "answers that the base has right: log-probability {chosen:.3} nats per token; by the base {base:.3}"
+        ));
+    }
     if !any_keeps {
         lines.push(
             "no setting keeps nine tenths of the base's right answers, so one with the most right answers was chosen"
@@ -134,6 +140,7 @@ mod tests {
             logprob: interval(logprob),
             accuracy: interval(0.4),
             n_right,
+            logprob_of_base_answers: Some(-0.4),
         }
     }
 
@@ -145,6 +152,7 @@ mod tests {
                 n_texts: 10,
                 n_questions: 46,
                 n_right_base: 30,
+                logprob_base: Some(-0.2),
                 any_keeps,
                 chosen,
                 default: dpo,
@@ -168,16 +176,17 @@ mod tests {
             [
                 "scale 0.75 and contrast 0.05, chosen on 10 texts: log-probability -3.600 (-3.700 to -3.500) nats per token, 40.0 % (30.0 to 50.0) of next tokens right; by default log-probability -3.700 (-3.800 to -3.600) nats per token, 40.0 % (30.0 to 50.0) of next tokens right",
                 "right answers to 46 everyday questions: 29; the base 30, by default 9",
+                "answers that the base has right: log-probability -0.400 nats per token; by the base -0.200",
             ]
         );
         let sft = choice(&calibration(scores(Stage::Sft, -3.5, 12), false));
         assert!(sft[0].starts_with("scale 0.75 of the adapter without DPO and contrast 0.05"));
         assert!(
-            sft[2].starts_with("no setting keeps nine tenths"),
+            sft[3].starts_with("no setting keeps nine tenths"),
             "{sft:?}"
         );
         assert_eq!(
-            sft[3],
+            sft[4],
             "DPO made the texts less likely (-3.700 with it at best, -3.500 without), so it is left out; --keep-dpo keeps it"
         );
     }

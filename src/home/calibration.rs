@@ -29,6 +29,10 @@ pub struct SettingScores {
     pub accuracy: Estimate,
     /// Everyday questions that are answered correctly.
     pub n_right: usize,
+    /// Mean log-probability, in nats, of the tokens of the answers that the base has right; `None` if it has none right,
+    /// and in records of versions that did not measure it.
+    #[serde(default)]
+    pub logprob_of_base_answers: Option<f64>,
 }
 
 /// The choice of scale and contrast for a user's `adapter.gguf`.
@@ -87,6 +91,9 @@ pub struct CalibrationScores {
     pub n_questions: usize,
     /// Everyday questions that the base answers correctly.
     pub n_right_base: usize,
+    /// Mean log-probability of the tokens of these answers by the base, in nats.
+    #[serde(default)]
+    pub logprob_base: Option<f64>,
     /// Whether any setting keeps enough of the base's right answers.
     pub any_keeps: bool,
     /// The chosen setting.

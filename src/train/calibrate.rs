@@ -90,6 +90,7 @@ struct GridPoint<'a> {
     setting: AdapterSetting,
     texts: &'a [TextScore],
     n_right: usize,
+    logprob_of_base_answers: Option<f64>,
 }
 
 impl Calibrator<'_> {
@@ -145,6 +146,7 @@ impl Calibrator<'_> {
         let texts = scores((self.texts, TEXTS))?;
         let questions = scores((self.questions, QUESTIONS))?;
 
+        let base = questions.base;
         let mut points = Vec::new();
         let scores = texts.contrasted.iter().zip(&questions.contrasted);
         for (&(stage, scale, _), (texts, questions)) in adapters.iter().zip(scores) {
@@ -155,17 +157,16 @@ impl Calibrator<'_> {
                     scale,
                     contrast: *contrast,
                 };
-                let n_right = n_right(questions);
                 points.push(GridPoint {
                     setting,
                     texts,
-                    n_right,
+                    n_right: n_right(questions),
+                    logprob_of_base_answers: logprob_of_right(questions, &base),
                 });
             }
         }
-        let n_right_base = n_right(&questions.base);
         let measured: Vec<_> = points.iter().map(GridPoint::measured).collect();
-        let scores = self.scores(&points, &measured, n_right_base)?;
+        let scores = self.scores(&points, &measured, &base)?;
         let chosen = scores.chosen.setting;
         let on_texts = GainOverBase {
             texts: GainTexts::Calibration,
@@ -190,8 +191,9 @@ impl Calibrator<'_> {
         &self,
         points: &[GridPoint],
         measured: &[Measured],
-        n_right_base: usize,
+        base: &[TextScore],
     ) -> Result<CalibrationScores> {
+        let n_right_base = n_right(base);
         let of = |setting: AdapterSetting| {
             let point = points.iter().find(|point| point.setting == setting);
             point
@@ -213,6 +215,7 @@ impl Calibrator<'_> {
             n_texts: self.texts.len(),
             n_questions: self.questions.len(),
             n_right_base,
+            logprob_base: logprob_of_right(base, base),
             any_keeps: measured
                 .iter()
                 .any(|it| rule::keeps(it.n_right, n_right_base)),
@@ -272,6 +275,7 @@ impl GridPoint<'_> {
             logprob,
             accuracy,
             n_right: self.n_right,
+            logprob_of_base_answers: self.logprob_of_base_answers,
         }
     }
 }
@@ -281,6 +285,14 @@ fn contrast(alpha: f32) -> Result<Contrast> {
     Ok(Contrast::new(alpha, Contrast::default().plausibility())?)
 }
 
+/// Mean log-probability of the tokens of those answers that `base` has right, in nats; `None` if it has none right.
+fn logprob_of_right(questions: &[TextScore], base: &[TextScore]) -> Option<f64> {
+    let both = std::iter::zip(questions, base);
+    let of_right = both.filter_map(|(score, base)| base.is_right().then_some(*score));
+    let of_right: Vec<_> = of_right.collect();
+    (!of_right.is_empty()).then(|| score::mean_logprob(&of_right))
+}
+
 /// Number of questions whose answers are right.
 fn n_right(questions: &[TextScore]) -> usize {
     questions.iter().filter(|it| it.is_right()).count()
@@ -288,4 +300,25 @@ fn n_right(questions: &[TextScore]) -> usize {
 
 fn missing() -> Error {
     Error::bug("calibration lacks a setting")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(logprob: f64, n_best: usize, n_tokens: usize) -> TextScore {
+        TextScore {
+            logprob,
+            n_best,
+            n_tokens,
+        }
+    }
+
+    #[test]
+    fn only_the_answers_that_the_base_has_right_count_for_their_log_probability() {
+        let base = [answer(-0.1, 1, 1), answer(-9.0, 1, 3), answer(-0.5, 2, 2)];
+        let user = [answer(-1.0, 0, 1), answer(-6.0, 3, 3), answer(-2.0, 2, 2)];
+        assert_eq!(logprob_of_right(&user, &base), Some(-1.0));
+        assert_eq!(logprob_of_right(&user, &base[1..2]), None);
+    }
 }
