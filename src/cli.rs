@@ -109,6 +109,18 @@ pub fn arguments() -> impl Iterator<Item = OsString> {
     })
 }
 
+/// The error for an argument by which llama.cpp's programs download a model, if there is one. clap would take `-hf` for
+/// `-h` and print the help.
+pub fn refused_download(arguments: impl Iterator<Item = OsString>) -> Option<String> {
+    const OPTIONS: [&str; 6] = ["-hf", "-hfr", "-hff", "--hf-repo", "--hf-file", "-mu"];
+    let mut options = arguments.take_while(|argument| argument != "--");
+    let option = options.find(|argument| OPTIONS.iter().any(|it| argument == it))?;
+    Some(format!(
+        "{} would download a model, which only `cope-llama model pull` does: pull one of `cope-llama model list`, or download the GGUF file yourself and name it with -m FILE",
+        option.display()
+    ))
+}
+
 /// Runs the command and returns the program's exit code.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let home = Home::open()?;

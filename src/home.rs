@@ -241,9 +241,16 @@ impl Home {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] when it cannot be created.
+    /// [`Error::Input`] when a new user would be called [`UserName::BASE`]; [`Error::Io`] when the folder cannot be
+    /// created.
     pub fn create_user(&self, name: UserName) -> Result<UserFolder> {
         let folder = self.user_folder(name);
+        let name = folder.name().as_str();
+        if name.eq_ignore_ascii_case(UserName::BASE) && !folder.path().is_dir() {
+            return Err(Error::Input(format!(
+                "a user cannot be called {name}, which stands for the base model; choose another name"
+            )));
+        }
         create_folder(folder.path())?;
         Ok(folder)
     }

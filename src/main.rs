@@ -8,6 +8,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(instead) = cli::refused_download(std::env::args_os().skip(1)) {
+        eprintln!("error: {instead}");
+        return ExitCode::from(2);
+    }
     match cli::run(cli::Cli::parse_from(cli::arguments())) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

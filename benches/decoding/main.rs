@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! make bench-decoding                             # the report, with transformers + peft for comparison
-//! cargo bench --bench decoding                    # speed, first token, memory, the contrast kernel
+//! cargo bench --bench decoding                    # speed, memory, the contrast kernel
 //! cargo bench --bench decoding -- --what passes   # the time of a pass by its tokens; --help lists more
 //! cargo bench --bench decoding -- --identity 500  # the same tokens as the naive loop
 //! ```
@@ -91,7 +91,7 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Speed, first token, memory, the contrast kernel
+    /// Speed, memory, the contrast kernel
     Report,
     /// Speed of each part of the schedule alone, and of several together
     Parts,

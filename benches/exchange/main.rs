@@ -47,7 +47,7 @@ enum What {
     Families,
     /// Run adapters trained here in other programs, and theirs here
     Programs,
-    /// Measure speed and memory on an adapter of 200 MB
+    /// Measure speed and memory on an adapter of 240 MB
     Large,
 }
 

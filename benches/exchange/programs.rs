@@ -73,9 +73,7 @@ pub fn table(options: &Options) -> Result<()> {
         options.model.clone()
     };
     for path in models {
-        let model = Subject::open(options, &path)?;
-        model.ours_in_peft(options)?;
-        model.pefts_in_ours(options)?;
+        Subject::open(options, &path)?.rows(options)?;
     }
     Ok(())
 }
@@ -125,25 +123,26 @@ impl Subject {
         })
     }
 
-    fn ours_in_peft(&self, options: &Options) -> Result<()> {
+    fn rows(&self, options: &Options) -> Result<()> {
         let adapter = Adapter::open_gguf(&self.train()?)?;
-        let folder = self.folder.join("ours");
-        adapter.write_peft(&folder, &self.base, "the base", None)?;
-        let theirs = self.with_peft(options, &folder, false)?;
-        self.compare_in_f32("us", &adapter.load()?, &theirs)
+        let [ours, theirs] = ["ours", "theirs"].map(|name| self.folder.join(name));
+        adapter.write_peft(&ours, &self.base, "the base", None)?;
+        let answers = self.with_peft(options, &ours, &theirs)?;
+        let (of_ours, of_theirs) = answers.split_at(self.prompts.len());
+        self.compare_in_f32("us", &adapter.load()?, of_ours)?;
+        let path = self.folder.join("theirs.gguf");
+        Adapter::open_peft(&theirs, &self.base)?.write_gguf(&path)?;
+        self.compare_in_f32("PEFT", &Adapter::read_gguf(&path)?, of_theirs)?;
+        self.theirs_in_llama(options, &path)
     }
 
-    fn pefts_in_ours(&self, options: &Options) -> Result<()> {
-        let folder = self.folder.join("theirs");
-        let theirs = self.with_peft(options, &folder, true)?;
-        let path = self.folder.join("theirs.gguf");
-        Adapter::open_peft(&folder, &self.base)?.write_gguf(&path)?;
-        self.compare_in_f32("PEFT", &Adapter::read_gguf(&path)?, &theirs)?;
+    /// Runs the adapter at `path`, which PEFT has trained, in programs with llama.cpp.
+    fn theirs_in_llama(&self, options: &Options, path: &Path) -> Result<()> {
         let base = self.in_f32("f32.gguf", &self.base.metadata)?;
-        let ours = self.with_context(&base, &path)?;
+        let ours = self.with_context(&base, path)?;
         let theirs = [
-            ("xllamacpp", self.with_xllamacpp(options, &base, &path)?),
-            ("node-llama-cpp", self.with_node(options, &base, &path)?),
+            ("xllamacpp", self.with_xllamacpp(options, &base, path)?),
+            ("node-llama-cpp", self.with_node(options, &base, path)?),
         ];
         for (program, theirs) in theirs {
             let (mut n_alike, mut n_all) = (0, 0);
@@ -267,17 +266,15 @@ impl Subject {
         Ok(answers)
     }
 
-    fn with_peft(&self, options: &Options, folder: &Path, train: bool) -> Result<Vec<Answer>> {
+    /// The answers by the adapter in the folder `given`, then those by the adapter that PEFT trains into `trained`.
+    fn with_peft(&self, options: &Options, given: &Path, trained: &Path) -> Result<Vec<Answer>> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/exchange/with_peft.py");
         let mut command = Command::new(&options.python);
         command
             .arg(script)
             .arg(self.for_transformers()?)
-            .arg(folder)
+            .args([given, trained])
             .arg(self.inputs()?);
-        if train {
-            command.arg("--train");
-        }
         lines(&mut command)
     }
 

@@ -1,10 +1,10 @@
-"""Runs an adapter in transformers + peft, on the base's dequantised weights in f32.
+"""Runs two adapters in transformers + peft, on the base's dequantised weights in f32.
 
-    python benches/exchange/with_peft.py BASE.gguf FOLDER INPUTS.json [--train]
+    python benches/exchange/with_peft.py BASE.gguf GIVEN TRAINED INPUTS.json
 
-INPUTS.json has `texts` and `prompts` as token ids, and `n_predict`. With --train it trains an adapter of q, v and down on
-the texts and saves it into FOLDER; otherwise it loads FOLDER. Prints a line of JSON per prompt with the greedy `tokens` and
-their `logprobs`, in nats.
+INPUTS.json has `texts` and `prompts` as token ids, and `n_predict`. The first adapter is loaded from the folder GIVEN. The
+second, of q, v and down, is trained on the texts and saved into the folder TRAINED. Prints a line of JSON for each adapter
+and prompt, with the greedy `tokens` and their `logprobs`, in nats.
 """
 import json, os, sys
 import torch
@@ -39,19 +39,21 @@ def answer(model, prompt, n_predict):
     return {"tokens": tokens, "logprobs": logprobs}
 
 
+def answer_all(model, inputs):
+    model.eval()
+    for prompt in inputs["prompts"]:
+        print(json.dumps(answer(model, prompt, inputs["n_predict"])), flush=True)
+
+
 def main():
-    base, folder, inputs = sys.argv[1:4]
+    base, given, trained, inputs = sys.argv[1:]
     with open(inputs) as file:
         inputs = json.load(file)
     parent, name = os.path.split(os.path.abspath(base))
     model = AutoModelForCausalLM.from_pretrained(parent, gguf_file=name, dtype=torch.float32)
-    if "--train" in sys.argv:
-        model = train(model, inputs["texts"], folder)
-    else:
-        model = PeftModel.from_pretrained(model, folder)
-    model.eval()
-    for prompt in inputs["prompts"]:
-        print(json.dumps(answer(model, prompt, inputs["n_predict"])), flush=True)
+    adapted = PeftModel.from_pretrained(model, given)
+    answer_all(adapted, inputs)
+    answer_all(train(adapted.unload(), inputs["texts"], trained), inputs)
 
 
 if __name__ == "__main__":

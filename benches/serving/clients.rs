@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<()> {
     random.args(["-m", "schemathesis.cli", "run", "--checks", CHECKS]);
     random.args([
         "--max-examples",
-        "100",
+        "50",
         "--seed",
         "1",
         "--phases",

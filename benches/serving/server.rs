@@ -15,7 +15,7 @@ use super::random_adapter;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_cope-llama");
 
 /// The number of texts that each user is trained on.
-const TEXTS: usize = 10;
+const TEXTS: usize = 6;
 
 /// A data folder with trained users.
 pub struct Users {

@@ -30,7 +30,7 @@ const answer = await text("#chat li.answer .said");
 check(answer.length > 10, answer);
 const tints = await page.$$eval("#chat .token", (tokens) => tokens.map(({ title, style }) => [title, style.backgroundColor]));
 check(tints.every(([title, colour]) => title.includes("user ") && colour), tints[0]);
-check(tints.some(([title]) => title.includes("chosen by the contrast")), "the contrast chose");
+check(tints.some(([title]) => title.includes("another than its likeliest")), "the contrast chose");
 
 // Regenerating draws another answer, and its settings give it again.
 const said = () => page.$$eval("#chat li.answer .said", (places) => places.at(-1).textContent);

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Settings are chosen on the split `dev`; figures are reported on the split `query`. With `--few`, the bench compares
-//! ways to train on a short history instead.
+//! ways to train on a short history instead, and with `--calibrated` the parts of calibration's choice.
 
+mod calibrated;
 mod few;
 
 use std::path::{Path, PathBuf};
@@ -67,6 +68,9 @@ struct Options {
     /// top of a task adapter
     #[arg(long, value_name = "N", value_delimiter = ',')]
     few: Vec<usize>,
+    /// Calibrate this many users of each of five tasks, and measure on `dev` what the chosen scale and contrast gain
+    #[arg(long, value_name = "USERS")]
+    calibrated: Option<usize>,
     #[arg(long)]
     learning_rate: Option<f32>,
     #[arg(long)]
@@ -138,6 +142,9 @@ fn main() -> Result<()> {
     );
     if !bench.options.few.is_empty() {
         return few::table(&bench);
+    }
+    if let Some(n_users) = bench.options.calibrated {
+        return calibrated::table(&bench, n_users);
     }
     let stages: &[&str] = if bench.options.sft_only {
         &["SFT"]

@@ -40,7 +40,7 @@ pub struct Args {
         hide_possible_values = true
     )]
     arm: Option<ArmKind>,
-    /// Print one JSON object with text, finish (the reason why the answer ended) and tokens (their number)
+    /// Print one JSON object with text, finish (the reason why the answer ended), tokens (their number) and seed
     #[arg(long)]
     json: bool,
     /// Mark the tokens for which the contrast changed the user model's choice; with --json, list for each token its score,

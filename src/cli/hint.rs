@@ -1,13 +1,21 @@
 //! Adds to an error what a person at the command line can do about it. The library's messages say what is wrong and name
 //! no commands or options.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use cope_llama::Error;
+use cope_llama::bases;
 use cope_llama::error::{CpuWork, Missing, Unspecified};
 
 /// The error with its causes on one line, followed by a hint where there is one.
 pub fn with_hint(error: &anyhow::Error) -> String {
     let message = format!("{error:#}");
-    match error.chain().find_map(|cause| hint(cause.downcast_ref()?)) {
+    let hint = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(error) => hint(error),
+        None => for_file(cause.downcast_ref()?),
+    };
+    match error.chain().find_map(hint) {
         Some(hint) if message.ends_with('?') => format!("{message} {hint}"),
         Some(hint) => format!("{message}; {hint}"),
         None => message,
@@ -16,6 +24,8 @@ pub fn with_hint(error: &anyhow::Error) -> String {
 
 fn hint(error: &Error) -> Option<String> {
     match error {
+        Error::Convert(error) => for_file(error),
+        Error::Io { path, source, .. } if source.kind() == ErrorKind::NotFound => pull(path),
         Error::Missing(missing) => for_missing(missing),
         Error::Unspecified(unspecified) => Some(for_unspecified(unspecified)),
         Error::PromptTooLong { .. } => Some("--ctx-size sets the size of the context".into()),
@@ -23,6 +33,25 @@ fn hint(error: &Error) -> Option<String> {
         Error::NoKeys(_) => Some("`cope-llama user key --admin` makes one".into()),
         _ => None,
     }
+}
+
+fn for_file(error: &cope_convert::Error) -> Option<String> {
+    match error {
+        cope_convert::Error::Missing { path } => pull(path),
+        _ => None,
+    }
+}
+
+/// How to get a base of the list that is not there.
+fn pull(path: &Path) -> Option<String> {
+    let file = path.file_name()?;
+    let listed = bases::all()
+        .into_iter()
+        .find(|it| file == it.file.as_str())?;
+    Some(format!(
+        "`cope-llama model pull {}` downloads it",
+        listed.name
+    ))
 }
 
 fn for_missing(missing: &Missing) -> Option<String> {
@@ -112,5 +141,19 @@ mod tests {
             assert_eq!(shown, format!("while trying: {message}{separator} {hint}"));
             assert!(!shown.contains('\n'), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_base_of_the_list_that_is_not_there_can_be_pulled() {
+        let missing = |file: &str| Error::Io {
+            operation: "open",
+            path: Path::new("models").join(file),
+            source: ErrorKind::NotFound.into(),
+        };
+        let listed = bases::default_base();
+        let shown = with_hint(&anyhow::Error::from(missing(&listed.file)));
+        let pull = format!("`cope-llama model pull {}` downloads it", listed.name);
+        assert!(shown.ends_with(&format!("; {pull}")), "{shown}");
+        assert_eq!(hint(&missing("another.gguf")), None);
     }
 }

@@ -45,7 +45,7 @@ pub struct Args {
     /// field `retrieve` overrides it
     #[arg(long, value_name = "N", default_value_t = 0)]
     retrieve: usize,
-    /// Number of requests that may wait while --parallel texts are being generated
+    /// Number of answers that may wait while --parallel texts are being generated
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
     /// Time limit of a request, in seconds, from its arrival to the end of its answer

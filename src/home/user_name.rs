@@ -10,6 +10,10 @@ use crate::{Error, Result};
 pub struct UserName(String);
 
 impl UserName {
+    /// The name that stands for the base model where a user can be named, as in the server's requests. No new user can have
+    /// it, in any case of its letters.
+    pub const BASE: &str = "base";
+
     const MAX_LEN: usize = 64;
 
     /// Checks a name.

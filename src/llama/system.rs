@@ -1,6 +1,7 @@
 //! The build of llama.cpp, and the devices that it runs on.
 
 use std::ffi::{CStr, c_char};
+use std::fs;
 
 use super::{start, sys};
 
@@ -120,10 +121,25 @@ fn device(index: usize) -> Device {
             description: text(sys::ggml_backend_dev_description(raw)),
             is_gpu: kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU
                 || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU,
-            memory_free: memory_free as u64,
+            // ggml says that all of a CPU's memory is free.
+            memory_free: match kind {
+                sys::GGML_BACKEND_DEVICE_TYPE_CPU => available_memory(),
+                _ => None,
+            }
+            .unwrap_or(memory_free as u64),
             memory_total: memory_total as u64,
         }
     }
+}
+
+/// The memory in bytes that new programs can have without swapping, as Linux estimates it; `None` elsewhere.
+fn available_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
 }
 
 /// A copy of a C string.
@@ -148,6 +164,11 @@ mod tests {
             devices()
                 .iter()
                 .any(|device| !device.is_gpu && device.memory_total > 0)
+        );
+        let cpu = devices().into_iter().find(|it| it.name == "CPU").unwrap();
+        assert!(
+            cpu.memory_free > 0 && cpu.memory_free < cpu.memory_total,
+            "{cpu:?}"
         );
         for feature in cpu_features() {
             assert!(

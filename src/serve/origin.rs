@@ -48,8 +48,9 @@ fn is_own_host(options: &ServeOptions, host: &str) -> bool {
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
     let is_address = name.parse::<std::net::IpAddr>().is_ok_and(|ip| {
-        // A server that listens beyond loopback may have any address; a site cannot make an address its name.
-        ip.is_loopback() || !options.address.ip().is_loopback()
+        // A server that listens beyond loopback may have any address; a site cannot make an address its name. Clients that
+        // are told the address at which a server listens, such as 0.0.0.0, send that one.
+        ip.is_loopback() || ip.is_unspecified() || !options.address.ip().is_loopback()
     });
     is_address
         || name.eq_ignore_ascii_case("localhost")

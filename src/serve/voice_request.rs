@@ -7,9 +7,6 @@ use super::auth::Caller;
 use crate::decode::ArmKind;
 use crate::home::{Home, UserFolder, UserName};
 
-/// The name of the base as a model, beside the names of users.
-pub const BASE: &str = "base";
-
 /// The largest factor by which an adapter's effect can be multiplied.
 const MAX_SCALE: f32 = 4.0;
 
@@ -96,7 +93,7 @@ impl VoiceFields {
             ));
         }
         let model = self.model.as_deref().filter(|model| !model.is_empty());
-        let name = model.unwrap_or_else(|| user.map_or(BASE, UserName::as_str));
+        let name = model.unwrap_or_else(|| user.map_or(UserName::BASE, UserName::as_str));
         let request = VoiceRequest {
             user: user.cloned(),
             scale,
@@ -142,7 +139,7 @@ impl VoiceFields {
 
 /// The name of the user in a model's name: `user` or `base:user`; `None` if the model is the base, or is not given.
 fn user_in_model<'a>(model: &'a str, base_name: &str) -> Option<&'a str> {
-    let is_base = |name: &str| name == BASE || name == base_name;
+    let is_base = |name: &str| name == UserName::BASE || name == base_name;
     match model.split_once(':') {
         Some((base, user)) if is_base(base) => Some(user),
         _ => Some(model).filter(|model| !model.is_empty() && !is_base(model)),

@@ -28,7 +28,7 @@ const PROMPTS: [&str; 5] = [
     "Give a title for a talk about old bicycles.",
     "What do you think of instant coffee?",
 ];
-const N_PREDICT: usize = 48;
+const N_PREDICT: usize = 32;
 
 /// The Python interpreter of the virtual environment with `xllamacpp`, which `make test` creates.
 fn python() -> PathBuf {
@@ -55,7 +55,7 @@ fn trained_adapter(folder: &Path) -> PathBuf {
         .create_user(UserName::new("alice").unwrap())
         .unwrap();
     let mut profile = Profile::default();
-    profile.add(HistoryPart::History, history[..24].to_vec());
+    profile.add(HistoryPart::History, history[..12].to_vec());
     user.save_profile(&profile).unwrap();
     let base = BaseRef {
         file: path.display().to_string(),

@@ -6,11 +6,10 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use crate::home::UserFolder;
+use crate::home::{UserFolder, UserName};
 use crate::serve::api_error::ApiError;
 use crate::serve::app::App;
 use crate::serve::auth::Caller;
-use crate::serve::voice_request::BASE;
 
 /// Answers with the base, and the users whose adapters the caller may use.
 pub async fn list(
@@ -35,7 +34,7 @@ pub async fn list(
     };
     let users = caller.users(&app.home)?;
     let users = users.iter().map(|user| user.name().as_str());
-    let models: Vec<Value> = std::iter::once(model(BASE, None))
+    let models: Vec<Value> = std::iter::once(model(UserName::BASE, None))
         .chain(users.map(|name| model(name, Some(name))))
         .collect();
     Ok(Json(json!({ "object": "list", "data": models })))

@@ -123,7 +123,7 @@ function addPart(place, text, tokens) {
   const part = element("span", "token", text);
   const shown = tokens.map(({ token, p_user, p_base, changed }) => {
     const base = p_base === null ? "" : `, base ${percent(p_base)}`;
-    return `${JSON.stringify(token)}: user ${percent(p_user)}${base}${changed ? ", chosen by the contrast" : ""}`;
+    return `${JSON.stringify(token)}: user ${percent(p_user)}${base}${changed ? ", another than its likeliest" : ""}`;
   });
   part.title = shown.join("\n");
   const last = tokens.at(-1);

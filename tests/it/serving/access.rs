@@ -326,9 +326,11 @@ fn pages_of_other_sites_are_refused() {
             host("localhost"),
             host(&format!("localhost:{port}")),
             host("box.lan"),
-            host("[::1]:80")
+            host("[::1]:80"),
+            host(&format!("0.0.0.0:{port}")),
+            host("[::]")
         ],
-        [200; 4]
+        [200; 6]
     );
     assert_eq!(
         [
