@@ -157,7 +157,7 @@ bench-serving: $(CLIENTS)/ready $(ORACLE)/ready
 
 ## serve-clients: the part of bench-serving that every change must pass
 serve-clients: $(CLIENTS)/ready
-	cargo bench --bench serving -- --what clients
+	cargo bench --bench serving -- --what clients --examples 50
 
 $(CLIENTS)/ready: | $(UV)
 	@.ci/needs clients

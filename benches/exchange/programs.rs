@@ -128,6 +128,10 @@ impl Subject {
         let [ours, theirs] = ["ours", "theirs"].map(|name| self.folder.join(name));
         adapter.write_peft(&ours, &self.base, "the base", None)?;
         let answers = self.with_peft(options, &ours, &theirs)?;
+        ensure!(
+            answers.len() == 2 * self.prompts.len(),
+            "two answers a prompt"
+        );
         let (of_ours, of_theirs) = answers.split_at(self.prompts.len());
         self.compare_in_f32("us", &adapter.load()?, of_ours)?;
         let path = self.folder.join("theirs.gguf");
@@ -218,7 +222,7 @@ impl Subject {
     }
 
     /// Writes the base with its weights widened to f32, for transformers, without the tokenizer: transformers reads the
-    /// list of tokens twice, which takes most of a minute, and the prompts are tokens already.
+    /// list of tokens twice, which takes ten seconds and more, and the prompts are tokens already.
     fn for_transformers(&self) -> Result<PathBuf> {
         let metadata = self.base.metadata.iter();
         let of_model = metadata.filter(|(key, _)| !key.starts_with("tokenizer."));

@@ -33,14 +33,14 @@ pub fn run(options: &Options) -> Result<()> {
     report("Chromium", &mut browser)?;
     drop(server);
 
-    let server = Server::start(&users, &["--predict", "2"])?;
+    let server = Server::start(&users, &["--predict", "8"])?;
     let mut random = Command::new(&options.python);
     // Schemathesis leaves notes for its next run in the current folder.
     random.current_dir(&options.node);
     random.args(["-m", "schemathesis.cli", "run", "--checks", CHECKS]);
     random.args([
         "--max-examples",
-        "50",
+        &options.examples.to_string(),
         "--seed",
         "1",
         "--phases",

@@ -59,6 +59,9 @@ struct Options {
     /// The Chromium to drive
     #[arg(long, default_value = "/usr/bin/chromium")]
     browser: PathBuf,
+    /// The most random requests that Schemathesis makes for each endpoint
+    #[arg(long, default_value_t = 100)]
+    examples: usize,
     /// The number of clients at once
     #[arg(long, default_value_t = 32)]
     clients: usize,

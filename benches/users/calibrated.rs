@@ -10,11 +10,11 @@ use anyhow::{Context, Result};
 use cope_convert::Adapter;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, Stage, UserFolder, UserName};
-use cope_llama::profile::{Example, Profile, lamp, newest};
+use cope_llama::profile::{Example, lamp, newest};
 use cope_llama::train::calibrate::score::{TextScore, measure};
-use cope_llama::train::{Encoded, Encoder, Training, train};
+use cope_llama::train::{Encoded, Encoder};
 
-use super::{Bench, Items, examples, interval, mean};
+use super::{Bench, Items, difference, examples, extend, mean};
 
 /// The five main sets of `eval`.
 const TASKS: [&str; 5] = [
@@ -58,9 +58,7 @@ pub fn table(bench: &Bench, n_users: usize) -> Result<()> {
                 let (setting, measured) = row(bench, history, part, &items)?;
                 let cells = cells(&measured)?;
                 println!("| {task} | {} | {training} | {setting} | {cells}", user.id);
-                for (all, items) in all.iter_mut().zip(measured) {
-                    all.extend(items);
-                }
+                extend(all, &measured);
             }
         }
     }
@@ -79,23 +77,10 @@ fn row(
 ) -> Result<(String, Measured)> {
     let home = Home::at(bench.home.path());
     let folder = home.create_user(UserName::new("bench")?)?;
-    folder.save_profile(&Profile {
-        history: history.to_vec(),
-        held_out: Vec::new(),
-    })?;
     let mut config = bench.options.config();
     config.hold_out = None;
     config.sft.epochs = config.sft.epochs.div_ceil(part);
-    let run = |stage: Stage| {
-        let training = Training {
-            folder: &folder,
-            base_path: &bench.path,
-            base: &bench.base,
-            config: &config,
-            stages: &[stage],
-        };
-        train(training, &mut |_| Ok(()))
-    };
+    let run = |stage| bench.run(&folder, history, &bench.base, &config, &[stage]);
     run(Stage::Sft)?;
     std::fs::copy(folder.sft(), folder.dpo())?;
     run(Stage::Calibrate)?;
@@ -121,9 +106,7 @@ fn measured(bench: &Bench, folder: &UserFolder, items: &[Encoded]) -> Result<(St
         &contrasts,
         &mut || Ok(()),
     )?;
-    let [of_sft, of_chosen] = &scores.contrasted[..] else {
-        unreachable!("scores of two adapters")
-    };
+    let [of_sft, of_chosen] = [0, 1].map(|lora| &scores.contrasted[lora]);
     let settings = [
         &scores.base,
         &of_sft[0],
@@ -148,9 +131,7 @@ fn cells(measured: &Measured) -> Result<String> {
         write!(cells, " {:.3} |", mean(items))?;
     }
     for other in [fixed, scaled] {
-        let difference = mean(calibrated) - mean(other);
-        let (low, high) = interval(calibrated, other);
-        write!(cells, " {difference:+.3} [{low:+.3}, {high:+.3}] |")?;
+        write!(cells, " {} |", difference(calibrated, other))?;
     }
     Ok(cells)
 }

@@ -6,11 +6,13 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use cope_llama::home::{AdapterFolder, BaseRef, Home, Stage, UserFolder, UserName};
-use cope_llama::profile::{Example, Profile, lamp, newest};
+use cope_llama::profile::{Profile, lamp, newest};
 use cope_llama::train::model::TrainModel;
-use cope_llama::train::{Encoded, Encoder, TrainConfig, Training, train};
+use cope_llama::train::{Encoded, Encoder, TrainConfig};
 
-use super::{Bench, Items, interval, logprobs, mean};
+use super::{Bench, Items, difference, extend, logprobs, mean};
+
+const SFT: [Stage; 1] = [Stage::Sft];
 
 /// The most items that a task adapter is trained on, in equal parts of each user.
 const TASK_ITEMS: usize = 150;
@@ -75,7 +77,7 @@ impl Starts {
         for (user, name) in users.into_iter().zip(["first", "second"]) {
             let profile = bench.profile(lamp, user)?;
             let folder = home.create_user(UserName::new(name)?)?;
-            sft(bench, &folder, &profile.history, &bench.base, &config)?;
+            bench.run(&folder, &profile.history, &bench.base, &config, &SFT)?;
             profiles.push(profile);
             folders.push(folder);
         }
@@ -87,7 +89,7 @@ impl Starts {
         let items = others.iter().map(|user| newest(&user.history, share));
         let items = items.collect::<Vec<_>>().concat();
         let folder = home.create_task(UserName::new("task")?)?;
-        sft(bench, &folder, &items, &bench.base, &config)?;
+        bench.run(&folder, &items, &bench.base, &config, &SFT)?;
         let adapter = cope_convert::Adapter::read_gguf(&folder.sft())?;
         let weight_type = config.weight_type;
         Ok(Self {
@@ -122,7 +124,7 @@ impl Starts {
             ..bench.base.clone()
         };
         let trained = |base: &BaseRef, config: &TrainConfig, model: &TrainModel| {
-            sft(bench, &folder, history, base, config)?;
+            bench.run(&folder, history, base, config, &SFT)?;
             logprobs(model, Some(&bench.lora(&folder.sft())?), items)
         };
         Ok([
@@ -133,46 +135,14 @@ impl Starts {
     }
 }
 
-/// Trains the adapter of a folder by SFT.
-fn sft(
-    bench: &Bench,
-    folder: &AdapterFolder,
-    history: &[Example],
-    base: &BaseRef,
-    config: &TrainConfig,
-) -> Result<()> {
-    folder.save_profile(&Profile {
-        history: history.to_vec(),
-        held_out: Vec::new(),
-    })?;
-    let training = Training {
-        folder,
-        base_path: &bench.path,
-        base,
-        config,
-        stages: &[Stage::Sft],
-    };
-    Ok(train(training, &mut |_| Ok(()))?)
-}
-
-/// Adds the items of one user to those of both.
-fn extend(both: &mut Measured, one: &Measured) {
-    for (both, one) in both.iter_mut().zip(one) {
-        both.extend(one);
-    }
-}
-
 /// The cells of a row.
 fn cells(before: &Measured, after: &Measured) -> Result<String> {
     let ([base, other, task], [random, from_other, on_task]) = (before, after);
     let mut cells = format!("{} | {:.3} | {:.3} |", base.len(), mean(base), mean(random));
     for (before, after) in [(other, from_other), (task, on_task)] {
         let (before, own) = (mean(before), mean(after));
-        let (difference, (low, high)) = (own - mean(random), interval(after, random));
-        write!(
-            cells,
-            " {before:.3} | {own:.3} | {difference:+.3} [{low:+.3}, {high:+.3}] |"
-        )?;
+        let difference = difference(after, random);
+        write!(cells, " {before:.3} | {own:.3} | {difference} |")?;
     }
     Ok(cells)
 }

@@ -20,7 +20,7 @@ use clap::{Parser, ValueEnum};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
 use cope_llama::bases;
-use cope_llama::home::{BaseRef, Home, Stage, UserName};
+use cope_llama::home::{AdapterFolder, BaseRef, Home, Stage, UserName};
 use cope_llama::llama;
 use cope_llama::profile::{Example, Profile, lamp};
 use cope_llama::train::lora::{Lora, TargetModule};
@@ -281,6 +281,29 @@ impl Bench {
         Ok((adapters, margins))
     }
 
+    /// Runs some stages of training on `history`.
+    fn run(
+        &self,
+        folder: &AdapterFolder,
+        history: &[Example],
+        base: &BaseRef,
+        config: &TrainConfig,
+        stages: &[Stage],
+    ) -> Result<()> {
+        folder.save_profile(&Profile {
+            history: history.to_vec(),
+            held_out: Vec::new(),
+        })?;
+        let training = Training {
+            folder,
+            base_path: &self.path,
+            base,
+            config,
+            stages,
+        };
+        Ok(train(training, &mut |_| Ok(()))?)
+    }
+
     /// Reads an adapter, to measure it.
     fn lora(&self, path: &Path) -> Result<Lora> {
         let adapter = Adapter::read_gguf(path)?;
@@ -327,9 +350,7 @@ impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "| {} | {:.3} |", self.base.len(), mean(&self.base))?;
         for (own, other) in &self.stages {
-            let ((low, high), own, other) = (interval(own, other), mean(own), mean(other));
-            let difference = own - other;
-            write!(f, " {own:.3} | {difference:+.3} [{low:+.3}, {high:+.3}] |")?;
+            write!(f, " {:.3} | {} |", mean(own), difference(own, other))?;
         }
         Ok(())
     }
@@ -338,6 +359,20 @@ impl std::fmt::Display for Measured {
 /// The mean log-probability over all items, in nats a token.
 fn mean(items: &[(f64, f64)]) -> f64 {
     items.iter().map(|item| item.0).sum::<f64>() / items.iter().map(|item| item.1).sum::<f64>()
+}
+
+/// The difference of two means, and in brackets its 95 % interval, as a cell of a table.
+fn difference(own: &[(f64, f64)], other: &[(f64, f64)]) -> String {
+    let (low, high) = interval(own, other);
+    let difference = mean(own) - mean(other);
+    format!("{difference:+.3} [{low:+.3}, {high:+.3}]")
+}
+
+/// Adds the items of one user, under each of some models, to those of several users.
+fn extend(all: &mut [Items], one: &[Items]) {
+    for (all, one) in all.iter_mut().zip(one) {
+        all.extend(one);
+    }
 }
 
 /// The 95 % interval of `mean(own) − mean(other)`, by a paired bootstrap over the items.

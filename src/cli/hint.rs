@@ -11,11 +11,11 @@ use cope_llama::error::{CpuWork, Missing, Unspecified};
 /// The error with its causes on one line, followed by a hint where there is one.
 pub fn with_hint(error: &anyhow::Error) -> String {
     let message = format!("{error:#}");
-    let hint = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+    let of_cause = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
         Some(error) => hint(error),
         None => for_file(cause.downcast_ref()?),
     };
-    match error.chain().find_map(hint) {
+    match error.chain().find_map(of_cause) {
         Some(hint) if message.ends_with('?') => format!("{message} {hint}"),
         Some(hint) => format!("{message}; {hint}"),
         None => message,

@@ -122,11 +122,10 @@ fn device(index: usize) -> Device {
             is_gpu: kind == sys::GGML_BACKEND_DEVICE_TYPE_GPU
                 || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU,
             // ggml says that all of a CPU's memory is free.
-            memory_free: match kind {
-                sys::GGML_BACKEND_DEVICE_TYPE_CPU => available_memory(),
-                _ => None,
-            }
-            .unwrap_or(memory_free as u64),
+            memory_free: (kind == sys::GGML_BACKEND_DEVICE_TYPE_CPU)
+                .then(available_memory)
+                .flatten()
+                .unwrap_or(memory_free as u64),
             memory_total: memory_total as u64,
         }
     }

@@ -89,8 +89,7 @@ pub struct Calibrator<'a> {
 struct GridPoint<'a> {
     setting: AdapterSetting,
     texts: &'a [TextScore],
-    n_right: usize,
-    logprob_of_base_answers: Option<f64>,
+    questions: &'a [TextScore],
 }
 
 impl Calibrator<'_> {
@@ -146,7 +145,6 @@ impl Calibrator<'_> {
         let texts = scores((self.texts, TEXTS))?;
         let questions = scores((self.questions, QUESTIONS))?;
 
-        let base = questions.base;
         let mut points = Vec::new();
         let scores = texts.contrasted.iter().zip(&questions.contrasted);
         for (&(stage, scale, _), (texts, questions)) in adapters.iter().zip(scores) {
@@ -160,13 +158,12 @@ impl Calibrator<'_> {
                 points.push(GridPoint {
                     setting,
                     texts,
-                    n_right: n_right(questions),
-                    logprob_of_base_answers: logprob_of_right(questions, &base),
+                    questions,
                 });
             }
         }
         let measured: Vec<_> = points.iter().map(GridPoint::measured).collect();
-        let scores = self.scores(&points, &measured, &base)?;
+        let scores = self.scores(&points, &measured, &questions.base)?;
         let chosen = scores.chosen.setting;
         let on_texts = GainOverBase {
             texts: GainTexts::Calibration,
@@ -197,7 +194,7 @@ impl Calibrator<'_> {
         let of = |setting: AdapterSetting| {
             let point = points.iter().find(|point| point.setting == setting);
             point
-                .map(|point| point.scores(self.seed))
+                .map(|point| point.scores(self.seed, base))
                 .ok_or_else(missing)
         };
         let by_dpo = |it: &&Measured| it.setting.stage == Stage::Dpo;
@@ -264,18 +261,18 @@ impl GridPoint<'_> {
             setting: self.setting,
             logprob: score::mean_logprob(self.texts),
             accuracy: score::accuracy(self.texts),
-            n_right: self.n_right,
+            n_right: n_right(self.questions),
         }
     }
 
-    fn scores(&self, seed: u64) -> SettingScores {
+    fn scores(&self, seed: u64, base: &[TextScore]) -> SettingScores {
         let [logprob, accuracy] = intervals(self.texts, seed);
         SettingScores {
             setting: self.setting,
             logprob,
             accuracy,
-            n_right: self.n_right,
-            logprob_of_base_answers: self.logprob_of_base_answers,
+            n_right: n_right(self.questions),
+            logprob_of_base_answers: logprob_of_right(self.questions, base),
         }
     }
 }

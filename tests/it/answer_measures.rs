@@ -23,7 +23,12 @@ use interval::{mean, share};
 use loops::{distinct_4, is_loop};
 use score::{says_all, says_any};
 use setting::{CANDIDATES, Setting};
-use texts::{Split, TextKind, items};
+use texts::{Item, Split, TextKind, items};
+
+/// The prompts of all files in a split.
+fn of_split(split: Split, limit: Option<usize>) -> anyhow::Result<Vec<Item>> {
+    items(&TextKind::ALL, &[split], limit)
+}
 
 #[test]
 fn no_prompt_is_one_that_calibration_or_replay_uses() {
@@ -32,7 +37,7 @@ fn no_prompt_is_one_that_calibration_or_replay_uses() {
     let replayed = replay::prompts().unwrap().into_iter().map(|it| it.prompt);
     let used: HashSet<String> = used.chain(replayed).collect();
     for split in [Split::Dev, Split::Test] {
-        for item in items(&TextKind::ALL, &[split], None).unwrap() {
+        for item in of_split(split, None).unwrap() {
             assert!(!used.contains(&item.prompt), "{}", item.prompt);
         }
     }
@@ -222,7 +227,7 @@ fn a_mean_varies_with_its_prompts() {
 fn each_file_of_texts_is_split_into_halves_without_a_prompt_twice() {
     let mut prompts = HashSet::new();
     for split in [Split::Dev, Split::Test] {
-        let items = items(&TextKind::ALL, &[split], None).unwrap();
+        let items = of_split(split, None).unwrap();
         let n = |kind| items.iter().filter(|item| item.kind == kind).count();
         assert_eq!(TextKind::ALL.map(n), [50, 50, 25, 50]);
         prompts.extend(items.into_iter().map(|item| item.prompt));
@@ -233,7 +238,7 @@ fn each_file_of_texts_is_split_into_halves_without_a_prompt_twice() {
 #[test]
 fn facts_are_in_their_note_and_answers_not_in_their_question() {
     for split in [Split::Dev, Split::Test] {
-        for item in items(&TextKind::ALL, &[split], None).unwrap() {
+        for item in of_split(split, None).unwrap() {
             match item.kind {
                 TextKind::Manner | TextKind::Everyday => assert!(item.wanted.is_empty()),
                 TextKind::Notes => {
@@ -251,8 +256,8 @@ fn facts_are_in_their_note_and_answers_not_in_their_question() {
 
 #[test]
 fn a_limit_takes_prompts_evenly_from_each_file() {
-    let all = items(&TextKind::ALL, &[Split::Dev], None).unwrap();
-    let some = items(&TextKind::ALL, &[Split::Dev], Some(2)).unwrap();
+    let all = of_split(Split::Dev, None).unwrap();
+    let some = of_split(Split::Dev, Some(2)).unwrap();
     let prompts = |kind: TextKind| -> Vec<&str> {
         let of_kind = some.iter().filter(|item| item.kind == kind);
         of_kind.map(|item| item.prompt.as_str()).collect()
@@ -263,12 +268,7 @@ fn a_limit_takes_prompts_evenly_from_each_file() {
         let expected = [n.div_ceil(2) - 1, n - 1].map(|index| of_kind[index].prompt.as_str());
         assert_eq!(prompts(kind), expected, "{kind:?}");
     }
-    assert_eq!(
-        items(&TextKind::ALL, &[Split::Dev], Some(1000))
-            .unwrap()
-            .len(),
-        all.len()
-    );
+    assert_eq!(of_split(Split::Dev, Some(1000)).unwrap().len(), all.len());
 }
 
 #[test]
