@@ -2,9 +2,11 @@
 //! and instructions for running it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cope_convert::gguf::{Array, Gguf, Value};
 use cope_convert::{Adapter, sha256};
@@ -40,13 +42,19 @@ pub enum BasePlace {
 
 /// Creates `folder` with the user's base and adapter, a Modelfile for Ollama, a model card and checksums. An adapter that
 /// was trained on top of a task adapter is stacked with it. The folder holds none of the user's texts, but the adapter
-/// may reproduce them.
+/// may reproduce them. Once `stop` is true, the base is not copied any further.
 ///
 /// # Errors
 ///
 /// The user is not trained; base or adapter have changed since the training; `folder` exists and is not empty, or cannot
-/// be written. Nothing is left behind then.
-pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -> Result<()> {
+/// be written; [`Error::Interrupted`] if `stop` was set. Nothing is left behind then.
+pub fn bundle(
+    home: &Home,
+    user: &UserFolder,
+    folder: &Path,
+    place: BasePlace,
+    stop: &AtomicBool,
+) -> Result<()> {
     let adapter = whole_adapter(user)?;
     let manifest = user.manifest()?.ok_or_else(|| {
         let user = user.name().to_string();
@@ -62,7 +70,7 @@ pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -
     let path = |name: &str| building.path().join(name);
     let linked = place == BasePlace::Link && fs::hard_link(&base, path(BASE)).is_ok();
     if !linked {
-        fs::copy(&base, path(BASE)).map_err(Error::io("copy", &base))?;
+        copy(&base, &path(BASE), stop)?;
     }
     adapter.write_gguf(&path(ADAPTER))?;
     for (name, text) in texts(user, &manifest, &gguf, &adapter)? {
@@ -81,6 +89,22 @@ pub fn bundle(home: &Home, user: &UserFolder, folder: &Path, place: BasePlace) -
     // The temporary folder has been renamed, so that there is nothing to remove.
     let _ = building.keep();
     Ok(())
+}
+
+/// Copies a file in parts, before each of which it looks at `stop`.
+fn copy(from: &Path, to: &Path, stop: &AtomicBool) -> Result<()> {
+    const PART: u64 = 64 << 20;
+    let mut source = File::open(from).map_err(Error::io("read", from))?;
+    let mut target = File::create(to).map_err(Error::io("write", to))?;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
+        let copied = io::copy(&mut source.by_ref().take(PART), &mut target);
+        if copied.map_err(Error::io("copy", from))? == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The user's adapter, stacked with its task adapter if it has one.

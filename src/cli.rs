@@ -12,7 +12,8 @@ mod eval;
 mod explain;
 mod generate;
 mod hint;
-mod interrupt;
+#[cfg(feature = "train")]
+mod long_work;
 mod model;
 mod options;
 mod prompt_cache;
@@ -33,6 +34,7 @@ mod user;
 pub use hint::with_hint;
 use std::ffi::OsString;
 use std::process::ExitCode;
+pub use terminal::restore as restore_terminal;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -128,9 +130,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Model(command) => model::run(&home, command)?,
         Command::User(command) => user::run(&home, command)?,
         #[cfg(feature = "train")]
-        Command::Train(args) => train::run(&home, &args)?,
+        Command::Train(args) => return train::run(&home, &args),
         #[cfg(feature = "train")]
-        Command::TrainTask(args) => train_task::run(&home, &args)?,
+        Command::TrainTask(args) => return train_task::run(&home, &args),
         Command::Chat(args) => chat::run(&home, *args)?,
         Command::Generate(args) => generate::run(&home, &args)?,
         #[cfg(feature = "serve")]
@@ -138,7 +140,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
         Command::Bundle(args) => bundle::run(&home, &args)?,
         #[cfg(feature = "train")]
-        Command::Eval(command) => eval::run(&home, &command)?,
+        Command::Eval(command) => return eval::run(&home, &command),
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
     }

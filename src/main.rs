@@ -6,16 +6,25 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
+use cope_convert::cli::signals;
 
 fn main() -> ExitCode {
     if let Some(instead) = cli::refused_download(std::env::args_os().skip(1)) {
         eprintln!("error: {instead}");
         return ExitCode::from(2);
     }
+    if let Err(error) = signals::watch() {
+        eprintln!("error: cannot watch for signals: {error}");
+        return ExitCode::FAILURE;
+    }
+    signals::before_death(cli::restore_terminal);
     match cli::run(cli::Cli::parse_from(cli::arguments())) {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            if is_interrupted(&error) {
+                signals::die_of_received();
+            }
             eprintln!("error: {}", cli::with_hint(&error));
             ExitCode::FAILURE
         }
@@ -28,4 +37,12 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Whether a signal stopped the command, which has then ended in order.
+fn is_interrupted(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<cope_llama::Error>(),
+        Some(cope_llama::Error::Interrupted)
+    )
 }

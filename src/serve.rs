@@ -50,6 +50,7 @@ pub use engine::N_PROMPT;
 pub use identity::Identity;
 pub use settings::{EngineSettings, RequestLimits, ServeOptions};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use crate::home::Home;
 use crate::{Error, Result};
@@ -57,7 +58,11 @@ use crate::{Error, Result};
 /// The interval at which indexes of histories that have changed or are gone are dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` is ready. `listening` is called with the address, before the base is loaded.
+/// Time for sending the end of the last answer.
+const LAST_BYTES: Duration = Duration::from_secs(1);
+
+/// Serves until `stop` is ready, and then until the answers that have begun are complete. A training that the page has
+/// started is stopped, and can be resumed. `listening` is called with the address, before the base is loaded.
 ///
 /// # Errors
 ///
@@ -88,6 +93,18 @@ pub fn serve(
         let loading = Arc::clone(&app);
         let loading = tokio::task::spawn_blocking(move || loading.load());
         let routes = routes::routes(&app);
+        let (stopping, draining) = (Arc::clone(&app), Arc::new(Notify::new()));
+        let begun = Arc::clone(&draining);
+        let stop = async move {
+            stop.await;
+            stopping.stop_training();
+            begun.notify_one();
+        };
+        let drained = async {
+            draining.notified().await;
+            app.texts_ended().await;
+            tokio::time::sleep(LAST_BYTES).await;
+        };
         let server = axum::serve(listener, routes).with_graceful_shutdown(stop);
         let loaded = async {
             match loading.await {
@@ -95,11 +112,15 @@ pub fn serve(
                 _ => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let ended = tokio::select! {
             served = server => served.map_err(failed),
+            // A client that never completes its request keeps its connection, but not the server.
+            () = drained => Ok(()),
             failed = loaded => failed,
             never = sweep(&app) => match never {},
-        }
+        };
+        app.end_training();
+        ended
     })
 }
 

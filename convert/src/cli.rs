@@ -7,6 +7,7 @@ mod inspect;
 mod merge;
 mod model;
 mod requantize;
+pub mod signals;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub fn run(command: &Command) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            if let Failure::Convert(Error::Interrupted) = error {
+                signals::die_of_received();
+            }
             eprintln!("error: {error}{}", hint(&error));
             match error {
                 Failure::Usage(_) => ExitCode::from(2),

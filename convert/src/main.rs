@@ -14,5 +14,9 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    if let Err(error) = cli::signals::watch() {
+        eprintln!("error: cannot watch for signals: {error}");
+        return ExitCode::FAILURE;
+    }
     cli::run(&Cli::parse().command)
 }

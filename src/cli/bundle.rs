@@ -1,9 +1,11 @@
 //! `bundle`: exports a user's model as a folder.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
+use cope_convert::cli::signals;
 use cope_llama::bundle::{BasePlace, bundle};
 use cope_llama::home::{Home, UserName};
 
@@ -31,7 +33,9 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     } else {
         BasePlace::Link
     };
-    bundle(home, &user, &args.folder, place)?;
+    let stop = Arc::default();
+    signals::stop_sets(&stop);
+    bundle(home, &user, &args.folder, place, &stop)?;
     eprintln!(
         "created {}; its README.md says how to run the model",
         args.folder.display()

@@ -15,6 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
+use cope_convert::cli::signals;
 use cope_llama::decode::{DecoderOptions, Steered};
 use cope_llama::home::{Home, UserName};
 use cope_llama::message::{Message, Role};
@@ -27,10 +28,9 @@ use self::lines::{Lines, Screen};
 use super::decode_options::DecodeArgs;
 use super::explain;
 use super::hint::with_hint;
-use super::interrupt;
 use super::options::{ModelArgs, VoiceArgs, user_source};
 use super::session::{ReplyEvent, Session};
-use super::terminal::Quiet;
+use super::terminal::{self, Quiet};
 
 #[derive(ClapArgs)]
 #[command(after_help = HELP, allow_negative_numbers = true)]
@@ -86,6 +86,8 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
     let mut lines = Lines::open(home, chat.source.user())?;
     let is_terminal = lines.is_terminal();
     if is_terminal {
+        terminal::remember();
+        signals::interrupt_sets(&chat.stop);
         eprintln!("chatting with {}; /help shows the commands", chat.name());
     }
     while let Some(command) = entry::next_command(&mut lines)? {
@@ -113,6 +115,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
 struct Chat<'a> {
     home: &'a Home,
     args: Args,
+    /// Set by Ctrl-C, to end an answer.
     stop: Arc<AtomicBool>,
     source: AdapterSource,
     session: Session,
@@ -137,7 +140,7 @@ enum Answering {
 
 impl<'a> Chat<'a> {
     fn open(home: &'a Home, args: Args) -> Result<Self> {
-        let stop = interrupt::flag()?;
+        let stop = Arc::default();
         let source = args.voice.source(home)?;
         let session = Session::open(home, &args.model, &args.voice, &source, &stop, None)?;
         let options = args.decode.options(&args.model, session.model())?;

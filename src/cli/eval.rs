@@ -7,6 +7,8 @@ mod run;
 mod study;
 mod tune;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Subcommand;
 use cope_llama::home::Home;
@@ -25,12 +27,13 @@ pub enum Command {
     Tune(tune::Args),
 }
 
-pub fn run(home: &Home, command: &Command) -> Result<()> {
+pub fn run(home: &Home, command: &Command) -> Result<ExitCode> {
     match command {
-        Command::Run(args) => run::run(home, args),
-        Command::Report(args) => report::run(home, args),
-        Command::Families(args) => families::run(args),
-        Command::Examples(args) => examples::run(home, args),
-        Command::Tune(args) => tune::run(home, args),
+        Command::Run(args) => return run::run(home, args),
+        Command::Tune(args) => return tune::run(home, args),
+        Command::Report(args) => report::run(home, args)?,
+        Command::Families(args) => families::run(args)?,
+        Command::Examples(args) => examples::run(home, args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

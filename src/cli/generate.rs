@@ -2,9 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args as ClapArgs};
+use cope_convert::cli::signals;
+use cope_llama::Error;
 use cope_llama::decode::{ArmKind, DecoderOptions, Finish};
 use cope_llama::home::Home;
 use cope_llama::message::Message;
@@ -12,7 +15,6 @@ use serde_json::json;
 
 use super::decode_options::DecodeArgs;
 use super::explain;
-use super::interrupt;
 use super::options::{ModelArgs, VoiceArgs};
 use super::session::{ReplyEvent, Session};
 
@@ -65,9 +67,11 @@ Examples:
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let mut messages: Vec<Message> = args.system_prompt.iter().map(Message::system).collect();
     messages.push(Message::user(prompt(args)?));
-    let stop = interrupt::flag()?;
+    let stop = Arc::default();
     let source = args.voice.source(home)?;
     let mut session = Session::open(home, &args.model, &args.voice, &source, &stop, None)?;
+    // The base is loaded, so that a signal ends the answer after the text so far.
+    signals::stop_sets(&stop);
     let arm = args
         .arm
         .map_or(session.default_arm(), |arm| arm.with(session.contrast));
@@ -117,7 +121,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     }
     session.save_prompt_cache()?;
     if answer.finish == Finish::Interrupted {
-        bail!("interrupted");
+        return Err(Error::Interrupted.into());
     }
     Ok(())
 }

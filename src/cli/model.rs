@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
+use cope_convert::cli::signals;
 use cope_llama::Error;
 use cope_llama::bases::{self, Base};
 use cope_llama::home::Home;
-
-use super::interrupt;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -68,9 +68,9 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
             megabytes(base.bytes),
             base.licence
         );
-        let pulled = bases::pull(&base, home, &*interrupt::flag()?, || {
-            Stdio::from(io::stderr())
-        });
+        let stop = Arc::default();
+        signals::stop_sets(&stop);
+        let pulled = bases::pull(&base, home, &stop, || Stdio::from(io::stderr()));
         pulled.map_err(|error| match error {
             Error::Lack(reason) => anyhow!("{reason}, or use another GGUF file with -m FILE"),
             error => error.into(),

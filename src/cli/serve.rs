@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
+use cope_convert::cli::signals;
 use cope_llama::home::Home;
 use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
 
@@ -101,17 +102,16 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         origins: args.allow_origin.clone(),
         open_webui_secret: secret.transpose()?,
     };
-    let stop = async {
-        // When Ctrl-C cannot be handled, the server runs until it is killed.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut stop = Some(stop);
+    // The first signal drops the sender, which the receiver notices.
+    signals::stop_calls(move || drop(stop.take()));
+    let stopped = async { drop(stopped.await) };
     serve(
         home,
         options,
         |address| eprintln!("listening on http://{address}"),
-        stop,
+        stopped,
     )?;
     Ok(())
 }

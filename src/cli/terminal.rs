@@ -1,7 +1,7 @@
 //! The terminal: what it can do, and how it is kept from showing what is typed while an answer runs.
 
-use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::termios::{
     InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
@@ -10,8 +10,13 @@ use nix::sys::termios::{
 /// Terminals without cursor movement, at which lines are read without editing.
 const PLAIN: [&str; 3] = ["dumb", "cons25", "emacs"];
 
-/// The terminal's mode before it was made quiet; `None` while it is not.
+/// The terminal's mode when the program began to use it.
 static NORMAL: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Notes the terminal's mode, to which [`restore`] returns.
+pub fn remember() {
+    *normal() = tcgetattr(io::stdin()).ok();
+}
 
 /// While this lives, the terminal shows no typed keys and hands them to the next prompt as they were typed, finished lines
 /// and half ones alike. Ctrl-C and Ctrl-Z keep their effect, and Ctrl-C discards nothing that was typed.
@@ -21,10 +26,9 @@ impl Quiet {
     /// Makes the terminal at stdin quiet; does nothing where stdin is no terminal, or one without line editing.
     pub fn begin() -> Self {
         let stdin = io::stdin();
-        if let Ok(normal) = tcgetattr(&stdin)
+        if let Ok(mut quiet) = tcgetattr(&stdin)
             && is_capable()
         {
-            let mut quiet = normal.clone();
             // The line editor reads keys one by one, so they must wait unedited and with the Enter key's own code.
             let echo = LocalFlags::ECHO | LocalFlags::ECHONL;
             quiet
@@ -36,7 +40,6 @@ impl Quiet {
                 .remove(InputFlags::ICRNL | InputFlags::IXON);
             quiet.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
             quiet.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
-            *NORMAL.lock().unwrap_or_else(PoisonError::into_inner) = Some(normal);
             // A terminal that refuses shows the keys, which does no harm.
             let _ = tcsetattr(&stdin, SetArg::TCSANOW, &quiet);
         }
@@ -46,16 +49,30 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
-        restore();
+        set_normal();
     }
 }
 
-/// Gives a quiet terminal its normal mode back. A process that exits without unwinding has to call this.
+/// Gives the terminal back as it was found, for a process that ends while a line is read or an answer runs.
 pub fn restore() {
-    let normal = NORMAL.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(normal) = normal {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &normal);
+    if set_normal() {
+        // The line editor makes the terminal mark text that is pasted.
+        let _ = write!(io::stdout(), "\x1b[?2004l");
+        let _ = io::stdout().flush();
     }
+}
+
+/// Sets the noted mode; returns whether there is one.
+fn set_normal() -> bool {
+    let normal = normal();
+    if let Some(normal) = &*normal {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, normal);
+    }
+    normal.is_some()
+}
+
+fn normal() -> MutexGuard<'static, Option<Termios>> {
+    NORMAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether stdout is a terminal that can move its cursor.

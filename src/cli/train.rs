@@ -1,7 +1,7 @@
 //! `train`: trains users' adapters on their histories.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args as ClapArgs};
@@ -12,7 +12,7 @@ use cope_llama::train::mine::{Preference, SampleSource};
 use cope_llama::train::{TrainConfig, Training, train};
 
 use super::hint::with_hint;
-use super::interrupt;
+use super::long_work::LongWork;
 use super::options::count;
 use super::train_options::{TrainOptions, positive, weight};
 use super::train_progress::TrainProgress;
@@ -61,8 +61,9 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Each stage writes its result to the user's folder (sft.gguf, pairs.jsonl,
 dpo.gguf, adapter.gguf), a line of metrics per step to train.jsonl, and its
-settings and a hash of its inputs to manifest.json. Ctrl-C stops the training;
-the same command resumes it. A stage whose inputs have not changed is skipped.
+settings and a hash of its inputs to manifest.json. Ctrl-C, SIGTERM and SIGHUP
+stop the training with exit code 75, or 1 where it did not get further; the same
+command resumes it. A stage whose inputs have not changed is skipped.
 When the training of one of several users fails, the others are still trained.
 
 Examples:
@@ -157,10 +158,16 @@ struct CalibrateArgs {
     keep_dpo: bool,
 }
 
-pub fn run(home: &Home, args: &Args) -> Result<()> {
+pub fn run(home: &Home, args: &Args) -> Result<ExitCode> {
     if args.undo {
-        return undo(home, &args.users);
+        undo(home, &args.users)?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let work = LongWork::begin();
+    work.exit_code(train_users(home, args, &work))
+}
+
+fn train_users(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     let users: Vec<String> = if args.all {
         let users = home.users()?;
         users.iter().map(|user| user.name().to_string()).collect()
@@ -170,16 +177,15 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     if users.is_empty() {
         bail!("there are no users; `cope-llama user import NAME FILE…` makes one");
     }
-    let stop = interrupt::flag()?;
     let mut failed = Vec::new();
     for name in &users {
         if users.len() > 1 {
             eprintln!("── {name}");
         }
-        match train_user(home, args, name, &stop) {
+        match train_user(home, args, name, work) {
             Ok(()) => {}
-            // The only user's error, or an interrupt, ends the command.
-            Err(error) if users.len() == 1 || stop.load(Ordering::Relaxed) => return Err(error),
+            // The only user's error, or a signal, ends the command.
+            Err(error) if users.len() == 1 || work.is_stopped() => return Err(error),
             Err(error) => {
                 eprintln!("{name}: {}", with_hint(&error));
                 failed.push(name.as_str());
@@ -208,7 +214,7 @@ fn undo(home: &Home, users: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result<()> {
+fn train_user(home: &Home, args: &Args, name: &str, work: &LongWork) -> Result<()> {
     let user = home.user(UserName::new(name)?)?;
     let base_path = args.options.base.path(home, Some(&user))?;
     let mut base = home.base_ref(&base_path)?;
@@ -238,7 +244,7 @@ fn train_user(home: &Home, args: &Args, name: &str, stop: &AtomicBool) -> Result
         config: &config,
         stages: &stages,
     };
-    train(training, &mut |event| progress.tell(event, stop))?;
+    train(training, &mut |event| progress.tell(event, work))?;
     Ok(())
 }
 

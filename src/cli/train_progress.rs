@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cope_llama::Error;
@@ -11,6 +10,7 @@ use cope_llama::train::TrainEvent;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::calibration_text;
+use super::long_work::LongWork;
 
 /// Shows a progress bar per stage at a terminal, else a line per stage, and prints a stage's figures to stdout when it
 /// has ended.
@@ -31,7 +31,11 @@ impl TrainProgress {
         }
     }
 
-    pub fn tell(&mut self, event: TrainEvent, stop: &AtomicBool) -> cope_llama::Result<()> {
+    /// Shows an event. Fails once a signal has stopped `work`, except after the last stage.
+    pub fn tell(&mut self, event: TrainEvent, work: &LongWork) -> cope_llama::Result<()> {
+        if event.is_kept() {
+            work.note_progress();
+        }
         match event {
             TrainEvent::UpToDate { stage, figures } => {
                 eprintln!("{stage} is done already");
@@ -40,24 +44,25 @@ impl TrainProgress {
             TrainEvent::Memory { bytes } => {
                 let gigabytes = bytes as f64 / 1e9;
                 eprintln!("memory: about {gigabytes:.2} GB{}", self.less_memory_hint);
-                Ok(())
+                work.check()
             }
             TrainEvent::Replay { done: 0, total } => {
                 let what = "the base answers everyday prompts, to be learnt too";
                 self.start(Stage::Sft, what, (total, 0));
-                Ok(())
+                work.check()
             }
-            TrainEvent::Replay { done, .. } => self.advance(done, stop),
+            TrainEvent::Replay { done, .. } => self.advance(done, work),
+            TrainEvent::Saved { .. } => Ok(()),
             TrainEvent::Started { stage, total, done } => {
                 self.bar.finish_and_clear();
                 self.start(stage, purpose(stage), (total, done));
-                Ok(())
+                work.check()
             }
             TrainEvent::Step { done, metrics, .. } => {
                 if let Some(loss) = metrics.get("loss") {
                     self.bar.set_message(format!("loss {loss:.3}"));
                 }
-                self.advance(done, stop)
+                self.advance(done, work)
             }
             TrainEvent::Ended { stage, figures } => {
                 self.bar.finish_and_clear();
@@ -74,14 +79,10 @@ impl TrainProgress {
         }
     }
 
-    /// Moves the bar, unless the person has stopped the training.
-    fn advance(&self, done: usize, stop: &AtomicBool) -> cope_llama::Result<()> {
+    /// Moves the bar, unless a signal has stopped the training.
+    fn advance(&self, done: usize, work: &LongWork) -> cope_llama::Result<()> {
         self.bar.set_position(done as u64);
-        if stop.load(Ordering::Relaxed) {
-            self.bar.abandon();
-            return Err(Error::Interrupted);
-        }
-        Ok(())
+        work.check().inspect_err(|_| self.bar.abandon())
     }
 
     fn start(&mut self, stage: Stage, what: &str, (total, done): (usize, usize)) {

@@ -1,6 +1,7 @@
 //! `train-task`: trains an adapter for a task on many users' items. Users' adapters can then be trained on top of it.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -8,7 +9,7 @@ use cope_llama::home::{Home, Stage, UserName};
 use cope_llama::profile::{self, Example, ImportOptions, Profile, lamp};
 use cope_llama::train::{Training, train_locked};
 
-use super::interrupt;
+use super::long_work::LongWork;
 use super::options::count;
 use super::train_options::TrainOptions;
 use super::train_progress::TrainProgress;
@@ -41,7 +42,12 @@ Examples:
   cope-llama user import carol news_headline.json --lamp-user 42
   cope-llama train carol --task headlines";
 
-pub fn run(home: &Home, args: &Args) -> Result<()> {
+pub fn run(home: &Home, args: &Args) -> Result<ExitCode> {
+    let work = LongWork::begin();
+    work.exit_code(train_task(home, args, &work))
+}
+
+fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     let mut history = Vec::new();
     for file in &args.files {
         history.extend(items(file, args)?);
@@ -54,7 +60,6 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         held_out: Vec::new(),
     };
     eprintln!("{}: {} items", folder.name(), profile.history.len());
-    let stop = interrupt::flag()?;
     let mut progress = TrainProgress::new(args.options.less_memory_hint());
     let mut config = args.options.config();
     // A task adapter is not calibrated: users' adapters are, on top of it.
@@ -69,7 +74,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     };
     let lock = folder.lock()?;
     folder.save_profile(&profile)?;
-    train_locked(&lock, training, &mut |event| progress.tell(event, &stop))?;
+    train_locked(&lock, training, &mut |event| progress.tell(event, work))?;
     Ok(())
 }
 

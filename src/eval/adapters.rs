@@ -106,10 +106,11 @@ impl StudyAdapters<'_, '_> {
         config.replay = Some(0.0);
         let (stop, observe) = (self.stop, &mut self.observe);
         let mut observe = |event| {
+            observe(StudyEvent::Training { whose, event })?;
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted);
             }
-            observe(StudyEvent::Training { whose, event })
+            Ok(())
         };
         let training = Training {
             folder,

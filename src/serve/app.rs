@@ -86,7 +86,6 @@ impl LoadedBase {
 impl App {
     /// The state of a server whose base is not loaded yet.
     pub fn new(home: &Home, options: ServeOptions) -> Self {
-        let n_places = options.settings.parallel + options.limits.queue;
         Self {
             home: home.clone(),
             auth: Access::new(home, options.open_webui_secret.clone()),
@@ -95,7 +94,7 @@ impl App {
             #[cfg(feature = "train")]
             trainer: Trainer::default(),
             retrievers: RetrieverCache::default(),
-            places: Arc::new(Semaphore::new(n_places)),
+            places: Arc::new(Semaphore::new(n_places(&options))),
             base: OnceLock::new(),
             options,
         }
@@ -114,6 +113,27 @@ impl App {
         // It is empty, since nothing else sets it.
         let _ = self.base.set(base);
         result
+    }
+
+    /// Waits until all texts have ended. Meanwhile no other text gets a place.
+    pub async fn texts_ended(&self) {
+        // The semaphore is never closed.
+        let _ = self
+            .places
+            .acquire_many(n_places(&self.options) as u32)
+            .await;
+    }
+
+    /// Tells the training that is running, if there is one, to stop.
+    pub fn stop_training(&self) {
+        #[cfg(feature = "train")]
+        self.trainer.stop_any();
+    }
+
+    /// Stops the training that is running, if there is one, and waits until it has saved what it has done.
+    pub fn end_training(&self) {
+        #[cfg(feature = "train")]
+        self.trainer.end();
     }
 
     /// The base.
@@ -140,4 +160,9 @@ impl App {
             .try_acquire_owned()
             .map_err(|_| ApiError::queue_full())
     }
+}
+
+/// Number of texts that may run or wait at a time.
+fn n_places(options: &ServeOptions) -> usize {
+    options.settings.parallel + options.limits.queue
 }

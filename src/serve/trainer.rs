@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -15,6 +15,9 @@ use super::api_error::ApiError;
 use crate::home::{BaseRef, Manifest, Stage, UserFolder, UserName};
 use crate::train::{TrainConfig, TrainEvent, TrainObserver, Training, train};
 use crate::{Error, Result};
+
+/// Time between two looks at whether a training has ended.
+const POLL: Duration = Duration::from_millis(20);
 
 /// The training under way, or the last one.
 #[derive(Debug, Default)]
@@ -142,6 +145,22 @@ impl Trainer {
     pub fn stop(&self, user: &UserName) {
         if let Some(training) = self.training().as_ref().filter(|it| it.user == *user) {
             training.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells the training that is running, if there is one, to stop.
+    pub fn stop_any(&self) {
+        if let Some(training) = self.training().as_ref() {
+            training.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Stops the training that is running, if there is one, and waits until it has saved what it has done.
+    pub fn end(&self) {
+        self.stop_any();
+        let is_running = |it: &UserTraining| it.state == State::Running;
+        while self.training().as_ref().is_some_and(is_running) {
+            std::thread::sleep(POLL);
         }
     }
 

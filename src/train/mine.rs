@@ -6,6 +6,8 @@
 //! since after SFT on the same items the user's own responses are already far likelier than any sample of the base. The
 //! default compares responses that the user's model may really give.
 
+use std::cmp::Reverse;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -102,24 +104,30 @@ pub struct Found {
 }
 
 impl Miner<'_> {
-    /// Makes a pair for each example; `None` where the samples make no pair. `first` is the number of the first of
-    /// these examples among all examples; the random numbers depend on it. `ended` is called with the number of
-    /// examples whose samples have ended.
+    /// The numbers of `examples` in the order in which they are mined: those that may have the longest samples first, so that
+    /// samples that are drawn together end at about the same time.
+    pub fn order(&self, examples: &[Encoded]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by_key(|&number| Reverse(self.config.sample_len(&examples[number].response)));
+        order
+    }
+
+    /// Makes a pair for each of the examples, which are given with their numbers among all examples; `None` where the samples
+    /// make no pair. The random numbers depend on the example's number. `ended` is called after each pass with
+    /// the number of examples whose samples have ended.
     ///
     /// # Errors
     /// A tensor operation failed, or `ended` returned an error.
     pub fn mine(
         &self,
-        examples: &[Encoded],
-        first: usize,
+        examples: &[(usize, &Encoded)],
         ended: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Option<Found>>> {
         let config = self.config;
         let requests: Vec<_> = examples
             .iter()
-            .enumerate()
-            .map(|(number, example)| SampleRequest {
-                number: first + number,
+            .map(|&(number, example)| SampleRequest {
+                number,
                 prompt: &example.prompt,
                 response: &example.response,
                 max_new_tokens: config.sample_len(&example.response),
@@ -136,23 +144,30 @@ impl Miner<'_> {
         match config.preference {
             Preference::Reward => self.by_reward(examples, &sampled),
             Preference::Likeness => {
-                let sampled = (first..).zip(sampled);
-                Ok(sampled.map(|it| self.by_likeness(it.0, it.1)).collect())
+                let sampled = std::iter::zip(examples, sampled);
+                let found = sampled.map(|((number, _), it)| self.by_likeness(*number, it));
+                Ok(found.collect())
             }
         }
     }
 
     /// The pairs of [`Preference::Reward`]. `None` where every sample is the user's own response.
-    fn by_reward(&self, examples: &[Encoded], sampled: &[Sampled]) -> Result<Vec<Option<Found>>> {
+    fn by_reward(
+        &self,
+        examples: &[(usize, &Encoded)],
+        sampled: &[Sampled],
+    ) -> Result<Vec<Option<Found>>> {
         let base_weight = f64::from(self.config.base_weight);
         let is_by_base = self.config.sampler == SampleSource::Base;
         // Sampling has computed the log-probabilities under one of the two models; these passes compute the other's.
         let other = is_by_base.then(|| self.lora.frozen());
         let mut found = Vec::with_capacity(examples.len());
         for (examples, sampled) in examples.chunks(PROMPTS).zip(sampled.chunks(PROMPTS)) {
-            let mut batch =
-                PackedBatch::sharing(examples.iter().map(|example| example.prompt.as_slice()));
-            for (example, sampled) in examples.iter().zip(sampled) {
+            let prompts = examples
+                .iter()
+                .map(|(_, example)| example.prompt.as_slice());
+            let mut batch = PackedBatch::sharing(prompts);
+            for ((_, example), sampled) in examples.iter().zip(sampled) {
                 let samples = sampled.samples.iter();
                 batch.push(
                     &example.prompt,
@@ -162,7 +177,7 @@ impl Miner<'_> {
             let logprobs = self.model.logprobs(&batch, other.as_ref())?;
             let logps = response_logps(&logprobs, &batch.responses)?.to_vec1::<f32>()?;
             let mut logps = logps.into_iter().map(f64::from);
-            for (example, sampled) in examples.iter().zip(sampled) {
+            for ((_, example), sampled) in examples.iter().zip(sampled) {
                 let samples = &sampled.samples;
                 let rewards = logps.by_ref().take(samples.len()).zip(samples);
                 let rewards = rewards.map(|(other, sample)| {

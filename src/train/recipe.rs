@@ -19,7 +19,7 @@ use super::hold_out::HoldOut;
 use super::lora::Lora;
 use super::memory::MemoryEstimate;
 use super::mine::{Found, Miner};
-use super::mining_journal::MiningJournal;
+use super::mining_journal::{Mined, MiningJournal};
 use super::model::TrainModel;
 use super::ops::linear::WeightType;
 use super::replay;
@@ -199,31 +199,53 @@ impl<'a> Recipe<'a> {
             is_eog: &is_eog,
             likeness: &likeness,
         };
-        let mut mined = MiningJournal::open(&self.folder.mined(), inputs)?;
-        let (stage, total, done) = (Stage::Mine, examples.len(), mined.pairs().len());
-        observe(TrainEvent::Started { stage, total, done })?;
-        for first in (done..total).step_by(MiningJournal::PART) {
-            let part = first..total.min(first + MiningJournal::PART);
-            let mut ended = |done| {
-                observe(TrainEvent::Step {
-                    stage,
-                    done: first + done,
-                    metrics: StepMetrics::new(),
-                })
-            };
-            let found = miner.mine(&examples[part.clone()], first, &mut ended)?;
-            let pair =
-                |(example, found): (&&Example, Option<Found>)| self.pair(&encoder, example, found?);
-            mined.add(originals[part].iter().zip(found).map(pair).collect())?;
-        }
+        let pair = |number: usize, found: Found| self.pair(&encoder, originals[number], found);
+        let mined = self.mine_in_parts(&miner, &examples, &pair, inputs, observe)?;
         let n_learnt = self.profile.history.len() + liked.len();
-        let (history, held_out) = mined.pairs().split_at(n_learnt);
-        let found = |pairs: &[Option<Pair>]| pairs.iter().flatten().cloned().collect::<Vec<_>>();
-        let (history, held_out) = (found(history), found(held_out));
+        let in_order = mined.in_order();
+        let (history, held_out) = in_order.split_at(n_learnt);
+        let pairs = |mined: &[Mined]| -> Vec<Pair> {
+            let pairs = mined.iter().filter_map(|(_, pair)| pair.clone());
+            pairs.collect()
+        };
+        let (history, held_out) = (pairs(history), pairs(held_out));
         write_jsonl(&self.folder.held_out_pairs(), &held_out)?;
         write_jsonl(&self.folder.pairs(), &history)?;
         mined.remove()?;
         Ok([("pairs", history.len() as f64)].into())
+    }
+
+    /// Mines `examples` part by part, and keeps each part in the journal. `pair` turns what was found for an example, by its
+    /// number, into text.
+    fn mine_in_parts(
+        &self,
+        miner: &Miner,
+        examples: &[Encoded],
+        pair: &dyn Fn(usize, Found) -> Option<Pair>,
+        inputs: &str,
+        observe: TrainObserver,
+    ) -> Result<MiningJournal> {
+        let order = miner.order(examples);
+        let mut mined = MiningJournal::open(&self.folder.mined(), inputs, &order)?;
+        let (stage, total) = (Stage::Mine, examples.len());
+        let done = mined.len();
+        observe(TrainEvent::Started { stage, total, done })?;
+        for part in order[done..].chunks(MiningJournal::PART) {
+            let done = mined.len();
+            let mut ended = |n| {
+                observe(TrainEvent::Step {
+                    stage,
+                    done: done + n,
+                    metrics: StepMetrics::new(),
+                })
+            };
+            let numbered: Vec<_> = part.iter().map(|&it| (it, &examples[it])).collect();
+            let found = miner.mine(&numbered, &mut ended)?;
+            let found = part.iter().zip(found);
+            mined.add(found.map(|(&it, found)| (it, found.and_then(|found| pair(it, found)))))?;
+            observe(TrainEvent::Saved { stage })?;
+        }
+        Ok(mined)
     }
 
     /// Trains the adapter of SFT on the mined pairs and on those from the user's feedback, and writes it to `dpo.gguf`.

@@ -74,7 +74,7 @@ pub struct Sampled {
 }
 
 /// Samples from `model`, with an adapter or from the base. `is_eog` says whether a token ends a response; `ended` is
-/// called with the number of requests that are done.
+/// called after each pass with the number of requests that are done.
 ///
 /// # Errors
 /// A tensor operation failed, or `ended` returned an error.
@@ -95,8 +95,8 @@ pub fn sample(
         for (number, sampled) in run.take_ended() {
             results[number] = sampled;
             done += 1;
-            ended(done)?;
         }
+        ended(done)?;
     }
     Ok(results)
 }

@@ -80,6 +80,12 @@ pub enum TrainEvent {
         /// The metrics of the step.
         metrics: StepMetrics,
     },
+    /// Everything that the stage has done so far is in a file, from which a stopped training resumes. The stages SFT and DPO
+    /// do not tell this: when they are stopped, they save every step that they have told.
+    Saved {
+        /// The stage.
+        stage: Stage,
+    },
     /// A stage has ended, and its file is in place.
     Ended {
         /// The stage.
@@ -89,6 +95,21 @@ pub enum TrainEvent {
     },
     /// Calibration has ended, now or before, with this choice. The event follows the stage's own last event.
     Calibrated(Box<Calibration>),
+}
+
+impl TrainEvent {
+    /// Whether a training that is stopped now will not have to do this again.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Self::Step { stage, .. } => matches!(stage, Stage::Sft | Stage::Dpo),
+            Self::Saved { .. } | Self::Ended { .. } => true,
+            Self::UpToDate { .. }
+            | Self::Memory { .. }
+            | Self::Replay { .. }
+            | Self::Started { .. }
+            | Self::Calibrated(_) => false,
+        }
+    }
 }
 
 /// A function that is called with every event. It stops the training by returning an error.

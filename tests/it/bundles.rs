@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use cope_convert::{Adapter, sha256};
+use cope_llama::Error;
 use cope_llama::bundle::{BasePlace, bundle};
 use cope_llama::home::{Home, Manifest, Stage, UserFolder, UserName};
 use serde_json::json;
 
 use crate::tiny::{TinyModel, tiny_adapter};
+
+/// Nothing stops the bundles of these tests.
+static GO: AtomicBool = AtomicBool::new(false);
 
 /// A home with a trained user, on a tiny base without a chat template.
 fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
@@ -54,7 +59,7 @@ fn a_bundle_has_all_files_and_only_its_owner_can_read_it() {
     for place in [BasePlace::Link, BasePlace::Copy] {
         // An empty folder is replaced.
         fs::create_dir_all(&made).unwrap();
-        bundle(&home, &user, &made, place).unwrap();
+        bundle(&home, &user, &made, place, &GO).unwrap();
         let files = [
             "Modelfile",
             "README.md",
@@ -102,13 +107,13 @@ fn an_adapter_on_top_of_a_task_adapter_is_bundled_as_one() {
     let (home, user) = trained(folder.path(), &adapter);
     let made = folder.path().join("made");
     // Without the task adapter it cannot be used.
-    let error = bundle(&home, &user, &made, BasePlace::Link).unwrap_err();
+    let error = bundle(&home, &user, &made, BasePlace::Link, &GO).unwrap_err();
     assert!(
         error.to_string().contains("is not the task adapter"),
         "{error}"
     );
     user.add_task(&task_path).unwrap();
-    bundle(&home, &user, &made, BasePlace::Link).unwrap();
+    bundle(&home, &user, &made, BasePlace::Link, &GO).unwrap();
     let whole = Adapter::read_gguf(&made.join("adapter.gguf")).unwrap();
     assert_eq!(
         whole,
@@ -125,7 +130,7 @@ fn a_bundle_that_fails_leaves_nothing_behind() {
     let adapter = tiny_adapter(3, 2, &["attn_q"]);
     let (home, user) = trained(folder.path(), &adapter);
     let refused = |user: &UserFolder, made: &Path, why: &str| {
-        let error = bundle(&home, user, made, BasePlace::Link)
+        let error = bundle(&home, user, made, BasePlace::Link, &GO)
             .unwrap_err()
             .to_string();
         assert!(error.contains(why), "{error}");
@@ -134,6 +139,8 @@ fn a_bundle_that_fails_leaves_nothing_behind() {
     let made = folder.path().join("made");
     refused(&other, &made, "bob is not trained yet");
     refused(&user, folder.path(), "exists already and is not empty");
+    let stopped = bundle(&home, &user, &made, BasePlace::Copy, &AtomicBool::new(true));
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
     TinyModel {
         seed: 99,
         ..TinyModel::default()

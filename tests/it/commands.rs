@@ -5,6 +5,7 @@ mod decoding;
 mod evaluation;
 mod privacy;
 mod repl;
+mod signals;
 mod start;
 mod training;
 

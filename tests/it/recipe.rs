@@ -187,7 +187,7 @@ fn a_training_stopped_after_any_step_ends_with_the_same_bytes() {
     let new = |config: &TrainConfig| (Setting::new(), config.clone());
     assert_eq!(
         stop_at_every_step(|| new(&Setting::config())),
-        6 + 1 + 3 + 1
+        6 + 2 + 3 + 1
     );
     // Again with everything that a checkpoint can hold.
     let mut config = Setting::config();
@@ -209,12 +209,12 @@ fn stop_at_every_step(new: impl Fn() -> (Setting, TrainConfig)) -> usize {
     let (stopped, config) = new();
     let (mut stops, mut mining, mut calibrating) = (0, true, true);
     loop {
-        // SFT and DPO stop after every step. Mining, which resumes by parts of many items, stops once, and so does
+        // SFT and DPO stop after every step, and mining after every part. Mining also stops once within a part, and so does
         // calibration, which starts anew.
         let result = stopped.observed(&config, &STAGES, &mut |event| match event {
             TrainEvent::Step {
                 stage: Stage::Mine,
-                done: 1,
+                done: 1..,
                 ..
             } if std::mem::take(&mut mining) => Err(Error::Interrupted),
             TrainEvent::Step {
@@ -225,7 +225,8 @@ fn stop_at_every_step(new: impl Fn() -> (Setting, TrainConfig)) -> usize {
             TrainEvent::Step {
                 stage: Stage::Sft | Stage::Dpo,
                 ..
-            } => Err(Error::Interrupted),
+            }
+            | TrainEvent::Saved { .. } => Err(Error::Interrupted),
             _ => Ok(()),
         });
         match result {

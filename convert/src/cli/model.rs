@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, signals};
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::rewrite::Retyped;
 
 /// Runs `write` with a function to which it reports its progress through `base`, in bytes. A bar shows the progress,
-/// and Ctrl-C ends the work.
+/// and a signal ends the work.
 pub fn with_progress<T>(
     base: &Gguf,
     write: impl FnOnce(&dyn Fn(u64) -> Result<()>) -> Result<T>,
@@ -24,9 +24,8 @@ pub fn with_progress<T>(
     let n_bytes = base.tensors.iter().map(|tensor| tensor.n_bytes).sum();
     let bar = ProgressBar::new(n_bytes).with_style(style);
     let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    // Without the handler Ctrl-C would end the program too, but leave the temporary file behind.
-    let _ = ctrlc::set_handler(move || stopped.store(true, Ordering::Relaxed));
+    // Otherwise a signal would end the process at once, and leave the temporary file behind.
+    signals::stop_sets(&stop);
     let written = write(&|n_bytes| {
         bar.inc(n_bytes);
         if stop.load(Ordering::Relaxed) {

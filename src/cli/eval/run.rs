@@ -1,5 +1,7 @@
 //! `eval run`: answers the queries that are not answered yet.
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_llama::eval::{Shard, StudyEvent, run as run_units, units};
@@ -8,7 +10,7 @@ use cope_llama::train;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::study::StudyArgs;
-use crate::cli::interrupt;
+use crate::cli::long_work::LongWork;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
@@ -22,7 +24,8 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-Ctrl-C stops the work, and the same command resumes it. Answers are files named
+Ctrl-C, SIGTERM and SIGHUP stop the work with exit code 75, or 1 where it did not
+get further; the same command resumes it. Answers are files named
 by a hash of everything that they depend on.
 
 Examples:
@@ -30,7 +33,12 @@ Examples:
   cope-llama eval run --data lamp --split query --protocol full --shard 0/2
   cope-llama eval run --data lamp --task product_review_wine --method oppu,cope";
 
-pub fn run(home: &Home, args: &Args) -> Result<()> {
+pub fn run(home: &Home, args: &Args) -> Result<ExitCode> {
+    let work = LongWork::begin();
+    work.exit_code(answer(home, args, &work))
+}
+
+fn answer(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     let shard = match &args.shard {
         None => Shard::WHOLE,
         Some(text) => parse_shard(text, &variable)?,
@@ -38,10 +46,9 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let study = args.study.study(home)?;
     let store = args.study.store(home)?;
     let units = units(&study, &args.study.methods(), shard);
-    let stop = interrupt::flag()?;
     let progress = Progress::new();
-    run_units(&study, &store, &units, &stop, &mut |event| {
-        progress.show(&event);
+    run_units(&study, &store, &units, work.stop(), &mut |event| {
+        progress.show(&event, work);
         Ok(())
     })?;
     eprintln!("{} of {0} units of work are done", units.len());
@@ -62,8 +69,8 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows an event.
-    pub fn show(&self, event: &StudyEvent) {
+    /// Shows an event, and notes what got done for good.
+    pub fn show(&self, event: &StudyEvent, work: &LongWork) {
         let bar = &self.0;
         match event {
             StudyEvent::Started { total, done } => {
@@ -73,6 +80,9 @@ impl Progress {
                 bar.reset_eta();
             }
             StudyEvent::Training { whose, event } => {
+                if event.is_kept() {
+                    work.note_progress();
+                }
                 if let train::TrainEvent::Started { stage, .. } = event {
                     bar.set_message(format!("{whose}: {stage}"));
                 }
@@ -85,6 +95,7 @@ impl Progress {
                 bar.suspend(|| eprintln!("{whose}, {}: {error}", method.title()));
             }
             StudyEvent::Answered { answers, done } => {
+                work.note_progress();
                 let what = format!(
                     "{} {}, {}",
                     answers.task,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::Args as ClapArgs;
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use super::run::Progress;
 use super::study::{StudyArgs, read_json};
-use crate::cli::interrupt;
+use crate::cli::long_work::LongWork;
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES)]
@@ -39,7 +40,12 @@ Examples:
   cope-llama eval tune --data lamp --protocol full --task product_review_wine --chosen settings.json
   cope-llama eval tune --data lamp --protocol full --setting contrast,plausibility --log trials.jsonl";
 
-pub fn run(home: &Home, args: &Args) -> Result<()> {
+pub fn run(home: &Home, args: &Args) -> Result<ExitCode> {
+    let work = LongWork::begin();
+    work.exit_code(tune_tasks(home, args, &work))
+}
+
+fn tune_tasks(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     let mut study = args.study.study(home)?;
     ensure!(
         study.split == Split::Dev,
@@ -57,7 +63,6 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         .collect();
     ensure!(!choices.is_empty(), "no setting has such a name");
     let store = args.study.store(home)?;
-    let stop = interrupt::flag()?;
     let progress = Progress::new();
     let mut logged: Vec<Trial> = match &args.log {
         Some(log) => read_jsonl(log)?,
@@ -70,9 +75,9 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             &mut study,
             &store,
             &choices,
-            &stop,
+            work.stop(),
             &mut |event| {
-                progress.show(&event);
+                progress.show(&event, work);
                 Ok(())
             },
             &mut |trial| {

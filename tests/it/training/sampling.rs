@@ -157,7 +157,8 @@ impl Mining {
             likeness: &likeness,
         };
         let examples = self.tiny.examples();
-        let found = miner.mine(&examples, FIRST, |_| Ok(())).unwrap();
+        let numbered: Vec<_> = (FIRST..).zip(&examples).collect();
+        let found = miner.mine(&numbered, |_| Ok(())).unwrap();
         let mined = (FIRST..).zip(examples).zip(found);
         mined
             .map(|((number, example), found)| Mined {
