@@ -111,7 +111,12 @@ fn rows(criterion: &mut Criterion) {
         bencher.iter(|| norm.backward(&x, &dy, Into::Set, &mut dx));
     });
     let positions: Vec<usize> = (0..T).collect();
-    let rope = Rope::new(&positions, &values(32), Pairs::Adjacent, HEADS.head_dim);
+    let rope = Rope::new(
+        &positions,
+        (&values(32), 1.0),
+        Pairs::Adjacent,
+        HEADS.head_dim,
+    );
     group.bench_function("rope/forward", |bencher| {
         bencher.iter(|| rope.forward(&mut dx));
     });

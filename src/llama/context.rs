@@ -119,12 +119,14 @@ impl Context {
                 sys::llama_attach_threadpool(raw.as_ptr(), threads.raw(), threads.raw());
             }
         }
+        // llama.cpp makes batches smaller where the model's context is smaller.
+        // SAFETY: the context is live.
+        let n_batch = unsafe { sys::llama_n_batch(raw.as_ptr()) } as usize;
         let context = Self {
             raw,
             tokens: Vec::new(),
-            // SAFETY: the context is live.
-            n_batch: unsafe { sys::llama_n_batch(raw.as_ptr()) } as usize,
-            n_outputs: options.n_outputs.clamp(1, options.n_batch.max(1)) as usize,
+            n_batch,
+            n_outputs: (options.n_outputs as usize).clamp(1, n_batch.max(1)),
             n_sharing: 1,
             pace: Pace::new(options.threads()),
             is_repeatable: model.can_cut_caches() && !devices().iter().any(|it| it.is_gpu),

@@ -50,6 +50,20 @@ impl Model {
         Self::load_with(path, params)
     }
 
+    /// Checks that llama.cpp can load the model at `path`, without reading its weights. Training asks first, so that it does
+    /// not end in an adapter for a model that cannot run.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`load`](Self::load).
+    pub fn check(path: &Path) -> Result<()> {
+        let mut params = default_params();
+        params.n_gpu_layers = 0;
+        params.no_alloc = true;
+        params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
+        Self::load_with(path, params).map(drop)
+    }
+
     fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>> {
         let header = Gguf::open(path)?;
         preflight::check(path, &header)?;
@@ -63,7 +77,7 @@ impl Model {
         let model = Self {
             raw,
             path: path.to_owned(),
-            has_weights: !params.vocab_only,
+            has_weights: !params.vocab_only && !params.no_alloc,
             eot: header
                 .get("tokenizer.ggml.eot_token_id")
                 .and_then(Value::as_u32)

@@ -1,11 +1,14 @@
-//! Checks of a model's metadata, for flaws on which llama.cpp would end the process (when loading, or at the first text)
+//! Checks of a model's header, for flaws on which llama.cpp would end the process (when loading, or at the first text)
 //! instead of refusing the file, and for kinds of files that it would accept but that cannot generate text. llama.cpp itself
 //! refuses values that are missing or of a wrong type or shape.
+//!
+//! The attention heads and the types of tensors are checked for the families that can be trained. For others it is not
+//! known what the operations of their graphs take.
 
 use std::collections::HashSet;
 use std::path::Path;
 
-use cope_convert::gguf::{Array, Gguf, Value};
+use cope_convert::gguf::{Array, GgmlType, Gguf, TensorInfo, Value};
 
 use crate::{Error, Result};
 
@@ -13,6 +16,19 @@ use crate::{Error, Result};
 const MAX_LAYERS: u32 = 512;
 /// llama.cpp's `LLAMA_MAX_EXPERTS`.
 const MAX_EXPERTS: u32 = 1024;
+
+/// The families whose graphs are known.
+const FAMILIES: [&str; 4] = ["gemma3", "llama", "qwen2", "qwen3"];
+/// Types of weights that ggml cannot multiply by on the CPU.
+const NO_WEIGHTS: [GgmlType; 7] = [
+    GgmlType::Q8_1,
+    GgmlType::Q8_K,
+    GgmlType::I8,
+    GgmlType::I16,
+    GgmlType::I32,
+    GgmlType::I64,
+    GgmlType::F64,
+];
 
 /// Refuses a model that would make llama.cpp end the process, or that does not generate text; the error names the file.
 pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
@@ -25,7 +41,9 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_kind,
         check_layers,
         check_experts,
+        check_heads,
         check_numbers,
+        check_tensors,
         check_tokens,
     ]
     .into_iter()
@@ -48,12 +66,17 @@ impl Metadata<'_> {
 
     /// A count; 0 if it is missing. An array has one count for each layer, and the largest is returned.
     fn count(&self, key: &str) -> u32 {
+        self.counts(key).into_iter().max().unwrap_or(0)
+    }
+
+    /// The counts of an array, or a single one; none if it is missing.
+    fn counts(&self, key: &str) -> Vec<u32> {
         match self.get(key) {
-            Some(Value::Array(Array::U32(counts))) => counts.iter().copied().max().unwrap_or(0),
+            Some(Value::Array(Array::U32(counts))) => counts.clone(),
             Some(Value::Array(Array::I32(counts))) => {
-                counts.iter().map(|&count| count as u32).max().unwrap_or(0)
+                counts.iter().map(|&count| count as u32).collect()
             }
-            value => value.and_then(Value::as_u32).unwrap_or(0),
+            value => value.and_then(Value::as_u32).into_iter().collect(),
         }
     }
 }
@@ -120,7 +143,93 @@ fn check_experts(metadata: &Metadata<'_>) -> Check {
     })
 }
 
+fn check_heads(metadata: &Metadata<'_>) -> Check {
+    if !FAMILIES.contains(&metadata.architecture) {
+        return Ok(());
+    }
+    let n_heads = metadata.counts("attention.head_count");
+    let n_heads_kv = match metadata.counts("attention.head_count_kv") {
+        counts if counts.is_empty() => n_heads.clone(),
+        counts => counts,
+    };
+    for (layer, &n_kv) in n_heads_kv.iter().enumerate() {
+        let n_head = n_heads.get(layer).or(n_heads.first()).copied();
+        let n_head = n_head.unwrap_or(0);
+        require(n_head > 0 && n_kv > 0 && n_head % n_kv == 0, || {
+            format!("its {n_head} heads of attention cannot share {n_kv} heads of keys")
+        })?;
+    }
+    let n_head = n_heads.first().copied().unwrap_or(1);
+    let head = metadata.count("embedding_length") / n_head;
+    let or_head = |key, default| metadata.get(key).and_then(Value::as_u32).unwrap_or(default);
+    let keys = or_head("attention.key_length", head);
+    let values = or_head("attention.value_length", head);
+    require(keys == values, || {
+        format!("the keys of its heads have {keys} features, and their values {values}")
+    })?;
+    let rotated = or_head("rope.dimension_count", keys);
+    let fits = if metadata.architecture == "gemma3" {
+        rotated <= keys
+    } else {
+        rotated == keys
+    };
+    require(fits && rotated > 0 && rotated % 2 == 0, || {
+        format!("RoPE cannot rotate {rotated} of a head's {keys} features in this family")
+    })
+}
+
+/// Refuses types of tensors that the operations of a known graph do not take.
+fn check_tensors(metadata: &Metadata<'_>) -> Check {
+    if !FAMILIES.contains(&metadata.architecture) {
+        return Ok(());
+    }
+    metadata.model.tensors.iter().try_for_each(check_tensor)
+}
+
+fn check_tensor(tensor: &TensorInfo) -> Check {
+    // Norms, biases and RoPE's factors: a product or a sum with another type ends the process.
+    let is_vector = tensor.shape.len() < 2;
+    let ggml_type = tensor.ggml_type;
+    let is_sound = if is_vector {
+        ggml_type == GgmlType::F32
+    } else {
+        !NO_WEIGHTS.contains(&ggml_type)
+    };
+    require(is_sound, || {
+        let needed = if is_vector {
+            "F32"
+        } else {
+            "a floating-point or a quantised type"
+        };
+        format!(
+            "its tensor {} is of type {ggml_type}, and llama.cpp needs {needed}",
+            tensor.name
+        )
+    })
+}
+
 fn check_numbers(metadata: &Metadata<'_>) -> Check {
+    if let Some(length) = metadata.get("context_length").and_then(Value::as_u32) {
+        require(length > 0, || "its context_length is 0".to_owned())?;
+    }
+    for key in ["rope.freq_base", "rope.freq_base_swa"] {
+        if let Some(base) = metadata.get(key).and_then(Value::as_f32) {
+            require(base > 0.0 && base.is_finite(), || {
+                format!("its {key} is {base}")
+            })?;
+        }
+    }
+    for key in [
+        "rope.scaling.factor",
+        "rope.scale_linear",
+        "rope.scaling.attn_factor",
+    ] {
+        if let Some(factor) = metadata.get(key).and_then(Value::as_f32) {
+            require(factor >= 0.0 && factor.is_finite(), || {
+                format!("its {key} is {factor}")
+            })?;
+        }
+    }
     for key in [
         "attention.layer_norm_rms_epsilon",
         "attention.layer_norm_epsilon",
@@ -164,4 +273,50 @@ fn check_tokens(metadata: &Metadata<'_>) -> Check {
     require(kind != Some("llama") || (0..=u8::MAX).all(has_byte), || {
         "its vocabulary does not have all bytes as tokens".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_f32_and_matrices_of_a_type_that_can_be_multiplied() {
+        let message = |name: &str, shape: &[u64], ggml_type| {
+            let tensor = TensorInfo {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                ggml_type,
+                offset: 0,
+                n_bytes: 0,
+            };
+            check_tensor(&tensor).err()
+        };
+        for ggml_type in [
+            GgmlType::F32,
+            GgmlType::BF16,
+            GgmlType::Q4_K,
+            GgmlType::IQ2_S,
+        ] {
+            assert_eq!(message("blk.0.attn_q.weight", &[64, 64], ggml_type), None);
+        }
+        assert_eq!(message("output_norm.weight", &[64], GgmlType::F32), None);
+        for ggml_type in [GgmlType::F16, GgmlType::BF16, GgmlType::F64, GgmlType::I32] {
+            for name in [
+                "blk.1.ffn_norm.weight",
+                "blk.0.attn_q.bias",
+                "rope_freqs.weight",
+            ] {
+                let flaw = message(name, &[64], ggml_type).unwrap();
+                assert_eq!(
+                    flaw,
+                    format!("its tensor {name} is of type {ggml_type}, and llama.cpp needs F32")
+                );
+            }
+        }
+        for ggml_type in NO_WEIGHTS {
+            let flaw = message("token_embd.weight", &[64, 300], ggml_type).unwrap();
+            let end = "llama.cpp needs a floating-point or a quantised type";
+            assert!(flaw.ends_with(end), "{flaw}");
+        }
+    }
 }

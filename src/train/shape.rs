@@ -1,6 +1,6 @@
 //! The sizes and settings of a model, as its GGUF file gives them.
 
-use cope_convert::gguf::Gguf;
+use cope_convert::gguf::{Array, Gguf, Value};
 
 use super::family::Family;
 use super::lora::TargetModule;
@@ -30,7 +30,8 @@ pub struct Shape {
     pub sliding: Option<Sliding>,
 }
 
-/// Rotary position embedding: feature pair `i` is rotated by the angle `position · base^(−2i / n_rot) / factor`.
+/// Rotary position embedding: feature pair `i` is rotated by the angle `position · base^(−2i / n_rot) / factor`, and
+/// multiplied by `magnitude`.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeSettings {
     /// Number of a head's features that are rotated.
@@ -39,15 +40,17 @@ pub struct RopeSettings {
     pub base: f32,
     /// Divisor of the frequencies (linear scaling).
     pub factor: f32,
+    /// Factor of the rotated features, of queries and keys alike (`rope.scaling.attn_factor`).
+    pub magnitude: f32,
 }
 
 /// Sliding attention: blocks whose tokens see only a window of the newest tokens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sliding {
     /// Number of tokens that a token sees, itself among them.
     pub window: usize,
-    /// The last of this many blocks in a row has full attention.
-    pub pattern: usize,
+    /// For each block, whether it has sliding attention.
+    pub layers: Vec<bool>,
     /// The rotary embedding in blocks with sliding attention.
     pub rope: RopeSettings,
 }
@@ -55,7 +58,7 @@ pub struct Sliding {
 impl Sliding {
     /// Whether the block `layer` has sliding attention.
     pub fn has(&self, layer: usize) -> bool {
-        layer % self.pattern != self.pattern - 1
+        self.layers[layer]
     }
 }
 
@@ -101,6 +104,7 @@ impl Shape {
         if family.architecture == "gemma3" && n_layer == 62 {
             return Err(settings.flaw("Gemma 3 27B is not supported in training"));
         }
+        let n_vocab = embedding.shape.get(1).map_or(0, |&n| n as usize);
         let heads = settings.heads(n_embd)?;
         let rope = settings.rope(heads)?;
         Ok(Self {
@@ -108,11 +112,11 @@ impl Shape {
             n_embd,
             n_ff: settings.size("feed_forward_length")?,
             heads,
-            n_vocab: embedding.shape.get(1).map_or(0, |&n| n as usize),
+            n_vocab,
             n_ctx: settings.size("context_length")?,
             epsilon: gguf.f32(&settings.key("attention.layer_norm_rms_epsilon"))?,
             rope,
-            sliding: settings.sliding(family, rope)?,
+            sliding: settings.sliding(family, n_layer, heads, rope)?,
         })
     }
 
@@ -189,15 +193,17 @@ impl ShapeReader<'_> {
     }
 
     fn rope(&self, heads: Heads) -> Result<RopeSettings> {
+        // Without a type, the scaling is linear. The files of 2023 call the factor scale_linear.
         let scaling = if self.has("rope.scaling.type") {
             self.gguf.str(&self.key("rope.scaling.type"))?
         } else {
-            "none"
+            "linear"
         };
-        let factor = match scaling {
-            "none" => 1.0,
-            "linear" => self.f32("rope.scaling.factor", 1.0)?,
-            other => {
+        let old_factor = self.f32("rope.scale_linear", 0.0)?;
+        let factor = match (scaling, self.f32("rope.scaling.factor", old_factor)?) {
+            ("none", _) | ("linear", 0.0) => 1.0,
+            ("linear", factor) => factor,
+            (other, _) => {
                 return Err(self.flaw(&format!(
                     "RoPE scaling of type '{other}' is not supported in training"
                 )));
@@ -216,27 +222,60 @@ impl ShapeReader<'_> {
             n_rot,
             base: self.f32("rope.freq_base", 10_000.0)?,
             factor,
+            magnitude: self.f32("rope.scaling.attn_factor", 1.0)?,
         })
     }
 
-    fn sliding(&self, family: &Family, rope: RopeSettings) -> Result<Option<Sliding>> {
+    fn sliding(
+        &self,
+        family: &Family,
+        n_layer: usize,
+        heads: Heads,
+        rope: RopeSettings,
+    ) -> Result<Option<Sliding>> {
         let window = self.size_or("attention.sliding_window", 0)?;
         let Some(pattern) = family.sliding_pattern.filter(|_| window > 0) else {
             return Ok(None);
         };
-        let pattern = self.size_or("attention.sliding_window_pattern", pattern)?;
-        if pattern == 0 {
-            return Err(self.flaw("the pattern of sliding attention has a length of 0 blocks"));
+        for (key, full) in [
+            ("attention.key_length_swa", heads.head_dim),
+            ("attention.value_length_swa", heads.head_dim),
+            ("rope.dimension_count_swa", rope.n_rot),
+        ] {
+            if self.size_or(key, full)? != full {
+                return Err(self.flaw(&format!(
+                    "heads of another size in blocks with sliding attention ({}) are not supported in training",
+                    self.key(key)
+                )));
+            }
         }
         Ok(Some(Sliding {
             window,
-            pattern,
+            layers: self.sliding_layers(n_layer, pattern)?,
             rope: RopeSettings {
                 base: self.f32("rope.freq_base_swa", 10_000.0)?,
                 factor: 1.0,
                 ..rope
             },
         }))
+    }
+
+    /// For each block, whether it has sliding attention: a file lists the blocks (those that it does not list have full
+    /// attention), or gives the number of blocks of which the last one has full attention.
+    fn sliding_layers(&self, n_layer: usize, pattern: usize) -> Result<Vec<bool>> {
+        let key = "attention.sliding_window_pattern";
+        let mut layers = match self.gguf.get(&self.key(key)) {
+            Some(Value::Array(Array::Bool(layers))) => layers.clone(),
+            Some(Value::Array(Array::U32(layers))) => layers.iter().map(|&it| it != 0).collect(),
+            Some(Value::Array(Array::I32(layers))) => layers.iter().map(|&it| it != 0).collect(),
+            _ => {
+                let pattern = self.size_or(key, pattern)?;
+                let is_sliding = |layer| pattern == 0 || layer % pattern < pattern - 1;
+                (0..n_layer).map(is_sliding).collect()
+            }
+        };
+        layers.resize(n_layer, false);
+        Ok(layers)
     }
 
     fn flaw(&self, reason: &str) -> Error {

@@ -50,15 +50,15 @@ impl Stem {
     /// The window of a block's attention: the most keys that a query sees, its own among them. `None` for full
     /// attention.
     pub fn window(&self, layer: usize) -> Option<usize> {
-        let sliding = self.shape.sliding.filter(|sliding| sliding.has(layer))?;
-        Some(sliding.window)
+        let sliding = self.shape.sliding.as_ref()?;
+        sliding.has(layer).then_some(sliding.window)
     }
 
     /// The windows of both kinds of attention that the model has.
     pub fn windows(&self) -> ByWindow<Option<usize>> {
         ByWindow {
             full: None,
-            sliding: self.shape.sliding.map(|sliding| Some(sliding.window)),
+            sliding: (self.shape.sliding.as_ref()).map(|sliding| Some(sliding.window)),
         }
     }
 
@@ -67,7 +67,7 @@ impl Stem {
         let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
         ByWindow {
             full: rope(self.shape.rope, self.rope_factors.as_deref()),
-            sliding: self.shape.sliding.map(|sliding| rope(sliding.rope, None)),
+            sliding: (self.shape.sliding.as_ref()).map(|sliding| rope(sliding.rope, None)),
         }
     }
 
@@ -76,6 +76,7 @@ impl Stem {
             n_rot,
             base,
             factor,
+            magnitude,
         } = settings;
         let frequencies: Vec<f32> = (0..n_rot / 2)
             .map(|i| {
@@ -85,7 +86,7 @@ impl Stem {
             .collect();
         Rope::new(
             positions,
-            &frequencies,
+            (&frequencies, magnitude),
             self.family.pairs,
             self.shape.heads.head_dim,
         )

@@ -72,6 +72,26 @@ fn invalid_epsilons_and_rope_scalings_are_refused() {
 }
 
 #[test]
+fn attention_that_the_family_does_not_have_is_refused() {
+    let count = Value::U32;
+    for (entries, flaw) in [
+        (&[("llama.attention.head_count", count(3))][..], "share"),
+        (&[("llama.attention.head_count_kv", count(0))], "share"),
+        (&[("llama.attention.value_length", count(8))], "features"),
+        (&[("llama.rope.dimension_count", count(8))], "rotate"),
+        (&[("llama.context_length", count(0))], "context_length"),
+        (&[("llama.rope.freq_base", Value::F32(0.0))], "freq_base"),
+        (
+            &[("llama.rope.scaling.factor", Value::F32(f32::NAN))],
+            "factor",
+        ),
+    ] {
+        let message = refusal(entries);
+        assert!(message.contains(flaw), "{message}");
+    }
+}
+
+#[test]
 fn incomplete_vocabularies_are_refused() {
     let words = |words: &[&str]| {
         Value::Array(Array::String(
@@ -94,7 +114,7 @@ fn files_that_are_no_text_models_are_refused() {
 
 #[test]
 fn a_refusal_by_llama_cpp_is_reported_with_its_reason() {
-    let message = refusal(&[("llama.attention.head_count", Value::U32(3))]);
+    let message = refusal(&[("llama.block_count", Value::U32(3))]);
     assert!(
         message.contains("llama.cpp failed to load the model"),
         "{message}"

@@ -4,6 +4,7 @@
 mod calibration;
 mod candle;
 mod sampling;
+mod settings;
 
 use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};

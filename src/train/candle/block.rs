@@ -211,7 +211,7 @@ mod tests {
     fn a_rotation_agrees_with_rope() {
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             // Six of a head's eight features are rotated.
-            let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
+            let rope = Rope::new(&[0, 3, 90], (&[1.0, 0.3, 0.01], 1.3), pairs, 8);
             let mut expected = values(3 * 16, 1);
             let x = Tensor::new(expected.as_slice(), &Device::Cpu).unwrap();
             rope.forward(&mut expected);

@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al. 2021): pair `i` of each head's features is rotated by the angle
-//! `position · frequency_i`.
+//! `position · frequency_i`, and multiplied by a magnitude.
 //!
-//! The gradient of `x` is that of the result, rotated by the opposite angle.
+//! The gradient of `x` is that of the result, rotated by the opposite angle and multiplied by the same magnitude.
 
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ pub enum Pairs {
 
 /// The rotations of the rows of one batch.
 pub struct Rope {
-    /// The angles' (cos, sin), `[t, n_rot / 2]`.
+    /// The angles' (cos, sin) times the magnitude, `[t, n_rot / 2]`.
     rotations: Vec<(f32, f32)>,
     pairs: Pairs,
     head_dim: usize,
@@ -26,12 +26,18 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// The rotations of rows at `positions`, `[t]`, with `frequencies`, `[n_rot / 2]`, in radians a position.
-    pub fn new(positions: &[usize], frequencies: &[f32], pairs: Pairs, head_dim: usize) -> Self {
+    /// The rotations of rows at `positions`, `[t]`, with `frequencies`, `[n_rot / 2]`, in radians a position. Rotated
+    /// features are multiplied by `magnitude`.
+    pub fn new(
+        positions: &[usize],
+        (frequencies, magnitude): (&[f32], f32),
+        pairs: Pairs,
+        head_dim: usize,
+    ) -> Self {
         let turn = |&position: &usize| {
             frequencies.iter().map(move |frequency| {
                 let (sin, cos) = (position as f32 * frequency).sin_cos();
-                (cos, sin)
+                (magnitude * cos, magnitude * sin)
             })
         };
         let rotations = positions.iter().flat_map(turn).collect();
@@ -43,7 +49,7 @@ impl Rope {
         }
     }
 
-    /// The angles' (cos, sin), `[t, n_rot / 2]`.
+    /// The angles' (cos, sin) times the magnitude, `[t, n_rot / 2]`.
     pub fn rotations(&self) -> &[(f32, f32)] {
         &self.rotations
     }
@@ -110,7 +116,7 @@ mod tests {
     fn gradient_is_the_finite_difference() {
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             // Six of a head's eight features are rotated.
-            let rope = Rope::new(&[0, 3, 90], &[1.0, 0.3, 0.01], pairs, 8);
+            let rope = Rope::new(&[0, 3, 90], (&[1.0, 0.3, 0.01], 1.3), pairs, 8);
             let (x, dy) = (values(3 * 16, 1), values(3 * 16, 2));
             let mut dx = dy.clone();
             rope.backward(&mut dx);

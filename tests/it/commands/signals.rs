@@ -23,12 +23,15 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// A training whose stages all last long enough to be met.
 fn long_training() -> Vec<&'static str> {
     let long = [
+        // With the default rate it would soon know its texts by heart, and no sample would differ from them.
+        "--learning-rate",
+        "1e-6",
         "--epochs",
-        "400",
+        "1000",
         "--dpo-epochs",
-        "400",
+        "150",
         "--n-samples",
-        "200",
+        "300",
         "--sample-tokens",
         "40",
         "--sample-length",

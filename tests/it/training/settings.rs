@@ -1,0 +1,182 @@
+//! Mutated settings of a model's file: whatever training accepts, llama.cpp runs with the same logits, and whatever is
+//! refused is refused before anything is trained, in one line.
+
+use std::path::Path;
+
+use cope_convert::gguf::{Array, Gguf, Value};
+use cope_llama::llama::{Boundary, Context, ContextOptions, Model, Special, Token};
+use cope_llama::train::WeightType;
+use cope_llama::train::model::TrainModel;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::{largest_difference, train_logits};
+use crate::fixture::exact;
+use crate::tiny::{FAMILIES, TinyModel};
+
+/// Mutations of each family's file.
+const N_MUTATIONS: usize = 2000;
+
+/// The settings that llama.cpp reads for these families, and some that it reads for others alone.
+const KEYS: [&str; 30] = [
+    "context_length",
+    "embedding_length",
+    "block_count",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.key_length_swa",
+    "attention.value_length_swa",
+    "attention.layer_norm_rms_epsilon",
+    "attention.layer_norm_epsilon",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
+    "attention.causal",
+    "attention.scale",
+    "attention.clamp_kqv",
+    "rope.dimension_count",
+    "rope.dimension_count_swa",
+    "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.scale_linear",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scaling.attn_factor",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "final_logit_softcapping",
+    "vocab_size",
+    "expert_count",
+];
+
+/// A value for a setting: mostly one that it may have, sometimes one of another type.
+fn value(key: &str, random: &mut StdRng) -> Value {
+    let pick = |values: &[f32], random: &mut StdRng| values[random.random_range(0..values.len())];
+    if random.random_range(0..6) == 0 {
+        let n = random.random_range(0..70_u32);
+        return match random.random_range(0..9) {
+            0 => Value::I32(n as i32),
+            1 => Value::U64(n.into()),
+            2 => Value::U16(n as u16),
+            3 => Value::F64(f64::from(n)),
+            4 => Value::F32(n as f32),
+            5 => Value::U32(n),
+            6 => Value::Bool(n % 2 == 0),
+            7 => Value::from("linear"),
+            _ => Value::Array(Array::U32(vec![n; random.random_range(1..4)])),
+        };
+    }
+    match key {
+        "rope.scaling.type" => {
+            let types = ["none", "linear", "yarn", "longrope", "cubic"];
+            Value::from(types[random.random_range(0..types.len())])
+        }
+        "attention.causal" | "rope.scaling.finetuned" => Value::Bool(random.random()),
+        "attention.sliding_window_pattern" => match random.random_range(0..3) {
+            0 => Value::U32(random.random_range(0..4)),
+            1 => Value::Array(Array::Bool((0..2).map(|_| random.random()).collect())),
+            _ => {
+                let n = random.random_range(1..4);
+                let layers = (0..n).map(|_| random.random_range(0..2)).collect();
+                Value::Array(Array::I32(layers))
+            }
+        },
+        "rope.freq_base" | "rope.freq_base_swa" => {
+            Value::F32(pick(&[0.0, 50.0, 10_000.0, 1e6], random))
+        }
+        "attention.layer_norm_rms_epsilon" | "attention.layer_norm_epsilon" => {
+            Value::F32(pick(&[0.0, 1e-6, 1e-2, -1.0], random))
+        }
+        key if key.contains("scal") || key.ends_with("kqv") || key.ends_with("capping") => {
+            Value::F32(pick(&[0.0, 0.7, 1.0, 1.3, 4.0], random))
+        }
+        _ => Value::U32(pick(&[0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 64.0, 128.0], random) as u32),
+    }
+}
+
+/// Changes, adds or removes one or two settings.
+fn mutate(architecture: &str, metadata: &mut Vec<(String, Value)>, random: &mut StdRng) {
+    for _ in 0..random.random_range(1..3) {
+        let setting = KEYS[random.random_range(0..KEYS.len())];
+        let key = format!("{architecture}.{setting}");
+        metadata.retain(|entry| entry.0 != key);
+        if random.random_range(0..8) > 0 {
+            metadata.push((key, value(setting, random)));
+        }
+    }
+}
+
+/// The logits that training computes with the file, or why it refuses it.
+fn trained(path: &Path, tokens: &[Token]) -> cope_llama::Result<Vec<f32>> {
+    Model::check(path)?;
+    let model = TrainModel::load(&Gguf::open(path)?, WeightType::F32)?;
+    Ok(train_logits(&model, tokens, None))
+}
+
+/// The logits that llama.cpp computes.
+fn run(path: &Path, tokens: &[Token]) -> cope_llama::Result<Vec<f32>> {
+    let options = ContextOptions {
+        n_ctx: 64,
+        ..exact()
+    };
+    Context::new(&Model::load(path, None)?, None, &options)?.extend_all(tokens)
+}
+
+#[test]
+fn training_and_llama_cpp_read_every_setting_alike_or_refuse_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mutated.gguf");
+    for (number, architecture) in FAMILIES.into_iter().enumerate() {
+        let tiny = TinyModel {
+            architecture,
+            ..TinyModel::default()
+        };
+        tiny.write(&path);
+        let text = "hello alice, the wine and a dear note, thanks and hello again";
+        let model = Model::load(&path, None).unwrap();
+        let tokens = model
+            .tokenize(text, Boundary::Add, Special::ByName)
+            .unwrap();
+        // ggml reads GELU from a table in half precision.
+        let tolerance = if architecture == "gemma3" { 2e-2 } else { 2e-3 };
+        let mut random = StdRng::seed_from_u64(number as u64);
+        let (mut n_alike, mut n_refused) = (0, 0);
+        for _ in 0..N_MUTATIONS {
+            let mut changed = Vec::new();
+            tiny.write_edited(&path, |metadata| {
+                let before = metadata.clone();
+                mutate(architecture, metadata, &mut random);
+                changed.extend(metadata.iter().filter(|it| !before.contains(it)).cloned());
+            });
+            match trained(&path, &tokens) {
+                Ok(ours) => {
+                    let theirs = run(&path, &tokens)
+                        .unwrap_or_else(|error| panic!("{architecture} {changed:?}: {error}"));
+                    let difference = largest_difference(&ours, &theirs);
+                    assert!(
+                        difference < tolerance,
+                        "{architecture} {changed:?}: {difference}"
+                    );
+                    n_alike += 1;
+                }
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains("mutated.gguf") && !message.contains('\n'),
+                        "{message}"
+                    );
+                    // What llama.cpp would run may be refused, but then for what training lacks.
+                    assert!(
+                        message.contains("in training") || run(&path, &tokens).is_err(),
+                        "{architecture} {changed:?}: {message}"
+                    );
+                    n_refused += 1;
+                }
+            }
+        }
+        println!("{architecture}: {n_alike} read alike, {n_refused} refused");
+        assert!(n_alike > N_MUTATIONS / 10 && n_refused > N_MUTATIONS / 10);
+    }
+}
