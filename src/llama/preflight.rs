@@ -42,6 +42,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_layers,
         check_experts,
         check_heads,
+        check_sliding,
         check_numbers,
         check_tensors,
         check_tokens,
@@ -175,6 +176,25 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     };
     require(fits && rotated > 0 && rotated % 2 == 0, || {
         format!("RoPE cannot rotate {rotated} of a head's {keys} features in this family")
+    })
+}
+
+/// A window is for blocks that have one: llama.cpp ends the process where the file lists none.
+fn check_sliding(metadata: &Metadata<'_>) -> Check {
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    if metadata.architecture != "gemma3" || metadata.count("attention.sliding_window") == 0 {
+        return Ok(());
+    }
+    let n_layer = metadata.count("block_count") as usize;
+    let has_sliding = match metadata.get(PATTERN) {
+        Some(Value::Array(Array::Bool(layers))) => layers.iter().take(n_layer).any(|&it| it),
+        Some(Value::Array(_)) => (metadata.counts(PATTERN).iter().take(n_layer)).any(|&it| it != 0),
+        // The last of so many blocks has full attention.
+        Some(number) => number.as_u32() != Some(1),
+        None => true,
+    };
+    require(has_sliding, || {
+        "it has a sliding window, but no block with sliding attention".to_owned()
     })
 }
 

@@ -233,10 +233,13 @@ impl ShapeReader<'_> {
         heads: Heads,
         rope: RopeSettings,
     ) -> Result<Option<Sliding>> {
-        let window = self.size_or("attention.sliding_window", 0)?;
-        let Some(pattern) = family.sliding_pattern.filter(|_| window > 0) else {
+        let Some(pattern) = family.sliding_pattern else {
             return Ok(None);
         };
+        let window = self.size_or("attention.sliding_window", 0)?;
+        if window == 0 {
+            return Ok(None);
+        }
         for (key, full) in [
             ("attention.key_length_swa", heads.head_dim),
             ("attention.value_length_swa", heads.head_dim),
