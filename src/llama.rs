@@ -47,7 +47,9 @@ pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
 pub use sequences::Sequences;
-pub use system::{CpuFeature, Device, computing_device, cpu_features, devices};
+pub use system::{
+    CpuFeature, Device, computing_device, cpu_features, devices, missing_instructions,
+};
 pub use twin::Twin;
 pub use vocabulary::{Boundary, Special};
 

@@ -7,8 +7,21 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cope_convert::cli::signals;
+use cope_llama::llama::missing_instructions;
 
 fn main() -> ExitCode {
+    if let Some(name) = missing_instructions() {
+        eprintln!(
+            "error: this program was built for a CPU with {name}, and this CPU does not have it; build it on this machine"
+        );
+        return ExitCode::FAILURE;
+    }
+    run()
+}
+
+/// Not inlined, since `main` must not use what the CPU may not have.
+#[inline(never)]
+fn run() -> ExitCode {
     if let Some(instead) = cli::refused_download(std::env::args_os().skip(1)) {
         eprintln!("error: {instead}");
         return ExitCode::from(2);
