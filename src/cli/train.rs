@@ -15,7 +15,7 @@ use super::hint::with_hint;
 use super::long_work::LongWork;
 use super::options::count;
 use super::train_options::{TrainOptions, positive, weight};
-use super::train_progress::TrainProgress;
+use super::train_progress::{TrainProgress, Waiting};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
@@ -217,6 +217,10 @@ fn undo(home: &Home, users: &[String]) -> Result<()> {
 fn train_user(home: &Home, args: &Args, name: &str, work: &LongWork) -> Result<()> {
     let user = home.user(UserName::new(name)?)?;
     let base_path = args.options.base.path(home, Some(&user))?;
+    let waiting = Waiting::new(format!(
+        "reading {} and {name}'s texts",
+        base_path.display()
+    ));
     let mut base = home.base_ref(&base_path)?;
     if let Some(task) = &args.task {
         let task = home.task(UserName::new(task)?)?.sft();
@@ -236,7 +240,7 @@ fn train_user(home: &Home, args: &Args, name: &str, work: &LongWork) -> Result<(
     } else if args.task.is_none() && stages.contains(&Stage::Sft) {
         suggest_tasks(home, &user, &base)?;
     }
-    let mut progress = TrainProgress::new(args.options.less_memory_hint());
+    let mut progress = TrainProgress::new(args.options.less_memory_hint(), waiting);
     let training = Training {
         folder: &user,
         base_path: &base_path,

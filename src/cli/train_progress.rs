@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use cope_llama::Error;
 use cope_llama::home::{Calibration, Stage};
@@ -12,6 +13,27 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::calibration_text;
 use super::long_work::LongWork;
 
+/// Time after which a person is told what is being waited for.
+const SILENCE: Duration = Duration::from_millis(1200);
+
+/// Says what the program is doing, unless it is dropped before that has taken long.
+pub struct Waiting {
+    // The thread that would print wakes up when this is dropped.
+    _ended: Sender<()>,
+}
+
+impl Waiting {
+    pub fn new(what: String) -> Self {
+        let (ended, has_ended) = channel();
+        std::thread::spawn(move || {
+            if has_ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{what}");
+            }
+        });
+        Self { _ended: ended }
+    }
+}
+
 /// Shows a progress bar per stage at a terminal, else a line per stage, and prints a stage's figures to stdout when it
 /// has ended.
 pub struct TrainProgress {
@@ -20,19 +42,23 @@ pub struct TrainProgress {
     started: Instant,
     /// Options that would take less memory, appended to the estimate.
     less_memory_hint: &'static str,
+    /// Says what happens before the first event, if that takes long.
+    waiting: Option<Waiting>,
 }
 
 impl TrainProgress {
-    pub fn new(less_memory_hint: &'static str) -> Self {
+    pub fn new(less_memory_hint: &'static str, waiting: Waiting) -> Self {
         Self {
             bar: ProgressBar::hidden(),
             started: Instant::now(),
             less_memory_hint,
+            waiting: Some(waiting),
         }
     }
 
     /// Shows an event. Fails once a signal has stopped `work`, except after the last stage.
     pub fn tell(&mut self, event: TrainEvent, work: &LongWork) -> cope_llama::Result<()> {
+        self.waiting = None;
         if event.is_kept() {
             work.note_progress();
         }

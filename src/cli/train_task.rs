@@ -12,7 +12,7 @@ use cope_llama::train::{Training, train_locked};
 use super::long_work::LongWork;
 use super::options::count;
 use super::train_options::TrainOptions;
-use super::train_progress::TrainProgress;
+use super::train_progress::{TrainProgress, Waiting};
 
 #[derive(ClapArgs)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true)]
@@ -53,6 +53,7 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
         history.extend(items(file, args)?);
     }
     let base_path = args.options.base.path(home, None)?;
+    let waiting = Waiting::new(format!("reading {}", base_path.display()));
     let base = home.base_ref(&base_path)?;
     let folder = home.create_task(UserName::new(&args.task)?)?;
     let profile = Profile {
@@ -60,7 +61,7 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
         held_out: Vec::new(),
     };
     eprintln!("{}: {} items", folder.name(), profile.history.len());
-    let mut progress = TrainProgress::new(args.options.less_memory_hint());
+    let mut progress = TrainProgress::new(args.options.less_memory_hint(), waiting);
     let mut config = args.options.config();
     // A task adapter is not calibrated: users' adapters are, on top of it.
     config.hold_out = Some(0);
