@@ -26,10 +26,7 @@ fn run() -> ExitCode {
         eprintln!("error: {instead}");
         return ExitCode::from(2);
     }
-    if let Err(error) = signals::watch() {
-        eprintln!("error: cannot watch for signals: {error}");
-        return ExitCode::FAILURE;
-    }
+    signals::watch();
     signals::before_death(cli::restore_terminal);
     match cli::run(cli::Cli::parse_from(cli::arguments())) {
         Ok(code) => code,

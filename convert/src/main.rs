@@ -14,9 +14,6 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    if let Err(error) = cli::signals::watch() {
-        eprintln!("error: cannot watch for signals: {error}");
-        return ExitCode::FAILURE;
-    }
+    cli::signals::watch();
     cli::run(&Cli::parse().command)
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -88,16 +88,7 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
         let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut messages));
         messages
     });
-    let status = loop {
-        if let Some(status) = pip.try_wait().map_err(Error::io("run", "python3"))? {
-            break status;
-        }
-        if stop.load(Ordering::Relaxed) {
-            interrupt(&mut pip)?;
-            return Err(Error::Interrupted);
-        }
-        thread::sleep(POLL);
-    };
+    let status = wait(&mut pip, stop)?;
     if status.success() {
         return Ok(());
     }
@@ -119,6 +110,20 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
             .trim_start_matches("ERROR:")
             .trim()
     )))
+}
+
+/// Waits for pip, and ends it once `stop` is true.
+fn wait(pip: &mut Child, stop: &AtomicBool) -> Result<ExitStatus> {
+    loop {
+        if let Some(status) = pip.try_wait().map_err(Error::io("run", "python3"))? {
+            return Ok(status);
+        }
+        if stop.load(Ordering::Relaxed) {
+            interrupt(pip)?;
+            return Err(Error::Interrupted);
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// Ends pip as Ctrl-C does, which lets it delete its temporary files.

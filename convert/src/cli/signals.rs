@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use std::{fs, io, process, thread};
+use std::{fs, process, thread};
 
 use nix::sys::signal::{SigSet, Signal, raise};
 
@@ -46,23 +46,24 @@ enum Response {
 }
 
 /// Begins to watch for signals. A program calls this first, since threads that run already would not have the signals
-/// blocked.
-///
-/// # Errors
-///
-/// The signals cannot be blocked, or the thread cannot be started.
-pub fn watch() -> io::Result<()> {
+/// blocked. If no thread can be started, signals end the process as they would have without this.
+pub fn watch() {
     let watched = SIGNALS.into_iter();
     let watched = watched.filter(|&signal| signal != Signal::SIGHUP || !is_hangup_ignored());
-    let watched = SigSet::from_iter(watched);
-    watched.thread_block()?;
-    let thread = thread::Builder::new().name("signals".into());
-    thread.spawn(move || {
-        while let Ok(signal) = watched.wait() {
-            receive(signal);
-        }
-    })?;
-    Ok(())
+    let watched: SigSet = watched.collect();
+    if watched.thread_block().is_err() {
+        return;
+    }
+    let thread = thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            while let Ok(signal) = watched.wait() {
+                receive(signal);
+            }
+        });
+    if thread.is_err() {
+        let _ = watched.thread_unblock();
+    }
 }
 
 /// From now on, the first signal sets `stop`. Another signal changes nothing, but SIGINT ends the process from two seconds
