@@ -25,7 +25,7 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding smoke-answers smoke-first-token bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
+	bench-decoding smoke-answers smoke-first-token bench-templates bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
 help:
@@ -114,6 +114,7 @@ $(UV):
 
 PEER = target/peer
 EXCHANGE = target/exchange
+TEMPLATES = target/templates
 
 ## bench-training: training beside transformers + peft, whose wheels are some gigabytes
 bench-training: $(PEER)/ready
@@ -131,6 +132,10 @@ smoke-answers:
 smoke-first-token: $(ORACLE)/ready
 	cargo bench --bench decoding -- --what first --repeats 1 --prompt-tokens 40 --model $$($(PROGRAM) model pull)
 	cargo bench --bench serving -- --what first-token --repeats 1 --prompt-tokens 40 --model $$($(PROGRAM) model pull)
+
+## bench-templates: prompts by llama.cpp's collection of chat templates, beside those of transformers
+bench-templates: $(PEER)/ready $(TEMPLATES)/ready
+	cargo bench --bench templates -- --templates $(TEMPLATES)
 
 ## bench-exchange: our adapters in other programs, and theirs here
 bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready
@@ -176,6 +181,12 @@ $(EXCHANGE)/ready:
 		--wildcards '*/vendor/llama.cpp/convert*' '*/vendor/llama.cpp/conversion' '*/vendor/llama.cpp/gguf-py'
 	npm install --prefix $(EXCHANGE)/node --ignore-scripts --omit=optional --no-audit --no-fund --silent \
 		node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
+	touch $@
+
+$(TEMPLATES)/ready: $(EXCHANGE)/ready
+	mkdir -p $(TEMPLATES)
+	tar -xzf $(EXCHANGE)/llama_cpp_python-0.3.36.tar.gz -C $(TEMPLATES) --strip-components=5 \
+		--wildcards '*/vendor/llama.cpp/models/templates/*.jinja'
 	touch $@
 
 $(PEER)/ready: | $(UV)

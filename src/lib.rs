@@ -119,6 +119,7 @@ pub mod retrieval;
 pub mod rouge;
 #[cfg(feature = "serve")]
 pub mod serve;
+pub mod thought;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod voice;

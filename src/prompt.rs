@@ -1,17 +1,27 @@
 //! Chat templates: the only place that renders a chat, for training and decoding alike (messages → text → tokens).
 //!
-//! A model's template is Jinja, written for `transformers`, and is rendered here with the same settings (`trim_blocks`,
-//! `lstrip_blocks`, Python's string methods, `tools` and `documents` none). A model without a template, as most models that
-//! are not instruction-tuned, gets [`FALLBACK`].
+//! A model's template is Jinja, written for `transformers`, and is rendered as there: `jinja.rs` has what differs from
+//! minijinja. A model without a template, as most models that are not instruction-tuned, gets [`FALLBACK`], and one with the
+//! name of a template gets that (`named.rs`).
+//!
+//! A voice does not think before it answers, neither in training nor in decoding, unless [`PromptSettings`] say otherwise: the
+//! template is told so by the variables that templates ask for, and a thought that it opens all the same is closed at once.
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
+mod jinja;
+mod named;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minijinja::{Environment, context};
 
 use crate::llama::{Boundary, Model, Special, Token};
-use crate::message::Message;
+use crate::message::{Message, Role};
 use crate::profile::Example;
 use crate::retrieval::Retriever;
+use crate::thought::{ThoughtSplitter, ThoughtTags, without_thoughts};
 use crate::{Error, Result};
+pub use minijinja::Value;
 
 /// The template of a model that has none: the name of the speaker on a line, then the message; an answer ends with the
 /// end-of-sequence token.
@@ -27,40 +37,74 @@ pub const FALLBACK: &str = "\
 /// The tokens that a template adds to a message, or a few more.
 const TURN_TOKENS: usize = 8;
 
-/// A model's chat template, parsed.
-#[derive(Debug)]
+/// Whether the model thinks before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thinking {
+    /// The answer comes at once.
+    #[default]
+    Off,
+    /// The model may write a thought first.
+    On,
+}
+
+/// Settings of a prompt besides its messages. The defaults are those with which voices are trained.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PromptSettings {
+    /// Whether the model thinks before it answers.
+    pub thinking: Thinking,
+    /// Further variables of the template, by their names.
+    pub variables: BTreeMap<String, Value>,
+}
+
+impl From<Thinking> for PromptSettings {
+    fn from(thinking: Thinking) -> Self {
+        Self {
+            thinking,
+            ..Self::default()
+        }
+    }
+}
+
+/// A model's chat template, parsed, and the settings with which it is rendered.
+#[derive(Clone, Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     bos: String,
     eos: String,
+    settings: PromptSettings,
+}
+
+/// Whether a rendered chat ends with the beginning of an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Answer,
+    Chat,
 }
 
 impl ChatTemplate {
     const NAME: &str = "chat";
 
-    /// Parses `source`, the Jinja text stored in the model, or [`FALLBACK`] for `None`. `bos` and `eos` are the texts of the
-    /// tokens that begin and end a sequence, empty if the model has none.
+    /// Parses `source`, the Jinja text stored in the model or the name of a template, or [`FALLBACK`] for `None` and for an
+    /// empty text. `bos` and `eos` are the texts of the tokens that begin and end a sequence, empty if the model has none.
     ///
     /// # Errors
     ///
-    /// [`Error::Template`] when `source` is not valid Jinja.
+    /// [`Error::Template`] when `source` is neither valid Jinja nor a name that is known.
     pub fn new(source: Option<&str>, bos: &str, eos: &str) -> Result<Self> {
-        let mut environment = Environment::new();
-        let mut syntax = SyntaxConfig::builder();
-        syntax.trim_blocks(true).lstrip_blocks(true);
-        environment.set_syntax(syntax.build().map_err(template_error)?);
+        let source = match source.filter(|source| !source.trim().is_empty()) {
+            None => FALLBACK.to_owned(),
+            Some(source) if source.contains("{{") || source.contains("{%") => source.to_owned(),
+            Some(name) => named::template(name.trim()).ok_or_else(|| unknown_name(name))?,
+        };
+        let mut environment = jinja::environment().map_err(template_error)?;
         environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        let source = without_generation_tags(source.unwrap_or(FALLBACK));
-        environment
-            .add_template_owned(Self::NAME, source)
+            .add_template_owned(Self::NAME, jinja::without_generation_tags(&source))
             .map_err(template_error)?;
         Ok(Self {
-            environment,
+            environment: Arc::new(environment),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
+            settings: PromptSettings::default(),
         })
     }
 
@@ -82,30 +126,61 @@ impl ChatTemplate {
         )
     }
 
-    /// The text of `messages` up to the beginning of the model's answer.
+    /// The same template with other settings.
+    #[must_use]
+    pub fn with_settings(&self, settings: impl Into<PromptSettings>) -> Self {
+        Self {
+            settings: settings.into(),
+            ..self.clone()
+        }
+    }
+
+    /// The text of `messages` up to the beginning of the model's answer. Thoughts in earlier answers are left out.
     ///
     /// # Errors
     ///
     /// [`Error::Template`] when the template refuses the messages (some accept no system message, some require alternating
-    /// speakers) or uses a function that is not provided here.
+    /// speakers), uses a function that is not provided here, or opens a thought that nothing is known to close.
     pub fn render(&self, messages: &[Message]) -> Result<String> {
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| context! { role => message.role.name(), content => message.content.as_str() })
-            .collect();
-        self.environment
-            .get_template(Self::NAME)
-            .and_then(|template| {
-                template.render(context! {
-                    messages,
-                    add_generation_prompt => true,
-                    bos_token => self.bos.as_str(),
-                    eos_token => self.eos.as_str(),
-                    tools => (),
-                    documents => (),
-                })
-            })
-            .map_err(template_error)
+        let mut text = self.render_as(messages, Ending::Answer)?;
+        if self.settings.thinking == Thinking::Off
+            && let Some(thought) = self.opened_thought(messages, &text)?
+        {
+            text.push_str(&thought.empty_thought(&text));
+        }
+        Ok(text)
+    }
+
+    /// Whether the prompt of a chat depends on [`Thinking`].
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`ChatTemplate::render`].
+    pub fn offers_thinking(&self) -> Result<bool> {
+        let prompt = |thinking: Thinking| {
+            let chat = [Message::user("?")];
+            self.with_settings(thinking).render(&chat)
+        };
+        // Where thoughts cannot be left out, there is an error without thinking.
+        let with_thinking = prompt(Thinking::On)?;
+        Ok(prompt(Thinking::Off).ok() != Some(with_thinking))
+    }
+
+    /// A splitter of the answer to `messages` into a thought and the rest. A thought that nothing is known to close is not
+    /// told from the rest.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`ChatTemplate::render`].
+    pub fn splitter(&self, messages: &[Message]) -> Result<ThoughtSplitter> {
+        let opened = match self.settings.thinking {
+            Thinking::Off => None,
+            Thinking::On => {
+                let text = self.render_as(messages, Ending::Answer)?;
+                self.opened_thought(messages, &text).unwrap_or_default()
+            }
+        };
+        Ok(ThoughtSplitter::new(opened))
     }
 
     /// The tokens of `messages` up to the beginning of the answer. If `model` begins sequences with BOS, they begin with
@@ -124,6 +199,54 @@ impl ChatTemplate {
             tokens.insert(0, bos);
         }
         Ok(tokens)
+    }
+
+    fn render_as(&self, messages: &[Message], ending: Ending) -> Result<String> {
+        let message = |message: &Message| {
+            let thoughtless = match message.role {
+                Role::Assistant => without_thoughts(&message.content),
+                Role::System | Role::User => None,
+            };
+            let content = thoughtless.as_deref().unwrap_or(&message.content);
+            context! { role => message.role.name(), content }
+        };
+        let messages: Vec<Value> = messages.iter().map(message).collect();
+        let thinks = self.settings.thinking == Thinking::On;
+        let variables = context! {
+            messages,
+            add_generation_prompt => ending == Ending::Answer,
+            bos_token => self.bos.as_str(),
+            eos_token => self.eos.as_str(),
+            tools => (),
+            documents => (),
+            // The names that templates ask for.
+            enable_thinking => thinks,
+            thinking => thinks,
+        };
+        let given = Value::from_pairs(self.settings.variables.clone());
+        self.environment
+            .get_template(Self::NAME)
+            .and_then(|template| template.render(context! { ..given, ..variables }))
+            .map_err(template_error)
+    }
+
+    /// The tags of the thought that `text`, the prompt of `messages`, opens for the answer, if it does.
+    fn opened_thought(&self, messages: &[Message], text: &str) -> Result<Option<ThoughtTags>> {
+        // A message may speak of tags; only what the template adds after all messages opens a thought.
+        let chat = self.render_as(messages, Ending::Chat).ok();
+        let last = messages.last().map_or("", |message| message.content.trim());
+        let ending = match chat.and_then(|chat| text.strip_prefix(&chat)) {
+            Some(ending) if !ending.is_empty() => ending,
+            // The template does not tell the ending from the chat.
+            _ => text.rfind(last).map_or(text, |at| &text[at + last.len()..]),
+        };
+        let template = self.environment.get_template(Self::NAME);
+        let source = template.as_ref().map_or("", |template| template.source());
+        ThoughtTags::left_open(ending, |tag| source.contains(tag)).map_err(|tag| {
+            Error::Template(format!(
+                "it opens a thought with {tag}, and nothing is known to close it, so that an answer would be a thought; use a base model whose template can leave thoughts out"
+            ))
+        })
     }
 }
 
@@ -163,55 +286,15 @@ pub fn with_retrieved_items(
     retriever.with_items(messages, n_items, n_ctx / 4, cost)
 }
 
-/// Removes the tags by which templates for `transformers` mark the model's answers for training masks; they change no text.
-fn without_generation_tags(source: &str) -> String {
-    let mut source = source.to_owned();
-    for opening in ["{%", "{%-"] {
-        source = source.replace(
-            &format!("{opening} generation "),
-            &format!("{opening} if true "),
-        );
-        source = source.replace(
-            &format!("{opening} endgeneration "),
-            &format!("{opening} endif "),
-        );
-    }
-    source
-}
-
-/// The function that templates call to refuse messages that they cannot express.
-fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-}
-
-/// The templates' function `strftime_now(format)`, which always formats midnight of Friday 26 July 2024, the date that Llama
-/// 3's template falls back to. With today's date, prompts would differ from those that an adapter was trained on.
-fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
-    let mut text = String::new();
-    let mut rest = format.chars();
-    while let Some(c) = rest.next() {
-        if c != '%' {
-            text.push(c);
-            continue;
-        }
-        text.push_str(match rest.next() {
-            Some('Y') => "2024",
-            Some('y') => "24",
-            Some('m') => "07",
-            Some('B') => "July",
-            Some('b') => "Jul",
-            Some('d') => "26",
-            Some('A') => "Friday",
-            Some('a') => "Fri",
-            Some('H' | 'M' | 'S') => "00",
-            Some('%') => "%",
-            _ => {
-                let reason = format!("strftime_now: unknown format {format:?}");
-                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason));
-            }
-        });
-    }
-    Ok(text)
+/// The error for a template that is one word or sentence.
+fn unknown_name(name: &str) -> Error {
+    let mut name: String = name.trim().chars().take(60).collect();
+    name.retain(|c| !c.is_control());
+    let known: Vec<_> = named::names().collect();
+    Error::Template(format!(
+        "{name:?} is neither a template nor the name of one; the known names are {}",
+        known.join(", ")
+    ))
 }
 
 /// minijinja's error on one line, with its detail if it has one.

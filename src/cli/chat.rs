@@ -221,6 +221,7 @@ impl<'a> Chat<'a> {
                     out.write_all(text.as_bytes())?;
                     out.flush()?;
                 }
+                ReplyEvent::Thought(text) => eprint!("{text}"),
                 ReplyEvent::Note(note) => eprintln!("[{note}]"),
             }
             Ok(())

@@ -11,12 +11,12 @@ use cope_llama::Error;
 use cope_llama::decode::{ArmKind, DecoderOptions, Finish};
 use cope_llama::home::Home;
 use cope_llama::message::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::decode_options::DecodeArgs;
 use super::explain;
 use super::options::{ModelArgs, VoiceArgs};
-use super::session::{ReplyEvent, Session};
+use super::session::{Reply, ReplyEvent, Session};
 
 /// The largest prompt that is read, in bytes; no context has room for more.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
@@ -42,7 +42,8 @@ pub struct Args {
         hide_possible_values = true
     )]
     arm: Option<ArmKind>,
-    /// Print one JSON object with text, finish (the reason why the answer ended), tokens (their number) and seed
+    /// Print one JSON object with text, finish (the reason why the answer ended), tokens (their number) and seed; with
+    /// --think also thought
     #[arg(long)]
     json: bool,
     /// Mark the tokens for which the contrast changed the user model's choice; with --json, list for each token its score,
@@ -89,16 +90,14 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
                 out.write_all(text.as_bytes())?;
                 out.flush()?;
             }
-            ReplyEvent::Text(_) => {}
+            ReplyEvent::Thought(text) if !args.json => eprint!("{text}"),
+            ReplyEvent::Text(_) | ReplyEvent::Thought(_) => {}
             ReplyEvent::Note(note) => eprintln!("[{note}]"),
         }
         Ok(())
     })?;
     if args.json {
-        let mut object = json!({ "text": answer.text, "finish": finish(answer.finish), "tokens": answer.n_tokens, "seed": sampling.seed });
-        if args.explain {
-            object["choices"] = explain::json(session.model(), &answer.choices);
-        }
+        let object = json_object(args, &session, &answer, sampling.seed);
         writeln!(out, "{object}")?;
     } else {
         if args.explain {
@@ -124,6 +123,23 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         return Err(Error::Interrupted.into());
     }
     Ok(())
+}
+
+/// The answer as `--json` prints it.
+fn json_object(args: &Args, session: &Session, answer: &Reply, seed: u32) -> Value {
+    let mut object = json!({
+        "text": answer.text,
+        "finish": finish(answer.finish),
+        "tokens": answer.n_tokens,
+        "seed": seed,
+    });
+    if !answer.thought.is_empty() {
+        object["thought"] = json!(answer.thought);
+    }
+    if args.explain {
+        object["choices"] = explain::json(session.model(), &answer.choices);
+    }
+    object
 }
 
 fn prompt(args: &Args) -> Result<String> {

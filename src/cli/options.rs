@@ -9,6 +9,7 @@ use cope_llama::bases;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
+use cope_llama::prompt::Thinking;
 use cope_llama::retrieval::Retriever;
 use cope_llama::voice::{self, AdapterSource, Voice};
 
@@ -146,6 +147,9 @@ pub struct VoiceArgs {
         hide_default_value = true
     )]
     retrieve: usize,
+    /// Let the model think before it answers, if its chat template can ask for that; the thought is printed on stderr
+    #[arg(long)]
+    think: bool,
     /// Save the KV caches in the user's folder, so that the next command does not recompute the prompt's common prefix
     #[arg(long, requires = "user")]
     pub prompt_cache: bool,
@@ -169,6 +173,15 @@ impl VoiceArgs {
             Ok((Retriever::new(user.profile()?.history), self.retrieve))
         };
         user.map(index).transpose()
+    }
+
+    /// Whether the model thinks before it answers.
+    pub fn thinking(&self) -> Thinking {
+        if self.think {
+            Thinking::On
+        } else {
+            Thinking::Off
+        }
     }
 
     /// The scale at which the adapter of `source` is applied: that of `--lora-scaled` for its file, else 1.

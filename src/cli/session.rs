@@ -13,8 +13,9 @@ use cope_llama::decode::{
 use cope_llama::home::{Home, UserFolder};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Token, Twin};
 use cope_llama::message::{Message, Role};
-use cope_llama::prompt::{ChatTemplate, response_tokens, with_retrieved_items};
+use cope_llama::prompt::{ChatTemplate, Thinking, response_tokens, with_retrieved_items};
 use cope_llama::retrieval::Retriever;
+use cope_llama::thought::{SplitText, ThoughtSplitter};
 use cope_llama::voice::{AdapterSource, Voice};
 
 use super::options::{ModelArgs, VoiceArgs, checked_scale};
@@ -60,6 +61,8 @@ struct AppliedAdapter {
 /// A finished answer.
 pub struct Reply {
     pub text: String,
+    /// The thought before the text; empty unless the model had one.
+    pub thought: String,
     pub n_tokens: usize,
     pub finish: Finish,
     pub statistics: Statistics,
@@ -73,6 +76,8 @@ pub struct Reply {
 pub enum ReplyEvent<'a> {
     /// The next piece of the answer's text.
     Text(&'a str),
+    /// The next piece of the thought before it, for the person alone.
+    Thought(&'a str),
     /// A note for the person, such as that older messages were left out.
     Note(String),
 }
@@ -93,7 +98,7 @@ impl Session {
             Some(session) if session.base == base => Arc::clone(&session.model),
             _ => Model::load(&base, model_args.gpu_layers)?,
         };
-        let template = ChatTemplate::of_model(&model)?;
+        let template = chat_template(&model, voice_args.thinking())?;
         let options = model_args.context();
         let voice = Voice::open(source)?;
         let contrast = voice_args.contrast(voice.as_ref())?;
@@ -228,12 +233,12 @@ impl Session {
         };
         let mut decoder =
             Decoder::new(policy, &*self.model, &prompt, options)?.interruptible(&self.stop);
-        let mut text = String::new();
+        let mut written = Written::new(self.template.splitter(messages)?);
         for piece in &mut decoder {
             match piece? {
                 Piece::Text(more) => {
-                    tell(ReplyEvent::Text(&more))?;
-                    text.push_str(&more);
+                    let split = written.splitter.push(&more);
+                    written.add(split, &mut tell)?;
                 }
                 Piece::Shifted(n) => {
                     tell(ReplyEvent::Note(format!(
@@ -242,9 +247,13 @@ impl Session {
                 }
             }
         }
+        let rest = written.splitter.finish();
+        written.add(rest, &mut tell)?;
+        written.end_thought(&mut tell)?;
         let finish = decoder.finish().unwrap_or(Finish::EndOfTurn);
         Ok(Reply {
-            text,
+            text: written.text,
+            thought: written.thought,
             n_tokens: decoder.response().len(),
             finish,
             statistics: *decoder.statistics(),
@@ -299,6 +308,55 @@ impl Session {
     }
 }
 
+/// The text of an answer so far, divided into its thought and the rest.
+struct Written {
+    splitter: ThoughtSplitter,
+    thought: String,
+    text: String,
+    /// Whether the mark that begins a thought was told, and not yet the one that ends it.
+    in_thought: bool,
+}
+
+impl Written {
+    fn new(splitter: ThoughtSplitter) -> Self {
+        Self {
+            splitter,
+            thought: String::new(),
+            text: String::new(),
+            in_thought: false,
+        }
+    }
+
+    fn add(
+        &mut self,
+        split: SplitText,
+        tell: &mut impl FnMut(ReplyEvent) -> Result<()>,
+    ) -> Result<()> {
+        let SplitText { thought, answer } = split;
+        if !thought.is_empty() {
+            if !self.in_thought {
+                tell(ReplyEvent::Thought("[thought: "))?;
+                self.in_thought = true;
+            }
+            tell(ReplyEvent::Thought(&thought))?;
+            self.thought.push_str(&thought);
+        }
+        if !answer.is_empty() {
+            self.end_thought(tell)?;
+            tell(ReplyEvent::Text(&answer))?;
+            self.text.push_str(&answer);
+        }
+        Ok(())
+    }
+
+    fn end_thought(&mut self, tell: &mut impl FnMut(ReplyEvent) -> Result<()>) -> Result<()> {
+        if std::mem::take(&mut self.in_thought) {
+            tell(ReplyEvent::Thought("]\n"))?;
+        }
+        Ok(())
+    }
+}
+
 impl Reply {
     /// The reason why the answer ended, unless the model or a stop string ended it.
     pub fn note(&self) -> Option<String> {
@@ -344,6 +402,15 @@ impl AppliedAdapter {
     fn prompt_cache(&self, user: &UserFolder) -> Result<PromptCache> {
         PromptCache::new(user, &self.voice, &self.base_sha256, self.scale)
     }
+}
+
+/// The chat template of `model`. Tells the person if it cannot ask the model to think.
+fn chat_template(model: &Model, thinking: Thinking) -> Result<ChatTemplate> {
+    let template = ChatTemplate::of_model(model)?.with_settings(thinking);
+    if thinking == Thinking::On && !template.offers_thinking()? {
+        eprintln!("[the model's chat template has no setting for thinking; it may not think]");
+    }
+    Ok(template)
 }
 
 /// A drafter that copies from the user's history, if the voice is a user's.

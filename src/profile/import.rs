@@ -19,6 +19,8 @@ use source::{malformed, read};
 use super::Example;
 use crate::Result;
 use crate::error::Unspecified;
+use crate::message::Role;
+use crate::thought::without_thoughts;
 
 /// Facts that a file itself does not state.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +124,8 @@ pub struct Imported {
     pub examples: Vec<Example>,
     /// The number of skipped items, by the reason.
     pub skipped: BTreeMap<String, usize>,
+    /// The number of examples from which thoughts of a model were cut ([`without_thoughts`]).
+    pub n_thoughts: usize,
 }
 
 impl Imported {
@@ -132,6 +136,7 @@ impl Imported {
 
     /// Adds an example if it can be trained on and is not too long, and skips it otherwise.
     fn add_example(&mut self, example: Example) {
+        let example = self.cut_thoughts(example);
         let texts = example.prompt.iter().map(|message| &message.content);
         let n = texts
             .chain([&example.response])
@@ -146,17 +151,37 @@ impl Imported {
         }
     }
 
+    /// Cuts the thoughts of a model from the response and from the messages before it, whichever speaker is the user.
+    fn cut_thoughts(&mut self, mut example: Example) -> Example {
+        let messages = example.prompt.iter_mut();
+        let messages = messages.filter(|message| message.role != Role::System);
+        let texts = messages.map(|message| &mut message.content);
+        let mut is_cut = false;
+        for text in texts.chain([&mut example.response]) {
+            if let Some(rest) = without_thoughts(text) {
+                *text = rest;
+                is_cut = true;
+            }
+        }
+        self.n_thoughts += usize::from(is_cut);
+        example
+    }
+
     /// Counts a skipped item.
     fn skip(&mut self, why: impl Into<String>) {
         *self.skipped.entry(why.into()).or_default() += 1;
     }
 
-    /// The result of an import that skips nothing.
+    /// The result of an import that skips nothing but examples that are mere thoughts.
     fn complete(examples: Vec<Example>) -> Self {
-        Self {
-            examples,
-            skipped: BTreeMap::new(),
+        let mut imported = Self::default();
+        for example in examples {
+            match imported.cut_thoughts(example).checked() {
+                Ok(example) => imported.examples.push(example),
+                Err(_) => imported.skip("a thought without an answer"),
+            }
         }
+        imported
     }
 }
 

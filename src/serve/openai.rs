@@ -4,6 +4,7 @@ mod answer_stream;
 mod common_request;
 pub mod completions;
 pub mod models;
+mod prompt_settings;
 mod request;
 mod response;
 pub mod tokenize;

@@ -7,6 +7,7 @@ mod privacy;
 mod repl;
 mod signals;
 mod start;
+mod thoughts;
 mod training;
 
 use std::io::Write;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cope_convert::gguf::Gguf;
+use cope_convert::gguf::{Gguf, Value};
 use cope_convert::{Adapter, sha256};
 use cope_llama::decode::{AnswerOptions, Arm, Decoder, DecoderOptions, Finish};
 use cope_llama::llama::{
@@ -11,7 +11,7 @@ use cope_llama::llama::{
     Token, Twin,
 };
 
-use crate::tiny::{TinyModel, tiny_adapter};
+use crate::tiny::{TinyModel, set_template, tiny_adapter};
 
 /// A tiny model in its folder.
 pub struct Fixture {
@@ -28,9 +28,20 @@ impl Fixture {
     }
 
     pub fn of(tiny: TinyModel) -> Self {
+        Self::edited(tiny, |_| ())
+    }
+
+    /// A model with this chat template.
+    pub fn with_template(template: &str) -> Self {
+        Self::edited(TinyModel::default(), |metadata| {
+            set_template(metadata, template);
+        })
+    }
+
+    fn edited(tiny: TinyModel, edit: impl FnOnce(&mut Vec<(String, Value)>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
-        tiny.write(&path);
+        tiny.write_edited(&path, edit);
         Self {
             model: Model::load(&path, None).unwrap(),
             base: Gguf::open(&path).unwrap(),

@@ -1,7 +1,7 @@
 //! Prompts equal those of `transformers` in `golden/prompts.json`; the program that wrote them lies beside it.
 
 use cope_llama::message::Message;
-use cope_llama::prompt::{ChatTemplate, response_tokens};
+use cope_llama::prompt::{ChatTemplate, Thinking, response_tokens};
 use serde::Deserialize;
 
 use crate::default_model;
@@ -112,5 +112,224 @@ fn a_template_that_fails_says_why_in_one_line() {
             "{message}"
         );
         assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn a_name_in_place_of_a_template_gives_llama_cpps_prompts() {
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+        messages: Vec<Message>,
+        text: String,
+    }
+    let golden = include_str!("../golden/named_templates.json");
+    let golden: Vec<Named> = serde_json::from_str(golden).unwrap();
+    assert_eq!(golden.len(), 32 * 3);
+    for Named {
+        name,
+        messages,
+        text,
+    } in golden
+    {
+        let template = ChatTemplate::new(Some(&format!("{name}\n")), "", "").unwrap();
+        assert_eq!(template.render(&messages).unwrap(), text, "{name}");
+    }
+    let unknown = ChatTemplate::new(Some("chatlm"), "", "").unwrap_err();
+    let unknown = unknown.to_string();
+    assert!(
+        unknown.starts_with("the model's chat template failed: \"chatlm\" is neither a template nor the name of one; the known names are chatml, "),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn an_empty_template_is_none() {
+    let chat = [Message::user("One?")];
+    let fallback = ChatTemplate::new(None, "", "").unwrap();
+    let empty = ChatTemplate::new(Some(" \n"), "", "").unwrap();
+    assert_eq!(
+        empty.render(&chat).unwrap(),
+        fallback.render(&chat).unwrap()
+    );
+}
+
+/// The prompts of one chat without and with thinking.
+fn prompts(source: &str, chat: &[Message]) -> [String; 2] {
+    let template = ChatTemplate::new(Some(source), "", "").unwrap();
+    [Thinking::Off, Thinking::On].map(|thinking| {
+        let template = template.with_settings(thinking);
+        template.render(chat).unwrap()
+    })
+}
+
+/// The turns of the templates of these tests.
+const TURNS: &str =
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}</{{ m.role }}>{% endfor %}";
+
+#[test]
+fn a_thought_is_left_out_by_what_the_template_has_for_that() {
+    let chat = [Message::user("a <think> tag?")];
+    let turns = "<user>a <think> tag?</user>";
+    // The template has a variable.
+    for name in ["enable_thinking", "thinking"] {
+        let source = format!(
+            "{TURNS}{{% if add_generation_prompt %}}<assistant>{{% if not {name} %}}<think></think>{{% endif %}}{{% endif %}}"
+        );
+        let expected = ["<assistant><think></think>", "<assistant>"];
+        assert_eq!(
+            prompts(&source, &chat),
+            expected.map(|end| format!("{turns}{end}")),
+            "{name}"
+        );
+    }
+    // The template opens a thought always.
+    for (opening, closed) in [
+        ("<think>\\n", "<think>\n\n</think>\n\n"),
+        ("<think>", "<think></think>"),
+        ("[THINK]", "[THINK][/THINK]"),
+    ] {
+        for end in [
+            format!(
+                "{{% if add_generation_prompt %}}{{{{ '<assistant>{opening}' }}}}{{% endif %}}"
+            ),
+            format!("{{{{ '<assistant>{opening}' }}}}"),
+        ] {
+            let [off, on] = prompts(&format!("{TURNS}{end}"), &chat);
+            assert_eq!(off, format!("{turns}<assistant>{closed}"));
+            assert_eq!(
+                on,
+                format!("{turns}<assistant>{}", opening.replace("\\n", "\n"))
+            );
+        }
+    }
+    // The template knows no thoughts, and what a message says of them changes nothing.
+    let plain = prompts(&format!("{TURNS}<assistant>"), &chat);
+    assert_eq!(plain, [0; 2].map(|_| format!("{turns}<assistant>")));
+}
+
+#[test]
+fn a_thought_that_cannot_be_closed_is_refused_only_where_it_must_be() {
+    let source = format!("{TURNS}<assistant><|begin_reasoning|>");
+    let template = ChatTemplate::new(Some(&source), "", "").unwrap();
+    let chat = [Message::user("?")];
+    let refused = template.render(&chat).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the model's chat template failed: it opens a thought with <|begin_reasoning|>, and nothing is known to close it, so that an answer would be a thought; use a base model whose template can leave thoughts out"
+    );
+    let thinking = template.with_settings(Thinking::On);
+    assert_eq!(
+        thinking.render(&chat).unwrap(),
+        "<user>?</user><assistant><|begin_reasoning|>"
+    );
+    assert!(thinking.offers_thinking().unwrap());
+    let split = thinking.splitter(&chat).unwrap().push("hm");
+    assert_eq!(split.answer, "hm");
+    // A template that mentions the closing tag can be closed.
+    let source = format!("{source}{{# ends with <|end_reasoning|> #}}");
+    let [off, _] = prompts(&source, &chat);
+    assert_eq!(
+        off,
+        "<user>?</user><assistant><|begin_reasoning|><|end_reasoning|>"
+    );
+}
+
+#[test]
+fn thoughts_are_cut_from_earlier_answers_whatever_the_template_does() {
+    let chat = [
+        Message::user("One?"),
+        Message::assistant("<think>\nhm\n</think>\n\nTwo."),
+        Message::user("<think>mine</think>"),
+    ];
+    let strips = "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{{ m.content.split('</think>')[-1].lstrip('\\n') }}{% else %}{{ m.content }}{% endif %}</{{ m.role }}>{% endfor %}";
+    for source in [TURNS, strips] {
+        let expected =
+            "<user>One?</user><assistant>Two.</assistant><user><think>mine</think></user>";
+        assert_eq!(prompts(source, &chat), [expected; 2]);
+    }
+}
+
+#[test]
+fn the_answer_after_an_opened_thought_begins_with_the_thought() {
+    let source = format!("{TURNS}<assistant>{{{{ '<think>\\n' }}}}");
+    let template = ChatTemplate::new(Some(&source), "", "").unwrap();
+    let chat = [Message::user("?")];
+    let divided = |template: &ChatTemplate, text: &str| {
+        let split = template.splitter(&chat).unwrap().push(text);
+        [split.thought, split.answer]
+    };
+    let text = "hm\n</think>\n\nyes";
+    assert_eq!(
+        divided(&template.with_settings(Thinking::On), text),
+        ["hm", "yes"]
+    );
+    assert_eq!(divided(&template, text), ["", text]);
+    // Some models think without being asked.
+    assert_eq!(divided(&template, "<think>hm</think>yes"), ["hm", "yes"]);
+    assert!(template.offers_thinking().unwrap());
+    assert!(
+        !ChatTemplate::new(None, "", "")
+            .unwrap()
+            .offers_thinking()
+            .unwrap()
+    );
+}
+
+#[test]
+fn values_are_tested_and_written_as_in_python() {
+    for (source, expected) in [
+        (
+            "{% if tools is iterable and tools | length %}x{% endif %}-",
+            "-",
+        ),
+        (
+            "{{ tools is iterable }} {{ 'a' is iterable }} {{ 1 is iterable }}",
+            "False True False",
+        ),
+        (
+            "{{ 'a' is sequence }} {{ {} is sequence }} {{ none is sequence }}",
+            "True True False",
+        ),
+        (
+            "{{ {'b': 1, 'a': \"<é'>&\"} | tojson }}",
+            "{\"b\": 1, \"a\": \"<é'>&\"}",
+        ),
+        (
+            "{{ messages[0] | tojson }}",
+            "{\"role\": \"user\", \"content\": \"!\"}",
+        ),
+        (
+            "{{ {'b': [1, {}], 'a': []} | tojson(indent=2) }}",
+            "{\n  \"b\": [\n    1,\n    {}\n  ],\n  \"a\": []\n}",
+        ),
+        (
+            "{{ {'b': 1, 'a': 'ü🦙'} | tojson(sort_keys=true, separators=(',', ':'), ensure_ascii=true) }}",
+            "{\"a\":\"\\u00fc\\ud83e\\udd99\",\"b\":1}",
+        ),
+        (
+            "{{ '\\\\ \"q\"\\n\\t' | tojson }}",
+            "\"\\\\ \\\"q\\\"\\n\\t\"",
+        ),
+        (
+            "{{ none }} {{ true }} {{ ['a', none, \"it's\", 1.0] }} {{ {'k': false} }}",
+            "None True ['a', None, \"it's\", 1.0] {'k': False}",
+        ),
+        (
+            "{{ 1e20 }} {{ 1e-7 }} {{ 100000.0 }} {{ none | string }}",
+            "1e+20 1e-07 100000.0 None",
+        ),
+        (
+            "{{ 'a,b,c'.rsplit(',', 1)[0] }} {{ 'a=b=c'.partition('=')[2] }} {{ 'a=b=c'.rpartition('=')[0] }}",
+            "a,b b=c a=b",
+        ),
+        (
+            "{{ 'xab'.removeprefix('x') }} {{ 'abx'.removesuffix('x') }} {{ 'a'.ljust(2) }}|{{ 'a'.rjust(2) }}",
+            "ab ab a | a",
+        ),
+    ] {
+        let template = ChatTemplate::new(Some(source), "", "").unwrap();
+        let text = template.render(&[Message::user("!")]).unwrap();
+        assert_eq!(text, expected, "{source}");
     }
 }

@@ -7,6 +7,7 @@ mod load;
 mod page;
 mod retrieval;
 mod shapes;
+mod thoughts;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -139,7 +140,11 @@ impl Server {
     }
 
     pub fn with(change: impl FnOnce(&mut ServeOptions)) -> Self {
-        let fixture = Fixture::new();
+        Self::of(Fixture::new(), change)
+    }
+
+    /// A server with the model of `fixture`.
+    pub fn of(fixture: Fixture, change: impl FnOnce(&mut ServeOptions)) -> Self {
         let home = Home::at(fixture.folder.path().join("home"));
         train(&home, &fixture, "ann", &ann());
         train(&home, &fixture, "bob", &bob());

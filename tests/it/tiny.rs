@@ -29,6 +29,14 @@ const WEIGHT_STD: f32 = 0.25;
 const CHAT_TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>\
     {{ message.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}";
 
+/// Puts another chat template into a model's metadata.
+pub fn set_template(metadata: &mut [(String, Value)], template: &str) {
+    let (_, value) = (metadata.iter_mut())
+        .find(|(key, _)| key == "tokenizer.chat_template")
+        .expect("tiny models have a template");
+    *value = Value::String(template.into());
+}
+
 /// Words that are tokens of the vocabulary, so that texts are encoded as tokens of several lengths.
 const WORDS: [&str; 12] = [
     "the", "and", "you", "wine", "note", "dear", "thanks", "fine", "alice", "hello", "th", "an",

@@ -335,7 +335,7 @@ fn reachable<'a>(edges: &'a Edges, name: &str) -> BTreeSet<&'a String> {
 /// The modules of the crate's root from the lowest floor to the highest: none uses one of a floor above its own.
 pub const FLOORS: &[&[&str]] = &[
     &["digest", "error", "estimate", "rouge"],
-    &["message"],
+    &["message", "thought"],
     &["profile"],
     &["home", "retrieval"],
     &["llama", "bases"],

@@ -58,6 +58,7 @@ impl Chat<'_> {
                 .session
                 .answer(messages, arm, options, |event| match event {
                     ReplyEvent::Text(text) => comparison.push(text),
+                    ReplyEvent::Thought(_) => Ok(()),
                     ReplyEvent::Note(note) => {
                         comparison.note(format!("[{}: {note}]", kind.title()));
                         Ok(())

@@ -118,6 +118,13 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
         eprintln!("{}: {} items read", file.display(), imported.examples.len());
+        if imported.n_thoughts > 0 {
+            eprintln!(
+                "{}: thoughts of a model cut from {} items",
+                file.display(),
+                imported.n_thoughts
+            );
+        }
         for (why, n) in &imported.skipped {
             eprintln!("{}: {n} skipped: {why}", file.display());
         }

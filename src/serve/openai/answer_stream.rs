@@ -18,6 +18,7 @@ use crate::serve::auth::Caller;
 use crate::serve::engine::{Job, TextEvent, dead};
 use crate::serve::usage::Usage;
 use crate::serve::voice_request::VoiceRequest;
+use crate::thought::{SplitText, ThoughtSplitter};
 
 /// The sender of the server-sent events that a client reads.
 pub type Client = Sender<Result<Event, Infallible>>;
@@ -30,6 +31,8 @@ pub struct WantedText {
     pub options: AnswerOptions,
     /// The number of candidates that are explained beside each token, if tokens are explained.
     pub explained: Option<usize>,
+    /// Divides the answer into a thought and the rest, if it may have a thought.
+    pub splitter: Option<ThoughtSplitter>,
 }
 
 /// Whether an answer begins with its prompt.
@@ -57,6 +60,7 @@ pub struct AnswerStream {
     explains: bool,
     /// Text to send before the answer.
     echo: String,
+    splitter: Option<ThoughtSplitter>,
     /// Tokens whose text has not been sent yet.
     pending: Vec<Explained>,
     /// The first part, if [`wait`](Self::wait) has waited for it.
@@ -85,6 +89,7 @@ impl AnswerStream {
             prompt,
             options,
             explained,
+            splitter,
         } = text;
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
@@ -116,6 +121,7 @@ impl AnswerStream {
             model: Arc::clone(&base.model),
             explains,
             echo,
+            splitter,
             pending: Vec::new(),
             first_part: None,
             _permit: permit,
@@ -183,11 +189,30 @@ impl AnswerStream {
     /// A part of the answer with this text, the tokens that were chosen since the last one, and the echo before the first.
     fn take_part(&mut self, text: &str, finish: Option<Finish>) -> AnswerPart {
         let pending = std::mem::take(&mut self.pending);
+        let split = self.split(text, finish);
         AnswerPart {
-            text: std::mem::take(&mut self.echo) + text,
+            text: std::mem::take(&mut self.echo) + &split.answer,
+            thought: split.thought,
             explained: self.explains.then_some(pending),
             finish,
         }
+    }
+
+    /// Divides the next text of the answer, and what was held back of it at its end.
+    fn split(&mut self, text: &str, finish: Option<Finish>) -> SplitText {
+        let Some(splitter) = &mut self.splitter else {
+            return SplitText {
+                answer: text.to_owned(),
+                ..SplitText::default()
+            };
+        };
+        let mut split = splitter.push(text);
+        if finish.is_some() {
+            let rest = splitter.finish();
+            split.thought.push_str(&rest.thought);
+            split.answer.push_str(&rest.answer);
+        }
+        split
     }
 
     /// Waits for the whole answer.
@@ -200,6 +225,7 @@ impl AnswerStream {
         while whole.finish.is_none() {
             let part = self.part().await?;
             whole.text.push_str(&part.text);
+            whole.thought.push_str(&part.thought);
             whole.finish = part.finish;
             if let (Some(all), Some(more)) = (&mut whole.explained, part.explained) {
                 all.extend(more);

@@ -25,6 +25,7 @@ use crate::serve::auth::Caller;
 use crate::serve::extract::JsonBody;
 use crate::serve::usage::{PromptCount, Usage};
 use crate::serve::voice_request::ResolvedVoice;
+use crate::thought::ThoughtSplitter;
 
 /// The most chunks that wait for a client who reads slowly.
 const MAX_CHUNKS: usize = 64;
@@ -45,6 +46,7 @@ pub async fn chat(
     let wanted = Wanted {
         kind: Kind::Chat,
         voice,
+        splitter: Some(turns.splitter(&base.template)?),
         prompts: vec![turns.tokens(&base.template, &base.model)?],
         n: request.common.n(1)?,
         options,
@@ -112,6 +114,7 @@ pub async fn completion(
     let wanted = Wanted {
         kind: Kind::Completion,
         voice: voice(&app, base, &caller, &request.common)?,
+        splitter: None,
         n: request.common.n(prompts.len())?,
         prompts,
         options,
@@ -160,6 +163,8 @@ struct Wanted {
     /// The number of candidates that are explained beside each token, if tokens are explained.
     explained: Option<usize>,
     echo: Echo,
+    /// Divides an answer into a thought and the rest, in a chat.
+    splitter: Option<ThoughtSplitter>,
 }
 
 impl Wanted {
@@ -173,6 +178,7 @@ impl Wanted {
                     prompt: prompt.clone(),
                     options,
                     explained: self.explained,
+                    splitter: self.splitter.clone(),
                 }
             })
         })

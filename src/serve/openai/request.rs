@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::common_request::CommonRequest;
+use super::prompt_settings::{KWARGS, prompt_settings};
 use crate::decode::AnswerOptions;
 use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::{Message, Role};
-use crate::prompt::{ChatTemplate, with_retrieved_items};
+use crate::prompt::{ChatTemplate, PromptSettings, Thinking, with_retrieved_items};
 use crate::retrieval::Retriever;
 use crate::serve::api_error::ApiError;
+use crate::thought::ThoughtSplitter;
 
 /// The most candidates that are explained beside each token.
 const MAX_TOP_LOGPROBS: usize = 20;
@@ -37,6 +39,9 @@ pub struct ChatRequest {
     continue_final_message: Option<bool>,
     #[serde(default)]
     add_generation_prompt: Option<bool>,
+    /// Variables of the model's chat template, of which `enable_thinking` and `thinking` switch thoughts on.
+    #[serde(default)]
+    chat_template_kwargs: Option<Map<String, Value>>,
     /// The fields that both kinds of requests share.
     #[serde(flatten)]
     pub common: CommonRequest,
@@ -72,6 +77,7 @@ pub struct ChatTurns {
     messages: Vec<Message>,
     /// The beginning of the answer, if the request gives one.
     beginning: Option<String>,
+    settings: PromptSettings,
 }
 
 impl ChatTurns {
@@ -94,6 +100,7 @@ impl ChatTurns {
     ///
     /// The model's chat template refuses the messages.
     pub fn text(&self, template: &ChatTemplate) -> Result<String, ApiError> {
+        let template = template.with_settings(self.settings.clone());
         let text = template.render(&self.messages)?;
         Ok(text + self.beginning.as_deref().unwrap_or_default())
     }
@@ -104,11 +111,22 @@ impl ChatTurns {
     ///
     /// The model's chat template refuses the messages, or the text is too long to tokenize.
     pub fn tokens(&self, template: &ChatTemplate, model: &Model) -> Result<Vec<Token>, ApiError> {
+        let template = template.with_settings(self.settings.clone());
         let mut tokens = template.prompt_tokens(model, &self.messages)?;
         if let Some(beginning) = &self.beginning {
             tokens.extend(model.tokenize(beginning, Boundary::Omit, Special::Ignored)?);
         }
         Ok(tokens)
+    }
+
+    /// A splitter of the answer into a thought and the rest.
+    ///
+    /// # Errors
+    ///
+    /// The model's chat template refuses the messages.
+    pub fn splitter(&self, template: &ChatTemplate) -> Result<ThoughtSplitter, ApiError> {
+        let template = template.with_settings(self.settings.clone());
+        Ok(template.splitter(&self.messages)?)
     }
 }
 
@@ -133,10 +151,18 @@ impl ChatRequest {
     ///
     /// [`ApiError::invalid_field`] when the messages cannot be used.
     pub fn turns(&self) -> Result<ChatTurns, ApiError> {
-        let turns = |messages, beginning| {
+        let settings = prompt_settings(self.chat_template_kwargs.as_ref())?;
+        let turns = |messages, beginning: Option<String>| {
+            if beginning.is_some() && settings.thinking == Thinking::On {
+                return Err(ApiError::invalid_field(
+                    KWARGS,
+                    "an answer that is begun already cannot have a thought before it",
+                ));
+            }
             Ok(ChatTurns {
                 messages,
                 beginning,
+                settings: settings.clone(),
             })
         };
         let wrong = |param, what| Err(ApiError::invalid_field(param, what));

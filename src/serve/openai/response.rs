@@ -47,6 +47,8 @@ impl Kind {
 pub struct AnswerPart {
     /// The text of the part.
     pub text: String,
+    /// The text of the thought before the answer, in a chat.
+    pub thought: String,
     /// The tokens of the part, if the client wants them explained.
     pub explained: Option<Vec<Explained>>,
     /// The reason why the answer ends with this part, if it does.
@@ -85,10 +87,11 @@ impl Envelope {
         let choice = |(index, part): (usize, &AnswerPart)| {
             let mut choice = self.choice(index, part, model);
             if self.kind == Kind::Chat {
-                choice.insert(
-                    "message".into(),
-                    json!({ "role": "assistant", "content": part.text }),
-                );
+                let mut message = json!({ "role": "assistant", "content": part.text });
+                if !part.thought.is_empty() {
+                    message["reasoning_content"] = json!(part.thought);
+                }
+                choice.insert("message".into(), message);
             }
             Value::Object(choice)
         };
@@ -117,11 +120,14 @@ impl Envelope {
         if self.kind == Kind::Completion {
             return self.object("text_completion", &[Value::Object(choice)]);
         }
-        let delta = match &part.finish {
-            Some(_) if part.text.is_empty() => json!({}),
-            _ => json!({ "content": part.text }),
-        };
-        choice.insert("delta".into(), delta);
+        let mut delta = Map::new();
+        if !part.thought.is_empty() {
+            delta.insert("reasoning_content".into(), json!(part.thought));
+        }
+        if !part.text.is_empty() || (delta.is_empty() && part.finish.is_none()) {
+            delta.insert("content".into(), json!(part.text));
+        }
+        choice.insert("delta".into(), Value::Object(delta));
         self.object("chat.completion.chunk", &[Value::Object(choice)])
     }
 
