@@ -18,6 +18,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::adapter::{Adapter, StoredPair};
 use crate::error::{AdapterFlaw, Error, MergeFlaw, PeftFlaw};
 use crate::gguf::{GgmlType, Gguf};
+use crate::peft::{is_peft, locate};
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -102,24 +103,25 @@ fn hint(error: &Failure) -> &'static str {
     }
 }
 
-/// Opens an adapter: a GGUF file, or a PEFT folder, which can only be read with its base.
+/// Opens an adapter: a GGUF file, or an adapter of PEFT or MLX, which can only be read with its base.
 fn open(path: &Path, base: Option<&Path>) -> Outcome<Adapter<StoredPair>> {
-    if !path.is_dir() {
+    if !is_peft(path) {
         return Ok(Adapter::open_gguf(path)?);
     }
+    locate(path)?;
     let base = base.ok_or_else(|| {
         Failure::Usage(format!(
-            "{} is a PEFT folder, which can only be read with its base: add --base with the base as a GGUF file",
+            "{} is an adapter of PEFT or MLX, which can only be read with its base: add --base with the base as a GGUF file",
             path.display()
         ))
     })?;
     Ok(Adapter::open_peft(path, &Gguf::open(base)?)?)
 }
 
-/// The option of all commands that may read a PEFT folder.
+/// The option of all commands that may read an adapter of PEFT or MLX.
 #[derive(Debug, clap::Args)]
 struct BaseArgs {
-    /// The base as a GGUF file, needed for PEFT folders
+    /// The base as a GGUF file, needed for adapters of PEFT and MLX
     #[arg(short, long, value_name = "GGUF")]
     base: Option<PathBuf>,
 }

@@ -5,12 +5,14 @@
 
 mod adapter_flaw;
 mod file_flaw;
+mod location_flaw;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use adapter_flaw::{AdapterFlaw, MergeFlaw, Misfit, PeftFlaw};
 pub use file_flaw::{GgufFlaw, SafetensorsFlaw};
+pub use location_flaw::LocationFlaw;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -45,6 +47,12 @@ pub enum Error {
         /// A verb phrase that says what was found instead, such as `is a folder`.
         found: String,
     },
+    /// A pointer that Git LFS keeps in the place of a large file until the file itself is fetched.
+    #[error("{} is a pointer of Git LFS and not the file itself; fetch the file with `git lfs pull`", path.display())]
+    LfsPointer {
+        /// The pointer's file.
+        path: PathBuf,
+    },
     /// A GGUF file whose header is malformed, or which lacks what was asked of it.
     #[error("{}: {flaw}", path.display())]
     Gguf {
@@ -68,6 +76,14 @@ pub enum Error {
         path: PathBuf,
         /// The fault found in it.
         flaw: AdapterFlaw,
+    },
+    /// A path that does not lead to an adapter of PEFT or MLX.
+    #[error("{}: {flaw}", path.display())]
+    Location {
+        /// The path that was given.
+        path: PathBuf,
+        /// The thing that was found there.
+        flaw: LocationFlaw,
     },
     /// A PEFT folder whose adapter cannot be converted, or an adapter that cannot be written for PEFT.
     #[error("{}: {flaw}", path.display())]

@@ -1,7 +1,7 @@
 //! The differences between transformers and llama.cpp in a model family: the names of weights, and the order of rows.
 
 use crate::error::{Error, Result};
-use crate::gguf::Gguf;
+use crate::gguf::{Gguf, TensorInfo};
 
 /// The weights of a layer that can be adapted: the name of each module in transformers, and of its tensor in GGUF
 /// files.
@@ -25,6 +25,22 @@ const FUSED_LAYER: &[(&str, &str)] = &[
 
 /// The `general.architecture` of each family that is known. The `mistral` of transformers is `llama` in llama.cpp.
 const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
+
+/// The tensor of the head.
+pub(crate) const HEAD: &str = "output.weight";
+
+/// The module of the head.
+const HEAD_MODULE: &str = "lm_head";
+
+/// The modules that hold the layers, or a language model within a larger model. Which of them there are, and in which
+/// order, depends on the class that the model was loaded as.
+const WRAPPERS: [&str; 3] = ["model.", "language_model.", "text_model."];
+
+/// The end of a module that wraps a linear layer to limit its range.
+const INNER: &str = ".linear";
+
+/// The tensor in which some files hold q, k and v as one, and its parts.
+const QKV: (&str, [&str; 3]) = ("attn_qkv", ["attn_q", "attn_k", "attn_v"]);
 
 /// The family whose rows of q and k are in another order in GGUF files than in transformers.
 const MOVED_ROWS: &str = "llama";
@@ -70,24 +86,27 @@ impl Family {
 
     /// The tensor of a module such as `model.layers.0.self_attn.q_proj`; `None` if the module cannot be adapted.
     pub fn tensor(&self, module: &str) -> Option<String> {
-        if module == "lm_head" {
-            return Some("output.weight".to_owned());
-        }
-        // Models that also take images keep their language model one level down.
-        let layers = ["model.layers.", "model.language_model.layers."];
-        let rest = layers
-            .iter()
-            .find_map(|prefix| module.strip_prefix(prefix))?;
-        let (layer, module) = rest.split_once('.')?;
-        let layer: u32 = layer.parse().ok()?;
+        let (layer, module) = match split(module)? {
+            (None, HEAD_MODULE) => return Some(HEAD.to_owned()),
+            (None, _) => return None,
+            (Some(layer), module) => (layer, module),
+        };
         let (_, tensor) = self.layer().iter().find(|(name, _)| *name == module)?;
         Some(format!("blk.{layer}.{tensor}.weight"))
     }
 
+    /// Whether a module is a part of a matrix that this family has as a whole.
+    pub fn is_part(&self, module: &str) -> bool {
+        let is_in = |layer: &[(&str, &str)], module| layer.iter().any(|(name, _)| *name == module);
+        split(module).is_some_and(|(layer, module)| {
+            layer.is_some() && is_in(LAYER, module) && !is_in(self.layer(), module)
+        })
+    }
+
     /// The module of a tensor such as `blk.0.attn_q.weight`; `None` if the tensor cannot be adapted.
     pub fn module(&self, tensor: &str) -> Option<String> {
-        if tensor == "output.weight" {
-            return Some("lm_head".to_owned());
+        if tensor == HEAD {
+            return Some(HEAD_MODULE.to_owned());
         }
         let rest = tensor.strip_prefix("blk.")?.strip_suffix(".weight")?;
         let (layer, tensor) = rest.split_once('.')?;
@@ -121,6 +140,32 @@ impl Family {
         };
         (self.architecture == MOVED_ROWS).then_some(heads as usize)
     }
+}
+
+/// The tensor of `base` of which the tensor `name`, which `base` lacks, is a part: files of some converters hold q, k and
+/// v of a layer as one matrix. `None` if there is none.
+#[must_use]
+pub fn fused_tensor<'g>(base: &'g Gguf, name: &str) -> Option<&'g TensorInfo> {
+    let (fused, parts) = QKV;
+    let (layer, tensor) = name.strip_suffix(".weight")?.rsplit_once('.')?;
+    let is_part = parts.contains(&tensor);
+    base.tensor(&format!("{layer}.{fused}.weight"))
+        .filter(|_| is_part)
+}
+
+/// The layer of a module, and its name within the layer; the name alone for a module outside the layers.
+fn split(module: &str) -> Option<(Option<u32>, &str)> {
+    let mut rest = module.strip_suffix(INNER).unwrap_or(module);
+    while let Some(inner) = WRAPPERS.iter().find_map(|it| rest.strip_prefix(it)) {
+        rest = inner;
+    }
+    let Some(rest) = rest.strip_prefix("layers.") else {
+        return Some((None, rest));
+    };
+    let (text, module) = rest.split_once('.')?;
+    let layer: u32 = text.parse().ok()?;
+    // Another spelling of the number, such as 07, would be another module.
+    (layer.to_string() == text).then_some((Some(layer), module))
 }
 
 /// Brings the rows of a matrix `[heads × d, cols]` from transformers' order into llama.cpp's: in each head, row
@@ -176,14 +221,27 @@ mod tests {
                 assert_eq!(family.module(&tensor), Some(module));
             }
         }
-        let seeing = "model.language_model.layers.3.self_attn.q_proj";
-        assert_eq!(
-            family("gemma3").tensor(seeing).unwrap(),
-            "blk.3.attn_q.weight"
-        );
+        for q in [
+            "model.language_model.layers.3.self_attn.q_proj",
+            "language_model.model.layers.3.self_attn.q_proj",
+            "language_model.layers.3.self_attn.q_proj",
+            "model.text_model.layers.3.self_attn.q_proj",
+            "layers.3.self_attn.q_proj",
+            "model.layers.3.self_attn.q_proj.linear",
+        ] {
+            let tensor = family("gemma3").tensor(q);
+            assert_eq!(tensor.as_deref(), Some("blk.3.attn_q.weight"), "{q}");
+        }
+        let head = family("gemma3").tensor("language_model.lm_head");
+        assert_eq!(head.as_deref(), Some("output.weight"));
+        assert!(family("phi3").is_part("model.layers.0.self_attn.q_proj"));
+        assert!(!family("phi3").is_part("model.layers.0.self_attn.o_proj"));
+        assert!(!family("llama").is_part("model.layers.0.self_attn.q_proj"));
         for other in [
             "model.embed_tokens",
             "model.layers.x.self_attn.q_proj",
+            "model.layers.03.self_attn.q_proj",
+            "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj",
             "model.layers.0.self_attn.qkv_proj",
         ] {
             assert_eq!(family("llama").tensor(other), None, "{other}");

@@ -39,7 +39,49 @@ pub(crate) fn open_regular(path: &Path, format: &'static str) -> Result<(File, u
             found: found.to_owned(),
         });
     }
-    Ok((File::open(path).map_err(read_error)?, about.len()))
+    let mut file = File::open(path).map_err(read_error)?;
+    if about.len() <= MAX_POINTER_BYTES {
+        let mut start = Vec::new();
+        file.read_to_end(&mut start).map_err(read_error)?;
+        if start.starts_with(POINTER) {
+            return Err(Error::LfsPointer {
+                path: path.to_owned(),
+            });
+        }
+        file.rewind().map_err(read_error)?;
+    }
+    Ok((file, about.len()))
+}
+
+/// The first line of a pointer of Git LFS, without the version's number.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// The longest pointer, in bytes, by Git LFS's specification.
+const MAX_POINTER_BYTES: u64 = 1024;
+
+/// A verb phrase for a file of another format, if its first bytes tell the format.
+pub(crate) fn describe(start: &[u8]) -> Option<&'static str> {
+    let begins = |with: &[u8]| start.starts_with(with);
+    // A safetensors file begins with the length of its header, which is an object in JSON.
+    let is_safetensors = start.get(4..9) == Some(b"\0\0\0\0{");
+    if begins(b"GGUF") {
+        Some("is a GGUF file")
+    } else if is_safetensors {
+        Some("is a safetensors file")
+    } else if begins(b"PK\x03\x04") {
+        Some("is a zip archive, as PyTorch's pickles are")
+    } else if begins(b"\x80\x02") {
+        Some("is a pickle")
+    } else if begins(b"<") {
+        Some("is a web page")
+    } else if [b"algg", b"tjgg", b"fmgg", b"lmgg"]
+        .iter()
+        .any(|magic| begins(*magic))
+    {
+        Some("is of a format that llama.cpp had before GGUF")
+    } else {
+        None
+    }
 }
 
 /// Reads `n_bytes` bytes of the file at `path` from `offset` on.

@@ -49,8 +49,10 @@ pub use adapter::{
     Adapter, Half, LoraPair, LoraTensor, Matrix, StackedPair, StoredPair, inner_product,
 };
 pub use error::{
-    AdapterFlaw, Error, GgufFlaw, MergeFlaw, Misfit, PeftFlaw, Result, SafetensorsFlaw,
+    AdapterFlaw, Error, GgufFlaw, LocationFlaw, MergeFlaw, Misfit, PeftFlaw, Result,
+    SafetensorsFlaw,
 };
+pub use family::fused_tensor;
 pub use file::write_atomic;
 pub use hash::sha256;
 pub use rewrite::{Merged, Retyped, merge, requantize};

@@ -1,14 +1,22 @@
 //! Adapters as PEFT keeps them: a folder with `adapter_config.json` and `adapter_model.safetensors`.
 //!
 //! PEFT and llama.cpp hold `A` and `B` in the same orientation. They differ in the names of tensors, in the factor
-//! (PEFT's is `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`; llama.cpp's is `alpha / r`), and in the `llama`
-//! family in the order of the rows of q and k, and therefore of their `B`.
+//! (PEFT's is `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`, with `r` and `lora_alpha` of each module;
+//! llama.cpp's is `alpha / r` with one `alpha` for all), and in the `llama` family in the order of the rows of q and k,
+//! and therefore of their `B`. Where one `alpha` cannot express the factors, `B` is multiplied by what is left.
+//!
+//! Adapters of MLX are read too. There the folder has `adapters.safetensors`, the matrices are transposed, and the
+//! factor is given itself (`scale`).
 
 mod adapter_config;
+mod location;
+mod pattern;
 mod read;
 mod write;
 
 use std::path::Path;
+
+pub(crate) use location::{is_peft, locate};
 
 use crate::adapter::{Adapter, LoraPair, StoredPair};
 use crate::error::Result;
@@ -21,6 +29,9 @@ const CONFIG: &str = "adapter_config.json";
 /// The file of an adapter's weights.
 const WEIGHTS: &str = "adapter_model.safetensors";
 
+/// The file of an adapter's weights when MLX has written it.
+const MLX_WEIGHTS: &str = "adapters.safetensors";
+
 /// The beginning of every weight's name.
 const PREFIX: &str = "base_model.model.";
 
@@ -32,15 +43,16 @@ const GGUF_PREFIX: &str = "gguf.";
 const TYPE: &str = "type";
 
 impl Adapter<StoredPair> {
-    /// Opens the adapter in PEFT's `folder`; its weights stay on disk. `base` is the base as a GGUF file.
+    /// Opens an adapter of PEFT or MLX; its weights stay on disk. `path` is the adapter's folder, or its file of weights
+    /// with its settings beside it. `base` is the base as a GGUF file.
     ///
     /// # Errors
     ///
     /// A file is missing or damaged; the adapter is not a plain LoRA, or has a setting that no GGUF adapter can
-    /// express, such as `DoRA`, a bias, `modules_to_save` or an `alpha_pattern`; or it adapts a weight that the base
-    /// does not have.
-    pub fn open_peft(folder: &Path, base: &Gguf) -> Result<Self> {
-        read::open(folder, base)
+    /// express, such as `DoRA`, a bias or `modules_to_save`, or that is not known to be without effect; or it adapts a
+    /// weight that the base does not have.
+    pub fn open_peft(path: &Path, base: &Gguf) -> Result<Self> {
+        read::open(path, base)
     }
 }
 

@@ -16,7 +16,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result, SafetensorsFlaw, excerpt};
-use crate::file::{open_regular, read_at, replace_file};
+use crate::file::{describe, open_regular, read_at, replace_file};
 use crate::gguf::GgmlType;
 
 /// The longest header accepted, in bytes. A header of 65,536 tensors has about 10 MB.
@@ -130,8 +130,16 @@ impl SafeTensors {
         }
         file.read_exact(&mut n_header)
             .map_err(Error::io("read", path))?;
-        let n_header = u64::from_le_bytes(n_header);
+        let start = n_header;
+        let n_header = u64::from_le_bytes(start);
         if n_header > MAX_HEADER_BYTES {
+            if let Some(found) = describe(&start) {
+                return Err(Error::Format {
+                    path: path.to_owned(),
+                    format: FORMAT,
+                    found: found.to_owned(),
+                });
+            }
             return Err(refuse(SafetensorsFlaw::HeaderLength {
                 got: n_header,
                 limit: MAX_HEADER_BYTES,

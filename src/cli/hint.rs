@@ -38,8 +38,23 @@ fn hint(error: &Error) -> Option<String> {
 fn for_file(error: &cope_convert::Error) -> Option<String> {
     match error {
         cope_convert::Error::Missing { path } => pull(path),
+        cope_convert::Error::Format { path, format, .. } if *format == "GGUF" => convert(path),
         _ => None,
     }
+}
+
+/// How to make a GGUF file of an adapter in another format.
+fn convert(path: &Path) -> Option<String> {
+    let is_adapter = path.join("adapter_config.json").exists()
+        || path
+            .extension()
+            .is_some_and(|ending| ending == "safetensors");
+    is_adapter.then(|| {
+        format!(
+            "`cope-llama convert adapter {} adapter.gguf --base MODEL.gguf` converts an adapter of PEFT or MLX",
+            path.display()
+        )
+    })
 }
 
 /// How to get a base of the list that is not there.

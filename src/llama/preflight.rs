@@ -97,15 +97,7 @@ fn check_kind(metadata: &Metadata<'_>) -> Check {
             "it is a model that embeds text and does not write any; give a language model"
                 .to_owned()
         },
-    )?;
-    let is_whole = match metadata.model.get("split.count") {
-        Some(value) => value.as_u32().is_none_or(|count| count <= 1),
-        None => true,
-    };
-    // llama.cpp would open the other parts, which have not been checked.
-    require(is_whole, || {
-        "it is one part of a model that is split; join the parts".to_owned()
-    })
+    )
 }
 
 fn check_layers(metadata: &Metadata<'_>) -> Check {

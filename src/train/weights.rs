@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use cope_convert::Adapter;
+use cope_convert::fused_tensor;
 use cope_convert::gguf::Gguf;
 
 use super::ops::linear::{FrozenWeight, WeightType};
@@ -96,11 +97,21 @@ impl<'a> Weights<'a> {
         }
     }
 
+    fn missing(&self, name: &str) -> Error {
+        match fused_tensor(self.gguf, name) {
+            Some(fused) => self.flaw(
+                name,
+                &format!(
+                    "is a part of {} in this file, whose layers are fused; train on a file of the model in which q, k and v are separate",
+                    fused.name
+                ),
+            ),
+            None => self.flaw(name, "is missing"),
+        }
+    }
+
     fn stored(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Stored> {
-        let tensor = self
-            .gguf
-            .tensor(name)
-            .ok_or_else(|| self.flaw(name, "is missing"))?;
+        let tensor = self.gguf.tensor(name).ok_or_else(|| self.missing(name))?;
         // ggml gives the fastest-varying dimension first.
         let shape = [n_in as u64, n_out as u64];
         let is_vector = n_out == 1 && tensor.shape == shape[..1];

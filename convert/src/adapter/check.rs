@@ -1,9 +1,13 @@
 //! Checks of an adapter: those that it must pass by itself, when it is read or written, and those against its base.
 
 use crate::error::{AdapterFlaw, Error, Misfit, Result, excerpt};
+use crate::family::{HEAD, fused_tensor};
 use crate::gguf::Gguf;
 
 use super::{Adapter, CONTRAST, LORA_ALPHA, LoraPair, PLAUSIBILITY};
+
+/// The table of token embeddings, which is the head too in a base without [`HEAD`].
+const EMBEDDING: &str = "token_embd.weight";
 
 /// The largest rank accepted. A layer of the largest supported models is as wide, so a higher rank is not low any more.
 const MAX_RANK: usize = 4096;
@@ -96,7 +100,7 @@ pub(super) fn check_fits<P: LoraPair>(
     for pair in &adapter.tensors {
         let name = pair.name();
         let Some(tensor) = base.tensor(name) else {
-            return refuse(Misfit::MissingTensor(name.to_owned()));
+            return refuse(missing(base, name));
         };
         let expected = [pair.n_in() as u64, pair.n_out() as u64];
         if tensor.shape != expected {
@@ -108,4 +112,18 @@ pub(super) fn check_fits<P: LoraPair>(
         }
     }
     Ok(())
+}
+
+/// The reason why `base` has no tensor of this name.
+fn missing(base: &Gguf, name: &str) -> Misfit {
+    if name == HEAD && base.tensor(EMBEDDING).is_some() {
+        return Misfit::TiedHead;
+    }
+    match fused_tensor(base, name) {
+        Some(fused) => Misfit::Fused {
+            tensor: name.to_owned(),
+            fused: fused.name.clone(),
+        },
+        None => Misfit::MissingTensor(name.to_owned()),
+    }
 }

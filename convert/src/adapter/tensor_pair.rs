@@ -116,6 +116,10 @@ pub(crate) struct StoredMatrix {
     /// The number of heads, if the rows are in transformers' order and have to be brought into llama.cpp's, head by
     /// head.
     pub heads: Option<usize>,
+    /// Whether the file has the matrix transposed, `(cols, rows)`.
+    pub is_transposed: bool,
+    /// A factor of every value.
+    pub factor: f32,
 }
 
 impl LoraPair for StoredPair {
@@ -169,34 +173,54 @@ impl StoredMatrix {
         let &Self {
             rows,
             cols,
-            ggml_type,
             heads,
+            is_transposed,
             ..
         } = self;
-        let refuse = |flaw| Error::Adapter {
-            path: self.path.to_path_buf(),
-            flaw,
-        };
         // Rows change places only within a head, so a piece has whole heads.
         let together = heads.map_or(1, |heads| rows / heads);
+        // The columns of a transposed matrix are spread over the whole file.
+        let together = if is_transposed { rows } else { together };
         let n_rows = (PIECE / cols).next_multiple_of(together).max(together);
-        let row_bytes = cols as u64 / ggml_type.block_size() * ggml_type.type_size();
         for first in (0..rows).step_by(n_rows) {
             let n_rows = n_rows.min(rows - first);
-            let offset = self.offset + first as u64 * row_bytes;
-            let bytes = read_at(&self.path, offset, n_rows as u64 * row_bytes)?;
-            let values = dequantize(ggml_type, &bytes).ok_or_else(|| {
-                refuse(AdapterFlaw::TensorType {
-                    tensor: self.tensor.clone(),
-                    ggml_type,
-                })
-            })?;
-            check_finite(&self.tensor, &values).map_err(refuse)?;
+            let mut values = self.values(first, n_rows)?;
+            if is_transposed {
+                values = transpose(&values, rows);
+            }
             match heads {
-                Some(_) => each(&interleave(&values, cols, n_rows / together))?,
+                Some(heads) => each(&interleave(&values, cols, n_rows / (rows / heads)))?,
                 None => each(&values)?,
             }
         }
         Ok(())
     }
+
+    /// The values of `n_rows` rows from row `first` on, in the file's order, times the factor.
+    fn values(&self, first: usize, n_rows: usize) -> Result<Vec<f32>> {
+        let refuse = |flaw| Error::Adapter {
+            path: self.path.to_path_buf(),
+            flaw,
+        };
+        let ggml_type = self.ggml_type;
+        let row_bytes = self.cols as u64 / ggml_type.block_size() * ggml_type.type_size();
+        let offset = self.offset + first as u64 * row_bytes;
+        let bytes = read_at(&self.path, offset, n_rows as u64 * row_bytes)?;
+        let mut values = dequantize(ggml_type, &bytes).ok_or_else(|| {
+            refuse(AdapterFlaw::TensorType {
+                tensor: self.tensor.clone(),
+                ggml_type,
+            })
+        })?;
+        check_finite(&self.tensor, &values).map_err(refuse)?;
+        values.iter_mut().for_each(|value| *value *= self.factor);
+        check_finite(&self.tensor, &values).map_err(refuse)?;
+        Ok(values)
+    }
+}
+
+/// The transposed of a matrix of so many columns, row-major.
+fn transpose(values: &[f32], cols: usize) -> Vec<f32> {
+    let column = |col| values.iter().skip(col).step_by(cols).copied();
+    (0..cols).flat_map(column).collect()
 }

@@ -17,7 +17,7 @@ use super::{BaseArgs, Factored, Failure, Outcome, TypeArg, factored, open};
   cope-convert adapter alice.gguf small.gguf --dtype f16
   cope-convert adapter task.gguf both.gguf --add alice.gguf --add style.gguf=0.5")]
 pub struct Args {
-    /// The adapter: a GGUF file or a PEFT folder
+    /// The adapter: a GGUF file, or PEFT's or MLX's folder
     input: PathBuf,
     /// The adapter to write: a GGUF file if the path ends in .gguf, else a PEFT folder
     output: PathBuf,

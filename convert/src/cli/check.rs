@@ -13,7 +13,7 @@ use super::{Outcome, open};
 #[command(after_help = "Examples:
   cope-convert check alice.gguf model.gguf")]
 pub struct Args {
-    /// The adapter: a GGUF file or a PEFT folder
+    /// The adapter: a GGUF file, or PEFT's or MLX's folder
     adapter: PathBuf,
     /// The base, a GGUF file
     base: PathBuf,

@@ -15,7 +15,7 @@ use super::{BaseArgs, Outcome, open};
 
 The exit code is 0 if both change a base in the same way, and 1 if not.")]
 pub struct Args {
-    /// An adapter: a GGUF file or a PEFT folder
+    /// An adapter: a GGUF file, or PEFT's or MLX's folder
     one: PathBuf,
     /// The adapter to compare it with
     other: PathBuf,

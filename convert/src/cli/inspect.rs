@@ -17,7 +17,7 @@ use super::{BaseArgs, Outcome, open};
   cope-convert inspect alice.gguf
   cope-convert inspect peft-folder --base model.gguf --json")]
 pub struct Args {
-    /// The adapter: a GGUF file or a PEFT folder
+    /// The adapter: a GGUF file, or PEFT's or MLX's folder
     adapter: PathBuf,
     #[command(flatten)]
     base: BaseArgs,

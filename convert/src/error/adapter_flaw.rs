@@ -123,9 +123,14 @@ pub enum PeftFlaw {
     /// A configuration that is not the JSON of one.
     #[error("the configuration cannot be read: {0}")]
     Config(String),
-    /// A setting that a GGUF adapter cannot express.
+    /// A configuration of neither kind.
     #[error(
-        "{setting} is {value}, which a GGUF adapter cannot express; train without it, or merge the adapter instead"
+        "the configuration has neither PEFT's peft_type nor MLX's fine_tune_type; give an adapter of PEFT or MLX"
+    )]
+    Kind,
+    /// A setting that a GGUF adapter cannot express, or that may have an effect and is not known.
+    #[error(
+        "{setting} is {value}, which a GGUF adapter cannot express or this program does not know; train without it, or merge the adapter instead"
     )]
     Setting {
         /// The setting's name.
@@ -147,6 +152,33 @@ pub enum PeftFlaw {
         module: String,
         /// The base's `general.architecture`.
         architecture: String,
+    },
+    /// A module that is a part of a larger one in this family.
+    #[error(
+        "the module {module:?} is a part of one fused matrix in the family {architecture:?}; adapt qkv_proj or gate_up_proj as a whole"
+    )]
+    Part {
+        /// The module.
+        module: String,
+        /// The base's `general.architecture`.
+        architecture: String,
+    },
+    /// Weights of several adapters in one file.
+    #[error(
+        "the file holds the weights of several adapters, {0:?} and {1:?}; save each in a file of its own"
+    )]
+    Names(String, String),
+    /// A pair of another rank than the settings say, so that its factor cannot be known.
+    #[error(
+        "the module {module:?} has rank {got} in the weights and {expected} in the settings; get both files of one adapter"
+    )]
+    Rank {
+        /// The module.
+        module: String,
+        /// The rank of its matrices.
+        got: usize,
+        /// The rank that the settings give.
+        expected: u32,
     },
     /// Two tensors for one half of a pair.
     #[error("the tensor {0:?} is the same half of a pair as another tensor; the file is damaged")]
@@ -222,6 +254,21 @@ pub enum Misfit {
         "it adapts {0:?}, and the base has no such tensor; give the base that it was trained on"
     )]
     MissingTensor(String),
+    /// The head of a base that has none of its own.
+    #[error(
+        "it adapts the head (lm_head), and the base ties its head: the token embedding is the head too, and llama.cpp adapts no embedding; train without lm_head"
+    )]
+    TiedHead,
+    /// A part of a matrix that the base holds as one.
+    #[error(
+        "it adapts {tensor:?}, and this base is fused: it holds that matrix as a part of {fused:?}; give a file of the model in which they are separate"
+    )]
+    Fused {
+        /// The tensor that is adapted.
+        tensor: String,
+        /// The base's tensor of which it is a part.
+        fused: String,
+    },
     /// A tensor of other dimensions.
     #[error(
         "{tensor:?} is adapted as [in, out] = {expected:?} and has {got:?} in the base; give the base that it was trained on"

@@ -95,6 +95,11 @@ pub enum GgufFlaw {
         /// The type that the file has.
         got: &'static str,
     },
+    /// A part of a model that is split over several files.
+    #[error(
+        "the file is one of the {0} parts of a split model; join the parts (llama-gguf-split --merge FIRST-PART WHOLE), and give the whole model"
+    )]
+    Split(u32),
     /// A tensor type that this version of ggml does not have.
     #[error("the tensor {tensor:?} has the unknown ggml type {id}")]
     TensorType {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::error::{Error, GgufFlaw, Result};
+use crate::file::describe;
 
 use super::tensor::{MAX_DIMS, MAX_KEY_BYTES, MAX_NAME_BYTES, alignment, check_name, tensor_bytes};
 use super::tensor_source::Source;
@@ -11,6 +12,12 @@ use super::{FORMAT, GgmlType, Gguf, TensorInfo, Value};
 
 /// The first four bytes of a GGUF file.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";
+
+/// The number of bytes at the start of a file by which another format is recognised.
+const DESCRIBED_BYTES: u64 = 16;
+
+/// The key of the number of files over which a model is split.
+const SPLIT_COUNT: &str = "split.count";
 
 /// The versions that are read; both lay out the file in the same way.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
@@ -28,6 +35,7 @@ pub(super) fn open(path: &Path) -> Result<Gguf> {
     let n_tensors = read_count(&mut source, "tensors", MAX_TENSORS)?;
     let n_entries = read_count(&mut source, "metadata entries", MAX_ENTRIES)?;
     let metadata = read_metadata(&mut source, n_entries)?;
+    check_whole(&source, &metadata)?;
     let alignment = alignment(&metadata).map_err(|flaw| source.refuse(|_| flaw))?;
     let mut tensors = read_tensors(&mut source, n_tensors)?;
     place_tensors(&mut source, &mut tensors, alignment)?;
@@ -52,8 +60,13 @@ fn read_version(source: &mut Source<'_>, path: &Path) -> Result<u32> {
     let start = &mut magic[..source.length().min(MAGIC.len() as u64) as usize];
     source.fill(start)?;
     if *start != MAGIC {
+        let mut more = start.to_vec();
+        more.resize(source.length().min(DESCRIBED_BYTES) as usize, 0);
+        source.fill(&mut more[start.len()..])?;
         let found = if start.is_empty() {
             "is empty".to_owned()
+        } else if let Some(format) = describe(&more) {
+            format.to_owned()
         } else {
             format!("starts with \"{}\"", start.escape_ascii())
         };
@@ -85,6 +98,16 @@ fn read_count(source: &mut Source<'_>, what: &'static str, limit: u64) -> Result
         }));
     }
     Ok(got)
+}
+
+/// Refuses a part of a split model. Its tensors are not all of the model's, and llama.cpp would open the other parts too,
+/// which have not been checked.
+fn check_whole(source: &Source<'_>, metadata: &[(String, Value)]) -> Result<()> {
+    let count = metadata.iter().find(|(key, _)| key == SPLIT_COUNT);
+    match count.and_then(|(_, count)| count.as_u32()) {
+        Some(count) if count > 1 => Err(source.refuse(|_| GgufFlaw::Split(count))),
+        _ => Ok(()),
+    }
 }
 
 fn read_metadata(source: &mut Source<'_>, n_entries: u64) -> Result<Vec<(String, Value)>> {

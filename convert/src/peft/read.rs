@@ -1,57 +1,44 @@
-//! Reads an adapter from a PEFT folder.
+//! Reads an adapter of PEFT or MLX.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::adapter::check::{check, check_ranks};
 use crate::adapter::{
-    Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, LORA_ALPHA, PLAUSIBILITY, StoredMatrix,
-    StoredPair, TASK_SHA256,
+    Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
+    StoredMatrix, StoredPair, TASK_SHA256,
 };
 use crate::error::{Error, PeftFlaw, Result, excerpt};
 use crate::family::Family;
-use crate::gguf::Gguf;
+use crate::gguf::{GgmlType, Gguf};
 use crate::quant::WRITTEN;
 use crate::safetensors::{SafeTensors, TensorEntry};
 
-use super::adapter_config::Config;
-use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
+use super::adapter_config::{Config, Origin};
+use super::location::locate;
+use super::{GGUF_PREFIX, PREFIX, TYPE};
 
-/// Reads and checks the adapter in `folder`; its weights stay on disk.
-pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
+/// Reads and checks the adapter at `path`; its weights stay on disk.
+pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
+    let location = locate(path)?;
     let family = Family::read(base)?;
-    let config = Config::read(&folder.join(CONFIG))?;
-    let weights = SafeTensors::open(&folder.join(WEIGHTS))?;
+    let config = Config::read(&location.config)?;
+    let weights = SafeTensors::open(&location.weights)?;
     let refuse = |flaw| Error::Peft {
         path: weights.path.clone(),
         flaw,
     };
-    let path: Arc<Path> = weights.path.as_path().into();
-    let mut halves = BTreeMap::<String, [Option<StoredMatrix>; 2]>::new();
-    for tensor in &weights.tensors {
-        let (name, half) = place(&family, &tensor.name).map_err(refuse)?;
-        let heads = (half == B).then(|| family.moved_heads(&name)).flatten();
-        let mut matrix = matrix(&path, tensor, heads).map_err(refuse)?;
-        let key = format!("{GGUF_PREFIX}{TYPE}.{}", tensor.name);
-        if let Some(text) = weights.metadata.get(&key) {
-            let found = WRITTEN.into_iter().find(|it| it.name() == text);
-            matrix.written_as = found.ok_or_else(|| refuse(PeftFlaw::Metadata(excerpt(&key))))?;
-        }
-        let place = &mut halves.entry(name).or_default()[half];
-        if place.replace(matrix).is_some() {
-            return Err(refuse(PeftFlaw::Twice(excerpt(&tensor.name))));
-        }
-    }
-    let tensors = halves.into_iter().map(|(name, halves)| {
-        let [Some(a), Some(b)] = halves else {
-            return Err(refuse(PeftFlaw::Half(name)));
+    let halves = halves(&weights, &family, config.origin, base).map_err(refuse)?;
+    let pairs = halves.into_iter().map(|(name, halves)| {
+        let module = halves.module;
+        let (Some(a), Some(b)) = (halves.a, halves.b) else {
+            return Err(PeftFlaw::Half(name));
         };
-        check_ranks(&name, a.rows, b.cols).map_err(|flaw| refuse(flaw.into()))?;
-        Ok(StoredPair { name, a, b })
+        pair(&config, name, module, a, b)
     });
-    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let tensors = pairs.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
     let text = |key: &str| weights.metadata.get(&format!("{GGUF_PREFIX}{key}"));
     let number = |key: &str| {
         let number = text(key).map(|text| f32::from_str(text));
@@ -70,7 +57,12 @@ pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
         tensors,
     };
     // PEFT cannot say "no alpha": the writer put the rank in its place, and noted alpha's value of 0 in the metadata.
-    if number(LORA_ALPHA)? == Some(0.0) && adapter.lora_alpha - adapter.rank() as f32 == 0.0 {
+    let scales = adapter
+        .tensors
+        .iter()
+        .map(|it| adapter.lora_scale(it.rank()));
+    let is_unscaled = scales.into_iter().all(|scale| scale - 1.0 == 0.0);
+    if number(LORA_ALPHA)? == Some(0.0) && is_unscaled {
         adapter.lora_alpha = 0.0;
     }
     check(&adapter).map_err(|flaw| refuse(flaw.into()))?;
@@ -79,41 +71,186 @@ pub(super) fn open(folder: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
     Ok(adapter)
 }
 
-/// The index of `B` in a pair of halves; that of `A` is 0.
-const B: usize = 1;
+/// The matrices of one module, as far as they have been found.
+#[derive(Default)]
+struct Halves<'w> {
+    module: &'w str,
+    a: Option<StoredMatrix>,
+    b: Option<StoredMatrix>,
+}
 
-/// The base tensor that one of PEFT's tensors adapts, and which half of the pair it is: 0 for `A`, [`B`] for `B`.
-fn place(family: &Family, tensor: &str) -> Result<(String, usize), PeftFlaw> {
+/// The matrices in the file, by the base tensors that they adapt.
+fn halves<'w>(
+    weights: &'w SafeTensors,
+    family: &Family,
+    origin: Origin,
+    base: &Gguf,
+) -> Result<BTreeMap<String, Halves<'w>>, PeftFlaw> {
+    let path: Arc<Path> = weights.path.as_path().into();
+    let mut halves = BTreeMap::<String, Halves<'_>>::new();
+    let mut adapters = BTreeSet::new();
+    for tensor in &weights.tensors {
+        if origin == Origin::Peft && is_copy(tensor, family, base)? {
+            continue;
+        }
+        let place = place(family, &tensor.name, origin)?;
+        adapters.insert(place.adapter);
+        let heads = (place.half == Half::B).then(|| family.moved_heads(&place.name));
+        let mut matrix = matrix(&path, tensor, origin, heads.flatten())?;
+        let key = format!("{GGUF_PREFIX}{TYPE}.{}", tensor.name);
+        if let Some(text) = weights.metadata.get(&key) {
+            let found = WRITTEN.into_iter().find(|it| it.name() == text);
+            matrix.written_as = found.ok_or_else(|| PeftFlaw::Metadata(excerpt(&key)))?;
+        }
+        let known = halves.entry(place.name).or_default();
+        known.module = place.module;
+        let half = match place.half {
+            Half::A => &mut known.a,
+            Half::B => &mut known.b,
+        };
+        if half.replace(matrix).is_some() {
+            return Err(PeftFlaw::Twice(excerpt(&tensor.name)));
+        }
+    }
+    let mut adapters = adapters.into_iter();
+    match (adapters.next(), adapters.next()) {
+        (Some(one), Some(other)) => Err(PeftFlaw::Names(excerpt(one), excerpt(other))),
+        _ => Ok(halves),
+    }
+}
+
+/// The pair of a module. `B` carries what one `alpha` for all modules does not express of the module's factor.
+fn pair(
+    config: &Config,
+    name: String,
+    module: &str,
+    a: StoredMatrix,
+    mut b: StoredMatrix,
+) -> Result<StoredPair, PeftFlaw> {
+    check_ranks(&name, a.rows, b.cols)?;
+    let (got, expected) = (a.rows, config.rank(module));
+    if got != expected as usize {
+        return Err(PeftFlaw::Rank {
+            module: excerpt(module),
+            got,
+            expected,
+        });
+    }
+    let (alpha, common) = (config.alpha(module), config.gguf_alpha());
+    if alpha.total_cmp(&common).is_ne() {
+        b.factor = (f64::from(alpha) / f64::from(common)) as f32;
+        b.written_as = GgmlType::F32;
+    }
+    Ok(StoredPair { name, a, b })
+}
+
+/// The meaning of a tensor's name.
+struct Place<'w> {
+    /// The base tensor that is adapted.
+    name: String,
+    /// The module that is adapted.
+    module: &'w str,
+    /// The name that the adapter had in PEFT; empty if the file does not say.
+    adapter: &'w str,
+    half: Half,
+}
+
+/// Reads the name of a tensor.
+fn place<'w>(family: &Family, tensor: &'w str, origin: Origin) -> Result<Place<'w>, PeftFlaw> {
     let unknown = || PeftFlaw::Tensor(excerpt(tensor));
-    let rest = tensor.strip_prefix(PREFIX).ok_or_else(unknown)?;
-    // Older versions put the adapter's name, "default", before the last part.
-    let rest = rest.strip_suffix(".weight").ok_or_else(unknown)?;
-    let rest = rest.strip_suffix(".default").unwrap_or(rest);
-    let (module, half) = match rest.rsplit_once('.') {
-        Some((module, "lora_A")) => (module, 0),
-        Some((module, "lora_B")) => (module, B),
-        _ => return Err(unknown()),
+    let (module, half, adapter) = match origin {
+        Origin::Peft => peft_name(tensor),
+        Origin::Mlx => mlx_name(tensor),
+    }
+    .ok_or_else(unknown)?;
+    let Some(name) = family.tensor(module) else {
+        let (module, architecture) = (excerpt(module), family.architecture.clone());
+        return Err(if family.is_part(&module) {
+            PeftFlaw::Part {
+                module,
+                architecture,
+            }
+        } else {
+            PeftFlaw::Module {
+                module,
+                architecture,
+            }
+        });
     };
-    let name = family.tensor(module);
-    let name = name.ok_or_else(|| PeftFlaw::Module {
-        module: excerpt(module),
-        architecture: family.architecture.clone(),
-    })?;
-    Ok((name, half))
+    Ok(Place {
+        name,
+        module,
+        adapter,
+        half,
+    })
+}
+
+/// The module, the half and the adapter's name in a name such as `base_model.model.MODULE.lora_A.default.weight`. PEFT
+/// leaves out the adapter's name when it saves an adapter.
+fn peft_name(tensor: &str) -> Option<(&str, Half, &str)> {
+    let rest = tensor.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
+    let (module, last) = rest.rsplit_once('.')?;
+    if let Some(half) = peft_half(last) {
+        return Some((module, half, ""));
+    }
+    let (module, half) = module.rsplit_once('.')?;
+    Some((module, peft_half(half)?, last))
+}
+
+fn peft_half(text: &str) -> Option<Half> {
+    match text {
+        "lora_A" => Some(Half::A),
+        "lora_B" => Some(Half::B),
+        _ => None,
+    }
+}
+
+/// The module and the half in a name such as `MODULE.lora_a`.
+fn mlx_name(tensor: &str) -> Option<(&str, Half, &str)> {
+    match tensor.rsplit_once('.')? {
+        (module, "lora_a") => Some((module, Half::A, "")),
+        (module, "lora_b") => Some((module, Half::B, "")),
+        _ => None,
+    }
+}
+
+/// Whether a tensor is a copy of a weight of the base, as PEFT saves one of the head when that is adapted. An adapter
+/// changes no weight of its base, so the copy says nothing; one of another shape belongs to another base.
+fn is_copy(tensor: &TensorEntry, family: &Family, base: &Gguf) -> Result<bool, PeftFlaw> {
+    let name = tensor.name.strip_prefix(PREFIX);
+    let Some(module) = name.and_then(|it| it.strip_suffix(".base_layer.weight")) else {
+        return Ok(false);
+    };
+    let Some(weight) = family.tensor(module) else {
+        return Ok(false);
+    };
+    let shape = base.tensor(&weight).map(|weight| &weight.shape);
+    if shape.is_some_and(|shape| !shape.iter().rev().eq(&tensor.shape)) {
+        return Err(PeftFlaw::Shape {
+            tensor: excerpt(&tensor.name),
+            shape: tensor.shape.clone(),
+        });
+    }
+    Ok(true)
 }
 
 /// The place of a matrix in the file. `heads` is given if its rows have to be reordered within so many heads.
 fn matrix(
     path: &Arc<Path>,
     tensor: &TensorEntry,
+    origin: Origin,
     heads: Option<usize>,
 ) -> Result<StoredMatrix, PeftFlaw> {
     let shape = || PeftFlaw::Shape {
         tensor: excerpt(&tensor.name),
         shape: tensor.shape.clone(),
     };
-    let [rows, cols] = *tensor.shape else {
+    let [first, last] = *tensor.shape else {
         return Err(shape());
+    };
+    let (rows, cols) = match origin {
+        Origin::Peft => (first, last),
+        Origin::Mlx => (last, first),
     };
     if heads.is_some_and(|heads| heads == 0 || !(rows as usize).is_multiple_of(2 * heads)) {
         return Err(shape());
@@ -127,5 +264,7 @@ fn matrix(
         written_as: tensor.dtype.into(),
         offset: tensor.offset,
         heads,
+        is_transposed: origin == Origin::Mlx,
+        factor: 1.0,
     })
 }

@@ -43,6 +43,20 @@ fn not_gguf(path: &Path) -> String {
 }
 
 #[test]
+fn a_part_of_a_split_model_is_refused() {
+    let u16_entry = |count: u8| {
+        Raw::new(0, 1)
+            .string("split.count")
+            .u32(2)
+            .bytes(&[count, 0])
+            .data(0)
+    };
+    assert_eq!(flaw(&u16_entry(2)), GgufFlaw::Split(2));
+    let folder = Folder::new();
+    assert!(Gguf::open(&folder.file(&u16_entry(1).0)).is_ok());
+}
+
+#[test]
 fn other_files_are_named_for_what_they_are() {
     let folder = Folder::new();
     assert_eq!(
@@ -50,9 +64,28 @@ fn other_files_are_named_for_what_they_are() {
         "FILE is not a GGUF file (it is empty); give a file in GGUF format"
     );
     assert_eq!(
-        not_gguf(&folder.file(b"PK\x03\x04 and so on")),
-        r#"FILE is not a GGUF file (it starts with "PK\x03\x04"); give a file in GGUF format"#
+        not_gguf(&folder.file(b"\x7fELF and so on")),
+        r#"FILE is not a GGUF file (it starts with "\x7fELF"); give a file in GGUF format"#
     );
+    for (start, found) in [
+        (
+            &b"PK\x03\x04 and so on"[..],
+            "is a zip archive, as PyTorch's pickles are",
+        ),
+        (b"\x80\x02}q\0", "is a pickle"),
+        (b"<!DOCTYPE html>", "is a web page"),
+        (b"\x40\0\0\0\0\0\0\0{\"a\":", "is a safetensors file"),
+        (b"\x3c\0\0\0\0\0\0\0{\"a\":", "is a safetensors file"),
+        (
+            b"tjgg\x03\0\0\0",
+            "is of a format that llama.cpp had before GGUF",
+        ),
+    ] {
+        assert_eq!(
+            not_gguf(&folder.file(start)),
+            format!("FILE is not a GGUF file (it {found}); give a file in GGUF format")
+        );
+    }
     assert_eq!(
         not_gguf(&folder.file(b"GG")),
         r#"FILE is not a GGUF file (it starts with "GG"); give a file in GGUF format"#

@@ -215,7 +215,8 @@ fn peft(path: &Path, settings: &Json, names: &[&str]) {
     fs::create_dir_all(path).unwrap();
     let mut config = json!({
         "peft_type": "LORA", "r": 4, "lora_alpha": 8, "bias": "none", "use_dora": false,
-        "modules_to_save": null, "init_lora_weights": true, "a_later_version's": 1,
+        "modules_to_save": null, "init_lora_weights": true, "lora_dropout": 0.05, "qalora_group_size": 16,
+        "a_later_version's": null, "another_one's": false,
     });
     let config_map = config.as_object_mut().unwrap();
     config_map.extend(settings.as_object().unwrap().clone());
@@ -259,6 +260,10 @@ fn the_factor_equals_that_of_peft() {
     );
     let patterns = json!({"rank_pattern": {"q_proj": 4, "v_proj": 2}, "alpha_pattern": {"q": 8}});
     assert_eq!(open(&patterns, &[A, B]), Ok(2.0));
+    assert_eq!(
+        open(&json!({"alpha_pattern": {"v_proj": 4}}), &[A, B]),
+        Ok(2.0)
+    );
     let old = [A, B].map(|name| name.replace(".weight", ".default.weight"));
     assert_eq!(
         open(&json!({}), &old.each_ref().map(String::as_str)),
@@ -274,7 +279,10 @@ fn settings_that_gguf_cannot_express_are_refused_by_name() {
         ("lora_bias", json!(true)),
         ("modules_to_save", json!(["lm_head"])),
         ("alora_invocation_tokens", json!([1, 2])),
-        ("alpha_pattern", json!({"v_proj": 4})),
+        ("alpha_pattern", json!({"v_(": 4})),
+        ("a_later_version's", json!(1)),
+        ("a_later_version's", json!(true)),
+        ("loftq_config", json!({"loftq_bits": 4})),
         ("trainable_token_indices", json!([3])),
         ("target_parameters", json!(["experts"])),
         ("layer_replication", json!([[0, 1]])),
@@ -288,7 +296,6 @@ fn settings_that_gguf_cannot_express_are_refused_by_name() {
         assert!(named, "{flaw}");
     }
     for settings in [
-        json!({"use_rslora": true, "rank_pattern": {"q_proj": 2}}),
         // PEFT turns such an adapter off, but llama.cpp takes an alpha of 0 for a factor of 1. The last one is 0 in
         // f32.
         json!({"lora_alpha": 0}),
@@ -333,6 +340,20 @@ fn tensors_outside_of_lora_pairs_are_refused_by_name() {
     let again = A.replace(".weight", ".default.weight");
     assert!(matches!(flaw(&[A, B, &again]), PeftFlaw::Twice(_)));
     assert!(matches!(flaw(&[]), PeftFlaw::Adapter(_)));
+    let others = [A, B].map(|name| {
+        name.replace("q_proj.", "k_proj.")
+            .replace(".weight", ".ann.weight")
+    });
+    let flaw = flaw(&[A, B, &others[0], &others[1]]);
+    assert_eq!(flaw, PeftFlaw::Names(String::new(), "ann".into()));
+    let rank = open(&json!({"rank_pattern": {"q_proj": 2}}), &[A, B]);
+    let module = "model.layers.0.self_attn.q_proj".to_owned();
+    let expected = PeftFlaw::Rank {
+        module,
+        got: 4,
+        expected: 2,
+    };
+    assert_eq!(rank, Err(expected));
 }
 
 #[test]
