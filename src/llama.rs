@@ -19,6 +19,7 @@ mod context;
 mod context_options;
 mod dequantize;
 mod grammar;
+mod json_schema;
 mod log;
 mod model;
 mod output_head;

@@ -22,6 +22,8 @@ mod app;
 mod auth;
 mod engine;
 mod extract;
+mod fields;
+mod harmless;
 mod identity;
 mod jwt;
 mod metrics;

@@ -146,6 +146,7 @@ impl Speakers {
                     policy,
                     options: setting.options(n_predict, seed_of(number, seed)),
                     explained: Some(0),
+                    explains_prompt: false,
                     owner: None,
                 })?;
                 growing.insert(id, (number, seed, Growing::default()));
@@ -204,6 +205,7 @@ impl Growing {
     fn add(&mut self, event: BatchEvent) -> Result<()> {
         match event {
             BatchEvent::Choice(choice, _) => self.logprobs.push(f64::from(choice.p_user).ln()),
+            BatchEvent::Prompt(..) => {}
             BatchEvent::Text(text) => self.text.push_str(&text),
             BatchEvent::Finished {
                 response, finish, ..

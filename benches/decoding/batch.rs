@@ -110,6 +110,7 @@ fn together(
             policy,
             options: options_of(schedule, options.predict).answer,
             explained: None,
+            explains_prompt: false,
             owner: None,
         })?;
     }

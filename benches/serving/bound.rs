@@ -71,6 +71,7 @@ impl Bound {
                     ..AnswerOptions::default()
                 },
                 explained: None,
+                explains_prompt: false,
                 owner: Some(0),
             })?;
         }

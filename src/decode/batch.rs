@@ -2,6 +2,7 @@
 //! weights that are loaded into a processor's cache serve all of them. Texts begin and end between two passes.
 
 mod choose;
+mod explained_prompt;
 mod model_slots;
 mod passes;
 mod slots;
@@ -36,6 +37,9 @@ pub struct TextRequest {
     pub options: AnswerOptions,
     /// How many of the best candidates are explained beside each choice; `None` explains no choice.
     pub explained: Option<usize>,
+    /// Whether the tokens of the prompt are explained too, from the second on, which is read more slowly and from no cache.
+    /// It has no effect unless choices are explained, and needs the same prompt for all models.
+    pub explains_prompt: bool,
     /// The owner of the text. When it has ended, its tokens stay in the models' caches, and the next text of the same owner
     /// that has a prefix in common resumes from there. `None` keeps nothing.
     pub owner: Option<u64>,
@@ -44,6 +48,9 @@ pub struct TextRequest {
 /// An event of a text. [`Finished`](Self::Finished) or [`Failed`](Self::Failed) is its last event.
 #[derive(Debug)]
 pub enum BatchEvent {
+    /// A token of the prompt, explained as if it had been chosen, and the candidates of the highest scores at its place, the
+    /// best first. These events come in the order of the prompt, and before all others.
+    Prompt(Choice, Vec<Choice>),
     /// An explained choice, and the candidates of the highest scores, the best first.
     Choice(Choice, Vec<Choice>),
     /// More text.
@@ -93,6 +100,8 @@ struct ActiveText {
     plausibility: f32,
     /// How many candidates are explained beside each choice, if choices are explained.
     explained: Option<usize>,
+    /// Whether the tokens of the prompt are explained too.
+    explains_prompt: bool,
     /// The prompt of each model, the leader's first.
     prompts: [Vec<Token>; 2],
     /// The token that was chosen last, which no model has read yet; `None` before the prompt is read.
@@ -269,8 +278,13 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 policy,
                 options,
                 explained,
+                explains_prompt,
                 owner,
             } = request;
+            let explains_prompt = explains_prompt && explained.is_some();
+            // Logits are needed after every token. The passes that give them are shorter than others and round differently,
+            // so that nothing of them is kept.
+            let owner = owner.filter(|_| !explains_prompt);
             // The best candidate of a single model is enough, unless alternatives are explained.
             let takes_the_best = options.sampling.takes_the_best();
             let plausibility = policy.plausibility(takes_the_best && explained.unwrap_or(0) == 0);
@@ -296,6 +310,7 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
                 state,
                 plausibility,
                 explained,
+                explains_prompt,
                 prompts,
                 newest: None,
                 n_changed: 0,

@@ -23,6 +23,18 @@ pub trait SequenceSource: Send {
     ///
     /// The pass was interrupted, or it failed.
     fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()>;
+    /// The most rows that a pass can keep, at least 1.
+    fn max_rows(&self) -> usize;
+    /// Appends at most [`max_rows`](Self::max_rows) `tokens` to a sequence, and keeps a full row of logits after each. On an
+    /// error the sequence is empty.
+    ///
+    /// # Errors
+    ///
+    /// The pass was interrupted, or it failed.
+    fn read_each(&mut self, sequence: usize, tokens: &[Token]) -> Result<()>;
+    /// The unnormalised logits of the token after the `index`th that [`read_each`](Self::read_each) has just read,
+    /// `[n_vocab]`.
+    fn logits_at(&self, index: usize) -> &[f32];
     /// Reads a token into each of several sequences, in ascending order, and keeps a row of logits after each, as `rows`
     /// says. On an error these sequences are empty.
     ///
@@ -73,6 +85,18 @@ impl SequenceSource for Sequences {
 
     fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()> {
         self.read(sequence, tokens, rows)
+    }
+
+    fn max_rows(&self) -> usize {
+        self.max_rows()
+    }
+
+    fn read_each(&mut self, sequence: usize, tokens: &[Token]) -> Result<()> {
+        self.read_each(sequence, tokens)
+    }
+
+    fn logits_at(&self, index: usize) -> &[f32] {
+        self.logits_at(index)
     }
 
     fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()> {

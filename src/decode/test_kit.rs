@@ -173,6 +173,8 @@ pub struct TableSequences {
     tokens: Vec<Vec<Token>>,
     /// The logits after each sequence of the last pass.
     rows: Vec<Option<Vec<f32>>>,
+    /// The logits after each token of the last pass of `read_each`.
+    each: Vec<Vec<f32>>,
     computed: Rows,
     next: Arc<Next>,
     fault: Arc<Fault>,
@@ -189,6 +191,7 @@ impl TableSequences {
             n_batch: 64,
             tokens: vec![Vec::new(); n_sequences],
             rows: vec![None; n_sequences],
+            each: Vec::new(),
             computed: Rows::Full,
             n_vocab: next(&[0]).len(),
             next: Arc::new(next),
@@ -261,6 +264,24 @@ impl SequenceSource for TableSequences {
 
     fn read(&mut self, sequence: usize, tokens: &[Token], rows: Option<Rows>) -> Result<()> {
         self.pass(&[(sequence, tokens)], rows)
+    }
+
+    fn max_rows(&self) -> usize {
+        4
+    }
+
+    fn read_each(&mut self, sequence: usize, tokens: &[Token]) -> Result<()> {
+        assert!(tokens.len() <= self.max_rows(), "a row for each token");
+        let len = self.tokens[sequence].len();
+        self.pass(&[(sequence, tokens)], Some(Rows::Full))?;
+        let all = &self.tokens[sequence];
+        let lens = len + 1..=all.len();
+        self.each = lens.map(|len| (self.next)(&all[..len])).collect();
+        Ok(())
+    }
+
+    fn logits_at(&self, index: usize) -> &[f32] {
+        &self.each[index]
     }
 
     fn step(&mut self, items: &[(usize, Token)], rows: Rows) -> Result<()> {

@@ -157,6 +157,7 @@ impl<'a> Answerer<'a> {
                 policy,
                 options,
                 explained: None,
+                explains_prompt: false,
                 owner: None,
             })?;
             answers.insert(id, GeneratedAnswer::default());
@@ -214,7 +215,7 @@ impl GeneratedAnswer {
     /// Takes note of an event of the answer's text.
     fn add(&mut self, event: BatchEvent) -> Result<()> {
         match event {
-            BatchEvent::Choice(..) => {}
+            BatchEvent::Prompt(..) | BatchEvent::Choice(..) => {}
             BatchEvent::Text(text) => self.text.push_str(&text),
             BatchEvent::Finished {
                 response,

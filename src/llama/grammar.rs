@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cope_contrast::Candidate;
 
 use super::raw_sampler::RawSampler;
-use super::{Model, Token, start, sys};
+use super::{Model, Token, json_schema, start, sys};
 use crate::{Error, Result};
 
 /// The longest grammar or schema. llama.cpp recurses over chains of rules, and a thread's stack has to hold that.
@@ -47,18 +47,20 @@ impl Grammar {
         })
     }
 
-    /// The grammar of the JSON texts that satisfy `schema`.
+    /// The grammar of the JSON texts that satisfy `schema`. The properties that an object must have come first, then those
+    /// that it may have, both in the order of the schema.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if `schema` is no JSON, or llama.cpp cannot express it as a grammar.
+    /// [`Error::Input`] if `schema` is no JSON, or llama.cpp cannot express all of it as a grammar; it names the keyword.
     pub fn from_json_schema(model: &Arc<Model>, schema: &str) -> Result<Self> {
         let refuse = |reason: &dyn std::fmt::Display| {
             Error::input(format!("the JSON schema cannot be used: {reason}"))
         };
         // serde_json says where a text is no JSON, and llama.cpp does not.
-        serde_json::from_str::<serde_json::Value>(schema).map_err(|error| refuse(&error))?;
+        let value = serde_json::from_str(schema).map_err(|error| refuse(&error))?;
         let text = checked(schema, "JSON schema")?;
+        json_schema::check(&value).map_err(|reason| refuse(&reason))?;
         let mut gbnf = std::ptr::null_mut();
         start();
         // SAFETY: the text is NUL-terminated; the wrapper catches what llama.cpp throws.

@@ -43,7 +43,7 @@ impl Sequences {
     ) -> Result<Self> {
         let n_sequences = n_sequences.max(1);
         let options = ContextOptions {
-            n_outputs: n_sequences as u32,
+            n_outputs: options.n_outputs.max(n_sequences as u32),
             n_batch: options.n_batch.max(n_sequences as u32),
             ..options.clone()
         };
@@ -116,6 +116,32 @@ impl Sequences {
         Ok(())
     }
 
+    /// Reads at most [`max_rows`](Self::max_rows) `tokens` into `sequence` in one pass, and keeps a row of logits after each.
+    /// On an error the sequence is emptied.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Context::extend`].
+    ///
+    /// # Panics
+    ///
+    /// If there are more tokens than rows.
+    pub fn read_each(&mut self, sequence: usize, tokens: &[Token]) -> Result<()> {
+        let items: Vec<_> = tokens.iter().map(|&token| (sequence, token)).collect();
+        self.pass(&items, |_| true, Rows::Full)
+    }
+
+    /// The unnormalised logits of the token after the `index`th of the last pass, one of [`read_each`](Self::read_each),
+    /// `[n_vocab]`.
+    ///
+    /// # Panics
+    ///
+    /// If that pass had no such token.
+    #[must_use]
+    pub fn logits_at(&self, index: usize) -> &[f32] {
+        self.context.logits_at(index, index)
+    }
+
     /// Reads a token into each of several sequences in one pass, and keeps a row of logits after each, as `rows` says. On
     /// an error these sequences are emptied.
     ///
@@ -162,6 +188,12 @@ impl Sequences {
     ) -> Result<()> {
         let PassRow { token, row } = self.row(sequence);
         self.context.logits_of_at(token, row, candidates, logits)
+    }
+
+    /// The most rows of logits that one pass keeps.
+    #[must_use]
+    pub fn max_rows(&self) -> usize {
+        self.context.max_rows()
     }
 
     /// The most tokens of one pass.

@@ -12,6 +12,7 @@
 //! | 500 | the server, a file of its own or a library has failed | `server_error` |
 //! | 503 | the base is still being loaded, or memory or a thread is lacking; with `Retry-After` | `unavailable_error` |
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use axum::Json;
@@ -39,7 +40,7 @@ pub struct ApiError {
     /// The exact error, a word for programs, where there is one.
     pub code: Option<&'static str>,
     /// The field of the request that is at fault, where one is.
-    pub param: Option<&'static str>,
+    pub param: Option<Cow<'static, str>>,
     /// The tokens of a prompt that is too long, and those of the context.
     pub sizes: Option<(usize, usize)>,
     /// Seconds after which the same request may succeed.
@@ -67,9 +68,9 @@ impl ApiError {
     }
 
     /// 400: the field `param` cannot be used.
-    pub fn invalid_field(param: &'static str, message: impl Display) -> Self {
+    pub fn invalid_field(param: impl Into<Cow<'static, str>>, message: impl Display) -> Self {
         Self {
-            param: Some(param),
+            param: Some(param.into()),
             ..Self::invalid(message)
         }
     }
@@ -107,7 +108,7 @@ impl ApiError {
     pub fn no_model(name: &str) -> Self {
         Self {
             code: Some("model_not_found"),
-            param: Some("model"),
+            param: Some("model".into()),
             ..Self::not_found(format!("there is no model {name:?} for this key"))
         }
     }

@@ -43,6 +43,8 @@ pub struct Job {
     pub options: AnswerOptions,
     /// The number of candidates that are explained beside each choice, if choices are explained.
     pub explained: Option<usize>,
+    /// Whether the tokens of the prompt are explained too.
+    pub explains_prompt: bool,
     /// The owner of the prompt's cached prefix: only texts of the same owner go on from it.
     pub owner: PrefixOwner,
     /// Where the events go. The text ends when the receiver is dropped.
@@ -201,6 +203,7 @@ impl Worker {
                 policy,
                 options: job.options,
                 explained: job.explained,
+                explains_prompt: job.explains_prompt,
                 owner: Some(job.owner.number()),
             };
             self.owners.insert(job.owner);
@@ -294,6 +297,7 @@ mod tests {
             prompt: vec![1],
             options: AnswerOptions::default(),
             explained: None,
+            explains_prompt: false,
             owner: Caller::Admin.prefix_owner(None),
             reply,
         };

@@ -4,6 +4,8 @@ use serde::Deserialize;
 
 use super::api_error::ApiError;
 use super::auth::Caller;
+use super::fields::{Field, Fields};
+use super::harmless::Harmless;
 use crate::decode::ArmKind;
 use crate::home::{Home, UserFolder, UserName};
 
@@ -11,8 +13,7 @@ use crate::home::{Home, UserFolder, UserName};
 const MAX_SCALE: f32 = 4.0;
 
 /// The fields of a request that say in whose voice it is answered.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub struct VoiceFields {
     /// `base` or the base's own name, a user's name, or both as `base:user`.
     pub model: Option<String>,
@@ -29,17 +30,12 @@ pub struct VoiceFields {
 }
 
 /// An adapter by its number in `/lora-adapters`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct LoraRequest {
     /// The adapter's number.
     pub id: usize,
     /// The factor by which its effect is multiplied; 0 switches it off.
-    #[serde(default = "one")]
     pub scale: f32,
-}
-
-fn one() -> f32 {
-    1.0
 }
 
 /// The voice of a text, as the engine takes it.
@@ -67,6 +63,22 @@ pub struct ResolvedVoice {
 }
 
 impl VoiceFields {
+    /// Reads the fields.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::invalid_field`] when one has another type.
+    pub fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            model: fields.read("model")?,
+            user: fields.read("user")?,
+            lora: fields.take("lora").as_ref().map(lora).transpose()?,
+            arm: fields.take("arm").as_ref().map(arm).transpose()?,
+            contrast: fields.read("contrast")?,
+            plausibility: fields.read("plausibility")?,
+        })
+    }
+
     /// The voice. `base_name` is the name of the base's file.
     ///
     /// # Errors
@@ -135,6 +147,25 @@ impl VoiceFields {
             _ => Ok((None, 1.0)),
         }
     }
+}
+
+/// Adapters by their numbers, each at the scale 1 unless it says another.
+fn lora(field: &Field) -> Result<Vec<LoraRequest>, ApiError> {
+    let adapter = |item: &Field| {
+        let mut fields = item.fields()?;
+        let adapter = LoraRequest {
+            id: fields.need("id")?.read()?,
+            scale: fields.read("scale")?.unwrap_or(1.0),
+        };
+        fields.finish(&Harmless::NONE)?;
+        Ok(adapter)
+    };
+    field.items()?.iter().map(adapter).collect()
+}
+
+fn arm(field: &Field) -> Result<ArmKind, ApiError> {
+    let value = field.value()?;
+    ArmKind::deserialize(&value).map_err(|_| field.not_a("`base`, `user` or `cope`", &value))
 }
 
 /// The name of the user in a model's name: `user` or `base:user`; `None` if the model is the base, or is not given.

@@ -113,6 +113,64 @@ fn answers_are_json_that_satisfies_the_schema() {
     }
 }
 
+#[test]
+fn properties_come_in_the_order_of_the_schema() {
+    let tiny = Fixture::new();
+    let yes = r#"{ "const": "yes" }"#;
+    let schema = format!(
+        r#"{{ "type": "object", "properties": {{ "z": {yes}, "a": {yes}, "m": {{ "type": "object",
+            "properties": {{ "y": {yes}, "b": {yes} }}, "required": ["b", "y"] }} }}, "required": ["a", "m", "z"] }}"#
+    );
+    let grammar = Grammar::from_json_schema(&tiny.model, &schema).unwrap();
+    let options = AnswerOptions {
+        n_predict: Some(200),
+        ..AnswerOptions::default()
+    };
+    let options = DecoderOptions::from(AnswerOptions {
+        grammar: Some(grammar),
+        ..options
+    });
+    let mut twin = tiny.twin(&adapter(), 1.0);
+    let answer = decode(&mut twin, arm(), &tiny.prompt(), options);
+    let text: String = text(&tiny, &answer.tokens).split_whitespace().collect();
+    assert_eq!(text, r#"{"z":"yes","a":"yes","m":{"y":"yes","b":"yes"}}"#);
+}
+
+#[test]
+fn answers_match_the_pattern_of_their_schema() {
+    let tiny = Fixture::new();
+    let is_code = |text: &str| {
+        let parts = text.split_once('-');
+        parts.is_some_and(|(head, tail)| {
+            let is_head =
+                (2..=3).contains(&head.len()) && head.bytes().all(|it| it.is_ascii_uppercase());
+            let xs_end = tail.trim_start_matches('x');
+            is_head && tail.starts_with('x') && ["", "."].contains(&xs_end)
+        })
+    };
+    let schema = r#"{ "type": "string", "pattern": "^[A-Z]{2,3}-x{1,4}[.]?$" }"#;
+    let grammar = Grammar::from_json_schema(&tiny.model, schema).unwrap();
+    for seed in 0..6 {
+        let options = AnswerOptions {
+            sampling: Sampling {
+                temperature: 1.5,
+                seed,
+                ..Sampling::default()
+            },
+            ..AnswerOptions::default()
+        };
+        let answer = answer(&tiny, arm(), &grammar, options.into());
+        let text = text(&tiny, &answer.tokens);
+        let value: String = serde_json::from_str(&text).expect(&text);
+        assert!(is_code(&value), "{value}");
+    }
+    let held_by_no_grammar = r#"{ "type": "string", "pattern": "^(?!a).*$" }"#;
+    let error = Grammar::from_json_schema(&tiny.model, held_by_no_grammar).unwrap_err();
+    let expected =
+        "the JSON schema cannot be used: the keyword `pattern` at \"#\" is not supported";
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
 /// Compares with `V_head` by its definition, in which the grammar filters the whole vocabulary first.
 #[test]
 fn plausibility_is_relative_to_the_likeliest_token_that_the_grammar_allows() {

@@ -3,9 +3,12 @@
 mod access;
 mod answers;
 mod faults;
+mod fields;
+mod forms;
 mod load;
 mod page;
 mod retrieval;
+mod scores;
 mod shapes;
 mod thoughts;
 

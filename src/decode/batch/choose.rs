@@ -155,7 +155,11 @@ fn same_failure(error: &Error) -> Error {
 }
 
 /// The `n` candidates of the highest scores, the best first, each explained as if it had been chosen.
-fn alternatives(candidates: &[Candidate], n: usize, explainer: &Explainer<'_>) -> Vec<Choice> {
+pub(super) fn alternatives(
+    candidates: &[Candidate],
+    n: usize,
+    explainer: &Explainer<'_>,
+) -> Vec<Choice> {
     let mut by_score: Vec<_> = candidates.to_vec();
     by_score.sort_by(|x, y| y.score.total_cmp(&x.score));
     by_score.truncate(n);

@@ -11,11 +11,11 @@ use crate::llama::Token;
 const WIDE: usize = 5;
 
 /// The tokens of a prompt that the models of a text read in their next passes.
-struct PromptPart {
+pub(super) struct PromptPart {
     /// Each model's tokens, the leader's first; there may be none.
-    tokens: Vec<Vec<Token>>,
+    pub tokens: Vec<Vec<Token>>,
     /// Whether all models reach the ends of their prompts.
-    is_last: bool,
+    pub is_last: bool,
 }
 
 impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
@@ -32,6 +32,8 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
             n_read += part.tokens.iter().map(Vec::len).max().unwrap_or_default();
             if let Err(error) = self.read_part(index, &part) {
                 self.fail(index, error)?;
+            } else if let Err(error) = self.explain_prompt(index, &part) {
+                self.fail(index, error)?;
             } else if part.is_last && !self.go_on(index)? {
                 index += 1;
             }
@@ -42,6 +44,9 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
     /// The tokens that each model of the text at `index` reads next of its prompt.
     fn prompt_part(&self, index: usize) -> PromptPart {
         let text = &self.texts[index];
+        if text.explains_prompt {
+            return self.explained_part(text);
+        }
         let n_known = |slot: &Slot| self.models.source(*slot).tokens(slot.sequence).len();
         let is_last = text
             .readers()
@@ -66,11 +71,15 @@ impl<S: SequenceSource, V: Vocabulary> Batch<S, V> {
         let text = &self.texts[index];
         let sequences: Vec<_> = text.policy.each().map(|slot| slot.sequence).collect();
         let rows = self.rows(text);
+        let explains_prompt = text.explains_prompt;
         let n_tokens = part.tokens.iter().map(Vec::len).max();
         self.pass(index, n_tokens.unwrap_or_default(), |source, number| {
             let tokens = &part.tokens[number];
             if tokens.is_empty() {
                 return Ok(());
+            }
+            if explains_prompt {
+                return source.read_each(sequences[number], tokens);
             }
             // The output head is needed after the last part alone.
             source.read(

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::decode::sampling::best;
-use crate::decode::test_kit::{ENDLESS, Table, TableSequences, Words, by_last, limit};
+use crate::decode::test_kit::{ENDING, ENDLESS, Table, TableSequences, Words, by_last, limit};
 use crate::decode::{Contrast, Decoder};
 
 /// Endless words, but c is followed by logits that are not numbers.
@@ -36,6 +36,7 @@ fn request(prompt: &[Token], policy: Policy<ModelId>, options: AnswerOptions) ->
         policy,
         options,
         explained: None,
+        explains_prompt: false,
         owner: None,
     }
 }
@@ -121,6 +122,61 @@ fn a_prompt_that_goes_on_from_all_that_was_read_keeps_all_of_it() {
     // A prompt that parts from what was read keeps a multiple of the grain.
     let other = [&second[..50], &[0; 40]].concat();
     assert_eq!(answer(&other).1, 32);
+}
+
+#[test]
+fn the_tokens_of_a_prompt_are_explained_like_choices() {
+    let prompt = [0, 1, 0, 2, 2, 1, 0, 0, 1];
+    let contrast = Contrast::new(0.5, 0.1).unwrap();
+    for schedule in SCHEDULES {
+        let mut batch = Batch::new(Words, schedule, 1);
+        let user = batch.add(TableSequences::new(1, by_last(ENDLESS)));
+        let base = batch.add(TableSequences::new(1, by_last(ENDING)));
+        let policy = Policy::Cope {
+            base,
+            user,
+            contrast,
+        };
+        // The second time, nothing of the first is in the cache.
+        for n_predict in [2, 0] {
+            let request = TextRequest {
+                explained: Some(2),
+                explains_prompt: true,
+                owner: Some(1),
+                ..request(&prompt, policy, limit(n_predict))
+            };
+            batch.push(request).unwrap();
+            let mut told = Vec::new();
+            let mut n_chosen = 0;
+            for event in batch.by_ref() {
+                match event.unwrap().1 {
+                    BatchEvent::Prompt(choice, best) => {
+                        assert_eq!(n_chosen, 0, "the prompt comes first");
+                        told.push((choice, best));
+                    }
+                    BatchEvent::Choice(..) => n_chosen += 1,
+                    BatchEvent::Finished { n_kept, .. } => assert_eq!(n_kept, 0),
+                    BatchEvent::Text(_) => {}
+                    BatchEvent::Failed(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!((told.len(), n_chosen), (prompt.len() - 1, n_predict));
+            for (pair, (choice, best)) in prompt.windows(2).zip(told) {
+                let p = |rows: [[f32; 4]; 4]| {
+                    let weights = rows[pair[0] as usize].map(f32::exp);
+                    weights[pair[1] as usize] / weights.iter().sum::<f32>()
+                };
+                assert_eq!(choice.token, pair[1]);
+                assert!((choice.p_user - p(ENDLESS)).abs() < 1e-6, "{choice:?}");
+                assert!(
+                    (choice.p_base.unwrap() - p(ENDING)).abs() < 1e-6,
+                    "{choice:?}"
+                );
+                assert_eq!(best.len(), 2);
+                assert!(best[0].score >= best[1].score);
+            }
+        }
+    }
 }
 
 #[test]

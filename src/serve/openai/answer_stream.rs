@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver, unbounded_channel};
 use tokio::time::Instant;
 
 use super::response::{AnswerPart, Envelope, Explained};
-use crate::decode::{AnswerOptions, BatchEvent, Finish};
+use crate::decode::{AnswerOptions, BatchEvent, Choice, Finish};
 use crate::llama::{Model, Special, Token};
 use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
@@ -61,8 +61,14 @@ pub struct AnswerStream {
     /// Text to send before the answer.
     echo: String,
     splitter: Option<ThoughtSplitter>,
+    /// Whether the answer begins with its prompt, whose tokens are then told like its own.
+    is_echoed: bool,
     /// Tokens whose text has not been sent yet.
     pending: Vec<Explained>,
+    /// The number of whole characters of the tokens so far, of which some may be U+FFFD.
+    n_chars: usize,
+    /// The bytes after them, which begin a character.
+    tail: Vec<u8>,
     /// The first part, if [`wait`](Self::wait) has waited for it.
     first_part: Option<AnswerPart>,
     /// The text's place in the queue.
@@ -93,7 +99,8 @@ impl AnswerStream {
         } = text;
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
-        let explains = explained.is_some();
+        let is_echoed = echo == Echo::Prompt;
+        let first = prompt.first().filter(|_| is_echoed).copied();
         let echo = match echo {
             Echo::Prompt => text_of(&prompt, &base.model),
             Echo::Off => String::new(),
@@ -108,9 +115,10 @@ impl AnswerStream {
             prompt,
             options,
             explained,
+            explains_prompt: is_echoed,
             reply,
         })?;
-        Ok(Self {
+        let mut answer = Self {
             index,
             usage,
             events,
@@ -119,13 +127,34 @@ impl AnswerStream {
             deadline: began + app.limits.time,
             app: Arc::clone(app),
             model: Arc::clone(&base.model),
-            explains,
+            explains: explained.is_some(),
             echo,
             splitter,
+            is_echoed,
             pending: Vec::new(),
+            n_chars: 0,
+            tail: Vec::new(),
             first_part: None,
             _permit: permit,
-        })
+        };
+        if let Some(token) = first {
+            // No model gives the first token a probability.
+            answer.keep(token, None);
+        }
+        Ok(answer)
+    }
+
+    /// Keeps a token until its text is sent.
+    fn keep(&mut self, token: Token, told: Option<(Choice, Vec<Choice>)>) {
+        let offset = self.n_chars;
+        let bytes = self.model.token_bytes(token, Special::ByName);
+        self.tail.extend(bytes);
+        self.n_chars += take_chars(&mut self.tail);
+        self.pending.push(Explained {
+            token,
+            offset,
+            told,
+        });
     }
 
     /// Waits for the first part of the answer, which is sent later. To be called once.
@@ -150,18 +179,23 @@ impl AnswerStream {
     async fn decoded(&mut self) -> Result<AnswerPart, ApiError> {
         loop {
             let event = tokio::time::timeout_at(self.deadline, self.events.recv()).await;
-            let now = Instant::now();
-            let first_token = *self.first_token.get_or_insert(now);
             let event = match event {
                 Ok(Some(event)) => event?,
                 // The decoder has dropped the sender without an event that ends the text: it has panicked.
                 Ok(None) => return Err(dead().into()),
                 Err(_) => return Ok(self.take_part("", Some(Finish::Interrupted))),
             };
+            let now = Instant::now();
+            if !matches!(event, BatchEvent::Prompt(..)) {
+                self.first_token.get_or_insert(now);
+            }
             match event {
+                BatchEvent::Prompt(choice, best) => {
+                    self.keep(choice.token, Some((choice, best)));
+                }
                 BatchEvent::Choice(choice, best) => {
                     self.usage.n_completion += 1;
-                    self.pending.push(Explained { choice, best });
+                    self.keep(choice.token, Some((choice, best)));
                 }
                 BatchEvent::Text(text) => return Ok(self.take_part(&text, None)),
                 BatchEvent::Failed(error) => return Err(error.into()),
@@ -173,11 +207,13 @@ impl AnswerStream {
                 } => {
                     self.usage.n_completion = response.len();
                     self.usage.n_cached = n_kept;
+                    let first_token = self.first_token.unwrap_or(now);
                     self.usage.prompt_time = first_token - self.began;
                     self.usage.completion_time = now - first_token;
                     self.app.metrics.count_text(self.usage);
-                    // The end-of-turn token is not part of the answer.
-                    if finish == Finish::EndOfTurn {
+                    // The end-of-turn token is not part of the answer. Who asks for the prompt's tokens counts on one more
+                    // for each choice.
+                    if finish == Finish::EndOfTurn && !self.is_echoed {
                         self.pending.pop();
                     }
                     return Ok(self.take_part("", Some(finish)));
@@ -271,8 +307,46 @@ fn text_of(tokens: &[Token], model: &Model) -> String {
     String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
 }
 
+/// Removes the whole characters from the beginning of `bytes`, and returns how many there were. Bytes that are no UTF-8
+/// become U+FFFD.
+fn take_chars(bytes: &mut Vec<u8>) -> usize {
+    let (mut n, mut end) = (0, 0);
+    loop {
+        let error = match std::str::from_utf8(&bytes[end..]) {
+            Ok(rest) => {
+                n += rest.chars().count();
+                bytes.clear();
+                return n;
+            }
+            Err(error) => error,
+        };
+        let valid = &bytes[end..][..error.valid_up_to()];
+        n += String::from_utf8_lossy(valid).chars().count();
+        end += valid.len();
+        let Some(len) = error.error_len() else {
+            bytes.drain(..end);
+            return n;
+        };
+        (n, end) = (n + 1, end + len);
+    }
+}
+
 /// Sends an object; `None` if the client has gone.
 pub async fn send(client: &Client, object: &Value) -> Option<()> {
     let event = Event::default().data(object.to_string());
     client.send(Ok(event)).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_counted_once_they_are_whole() {
+        let mut bytes = "aé".as_bytes().to_vec();
+        let last = bytes.pop().unwrap();
+        assert_eq!((take_chars(&mut bytes), bytes.len()), (1, 1));
+        bytes.extend([last, b'b', 0x80, 0xFF, b'c']);
+        assert_eq!((take_chars(&mut bytes), bytes.len()), (5, 0));
+    }
 }

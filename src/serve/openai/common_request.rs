@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::decode::{AnswerOptions, Sampling};
 use crate::llama::{Boundary, Grammar, Model, Special, Token};
 use crate::serve::api_error::ApiError;
+use crate::serve::fields::{Field, FieldType, Fields};
+use crate::serve::harmless::Harmless;
 use crate::serve::voice_request::VoiceFields;
 use crate::{Error, Fault};
 
@@ -19,17 +20,18 @@ const MAX_STOPS: usize = 16;
 /// The longest string that ends an answer, in bytes.
 const MAX_STOP_BYTES: usize = 1 << 10;
 
+/// The schema of an answer that is any JSON object.
+const ANY_OBJECT: &str = r#"{"type": "object"}"#;
+
 /// The fields that chat and completion requests share.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug)]
 pub struct CommonRequest {
     /// The voice of the answer.
-    #[serde(flatten)]
     pub voice: VoiceFields,
     /// Whether the answer is sent part by part, as server-sent events.
-    pub stream: Option<bool>,
-    /// Options of such a stream.
-    pub stream_options: Option<StreamOptions>,
+    pub stream: bool,
+    /// Whether the last chunk of such a stream has the numbers of tokens.
+    pub include_usage: bool,
     n: Option<usize>,
     best_of: Option<usize>,
     max_tokens: Option<i64>,
@@ -48,48 +50,64 @@ pub struct CommonRequest {
     regenerate: Option<i64>,
     no_repeat_ngram: Option<i64>,
     loop_guard: Option<bool>,
-    stop: Option<OneOrMany>,
+    stop: Vec<String>,
     logit_bias: Option<Value>,
-    ignore_eos: Option<bool>,
-    response_format: Option<ResponseFormat>,
-    json_schema: Option<Value>,
-    grammar: Option<String>,
-    tools: Option<Vec<Value>>,
-    suffix: Option<String>,
+    ignore_eos: bool,
+    form: Option<Form>,
 }
 
-/// Options of an answer that is sent part by part.
-#[derive(Debug, Default, Deserialize)]
-pub struct StreamOptions {
-    /// Whether a last chunk has the numbers of tokens.
-    #[serde(default)]
-    pub include_usage: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-/// OpenAI's form of a JSON schema, and llama-server's.
-#[derive(Debug, Deserialize)]
-struct ResponseFormat {
-    #[serde(rename = "type")]
-    kind: String,
-    /// The schema in llama-server's form.
-    schema: Option<Value>,
-    /// The schema in OpenAI's form.
-    json_schema: Option<NamedSchema>,
-}
-
-#[derive(Debug, Deserialize)]
-struct NamedSchema {
-    schema: Option<Value>,
+/// The form that an answer has to have, with the field that gives it.
+#[derive(Debug)]
+enum Form {
+    /// A JSON schema, as the client wrote it: an object's keys come in the order of the schema.
+    Schema(&'static str, String),
+    /// A grammar in GBNF.
+    Grammar(String),
 }
 
 impl CommonRequest {
+    /// Reads the fields, and leaves those of the one kind of request.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::invalid_field`] when one has another type, or asks for something that this server does not do.
+    pub fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        refuse_tools(fields)?;
+        let suffix = fields.read::<String>("suffix")?.unwrap_or_default();
+        if !suffix.is_empty() {
+            let message = "this server does not fill in the middle of a text";
+            return Err(ApiError::invalid_field("suffix", message));
+        }
+        let options = fields.take("stream_options");
+        Ok(Self {
+            voice: VoiceFields::read(fields)?,
+            stream: fields.read("stream")?.unwrap_or_default(),
+            include_usage: options.as_ref().map_or(Ok(false), include_usage)?,
+            n: fields.read("n")?,
+            best_of: fields.read("best_of")?,
+            max_tokens: fields.read("max_tokens")?,
+            max_completion_tokens: fields.read("max_completion_tokens")?,
+            n_predict: fields.read("n_predict")?,
+            temperature: fields.read("temperature")?,
+            top_k: fields.read("top_k")?,
+            top_p: fields.read("top_p")?,
+            min_p: fields.read("min_p")?,
+            typical_p: typical_p(fields)?,
+            repeat_penalty: fields.read("repeat_penalty")?,
+            repeat_last_n: fields.read("repeat_last_n")?,
+            presence_penalty: fields.read("presence_penalty")?,
+            frequency_penalty: fields.read("frequency_penalty")?,
+            seed: fields.read("seed")?,
+            regenerate: fields.read("regenerate")?,
+            no_repeat_ngram: fields.read("no_repeat_ngram")?,
+            loop_guard: fields.read("loop_guard")?,
+            stop: fields.take("stop").as_ref().map_or(Ok(Vec::new()), stops)?,
+            logit_bias: fields.take("logit_bias").map(|it| it.value()).transpose()?,
+            ignore_eos: fields.read("ignore_eos")?.unwrap_or_default(),
+            form: form(fields)?,
+        })
+    }
+
     /// The number of answers to each of `n_prompts` prompts.
     ///
     /// # Errors
@@ -115,7 +133,6 @@ impl CommonRequest {
     ///
     /// [`ApiError::invalid_field`] when a field is out of its range, or asks for something that this server does not do.
     pub fn options(&self, model: &Arc<Model>, n_predict: usize) -> Result<AnswerOptions, ApiError> {
-        self.refuse_unsupported()?;
         let options = AnswerOptions::recommended().with_form(self.grammar(model)?);
         let no_repeat_ngram = match self.no_repeat_ngram {
             None => options.no_repeat_ngram,
@@ -124,25 +141,12 @@ impl CommonRequest {
         Ok(AnswerOptions {
             sampling: self.sampling(options.sampling)?,
             n_predict: Some(self.n_predict(n_predict)?),
-            stop: self.stops()?,
+            stop: self.stop.clone(),
             loop_guard: self.loop_guard.unwrap_or(options.loop_guard),
             no_repeat_ngram,
             logit_bias: self.logit_bias(model)?,
             ..options
         })
-    }
-
-    fn refuse_unsupported(&self) -> Result<(), ApiError> {
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            let message = "this server does not call tools";
-            return Err(ApiError::invalid_field("tools", message));
-        }
-        let suffix = self.suffix.as_deref().unwrap_or_default();
-        if !suffix.is_empty() {
-            let message = "this server does not fill in the middle of a text";
-            return Err(ApiError::invalid_field("suffix", message));
-        }
-        Ok(())
     }
 
     /// The settings of the request over the defaults. A seed that is not given, or negative, is drawn. If the answer is not
@@ -200,21 +204,6 @@ impl CommonRequest {
         }
     }
 
-    fn stops(&self) -> Result<Vec<String>, ApiError> {
-        let mut stops = match &self.stop {
-            None => Vec::new(),
-            Some(OneOrMany::One(stop)) => vec![stop.clone()],
-            Some(OneOrMany::Many(stops)) => stops.clone(),
-        };
-        stops.retain(|stop| !stop.is_empty());
-        if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
-            let message =
-                format!("`stop` holds at most {MAX_STOPS} texts of {MAX_STOP_BYTES} bytes");
-            return Err(ApiError::invalid_field("stop", message));
-        }
-        Ok(stops)
-    }
-
     /// The biases of tokens: OpenAI's map from tokens to biases, or llama-server's list of pairs, in which a text stands
     /// for its tokens and `false` for −∞.
     fn logit_bias(&self, model: &Model) -> Result<Vec<(Token, f32)>, ApiError> {
@@ -226,7 +215,7 @@ impl CommonRequest {
         };
         let mut biases = BTreeMap::new();
         match &self.logit_bias {
-            None | Some(Value::Null) => {}
+            None => {}
             Some(Value::Object(map)) => {
                 for (name, value) in map {
                     let number = name.parse().map_err(|_| not_a_bias())?;
@@ -243,7 +232,7 @@ impl CommonRequest {
                         Value::String(text) => {
                             model.tokenize(text, Boundary::Omit, Special::Ignored)?
                         }
-                        what => vec![token(what.as_i64().ok_or_else(not_a_bias)?)?],
+                        what => vec![token(i64::of(what).ok_or_else(not_a_bias)?)?],
                     };
                     for token in tokens {
                         biases.insert(token, bias(value)?);
@@ -253,7 +242,7 @@ impl CommonRequest {
             Some(_) => return Err(not_a_bias()),
         }
         // The ban of the end tokens comes last: no bias of theirs lifts it.
-        if self.ignore_eos.unwrap_or_default() {
+        if self.ignore_eos {
             biases.extend(model.eog_tokens().map(|token| (token, f32::NEG_INFINITY)));
         }
         let n_banned = biases.values().filter(|it| **it == f32::NEG_INFINITY);
@@ -265,52 +254,114 @@ impl CommonRequest {
     }
 
     fn grammar(&self, model: &Arc<Model>) -> Result<Option<Grammar>, ApiError> {
-        let grammar = self.grammar.as_deref().filter(|it| !it.is_empty());
-        match (self.schema()?, grammar) {
-            (Some(_), Some(_)) => Err(ApiError::invalid_field(
-                "grammar",
-                "a request has a grammar or a JSON schema, not both",
-            )),
-            (Some((param, schema)), None) => Grammar::from_json_schema(model, &schema.to_string())
-                .map(Some)
-                .map_err(|error| fault_of(param, error)),
-            (None, Some(grammar)) => Grammar::new(model, grammar)
-                .map(Some)
-                .map_err(|error| fault_of("grammar", error)),
-            (None, None) => Ok(None),
+        let (param, grammar) = match &self.form {
+            None => return Ok(None),
+            Some(Form::Schema(param, schema)) => (*param, Grammar::from_json_schema(model, schema)),
+            Some(Form::Grammar(grammar)) => ("grammar", Grammar::new(model, grammar)),
+        };
+        grammar.map(Some).map_err(|error| fault_of(param, error))
+    }
+}
+
+/// Refuses tools, unless the request says that none is to be called.
+fn refuse_tools(fields: &mut Fields) -> Result<(), ApiError> {
+    let tools = fields.take("tools").map(|it| it.items()).transpose()?;
+    let choice = fields.take("tool_choice");
+    let said = choice.as_ref().map(Field::value).transpose()?;
+    let said = said.as_ref().map(Value::as_str);
+    if said == Some(Some("none")) {
+        return Ok(());
+    }
+    if tools.is_some_and(|tools| !tools.is_empty()) {
+        let message =
+            "this server does not call tools: leave `tools` out, or send `tool_choice` as `none`";
+        return Err(ApiError::invalid_field("tools", message));
+    }
+    match choice {
+        Some(choice) if said != Some(Some("auto")) => {
+            Err(choice.wrong("can only be `none` or `auto`: this server does not call tools"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The locally typical sampling of llama-server's requests, which its page sends under another name.
+fn typical_p(fields: &mut Fields) -> Result<Option<f32>, ApiError> {
+    let short = fields.read("typ_p")?;
+    Ok(fields.read("typical_p")?.or(short))
+}
+
+fn include_usage(options: &Field) -> Result<bool, ApiError> {
+    let mut options = options.fields()?;
+    let wanted = options.read("include_usage")?;
+    options.finish(&Harmless::STREAM_OPTIONS)?;
+    Ok(wanted.unwrap_or_default())
+}
+
+/// The strings that end the answer: one, or a list. Empty ones are left out.
+fn stops(field: &Field) -> Result<Vec<String>, ApiError> {
+    let mut stops = match field.value()? {
+        Value::String(stop) => vec![stop],
+        Value::Array(_) => {
+            let stops = field.items()?;
+            stops.iter().map(Field::read).collect::<Result<_, _>>()?
+        }
+        other => return Err(field.not_a("a text or a list of texts", &other)),
+    };
+    stops.retain(|stop| !stop.is_empty());
+    if stops.len() > MAX_STOPS || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
+        let what = format!("holds at most {MAX_STOPS} texts of {MAX_STOP_BYTES} bytes");
+        return Err(field.wrong(what));
+    }
+    Ok(stops)
+}
+
+/// The form of the answer, which one field at most gives.
+fn form(fields: &mut Fields) -> Result<Option<Form>, ApiError> {
+    let of_format = match fields.take("response_format") {
+        Some(format) => schema_of(&format)?.map(|it| Form::Schema("response_format", it)),
+        None => None,
+    };
+    let schema = fields.take("json_schema");
+    let schema = schema.map(|it| Form::Schema("json_schema", it.text().to_owned()));
+    let grammar = fields.read::<String>("grammar")?;
+    let grammar = grammar.filter(|it| !it.is_empty()).map(Form::Grammar);
+    let mut forms = [of_format, schema, grammar].into_iter().flatten();
+    let (form, other) = (forms.next(), forms.next());
+    match other {
+        None => Ok(form),
+        Some(other) => {
+            let param = match other {
+                Form::Schema(param, _) => param,
+                Form::Grammar(_) => "grammar",
+            };
+            let message = "a request has one form: a grammar or a JSON schema, not both or two";
+            Err(ApiError::invalid_field(param, message))
         }
     }
+}
 
-    /// The JSON schema of the answer, with the field that it comes from.
-    fn schema(&self) -> Result<Option<(&'static str, Value)>, ApiError> {
-        const PARAM: &str = "response_format";
-        let Some(format) = &self.response_format else {
-            return Ok(self.json_schema.clone().map(|it| ("json_schema", it)));
-        };
-        match format.kind.as_str() {
-            "text" => Ok(None),
-            "json_object" => {
-                let any_object = || json!({ "type": "object" });
-                let schema = format.schema.clone().unwrap_or_else(any_object);
-                Ok(Some((PARAM, schema)))
-            }
-            "json_schema" => {
-                let schema = format.json_schema.as_ref().and_then(|it| it.schema.clone());
-                match schema.or_else(|| format.schema.clone()) {
-                    Some(schema) => Ok(Some((PARAM, schema))),
-                    None => Err(ApiError::invalid_field(
-                        PARAM,
-                        "`response_format` has no `json_schema.schema`",
-                    )),
-                }
-            }
-            kind => Err(ApiError::invalid_field(
-                PARAM,
-                format!(
-                    "the type {kind:?} is not known: use `text`, `json_object` or `json_schema`"
-                ),
-            )),
-        }
+/// The JSON schema of a `response_format`: in llama-server's form in `schema`, in OpenAI's in `json_schema.schema`.
+fn schema_of(format: &Field) -> Result<Option<String>, ApiError> {
+    let mut fields = format.fields()?;
+    let kind = fields.need("type")?;
+    let mut schema = fields.take("schema").map(|it| it.text().to_owned());
+    if let Some(named) = fields.take("json_schema") {
+        let mut named = named.fields()?;
+        let inner = named.take("schema").map(|it| it.text().to_owned());
+        named.finish(&Harmless::JSON_SCHEMA)?;
+        schema = inner.or(schema);
+    }
+    fields.finish(&Harmless::NONE)?;
+    match (kind.read::<String>()?.as_str(), schema) {
+        ("text", None) => Ok(None),
+        ("text", Some(_)) => Err(kind.wrong("is `text`, which has no schema")),
+        ("json_object", schema) => Ok(Some(schema.unwrap_or_else(|| ANY_OBJECT.to_owned()))),
+        ("json_schema", Some(schema)) => Ok(Some(schema)),
+        ("json_schema", None) => Err(format.wrong("has no `json_schema.schema`")),
+        (kind_name, _) => Err(kind.wrong(format!(
+            "{kind_name:?} is not known: use `text`, `json_object` or `json_schema`"
+        ))),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::llama::Token;
 use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
 use crate::serve::auth::Caller;
-use crate::serve::extract::JsonBody;
+use crate::serve::extract::JsonFields;
 use crate::serve::usage::{PromptCount, Usage};
 use crate::serve::voice_request::ResolvedVoice;
 use crate::thought::ThoughtSplitter;
@@ -37,7 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub async fn chat(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    JsonBody(request): JsonBody<ChatRequest>,
+    JsonFields(request): JsonFields<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let base = app.base()?;
     let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
@@ -106,7 +106,7 @@ async fn turns_of_prompt(
 pub async fn completion(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    JsonBody(request): JsonBody<CompletionRequest>,
+    JsonFields(request): JsonFields<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let base = app.base()?;
     let prompts = request.prompts(&base.model)?;
@@ -119,9 +119,10 @@ pub async fn completion(
         prompts,
         options,
         explained,
-        echo: match request.echo {
-            Some(true) => Echo::Prompt,
-            Some(false) | None => Echo::Off,
+        echo: if request.echo {
+            Echo::Prompt
+        } else {
+            Echo::Off
         },
     };
     answer(&app, base, &caller, &request.common, wanted).await
@@ -131,7 +132,7 @@ pub async fn completion(
 pub async fn apply_template(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    JsonBody(request): JsonBody<ChatRequest>,
+    JsonFields(request): JsonFields<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let base = app.base()?;
     let turns = turns_of_prompt(&app, base, &caller, &request).await?;
@@ -143,7 +144,7 @@ pub async fn apply_template(
 pub async fn input_tokens(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    JsonBody(request): JsonBody<ChatRequest>,
+    JsonFields(request): JsonFields<ChatRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let base = app.base()?;
     let turns = turns_of_prompt(&app, base, &caller, &request).await?;
@@ -202,7 +203,7 @@ async fn answer(
     let texts = wanted.each().enumerate().map(begin);
     let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;
     let answer = Envelope::new(wanted.kind, wanted.voice.name, wanted.options.sampling);
-    if !request.stream.unwrap_or_default() {
+    if !request.stream {
         let (parts, usage) = whole(texts, wanted.n).await?;
         return Ok(Json(answer.whole(&parts, usage, &base.model)).into_response());
     }
@@ -210,12 +211,14 @@ async fn answer(
     for text in &mut texts {
         text.wait().await?;
     }
-    let with_usage = request
-        .stream_options
-        .as_ref()
-        .is_some_and(|it| it.include_usage);
     let (client, receiver) = channel(MAX_CHUNKS);
-    tokio::spawn(stream(answer, texts, wanted.n, with_usage, client));
+    tokio::spawn(stream(
+        answer,
+        texts,
+        wanted.n,
+        request.include_usage,
+        client,
+    ));
     Ok(Sse::new(ReceiverStream::new(receiver))
         .keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
         .into_response())

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::common_request::CommonRequest;
 use super::prompt_settings::{KWARGS, prompt_settings};
@@ -13,6 +12,8 @@ use crate::message::{Message, Role};
 use crate::prompt::{ChatTemplate, PromptSettings, Thinking, with_retrieved_items};
 use crate::retrieval::Retriever;
 use crate::serve::api_error::ApiError;
+use crate::serve::fields::{Field, FieldType, Fields, FromFields};
+use crate::serve::harmless::Harmless;
 use crate::thought::ThoughtSplitter;
 
 /// The most candidates that are explained beside each token.
@@ -22,53 +23,65 @@ const MAX_TOP_LOGPROBS: usize = 20;
 const MAX_RETRIEVED: usize = 16;
 
 /// A request for the next message of a chat.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct ChatRequest {
     /// The messages of the chat so far.
-    pub messages: Vec<ChatMessage>,
+    messages: Vec<Message>,
     /// Whether each token is explained with its probability.
-    #[serde(default)]
-    pub logprobs: Option<bool>,
+    logprobs: bool,
     /// The number of best candidates that are explained beside each token.
-    #[serde(default)]
-    pub top_logprobs: Option<usize>,
+    top_logprobs: usize,
     /// The number of items of the user's history that are put before each of the user's messages.
-    #[serde(default)]
     retrieve: Option<usize>,
-    #[serde(default)]
     continue_final_message: Option<bool>,
-    #[serde(default)]
     add_generation_prompt: Option<bool>,
-    /// Variables of the model's chat template, of which `enable_thinking` and `thinking` switch thoughts on.
-    #[serde(default)]
-    chat_template_kwargs: Option<Map<String, Value>>,
+    /// The settings of the prompt, by `chat_template_kwargs`.
+    settings: PromptSettings,
     /// The fields that both kinds of requests share.
-    #[serde(flatten)]
     pub common: CommonRequest,
 }
 
-/// A message in the form that clients send.
-#[derive(Debug, Deserialize)]
-pub struct ChatMessage {
-    role: String,
-    #[serde(default)]
-    content: Value,
+impl FromFields for ChatRequest {
+    fn from_fields(mut fields: Fields) -> Result<Self, ApiError> {
+        let request = Self {
+            messages: messages(&fields.need("messages")?)?,
+            logprobs: fields.read("logprobs")?.unwrap_or_default(),
+            top_logprobs: fields.read("top_logprobs")?.unwrap_or_default(),
+            retrieve: fields.read("retrieve")?,
+            continue_final_message: fields.read("continue_final_message")?,
+            add_generation_prompt: fields.read("add_generation_prompt")?,
+            settings: prompt_settings(fields.take(KWARGS))?,
+            common: CommonRequest::read(&mut fields)?,
+        };
+        fields.finish(&Harmless::REQUEST)?;
+        Ok(request)
+    }
 }
 
 /// A request for the continuation of a text.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct CompletionRequest {
     /// A text, its tokens, or a list of such prompts.
-    pub prompt: Value,
+    prompt: Value,
     /// Whether each token is explained, and the number of best candidates beside it.
-    #[serde(default)]
-    pub logprobs: Option<usize>,
+    logprobs: Option<usize>,
     /// Whether the answer begins with the prompt.
-    #[serde(default)]
-    pub echo: Option<bool>,
+    pub echo: bool,
     /// The fields that both kinds of requests share.
-    #[serde(flatten)]
     pub common: CommonRequest,
+}
+
+impl FromFields for CompletionRequest {
+    fn from_fields(mut fields: Fields) -> Result<Self, ApiError> {
+        let request = Self {
+            prompt: fields.need("prompt")?.value()?,
+            logprobs: fields.read("logprobs")?,
+            echo: fields.read("echo")?.unwrap_or_default(),
+            common: CommonRequest::read(&mut fields)?,
+        };
+        fields.finish(&Harmless::REQUEST)?;
+        Ok(request)
+    }
 }
 
 /// The turns of a chat, from which a prompt is made.
@@ -151,7 +164,7 @@ impl ChatRequest {
     ///
     /// [`ApiError::invalid_field`] when the messages cannot be used.
     pub fn turns(&self) -> Result<ChatTurns, ApiError> {
-        let settings = prompt_settings(self.chat_template_kwargs.as_ref())?;
+        let settings = &self.settings;
         let turns = |messages, beginning: Option<String>| {
             if beginning.is_some() && settings.thinking == Thinking::On {
                 return Err(ApiError::invalid_field(
@@ -166,7 +179,7 @@ impl ChatRequest {
             })
         };
         let wrong = |param, what| Err(ApiError::invalid_field(param, what));
-        let mut messages = self.messages()?;
+        let mut messages = self.messages.clone();
         let is_assistants = |message: &&Message| message.role == Role::Assistant;
         let n_last = messages.iter().rev().take_while(is_assistants).count();
         match (self.continue_final_message, self.add_generation_prompt) {
@@ -177,6 +190,10 @@ impl ChatRequest {
             (Some(true), _) if n_last == 0 => wrong(
                 "continue_final_message",
                 "`continue_final_message` needs a last message of the assistant's",
+            ),
+            (_, Some(false)) if n_last == 0 => wrong(
+                "add_generation_prompt",
+                "`add_generation_prompt` can only be false after a last message of the assistant's",
             ),
             (Some(false), _) | (None, Some(true)) => turns(messages, None),
             _ if n_last > 1 => wrong(
@@ -191,26 +208,6 @@ impl ChatRequest {
         }
     }
 
-    fn messages(&self) -> Result<Vec<Message>, ApiError> {
-        let wrong = |what: String| ApiError::invalid_field("messages", what);
-        if self.messages.is_empty() {
-            return Err(wrong("there are no messages".into()));
-        }
-        let message = |(number, message): (usize, &ChatMessage)| {
-            let content = content(&message.content)
-                .map_err(|what| wrong(format!("message {number}: {what}")))?;
-            match message.role.as_str() {
-                "system" | "developer" => Ok(Message::system(content)),
-                "user" => Ok(Message::user(content)),
-                "assistant" => Ok(Message::assistant(content)),
-                role => Err(wrong(format!(
-                    "message {number}: the role {role:?} is not known"
-                ))),
-            }
-        };
-        (1..).zip(&self.messages).map(message).collect()
-    }
-
     /// How the answer is decoded, with at most `n_predict` tokens; and the number of candidates that are explained beside
     /// each token, if tokens are explained.
     ///
@@ -222,43 +219,67 @@ impl ChatRequest {
         model: &Arc<Model>,
         n_predict: usize,
     ) -> Result<(AnswerOptions, Option<usize>), ApiError> {
-        let top = self.top_logprobs.unwrap_or_default();
+        let top = self.top_logprobs;
         if top > MAX_TOP_LOGPROBS {
             let message = format!("`top_logprobs` is at most {MAX_TOP_LOGPROBS}, not {top}");
             return Err(ApiError::invalid_field("top_logprobs", message));
         }
-        let explain = self.logprobs.unwrap_or_default();
-        if top > 0 && !explain {
+        if top > 0 && !self.logprobs {
             return Err(ApiError::invalid_field(
                 "top_logprobs",
                 "`top_logprobs` needs `logprobs`",
             ));
         }
         let options = self.common.options(model, n_predict)?;
-        Ok((options, explain.then_some(top)))
+        Ok((options, self.logprobs.then_some(top)))
+    }
+}
+
+/// The messages of a chat.
+fn messages(field: &Field) -> Result<Vec<Message>, ApiError> {
+    let items = field.items()?;
+    if items.is_empty() {
+        return Err(field.wrong("is empty: there are no messages"));
+    }
+    items.iter().map(message).collect()
+}
+
+fn message(field: &Field) -> Result<Message, ApiError> {
+    let mut fields = field.fields()?;
+    let role = fields.need("role")?;
+    let content = fields.take("content");
+    fields.finish(&Harmless::MESSAGE)?;
+    let content = content.as_ref().map_or(Ok(String::new()), content_text)?;
+    match role.read::<String>()?.as_str() {
+        "system" | "developer" => Ok(Message::system(content)),
+        "user" => Ok(Message::user(content)),
+        "assistant" => Ok(Message::assistant(content)),
+        name => Err(role.wrong(format!(
+            "{name:?} is not known: use `system`, `user` or `assistant`"
+        ))),
     }
 }
 
 /// The text of a message: a string, or the parts of one joined.
-fn content(content: &Value) -> Result<String, String> {
-    match content {
-        Value::Null => Ok(String::new()),
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => {
-            let text = |part: &Value| {
-                let kind = part.get("type").and_then(Value::as_str).unwrap_or("text");
-                let text = part.get("text").and_then(Value::as_str);
-                match (kind, text) {
-                    ("text", Some(text)) => Ok(text.to_owned()),
-                    (kind, _) => Err(format!(
-                        "a part of the type {kind:?} cannot be read, only texts can"
-                    )),
-                }
-            };
-            parts.iter().map(text).collect()
-        }
-        _ => Err("its content is neither a text nor a list of texts".into()),
+fn content_text(field: &Field) -> Result<String, ApiError> {
+    match field.value()? {
+        Value::String(text) => Ok(text),
+        Value::Array(_) => field.items()?.iter().map(part_text).collect(),
+        other => Err(field.not_a("a text or a list of texts", &other)),
     }
+}
+
+fn part_text(field: &Field) -> Result<String, ApiError> {
+    let mut fields = field.fields()?;
+    if let Some(kind) = fields.take("type") {
+        let name = kind.read::<String>()?;
+        if name != "text" {
+            return Err(kind.wrong(format!("{name:?} cannot be read, only `text` can")));
+        }
+    }
+    let text = fields.need("text")?.read()?;
+    fields.finish(&Harmless::PART)?;
+    Ok(text)
 }
 
 impl CompletionRequest {
@@ -278,7 +299,7 @@ impl CompletionRequest {
             Ok::<_, ApiError>(model.tokenize(text, boundary, Special::ByName)?)
         };
         let token = |value: &Value| {
-            let token = value.as_i64().and_then(|it| Token::try_from(it).ok());
+            let token = i64::of(value).and_then(|it| Token::try_from(it).ok());
             let token = token.filter(|token| model.contains(*token));
             token.ok_or_else(|| wrong("`prompt` holds a number that is not a token of the model"))
         };

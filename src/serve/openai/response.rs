@@ -55,13 +55,15 @@ pub struct AnswerPart {
     pub finish: Option<Finish>,
 }
 
-/// A token, and the best candidates at its position.
+/// A token of an answer, or of the prompt with which the answer begins.
 #[derive(Clone, Debug)]
 pub struct Explained {
-    /// The token that was chosen.
-    pub choice: Choice,
-    /// The best candidates, the best first.
-    pub best: Vec<Choice>,
+    /// The token.
+    pub token: Token,
+    /// The number of characters before it.
+    pub offset: usize,
+    /// Its explanation, and the best candidates at its position, the best first; `None` for the first token of a prompt.
+    pub told: Option<(Choice, Vec<Choice>)>,
 }
 
 impl Envelope {
@@ -241,32 +243,35 @@ fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
             "p_base": choice.p_base,
         })
     };
-    let content = explained.iter().map(|explained| {
-        let mut content = token(&explained.choice);
-        content["top_logprobs"] = explained.best.iter().map(token).collect();
-        content["changed"] = json!(explained.choice.token != explained.choice.first);
+    let told = explained.iter().filter_map(|it| it.told.as_ref());
+    let content = told.map(|(choice, best)| {
+        let mut content = token(choice);
+        content["top_logprobs"] = best.iter().map(token).collect();
+        content["changed"] = json!(choice.token != choice.first);
         content
     });
     json!({ "content": content.collect::<Vec<_>>(), "refusal": null })
 }
 
-/// The log-probabilities of a completion's tokens, in the older form of OpenAI's API.
+/// The log-probabilities of a completion's tokens, in the older form of OpenAI's API. The first token of a prompt has none.
 fn text_logprobs(explained: &[Explained], model: &Model) -> Value {
     let text = |token: Token| {
         String::from_utf8_lossy(&model.token_bytes(token, Special::ByName)).into_owned()
     };
-    let best = |explained: &Explained| -> Map<String, Value> {
-        let best = explained.best.iter();
+    let best = |best: &[Choice]| -> Map<String, Value> {
+        let best = best.iter();
         best.map(|it| (text(it.token), json!(logprob(it))))
             .collect()
     };
-    let chosen = || explained.iter().map(|it| &it.choice);
+    let told = || explained.iter().map(|it| it.told.as_ref());
+    let chosen = || told().map(|it| it.map(|(choice, _)| choice));
     json!({
-        "tokens": chosen().map(|it| text(it.token)).collect::<Vec<_>>(),
-        "token_logprobs": chosen().map(logprob).collect::<Vec<_>>(),
-        "top_logprobs": explained.iter().map(best).collect::<Vec<_>>(),
-        "p_user": chosen().map(|it| it.p_user).collect::<Vec<_>>(),
-        "p_base": chosen().map(|it| it.p_base).collect::<Vec<_>>(),
+        "tokens": explained.iter().map(|it| text(it.token)).collect::<Vec<_>>(),
+        "token_logprobs": chosen().map(|it| it.map(logprob)).collect::<Vec<_>>(),
+        "top_logprobs": told().map(|it| it.map(|it| best(&it.1))).collect::<Vec<_>>(),
+        "text_offset": explained.iter().map(|it| it.offset).collect::<Vec<_>>(),
+        "p_user": chosen().map(|it| it.map(|it| it.p_user)).collect::<Vec<_>>(),
+        "p_base": chosen().map(|it| it.and_then(|it| it.p_base)).collect::<Vec<_>>(),
     })
 }
 

@@ -4,37 +4,43 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::llama::{Boundary, Special, Token};
 use crate::serve::api_error::ApiError;
 use crate::serve::app::App;
-use crate::serve::extract::JsonBody;
+use crate::serve::extract::JsonFields;
+use crate::serve::fields::{Field, Fields, FromFields};
+use crate::serve::harmless::Harmless;
 
 /// The body of `/tokenize`.
-#[derive(Deserialize)]
 pub struct TokenizeRequest {
     content: String,
     /// Whether the tokens with which the model begins and ends a text are added.
-    #[serde(default)]
     add_special: bool,
     /// Whether the texts of special tokens stand for these tokens.
-    #[serde(default = "yes")]
     parse_special: bool,
     /// Whether each token comes with its text.
-    #[serde(default)]
     with_pieces: bool,
 }
 
-fn yes() -> bool {
-    true
+impl FromFields for TokenizeRequest {
+    fn from_fields(mut fields: Fields) -> Result<Self, ApiError> {
+        let request = Self {
+            content: fields.need("content")?.read()?,
+            add_special: fields.read("add_special")?.unwrap_or_default(),
+            parse_special: fields.read("parse_special")?.unwrap_or(true),
+            with_pieces: fields.read("with_pieces")?.unwrap_or_default(),
+        };
+        fields.finish(&Harmless::TOKENS)?;
+        Ok(request)
+    }
 }
 
 /// Answers with the tokens of a text.
 pub async fn tokenize(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<TokenizeRequest>,
+    JsonFields(request): JsonFields<TokenizeRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let model = &app.base()?.model;
     let boundary = if request.add_special {
@@ -65,25 +71,35 @@ pub async fn tokenize(
 }
 
 /// The body of `/detokenize`.
-#[derive(Deserialize)]
 pub struct DetokenizeRequest {
-    tokens: Vec<Token>,
+    tokens: Vec<i64>,
+}
+
+impl FromFields for DetokenizeRequest {
+    fn from_fields(mut fields: Fields) -> Result<Self, ApiError> {
+        let tokens = fields.need("tokens")?.items()?;
+        let tokens = tokens.iter().map(Field::read).collect::<Result<_, _>>()?;
+        fields.finish(&Harmless::TOKENS)?;
+        Ok(Self { tokens })
+    }
 }
 
 /// Answers with the text of some tokens.
 pub async fn detokenize(
     State(app): State<Arc<App>>,
-    JsonBody(request): JsonBody<DetokenizeRequest>,
+    JsonFields(request): JsonFields<DetokenizeRequest>,
 ) -> Result<Json<Value>, ApiError> {
     let model = &app.base()?.model;
-    if let Some(token) = request.tokens.iter().find(|token| !model.contains(**token)) {
-        let message = format!("the model has no token {token}");
-        return Err(ApiError::invalid_field("tokens", message));
+    let known = |number: i64| {
+        let token = Token::try_from(number).ok();
+        token.filter(|token| model.contains(*token)).ok_or_else(|| {
+            let message = format!("the model has no token {number}");
+            ApiError::invalid_field("tokens", message)
+        })
+    };
+    let mut bytes = Vec::new();
+    for token in request.tokens {
+        bytes.extend(model.token_bytes(known(token)?, Special::ByName));
     }
-    let bytes = request
-        .tokens
-        .iter()
-        .flat_map(|token| model.token_bytes(*token, Special::ByName));
-    let bytes: Vec<u8> = bytes.collect();
     Ok(Json(json!({ "content": String::from_utf8_lossy(&bytes) })))
 }

@@ -57,7 +57,9 @@ fn run(
         let (id, event) = event.unwrap();
         let number = ids.iter().position(|it| *it == id).unwrap();
         match event {
-            BatchEvent::Choice(..) => unreachable!("nothing is explained"),
+            BatchEvent::Prompt(..) | BatchEvent::Choice(..) => {
+                unreachable!("nothing is explained")
+            }
             BatchEvent::Failed(error) => panic!("a text failed: {error}"),
             BatchEvent::Text(text) => shown[number].push_str(&text),
             BatchEvent::Finished {
@@ -108,6 +110,7 @@ fn texts_of_a_batch_equal_the_texts_decoded_alone() {
             },
             options: options(number),
             explained: None,
+            explains_prompt: false,
             owner: None,
         });
         let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();
@@ -142,6 +145,7 @@ fn a_batch_reuses_a_cached_prefix_for_its_owner_alone() {
                 policy: Policy::Plain(model),
                 options: limit(8),
                 explained: None,
+                explains_prompt: false,
                 owner,
             })
             .unwrap();
@@ -188,6 +192,7 @@ fn texts_of_several_users_share_a_base_and_can_be_cancelled() {
         },
         options: limit(12),
         explained: None,
+        explains_prompt: false,
         owner: None,
     };
     let ids: Vec<_> = [0, 1, 0, 1, 0, 1]
@@ -275,6 +280,7 @@ fn a_base_with_a_prompt_of_its_own_gives_the_texts_of_two_separate_contexts() {
             policy,
             options: limit(24),
             explained: None,
+            explains_prompt: false,
             owner: None,
         });
         let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();

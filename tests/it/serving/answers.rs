@@ -352,17 +352,18 @@ fn a_chat_or_a_voice_that_cannot_be_used_is_refused() {
     let image = json!([{"role": "user", "content": [{"type": "image_url"}]}]);
     let long = json!([{"role": "user", "content": "alice ".repeat(300)}]);
     let messages = [
-        (json!([]), "no messages"),
+        (json!([]), "messages", "no messages"),
         (
             json!([{"role": "tool", "content": "a"}]),
+            "messages[0].role",
             "\"tool\" is not known",
         ),
-        (image, "image_url"),
-        (long, "exceeds the available context size"),
+        (image, "messages[0].content[0].type", "image_url"),
+        (long, "messages", "exceeds the available context size"),
     ];
-    for (messages, message) in messages {
+    for (messages, param, message) in messages {
         let more = json!({ "messages": messages });
-        assert_invalid(&server, &more, "messages", message);
+        assert_invalid(&server, &more, param, message);
     }
     let fields = [
         (
@@ -422,7 +423,7 @@ fn a_field_that_cannot_be_obeyed_is_refused() {
         (json!({"stop": vec!["a"; 17]}), "stop", "at most 16"),
         (
             format(json!({"type": "xml"})),
-            "response_format",
+            "response_format.type",
             "\"xml\" is not known",
         ),
         (

@@ -74,7 +74,9 @@ fn a_malformed_request_is_400_in_the_envelope() {
     let path = server.get("/api/users/%ff/history", None);
     path.assert_refused(&invalid("Invalid URL"));
     let body = server.chat("base", &json!({"messages": 3}));
-    body.assert_refused(&invalid("the body: invalid type"));
+    body.assert_refused(&field("messages", "`messages` has to be a list, not 3"));
+    let list = server.post("/v1/chat/completions", &json!([]), None);
+    list.assert_refused(&invalid("the body: invalid type"));
     let text = agent()
         .post(server.url("/v1/chat/completions"))
         .send("{}")

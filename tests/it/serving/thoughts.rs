@@ -87,7 +87,7 @@ fn a_variable_of_the_template_that_cannot_be_set_is_refused() {
     refused(
         json!({ "enable_thinking": "yes" }),
         json!({}),
-        "`enable_thinking` of `chat_template_kwargs` is true or false",
+        "`chat_template_kwargs` needs true or false for `enable_thinking`",
     );
     refused(
         json!({ "messages": [] }),
