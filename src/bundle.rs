@@ -2,9 +2,9 @@
 //! and instructions for running it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -95,7 +95,9 @@ pub fn bundle(
 fn copy(from: &Path, to: &Path, stop: &AtomicBool) -> Result<()> {
     const PART: u64 = 64 << 20;
     let mut source = File::open(from).map_err(Error::io("read", from))?;
-    let mut target = File::create(to).map_err(Error::io("write", to))?;
+    let mut options = OpenOptions::new();
+    let target = options.write(true).create_new(true).mode(0o600).open(to);
+    let mut target = target.map_err(Error::io("write", to))?;
     loop {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);

@@ -95,11 +95,14 @@ pub fn serve(
         let loading = Arc::clone(&app);
         let loading = tokio::task::spawn_blocking(move || loading.load());
         let routes = routes::routes(&app);
-        let (stopping, draining) = (Arc::clone(&app), Arc::new(Notify::new()));
+        #[cfg(feature = "train")]
+        let stopping = Arc::clone(&app);
+        let draining = Arc::new(Notify::new());
         let begun = Arc::clone(&draining);
         let stop = async move {
             stop.await;
-            stopping.stop_training();
+            #[cfg(feature = "train")]
+            stopping.trainer.stop_any();
             begun.notify_one();
         };
         let drained = async {
@@ -121,7 +124,8 @@ pub fn serve(
             failed = loaded => failed,
             never = sweep(&app) => match never {},
         };
-        app.end_training();
+        #[cfg(feature = "train")]
+        app.trainer.end();
         ended
     })
 }

@@ -10,7 +10,7 @@
 
 mod adapter_config;
 mod location;
-mod pattern;
+mod module_pattern;
 mod read;
 mod write;
 

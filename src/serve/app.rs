@@ -124,18 +124,6 @@ impl App {
             .await;
     }
 
-    /// Tells the training that is running, if there is one, to stop.
-    pub fn stop_training(&self) {
-        #[cfg(feature = "train")]
-        self.trainer.stop_any();
-    }
-
-    /// Stops the training that is running, if there is one, and waits until it has saved what it has done.
-    pub fn end_training(&self) {
-        #[cfg(feature = "train")]
-        self.trainer.end();
-    }
-
     /// The base.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::error::{Error, PeftFlaw, Result, excerpt};
 use crate::file::open_regular;
 
-use super::pattern::{Compiled, Pattern};
+use super::module_pattern::{Compiled, Pattern};
 
 /// The longest file accepted, in bytes. Real ones have a few thousand.
 const MAX_BYTES: u64 = 1 << 20;

@@ -88,7 +88,7 @@ fn spoil<'b>(case: &mut Case, rng: &mut Rng, bases: &'b Bases) -> (&'b Gguf, Opt
     let is_split =
         |(_, (_, name, ..)): &(_, Module)| matches!(*name, "attn_q" | "attn_k" | "attn_v");
     let fault = match rng.below(5) {
-        0 => spoil_settings(case, rng),
+        0 => Some(spoil_settings(case, rng)),
         1 | 2 => spoil_tensors(case, rng),
         3 if case.deltas.contains_key("output.weight") => {
             return (&bases.tied, Some("ties its head".into()));
@@ -102,7 +102,7 @@ fn spoil<'b>(case: &mut Case, rng: &mut Rng, bases: &'b Bases) -> (&'b Gguf, Opt
 }
 
 /// Sets a setting that changes what is computed, or that cannot be read.
-fn spoil_settings(case: &mut Case, rng: &mut Rng) -> Option<String> {
+fn spoil_settings(case: &mut Case, rng: &mut Rng) -> String {
     let (name, value, needle) = match rng.below(5) {
         0 if !case.is_mlx => {
             let (name, value) = rng.pick(&HARMFUL);
@@ -131,7 +131,7 @@ fn spoil_settings(case: &mut Case, rng: &mut Rng) -> Option<String> {
         }
     };
     case.set(name, value);
-    Some(needle.to_owned())
+    needle.to_owned()
 }
 
 /// Changes the name, the shape or a value of a tensor, or adds or removes one. `None` where the fault would be none.
@@ -178,7 +178,7 @@ fn spoil_tensors(case: &mut Case, rng: &mut Rng) -> Option<String> {
             ""
         }
         6 if !case.is_mlx => {
-            let half = if chosen % 2 == 0 { "A" } else { "B" };
+            let half = if chosen.is_multiple_of(2) { "A" } else { "B" };
             let (module, _) = tensor.name.rsplit_once(".lora_")?;
             let name = format!("{module}.lora_{half}.other.weight");
             let again = Tensor {

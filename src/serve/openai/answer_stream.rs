@@ -91,12 +91,7 @@ impl AnswerStream {
         echo: Echo,
     ) -> Result<Self, ApiError> {
         let permit = app.permit()?;
-        let WantedText {
-            prompt,
-            options,
-            explained,
-            splitter,
-        } = text;
+        let prompt = text.prompt;
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
         let is_echoed = echo == Echo::Prompt;
@@ -113,8 +108,8 @@ impl AnswerStream {
             owner: caller.prefix_owner(voice.user.as_ref()),
             voice,
             prompt,
-            options,
-            explained,
+            options: text.options,
+            explained: text.explained,
             explains_prompt: is_echoed,
             reply,
         })?;
@@ -127,9 +122,9 @@ impl AnswerStream {
             deadline: began + app.limits.time,
             app: Arc::clone(app),
             model: Arc::clone(&base.model),
-            explains: explained.is_some(),
+            explains: text.explained.is_some(),
             echo,
-            splitter,
+            splitter: text.splitter,
             is_echoed,
             pending: Vec::new(),
             n_chars: 0,
