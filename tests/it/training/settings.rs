@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cope_convert::gguf::{Array, Gguf, Value};
+use cope_convert::gguf::{self, Array, Gguf, TensorData, TensorInfo, Value};
 use cope_llama::llama::{Boundary, Context, ContextOptions, Model, Special, Token};
 use cope_llama::train::WeightType;
 use cope_llama::train::model::TrainModel;
@@ -124,6 +124,13 @@ fn run(path: &Path, tokens: &[Token]) -> cope_llama::Result<Vec<f32>> {
     Context::new(&Model::load(path, None)?, None, &options)?.extend_all(tokens)
 }
 
+/// The values of a tensor of type F32.
+fn values_of(file: &Gguf, tensor: &TensorInfo) -> Vec<f32> {
+    let bytes = file.read(tensor).unwrap();
+    let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    bytes.chunks_exact(4).map(value).collect()
+}
+
 #[test]
 fn training_and_llama_cpp_read_every_setting_alike_or_refuse_the_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -143,18 +150,24 @@ fn training_and_llama_cpp_read_every_setting_alike_or_refuse_the_file() {
         // ggml reads GELU from a table in half precision.
         let tolerance = if architecture == "gemma3" { 2e-2 } else { 2e-3 };
         let mut random = StdRng::seed_from_u64(number as u64);
+        let file = Gguf::open(&path).unwrap();
+        let weights: Vec<_> = file.tensors.iter().map(|it| values_of(&file, it)).collect();
+        let tensors = file.tensors.iter().zip(&weights);
+        let tensors: Vec<_> = tensors
+            .map(|(tensor, values)| TensorData::f32(tensor.name.as_str(), &tensor.shape, values))
+            .collect();
         let (mut n_alike, mut n_refused) = (0, 0);
         for _ in 0..N_MUTATIONS {
-            let mut changed = Vec::new();
-            tiny.write_edited(&path, |metadata| {
-                let before = metadata.clone();
-                mutate(architecture, metadata, &mut random);
-                changed.extend(metadata.iter().filter(|it| !before.contains(it)).cloned());
-            });
+            let mut metadata = file.metadata.clone();
+            mutate(architecture, &mut metadata, &mut random);
+            gguf::write(&path, &metadata, &tensors).unwrap();
             match compare(&path, &tokens, tolerance) {
                 Ok(true) => n_alike += 1,
                 Ok(false) => n_refused += 1,
-                Err(fault) => faults.push(format!("{architecture} {changed:?}: {fault}")),
+                Err(fault) => {
+                    metadata.retain(|it| !file.metadata.contains(it));
+                    faults.push(format!("{architecture} {metadata:?}: {fault}"));
+                }
             }
         }
         println!("{architecture}: {n_alike} read alike, {n_refused} refused");
