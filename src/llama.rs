@@ -47,6 +47,8 @@ pub use context_options::{ContextOptions, FlashAttention, KvType};
 pub use dequantize::{can_dequantize, dequantize};
 pub use grammar::Grammar;
 pub use model::Model;
+#[cfg(feature = "train")]
+pub(crate) use preflight::sliding_layers;
 pub use sequences::Sequences;
 pub use system::{
     CpuFeature, Device, computing_device, cpu_features, devices, missing_instructions,

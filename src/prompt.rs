@@ -232,6 +232,13 @@ impl ChatTemplate {
 
     /// The tags of the thought that `text`, the prompt of `messages`, opens for the answer, if it does.
     fn opened_thought(&self, messages: &[Message], text: &str) -> Result<Option<ThoughtTags>> {
+        let template = self.environment.get_template(Self::NAME);
+        let source = template.as_ref().map_or("", |template| template.source());
+        let left_open = |text: &str| ThoughtTags::left_open(text, |tag| source.contains(tag));
+        // Most prompts leave no tag open anywhere, so that they need not be rendered again.
+        if left_open(text) == Ok(None) {
+            return Ok(None);
+        }
         // A message may speak of tags; only what the template adds after all messages opens a thought.
         let chat = self.render_as(messages, Ending::Chat).ok();
         let last = messages.last().map_or("", |message| message.content.trim());
@@ -240,9 +247,7 @@ impl ChatTemplate {
             // The template does not tell the ending from the chat.
             _ => text.rfind(last).map_or(text, |at| &text[at + last.len()..]),
         };
-        let template = self.environment.get_template(Self::NAME);
-        let source = template.as_ref().map_or("", |template| template.source());
-        ThoughtTags::left_open(ending, |tag| source.contains(tag)).map_err(|tag| {
+        left_open(ending).map_err(|tag| {
             Error::Template(format!(
                 "it opens a thought with {tag}, and nothing is known to close it, so that an answer would be a thought; use a base model whose template can leave thoughts out"
             ))

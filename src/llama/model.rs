@@ -50,18 +50,19 @@ impl Model {
         Self::load_with(path, params)
     }
 
-    /// Checks that llama.cpp can load the model at `path`, without reading its weights. Training asks first, so that it does
-    /// not end in an adapter for a model that cannot run.
+    /// Loads the vocabulary of the model at `path`, as [`load_vocabulary`](Self::load_vocabulary) does, and checks that
+    /// llama.cpp can load the rest, without reading its weights. Training begins with it, so that it does not end in an
+    /// adapter for a model that cannot run.
     ///
     /// # Errors
     ///
     /// The errors of [`load`](Self::load).
-    pub fn check(path: &Path) -> Result<()> {
+    pub fn load_for_training(path: &Path) -> Result<Arc<Self>> {
         let mut params = default_params();
         params.n_gpu_layers = 0;
         params.no_alloc = true;
         params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
-        Self::load_with(path, params).map(drop)
+        Self::load_with(path, params)
     }
 
     fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>> {

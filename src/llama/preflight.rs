@@ -173,21 +173,33 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
 
 /// A window is for blocks that have one: llama.cpp ends the process where the file lists none.
 fn check_sliding(metadata: &Metadata<'_>) -> Check {
-    const PATTERN: &str = "attention.sliding_window_pattern";
     if metadata.architecture != "gemma3" || metadata.count("attention.sliding_window") == 0 {
         return Ok(());
     }
     let n_layer = metadata.count("block_count") as usize;
-    let has_sliding = match metadata.get(PATTERN) {
-        Some(Value::Array(Array::Bool(layers))) => layers.iter().take(n_layer).any(|&it| it),
-        Some(Value::Array(_)) => (metadata.counts(PATTERN).iter().take(n_layer)).any(|&it| it != 0),
-        // The last of so many blocks has full attention.
-        Some(number) => number.as_u32() != Some(1),
-        None => true,
-    };
-    require(has_sliding, || {
+    let layers = sliding_layers(metadata.model, metadata.architecture, n_layer, 6);
+    require(layers.contains(&true), || {
         "it has a sliding window, but no block with sliding attention".to_owned()
     })
+}
+
+/// For each of `n_layer` blocks, whether it has sliding attention: a file lists the blocks (those that it does not list have
+/// full attention), or gives the number of blocks of which the last one has full attention, which is `default` otherwise.
+pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize, default: u32) -> Vec<bool> {
+    let pattern = model.get(&format!("{architecture}.attention.sliding_window_pattern"));
+    let mut layers = match pattern {
+        Some(Value::Array(Array::Bool(layers))) => layers.clone(),
+        Some(Value::Array(Array::U32(layers))) => layers.iter().map(|&it| it != 0).collect(),
+        Some(Value::Array(Array::I32(layers))) => layers.iter().map(|&it| it != 0).collect(),
+        number => {
+            // llama.cpp refuses a number of another type.
+            let n = number.and_then(Value::as_u32).unwrap_or(default) as usize;
+            let is_sliding = |layer| n == 0 || layer % n < n - 1;
+            (0..n_layer).map(is_sliding).collect()
+        }
+    };
+    layers.resize(n_layer, false);
+    layers
 }
 
 /// Refuses types of tensors that the operations of a known graph do not take.

@@ -22,7 +22,7 @@ pub struct Family {
     pub scales_embedding: bool,
     /// For families with sliding attention: the last of this many blocks in a row has full attention, the others have
     /// sliding attention. A file may give another number.
-    pub sliding_pattern: Option<usize>,
+    pub sliding_pattern: Option<u32>,
 }
 
 const FAMILIES: [Family; 4] = [

@@ -1,10 +1,11 @@
 //! The sizes and settings of a model, as its GGUF file gives them.
 
-use cope_convert::gguf::{Array, Gguf, Value};
+use cope_convert::gguf::Gguf;
 
 use super::family::Family;
 use super::lora::TargetModule;
 use super::ops::attention::Heads;
+use crate::llama::sliding_layers;
 use crate::{Error, Result};
 
 /// The sizes of a model.
@@ -254,31 +255,13 @@ impl ShapeReader<'_> {
         }
         Ok(Some(Sliding {
             window,
-            layers: self.sliding_layers(n_layer, pattern)?,
+            layers: sliding_layers(self.gguf, self.architecture, n_layer, pattern),
             rope: RopeSettings {
                 base: self.f32("rope.freq_base_swa", 10_000.0)?,
                 factor: 1.0,
                 ..rope
             },
         }))
-    }
-
-    /// For each block, whether it has sliding attention: a file lists the blocks (those that it does not list have full
-    /// attention), or gives the number of blocks of which the last one has full attention.
-    fn sliding_layers(&self, n_layer: usize, pattern: usize) -> Result<Vec<bool>> {
-        let key = "attention.sliding_window_pattern";
-        let mut layers = match self.gguf.get(&self.key(key)) {
-            Some(Value::Array(Array::Bool(layers))) => layers.clone(),
-            Some(Value::Array(Array::U32(layers))) => layers.iter().map(|&it| it != 0).collect(),
-            Some(Value::Array(Array::I32(layers))) => layers.iter().map(|&it| it != 0).collect(),
-            _ => {
-                let pattern = self.size_or(key, pattern)?;
-                let is_sliding = |layer| pattern == 0 || layer % pattern < pattern - 1;
-                (0..n_layer).map(is_sliding).collect()
-            }
-        };
-        layers.resize(n_layer, false);
-        Ok(layers)
     }
 
     fn flaw(&self, reason: &str) -> Error {
