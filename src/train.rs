@@ -40,11 +40,11 @@ mod family;
 pub mod fit;
 pub mod head;
 mod hold_out;
+mod journal;
 pub mod lora;
 pub mod loss;
 mod memory;
 pub mod mine;
-mod mining_journal;
 pub mod model;
 pub mod ops;
 mod optimizer;
@@ -151,7 +151,7 @@ fn run_stages(training: Training, observe: TrainObserver) -> Result<()> {
                 Stage::Mine => recipe.mine(&inputs, observe)?,
                 Stage::Dpo => recipe.dpo(&inputs, observe)?,
                 Stage::Calibrate => {
-                    let (adapter, calibration) = recipe.calibrate(observe)?;
+                    let (adapter, calibration) = recipe.calibrate(&inputs, observe)?;
                     let figures = calibration_figures(&calibration);
                     records.replace_adapter(&adapter, calibration)?;
                     figures

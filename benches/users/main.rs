@@ -11,6 +11,7 @@
 
 mod calibrated;
 mod few;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -71,6 +72,9 @@ struct Options {
     /// Calibrate this many users of each of five tasks, and measure on `dev` what the chosen scale and contrast gain
     #[arg(long, value_name = "USERS")]
     calibrated: Option<usize>,
+    /// With `--calibrated`: measure at most this many items of a user
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    dev_items: usize,
     #[arg(long)]
     learning_rate: Option<f32>,
     #[arg(long)]

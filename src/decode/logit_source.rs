@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Candidate, Rows};
 use crate::Result;
 use crate::llama::{Context, Model, Special, Token};
+use crate::thought::is_special_tag;
 
 /// A language model with a sequence of tokens in its cache: tokens in, logits out. A pass keeps *rows*: the row of a length
 /// `len` holds the logits of the token that comes after the first `len` tokens.
@@ -120,7 +121,7 @@ impl LogitSource for Context {
 
 /// The text of tokens, and the tokens that end a text.
 pub trait Vocabulary {
-    /// The bytes of an ordinary token; a special token has none.
+    /// The bytes of an ordinary token. A special token has none, unless it is a tag around thoughts.
     fn token_bytes(&self, token: Token) -> Vec<u8>;
     /// Whether `token` ends a turn or a text.
     fn is_eog(&self, token: Token) -> bool;
@@ -138,7 +139,14 @@ impl<V: Vocabulary + ?Sized> Vocabulary for Arc<V> {
 
 impl Vocabulary for Model {
     fn token_bytes(&self, token: Token) -> Vec<u8> {
-        self.token_bytes(token, Special::Ignored)
+        let bytes = self.token_bytes(token, Special::Ignored);
+        if !bytes.is_empty() {
+            return bytes;
+        }
+        // By these tags a thought is told from the answer, and in some vocabularies they are special tokens.
+        let name = self.token_bytes(token, Special::ByName);
+        let is_tag = std::str::from_utf8(&name).is_ok_and(is_special_tag);
+        if is_tag { name } else { bytes }
     }
 
     fn is_eog(&self, token: Token) -> bool {

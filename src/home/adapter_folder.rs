@@ -32,7 +32,8 @@ const TASK_PREFIX: &str = "task-";
 /// previous.gguf                     adapter of the training before, which can be put back
 /// task-<SHA-256>.gguf               copy of the task adapter that the adapter was trained on top of
 /// manifest.json  train.jsonl        inputs, settings and figures of each stage; the log of training
-/// mined.jsonl  checkpoint.gguf      state from which a stopped training resumes
+/// mined.jsonl  measured.jsonl       journals of mining and calibration, from which a stopped one resumes
+/// checkpoint.gguf                   state from which a stopped SFT or DPO resumes
 /// ```
 ///
 /// Older versions named the held-out files `kept_apart.jsonl` and `kept_apart_pairs.jsonl`; these are still read.
@@ -179,6 +180,12 @@ impl AdapterFolder {
     #[must_use]
     pub fn mined(&self) -> PathBuf {
         self.path.join("mined.jsonl")
+    }
+
+    /// The journal from which a stopped calibration resumes.
+    #[must_use]
+    pub fn measured(&self) -> PathBuf {
+        self.path.join("measured.jsonl")
     }
 
     /// The checkpoint from which a stopped SFT or DPO resumes.

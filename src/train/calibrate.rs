@@ -24,20 +24,22 @@
 
 mod bootstrap_texts;
 pub mod everyday;
+pub(super) mod measurer;
 pub mod rule;
 pub mod score;
 
 use bootstrap_texts::intervals;
+use measurer::Measurer;
 use rule::Measured;
-use score::{TextScore, measure};
+use score::TextScore;
 
 use super::encoder::Encoded;
+use super::hold_out::HoldOut;
 use super::lora::Lora;
-use super::model::TrainModel;
 use crate::decode::Contrast;
 use crate::home::{
     AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
-    NoCalibration, SettingScores, Stage,
+    SettingScores, Stage,
 };
 use crate::{Error, Result};
 
@@ -69,12 +71,12 @@ fn default_setting() -> AdapterSetting {
     }
 }
 
-/// The models and texts of a calibration.
-pub struct Calibrator<'a> {
-    /// The base.
-    pub model: &'a TrainModel,
+/// The adapters and texts of a calibration.
+pub(super) struct Calibrator<'a> {
     /// The adapters, each with the stage that made it; that of DPO is among them.
     pub adapters: &'a [(Stage, Lora)],
+    /// Whether there are texts to choose on.
+    pub hold_out: HoldOut,
     /// The texts that the setting is chosen on.
     pub texts: &'a [Encoded],
     /// The everyday questions.
@@ -93,44 +95,44 @@ struct GridPoint<'a> {
 }
 
 impl Calibrator<'_> {
-    /// The number of passes, after each of which `ended` is called.
-    pub fn n_steps(&self) -> usize {
-        let passes = |(texts, per_pass): (&[Encoded], usize)| texts.len().div_ceil(per_pass);
-        let report = 2 * passes((self.held_out, TEXTS));
-        if self.texts.is_empty() {
-            return report;
-        }
-        let n_models = 1 + self.adapters.len() * SCALES.len();
-        let chosen_on = passes((self.texts, TEXTS)) + passes((self.questions, QUESTIONS));
-        n_models * chosen_on + report
-    }
-
-    /// The default setting, for want of texts to choose on, with its gain over the base on the held-out texts.
-    ///
-    /// # Errors
-    /// A tensor operation failed, or `ended` returned an error.
-    pub fn defaults(
-        &self,
-        reason: NoCalibration,
-        ended: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Calibration> {
-        let chosen = default_setting();
-        Ok(Calibration {
-            chosen,
-            basis: CalibrationBasis::Defaults(reason),
-            gain: self.gain_on_held_out(chosen, ended)?,
-        })
+    /// The number of passes of each part that is measured, in order: the texts and the questions under all settings, then
+    /// the held-out texts under the chosen one.
+    pub fn parts(&self) -> Vec<usize> {
+        let parts = |n_texts: usize, per_pass, passes| {
+            std::iter::repeat_n(passes, n_texts.div_ceil(per_pass))
+        };
+        let all_settings = 1 + self.adapters.len() * SCALES.len();
+        let (n_texts, n_questions) = match self.hold_out {
+            HoldOut::Texts(_) => (self.texts.len(), self.questions.len()),
+            HoldOut::Nothing(_) => (0, 0),
+        };
+        parts(n_texts, TEXTS, all_settings)
+            .chain(parts(n_questions, QUESTIONS, all_settings))
+            .chain(parts(self.held_out.len(), TEXTS, 2))
+            .collect()
     }
 
     /// Measures all settings and chooses one. Returns the choice, and the measurements in the order of stages, scales
-    /// and contrasts.
+    /// and contrasts. Without texts to choose on, the default setting is the choice.
     ///
     /// # Errors
-    /// A tensor operation failed, or `ended` returned an error.
-    pub fn choose(
-        &self,
-        ended: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<(Calibration, Vec<Measured>)> {
+    /// A tensor operation failed, the journal cannot be written, or the observer stopped the work.
+    pub fn calibrate(&self, measurer: &mut Measurer) -> Result<(Calibration, Vec<Measured>)> {
+        match self.hold_out {
+            HoldOut::Texts(_) => self.choose(measurer),
+            HoldOut::Nothing(reason) => {
+                let chosen = default_setting();
+                let calibration = Calibration {
+                    chosen,
+                    basis: CalibrationBasis::Defaults(reason),
+                    gain: self.gain_on_held_out(chosen, measurer)?,
+                };
+                Ok((calibration, Vec::new()))
+            }
+        }
+    }
+
+    fn choose(&self, measurer: &mut Measurer) -> Result<(Calibration, Vec<Measured>)> {
         let scaled = |(stage, lora): &(Stage, Lora)| {
             let (stage, lora) = (*stage, lora.clone());
             SCALES.map(move |scale| (stage, scale, lora.scaled(scale)))
@@ -141,9 +143,8 @@ impl Calibrator<'_> {
             .map(contrast)
             .into_iter()
             .collect::<Result<Vec<_>>>()?;
-        let mut scores = |texts| measure(self.model, texts, &loras, &contrasts, ended);
-        let texts = scores((self.texts, TEXTS))?;
-        let questions = scores((self.questions, QUESTIONS))?;
+        let texts = measurer.measure((self.texts, TEXTS), &loras, &contrasts)?;
+        let questions = measurer.measure((self.questions, QUESTIONS), &loras, &contrasts)?;
 
         let mut points = Vec::new();
         let scores = texts.contrasted.iter().zip(&questions.contrasted);
@@ -171,7 +172,7 @@ impl Calibrator<'_> {
             base: score::mean_logprob(&texts.base),
             chosen: scores.chosen.logprob.value,
         };
-        let gain = self.gain_on_held_out(chosen, ended)?.or(Some(on_texts));
+        let gain = self.gain_on_held_out(chosen, measurer)?.or(Some(on_texts));
         let basis = CalibrationBasis::Scores(Box::new(scores));
         Ok((
             Calibration {
@@ -227,7 +228,7 @@ impl Calibrator<'_> {
     fn gain_on_held_out(
         &self,
         chosen: AdapterSetting,
-        ended: &mut dyn FnMut() -> Result<()>,
+        measurer: &mut Measurer,
     ) -> Result<Option<GainOverBase>> {
         if self.held_out.is_empty() {
             return Ok(None);
@@ -238,13 +239,7 @@ impl Calibrator<'_> {
             .find(|(stage, _)| *stage == chosen.stage);
         let (_, lora) = adapter.ok_or_else(missing)?;
         let (lora, contrast) = (lora.scaled(chosen.scale), contrast(chosen.contrast)?);
-        let measured = measure(
-            self.model,
-            (self.held_out, TEXTS),
-            &[lora],
-            &[contrast],
-            ended,
-        )?;
+        let measured = measurer.measure((self.held_out, TEXTS), &[lora], &[contrast])?;
         let of_chosen = measured.contrasted.iter().flatten().flatten().copied();
         Ok(Some(GainOverBase {
             texts: GainTexts::HeldOut,

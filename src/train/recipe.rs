@@ -8,6 +8,7 @@ use cope_convert::gguf::Gguf;
 use serde_json::json;
 
 use super::Training;
+use super::calibrate::measurer::Measurer;
 use super::calibrate::{Calibrator, everyday};
 use super::checkpoint::Checkpoint;
 use super::config::TrainConfig;
@@ -16,14 +17,14 @@ use super::encoder::{Encoded, EncodedPair, Encoder};
 use super::family::Family;
 use super::fit::fit;
 use super::hold_out::HoldOut;
+use super::journal::Journal;
 use super::lora::Lora;
 use super::memory::MemoryEstimate;
 use super::mine::{Found, Miner};
-use super::mining_journal::{Mined, MiningJournal};
 use super::model::TrainModel;
 use super::ops::linear::WeightType;
 use super::replay;
-use super::sample::Sample;
+use super::sample::{SLOTS, Sample};
 use super::sft::{self, Sft};
 use super::shape::Shape;
 use super::start::read_adapter;
@@ -204,7 +205,7 @@ impl<'a> Recipe<'a> {
         let n_learnt = self.profile.history.len() + liked.len();
         let in_order = mined.in_order();
         let (history, held_out) = in_order.split_at(n_learnt);
-        let pairs = |mined: &[Mined]| -> Vec<Pair> {
+        let pairs = |mined: &[(usize, Option<Pair>)]| -> Vec<Pair> {
             let pairs = mined.iter().filter_map(|(_, pair)| pair.clone());
             pairs.collect()
         };
@@ -224,13 +225,15 @@ impl<'a> Recipe<'a> {
         pair: &dyn Fn(usize, Found) -> Option<Pair>,
         inputs: &str,
         observe: TrainObserver,
-    ) -> Result<MiningJournal> {
+    ) -> Result<Journal<Option<Pair>>> {
         let order = miner.order(examples);
-        let mut mined = MiningJournal::open(&self.folder.mined(), inputs, &order)?;
+        let mut mined = Journal::open(&self.folder.mined(), inputs, &order)?;
         let (stage, total) = (Stage::Mine, examples.len());
         let done = mined.len();
         observe(TrainEvent::Started { stage, total, done })?;
-        for part in order[done..].chunks(MiningJournal::PART) {
+        // The parts do not depend on where the work was stopped, since the other texts of a batch can change the last bits of
+        // a sample.
+        for part in order[done..].chunks(SLOTS) {
             let done = mined.len();
             let mut ended = |n| {
                 observe(TrainEvent::Step {
@@ -307,13 +310,17 @@ impl<'a> Recipe<'a> {
         Ok(figures)
     }
 
-    /// Chooses scale and contrast on the texts that are held out for calibration. Returns the adapter that is to become
-    /// `adapter.gguf`.
+    /// Chooses scale and contrast on the texts that are held out for calibration, and keeps what is measured in a journal.
+    /// Returns the adapter that is to become `adapter.gguf`. `inputs` is the hash of what the stage depends on.
     ///
     /// # Errors
-    /// An adapter of an earlier stage cannot be read or does not fit the base, a tensor operation failed, the log
-    /// cannot be written, or the observer stopped the work.
-    pub(super) fn calibrate(&self, observe: TrainObserver) -> Result<(Adapter, Calibration)> {
+    /// An adapter of an earlier stage cannot be read or does not fit the base, a tensor operation failed, a file cannot be
+    /// written, or the observer stopped the work.
+    pub(super) fn calibrate(
+        &self,
+        inputs: &str,
+        observe: TrainObserver,
+    ) -> Result<(Adapter, Calibration)> {
         let (sft, dpo) = (
             self.read(&self.folder.sft())?,
             self.read(&self.folder.dpo())?,
@@ -325,39 +332,28 @@ impl<'a> Recipe<'a> {
             adapters.push((Stage::Sft, lora(&sft)?));
         }
         let calibrator = Calibrator {
-            model: &self.model,
             adapters: &adapters,
+            hold_out: self.hold_out,
             texts: &self.calibration,
             questions: &everyday::encoded(&self.encoder()?)?,
             held_out: &self.held_out,
             seed: self.config.seed,
         };
-        let (stage, total, mut done) = (Stage::Calibrate, calibrator.n_steps(), 0);
-        if total > 0 {
-            observe(TrainEvent::Started { stage, total, done })?;
-        }
-        let mut ended = || {
-            done += 1;
-            let metrics = StepMetrics::new();
-            observe(TrainEvent::Step {
-                stage,
-                done,
-                metrics,
-            })
-        };
-        let (calibration, measured) = match self.hold_out {
-            HoldOut::Texts(_) => calibrator.choose(&mut ended)?,
-            HoldOut::Nothing(reason) => (calibrator.defaults(reason, &mut ended)?, Vec::new()),
-        };
+        let parts = calibrator.parts();
+        let order: Vec<_> = (0..parts.len()).collect();
+        let journal = Journal::open(&self.folder.measured(), inputs, &order)?;
+        let mut measurer = Measurer::begin(&self.model, &parts, journal, observe)?;
+        let (calibration, measured) = calibrator.calibrate(&mut measurer)?;
         for it in measured {
             self.folder.log_training(&SettingLine {
-                stage,
+                stage: Stage::Calibrate,
                 setting: it.setting,
                 logprob: it.logprob,
                 accuracy: it.accuracy,
                 n_right: it.n_right,
             })?;
         }
+        measurer.end()?;
         let chosen = calibration.chosen;
         let adapter = if chosen.stage == Stage::Sft { sft } else { dpo };
         let adapter = Adapter {

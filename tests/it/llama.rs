@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cope_convert::Adapter;
+use cope_convert::gguf::{Array, Value};
 use cope_llama::Error;
-use cope_llama::decode::Candidate;
+use cope_llama::decode::{self, Candidate};
 use cope_llama::llama::{
     Boundary, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Rows, Sequences,
     Special, Token, Twin,
@@ -255,6 +256,37 @@ fn every_kind_of_cache_decodes() {
         .unwrap_err()
         .to_string();
     assert!(refusal.contains("q8_0"), "{refusal}");
+}
+
+#[test]
+fn tags_around_thoughts_are_text_even_where_they_are_special_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    for (name, bytes) in [
+        ("[THINK]", "[THINK]"),
+        ("<|END_THINKING|>", "<|END_THINKING|>"),
+        ("<|channel>", "<|channel>"),
+        ("<|START_RESPONSE|>", ""),
+    ] {
+        TinyModel::default().write_edited(&path, |metadata| {
+            let (_, tokens) = (metadata.iter_mut())
+                .find(|(key, _)| key == "tokenizer.ggml.tokens")
+                .unwrap();
+            let Value::Array(Array::String(tokens)) = tokens else {
+                panic!("the tokens are an array of strings");
+            };
+            let user = tokens.iter_mut().find(|it| *it == "<|user|>").unwrap();
+            *user = name.into();
+        });
+        let model = Model::load(&path, Some(0)).unwrap();
+        let token = model
+            .tokenize(name, Boundary::Omit, Special::ByName)
+            .unwrap();
+        assert_eq!(token.len(), 1, "{name}");
+        assert_eq!(model.token_bytes(token[0], Special::Ignored), b"", "{name}");
+        let text = decode::Vocabulary::token_bytes(&*model, token[0]);
+        assert_eq!(String::from_utf8(text).unwrap(), bytes);
+    }
 }
 
 #[test]

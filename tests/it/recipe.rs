@@ -187,10 +187,11 @@ fn a_training_stopped_after_any_step_ends_with_the_same_bytes() {
     let new = |config: &TrainConfig| (Setting::new(), config.clone());
     assert_eq!(
         stop_at_every_step(|| new(&Setting::config())),
-        6 + 2 + 3 + 1
+        6 + 2 + 3 + 2
     );
     // Again with everything that a checkpoint can hold.
     let mut config = Setting::config();
+    config.hold_out = Some(1);
     for fit in [&mut config.sft, &mut config.dpo.fit] {
         fit.epochs = 6;
         fit.patience = 1;
@@ -209,8 +210,7 @@ fn stop_at_every_step(new: impl Fn() -> (Setting, TrainConfig)) -> usize {
     let (stopped, config) = new();
     let (mut stops, mut mining, mut calibrating) = (0, true, true);
     loop {
-        // SFT and DPO stop after every step, and mining after every part. Mining also stops once within a part, and so does
-        // calibration, which starts anew.
+        // SFT and DPO stop after every step, mining and calibration after every part. These two also stop once within a part.
         let result = stopped.observed(&config, &STAGES, &mut |event| match event {
             TrainEvent::Step {
                 stage: Stage::Mine,
@@ -237,7 +237,10 @@ fn stop_at_every_step(new: impl Fn() -> (Setting, TrainConfig)) -> usize {
         assert!(stops < 50, "no progress");
     }
     assert_eq!(stopped.files(), whole.files());
-    assert!(!stopped.folder.checkpoint().exists() && !stopped.folder.mined().exists());
+    let folder = &stopped.folder;
+    for path in [folder.checkpoint(), folder.mined(), folder.measured()] {
+        assert!(!path.exists(), "{}", path.display());
+    }
     stops
 }
 

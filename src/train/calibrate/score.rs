@@ -10,6 +10,7 @@
 //! decoding would take it: if it has the highest score of the plausible tokens.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::decode::{Candidate, Contrast};
 use crate::train::encoder::Encoded;
@@ -31,7 +32,7 @@ pub struct TokenScore {
 }
 
 /// The scores of a text's tokens, added up.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextScore {
     /// The sum of the log-probabilities, in nats.
     pub logprob: f64,
@@ -55,7 +56,7 @@ impl TextScore {
 }
 
 /// The scores of some texts, `[texts]`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextScores {
     /// Under the base.
     pub base: Vec<TextScore>,
@@ -81,7 +82,8 @@ fn n_tokens(texts: &[TextScore]) -> f64 {
 }
 
 /// Scores the responses of `texts` under the base, and under every contrast of every adapter with it. Runs each model
-/// once on each text, on `per_pass` texts in a pass. `ended` is called after every pass. The logits of at most [`ROWS`] tokens are held at a time.
+/// once on each text, on `per_pass` texts in a pass. `ended` is
+/// called after every pass. The logits of at most [`ROWS`] tokens are held at a time.
 ///
 /// # Errors
 /// A tensor operation failed, logits are not finite, or `ended` returned an error.
@@ -92,10 +94,7 @@ pub fn measure(
     contrasts: &[Contrast],
     ended: &mut dyn FnMut() -> Result<()>,
 ) -> Result<TextScores> {
-    let mut scores = TextScores {
-        base: Vec::new(),
-        contrasted: vec![vec![Vec::new(); contrasts.len()]; adapters.len()],
-    };
+    let mut scores = TextScores::new(adapters.len(), contrasts.len());
     for texts in texts.chunks(per_pass) {
         let batch = sft::batch(texts);
         let mut run = |lora: Option<&Lora>| {
@@ -112,6 +111,23 @@ pub fn measure(
 }
 
 impl TextScores {
+    /// The scores of no texts.
+    pub(super) fn new(n_adapters: usize, n_contrasts: usize) -> Self {
+        Self {
+            base: Vec::new(),
+            contrasted: vec![vec![Vec::new(); n_contrasts]; n_adapters],
+        }
+    }
+
+    /// Adds the scores of further texts under the same adapters and contrasts.
+    pub(super) fn append(&mut self, mut further: Self) {
+        self.base.append(&mut further.base);
+        let of_further = further.contrasted.iter_mut().flatten();
+        for (scores, further) in self.contrasted.iter_mut().flatten().zip(of_further) {
+            scores.append(further);
+        }
+    }
+
     /// Adds the scores of the texts of `batch`. `base` and `users` are the states that the models predict its tokens
     /// from, `[r, n_embd]`.
     fn add(

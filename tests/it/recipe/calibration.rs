@@ -294,7 +294,7 @@ fn the_adapter_of_the_training_before_can_be_put_back() {
 }
 
 #[test]
-fn a_calibration_that_is_stopped_starts_anew_and_keeps_the_adapter_before() {
+fn a_stopped_calibration_keeps_what_it_has_measured_and_the_adapter_before() {
     let config = holding_out(2);
     let other_seed = TrainConfig {
         seed: 1,
@@ -307,17 +307,30 @@ fn a_calibration_that_is_stopped_starts_anew_and_keeps_the_adapter_before() {
     let first = fs::read(whole.folder.adapter()).unwrap();
     whole.train(&other_seed, &STAGES).unwrap();
     let stop = stopped.observed(&other_seed, &STAGES, &mut |event| match event {
-        TrainEvent::Step {
+        TrainEvent::Saved {
             stage: Stage::Calibrate,
-            done: 5,
-            ..
         } => Err(Error::Interrupted),
         _ => Ok(()),
     });
     assert!(matches!(stop, Err(Error::Interrupted)));
     assert_eq!(fs::read(stopped.folder.adapter()).unwrap(), first);
-    let ran = stopped.train(&other_seed, &STAGES).unwrap();
+    let (mut ran, mut passes) = (Vec::new(), Vec::new());
+    stopped
+        .observed(&other_seed, &STAGES, &mut |event| {
+            match event {
+                TrainEvent::Started { total, done, .. } => passes.extend([done, total]),
+                TrainEvent::Step { done, .. } => passes.push(done),
+                TrainEvent::Ended { stage, .. } => ran.push(stage),
+                _ => {}
+            }
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(ran, [Stage::Calibrate]);
+    // The two texts are measured under the base and ten settings before the stop, two parts of the questions after it.
+    let resumed: Vec<usize> = (12..=33).collect();
+    assert_eq!(passes[..2], [11, 35]);
+    assert_eq!(passes[2..24], resumed);
     assert_eq!(stopped.files(), whole.files());
     assert_eq!(calibration(&stopped), calibration(&whole));
 
