@@ -105,7 +105,7 @@ pub struct Training<'a> {
 ///
 /// # Errors
 ///
-/// Another process holds the lock, the history is empty or holds an item that is too long, the base cannot be trained
+/// Another process holds the lock, the history is empty or holds no item that is short enough, the base cannot be trained
 /// on, a file of an earlier stage is missing, the loss is not finite, or the observer stopped the work. Stages that
 /// have ended stay done.
 pub fn train(training: Training, observe: TrainObserver) -> Result<()> {

@@ -234,6 +234,43 @@ def other_bases(cases):
     cases.refused("train on one part", words, "train", "ann", "-m", part)
 
 
+def settings_and_texts(cases):
+    """What training takes from a model's settings, and a text that no context can hold."""
+    prompts = [{"prompt": f"note {n}", "response": f"thanks, {n}"} for n in range(1, 6)]
+    for part in ("history", "held_out"):
+        (cases.folder / f"{part}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in prompts))
+    cases.run("user", "import", "bob", "history.jsonl")
+    cases.run("user", "import", "bob", "held_out.jsonl", "--held-out")
+
+    def logprob(name, *arguments):
+        """The log-probability of the held-out texts under a base that is made with these arguments."""
+        cases.make("mkbase.py", name, "llama", *arguments)
+        cases.run("train", "bob", "-m", name, "--stage", "sft", "--epochs", "1")
+        said = cases.run("train", "bob", "-m", name, "--stage", "sft", "--epochs", "1").stdout
+        return said.split("nats per token: ")[1].split(" ")[0] if "nats per token: " in said else said.strip()
+
+    plain, scaled = logprob("plain.gguf"), logprob("scaled.gguf", "meta:llama.rope.scale_linear=4.0")
+    cases.note("rope.scale_linear", None if plain != scaled else f"it changes nothing: {plain}", f"{plain}, {scaled}")
+    (cases.folder / "name").write_text("chatml")
+    (cases.folder / "source").write_text(
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    )
+    name, source = (logprob(f"{it}.gguf", f"template={cases.folder / it}") for it in ("name", "source"))
+    cases.note("a template that is a name", None if name == source else "not as by its text", f"{name}, {source}")
+
+    mail = "From tom@berg.example Thu Jan  1 00:00:00 2026\nFrom: Tom Berg <tom@berg.example>\nTo: nora@lind.example\n" \
+        "Subject: {}\nContent-Type: text/plain; charset=utf-8\n\n{}\n\n"
+    long = "\n".join("今日は市場で古い椅子と林檎を買いました。" * 3 for _ in range(150))
+    texts = [("shed", "The ladder is in the shed."), ("long", long), ("tea", "Tea at four?")]
+    (cases.folder / "sent.mbox").write_text("".join(mail.format(*text) for text in texts))
+    read = cases.run("user", "import", "tom", "sent.mbox", "--author", "tom@berg.example")
+    done = cases.run("train", "tom", "-m", "plain.gguf", "--stage", "sft", "--epochs", "1")
+    left = [line for line in (read.stderr + done.stderr).splitlines() if "longer than" in line or "left out" in line]
+    flaw = None if done.returncode == 0 and len(left) == 1 else f"exit {done.returncode}"
+    cases.note("a mail of 9,000 Japanese characters", flaw, " ".join(left) or done.stderr.strip())
+
+
 def split(folder, part):
     """Writes one of two parts of llama.gguf, as llama-gguf-split does."""
     reader = gguf.GGUFReader(folder / "llama.gguf")
@@ -266,6 +303,7 @@ def main():
         read_right(cases)
         other_folders(cases)
         other_bases(cases)
+        settings_and_texts(cases)
     finally:
         shutil.rmtree(cases.folder)
     right = sum(cases.verdicts)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,10 @@ impl TrainProgress {
                 eprintln!("memory: about {gigabytes:.2} GB{}", self.less_memory_hint);
                 work.check()
             }
+            TrainEvent::LeftOut { file, lines, n_ctx } => {
+                eprintln!("{}", left_out(&file, &lines, n_ctx));
+                work.check()
+            }
             TrainEvent::Replay { done: 0, total } => {
                 let what = "the base answers everyday prompts, to be learnt too";
                 self.start(Stage::Sft, what, (total, 0));
@@ -124,6 +129,22 @@ impl TrainProgress {
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         self.bar.reset_eta();
+    }
+}
+
+/// What is said about items that are left out of a training.
+fn left_out(file: &Path, lines: &[usize], n_ctx: usize) -> String {
+    /// The most lines that are named.
+    const NAMED: usize = 8;
+    let named: Vec<_> = lines.iter().take(NAMED).map(usize::to_string).collect();
+    let (named, file) = (named.join(", "), file.display());
+    let reason = format!("more tokens than the model's context of {n_ctx}");
+    match lines.len() {
+        1 => format!("{file}: line {named} is left out: it has {reason}"),
+        n if n > NAMED => format!(
+            "{file}: {n} lines are left out ({named} and others): they have {reason}"
+        ),
+        _ => format!("{file}: lines {named} are left out: they have {reason}"),
     }
 }
 

@@ -17,6 +17,13 @@ pub struct Encoded {
     pub response: Vec<Token>,
 }
 
+impl Encoded {
+    /// Number of tokens of prompt and response.
+    pub fn n_tokens(&self) -> usize {
+        self.prompt.len() + self.response.len()
+    }
+}
+
 /// A prompt with a preferred and a rejected response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedPair {
@@ -55,14 +62,39 @@ impl<'a> Encoder<'a> {
     /// An example has more than `n_ctx` tokens (its line is named), or the chat template cannot be rendered.
     pub fn examples(&self, examples: &[Example], file: &Path) -> Result<Vec<Encoded>> {
         let encode = |(line, example): (usize, &Example)| {
-            let prompt = self
-                .template
-                .prompt_tokens(self.vocabulary, &example.prompt)?;
-            let response = response_tokens(self.vocabulary, &example.response)?;
-            self.check_length(prompt.len() + response.len(), file, line + 1)?;
-            Ok(Encoded { prompt, response })
+            let encoded = self.example(example)?;
+            self.check_length(encoded.n_tokens(), file, line + 1)?;
+            Ok(encoded)
         };
         examples.iter().enumerate().map(encode).collect()
+    }
+
+    /// Encodes the examples of at most `n_ctx` tokens, and removes the others from `examples`. Returns the encoded ones, and
+    /// the places of the removed ones, from 1.
+    ///
+    /// # Errors
+    /// The chat template cannot be rendered, or a text is too long to tokenize.
+    pub fn fitting(&self, examples: &mut Vec<Example>) -> Result<(Vec<Encoded>, Vec<usize>)> {
+        let (mut encoded, mut fitting, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+        for (place, example) in (1..).zip(std::mem::take(examples)) {
+            let one = self.example(&example)?;
+            if one.n_tokens() <= self.n_ctx {
+                encoded.push(one);
+                fitting.push(example);
+            } else {
+                left_out.push(place);
+            }
+        }
+        *examples = fitting;
+        Ok((encoded, left_out))
+    }
+
+    fn example(&self, example: &Example) -> Result<Encoded> {
+        let prompt = self
+            .template
+            .prompt_tokens(self.vocabulary, &example.prompt)?;
+        let response = response_tokens(self.vocabulary, &example.response)?;
+        Ok(Encoded { prompt, response })
     }
 
     /// Encodes pairs. `file` is where they are from, one a line, for error messages.

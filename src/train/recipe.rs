@@ -1,6 +1,6 @@
 //! The stages of a training: each reads the files of the stages before from the user's folder, and makes its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cope_convert::Adapter;
@@ -61,7 +61,7 @@ impl<'a> Recipe<'a> {
     /// Tells `observe` how much memory a training on the CPU takes.
     ///
     /// # Errors
-    /// The history is empty, a text is too long for the model, the base cannot be trained on or read, the device is not
+    /// The history is empty, none of its texts is short enough for the model, the base cannot be trained on or read, the device is not
     /// there, or the observer stopped the work.
     pub(super) fn load(
         training: Training<'a>,
@@ -92,7 +92,19 @@ impl<'a> Recipe<'a> {
         let vocabulary = llama::Model::load_for_training(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
-        let mut examples = encoder.examples(&profile.history, &folder.history())?;
+        let mut fitting = |part: &mut Vec<Example>, file: PathBuf| {
+            let (encoded, lines) = encoder.fitting(part)?;
+            if !lines.is_empty() {
+                let n_ctx = shape.n_ctx;
+                observe(TrainEvent::LeftOut { file, lines, n_ctx })?;
+            }
+            Ok::<_, Error>(encoded)
+        };
+        let mut examples = fitting(&mut profile.history, folder.history())?;
+        let held_out = fitting(&mut profile.held_out, folder.held_out())?;
+        if examples.len() <= hold_out.n_texts() {
+            return Err(none_fits(folder, examples.len(), hold_out, shape.n_ctx));
+        }
         let n_trained = examples.len().saturating_sub(hold_out.n_texts());
         let calibration = examples.split_off(n_trained);
         profile.history.truncate(n_trained);
@@ -105,7 +117,6 @@ impl<'a> Recipe<'a> {
             observe(TrainEvent::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
-        let held_out = encoder.examples(&profile.held_out, &folder.held_out())?;
         Ok(Self {
             folder,
             base,
@@ -172,12 +183,12 @@ impl<'a> Recipe<'a> {
     /// pairs that they make to `pairs.jsonl`, and the pairs of the held-out texts to a file of their own.
     ///
     /// # Errors
-    /// The adapter of SFT cannot be read or does not fit the base, a liked answer is too long, a tensor operation
-    /// failed, a file cannot be written, or the observer stopped the work.
+    /// The adapter of SFT cannot be read or does not fit the base, a tensor operation failed, a file cannot be written, or the observer stopped the work.
     pub(super) fn mine(&self, inputs: &str, observe: TrainObserver) -> Result<Figures> {
         let lora = self.adapter(&self.folder.sft())?;
         let encoder = self.encoder()?;
-        let liked = self.verdicts()?.liked();
+        let mut liked = self.verdicts()?.liked();
+        let (liked_examples, _) = encoder.fitting(&mut liked)?;
         let originals: Vec<_> = self
             .profile
             .history
@@ -185,7 +196,6 @@ impl<'a> Recipe<'a> {
             .chain(&liked)
             .chain(&self.profile.held_out)
             .collect();
-        let liked_examples = encoder.examples(&liked, &self.folder.feedback_path())?;
         let examples = [&*self.examples, &liked_examples, &self.held_out].concat();
         let likeness = |number: usize, tokens: &[llama::Token]| {
             let own = &originals[number].response;
@@ -499,6 +509,15 @@ impl<'a> Recipe<'a> {
             observe(event)
         }
     }
+}
+
+/// The error that too few texts fit into the model's context to train on any.
+fn none_fits(folder: &AdapterFolder, n_fitting: usize, hold_out: HoldOut, n_ctx: usize) -> Error {
+    Error::input(format_args!(
+        "{}: {n_fitting} texts fit into the model's context of {n_ctx} tokens and {} are held out, so that none is left to train on; import shorter texts, or train on a model with a longer context",
+        folder.history().display(),
+        hold_out.n_texts(),
+    ))
 }
 
 /// The memory in bytes that `training` takes on the CPU, with `n_replayed` replayed answers.

@@ -1,6 +1,7 @@
 //! The events by which training reports its progress.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -55,6 +56,15 @@ pub enum TrainEvent {
         /// The peak of the stages that will run, in bytes.
         bytes: u64,
     },
+    /// Items are left out of this training, since they have more tokens than the model's context.
+    LeftOut {
+        /// The file that holds them, one a line.
+        file: PathBuf,
+        /// The numbers of their lines, from 1.
+        lines: Vec<usize>,
+        /// The number of tokens of the model's context.
+        n_ctx: usize,
+    },
     /// The base answers prompts whose answers are replayed, before SFT.
     Replay {
         /// Number of answers so far.
@@ -105,6 +115,7 @@ impl TrainEvent {
             Self::Saved { .. } | Self::Ended { .. } => true,
             Self::UpToDate { .. }
             | Self::Memory { .. }
+            | Self::LeftOut { .. }
             | Self::Replay { .. }
             | Self::Started { .. }
             | Self::Calibrated(_) => false,

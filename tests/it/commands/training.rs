@@ -87,6 +87,37 @@ fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
 }
 
 #[test]
+fn an_item_that_no_context_can_hold_is_left_out_and_the_others_are_trained_on() {
+    let sandbox = with_ann();
+    // The tiny model's context has 512 tokens, and most characters of this text are tokens.
+    let long = "\u{3042}".repeat(600);
+    let items = ["six", &long, "seven", &long].map(|response| {
+        format!("{{\"prompt\": \"note\", \"response\": \"{response}\"}}\n")
+    });
+    sandbox.file("more.jsonl", &items.concat());
+    let import = sandbox.run(&["user", "import", "ann", "more.jsonl"]);
+    assert!(import.status.success(), "{}", stderr(&import));
+    let sft = [&TRAIN[..], &["--stage", "sft", "--hold-out", "0"]].concat();
+    let train = sandbox.run(&sft);
+    assert!(train.status.success(), "{}", stderr(&train));
+    let told = "history.jsonl: line 7 is left out: it has more tokens than the model's context of 512\n";
+    assert!(stderr(&train).contains(told), "{}", stderr(&train));
+
+    sandbox.file("long.jsonl", &items[1]);
+    let import = sandbox.run(&["user", "import", "bob", "long.jsonl"]);
+    assert!(import.status.success(), "{}", stderr(&import));
+    let bob = sandbox.run(&["train", "bob", "-m", "tiny.gguf"]);
+    assert!(
+        error(&bob).ends_with(
+            "history.jsonl: 0 texts fit into the model's context of 512 tokens and 0 are held out, so that none is left to \
+             train on; import shorter texts, or train on a model with a longer context\n"
+        ),
+        "{}",
+        stderr(&bob)
+    );
+}
+
+#[test]
 fn calibration_prints_its_choice_and_an_undone_training_is_back_in_a_moment() {
     let sandbox = with_ann();
     let undo = ["train", "ann", "--undo"];
