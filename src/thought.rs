@@ -29,8 +29,7 @@ const MAX_TAG: usize = 40;
 /// Whether a special token of this name is one of the tags around thoughts, or begins one.
 #[must_use]
 pub fn is_special_tag(name: &str) -> bool {
-    let is_tag =
-        |(opening, closing): &(&str, &str)| opening.starts_with(name) || *closing == name;
+    let is_tag = |(opening, closing): &(&str, &str)| opening.starts_with(name) || *closing == name;
     !name.is_empty() && KNOWN.iter().any(is_tag)
 }
 

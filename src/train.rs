@@ -57,6 +57,7 @@ pub mod sft;
 mod shape;
 mod start;
 mod stem;
+mod texts;
 mod train_event;
 mod weights;
 

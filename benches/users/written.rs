@@ -10,9 +10,7 @@ use cope_llama::decode::{
     AnswerOptions, Batch, BatchEvent, Contrast, ModelId, PassSchedule, Policy, Processor,
     TextRequest,
 };
-use cope_llama::llama::{
-    Boundary, ContextOptions, LoraAdapter, Model, Sequences, Special, Token,
-};
+use cope_llama::llama::{Boundary, ContextOptions, LoraAdapter, Model, Sequences, Special, Token};
 use cope_llama::profile::Example;
 use cope_llama::prompt::ChatTemplate;
 use cope_llama::rouge::Rouge;
@@ -104,9 +102,8 @@ impl<'a> Writer<'a> {
             n_ctx: (longest + TOKENS) as u32,
             ..ContextOptions::default()
         };
-        let sequences = |adapter| {
-            Sequences::new(&self.model, adapter, &options, SEQUENCES.min(prompts.len()))
-        };
+        let sequences =
+            |adapter| Sequences::new(&self.model, adapter, &options, SEQUENCES.min(prompts.len()));
         let n_threads = options.n_threads;
         let schedule = PassSchedule::fastest(Processor::Cpu { n_threads });
         let mut batch = Batch::new(Arc::clone(&self.model), schedule, usize::MAX);

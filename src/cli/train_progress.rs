@@ -141,9 +141,9 @@ fn left_out(file: &Path, lines: &[usize], n_ctx: usize) -> String {
     let reason = format!("more tokens than the model's context of {n_ctx}");
     match lines.len() {
         1 => format!("{file}: line {named} is left out: it has {reason}"),
-        n if n > NAMED => format!(
-            "{file}: {n} lines are left out ({named} and others): they have {reason}"
-        ),
+        n if n > NAMED => {
+            format!("{file}: {n} lines are left out ({named} and others): they have {reason}")
+        }
         _ => format!("{file}: lines {named} are left out: they have {reason}"),
     }
 }

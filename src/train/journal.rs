@@ -35,9 +35,8 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
             Err(Error::Damaged { .. }) => Vec::new(),
             lines => lines?,
         };
-        let is_ours = |(line, item): (&JournalLine<T>, &usize)| {
-            line.inputs == inputs && line.item == *item
-        };
+        let is_ours =
+            |(line, item): (&JournalLine<T>, &usize)| line.inputs == inputs && line.item == *item;
         let ours = lines.len() <= order.len() && lines.iter().zip(order).all(is_ours);
         let lines = lines.into_iter().filter(|_| ours);
         Ok(Self {

@@ -1,6 +1,6 @@
 //! The stages of a training: each reads the files of the stages before from the user's folder, and makes its own.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cope_convert::Adapter;
@@ -28,12 +28,12 @@ use super::sample::{SLOTS, Sample};
 use super::sft::{self, Sft};
 use super::shape::Shape;
 use super::start::read_adapter;
+use super::texts::Texts;
 use super::train_event::{Figures, LogLine, SettingLine, StepMetrics, TrainEvent, TrainObserver};
 use crate::digest::digest;
-use crate::error::Missing;
 use crate::home::{AdapterFolder, BaseRef, Calibration, Stage, read_jsonl, write_jsonl};
 use crate::profile::feedback::Verdicts;
-use crate::profile::{BaseLogps, Example, Pair, Profile};
+use crate::profile::{BaseLogps, Example, Pair};
 use crate::rouge::Rouge;
 use crate::{Error, Result, decode, llama};
 
@@ -46,14 +46,7 @@ pub(super) struct Recipe<'a> {
     model: TrainModel,
     vocabulary: Arc<llama::Model>,
     hold_out: HoldOut,
-    /// The texts. The history has only those that are trained on.
-    profile: Profile,
-    /// The history that is trained on, encoded.
-    examples: Vec<Encoded>,
-    /// The texts of the history that are held out for calibration, encoded.
-    calibration: Vec<Encoded>,
-    /// The held-out texts that the user imported, encoded.
-    held_out: Vec<Encoded>,
+    texts: Texts,
 }
 
 impl<'a> Recipe<'a> {
@@ -75,11 +68,6 @@ impl<'a> Recipe<'a> {
             config,
             ..
         } = training;
-        let mut profile = folder.profile()?;
-        if profile.history.is_empty() {
-            let user = folder.name().to_string();
-            return Err(Missing::History { user }.into());
-        }
         let gpu = match config.device.gpu()? {
             Some(gpu) => Some((
                 gpu,
@@ -92,28 +80,13 @@ impl<'a> Recipe<'a> {
         let vocabulary = llama::Model::load_for_training(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
-        let mut fitting = |part: &mut Vec<Example>, file: PathBuf| {
-            let (encoded, lines) = encoder.fitting(part)?;
-            if !lines.is_empty() {
-                let n_ctx = shape.n_ctx;
-                observe(TrainEvent::LeftOut { file, lines, n_ctx })?;
-            }
-            Ok::<_, Error>(encoded)
-        };
-        let mut examples = fitting(&mut profile.history, folder.history())?;
-        let held_out = fitting(&mut profile.held_out, folder.held_out())?;
-        if examples.len() <= hold_out.n_texts() {
-            return Err(none_fits(folder, examples.len(), hold_out, shape.n_ctx));
-        }
-        let n_trained = examples.len().saturating_sub(hold_out.n_texts());
-        let calibration = examples.split_off(n_trained);
-        profile.history.truncate(n_trained);
+        let texts = Texts::load(folder, &encoder, hold_out, shape.n_ctx, observe)?;
         let load = |weight_type| TrainModel::load_with_task(&gguf, weight_type, task.as_ref());
         let model = if let Some((gpu, dtype)) = gpu {
             load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
         } else {
-            let n_replayed = replay::n_items(config, hold_out, examples.len());
-            let bytes = memory(training, &gguf, &shape, &examples, n_replayed)?;
+            let n_replayed = replay::n_items(config, hold_out, texts.examples.len());
+            let bytes = memory(training, &gguf, &shape, &texts.examples, n_replayed)?;
             observe(TrainEvent::Memory { bytes })?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
@@ -125,10 +98,7 @@ impl<'a> Recipe<'a> {
             model,
             vocabulary,
             hold_out,
-            profile,
-            examples,
-            calibration,
-            held_out,
+            texts,
         })
     }
 
@@ -148,8 +118,8 @@ impl<'a> Recipe<'a> {
         let mut observe = self.logged(observe);
         let objective = Sft {
             model: &self.model,
-            examples: &[&*self.examples, &replayed].concat(),
-            held_out: &self.held_out,
+            examples: &[&*self.texts.examples, &replayed].concat(),
+            held_out: &self.texts.held_out,
         };
         fit(
             &objective,
@@ -160,9 +130,9 @@ impl<'a> Recipe<'a> {
             &mut observe,
         )?;
         self.save(&lora, &self.folder.sft())?;
-        let measure = |lora| sft::mean_logprob(&self.model, lora, &self.held_out);
+        let measure = |lora| sft::mean_logprob(&self.model, lora, &self.texts.held_out);
         let mut figures = Figures::new();
-        if !self.held_out.is_empty() {
+        if !self.texts.held_out.is_empty() {
             figures.insert("held_out/logprob_before", measure(None)?);
             figures.insert("held_out/logprob", measure(Some(&lora))?);
         }
@@ -171,7 +141,7 @@ impl<'a> Recipe<'a> {
 
     /// The replayed answers beside the history that is trained on.
     fn replayed(&self, observe: TrainObserver) -> Result<Vec<Encoded>> {
-        let n_items = replay::n_items(self.config, self.hold_out, self.examples.len());
+        let n_items = replay::n_items(self.config, self.hold_out, self.texts.examples.len());
         if n_items == 0 {
             return Ok(Vec::new());
         }
@@ -190,13 +160,14 @@ impl<'a> Recipe<'a> {
         let mut liked = self.verdicts()?.liked();
         let (liked_examples, _) = encoder.fitting(&mut liked)?;
         let originals: Vec<_> = self
+            .texts
             .profile
             .history
             .iter()
             .chain(&liked)
-            .chain(&self.profile.held_out)
+            .chain(&self.texts.profile.held_out)
             .collect();
-        let examples = [&*self.examples, &liked_examples, &self.held_out].concat();
+        let examples = [&*self.texts.examples, &liked_examples, &self.texts.held_out].concat();
         let likeness = |number: usize, tokens: &[llama::Token]| {
             let own = &originals[number].response;
             Rouge::new(&encoder.text(tokens), own).rouge_l
@@ -212,7 +183,7 @@ impl<'a> Recipe<'a> {
         };
         let pair = |number: usize, found: Found| self.pair(&encoder, originals[number], found);
         let mined = self.mine_in_parts(&miner, &examples, &pair, inputs, observe)?;
-        let n_learnt = self.profile.history.len() + liked.len();
+        let n_learnt = self.texts.profile.history.len() + liked.len();
         let in_order = mined.in_order();
         let (history, held_out) = in_order.split_at(n_learnt);
         let pairs = |mined: &[(usize, Option<Pair>)]| -> Vec<Pair> {
@@ -284,7 +255,7 @@ impl<'a> Recipe<'a> {
         let held_out_pairs = self.pairs(&path, read_jsonl(&path)?)?;
         let measure = |lora: &Lora| -> Result<_> {
             Ok((
-                sft::mean_logprob(&self.model, Some(lora), &self.held_out)?,
+                sft::mean_logprob(&self.model, Some(lora), &self.texts.held_out)?,
                 dpo::mean_margin(&self.model, lora, &held_out_pairs, config)?,
             ))
         };
@@ -310,7 +281,7 @@ impl<'a> Recipe<'a> {
         if n_judged > 0 {
             figures.insert("feedback/pairs", n_judged as f64);
         }
-        if !self.held_out.is_empty() {
+        if !self.texts.held_out.is_empty() {
             let (logprob, margin) = measure(&lora)?;
             figures.insert("held_out/logprob_before", logprob_before);
             figures.insert("held_out/logprob", logprob);
@@ -344,9 +315,9 @@ impl<'a> Recipe<'a> {
         let calibrator = Calibrator {
             adapters: &adapters,
             hold_out: self.hold_out,
-            texts: &self.calibration,
+            texts: &self.texts.calibration,
             questions: &everyday::encoded(&self.encoder()?)?,
-            held_out: &self.held_out,
+            held_out: &self.texts.held_out,
             seed: self.config.seed,
         };
         let parts = calibrator.parts();
@@ -509,15 +480,6 @@ impl<'a> Recipe<'a> {
             observe(event)
         }
     }
-}
-
-/// The error that too few texts fit into the model's context to train on any.
-fn none_fits(folder: &AdapterFolder, n_fitting: usize, hold_out: HoldOut, n_ctx: usize) -> Error {
-    Error::input(format_args!(
-        "{}: {n_fitting} texts fit into the model's context of {n_ctx} tokens and {} are held out, so that none is left to train on; import shorter texts, or train on a model with a longer context",
-        folder.history().display(),
-        hold_out.n_texts(),
-    ))
 }
 
 /// The memory in bytes that `training` takes on the CPU, with `n_replayed` replayed answers.

@@ -200,8 +200,10 @@ impl ShapeReader<'_> {
         } else {
             "linear"
         };
-        let old_factor = self.f32("rope.scale_linear", 0.0)?;
-        let factor = match (scaling, self.f32("rope.scaling.factor", old_factor)?) {
+        let factor = ["rope.scaling.factor", "rope.scale_linear"];
+        let factor = factor.into_iter().find(|key| self.has(key));
+        let factor = factor.map_or(Ok(0.0), |key| self.f32(key, 0.0))?;
+        let factor = match (scaling, factor) {
             ("none", _) | ("linear", 0.0) => 1.0,
             ("linear", factor) => factor,
             (other, _) => {

@@ -1,6 +1,7 @@
 //! The measuring of a calibration, part by part: what a run before has measured is taken from the journal.
 
 use super::score::{TextScores, measure};
+use crate::Result;
 use crate::decode::Contrast;
 use crate::home::Stage;
 use crate::train::encoder::Encoded;
@@ -8,7 +9,6 @@ use crate::train::journal::Journal;
 use crate::train::lora::Lora;
 use crate::train::model::TrainModel;
 use crate::train::train_event::{StepMetrics, TrainEvent, TrainObserver};
-use crate::Result;
 
 const STAGE: Stage = Stage::Calibrate;
 

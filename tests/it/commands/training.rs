@@ -91,16 +91,16 @@ fn an_item_that_no_context_can_hold_is_left_out_and_the_others_are_trained_on() 
     let sandbox = with_ann();
     // The tiny model's context has 512 tokens, and most characters of this text are tokens.
     let long = "\u{3042}".repeat(600);
-    let items = ["six", &long, "seven", &long].map(|response| {
-        format!("{{\"prompt\": \"note\", \"response\": \"{response}\"}}\n")
-    });
+    let items = ["six", &long, "seven", &long]
+        .map(|response| format!("{{\"prompt\": \"note\", \"response\": \"{response}\"}}\n"));
     sandbox.file("more.jsonl", &items.concat());
     let import = sandbox.run(&["user", "import", "ann", "more.jsonl"]);
     assert!(import.status.success(), "{}", stderr(&import));
     let sft = [&TRAIN[..], &["--stage", "sft", "--hold-out", "0"]].concat();
     let train = sandbox.run(&sft);
     assert!(train.status.success(), "{}", stderr(&train));
-    let told = "history.jsonl: line 7 is left out: it has more tokens than the model's context of 512\n";
+    let told =
+        "history.jsonl: line 7 is left out: it has more tokens than the model's context of 512\n";
     assert!(stderr(&train).contains(told), "{}", stderr(&train));
 
     sandbox.file("long.jsonl", &items[1]);
