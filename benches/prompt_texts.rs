@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use cope_llama::profile::{jsonl, lamp};
+use cope_llama::profile::{json, lamp};
 
 /// Words of real authors' abstracts in `data`, the folder of the LaMP files; without that folder, of alice's texts.
 pub fn words(data: &Path) -> Result<Vec<String>> {
@@ -13,7 +13,7 @@ pub fn words(data: &Path) -> Result<Vec<String>> {
         users.into_iter().flat_map(|user| user.history).collect()
     } else {
         let texts = include_bytes!("../models/alice/history.jsonl");
-        jsonl::parse("history.jsonl".as_ref(), texts)?
+        json::parse("history.jsonl".as_ref(), texts)?.examples
     };
     let texts = examples.iter().map(|it| it.response.as_str());
     Ok(texts

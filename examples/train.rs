@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cope_llama::bases::default_base;
 use cope_llama::home::{Home, Stage, UserName};
-use cope_llama::profile::{Profile, jsonl};
+use cope_llama::profile::{Profile, json};
 use cope_llama::train::{TrainConfig, TrainEvent, Training, train};
 
 /// The number of texts that the adapter is trained on: enough to see a change, and few enough to take seconds.
@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let home = Home::at(folder.path());
     let user = home.create_user(UserName::new("alice")?)?;
     let lines = include_bytes!("../models/alice/history.jsonl");
-    let mut history = jsonl::parse(Path::new("history.jsonl"), lines)?;
+    let mut history = json::parse(Path::new("history.jsonl"), lines)?.examples;
     history.truncate(N_ITEMS);
     user.save_profile(&Profile {
         history,

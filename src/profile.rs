@@ -4,10 +4,11 @@ pub mod feedback;
 mod import;
 mod lamp_task;
 mod pair;
+mod text_value;
 
 use std::collections::HashSet;
 
-pub use import::{ImportOptions, Imported, Speaker, import, jsonl, lamp, sharegpt, text};
+pub use import::{ImportOptions, Imported, Speaker, import, json, lamp, sharegpt, text};
 pub use lamp_task::{LampItem, LampTask};
 pub use pair::{BaseLogps, Pair};
 use serde::{Deserialize, Serialize};

@@ -11,7 +11,7 @@ use cope_convert::quant::{dequantize, quantize};
 use cope_llama::bases;
 use cope_llama::home::{Home, UserName};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Rows, Token};
-use cope_llama::profile::{Example, Profile, jsonl};
+use cope_llama::profile::{Example, Profile, json};
 use cope_llama::prompt::{ChatTemplate, response_tokens};
 use cope_llama::train::WeightType;
 use cope_llama::train::lora::Lora;
@@ -98,10 +98,10 @@ impl Subject {
             .to_string_lossy();
         let model = Model::load(path, Some(0))?;
         let template = ChatTemplate::of_model(&model)?;
-        let parse = |text: &str| jsonl::parse(Path::new("alice"), text.as_bytes());
-        let mut history = parse(include_str!("../../models/alice/history.jsonl"))?;
+        let parse = |text: &str| json::parse(Path::new("alice"), text.as_bytes());
+        let mut history = parse(include_str!("../../models/alice/history.jsonl"))?.examples;
         history.truncate(N_ITEMS);
-        let held_out = parse(include_str!("../../models/alice/held_out.jsonl"))?;
+        let held_out = parse(include_str!("../../models/alice/held_out.jsonl"))?.examples;
         let prompt = |example: &Example| template.prompt_tokens(&model, &example.prompt);
         let texts = history.iter().map(|example| {
             let mut text = prompt(example)?;

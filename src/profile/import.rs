@@ -1,9 +1,8 @@
 //! Imports histories from the files that people have: one module per format.
 
-mod chats;
 mod csv;
 mod git;
-pub mod jsonl;
+pub mod json;
 pub mod lamp;
 mod mail;
 mod posts;
@@ -13,7 +12,7 @@ pub mod text;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use chats::{Speaker, sharegpt};
+pub use json::{Speaker, sharegpt};
 use source::{malformed, read};
 
 use super::Example;
@@ -35,12 +34,11 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
 }
 
-/// Reads the examples in `path`. The extension of a file tells its format:
+/// Reads the examples in `path`. JSON is recognised by its content, and the extension of other files tells their format:
 ///
 /// | path | format |
 /// |---|---|
-/// | `.jsonl`, `.ndjson` | see [`jsonl`], or one chat in `ShareGPT`'s format per line |
-/// | `.json` | a LaMP file, or a list of chats in `ShareGPT`'s or `ChatGPT`'s format |
+/// | JSON, and any `.json`, `.jsonl` or `.ndjson` | see [`json`] |
 /// | `.csv`, `.tsv` | a table with a header |
 /// | `.mbox` | a mailbox |
 /// | `.txt`, `.md`, `.markdown` | see [`text`] |
@@ -85,35 +83,28 @@ fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
 fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     let extension = extension.unwrap_or_default().to_ascii_lowercase();
+    let is_json = match extension.as_str() {
+        "json" | "jsonl" | "ndjson" => true,
+        // A post may begin with its front matter in JSON.
+        "md" | "markdown" => false,
+        _ => json::is_json(path)?,
+    };
+    if is_json {
+        return json::import(path, options);
+    }
     match extension.as_str() {
-        "jsonl" | "ndjson" => {
-            let bytes = read(path)?;
-            match chats::parse_lines(path, &bytes, options.speaker)? {
-                Some(imported) => Ok(imported),
-                None => Ok(Imported::complete(jsonl::parse(path, &bytes)?)),
-            }
-        }
-        "json" => {
-            let bytes = read(path)?;
-            if let Some(imported) = chats::parse(path, &bytes, options.speaker)? {
-                return Ok(imported);
-            }
-            let lamp = lamp::parse(path, &bytes)?;
-            let user = lamp.into_user(path, options.lamp_user.as_deref())?;
-            Ok(Imported::complete(user.history))
-        }
         "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref()),
         "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref()),
         "mbox" => mail::import_mbox(path, &options.authors),
         "txt" | "md" | "markdown" => Ok(Imported::complete(vec![text::parse(path, &read(path)?)?])),
         _ => Err(malformed(
             path,
-            "is of an unknown format; known are .jsonl, .json, .csv, .tsv, .mbox, .txt, .md and folders",
+            "is of an unknown format; known are JSON, .csv, .tsv, .mbox, .txt, .md and folders",
         )),
     }
 }
 
-/// The longest example, in characters, that is taken from chats, tables, mailboxes, repositories and posts. Longer ones
+/// The longest example, in characters, that is taken from JSON, tables, mailboxes, repositories and posts. Longer ones
 /// fit few contexts, and people rarely want a model to write such texts.
 const MAX_CHARACTERS: usize = 24_000;
 
@@ -142,7 +133,7 @@ impl Imported {
             .chain([&example.response])
             .map(|text| text.chars().count());
         if n.sum::<usize>() > MAX_CHARACTERS {
-            self.skip(format!("longer than {MAX_CHARACTERS} characters"));
+            self.skip_long();
             return;
         }
         match example.checked() {
@@ -165,6 +156,11 @@ impl Imported {
         }
         self.n_thoughts += usize::from(is_cut);
         example
+    }
+
+    /// Counts an item that is too long.
+    fn skip_long(&mut self) {
+        self.skip(format!("longer than {MAX_CHARACTERS} characters"));
     }
 
     /// Counts a skipped item.

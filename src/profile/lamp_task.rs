@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::message::Message;
 use crate::profile::Example;
+use crate::profile::text_value::optional;
 
 /// The kind of text that the users of a LaMP file write, from one kind of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,27 +23,43 @@ pub enum LampTask {
 }
 
 /// One item of a LaMP profile; the task determines which fields it has.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct LampItem {
+    #[serde(deserialize_with = "optional")]
     text: Option<String>,
+    #[serde(deserialize_with = "optional")]
     title: Option<String>,
-    #[serde(rename = "abstract")]
+    #[serde(rename = "abstract", deserialize_with = "optional")]
     abstract_text: Option<String>,
+    #[serde(deserialize_with = "optional")]
     overall: Option<String>,
+    #[serde(deserialize_with = "optional")]
     summary: Option<String>,
+    #[serde(deserialize_with = "optional")]
     description: Option<String>,
-    #[serde(rename = "reviewText")]
+    #[serde(rename = "reviewText", deserialize_with = "optional")]
     review_text: Option<String>,
+    #[serde(deserialize_with = "optional")]
     content: Option<String>,
 }
 
 impl LampTask {
+    /// The tasks' names in LaMP files.
+    pub const NAMES: [&str; 5] = [
+        "news_headline",
+        "scholarly_title",
+        "abstract_generation",
+        "product_review",
+        "topic_writing",
+    ];
+
     /// The task with this name in a LaMP file, for example `news_headline (LaMP-4)`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         match name.split_whitespace().next()? {
-            "news_headline" | "headline" => Some(Self::NewsHeadline),
-            "scholarly_title" => Some(Self::ScholarlyTitle),
+            "news_headline" | "headline" | "LaMP_4" => Some(Self::NewsHeadline),
+            "scholarly_title" | "LaMP_5" => Some(Self::ScholarlyTitle),
             "abstract_generation" => Some(Self::AbstractGeneration),
             "product_review" => Some(Self::ProductReview),
             "topic_writing" => Some(Self::TopicWriting),

@@ -13,7 +13,7 @@ use cope_convert::gguf::Gguf;
 use cope_llama::home::{BaseRef, Home, Stage, UserName};
 use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Rows, Token};
 use cope_llama::message::Message;
-use cope_llama::profile::{HistoryPart, Profile, jsonl};
+use cope_llama::profile::{HistoryPart, Profile, json};
 use cope_llama::prompt::ChatTemplate;
 use cope_llama::train::{TrainConfig, Training, WeightType, train};
 use serde_json::{Value, json};
@@ -46,11 +46,12 @@ fn python() -> PathBuf {
 /// Trains a short SFT on the demo history, enough for the adapter to change the model's answers.
 fn trained_adapter(folder: &Path) -> PathBuf {
     let path = default_model::path();
-    let history = jsonl::parse(
+    let history = json::parse(
         "history.jsonl".as_ref(),
         include_bytes!("../../models/alice/history.jsonl"),
     )
-    .unwrap();
+    .unwrap()
+    .examples;
     let user = Home::at(folder)
         .create_user(UserName::new("alice").unwrap())
         .unwrap();

@@ -105,6 +105,59 @@ fn texts_have_a_title_and_a_body() {
 }
 
 #[test]
+fn the_content_of_a_file_tells_json_and_not_its_name() {
+    let folder = Folder::new();
+    let item = r#"{"prompt": "One?", "response": "Two."}"#;
+    let expected = [Example::new("One?", "Two.")];
+    for (name, text) in [
+        ("a.json", item.to_owned()),
+        ("a.jsonl", format!("[{item}]")),
+        ("a.json", format!("{item}\n")),
+        ("a.txt", format!("\u{feff}\r\n{item}")),
+        ("a.csv", format!("[\n  {item}\n]")),
+        ("a.sft", item.to_owned()),
+        ("a", item.to_owned()),
+    ] {
+        assert_eq!(folder.import(name, text), expected, "{name}");
+    }
+    let post = "{\n  \"title\": \"A walk\"\n}\n\nIt rained.";
+    let post = folder.import("a.md", post);
+    assert_eq!(post[0].response, "\"title\": \"A walk\"\n}\n\nIt rained.");
+}
+
+#[test]
+fn a_lamp_file_may_hold_numbers_and_names_its_wrong_field() {
+    let folder = Folder::new();
+    let lamp = |task: &str, user: &str, item: &str| {
+        format!(r#"{{"task": "{task}", "users": [{{"user_id": {user}, "profile": [{item}]}}]}}"#)
+    };
+    let review = |overall: &str| {
+        let item = r#"{"overall": 5.0, "summary": "good", "description": "a kettle", "reviewText": "It boils."}"#;
+        lamp("product_review", "12", &item.replace("5.0", overall))
+    };
+    let read = folder.import("a.json", review("5.0"));
+    assert_eq!(read, folder.import("a.json", review("\"5.0\"")));
+    assert!(
+        read[0].prompt[1].content.contains("rating of \"5.0\""),
+        "{read:?}"
+    );
+    assert_eq!(
+        folder.refusal("a.json", review("[5]")),
+        "a.json: no LaMP file that can be read: users[0].profile[0].overall: is a list, where a text is needed (line 1, column 80)"
+    );
+    let headline = folder.import(
+        "a.json",
+        lamp("LaMP_4", "1", r#"{"text": "T", "title": "R"}"#),
+    );
+    assert_eq!(headline[0].response, "R");
+    let unknown = folder.refusal("a.json", lamp("LaMP_9", "1", ""));
+    assert!(
+        unknown.starts_with("a.json: the task \"LaMP_9\" is unknown; known are news_headline, "),
+        "{unknown}"
+    );
+}
+
+#[test]
 fn a_user_is_chosen_from_a_lamp_file() {
     let folder = Folder::new();
     let text = r#"{"task": "news_headline (LaMP-4)", "users": [
@@ -221,42 +274,54 @@ fn errors_in_jsonl_name_the_line() {
     let line = |line: &str| folder.refusal("a.jsonl", format!("{good}\n{line}\n{good}"));
     assert_eq!(
         line("{\"prompt\": \"One?\""),
-        "a.jsonl: line 3: EOF while parsing an object at column 17"
+        "a.jsonl: line 3: no valid JSON (expected `,` or `}`, line 4, column 1)"
     );
+    for (item, message) in [
+        (
+            "{\"prompt\": \"One?\"}",
+            "a JSON object with the field \"prompt\" is in none of the forms that can be read: {\"prompt\": …, \"response\": …}, ",
+        ),
+        (
+            "{\"prompt\": \"One?\", \"response\": \" \"}",
+            "the field \"response\" is empty; each item needs its texts, in one of the forms {\"prompt\": …, \"response\": …}, ",
+        ),
+        (
+            "{\"prompt\": \"\", \"response\": \"a\"}",
+            "the field \"prompt\" is empty; ",
+        ),
+    ] {
+        let message = format!("a.jsonl: line 3: {message}");
+        assert!(line(item).starts_with(&message), "{}", line(item));
+    }
+
+    let bytes = [good.as_bytes(), b"{\"prompt\": \"\xff\"}"].concat();
     assert_eq!(
-        line("{\"prompt\": \"One?\"}"),
-        "a.jsonl: line 3: a line has either the fields \"prompt\" and \"response\", or the field \"messages\""
+        folder.refusal("a.jsonl", bytes),
+        "a.jsonl: line 2: no valid JSON (no UTF-8, line 2, column 13)"
     );
-    assert_eq!(
-        line("{\"prompt\": \"One?\", \"response\": \" \"}"),
-        "a.jsonl: line 3: the response is empty"
-    );
-    assert_eq!(
-        line("{\"prompt\": \"\", \"response\": \"a\"}"),
-        "a.jsonl: line 3: a message of the prompt is empty"
-    );
-    assert_eq!(
-        line("{\"messages\": []}"),
-        "a.jsonl: line 3: no message has the role assistant"
-    );
-    assert_eq!(
-        line("{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}"),
-        "a.jsonl: line 3: a response has no user message before it"
-    );
+}
+
+#[test]
+fn items_of_which_nothing_can_be_learnt_are_counted() {
+    let folder = Folder::new();
+    let good = "{\"prompt\": \"One?\", \"response\": \"Two.\"}\n";
     let long = format!(
         "{{\"prompt\": \"a\", \"response\": \"{}\"}}",
         "b".repeat(1 << 20)
     );
-    assert_eq!(
-        line(&long),
-        "a.jsonl: line 3: 1048577 bytes of text are too much for one item (at most 1048576)"
-    );
-
-    let bytes = [good.as_bytes(), b"{\"prompt\": \"\xff"].concat();
-    assert_eq!(
-        folder.refusal("a.jsonl", bytes),
-        "a.jsonl: line 2 is not valid UTF-8 (byte 52 of the file)"
-    );
+    for (item, why) in [
+        ("{\"messages\": []}", "a chat without an answer"),
+        (
+            "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}",
+            "an answer without a question before it",
+        ),
+        (&long, "longer than 24000 characters"),
+    ] {
+        let text = format!("{good}\n{item}\n");
+        let imported = folder.import_with("a.jsonl", text, &ImportOptions::default());
+        assert_eq!(imported.examples, [Example::new("One?", "Two.")], "{why}");
+        assert_eq!(imported.skipped, [(why.to_owned(), 1)].into(), "{item}");
+    }
 }
 
 #[test]
@@ -270,11 +335,7 @@ fn files_without_examples_and_of_unknown_formats_are_refused() {
         folder.refusal("a.txt", "A title alone\n\n"),
         "a.txt: has no text after its title: write the title on the first line, the text below it"
     );
-    assert!(
-        folder
-            .refusal("a.json", "[]")
-            .starts_with("a.json: is not a LaMP file: ")
-    );
+    assert_eq!(folder.refusal("a.json", "[]"), "a.json: holds no items");
     assert!(
         folder
             .refusal("a.pdf", "x")

@@ -12,14 +12,19 @@ cope-llama user import [OPTIONS] <USER> <FILES>...
        cope-llama user import <USER> --demo";
 
 const IMPORT_EXAMPLES: &str = "\
-The extension of a file tells its format:
-  .jsonl      one item per line: {\"prompt\": \"…\", \"response\": \"…\"}
-              or {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]};
-              or one chat in ShareGPT's format per line
+JSON is recognised by its content: one item, a list of items, or one on each
+line. An item is
+  {\"prompt\": \"…\", \"response\": \"…\"}, also by the names of Alpaca (instruction,
+  input, output), TRL (prompt, completion, chosen) and others (question, answer)
+  {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}, as for OpenAI
+  {\"conversations\": [{\"from\": \"human\", \"value\": \"…\"}, …]}, as of ShareGPT
+  {\"text\": \"…\"}, a text without a prompt
+  a chat exported from ChatGPT
+or the file is a LaMP file, whose user --lamp-user names.
+
+The extension of other files tells their format:
   .txt, .md   one item: the title (or first line) is the prompt, the rest is
               the user's text
-  .json       a LaMP file, whose user --lamp-user names; or chats in
-              ShareGPT's format, or exported from ChatGPT
   .csv, .tsv  a table, whose columns --columns names
   .mbox       e-mails; those sent by --author are taken, without quoted text
 A folder is a Maildir, a git repository (commit messages by --author) or a
@@ -57,7 +62,7 @@ pub struct Import {
     /// Names of the columns of a table that hold the prompts and the user's responses
     #[arg(long, value_name = "PROMPT,RESPONSE", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Speaker of a chat whose texts are the user's [default: assistant in ShareGPT's format, human in ChatGPT's exports]
+    /// Speaker of a chat whose texts are the user's [default: assistant, and human in ChatGPT's exports]
     #[arg(
         long,
         value_enum,
@@ -134,7 +139,7 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
 }
 
 fn demo() -> Result<Vec<(HistoryPart, Vec<Example>)>> {
-    let parse = |name: &str, text: &str| profile::jsonl::parse(Path::new(name), text.as_bytes());
+    let parse = |name: &str, text: &str| profile::json::parse(Path::new(name), text.as_bytes());
     let history = parse(
         "alice/history.jsonl",
         include_str!("../../../models/alice/history.jsonl"),
@@ -144,7 +149,7 @@ fn demo() -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         include_str!("../../../models/alice/held_out.jsonl"),
     )?;
     Ok(vec![
-        (HistoryPart::History, history),
-        (HistoryPart::HeldOut, held_out),
+        (HistoryPart::History, history.examples),
+        (HistoryPart::HeldOut, held_out.examples),
     ])
 }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::source::{malformed, utf8};
 use crate::error::Unspecified;
-use crate::profile::Example;
-use crate::profile::{LampItem, LampTask};
+use crate::profile::text_value::required;
+use crate::profile::{Example, LampItem, LampTask};
 use crate::{Error, Result};
 
 /// The content of a LaMP file, with every item as an [`Example`].
@@ -50,6 +50,7 @@ struct StoredLamp {
 
 #[derive(Deserialize)]
 struct StoredUser {
+    #[serde(deserialize_with = "required")]
     user_id: String,
     profile: Vec<LampItem>,
     #[serde(default)]
@@ -60,8 +61,11 @@ struct StoredUser {
 
 #[derive(Deserialize)]
 struct StoredQuery {
+    #[serde(deserialize_with = "required")]
     id: String,
+    #[serde(deserialize_with = "required")]
     input: String,
+    #[serde(deserialize_with = "required")]
     output: String,
 }
 
@@ -75,16 +79,35 @@ pub fn read(path: &Path) -> Result<Lamp> {
 }
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
-    let stored: StoredLamp = serde_json::from_str(utf8(path, bytes)?)
-        .map_err(|error| malformed(path, format_args!("is not a LaMP file: {error}")))?;
-    let task = LampTask::from_name(&stored.task)
-        .ok_or_else(|| malformed(path, format_args!("the task {:?} is unknown", stored.task)))?;
+    let mut deserializer = serde_json::Deserializer::from_str(utf8(path, bytes)?);
+    let stored: StoredLamp = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| malformed(path, wrong_field(&error)))?;
+    let task = LampTask::from_name(&stored.task).ok_or_else(|| {
+        let known = LampTask::NAMES.join(", ");
+        let task = &stored.task;
+        malformed(
+            path,
+            format_args!("the task {task:?} is unknown; known are {known}"),
+        )
+    })?;
     let users = stored
         .users
         .into_iter()
         .map(|user| stored_user(path, task, user))
         .collect::<Result<_>>()?;
     Ok(Lamp { task, users })
+}
+
+/// A message about a LaMP file that cannot be read, with the field that is wrong.
+fn wrong_field(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let (field, inner) = (error.path(), error.inner());
+    let text = inner.to_string();
+    let what = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(what, _)| what);
+    let what = what.trim_start_matches("invalid type: ");
+    let (line, column) = (inner.line(), inner.column());
+    format!("no LaMP file that can be read: {field}: {what} (line {line}, column {column})")
 }
 
 fn stored_user(path: &Path, task: LampTask, stored: StoredUser) -> Result<User> {

@@ -17,11 +17,16 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
     Ok(entries)
 }
 
+/// Opens a file.
+pub(super) fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(Error::io("open", path))
+}
+
 /// The content of a file of limited size.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    file.take(MAX_FILE_BYTES + 1)
+    open(path)?
+        .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::io("read", path))?;
     if bytes.len() as u64 > MAX_FILE_BYTES {

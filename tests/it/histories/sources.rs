@@ -301,6 +301,6 @@ fn either_speaker_of_a_chat_can_be_imported() {
     assert!(
         folder
             .refusal("a.json", r#"[{"conversations": 3}]"#)
-            .starts_with("a.json: chat 1: ")
+            .starts_with("a.json: line 1, item 1: the field \"conversations\" is a number")
     );
 }
