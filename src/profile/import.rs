@@ -104,9 +104,10 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
     }
 }
 
-/// The longest example, in characters, that is taken from JSON, tables, mailboxes, repositories and posts. Longer ones
-/// fit few contexts, and people rarely want a model to write such texts.
-const MAX_CHARACTERS: usize = 24_000;
+/// The longest example, in bytes, that is taken from JSON, tables, mailboxes, repositories and posts. Longer ones fit few
+/// contexts, and people rarely want a model to write such texts. Characters of other scripts than the Latin one take more
+/// bytes, as they take more tokens.
+const MAX_BYTES: usize = 24_000;
 
 /// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,10 +130,8 @@ impl Imported {
     fn add_example(&mut self, example: Example) {
         let example = self.cut_thoughts(example);
         let texts = example.prompt.iter().map(|message| &message.content);
-        let n = texts
-            .chain([&example.response])
-            .map(|text| text.chars().count());
-        if n.sum::<usize>() > MAX_CHARACTERS {
+        let n = texts.chain([&example.response]).map(String::len);
+        if n.sum::<usize>() > MAX_BYTES {
             self.skip_long();
             return;
         }
@@ -160,7 +159,7 @@ impl Imported {
 
     /// Counts an item that is too long.
     fn skip_long(&mut self) {
-        self.skip(format!("longer than {MAX_CHARACTERS} characters"));
+        self.skip(format!("longer than {MAX_BYTES} bytes"));
     }
 
     /// Counts a skipped item.

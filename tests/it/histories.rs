@@ -315,7 +315,7 @@ fn items_of_which_nothing_can_be_learnt_are_counted() {
             "{\"messages\": [{\"role\": \"assistant\", \"content\": \"a\"}]}",
             "an answer without a question before it",
         ),
-        (&long, "longer than 24000 characters"),
+        (&long, "longer than 24000 bytes"),
     ] {
         let text = format!("{good}\n{item}\n");
         let imported = folder.import_with("a.jsonl", text, &ImportOptions::default());

@@ -1,6 +1,6 @@
 //! Makes examples of the messages of a chat.
 
-use super::super::{Imported, MAX_CHARACTERS};
+use super::super::{Imported, MAX_BYTES};
 use super::turn::{Learning, Party, Speaker, TOOL, Turn};
 use crate::message::{Message, Role};
 use crate::profile::Example;
@@ -27,8 +27,8 @@ pub(super) struct Dialogue<'a> {
     system: String,
     /// The messages since the last one that was left.
     before: Vec<Message>,
-    /// The number of characters in `before`.
-    n_characters: usize,
+    /// The number of bytes in `before`.
+    n_bytes: usize,
     /// The text beside a call of a tool.
     remark: Option<String>,
     standing: Standing,
@@ -54,7 +54,7 @@ impl<'a> Dialogue<'a> {
             imported,
             system: String::new(),
             before: Vec::new(),
-            n_characters: 0,
+            n_bytes: 0,
             remark: None,
             standing: Standing::Idle,
             has_spoken: false,
@@ -146,7 +146,7 @@ impl<'a> Dialogue<'a> {
     /// Adds a message to what was said; one that follows another of the same side continues it, since many chat templates
     /// accept alternating speakers alone.
     fn push(&mut self, role: Role, text: String) {
-        self.n_characters += text.chars().count();
+        self.n_bytes += text.len();
         match self.before.last_mut() {
             Some(last) if last.role == role => {
                 last.content.push_str("\n\n");
@@ -171,8 +171,8 @@ impl<'a> Dialogue<'a> {
             let why = format!("an answer after more than {MAX_BEFORE} messages of a chat");
             return self.imported.skip(why);
         }
-        let n_system = self.system.chars().count();
-        if n_system + self.n_characters + turn.text.chars().count() > MAX_CHARACTERS {
+        let n_system = self.system.len();
+        if n_system + self.n_bytes + turn.text.len() > MAX_BYTES {
             return self.imported.skip_long();
         }
         let system = Some(&self.system).filter(|text| !text.trim().is_empty());
@@ -187,7 +187,7 @@ impl<'a> Dialogue<'a> {
     /// Forgets what was said, except the system message.
     fn forget(&mut self) {
         self.before.clear();
-        self.n_characters = 0;
+        self.n_bytes = 0;
         self.remark = None;
         self.standing = Standing::Idle;
     }

@@ -238,6 +238,6 @@ fn long_chats_give_what_fits_and_take_no_long_time() {
     let long = "x".repeat(9000);
     let item = format!("user {long} | assistant {long} | user b | assistant {long}");
     let said = read(&openai(&item));
-    assert!(said.ends_with("\n1 longer than 24000 characters"), "{said}");
+    assert!(said.ends_with("\n1 longer than 24000 bytes"), "{said}");
     assert_eq!(said.lines().count(), 2);
 }
