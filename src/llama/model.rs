@@ -73,8 +73,10 @@ impl Model {
         let c_path = c_path(path)?;
         // SAFETY: the path is NUL-terminated; `params` are defaults, whose pointers are null.
         let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), params) };
-        let raw = NonNull::new(raw)
-            .ok_or_else(|| log::error(format!("load the model {}", path.display())))?;
+        let raw = NonNull::new(raw).ok_or_else(|| {
+            let error = log::error(format!("load the model {}", path.display()));
+            preflight::explain(path, &header, error)
+        })?;
         let model = Self {
             raw,
             path: path.to_owned(),
