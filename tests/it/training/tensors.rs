@@ -389,58 +389,60 @@ fn outcome(
 
 #[test]
 fn training_and_llama_cpp_take_the_same_tensors_or_refuse_the_file() {
-    let folder = folder_in_memory();
-    let path = folder.path().join("mutated.gguf");
-    let adapter_path = folder.path().join("adapter.gguf");
-    let mut faults = Vec::new();
-    for (number, architecture) in FAMILIES.into_iter().enumerate() {
-        let mut random = StdRng::seed_from_u64(number as u64);
-        let tiny = |tied| TinyModel {
-            tied,
-            architecture,
-            ..TinyModel::default()
-        };
-        let originals = [(true, 1), (false, 1), (true, WIDE), (false, WIDE)]
-            .map(|(tied, width)| Original::new(tiny(tied), width, &path, &mut random));
-        let model = Model::load_vocabulary(&path).unwrap();
-        let text = "hello alice, the wine";
-        let tokens = model
-            .tokenize(text, Boundary::Add, Special::ByName)
-            .unwrap();
-        let adapter = Adapter {
-            architecture: architecture.to_owned(),
-            ..tiny_adapter(5, 2, &LINEARS)
-        };
-        adapter.write_gguf(&adapter_path).unwrap();
-        let mut counts = [0; 3];
-        for mutation in 0..N_MUTATIONS {
-            let is_wide = mutation % 16 == 0;
-            let original = &originals[random.random_range(0..2) + 2 * usize::from(is_wide)];
-            let mutated = Mutated::new(original, &mut random);
-            mutated.write(&path, &original.metadata);
-            // The adapter fits the narrow models.
-            let adapter = (mutation % 4 == 1).then_some(adapter_path.as_path());
-            match outcome(&path, &tokens, &mutated, adapter) {
-                Ok(outcome) => counts[outcome as usize] += 1,
-                Err(fault) => {
-                    faults.push(format!(
-                        "{architecture} {}: {fault}",
-                        mutated.describe(original)
-                    ));
-                }
-            }
-        }
-        let [n_alike, n_only_run, n_refused] = counts;
-        println!("{architecture}: {n_alike} alike, {n_only_run} only run, {n_refused} refused");
-        assert!(
-            n_alike > N_MUTATIONS / 8 && n_refused > N_MUTATIONS / 8,
-            "{counts:?}"
-        );
-    }
+    let faults: Vec<String> = std::thread::scope(|scope| {
+        let families = FAMILIES.map(|family| scope.spawn(move || faults(family)));
+        let faults = families.into_iter().map(|family| family.join().unwrap());
+        faults.flatten().collect()
+    });
     assert!(
         faults.is_empty(),
         "{}: {:#?}",
         faults.len(),
         &faults[..faults.len().min(40)]
     );
+}
+
+/// The faults of a family's mutated files.
+fn faults(architecture: &'static str) -> Vec<String> {
+    let folder = folder_in_memory();
+    let path = folder.path().join("mutated.gguf");
+    let adapter_path = folder.path().join("adapter.gguf");
+    let mut random = StdRng::seed_from_u64(architecture.bytes().map(u64::from).sum());
+    let originals = [(true, 1), (false, 1), (true, WIDE), (false, WIDE)].map(|(tied, width)| {
+        let tiny = TinyModel {
+            tied,
+            architecture,
+            ..TinyModel::default()
+        };
+        Original::new(tiny, width, &path, &mut random)
+    });
+    let model = Model::load_vocabulary(&path).unwrap();
+    let tokens = model
+        .tokenize("hello alice, the wine", Boundary::Add, Special::ByName)
+        .unwrap();
+    let adapter = Adapter {
+        architecture: architecture.to_owned(),
+        ..tiny_adapter(5, 2, &LINEARS)
+    };
+    adapter.write_gguf(&adapter_path).unwrap();
+    let (mut counts, mut faults) = ([0; 3], Vec::new());
+    for mutation in 0..N_MUTATIONS {
+        let is_wide = mutation % 16 == 0;
+        let original = &originals[random.random_range(0..2) + 2 * usize::from(is_wide)];
+        let mutated = Mutated::new(original, &mut random);
+        mutated.write(&path, &original.metadata);
+        // The adapter fits the narrow models.
+        let adapter = (mutation % 4 == 1).then_some(adapter_path.as_path());
+        match outcome(&path, &tokens, &mutated, adapter) {
+            Ok(outcome) => counts[outcome as usize] += 1,
+            Err(fault) => {
+                let changes = mutated.describe(original);
+                faults.push(format!("{architecture} {changes}: {fault}"));
+            }
+        }
+    }
+    let [n_alike, n_only_run, n_refused] = counts;
+    println!("{architecture}: {n_alike} alike, {n_only_run} only run, {n_refused} refused");
+    assert!(n_alike > N_MUTATIONS / 8 && n_refused > N_MUTATIONS / 8);
+    faults
 }
