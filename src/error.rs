@@ -72,6 +72,16 @@ pub enum Error {
         /// Bytes that all contexts and adapters may take.
         limit: u64,
     },
+    /// The machine has less free memory than something needs that was not made yet.
+    #[error("{user} takes {} MiB, and {} MiB of memory are free", needed.div_ceil(1 << 20), free >> 20)]
+    NoRoom {
+        /// The thing that needs the memory.
+        user: MemoryUser,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// A server that other machines could reach was started without any keys, so that anybody could use it.
     #[error("{0} can be reached by other machines, and there are no keys yet")]
     NoKeys(SocketAddr),
@@ -95,6 +105,49 @@ pub enum Error {
     /// The person stopped the work (Ctrl-C); finished parts are kept.
     #[error("stopped; what was finished is kept, and the same command goes on from there")]
     Interrupted,
+}
+
+/// Something that takes memory, as the subject of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MemoryUser {
+    /// The weights that are not mapped from their file, since this CPU computes faster with another layout of them.
+    Weights {
+        /// The model's file.
+        path: PathBuf,
+    },
+    /// A context, with the caches of all its sequences.
+    Context {
+        /// The most tokens of one sequence.
+        n_ctx: u32,
+        /// The number of sequences.
+        n_sequences: u32,
+    },
+    /// A copy of a context's cache, for a file.
+    SavedCache {
+        /// The number of tokens in it.
+        n_tokens: usize,
+    },
+}
+
+impl fmt::Display for MemoryUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Weights { path } => {
+                write!(f, "the layout of {}'s weights for this CPU", path.display())
+            }
+            Self::Context {
+                n_ctx,
+                n_sequences: 1,
+            } => write!(f, "a context of {n_ctx} tokens"),
+            Self::Context { n_ctx, n_sequences } => {
+                write!(f, "a context of {n_sequences} texts of {n_ctx} tokens each")
+            }
+            Self::SavedCache { n_tokens } => {
+                write!(f, "saving the cache of {n_tokens} tokens")
+            }
+        }
+    }
 }
 
 /// The cause of an [`Error`], for exit codes and HTTP statuses.
@@ -308,7 +361,7 @@ impl Error {
             | Self::NoKeys(_) => Fault::Input,
             Self::Missing(_) => Fault::Missing,
             Self::Locked(_) => Fault::Conflict,
-            Self::Lack(_) | Self::Memory { .. } => Fault::Lack,
+            Self::Lack(_) | Self::Memory { .. } | Self::NoRoom { .. } => Fault::Lack,
             Self::Io { .. }
             | Self::Convert(_)
             // The model's logits have no number above −∞.
@@ -341,6 +394,35 @@ mod tests {
             (Error::Interrupted, Fault::Interrupted),
         ] {
             assert_eq!(error.fault(), fault, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_error_of_missing_memory_says_what_takes_it() {
+        let message = |user| {
+            let (needed, free) = ((3 << 20) + 1, (3 << 20) - 1);
+            Error::NoRoom { user, needed, free }.to_string()
+        };
+        let context = |n_sequences| MemoryUser::Context {
+            n_ctx: 512,
+            n_sequences,
+        };
+        for (user, subject) in [
+            (context(1), "a context of 512 tokens"),
+            (context(4), "a context of 4 texts of 512 tokens each"),
+            (
+                MemoryUser::Weights {
+                    path: "m.gguf".into(),
+                },
+                "the layout of m.gguf's weights for this CPU",
+            ),
+            (
+                MemoryUser::SavedCache { n_tokens: 7 },
+                "saving the cache of 7 tokens",
+            ),
+        ] {
+            let expected = format!("{subject} takes 4 MiB, and 2 MiB of memory are free");
+            assert_eq!(message(user), expected);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cope_llama::Error;
 use cope_llama::bases;
-use cope_llama::error::{CpuWork, Missing, Unspecified};
+use cope_llama::error::{CpuWork, MemoryUser, Missing, Unspecified};
 
 /// The error with its causes on one line, followed by a hint where there is one.
 pub fn with_hint(error: &anyhow::Error) -> String {
@@ -30,8 +30,23 @@ fn hint(error: &Error) -> Option<String> {
         Error::Unspecified(unspecified) => Some(for_unspecified(unspecified)),
         Error::PromptTooLong { .. } => Some("--ctx-size sets the size of the context".into()),
         Error::Memory { .. } => Some("raise --memory, or lower --ctx-size or --parallel".into()),
+        Error::NoRoom { user, .. } => Some(for_no_room(user).into()),
         Error::NoKeys(_) => Some("`cope-llama user key --admin` makes one".into()),
         _ => None,
+    }
+}
+
+/// What makes something smaller that does not fit into the free memory.
+fn for_no_room(user: &MemoryUser) -> &'static str {
+    match user {
+        MemoryUser::Context { n_sequences: 1, .. } => {
+            "lower -c (--ctx-size), use `--cache-type q8_0`, or close other programs"
+        }
+        MemoryUser::Context { .. } => {
+            "lower -c (--ctx-size) or --parallel, or close other programs"
+        }
+        MemoryUser::SavedCache { .. } => "leave out --prompt-cache, or close other programs",
+        _ => "use a smaller model (`cope-llama model list`), or close other programs",
     }
 }
 
@@ -130,10 +145,26 @@ mod tests {
             work: CpuWork::Recompute,
             device: "cuda".into(),
         });
+        let no_room = |n_sequences| {
+            let user = MemoryUser::Context {
+                n_ctx: 512,
+                n_sequences,
+            };
+            let (needed, free) = (2 << 20, 1 << 20);
+            Error::NoRoom { user, needed, free }
+        };
         let user = "ann".to_owned();
         let missing_task = Error::from(Missing::Task { name: "t".into() });
         for (error, hint) in [
             (author, "name the author with --author"),
+            (
+                no_room(1),
+                "lower -c (--ctx-size), use `--cache-type q8_0`, or close other programs",
+            ),
+            (
+                no_room(4),
+                "lower -c (--ctx-size) or --parallel, or close other programs",
+            ),
             (columns, "name them with --columns PROMPT,RESPONSE"),
             (lamp_user, "name one with --lamp-user"),
             (

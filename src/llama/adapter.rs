@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cope_convert::{Adapter, gguf::Gguf};
 
-use super::{Model, c_path, exclusive, log, sys};
+use super::{Model, c_path, exclusive, log, preflight, sys};
 use crate::{Error, Result};
 
 /// An adapter in memory, which any number of contexts of its model can use. Adapters can be loaded and freed while
@@ -40,7 +40,9 @@ impl LoraAdapter {
                 "an adapter needs a model with weights, not a vocabulary",
             ));
         }
-        Adapter::read_gguf(path)?.check_fits(base, base_sha256)?;
+        let adapter = Adapter::read_gguf(path)?;
+        adapter.check_fits(base, base_sha256)?;
+        preflight::check_adapter(path, &adapter, base)?;
         let c_path = c_path(path)?;
         let _guard = exclusive();
         log::forget();

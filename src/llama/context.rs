@@ -14,7 +14,9 @@ use cope_contrast::Candidate;
 use super::output_head::{CandidateHead, NodeObserver, WholeHead};
 use super::pace::Pace;
 use super::threads::Threads;
-use super::{ContextOptions, LoraAdapter, Model, Token, devices, exclusive, log, start, sys};
+use super::{
+    ContextOptions, LoraAdapter, Model, Token, context_size, devices, exclusive, log, sys,
+};
 use crate::{Error, Result};
 
 /// A context of one (model, adapter, scale). These never change, since the cache would be wrong for any other.
@@ -78,7 +80,8 @@ impl Context {
     /// # Errors
     ///
     /// [`Error::Bug`] if the adapter was loaded for another model or the model has no weights, [`Error::Input`] if the scale
-    /// is not finite, [`Error::Llama`] if llama.cpp has no memory or no kernels for the options.
+    /// is not finite, [`Error::NoRoom`] if the context takes more memory than is free, [`Error::Llama`] if llama.cpp has no
+    /// memory or no kernels for the options.
     pub fn new(
         model: &Arc<Model>,
         adapter: Option<(Arc<LoraAdapter>, f32)>,
@@ -99,13 +102,11 @@ impl Context {
                 "a context needs a model with weights, not a vocabulary",
             ));
         }
-        start();
+        context_size::check(model, options, n_sequences)?;
         let guard = exclusive();
         log::forget();
         let mut observer = Box::<NodeObserver>::default();
-        let mut params = options.params(model);
-        params.n_ctx = params.n_ctx.saturating_mul(n_sequences);
-        params.n_seq_max = n_sequences;
+        let mut params = options.params(model, n_sequences);
         (params.cb_eval, params.cb_eval_user_data) = observer.callback();
         // SAFETY: the model is live; of the parameters' pointers only the observer is not null, which the context owns;
         // and no other context is being created (`exclusive`).

@@ -47,6 +47,9 @@ pub struct ContextOptions {
     pub kv_type: KvType,
     /// Whether attention is fused.
     pub flash_attention: FlashAttention,
+    /// The bytes of host memory that a new context may take. `None` for what is free on this machine when the context is
+    /// made, swap included.
+    pub free_memory: Option<u64>,
 }
 
 impl Default for ContextOptions {
@@ -58,6 +61,7 @@ impl Default for ContextOptions {
             n_threads: std::thread::available_parallelism().map_or(1, usize::from),
             kv_type: KvType::F16,
             flash_attention: FlashAttention::Auto,
+            free_memory: None,
         }
     }
 }
@@ -71,24 +75,28 @@ impl ContextOptions {
     /// An upper bound on the bytes of the KV cache of one sequence of `model`; sliding windows may take less.
     #[must_use]
     pub fn kv_bytes(&self, model: &Model) -> u64 {
-        let n_ctx = u64::from(
-            self.n_ctx
-                .clamp(1, model.n_ctx_train().max(1))
-                .next_multiple_of(256),
-        );
         let n_bits = match self.kv_type {
             KvType::F32 => 64,
             KvType::F16 => 32,
             KvType::Q8_0 => 17,
         };
-        n_ctx * model.kv_values() * n_bits / 16
+        let values = u64::from(self.padded_ctx(model)).saturating_mul(model.kv_values());
+        values.saturating_mul(n_bits) / 16
     }
 
-    /// llama.cpp's parameters for a context of `model`.
-    pub(super) fn params(&self, model: &Model) -> sys::llama_context_params {
+    /// The number of tokens that the cache of one sequence of `model` has room for.
+    pub(super) fn padded_ctx(&self, model: &Model) -> u32 {
+        let n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
+        n_ctx.checked_next_multiple_of(256).unwrap_or(n_ctx)
+    }
+
+    /// llama.cpp's parameters for a context of `model` with `n_sequences` sequences.
+    pub(super) fn params(&self, model: &Model, n_sequences: u32) -> sys::llama_context_params {
         // SAFETY: returns a plain value.
         let mut params = unsafe { sys::llama_context_default_params() };
-        params.n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
+        let n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
+        params.n_ctx = n_ctx.saturating_mul(n_sequences);
+        params.n_seq_max = n_sequences;
         params.n_batch = self.n_batch.max(1);
         params.n_ubatch = params.n_batch;
         params.n_outputs_max = self.n_outputs.clamp(1, params.n_batch);

@@ -1,12 +1,16 @@
 //! A model: its weights, loaded once and shared by all its contexts.
 
+use std::collections::HashMap;
+use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cope_convert::gguf::{Gguf, TensorInfo, Value};
 
+use super::system::free_memory;
 use super::{Token, c_path, log, preflight, start, sys};
+use crate::error::MemoryUser;
 use crate::{Error, Result};
 
 /// A model: its weights (memory-mapped where the system can) and its vocabulary.
@@ -19,6 +23,36 @@ pub struct Model {
     kv_values: u64,
     /// The weights that can be the output head: a weight of its own, or the embedding.
     head_weights: Vec<TensorInfo>,
+    /// The bytes that contexts of the model take, by a description of the context.
+    context_sizes: Mutex<HashMap<String, u64>>,
+}
+
+/// The memory that a model takes while it is being loaded.
+#[derive(Debug)]
+struct LoadingMemory {
+    /// Bytes that were free before.
+    free: Option<u64>,
+    /// Bytes of the buffers, without weights that are mapped from the file.
+    needed: u64,
+}
+
+impl LoadingMemory {
+    fn fits(&self) -> bool {
+        self.free.is_none_or(|free| self.needed <= free)
+    }
+}
+
+/// llama.cpp's callback between its allocation of buffers and the reading of each tensor. The load ends when it returns
+/// `false`.
+///
+/// # Safety
+///
+/// `memory` must point to a [`LoadingMemory`] that nothing else uses.
+unsafe extern "C" fn measure(_progress: f32, memory: *mut c_void) -> bool {
+    // SAFETY: this function's contract.
+    let memory = unsafe { &mut *memory.cast::<LoadingMemory>() };
+    memory.needed = log::host_bytes();
+    memory.fits()
 }
 
 // SAFETY: a loaded model is bound to no thread; llama.cpp itself shares it between contexts on many threads.
@@ -33,10 +67,11 @@ impl Model {
     /// # Errors
     ///
     /// The file is missing, is no sound GGUF model, or llama.cpp cannot load it; the error names the file.
+    /// [`Error::NoRoom`] if the weights that are not mapped from the file take more memory than is free.
     pub fn load(path: &Path, gpu_layers: Option<u32>) -> Result<Arc<Self>> {
         let mut params = default_params();
         params.n_gpu_layers = gpu_layers.map_or(-1, |n| n.min(i32::MAX as u32) as i32);
-        Self::load_with(path, params)
+        Self::load_with(path, params, free_memory())
     }
 
     /// Loads only the vocabulary of the model at `path`, which is enough to tokenize but not to make a context.
@@ -47,7 +82,7 @@ impl Model {
     pub fn load_vocabulary(path: &Path) -> Result<Arc<Self>> {
         let mut params = default_params();
         params.vocab_only = true;
-        Self::load_with(path, params)
+        Self::load_with(path, params, None)
     }
 
     /// Loads the vocabulary of the model at `path`, as [`load_vocabulary`](Self::load_vocabulary) does, and checks that
@@ -62,19 +97,39 @@ impl Model {
         params.n_gpu_layers = 0;
         params.no_alloc = true;
         params.load_mode = sys::LLAMA_LOAD_MODE_NONE;
-        Self::load_with(path, params)
+        Self::load_with(path, params, None)
     }
 
-    fn load_with(path: &Path, params: sys::llama_model_params) -> Result<Arc<Self>> {
+    /// Loads the model with `params`, unless it takes more than `free` bytes of memory.
+    fn load_with(
+        path: &Path,
+        mut params: sys::llama_model_params,
+        free: Option<u64>,
+    ) -> Result<Arc<Self>> {
         let header = Gguf::open(path)?;
         preflight::check(path, &header)?;
         start();
         log::forget();
         let c_path = c_path(path)?;
-        // SAFETY: the path is NUL-terminated; `params` are defaults, whose pointers are null.
+        let mut memory = LoadingMemory { free, needed: 0 };
+        params.progress_callback = Some(measure);
+        params.progress_callback_user_data = (&raw mut memory).cast();
+        // SAFETY: the path is NUL-terminated; `params` are defaults, whose pointers are null, with a callback whose data
+        // outlives the call.
         let raw = unsafe { sys::llama_model_load_from_file(c_path.as_ptr(), params) };
-        let raw = NonNull::new(raw)
-            .ok_or_else(|| log::error(format!("load the model {}", path.display())))?;
+        let raw = NonNull::new(raw).ok_or_else(|| match memory.free {
+            Some(free) if !memory.fits() => Error::NoRoom {
+                user: MemoryUser::Weights {
+                    path: path.to_owned(),
+                },
+                needed: memory.needed,
+                free,
+            },
+            _ => {
+                let error = log::error(format!("load the model {}", path.display()));
+                preflight::explain(path, &header, error)
+            }
+        })?;
         let model = Self {
             raw,
             path: path.to_owned(),
@@ -88,6 +143,7 @@ impl Model {
                 .into_iter()
                 .filter_map(|name| header.tensor(name).cloned())
                 .collect(),
+            context_sizes: Mutex::default(),
         };
         // Otherwise llama.cpp would end the process at the first text.
         let is_usable = model.has_vocabulary()
@@ -126,6 +182,22 @@ impl Model {
     /// The number of values in a KV cache for each token: the keys and values of all layers.
     pub(super) fn kv_values(&self) -> u64 {
         self.kv_values
+    }
+
+    /// The bytes that a context takes, which `measure` finds the first time that one of this description is asked for.
+    pub(super) fn context_size(
+        &self,
+        description: String,
+        measure: impl FnOnce() -> Option<u64>,
+    ) -> Option<u64> {
+        let sizes = self.context_sizes.lock();
+        let mut sizes = sizes.unwrap_or_else(PoisonError::into_inner);
+        if let Some(size) = sizes.get(&description) {
+            return Some(*size);
+        }
+        let size = measure()?;
+        sizes.insert(description, size);
+        Some(size)
     }
 
     /// Whether a cache of the model can be cut at any token: that of a recurrent or hybrid model cannot.
@@ -188,4 +260,26 @@ fn default_params() -> sys::llama_model_params {
 fn has_amx() -> bool {
     // SAFETY: reads a constant of the build.
     unsafe { sys::ggml_cpu_has_amx_int8() != 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_ends_where_its_buffers_do_not_fit() {
+        let goes_on = |free| {
+            let mut memory = LoadingMemory { free, needed: 0 };
+            // SAFETY: nothing else uses `memory`.
+            let goes_on = unsafe { measure(0.0, (&raw mut memory).cast()) };
+            assert_eq!(memory.needed, 3 << 19);
+            goes_on
+        };
+        log::forget();
+        log::tell(c"load_tensors:   CPU_REPACK model buffer size =     1.50 MiB\n");
+        log::tell(c"load_tensors:   CPU_Mapped model buffer size =    98.75 MiB\n");
+        assert!(goes_on(None));
+        assert!(goes_on(Some(3 << 19)));
+        assert!(!goes_on(Some((3 << 19) - 1)));
+    }
 }

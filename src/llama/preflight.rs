@@ -5,10 +5,13 @@
 //! The attention heads and the types of tensors are checked for the families that can be trained. For others it is not
 //! known what the operations of their graphs take.
 
+mod tensors;
+
 use std::collections::HashSet;
 use std::path::Path;
 
-use cope_convert::gguf::{Array, GgmlType, Gguf, TensorInfo, Value};
+use cope_convert::Adapter;
+use cope_convert::gguf::{Array, Gguf, Value};
 
 use crate::{Error, Result};
 
@@ -19,16 +22,6 @@ const MAX_EXPERTS: u32 = 1024;
 
 /// The families whose graphs are known.
 const FAMILIES: [&str; 4] = ["gemma3", "llama", "qwen2", "qwen3"];
-/// Types of weights that ggml cannot multiply by on the CPU.
-const NO_WEIGHTS: [GgmlType; 7] = [
-    GgmlType::Q8_1,
-    GgmlType::Q8_K,
-    GgmlType::I8,
-    GgmlType::I16,
-    GgmlType::I32,
-    GgmlType::I64,
-    GgmlType::F64,
-];
 
 /// Refuses a model that would make llama.cpp end the process, or that does not generate text; the error names the file.
 pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
@@ -44,12 +37,38 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_heads,
         check_sliding,
         check_numbers,
-        check_tensors,
+        tensors::check,
         check_tokens,
     ]
     .into_iter()
     .try_for_each(|check| check(&metadata))
-    .map_err(|flaw| Error::input(format!("{} cannot be used: {flaw}", path.display())))
+    .map_err(|flaw| refusal(path, &flaw))
+}
+
+/// `error`, by which llama.cpp has refused the model at `path`, or a better one: which tensor no model of its family has.
+pub(super) fn explain(path: &Path, model: &Gguf, error: Error) -> Error {
+    let is_count =
+        matches!(&error, Error::Llama { reason, .. } if reason.contains("number of tensors"));
+    let unknown = || {
+        let architecture = model.architecture().ok()?;
+        tensors::unknown(&Metadata {
+            model,
+            architecture,
+        })
+    };
+    match unknown().filter(|_| is_count) {
+        Some(flaw) => refusal(path, &flaw),
+        None => error,
+    }
+}
+
+/// Refuses an adapter at `path` that would make llama.cpp end the process on a base that it fits.
+pub(super) fn check_adapter(path: &Path, adapter: &Adapter, base: &Gguf) -> Result<()> {
+    tensors::check_adapter(&base.tensors, adapter).map_err(|flaw| refusal(path, &flaw))
+}
+
+fn refusal(path: &Path, flaw: &str) -> Error {
+    Error::input(format!("{} cannot be used: {flaw}", path.display()))
 }
 
 type Check = Result<(), String>;
@@ -202,36 +221,6 @@ pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize, default:
     layers
 }
 
-/// Refuses types of tensors that the operations of a known graph do not take.
-fn check_tensors(metadata: &Metadata<'_>) -> Check {
-    if !FAMILIES.contains(&metadata.architecture) {
-        return Ok(());
-    }
-    metadata.model.tensors.iter().try_for_each(check_tensor)
-}
-
-fn check_tensor(tensor: &TensorInfo) -> Check {
-    // Norms, biases and RoPE's factors: a product or a sum with another type ends the process.
-    let is_vector = tensor.shape.len() < 2;
-    let ggml_type = tensor.ggml_type;
-    let is_sound = if is_vector {
-        ggml_type == GgmlType::F32
-    } else {
-        !NO_WEIGHTS.contains(&ggml_type)
-    };
-    require(is_sound, || {
-        let needed = if is_vector {
-            "F32"
-        } else {
-            "a floating-point or a quantised type"
-        };
-        format!(
-            "its tensor {} is of type {ggml_type}, and llama.cpp needs {needed}",
-            tensor.name
-        )
-    })
-}
-
 fn check_numbers(metadata: &Metadata<'_>) -> Check {
     if let Some(length) = metadata.get("context_length").and_then(Value::as_u32) {
         require(length > 0, || "its context_length is 0".to_owned())?;
@@ -297,50 +286,4 @@ fn check_tokens(metadata: &Metadata<'_>) -> Check {
     require(kind != Some("llama") || (0..=u8::MAX).all(has_byte), || {
         "its vocabulary does not have all bytes as tokens".to_owned()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn vectors_are_f32_and_matrices_of_a_type_that_can_be_multiplied() {
-        let message = |name: &str, shape: &[u64], ggml_type| {
-            let tensor = TensorInfo {
-                name: name.to_owned(),
-                shape: shape.to_vec(),
-                ggml_type,
-                offset: 0,
-                n_bytes: 0,
-            };
-            check_tensor(&tensor).err()
-        };
-        for ggml_type in [
-            GgmlType::F32,
-            GgmlType::BF16,
-            GgmlType::Q4_K,
-            GgmlType::IQ2_S,
-        ] {
-            assert_eq!(message("blk.0.attn_q.weight", &[64, 64], ggml_type), None);
-        }
-        assert_eq!(message("output_norm.weight", &[64], GgmlType::F32), None);
-        for ggml_type in [GgmlType::F16, GgmlType::BF16, GgmlType::F64, GgmlType::I32] {
-            for name in [
-                "blk.1.ffn_norm.weight",
-                "blk.0.attn_q.bias",
-                "rope_freqs.weight",
-            ] {
-                let flaw = message(name, &[64], ggml_type).unwrap();
-                assert_eq!(
-                    flaw,
-                    format!("its tensor {name} is of type {ggml_type}, and llama.cpp needs F32")
-                );
-            }
-        }
-        for ggml_type in NO_WEIGHTS {
-            let flaw = message("token_embd.weight", &[64, 300], ggml_type).unwrap();
-            let end = "llama.cpp needs a floating-point or a quantised type";
-            assert!(flaw.ends_with(end), "{flaw}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use cope_contrast::Candidate;
 
-use super::{Context, ContextOptions, LoraAdapter, Model, Rows, Token, sys};
+use super::{Context, ContextOptions, LoraAdapter, Model, Rows, Token, context_size, sys};
 use crate::{Error, Result};
 
 /// A context of several sequences, of one model with at most one adapter.
@@ -18,6 +18,15 @@ pub struct Sequences {
     rows: Vec<Option<PassRow>>,
     /// The most tokens of each sequence.
     n_ctx: usize,
+}
+
+/// `options` whose passes have room for a token and a row of each sequence.
+fn with_room(options: &ContextOptions, n_sequences: usize) -> ContextOptions {
+    ContextOptions {
+        n_outputs: options.n_outputs.max(n_sequences as u32),
+        n_batch: options.n_batch.max(n_sequences as u32),
+        ..options.clone()
+    }
 }
 
 /// A row of a pass.
@@ -42,11 +51,7 @@ impl Sequences {
         n_sequences: usize,
     ) -> Result<Self> {
         let n_sequences = n_sequences.max(1);
-        let options = ContextOptions {
-            n_outputs: options.n_outputs.max(n_sequences as u32),
-            n_batch: options.n_batch.max(n_sequences as u32),
-            ..options.clone()
-        };
+        let options = with_room(options, n_sequences);
         let context = Context::with_sequences(model, adapter, &options, n_sequences as u32)?;
         // SAFETY: the context is live.
         let n_ctx = unsafe { sys::llama_n_ctx_seq(context.raw()) } as usize;
@@ -56,6 +61,21 @@ impl Sequences {
             rows: vec![None; n_sequences],
             n_ctx,
         })
+    }
+
+    /// Checks that there is memory for sequences that [`new`](Self::new) would make.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRoom`] if they take more memory than is free.
+    pub fn check_memory(
+        model: &Arc<Model>,
+        options: &ContextOptions,
+        n_sequences: usize,
+    ) -> Result<()> {
+        let n_sequences = n_sequences.max(1);
+        let options = with_room(options, n_sequences);
+        context_size::check(model, &options, n_sequences as u32)
     }
 
     /// Makes a running pass fail once `flag` is true, like [`Context::set_interrupt`].

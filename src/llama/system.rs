@@ -1,8 +1,8 @@
 //! The build of llama.cpp, and the devices that it runs on.
 
 use std::ffi::{CStr, c_char};
-use std::fs;
 
+use super::free_memory::FreeMemory;
 use super::{start, sys};
 
 /// An instruction set that ggml has faster kernels for.
@@ -161,22 +161,23 @@ fn device(index: usize) -> Device {
                 || kind == sys::GGML_BACKEND_DEVICE_TYPE_IGPU,
             // ggml says that all of a CPU's memory is free.
             memory_free: (kind == sys::GGML_BACKEND_DEVICE_TYPE_CPU)
-                .then(available_memory)
+                .then(FreeMemory::now)
                 .flatten()
-                .unwrap_or(memory_free as u64),
+                .map_or(memory_free as u64, |free| free.ram),
             memory_total: memory_total as u64,
         }
     }
 }
 
-/// The memory in bytes that new programs can have without swapping, as Linux estimates it; `None` elsewhere.
-fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes << 10)
+/// The bytes of host memory that new buffers can have, swap included. Elsewhere than on Linux this is ggml's figure: the
+/// free memory on Windows, and all memory on other systems.
+pub(super) fn free_memory() -> Option<u64> {
+    let now = FreeMemory::now().map(|free| free.ram + free.swap);
+    now.or_else(|| {
+        let devices = devices();
+        let cpu = devices.iter().find(|device| device.name == "CPU")?;
+        Some(cpu.memory_free)
+    })
 }
 
 /// A copy of a C string.

@@ -205,6 +205,12 @@ impl From<Error> for ApiError {
                     "{error}; the server has to be started with more --memory, or with a smaller --ctx-size or --parallel"
                 ))
             },
+            Error::NoRoom { .. } => Self {
+                code: Some("insufficient_memory"),
+                ..Self::unavailable(format!(
+                    "{error}; try again later, or start the server with a smaller --ctx-size or --parallel"
+                ))
+            },
             _ => match error.fault() {
                 Fault::Input => Self::invalid(error),
                 Fault::Missing => Self::not_found(error),
@@ -278,12 +284,21 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::MemoryUser;
 
     #[test]
     fn the_status_follows_the_kind_of_the_error() {
         let memory = Error::Memory {
             needed: 2,
             limit: 1,
+        };
+        let no_room = Error::NoRoom {
+            user: MemoryUser::Context {
+                n_ctx: 512,
+                n_sequences: 2,
+            },
+            needed: 2,
+            free: 1,
         };
         let llama = Error::Llama {
             operation: "decode 1 token".into(),
@@ -300,6 +315,7 @@ mod tests {
             (Error::bug("out of step"), 500, None),
             (Error::lack("no thread"), 503, Some(LATER)),
             (memory, 503, Some(LATER)),
+            (no_room, 503, Some(LATER)),
         ] {
             let message = error.to_string();
             let told = ApiError::from(error);

@@ -61,9 +61,10 @@ impl ModelCache {
     ///
     /// # Errors
     ///
-    /// The base's file cannot be read.
+    /// The base's file cannot be read; [`Error::NoRoom`] when not even the base's context fits into the free memory.
     pub fn new(home: &Home, model: &Arc<Model>, settings: &EngineSettings) -> Result<Self> {
         let path = model.path();
+        Sequences::check_memory(model, &settings.context, settings.parallel)?;
         Ok(Self {
             home: home.clone(),
             model: Arc::clone(model),
@@ -82,7 +83,7 @@ impl ModelCache {
     /// # Errors
     ///
     /// [`Error::Missing`] when the user does not exist or is not trained; [`Error::Memory`] when the models would not fit
-    /// even alone; [`Error::Contrast`] when α or τ is out of its range; the adapter's file is damaged, or was trained on
+    /// even alone; [`Error::NoRoom`] when they need more memory than is free; [`Error::Contrast`] when α or τ is out of its range; the adapter's file is damaged, or was trained on
     /// another base.
     pub fn open(
         &mut self,
@@ -189,8 +190,13 @@ impl ModelCache {
             ModelKey::User(_, _, scale) => f32::from_bits(*scale),
         };
         let adapter = adapter.map(|adapter| (adapter, scale));
-        let sequences = Sequences::new(&self.model, adapter, &self.settings.context, n_sequences)
-            .map_err(out_of_memory)?;
+        let sequences = loop {
+            let context = &self.settings.context;
+            match Sequences::new(&self.model, adapter.clone(), context, n_sequences) {
+                Err(Error::NoRoom { .. }) if self.unload_oldest(beside, batch) => {}
+                made => break made.map_err(out_of_memory)?,
+            }
+        };
         let loaded = Loaded {
             id: batch.add(sequences),
             bytes,

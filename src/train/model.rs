@@ -118,7 +118,12 @@ impl TrainModel {
             (embedding, head)
         } else {
             let tied = weights.linear(table, shape.n_vocab, shape.n_embd)?;
-            (tied.clone(), tied)
+            let bias = weights.vector_if_there("output.bias", shape.n_vocab)?;
+            let head = match bias {
+                Some(bias) => tied.clone().with_bias(bias),
+                None => tied.clone(),
+            };
+            (tied, head)
         };
         let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
         weights.finish()?;

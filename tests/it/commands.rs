@@ -3,6 +3,7 @@
 
 mod decoding;
 mod evaluation;
+mod memory;
 mod privacy;
 mod repl;
 mod signals;

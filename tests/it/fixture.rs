@@ -13,6 +13,12 @@ use cope_llama::llama::{
 
 use crate::tiny::{TinyModel, set_template, tiny_adapter};
 
+/// A temporary folder, in memory where the system has a place for that: thousands of files are then written without waiting
+/// for a disk.
+pub fn folder_in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// A tiny model in its folder.
 pub struct Fixture {
     pub folder: tempfile::TempDir,

@@ -17,6 +17,7 @@ mod grammars;
 mod histories;
 mod homes;
 mod llama;
+mod memory;
 mod merged;
 mod prompts;
 mod recipe;

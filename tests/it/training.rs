@@ -5,6 +5,7 @@ mod calibration;
 mod candle;
 mod sampling;
 mod settings;
+mod tensors;
 
 use candle_core::Tensor;
 use cope_convert::{Adapter, Matrix};

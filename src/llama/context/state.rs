@@ -7,24 +7,33 @@
 use sha2::{Digest, Sha256};
 
 use super::{Context, SEQUENCE, Token, log, sys};
-use crate::Result;
+use crate::error::MemoryUser;
+use crate::llama::system::free_memory;
+use crate::{Error, Result};
 
 impl Context {
     /// The cache as bytes. `key` identifies the base, the adapter and the scale; the kind of cache is added to it.
     ///
     /// # Errors
     ///
-    /// [`Error::Llama`](crate::Error::Llama) if llama.cpp cannot save this kind of cache.
+    /// [`Error::Llama`] if llama.cpp cannot save this kind of cache, [`Error::NoRoom`] if the copy takes more memory than is
+    /// free.
     pub fn save(&mut self, key: &str) -> Result<Vec<u8>> {
         log::forget();
-        // SAFETY: the context is live; the buffer has as many bytes as llama.cpp asks for.
-        let (state, n_written) = unsafe {
-            let n_bytes = sys::llama_state_seq_get_size(self.raw(), SEQUENCE);
-            let mut state = vec![0; n_bytes];
-            let pointer = state.as_mut_ptr();
-            let n_written = sys::llama_state_seq_get_data(self.raw(), pointer, n_bytes, SEQUENCE);
-            (state, n_written)
-        };
+        // SAFETY: the context is live.
+        let n_bytes = unsafe { sys::llama_state_seq_get_size(self.raw(), SEQUENCE) };
+        // llama.cpp's bytes, and all bytes together.
+        let needed = 2 * n_bytes as u64;
+        if let Some(free) = free_memory().filter(|&free| needed > free) {
+            let n_tokens = self.len();
+            let user = MemoryUser::SavedCache { n_tokens };
+            return Err(Error::NoRoom { user, needed, free });
+        }
+        let mut state = vec![0; n_bytes];
+        let pointer = state.as_mut_ptr();
+        // SAFETY: the context is live; the buffer has as many bytes as llama.cpp asked for.
+        let n_written =
+            unsafe { sys::llama_state_seq_get_data(self.raw(), pointer, n_bytes, SEQUENCE) };
         if n_written != state.len() || state.is_empty() {
             return Err(log::error("save the context's cache"));
         }

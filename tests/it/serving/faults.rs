@@ -4,11 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
-use cope_llama::home::UserName;
-use cope_llama::serve::KeyOf;
+use cope_llama::Error;
+use cope_llama::error::MemoryUser;
+use cope_llama::home::{Home, UserName};
+use cope_llama::llama::{ContextOptions, Sequences};
+use cope_llama::serve::{KeyOf, serve};
 use serde_json::{Value, json};
 
 use super::{Refusal, Running, Server, agent};
+use crate::fixture::{Fixture, exact};
 
 /// The refusal of a field of the request.
 fn field<'a>(param: &'a str, message: &'a str) -> Refusal<'a> {
@@ -173,6 +177,71 @@ fn a_voice_that_needs_more_memory_than_there_is_is_503() {
             "the server has to be started with more --memory",
         )
     });
+}
+
+#[test]
+fn a_server_without_memory_for_the_base_does_not_start() {
+    let fixture = Fixture::new();
+    let home = Home::at(fixture.folder.path().join("home"));
+    let mut options = super::options(&fixture.path);
+    options.settings.context.free_memory = Some(0);
+    let error = serve(&home, options, |_| (), std::future::pending()).unwrap_err();
+    let user = MemoryUser::Context {
+        n_ctx: 256,
+        n_sequences: 4,
+    };
+    match error {
+        Error::NoRoom { user: it, .. } => assert_eq!(it, user),
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_voice_without_free_memory_is_503_and_the_streams_of_others_go_on() {
+    let fixture = Fixture::new();
+    let context = |free_memory| ContextOptions {
+        free_memory: Some(free_memory),
+        ..exact()
+    };
+    // Less than this is refused without being measured.
+    let little = 2 * 256 * 48;
+    let of_base = Sequences::check_memory(&fixture.model, &context(little), 2);
+    let Err(Error::NoRoom { needed, .. }) = of_base else {
+        panic!("{of_base:?}");
+    };
+    // There is memory for a context of the base, and none for those of users, which have more sequences.
+    let server = Server::of(fixture, |options| {
+        options.settings.context = context(needed);
+        options.settings.parallel = 2;
+        options.settings.parallel_user = 64;
+        options.limits.n_predict = 200;
+    });
+    let refusal = Refusal {
+        code: Some("insufficient_memory"),
+        retry_after: Some("10"),
+        ..Refusal::new(
+            503,
+            "unavailable_error",
+            "a context of 64 texts of 256 tokens each takes",
+        )
+    };
+    let body = chat_body(
+        "base",
+        &json!({ "max_tokens": 200, "temperature": 1.0, "seed": 3, "ignore_eos": true }),
+    );
+    let alone = stream(&server, &body, None);
+    let (first, began) = channel();
+    let told = std::thread::scope(|scope| {
+        let under_way = scope.spawn(|| stream(&server, &body, Some(first)));
+        began.recv().unwrap();
+        for stream in [false, true] {
+            let refused = server.chat("ann", &json!({ "stream": stream }));
+            refused.assert_refused(&refusal);
+        }
+        under_way.join().unwrap()
+    });
+    assert_eq!(told, alone);
+    assert_eq!(server.chat("base", &json!({})).status, 200);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{largest_difference, train_logits};
-use crate::fixture::exact;
+use crate::fixture::{exact, folder_in_memory};
 use crate::tiny::{FAMILIES, TinyModel};
 
 /// Mutations of each family's file.
@@ -148,7 +148,7 @@ fn training_and_llama_cpp_read_every_setting_alike_or_refuse_the_file() {
 
 /// What goes wrong with the mutated files of a family.
 fn faults(architecture: &'static str) -> Vec<String> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder_in_memory();
     let path = folder.path().join("mutated.gguf");
     let tiny = TinyModel {
         architecture,

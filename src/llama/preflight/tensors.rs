@@ -1,0 +1,414 @@
+//! What the graphs of the known families take as tensors: their types and their place in the file, on which ggml would end
+//! the process, and their names, by which a refusal of llama.cpp's is explained. llama.cpp itself checks every shape, and
+//! that it uses every tensor of the file.
+//!
+//! | operation of the graph | tensors | types on the CPU |
+//! |---|---|---|
+//! | rows of a table | `token_embd.weight` | floating-point and quantised, except Q8_1 and Q8_K |
+//! | product with a matrix | `output.weight` or the embedding, `attn_*.weight`, `ffn_*.weight` | the same |
+//! | product with or sum of a vector | norms, biases, scales | F32 |
+//! | factors of RoPE's frequencies | `rope_freqs.weight`, `rope_factors_*.weight` | F32 |
+
+use cope_convert::gguf::{GgmlType, TensorInfo, Value};
+use cope_convert::{Adapter, fused_tensor};
+
+use super::{Check, FAMILIES, Metadata, require};
+
+/// Types of weights that ggml can neither multiply by nor take rows of on the CPU.
+const NO_WEIGHTS: [GgmlType; 7] = [
+    GgmlType::Q8_1,
+    GgmlType::Q8_K,
+    GgmlType::I8,
+    GgmlType::I16,
+    GgmlType::I32,
+    GgmlType::I64,
+    GgmlType::F64,
+];
+
+/// The alignment in bytes that ggml needs of a buffer, such as the part of a file that is mapped.
+const ALIGNMENT: u64 = 32;
+
+/// The matrices of every block.
+const MATRICES: [&str; 8] = [
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_qkv",
+    "attn_output",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+];
+
+/// The matrices of a block with experts.
+const EXPERTS: [&str; 7] = [
+    "ffn_gate_inp",
+    "ffn_gate_exps",
+    "ffn_up_exps",
+    "ffn_down_exps",
+    "ffn_gate_shexp",
+    "ffn_up_shexp",
+    "ffn_down_shexp",
+];
+
+/// Refuses tensors that the operations of a known graph do not take, and data where no buffer can begin.
+pub(super) fn check(metadata: &Metadata<'_>) -> Check {
+    let tensors = &metadata.model.tensors;
+    tensors.iter().try_for_each(check_place)?;
+    if FAMILIES.contains(&metadata.architecture) {
+        tensors.iter().try_for_each(check_type)?;
+        let check = |tensor| check_scale(tensors, tensor);
+        tensors.iter().try_for_each(check)?;
+    }
+    Ok(())
+}
+
+fn check_place(tensor: &TensorInfo) -> Check {
+    require(tensor.offset.is_multiple_of(ALIGNMENT), || {
+        format!(
+            "its tensor {} begins at byte {}, and llama.cpp needs a multiple of {ALIGNMENT}",
+            tensor.name, tensor.offset
+        )
+    })
+}
+
+fn check_type(tensor: &TensorInfo) -> Check {
+    // llama.cpp reads a vector with further dimensions of 1 as the vector.
+    let is_vector = tensor.shape.iter().skip(1).all(|&n| n == 1);
+    let ggml_type = tensor.ggml_type;
+    let is_sound = if is_vector {
+        ggml_type == GgmlType::F32
+    } else {
+        !NO_WEIGHTS.contains(&ggml_type)
+    };
+    require(is_sound, || {
+        let needed = if is_vector {
+            "F32"
+        } else {
+            "a floating-point or a quantised type"
+        };
+        format!(
+            "its tensor {} is of type {ggml_type}, and llama.cpp needs {needed}",
+            tensor.name
+        )
+    })
+}
+
+/// Refuses the scale of an NVFP4 weight where ggml asserts that there is none: of an embedding that is the head too, and of
+/// a feed-forward layer with a bias.
+fn check_scale(tensors: &[TensorInfo], scale: &TensorInfo) -> Check {
+    let is_refused = match scale.name.rsplit_once('.') {
+        Some(("output", "scale" | "input_scale")) => {
+            find(tensors, "output.weight").is_none() && is_nvfp4(tensors, "token_embd.weight")
+        }
+        Some((layer, "scale")) => {
+            layer.contains(".ffn_")
+                && is_nvfp4(tensors, &format!("{layer}.weight"))
+                && find(tensors, &format!("{layer}.bias")).is_some()
+        }
+        _ => false,
+    };
+    require(!is_refused, || {
+        let name = &scale.name;
+        format!("its tensor {name} scales a weight of type NVFP4 that llama.cpp cannot scale")
+    })
+}
+
+/// Refuses an adapter for a feed-forward layer of type NVFP4 with a scale: ggml asserts that there is none.
+pub(super) fn check_adapter(base: &[TensorInfo], adapter: &Adapter) -> Check {
+    let is_refused = |name: &&str| {
+        let scale = name.replace(".weight", ".scale");
+        name.contains(".ffn_") && is_nvfp4(base, name) && find(base, &scale).is_some()
+    };
+    let mut names = adapter.tensors.iter().map(|pair| pair.name.as_str());
+    match names.find(is_refused) {
+        Some(name) => Err(format!(
+            "it changes {name}, which is of type NVFP4 with a scale in the base; use a base of another type"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn find<'t>(tensors: &'t [TensorInfo], name: &str) -> Option<&'t TensorInfo> {
+    tensors.iter().find(|tensor| tensor.name == name)
+}
+
+fn is_nvfp4(tensors: &[TensorInfo], name: &str) -> bool {
+    find(tensors, name).is_some_and(|tensor| tensor.ggml_type == GgmlType::NVFP4)
+}
+
+/// The first tensor of the file that no model of its family has, and why, as the end of a sentence.
+pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
+    let architecture = metadata.architecture;
+    if !FAMILIES.contains(&architecture) {
+        return None;
+    }
+    let reason = |tensor: &TensorInfo| {
+        let name = &tensor.name;
+        if let Some(fused) = fused_tensor(metadata.model, name) {
+            let fused = &fused.name;
+            return Some(format!(
+                "its tensor {name} is a part of {fused}, which it has too"
+            ));
+        }
+        if let Some(lacking) = lacking_beside(metadata, name) {
+            return Some(format!("its tensor {name} has no use without {lacking}"));
+        }
+        let is_known = match block_tensor(name) {
+            Some((block, name)) => {
+                block < metadata.count("block_count") && is_in_blocks(architecture, name)
+            }
+            None => is_outside_blocks(architecture, name),
+        };
+        (!is_known)
+            .then(|| format!("its tensor {name} is unknown in models of the family {architecture}"))
+    };
+    metadata.model.tensors.iter().find_map(reason)
+}
+
+/// What a tensor is used with, if the file does not have it.
+fn lacking_beside(metadata: &Metadata<'_>, name: &str) -> Option<String> {
+    let model = metadata.model;
+    if let Some(fused) = name.strip_suffix("attn_qkv.bias") {
+        let weight = format!("{fused}attn_qkv.weight");
+        return model.tensor(&weight).is_none().then_some(weight);
+    }
+    match name {
+        "output.scale" | "output.input_scale" => {
+            let head = model.tensor("output.weight");
+            let head = head.or_else(|| model.tensor("token_embd.weight"));
+            let is_nvfp4 = head.is_some_and(|head| head.ggml_type == GgmlType::NVFP4);
+            (!is_nvfp4).then(|| "a head of type NVFP4".to_owned())
+        }
+        "rope_factors_long.weight" | "rope_factors_short.weight" => {
+            let scaling = metadata.get("rope.scaling.type").and_then(Value::as_str);
+            (scaling != Some("longrope")).then(|| "a RoPE scaling of type longrope".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The number of a tensor's block, and the rest of its name. `None` for a tensor outside the blocks.
+fn block_tensor(name: &str) -> Option<(u32, &str)> {
+    let (block, name) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((block.parse().ok()?, name))
+}
+
+/// Whether llama.cpp reads this tensor outside the blocks of a family.
+fn is_outside_blocks(architecture: &str, name: &str) -> bool {
+    match name {
+        "token_embd.weight" | "output_norm.weight" | "output.weight" | "output.scale"
+        | "output.input_scale" => true,
+        "output.bias" => architecture == "qwen2",
+        "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" => {
+            architecture == "llama"
+        }
+        "cls.output.weight" => architecture == "qwen3",
+        "dense_2.weight" | "dense_3.weight" => architecture == "gemma3",
+        _ => false,
+    }
+}
+
+/// Whether llama.cpp reads this tensor of a block, without the block's prefix, in a family.
+fn is_in_blocks(architecture: &str, name: &str) -> bool {
+    let Some((name, ending)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let is_matrix = MATRICES.contains(&name) || architecture == "llama" && EXPERTS.contains(&name);
+    match ending {
+        "weight" => {
+            is_matrix
+                || match name {
+                    "attn_norm" | "ffn_norm" => true,
+                    "attn_q_norm" | "attn_k_norm" => ["qwen3", "gemma3"].contains(&architecture),
+                    "post_attention_norm" | "post_ffw_norm" => architecture == "gemma3",
+                    _ => false,
+                }
+        }
+        "bias" => match name {
+            "attn_q" | "attn_k" | "attn_v" | "attn_qkv" => true,
+            _ => architecture == "llama" && MATRICES.contains(&name),
+        },
+        "scale" | "input_scale" => is_matrix,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use GgmlType::{NVFP4, Q4_0};
+    use cope_convert::{LoraTensor, Matrix};
+
+    use super::*;
+
+    fn tensor(name: &str, shape: &[u64], ggml_type: GgmlType) -> TensorInfo {
+        TensorInfo {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            ggml_type,
+            offset: 0,
+            n_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn vectors_are_f32_and_matrices_of_a_type_that_can_be_multiplied() {
+        let message = |name: &str, shape: &[u64], ggml_type| {
+            check_type(&tensor(name, shape, ggml_type)).err()
+        };
+        for ggml_type in [
+            GgmlType::F32,
+            GgmlType::BF16,
+            GgmlType::Q4_K,
+            GgmlType::IQ2_S,
+        ] {
+            assert_eq!(message("blk.0.attn_q.weight", &[64, 64], ggml_type), None);
+        }
+        assert_eq!(message("output_norm.weight", &[64], GgmlType::F32), None);
+        for ggml_type in [GgmlType::F16, GgmlType::BF16, GgmlType::F64, GgmlType::I32] {
+            for name in [
+                "blk.1.ffn_norm.weight",
+                "blk.0.attn_q.bias",
+                "rope_freqs.weight",
+            ] {
+                for shape in [&[64][..], &[64, 1], &[64, 1, 1, 1]] {
+                    let flaw = message(name, shape, ggml_type).unwrap();
+                    assert_eq!(
+                        flaw,
+                        format!(
+                            "its tensor {name} is of type {ggml_type}, and llama.cpp needs F32"
+                        )
+                    );
+                }
+            }
+        }
+        for ggml_type in NO_WEIGHTS {
+            let flaw = message("token_embd.weight", &[64, 300], ggml_type).unwrap();
+            let end = "llama.cpp needs a floating-point or a quantised type";
+            assert!(flaw.ends_with(end), "{flaw}");
+        }
+    }
+
+    #[test]
+    fn data_begins_where_a_buffer_can() {
+        let at = |offset| TensorInfo {
+            offset,
+            ..tensor("output.weight", &[64, 300], GgmlType::F16)
+        };
+        assert_eq!(check_place(&at(4096 + 32)), Ok(()));
+        let flaw = check_place(&at(4096 + 16)).unwrap_err();
+        assert_eq!(
+            flaw,
+            "its tensor output.weight begins at byte 4112, and llama.cpp needs a multiple of 32"
+        );
+    }
+
+    #[test]
+    fn weights_of_nvfp4_are_scaled_only_where_llama_cpp_can() {
+        let check = |of_type: GgmlType, weight: &str, others: &[&str]| {
+            let vector = |name: &&str| tensor(name, &[1], GgmlType::F32);
+            let mut tensors: Vec<_> = others.iter().map(vector).collect();
+            tensors.push(tensor(weight, &[64, 64], of_type));
+            let scale = &tensors[0];
+            check_scale(&tensors, scale).is_ok()
+        };
+        for (of_type, weight, others, is_sound) in [
+            (NVFP4, "token_embd.weight", &["output.scale"][..], false),
+            (Q4_0, "token_embd.weight", &["output.scale"], true),
+            (
+                NVFP4,
+                "token_embd.weight",
+                &["output.scale", "output.weight"],
+                true,
+            ),
+            (NVFP4, "blk.0.ffn_up.weight", &["blk.0.ffn_up.scale"], true),
+            (
+                NVFP4,
+                "blk.0.ffn_up.weight",
+                &["blk.0.ffn_up.scale", "blk.0.ffn_up.bias"],
+                false,
+            ),
+            (
+                NVFP4,
+                "blk.0.attn_q.weight",
+                &["blk.0.attn_q.scale", "blk.0.attn_q.bias"],
+                true,
+            ),
+        ] {
+            assert_eq!(
+                check(of_type, weight, others),
+                is_sound,
+                "{of_type} {others:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_adapter_changes_no_scaled_feed_forward_layer_of_nvfp4() {
+        let zeros = |rows, cols| Matrix {
+            rows,
+            cols,
+            data: vec![0.0; rows * cols],
+        };
+        let adapter = |name: &str| Adapter {
+            architecture: "llama".into(),
+            lora_alpha: 1.0,
+            base_sha256: None,
+            task_sha256: None,
+            contrast: None,
+            plausibility: None,
+            name: None,
+            tensors: vec![LoraTensor {
+                name: name.to_owned(),
+                a: zeros(1, 64),
+                b: zeros(64, 1),
+            }],
+        };
+        let mut base = Vec::new();
+        for layer in ["attn_q", "ffn_up", "ffn_down"] {
+            let name = |ending| format!("blk.0.{layer}.{ending}");
+            base.push(tensor(&name("weight"), &[64, 64], GgmlType::NVFP4));
+            base.push(tensor(&name("scale"), &[1], GgmlType::F32));
+        }
+        base.retain(|it| it.name != "blk.0.ffn_down.scale");
+        for name in ["blk.0.attn_q.weight", "blk.0.ffn_down.weight"] {
+            assert_eq!(check_adapter(&base, &adapter(name)), Ok(()));
+        }
+        let flaw = check_adapter(&base, &adapter("blk.0.ffn_up.weight")).unwrap_err();
+        assert!(
+            flaw.starts_with("it changes blk.0.ffn_up.weight, which"),
+            "{flaw}"
+        );
+    }
+
+    #[test]
+    fn a_family_has_its_own_tensors_and_no_others() {
+        let known = |name: &str| {
+            let of_family = |family: &&str| match block_tensor(name) {
+                Some((_, name)) => is_in_blocks(family, name),
+                None => is_outside_blocks(family, name),
+            };
+            let families: Vec<_> = FAMILIES.into_iter().filter(of_family).collect();
+            families.join(" ")
+        };
+        let all = FAMILIES.join(" ");
+        for (name, families) in [
+            ("token_embd.weight", all.as_str()),
+            ("blk.0.attn_qkv.bias", &all),
+            ("blk.11.ffn_down.scale", &all),
+            ("output.bias", "qwen2"),
+            ("rope_freqs.weight", "llama"),
+            ("blk.0.rope_freqs.weight", ""),
+            ("blk.0.attn_output.bias", "llama"),
+            ("blk.0.attn_q_norm.weight", "gemma3 qwen3"),
+            ("blk.0.post_ffw_norm.weight", "gemma3"),
+            ("blk.0.ffn_up_exps.weight", "llama"),
+            ("blk.0.attn_norm.bias", ""),
+            ("blk.0.attn_q.weight.weight", ""),
+            ("blk.x.attn_q.weight", ""),
+            ("token_embd", ""),
+        ] {
+            assert_eq!(known(name), families, "{name}");
+        }
+    }
+}
