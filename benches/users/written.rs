@@ -21,6 +21,9 @@ const SEQUENCES: usize = 8;
 /// The most tokens of an answer: of the tasks of short texts more than any text has, of the others their beginning.
 const TOKENS: usize = 96;
 
+/// The answers that are decoded together, with the policy by which they are.
+type Decoding = (Batch<Sequences, Arc<Model>>, Policy<ModelId>);
+
 /// A base that writes.
 pub struct Writer<'a> {
     path: &'a Path,
@@ -94,7 +97,7 @@ impl<'a> Writer<'a> {
         adapter: &Path,
         contrast: Contrast,
         prompts: &[Vec<Token>],
-    ) -> Result<(Batch<Sequences, Arc<Model>>, Policy<ModelId>)> {
+    ) -> Result<Decoding> {
         let gguf = Gguf::open(self.path)?;
         let adapter = LoraAdapter::load(&self.model, adapter, &gguf, self.sha256)?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
 use cope_llama::home::Home;
+use cope_llama::llama::Sequences;
 use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
 
 use super::options::{ModelArgs, count};
@@ -31,10 +32,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     openwebui_secret: Option<PathBuf>,
     /// Number of texts to generate at the same time, also spelled -np
-    #[arg(long, value_name = "N", default_value = "4", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = texts_at_once)]
     parallel: usize,
     /// Number of texts to generate at the same time with one user's adapter [default: that of --parallel]
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = texts_at_once)]
     parallel_user: Option<usize>,
     /// Memory limit of all contexts and adapters together, in MiB; the least recently used are evicted
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
@@ -68,6 +69,15 @@ Examples:
 
 /// The largest body of a request, in bytes: many times the text of a context.
 const MAX_BODY_BYTES: usize = 4 << 20;
+
+/// Parses a number of texts that one context can hold.
+fn texts_at_once(number: &str) -> Result<usize, String> {
+    let number = count(number)?;
+    if number > Sequences::MAX {
+        return Err(format!("it must be at most {}", Sequences::MAX));
+    }
+    Ok(number)
+}
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
     let secret = args.openwebui_secret.as_ref().map(|path| {

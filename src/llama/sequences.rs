@@ -39,6 +39,9 @@ struct PassRow {
 }
 
 impl Sequences {
+    /// The most sequences of one context (llama.cpp's `LLAMA_MAX_SEQ`).
+    pub const MAX: usize = 256;
+
     /// Makes `n_sequences` empty sequences, each with room for the tokens of `options`.
     ///
     /// # Errors
