@@ -14,9 +14,13 @@ fn set(metadata: &mut Vec<(String, Value)>, key: &str, value: Value) {
 
 /// The error on loading a tiny model with `entries` set in its metadata.
 fn refusal(entries: &[(&str, Value)]) -> String {
+    refusal_of(TinyModel::default(), entries)
+}
+
+fn refusal_of(tiny: TinyModel, entries: &[(&str, Value)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.gguf");
-    TinyModel::default().write_edited(&path, |metadata| {
+    tiny.write_edited(&path, |metadata| {
         for (key, value) in entries {
             set(metadata, key, value.clone());
         }
