@@ -171,6 +171,12 @@ const FAMILIES: &[Family] = &[
         logit_cap: Some(0.0),
         ..PLAIN
     },
+    Family {
+        architecture: "smollm3",
+        pairs: Pairs::Adjacent,
+        unrotated: Unrotated::LastOf(4),
+        ..PLAIN
+    },
 ];
 
 impl Family {

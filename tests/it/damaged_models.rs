@@ -96,6 +96,32 @@ fn attention_that_the_family_does_not_have_is_refused() {
 }
 
 #[test]
+fn settings_that_a_family_cannot_compute_with_are_refused() {
+    let full = || Value::Array(Array::Bool(vec![false; 2]));
+    for (architecture, key, value, flaw) in
+        [("smollm3", "rope.dimension_count", Value::U32(8), "rotate")]
+    {
+        let tiny = TinyModel {
+            architecture,
+            ..TinyModel::default()
+        };
+        let mut entries = vec![(key, value)];
+        if key.ends_with("key_length") {
+            entries.push(("attention.value_length", Value::U32(32)));
+            entries.push(("rope.dimension_count", Value::U32(32)));
+        }
+        let entries = entries.into_iter();
+        let entries = entries.map(|(key, value)| (format!("{architecture}.{key}"), value));
+        let entries: Vec<_> = entries.collect();
+        let entries = entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.clone()));
+        let message = refusal_of(tiny, &entries.collect::<Vec<_>>());
+        assert!(message.contains(flaw), "{message}");
+    }
+}
+
+#[test]
 fn incomplete_vocabularies_are_refused() {
     let words = |words: &[&str]| {
         Value::Array(Array::String(
