@@ -177,6 +177,13 @@ const FAMILIES: &[Family] = &[
         unrotated: Unrotated::LastOf(4),
         ..PLAIN
     },
+    Family {
+        architecture: "granite",
+        pairs: Pairs::Adjacent,
+        unrotated: Unrotated::AllUnlessFinetuned,
+        has_multipliers: true,
+        ..PLAIN
+    },
 ];
 
 impl Family {

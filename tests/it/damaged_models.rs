@@ -98,9 +98,16 @@ fn attention_that_the_family_does_not_have_is_refused() {
 #[test]
 fn settings_that_a_family_cannot_compute_with_are_refused() {
     let full = || Value::Array(Array::Bool(vec![false; 2]));
-    for (architecture, key, value, flaw) in
-        [("smollm3", "rope.dimension_count", Value::U32(8), "rotate")]
-    {
+    for (architecture, key, value, flaw) in [
+        (
+            "granite",
+            "logit_scale",
+            Value::F32(0.0),
+            "logit_scale is 0",
+        ),
+        ("granite", "residual_scale", Value::F32(f32::NAN), "NaN"),
+        ("smollm3", "rope.dimension_count", Value::U32(8), "rotate"),
+    ] {
         let tiny = TinyModel {
             architecture,
             ..TinyModel::default()
