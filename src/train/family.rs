@@ -184,6 +184,12 @@ const FAMILIES: &[Family] = &[
         has_multipliers: true,
         ..PLAIN
     },
+    Family {
+        architecture: "mistral3",
+        pairs: Pairs::Adjacent,
+        has_yarn_settings: true,
+        ..PLAIN
+    },
 ];
 
 impl Family {

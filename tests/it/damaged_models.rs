@@ -106,6 +106,12 @@ fn settings_that_a_family_cannot_compute_with_are_refused() {
             "logit_scale is 0",
         ),
         ("granite", "residual_scale", Value::F32(f32::NAN), "NaN"),
+        (
+            "mistral3",
+            "rope.scaling.yarn_beta_fast",
+            Value::F32(-1.0),
+            "beta_fast",
+        ),
         ("smollm3", "rope.dimension_count", Value::U32(8), "rotate"),
     ] {
         let tiny = TinyModel {
