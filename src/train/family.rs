@@ -190,6 +190,18 @@ const FAMILIES: &[Family] = &[
         has_yarn_settings: true,
         ..PLAIN
     },
+    Family {
+        architecture: "olmo2",
+        norms: Norms::After,
+        query_norms: QueryNorms::Width,
+        head: OutputHead::Own,
+        sliding: Some(SlidingBlocks {
+            period: 4,
+            window: 0,
+            rope: SlidingRope::Unscaled,
+        }),
+        ..PLAIN
+    },
 ];
 
 impl Family {

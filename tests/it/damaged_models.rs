@@ -107,6 +107,13 @@ fn settings_that_a_family_cannot_compute_with_are_refused() {
         ),
         ("granite", "residual_scale", Value::F32(f32::NAN), "NaN"),
         (
+            "olmo2",
+            "attention.sliding_window_pattern",
+            full(),
+            "no block",
+        ),
+        ("olmo2", "attention.key_length", Value::U32(32), "features"),
+        (
             "mistral3",
             "rope.scaling.yarn_beta_fast",
             Value::F32(-1.0),
