@@ -21,12 +21,12 @@ const MAX_LAYERS: u32 = 512;
 const MAX_EXPERTS: u32 = 1024;
 
 /// The families whose graphs are known.
-const FAMILIES: [&str; 8] = [
-    "gemma3", "granite", "llama", "mistral3", "olmo2", "qwen2", "qwen3", "smollm3",
+const FAMILIES: [&str; 9] = [
+    "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "qwen2", "qwen3", "smollm3",
 ];
 /// The families whose blocks can have sliding attention, with the number of blocks of which the last one has full attention
 /// if the file does not say.
-const SLIDING: &[(&str, u32)] = &[("gemma3", 6), ("olmo2", 4)];
+const SLIDING: &[(&str, u32)] = &[("gemma2", 2), ("gemma3", 6), ("olmo2", 4)];
 
 /// Refuses a model that would make llama.cpp end the process, or that does not generate text; the error names the file.
 pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {

@@ -202,6 +202,22 @@ const FAMILIES: &[Family] = &[
         }),
         ..PLAIN
     },
+    Family {
+        architecture: "gemma2",
+        activation: Activation::Gelu,
+        norms: Norms::Both,
+        head: OutputHead::Tied,
+        scales_embedding: true,
+        sliding: Some(SlidingBlocks {
+            period: 2,
+            window: 4096,
+            rope: SlidingRope::Scaled,
+        }),
+        wide_scores: Some(46),
+        score_cap: Some(50.0),
+        logit_cap: Some(30.0),
+        ..PLAIN
+    },
 ];
 
 impl Family {

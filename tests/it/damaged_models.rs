@@ -106,6 +106,20 @@ fn settings_that_a_family_cannot_compute_with_are_refused() {
             "logit_scale is 0",
         ),
         ("granite", "residual_scale", Value::F32(f32::NAN), "NaN"),
+        ("gemma2", "attn_logit_softcapping", Value::F32(0.0), "is 0"),
+        ("gemma2", "final_logit_softcapping", Value::F32(0.0), "is 0"),
+        (
+            "gemma2",
+            "attention.sliding_window",
+            Value::U32(0),
+            "no tokens",
+        ),
+        (
+            "gemma2",
+            "attention.sliding_window_pattern",
+            full(),
+            "no block",
+        ),
         (
             "olmo2",
             "attention.sliding_window_pattern",

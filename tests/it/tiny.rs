@@ -62,8 +62,8 @@ pub struct TinyModel {
 /// post-norms, and sliding attention over [`WINDOW`] tokens in the first block, as `gemma2` with soft caps and `olmo2`
 /// without other norms have. The last of `smollm3`'s four blocks has no rotary embedding, `granite` has factors, and
 /// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature.
-pub const FAMILIES: [&str; 8] = [
-    "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2",
+pub const FAMILIES: [&str; 9] = [
+    "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
 ];
 
 /// Window of sliding attention, in tokens.

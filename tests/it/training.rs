@@ -154,6 +154,24 @@ fn logits_agree_with_llama_cpp() {
     }
 }
 
+/// The model of 46 blocks is the only one of its family whose scores are divided by another number than the others'.
+#[test]
+fn logits_of_as_many_blocks_as_gemma_2_27b_has_agree_with_llama_cpp() {
+    for n_layer in [45, 46] {
+        let fixture = Fixture::of(TinyModel {
+            architecture: "gemma2",
+            n_layer: Some(n_layer),
+            ..TinyModel::default()
+        });
+        let tokens: Vec<_> = (0..12).map(|n| 20 + n * 7 % 300).collect();
+        let mut context = Context::new(&fixture.model, None, &exact()).unwrap();
+        let theirs = context.extend_all(&tokens).unwrap();
+        let model = TrainModel::load(&fixture.base, WeightType::F32).unwrap();
+        let error = largest_difference(&train_logits(&model, &tokens, None), &theirs);
+        assert!(error < 0.1, "{n_layer} blocks: {error}");
+    }
+}
+
 /// `YaRN` with several factors and lengths, in each family.
 #[test]
 fn logits_with_yarn_agree_with_llama_cpp() {
