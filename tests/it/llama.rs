@@ -85,6 +85,24 @@ fn logits_of_candidates_equal_those_of_a_whole_pass() {
     }
 }
 
+/// llama.cpp would rotate or multiply the keys of these models once more than they were.
+#[test]
+fn caches_whose_keys_llama_cpp_moves_wrongly_are_not_shifted() {
+    for architecture in FAMILIES {
+        let tiny = Fixture::of(TinyModel {
+            architecture,
+            ..TinyModel::default()
+        });
+        let context = Context::new(&tiny.model, None, &exact()).unwrap();
+        let is_wrong = ["smollm3", "mistral3", "olmo2"].contains(&architecture);
+        let has_window = architecture.starts_with("gemma");
+        assert!(
+            context.can_shift() != is_wrong || has_window,
+            "{architecture}"
+        );
+    }
+}
+
 /// Deferred logits have the same bits as others, for one row and for several, with an adapter and without.
 #[test]
 fn deferred_logits_equal_those_of_a_whole_pass() {
