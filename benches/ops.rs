@@ -34,6 +34,8 @@ const HEADS: Heads = Heads {
     n_head: 9,
     n_head_kv: 3,
     head_dim: 64,
+    scale: 0.125,
+    soft_cap: None,
 };
 
 fn values(n: usize) -> Vec<f32> {
@@ -164,6 +166,7 @@ fn head(criterion: &mut Criterion) {
         let head = Arc::new(Head {
             norm: RmsNorm::new(values(N_EMBD), 1e-5),
             weight: FrozenWeight::new(stored, weight_type),
+            scaling: None,
         });
         group.bench_function(format!("{weight_type:?}/forward"), |bencher| {
             bencher.iter(|| black_box(head.logprobs(&x, &predictions).unwrap()));

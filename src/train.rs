@@ -52,6 +52,7 @@ pub mod packing;
 mod recipe;
 mod record;
 pub mod replay;
+mod rotary;
 pub mod sample;
 pub mod sft;
 mod shape;

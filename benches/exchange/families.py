@@ -16,7 +16,8 @@ SHAPE = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_atte
              head_dim=16, vocab_size=128, max_position_embeddings=64, pad_token_id=0)
 FAMILIES = {"llama": transformers.LlamaConfig, "mistral": transformers.MistralConfig, "qwen2": transformers.Qwen2Config,
             "qwen3": transformers.Qwen3Config, "gemma2": transformers.Gemma2Config,
-            "gemma3": transformers.Gemma3TextConfig, "phi3": transformers.Phi3Config}
+            "gemma3": transformers.Gemma3TextConfig, "phi3": transformers.Phi3Config, "granite": transformers.GraniteConfig,
+            "smollm3": transformers.SmolLM3Config, "olmo2": transformers.Olmo2Config}
 
 
 def write_base(model, config, architecture, path):

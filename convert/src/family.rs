@@ -24,7 +24,10 @@ const FUSED_LAYER: &[(&str, &str)] = &[
 ];
 
 /// The `general.architecture` of each family that is known. The `mistral` of transformers is `llama` in llama.cpp.
-const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
+const ARCHITECTURES: [&str; 10] = [
+    "llama", "qwen2", "qwen3", "gemma2", "gemma3", "granite", "mistral3", "olmo2", "phi3",
+    "smollm3",
+];
 
 /// The tensor of the head.
 pub(crate) const HEAD: &str = "output.weight";
@@ -42,8 +45,8 @@ const INNER: &str = ".linear";
 /// The tensor in which some files hold q, k and v as one, and its parts.
 const QKV: (&str, [&str; 3]) = ("attn_qkv", ["attn_q", "attn_k", "attn_v"]);
 
-/// The family whose rows of q and k are in another order in GGUF files than in transformers.
-const MOVED_ROWS: &str = "llama";
+/// The families whose rows of q and k are in another order in GGUF files than in transformers.
+const MOVED_ROWS: [&str; 4] = ["llama", "granite", "mistral3", "smollm3"];
 
 /// The family whose layers have the names of [`FUSED_LAYER`].
 const FUSED: &str = "phi3";
@@ -138,7 +141,8 @@ impl Family {
         } else {
             return None;
         };
-        (self.architecture == MOVED_ROWS).then_some(heads as usize)
+        let is_moved = MOVED_ROWS.contains(&self.architecture.as_str());
+        is_moved.then_some(heads as usize)
     }
 }
 
@@ -257,7 +261,12 @@ mod tests {
         assert_eq!(separate(&moved, 1, 2), theirs);
         let wide: Vec<f32> = (0..2 * 6 * 5).map(|i| i as f32).collect();
         assert_eq!(separate(&interleave(&wide, 5, 2), 5, 2), wide);
-        assert_eq!(family("llama").moved_heads("blk.0.attn_k.weight"), Some(2));
-        assert_eq!(family("qwen2").moved_heads("blk.0.attn_k.weight"), None);
+        for architecture in ARCHITECTURES {
+            let is_moved = ["llama", "granite", "mistral3", "smollm3"].contains(&architecture);
+            let heads = |tensor| family(architecture).moved_heads(tensor);
+            assert_eq!(heads("blk.0.attn_q.weight"), is_moved.then_some(4));
+            assert_eq!(heads("blk.0.attn_k.weight"), is_moved.then_some(2));
+            assert_eq!(heads("blk.0.attn_v.weight"), None);
+        }
     }
 }

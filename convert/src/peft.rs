@@ -2,7 +2,7 @@
 //!
 //! PEFT and llama.cpp hold `A` and `B` in the same orientation. They differ in the names of tensors, in the factor
 //! (PEFT's is `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`, with `r` and `lora_alpha` of each module;
-//! llama.cpp's is `alpha / r` with one `alpha` for all), and in the `llama` family in the order of the rows of q and k,
+//! llama.cpp's is `alpha / r` with one `alpha` for all), and in some families in the order of the rows of q and k,
 //! and therefore of their `B`. Where one `alpha` cannot express the factors, `B` is multiplied by what is left.
 //!
 //! Adapters of MLX are read too. There the folder has `adapters.safetensors`, the matrices are transposed, and the

@@ -380,7 +380,8 @@ impl Context {
     #[must_use]
     pub fn can_shift(&self) -> bool {
         // SAFETY: the memory belongs to the live context.
-        unsafe { sys::llama_memory_can_shift(sys::llama_get_memory(self.raw.as_ptr())) }
+        self.model.rotations_add_up()
+            && unsafe { sys::llama_memory_can_shift(sys::llama_get_memory(self.raw.as_ptr())) }
     }
 
     /// Makes room by a context shift: removes the `discard` tokens after the first `keep`, and moves the later ones up. The

@@ -21,6 +21,7 @@ pub struct Model {
     has_weights: bool,
     eot: Option<Token>,
     kv_values: u64,
+    rotations_add_up: bool,
     /// The weights that can be the output head: a weight of its own, or the embedding.
     head_weights: Vec<TensorInfo>,
     /// The bytes that contexts of the model take, by a description of the context.
@@ -139,6 +140,7 @@ impl Model {
                 .and_then(Value::as_u32)
                 .map(|token| token as Token),
             kv_values: kv_values(&header),
+            rotations_add_up: rotations_add_up(&header),
             head_weights: ["output.weight", "token_embd.weight"]
                 .into_iter()
                 .filter_map(|name| header.tensor(name).cloned())
@@ -207,6 +209,11 @@ impl Model {
         unsafe { !sys::llama_model_is_recurrent(model) && !sys::llama_model_is_hybrid(model) }
     }
 
+    /// Whether llama.cpp, when it moves keys in a cache, rotates them as it has rotated them at first.
+    pub(super) fn rotations_add_up(&self) -> bool {
+        self.rotations_add_up
+    }
+
     /// Whether the weights were loaded, and not only the vocabulary.
     pub(super) fn has_weights(&self) -> bool {
         self.has_weights
@@ -245,6 +252,18 @@ fn kv_values(header: &Gguf) -> u64 {
     let dims =
         ["key", "value"].map(|it| number(&format!("attention.{it}_length")).unwrap_or(head_dim));
     number("block_count").unwrap_or_default() * n_head_kv * (dims[0] + dims[1])
+}
+
+/// Whether a second rotation of keys adds up with their first. llama.cpp rotates the keys of `SmolLM3`'s blocks without
+/// a rotation too, and multiplies keys by the magnitude of `YaRN`, of long contexts or of the file once more.
+fn rotations_add_up(header: &Gguf) -> bool {
+    let architecture = header.architecture().unwrap_or_default();
+    let setting = |name: &str| header.get(&format!("{architecture}.rope.scaling.{name}"));
+    let scaling = setting("type").and_then(Value::as_str);
+    let magnitude = setting("attn_factor").and_then(Value::as_f32);
+    architecture != "smollm3"
+        && !matches!(scaling, Some("yarn" | "longrope"))
+        && magnitude.is_none_or(|magnitude| (magnitude - 1.0).abs() < f32::EPSILON)
 }
 
 /// llama.cpp's defaults, without what is broken.

@@ -21,7 +21,12 @@ const MAX_LAYERS: u32 = 512;
 const MAX_EXPERTS: u32 = 1024;
 
 /// The families whose graphs are known.
-const FAMILIES: [&str; 4] = ["gemma3", "llama", "qwen2", "qwen3"];
+const FAMILIES: [&str; 9] = [
+    "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "qwen2", "qwen3", "smollm3",
+];
+/// The families whose blocks can have sliding attention, with the number of blocks of which the last one has full attention
+/// if the file does not say.
+const SLIDING: &[(&str, u32)] = &[("gemma2", 2), ("gemma3", 6), ("olmo2", 4)];
 
 /// Refuses a model that would make llama.cpp end the process, or that does not generate text; the error names the file.
 pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
@@ -37,6 +42,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_heads,
         check_sliding,
         check_numbers,
+        check_scales,
         tensors::check,
         check_tokens,
     ]
@@ -180,25 +186,56 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
         format!("the keys of its heads have {keys} features, and their values {values}")
     })?;
     let rotated = or_head("rope.dimension_count", keys);
-    let fits = if metadata.architecture == "gemma3" {
+    let fits = if metadata.architecture.starts_with("gemma") {
         rotated <= keys
     } else {
         rotated == keys
     };
     require(fits && rotated > 0 && rotated % 2 == 0, || {
         format!("RoPE cannot rotate {rotated} of a head's {keys} features in this family")
+    })?;
+    require(metadata.architecture != "olmo2" || keys == head, || {
+        format!("its heads have {keys} features, and {head} in this family at its width")
     })
 }
 
-/// A window is for blocks that have one: llama.cpp ends the process where the file lists none.
+/// A window is for blocks that have one: llama.cpp ends the process where the file lists none. Gemma 2 always has a window.
 fn check_sliding(metadata: &Metadata<'_>) -> Check {
-    if metadata.architecture != "gemma3" || metadata.count("attention.sliding_window") == 0 {
+    let family = SLIDING.iter().find(|it| it.0 == metadata.architecture);
+    let Some(&(architecture, period)) = family else {
+        return Ok(());
+    };
+    let key = "attention.sliding_window";
+    let always_slides = architecture == "gemma2";
+    let has_window = match metadata.get(key) {
+        Some(_) => metadata.count(key) > 0,
+        None => always_slides,
+    };
+    require(has_window || !always_slides, || {
+        "its sliding window has no tokens".to_owned()
+    })?;
+    if !has_window {
         return Ok(());
     }
     let n_layer = metadata.count("block_count") as usize;
-    let layers = sliding_layers(metadata.model, metadata.architecture, n_layer, 6);
+    let layers = sliding_layers(metadata.model, architecture, n_layer, period);
     require(layers.contains(&true), || {
         "it has a sliding window, but no block with sliding attention".to_owned()
+    })?;
+    // The graph of OLMo has one length of heads for all blocks.
+    let head = metadata.count("embedding_length") / metadata.count("attention.head_count").max(1);
+    [
+        "attention.key_length_swa",
+        "attention.value_length_swa",
+        "rope.dimension_count_swa",
+    ]
+    .into_iter()
+    .filter(|_| architecture == "olmo2")
+    .try_for_each(|key| {
+        let length = metadata.get(key).and_then(Value::as_u32).unwrap_or(head);
+        require(length == head, || {
+            format!("its {key} is {length}, and {head} in this family at its width")
+        })
     })
 }
 
@@ -236,6 +273,9 @@ fn check_numbers(metadata: &Metadata<'_>) -> Check {
         "rope.scaling.factor",
         "rope.scale_linear",
         "rope.scaling.attn_factor",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
+        "rope.scaling.yarn_log_multiplier",
     ] {
         if let Some(factor) = metadata.get(key).and_then(Value::as_f32) {
             require(factor >= 0.0 && factor.is_finite(), || {
@@ -258,6 +298,32 @@ fn check_numbers(metadata: &Metadata<'_>) -> Check {
             ["none", "linear", "yarn", "longrope"].contains(&scaling),
             || format!("its rope.scaling.type {scaling:?} is unknown"),
         )?;
+    }
+    Ok(())
+}
+
+/// Factors and caps with which every logit would be infinite or not a number.
+fn check_scales(metadata: &Metadata<'_>) -> Check {
+    let divisors: &[&str] = match metadata.architecture {
+        "granite" => &["logit_scale"],
+        "gemma2" => &["attn_logit_softcapping", "final_logit_softcapping"],
+        _ => &[],
+    };
+    for key in [
+        "embedding_scale",
+        "residual_scale",
+        "attention.scale",
+        "attention.temperature_scale",
+        "logit_scale",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+    ] {
+        if let Some(value) = metadata.get(key).and_then(Value::as_f32) {
+            let is_divisor = divisors.contains(&key);
+            require(value.is_finite() && !(is_divisor && value == 0.0), || {
+                format!("its {key} is {value}")
+            })?;
+        }
     }
     Ok(())
 }

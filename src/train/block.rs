@@ -1,12 +1,15 @@
 //! A block of the transformer, with its gradient, on packed rows of features.
 //!
 //! ```text
-//! mid = x   + post(O · attention(rope(norm(Q n)), rope(norm(K n)), V n)),  n = norm(x)
-//! y   = mid + post(Down · (f(Gate m) ∘ (Up m))),                           m = norm(mid)
+//! mid = x   + r · post(O · attention(rope(norm(Q n)), rope(norm(K n)), V n)),  n = norm(x)
+//! y   = mid + r · post(Down · (f(Gate m) ∘ (Up m))),                           m = norm(mid)
 //! ```
 //!
-//! The norms of Q and K, the post-norms and the biases of the linear layers are optional: a block has those that its
-//! file holds.
+//! Every norm, the rotation and the factor `r` are optional: which of them a block has is its family's
+//! ([`super::family`]). The biases of the linear layers are those that the file holds.
+
+use std::borrow::Cow;
+use std::mem;
 
 use super::lora::{BlockAdapters, LoraGradients, TargetModule};
 use super::ops::attention::{Heads, Mask, attend_backward};
@@ -14,16 +17,20 @@ use super::ops::gate::{Activation, gated, gated_backward};
 use super::ops::linear::{FrozenWeight, LowRank};
 use super::ops::matrix::Into;
 use super::ops::norm::RmsNorm;
-use super::ops::rope::Rope;
+use super::ops::rope::Ropes;
 
 /// A block's frozen weights.
 pub struct Block {
-    pub attention_norm: RmsNorm,
+    pub attention_norm: Option<RmsNorm>,
+    /// Over each head, or over all of them, which is as long as its weight.
     pub q_norm: Option<RmsNorm>,
+    /// Over each head, or over all of them, as `q_norm` is.
     pub k_norm: Option<RmsNorm>,
     pub post_attention_norm: Option<RmsNorm>,
-    pub feed_forward_norm: RmsNorm,
+    pub feed_forward_norm: Option<RmsNorm>,
     pub post_feed_forward_norm: Option<RmsNorm>,
+    /// `r`
+    pub residual_scale: Option<f32>,
     /// In the order of [`TargetModule::ALL`].
     pub linear: [FrozenWeight; 7],
     pub heads: Heads,
@@ -57,13 +64,13 @@ pub struct Activations {
 }
 
 impl Block {
-    /// Runs the block: `[t, n_embd]` → `[t, n_embd]`. `attend(q, k, v)` computes attention, over the rows themselves or
-    /// over a KV cache.
+    /// Runs the block: `[t, n_embd]` → `[t, n_embd]`, without a rotation if `rope` is `None`. `attend(q, k, v)` computes
+    /// attention, over the rows themselves or over a KV cache.
     pub fn forward(
         &self,
         x: &[f32],
         adapters: &BlockAdapters,
-        rope: &Rope,
+        rope: Option<&Ropes>,
         attend: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f32>,
     ) -> Vec<f32> {
         self.forward_keeping(x, adapters, rope, attend).0
@@ -74,7 +81,7 @@ impl Block {
         &self,
         x: &[f32],
         adapters: &BlockAdapters,
-        rope: &Rope,
+        rope: Option<&Ropes>,
         attend: impl FnOnce(&[f32], &[f32], &[f32]) -> Vec<f32>,
     ) -> (Vec<f32>, Activations) {
         use TargetModule::{Down, Gate, K, O, Q, Up, V};
@@ -84,28 +91,30 @@ impl Block {
             kept.low[target as usize] = low;
             y
         };
-        let n = self.attention_norm.forward(x);
+        let n = normed_input(self.attention_norm.as_ref(), x);
         let q = project(&n, Q, &mut kept);
         (kept.q, kept.q_raw) = normed(self.q_norm.as_ref(), q);
         let k = project(&n, K, &mut kept);
         (kept.k, kept.k_raw) = normed(self.k_norm.as_ref(), k);
         kept.v = project(&n, V, &mut kept);
-        rope.forward(&mut kept.q);
-        rope.forward(&mut kept.k);
+        if let Some(rope) = rope {
+            rope.q.forward(&mut kept.q);
+            rope.k.forward(&mut kept.k);
+        }
         kept.attended = attend(&kept.q, &kept.k, &kept.v);
         let o = self.linear(O, adapters);
-        let norm = self.post_attention_norm.as_ref();
-        (kept.mid, kept.o_raw, kept.low[O as usize]) = add_projected(x, &o, &kept.attended, norm);
+        let post = (self.post_attention_norm.as_ref(), self.residual_scale);
+        (kept.mid, kept.o_raw, kept.low[O as usize]) = add_projected(x, &o, &kept.attended, post);
 
-        let m = self.feed_forward_norm.forward(&kept.mid);
+        let m = normed_input(self.feed_forward_norm.as_ref(), &kept.mid).into_owned();
         kept.gate = project(&m, Gate, &mut kept);
         kept.up = project(&m, Up, &mut kept);
         let product = gated(&kept.gate, &kept.up, self.activation);
         let down = self.linear(Down, adapters);
-        let norm = self.post_feed_forward_norm.as_ref();
+        let post = (self.post_feed_forward_norm.as_ref(), self.residual_scale);
         let y;
         (y, kept.down_raw, kept.low[Down as usize]) =
-            add_projected(&kept.mid, &down, &product, norm);
+            add_projected(&kept.mid, &down, &product, post);
         (y, kept)
     }
 
@@ -113,48 +122,77 @@ impl Block {
     pub fn backward(
         &self,
         x: &[f32],
-        kept: Activations,
+        mut kept: Activations,
         adapters: &BlockAdapters,
-        rope: &Rope,
+        rope: Option<&Ropes>,
         mask: Mask,
         dy: &[f32],
     ) -> (Vec<f32>, LoraGradients) {
-        use TargetModule::{Down, Gate, K, O, Q, Up, V};
-        let linear = |target| self.linear(target, adapters);
         let mut gradients = LoraGradients::default();
+        let d_mid = self.feed_forward_backward(&mut kept, adapters, dy, &mut gradients);
+        let given = (x, &kept);
+        let dx = self.attention_backward(given, adapters, (rope, mask), d_mid, &mut gradients);
+        (dx, gradients)
+    }
 
-        let mut d_mid = dy.to_vec();
-        let d_down = d_normed(self.post_feed_forward_norm.as_ref(), &kept.down_raw, dy);
-        let d_down = d_down.as_deref().unwrap_or(dy);
+    /// The gradient of `mid`, from `dy`. Adds those of the adapters to `gradients`.
+    fn feed_forward_backward(
+        &self,
+        kept: &mut Activations,
+        adapters: &BlockAdapters,
+        dy: &[f32],
+        gradients: &mut LoraGradients,
+    ) -> Vec<f32> {
+        use TargetModule::{Down, Gate, Up};
+        let linear = |target| self.linear(target, adapters);
+        let post = (self.post_feed_forward_norm.as_ref(), self.residual_scale);
+        let d_down = d_projected(post, &kept.down_raw, dy);
         let mut d_product = vec![0.0; kept.gate.len()];
         let product = gated(&kept.gate, &kept.up, self.activation);
         let given = (&*product, &*kept.low[Down as usize]);
-        gradients[Down as usize] = linear(Down).backward(given, d_down, Into::Set, &mut d_product);
-        let (mut d_gate, mut d_up) = (kept.gate, kept.up);
+        gradients[Down as usize] = linear(Down).backward(given, &d_down, Into::Set, &mut d_product);
+        let (mut d_gate, mut d_up) = (mem::take(&mut kept.gate), mem::take(&mut kept.up));
         gated_backward(&mut d_gate, &mut d_up, &d_product, self.activation);
 
-        let m = self.feed_forward_norm.forward(&kept.mid);
+        let norm = self.feed_forward_norm.as_ref();
+        let m = normed_input(norm, &kept.mid);
         let mut d_m = vec![0.0; m.len()];
         for (target, dy, into) in [(Gate, &d_gate, Into::Set), (Up, &d_up, Into::Add)] {
             let given = (&*m, &*kept.low[target as usize]);
             gradients[target as usize] = linear(target).backward(given, dy, into, &mut d_m);
         }
-        self.feed_forward_norm
-            .backward(&kept.mid, &d_m, Into::Add, &mut d_mid);
+        let mut d_mid = dy.to_vec();
+        add_d_input(norm, &kept.mid, &d_m, &mut d_mid);
+        d_mid
+    }
 
-        let d_o = d_normed(self.post_attention_norm.as_ref(), &kept.o_raw, &d_mid);
-        let d_o = d_o.as_deref().unwrap_or(&d_mid);
+    /// The gradient of `x`, from `d_mid`, that of `mid`. Adds those of the adapters to `gradients`.
+    fn attention_backward(
+        &self,
+        (x, kept): (&[f32], &Activations),
+        adapters: &BlockAdapters,
+        (rope, mask): (Option<&Ropes>, Mask),
+        d_mid: Vec<f32>,
+        gradients: &mut LoraGradients,
+    ) -> Vec<f32> {
+        use TargetModule::{K, O, Q, V};
+        let linear = |target| self.linear(target, adapters);
+        let post = (self.post_attention_norm.as_ref(), self.residual_scale);
+        let d_o = d_projected(post, &kept.o_raw, &d_mid);
         let mut d_attended = vec![0.0; kept.attended.len()];
         let given = (&*kept.attended, &*kept.low[O as usize]);
-        gradients[O as usize] = linear(O).backward(given, d_o, Into::Set, &mut d_attended);
+        gradients[O as usize] = linear(O).backward(given, &d_o, Into::Set, &mut d_attended);
         let [mut dq, mut dk, dv] =
             attend_backward(&kept.q, &kept.k, &kept.v, self.heads, mask, &d_attended);
-        rope.backward(&mut dq);
-        rope.backward(&mut dk);
+        if let Some(rope) = rope {
+            rope.q.backward(&mut dq);
+            rope.k.backward(&mut dk);
+        }
         let dq = d_normed(self.q_norm.as_ref(), &kept.q_raw, &dq).unwrap_or(dq);
         let dk = d_normed(self.k_norm.as_ref(), &kept.k_raw, &dk).unwrap_or(dk);
 
-        let n = self.attention_norm.forward(x);
+        let norm = self.attention_norm.as_ref();
+        let n = normed_input(norm, x);
         let mut d_n = vec![0.0; n.len()];
         let sources = [
             (Q, &dq, Into::Set),
@@ -165,9 +203,10 @@ impl Block {
             let given = (&*n, &*kept.low[target as usize]);
             gradients[target as usize] = linear(target).backward(given, dy, into, &mut d_n);
         }
+        drop(d_o);
         let mut dx = d_mid;
-        self.attention_norm.backward(x, &d_n, Into::Add, &mut dx);
-        (dx, gradients)
+        add_d_input(norm, x, &d_n, &mut dx);
+        dx
     }
 
     fn linear<'a>(&'a self, target: TargetModule, adapters: &'a BlockAdapters) -> Adapted<'a> {
@@ -212,6 +251,19 @@ impl Adapted<'_> {
     }
 }
 
+/// The input of a branch of the block: `norm(x)`, or `x` itself without a norm.
+fn normed_input<'x>(norm: Option<&RmsNorm>, x: &'x [f32]) -> Cow<'x, [f32]> {
+    norm.map_or(Cow::Borrowed(x), |norm| Cow::Owned(norm.forward(x)))
+}
+
+/// Adds to `dx` the gradient of `x` from `dy`, that of [`normed_input`].
+fn add_d_input(norm: Option<&RmsNorm>, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    match norm {
+        Some(norm) => norm.backward(x, dy, Into::Add, dx),
+        None => Into::Add.store(dx, dy.iter().copied()),
+    }
+}
+
 /// `(norm(x), x)`; without a norm `(x, empty)`. The second value is what the norm's backward pass needs.
 fn normed(norm: Option<&RmsNorm>, x: Vec<f32>) -> (Vec<f32>, Vec<f32>) {
     match norm {
@@ -229,24 +281,34 @@ fn d_normed(norm: Option<&RmsNorm>, x: &[f32], dy: &[f32]) -> Option<Vec<f32>> {
     })
 }
 
-/// `x + post(linear(rows))`. Returns it with what the post-norm was given (empty without a post-norm), and with `low`
-/// of the linear layer.
+/// `x + r · post(linear(rows))`, with `post` and `r` where there are any. Returns it with what the post-norm was given
+/// (empty without a post-norm), and with `low` of the linear layer.
 fn add_projected(
     x: &[f32],
     linear: &Adapted,
     rows: &[f32],
-    norm: Option<&RmsNorm>,
+    (norm, scale): (Option<&RmsNorm>, Option<f32>),
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let mut y = x.to_vec();
-    match norm {
-        None => {
-            let low = linear.forward(rows, Into::Add, &mut y);
-            (y, Vec::new(), low)
-        }
-        Some(norm) => {
-            let (raw, low) = linear.apply(rows);
-            Into::Add.store(&mut y, norm.forward(&raw).into_iter());
-            (y, raw, low)
-        }
+    if norm.is_none() && scale.is_none() {
+        let low = linear.forward(rows, Into::Add, &mut y);
+        return (y, Vec::new(), low);
     }
+    let (raw, low) = linear.apply(rows);
+    let (branch, raw) = normed(norm, raw);
+    let scale = scale.unwrap_or(1.0);
+    Into::Add.store(&mut y, branch.into_iter().map(|value| scale * value));
+    (y, raw, low)
+}
+
+/// The gradient of `linear(rows)` in [`add_projected`], from `dy`, that of its result. `raw` is what the post-norm was
+/// given.
+fn d_projected<'d>(
+    (norm, scale): (Option<&RmsNorm>, Option<f32>),
+    raw: &[f32],
+    dy: &'d [f32],
+) -> Cow<'d, [f32]> {
+    let scaled = |scale: f32| Cow::Owned(dy.iter().map(|dy| scale * dy).collect());
+    let d_branch = scale.map_or(Cow::Borrowed(dy), scaled);
+    d_normed(norm, raw, &d_branch).map_or(d_branch, Cow::Owned)
 }

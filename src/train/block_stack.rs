@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use super::block::{Activations, Block};
 use super::lora::{LoraLayout, StackLora, flat_gradients};
 use super::ops::attention::{Mask, Segment, attend};
-use super::ops::rope::Rope;
+use super::ops::rope::Ropes;
 use super::ops::{contiguous, map_f32};
 
 /// The operation: from the adapters' matrices to the rows after the last block, with a gradient for the matrices.
@@ -31,7 +31,8 @@ pub struct StackOp {
 
 /// The rotations of a block's positions, and the window of its attention.
 pub struct View {
-    pub rope: Arc<Rope>,
+    /// `None` for a block without a rotation.
+    pub rope: Option<Ropes>,
     /// The most keys that a query sees; `None` for full attention.
     pub window: Option<usize>,
 }
@@ -72,7 +73,7 @@ impl StackOp {
         let attend =
             |q: &[f32], k: &[f32], v: &[f32]| attend(q, k, v, block.heads, self.mask(layer));
         let adapters = self.layouts[layer].split(flat);
-        block.forward_keeping(x, &adapters, &view.rope, attend)
+        block.forward_keeping(x, &adapters, view.rope.as_ref(), attend)
     }
 
     fn mask(&self, layer: usize) -> Mask<'_> {
@@ -112,7 +113,7 @@ impl StackOp {
         let blocks = self.parts(flat).into_iter().zip(kept).enumerate();
         for (layer, (flat, Kept { x, activations })) in blocks.rev() {
             let activations = activations.unwrap_or_else(|| self.block(layer, &x, flat).1);
-            let (block, rope) = (&self.blocks[layer], &self.views[layer].rope);
+            let (block, rope) = (&self.blocks[layer], self.views[layer].rope.as_ref());
             let adapters = self.layouts[layer].split(flat);
             let lora_gradients;
             (dy, lora_gradients) =

@@ -9,6 +9,7 @@ mod block;
 mod cache;
 mod custom_grad;
 mod linear;
+mod soft_cap;
 
 use std::sync::Arc;
 
@@ -17,10 +18,10 @@ use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
 pub(super) use cache::CandleCache;
 
 use self::attention::AttentionPlan;
-use self::block::{CandleBlock, Norm, Rotation};
+use self::block::{CandleBlock, Norm, Rotations};
 use self::custom_grad::custom_grad;
 use self::linear::{CandleAdapters, CandleLinear};
-use super::head::{Head, Predictions, ROWS};
+use super::head::{Head, LogitScaling, Predictions, ROWS};
 use super::lora::Lora;
 use super::ops::attention::{Mask, Segment};
 use super::packing::PackedRows;
@@ -35,6 +36,7 @@ pub(super) struct CandleModel {
     blocks: Vec<CandleBlock>,
     norm: Norm,
     head: CandleLinear,
+    logit_scaling: Option<LogitScaling>,
 }
 
 impl CandleModel {
@@ -54,6 +56,7 @@ impl CandleModel {
             norm: Norm::new(&head.norm, device)?,
             // Logits rounded to bf16 would be too coarse for log-probabilities.
             head: CandleLinear::new(&head.weight, device, DType::F32)?,
+            logit_scaling: head.scaling,
             device: device.clone(),
         })
     }
@@ -84,14 +87,14 @@ impl CandleModel {
         mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
     ) -> Result<Tensor> {
         let ropes = self.stem.ropes(positions);
-        let rotations = ropes.try_map(|rope| Rotation::new(&rope, &self.device))?;
+        let rotations = ropes.try_map(|ropes| Rotations::new(&ropes, &self.device))?;
         let mut x = self.rows(self.stem.embed(tokens)?, self.stem.shape.n_embd)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let adapters = match lora {
                 Some(lora) => CandleAdapters::new(lora.layer(layer)?, &self.device)?,
                 None => CandleAdapters::default(),
             };
-            let rotation = rotations.get(self.stem.window(layer));
+            let rotation = self.stem.rotation(&rotations, layer);
             x = block.forward(&x, &adapters, rotation, |q, k, v| attend(layer, q, k, v))?;
         }
         Ok(x)
@@ -99,7 +102,19 @@ impl CandleModel {
 
     /// The same as [`Head::logits`]: `[r, n_embd]` → `[r, n_vocab]`.
     pub fn logits(&self, x: &Tensor) -> CandleResult<Tensor> {
-        self.head.forward(&self.norm.forward(x)?, None)
+        self.logits_of_normed(&self.norm.forward(x)?)
+    }
+
+    fn logits_of_normed(&self, hidden: &Tensor) -> CandleResult<Tensor> {
+        let logits = self.head.forward(hidden, None)?;
+        let Some(LogitScaling { scale, soft_cap }) = self.logit_scaling else {
+            return Ok(logits);
+        };
+        let logits = (logits * f64::from(scale))?;
+        match soft_cap {
+            Some(cap) => soft_cap::soft_cap(&logits, cap),
+            None => Ok(logits),
+        }
     }
 
     /// The same as [`Head::logprobs`]: `[t, n_embd]` → `[r]`, with a gradient for `x`. There must be at least one
@@ -120,7 +135,7 @@ impl CandleModel {
             let targets = &targets[first..targets.len().min(first + ROWS)];
             let targets = Tensor::new(targets, &self.device)?;
             let part = hidden.detach().narrow(0, first, targets.elem_count())?;
-            let logits = self.head.forward(&part, None)?;
+            let logits = self.logits_of_normed(&part)?;
             let max = logits.max_keepdim(1)?;
             let powers = logits.broadcast_sub(&max)?.exp()?;
             let sum = powers.sum_keepdim(1)?;
@@ -128,9 +143,8 @@ impl CandleModel {
             let chosen = logits.gather(&targets.unsqueeze(1)?, 1)?;
             logprobs.push((chosen - log_z)?.squeeze(1)?);
             if hidden.track_op() {
-                // The Jacobian's row W_y − p W, as in `super::head`.
-                let mean = self.head.backward(&powers.broadcast_div(&sum)?)?;
-                jacobian.push((self.head.rows(&targets)? - mean)?);
+                let p = powers.broadcast_div(&sum)?;
+                jacobian.push(self.jacobian(&logits, p, &targets)?);
             }
         }
         let logprobs = Tensor::cat(&logprobs, 0)?;
@@ -141,6 +155,25 @@ impl CandleModel {
         custom_grad([&hidden], &logprobs, move |d| {
             Ok([jacobian.broadcast_mul(&d.unsqueeze(1)?)?])
         })
+    }
+
+    /// The rows `s (cap′_y W_y − (p ∘ cap′) W)` of the Jacobian in [`super::head`], from the logits, their softmax `p` and
+    /// the targets.
+    fn jacobian(&self, logits: &Tensor, p: Tensor, targets: &Tensor) -> CandleResult<Tensor> {
+        let target_rows = self.head.rows(targets)?;
+        let Some(LogitScaling { scale, soft_cap }) = self.logit_scaling else {
+            return target_rows - self.head.backward(&p)?;
+        };
+        let rows = match soft_cap {
+            Some(cap) => {
+                let slopes = soft_cap::slopes(logits, cap)?;
+                let of_targets = slopes.gather(&targets.unsqueeze(1)?, 1)?;
+                let mean = self.head.backward(&(p * slopes)?)?;
+                (target_rows.broadcast_mul(&of_targets)? - mean)?
+            }
+            None => (target_rows - self.head.backward(&p)?)?,
+        };
+        rows * f64::from(scale)
     }
 
     /// Copies rows to the device, as a tensor `[t, width]`.

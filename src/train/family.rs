@@ -1,7 +1,8 @@
 //! The model families that can be trained, with the differences between them that a GGUF file does not state.
-//! Everything else is read from the file: its settings ([`super::shape`]), and which biases and norms it holds.
+//! Everything else is read from the file: its settings ([`super::shape`]), and which biases it holds.
 //!
-//! A new family is an entry in the list here, and a tiny model of it in the tests.
+//! A new family is an entry in the list here, and a tiny model of it in the tests. llama.cpp is the reference: where it
+//! and transformers read a model differently, an entry says what llama.cpp does.
 
 use cope_convert::gguf::Gguf;
 
@@ -18,41 +19,204 @@ pub struct Family {
     pub pairs: Pairs,
     /// The activation of the feed-forward gate.
     pub activation: Activation,
+    /// Where a block has norms.
+    pub norms: Norms,
+    /// The norms of queries and keys.
+    pub query_norms: QueryNorms,
+    /// Whether the output head may be a matrix of its own.
+    pub head: OutputHead,
     /// Whether the embedding is multiplied by `√n_embd`.
     pub scales_embedding: bool,
-    /// For families with sliding attention: the last of this many blocks in a row has full attention, the others have
-    /// sliding attention. A file may give another number.
-    pub sliding_pattern: Option<u32>,
+    /// Sliding attention, in families that have it.
+    pub sliding: Option<SlidingBlocks>,
+    /// Which blocks have no rotary embedding.
+    pub unrotated: Unrotated,
+    /// The number of blocks of the one model of the family whose scores are divided by `√(n_embd / n_head)`, and not by
+    /// `√head_dim`.
+    pub wide_scores: Option<usize>,
+    /// Whether a file gives factors of the embedding, the scores, the residuals and the logits.
+    pub has_multipliers: bool,
+    /// Whether a file gives the ramp and the magnitude of `YaRN`, and a temperature of attention.
+    pub has_yarn_settings: bool,
+    /// The soft cap of the scores if a file gives none; `None` in families without one.
+    pub score_cap: Option<f32>,
+    /// The soft cap of the logits if a file gives none, with 0 for no cap; `None` in families without one.
+    pub logit_cap: Option<f32>,
 }
 
-const FAMILIES: [Family; 4] = [
+/// The norms of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norms {
+    /// Before attention and before the feed-forward layers.
+    Before,
+    /// After each of them, before its result is added to the residual stream.
+    After,
+    /// Before and after.
+    Both,
+}
+
+impl Norms {
+    /// Whether there is a norm before attention and before the feed-forward layers.
+    pub fn are_before(self) -> bool {
+        self != Self::After
+    }
+
+    /// Whether there is a norm after each of them.
+    pub fn are_after(self) -> bool {
+        self != Self::Before
+    }
+}
+
+/// The norms of queries and of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryNorms {
+    /// There are none.
+    Absent,
+    /// Over each head.
+    Head,
+    /// Over all heads together.
+    Width,
+}
+
+/// The blocks without rotary embedding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrotated {
+    /// None of them.
+    Never,
+    /// The last of this many blocks in a row.
+    LastOf(usize),
+    /// All of them in a file with `rope.scaling.finetuned = false`.
+    AllUnlessFinetuned,
+}
+
+/// The output head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputHead {
+    /// A matrix of its own, or the token embedding if the file has no such matrix.
+    OwnOrTied,
+    /// A matrix of its own.
+    Own,
+    /// The token embedding.
+    Tied,
+}
+
+/// Which blocks have sliding attention, and how these rotate.
+#[derive(Clone, Copy, Debug)]
+pub struct SlidingBlocks {
+    /// The last of this many blocks in a row has full attention, the others have sliding attention. A file may give
+    /// another number, or list the blocks.
+    pub period: u32,
+    /// The window of a file that gives none, in tokens; 0 for full attention in all blocks.
+    pub window: usize,
+    /// The rotary embedding of blocks with sliding attention.
+    pub rope: SlidingRope,
+}
+
+/// The rotary embedding of blocks with sliding attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlidingRope {
+    /// A base of their own, which is 10,000 if the file gives none, and no scaling.
+    OwnBase,
+    /// The scaling of the other blocks, and their base if the file gives none.
+    Scaled,
+    /// The base of the other blocks, and no scaling.
+    Unscaled,
+}
+
+/// A plain transformer, which the families differ from.
+const PLAIN: Family = Family {
+    architecture: "",
+    pairs: Pairs::Halves,
+    activation: Activation::Silu,
+    norms: Norms::Before,
+    query_norms: QueryNorms::Absent,
+    head: OutputHead::OwnOrTied,
+    scales_embedding: false,
+    sliding: None,
+    unrotated: Unrotated::Never,
+    wide_scores: None,
+    has_multipliers: false,
+    has_yarn_settings: false,
+    score_cap: None,
+    logit_cap: None,
+};
+
+const FAMILIES: &[Family] = &[
     Family {
         architecture: "llama",
         pairs: Pairs::Adjacent,
-        activation: Activation::Silu,
-        scales_embedding: false,
-        sliding_pattern: None,
+        ..PLAIN
     },
     Family {
         architecture: "qwen2",
-        pairs: Pairs::Halves,
-        activation: Activation::Silu,
-        scales_embedding: false,
-        sliding_pattern: None,
+        ..PLAIN
     },
     Family {
         architecture: "qwen3",
-        pairs: Pairs::Halves,
-        activation: Activation::Silu,
-        scales_embedding: false,
-        sliding_pattern: None,
+        query_norms: QueryNorms::Head,
+        ..PLAIN
     },
     Family {
         architecture: "gemma3",
-        pairs: Pairs::Halves,
         activation: Activation::Gelu,
+        norms: Norms::Both,
+        query_norms: QueryNorms::Head,
         scales_embedding: true,
-        sliding_pattern: Some(6),
+        sliding: Some(SlidingBlocks {
+            period: 6,
+            window: 0,
+            rope: SlidingRope::OwnBase,
+        }),
+        wide_scores: Some(62),
+        logit_cap: Some(0.0),
+        ..PLAIN
+    },
+    Family {
+        architecture: "smollm3",
+        pairs: Pairs::Adjacent,
+        unrotated: Unrotated::LastOf(4),
+        ..PLAIN
+    },
+    Family {
+        architecture: "granite",
+        pairs: Pairs::Adjacent,
+        unrotated: Unrotated::AllUnlessFinetuned,
+        has_multipliers: true,
+        ..PLAIN
+    },
+    Family {
+        architecture: "mistral3",
+        pairs: Pairs::Adjacent,
+        has_yarn_settings: true,
+        ..PLAIN
+    },
+    Family {
+        architecture: "olmo2",
+        norms: Norms::After,
+        query_norms: QueryNorms::Width,
+        head: OutputHead::Own,
+        sliding: Some(SlidingBlocks {
+            period: 4,
+            window: 0,
+            rope: SlidingRope::Unscaled,
+        }),
+        ..PLAIN
+    },
+    Family {
+        architecture: "gemma2",
+        activation: Activation::Gelu,
+        norms: Norms::Both,
+        head: OutputHead::Tied,
+        scales_embedding: true,
+        sliding: Some(SlidingBlocks {
+            period: 2,
+            window: 4096,
+            rope: SlidingRope::Scaled,
+        }),
+        wide_scores: Some(46),
+        score_cap: Some(50.0),
+        logit_cap: Some(30.0),
+        ..PLAIN
     },
 ];
 
@@ -67,7 +231,8 @@ impl Family {
             .iter()
             .find(|family| family.architecture == architecture);
         family.ok_or_else(|| {
-            let supported = FAMILIES.map(|family| family.architecture).join(", ");
+            let names: Vec<_> = FAMILIES.iter().map(|it| it.architecture).collect();
+            let supported = names.join(", ");
             Error::input(format_args!(
                 "{}: models of architecture '{architecture}' cannot be trained yet; supported: {supported}",
                 gguf.path.display(),

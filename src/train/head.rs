@@ -1,10 +1,10 @@
 //! The end of the model: the last norm and the output head, which turn hidden states into logits, and the
 //! log-probabilities of given tokens.
 //!
-//! For a row `x` and a token `y`, with `h = norm(x)` and logits `z = W h`: `log p(y) = z_y − log Σ_v exp(z_v)`. The
-//! gradient is `dh = d (W_y − p W)`, where `d` is the gradient of `log p(y)` and `p` the softmax of `z`. The factor in
-//! brackets does not depend on `d`, so the forward pass computes it while it has the logits, and never holds the logits
-//! of more than [`ROWS`] rows.
+//! For a row `x` and a token `y`, with `h = norm(x)` and logits `z = cap(s · W h)`: `log p(y) = z_y − log Σ_v exp(z_v)`.
+//! The gradient is `dh = d · s (cap′_y W_y − (p ∘ cap′) W)`, where `d` is the gradient of `log p(y)` and `p` the softmax
+//! of `z`. The factor after `d` does not depend on it, so the forward pass computes it while it has the logits, and
+//! never holds the logits of more than [`ROWS`] rows. Most models have no cap, and `s = 1`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use super::ops::linear::FrozenWeight;
 use super::ops::matrix::Into;
 use super::ops::norm::RmsNorm;
+use super::ops::soft_cap::SoftCap;
 use super::ops::vector::softmax;
 use super::ops::{contiguous, map_f32};
 
@@ -26,6 +27,27 @@ pub struct Head {
     pub norm: RmsNorm,
     /// The output head, frozen, `[n_vocab, n_embd]`.
     pub weight: FrozenWeight,
+    /// Turns its results into logits; `None` where they are the logits.
+    pub scaling: Option<LogitScaling>,
+}
+
+/// How logits are made of the results of the output head.
+#[derive(Clone, Copy, Debug)]
+pub struct LogitScaling {
+    /// Factor of the results.
+    pub scale: f32,
+    /// Soft cap of the scaled results.
+    pub soft_cap: Option<SoftCap>,
+}
+
+impl LogitScaling {
+    /// Replaces the results of the head by logits.
+    fn forward(self, logits: &mut [f32]) {
+        logits.iter_mut().for_each(|z| *z *= self.scale);
+        if let Some(cap) = self.soft_cap {
+            cap.forward(logits);
+        }
+    }
 }
 
 /// Tokens to score, and the row that predicts each of them; both `[r]`.
@@ -41,9 +63,17 @@ impl Head {
     /// The unnormalised logits, `[r, n_vocab]`, of rows `x`, `[r, n_embd]`.
     pub fn logits(&self, x: &[f32]) -> Vec<f32> {
         let mut logits = vec![0.0; x.len() / self.weight.n_in() * self.weight.n_out()];
-        self.weight
-            .forward(&self.norm.forward(x), None, Into::Set, &mut logits);
+        self.forward(&self.norm.forward(x), &mut logits);
         logits
+    }
+
+    /// Stores the logits of the normalised rows `hidden`, `[r, n_embd]`, in `logits`, `[r, n_vocab]`.
+    fn forward(&self, hidden: &[f32], logits: &mut [f32]) {
+        self.weight.forward(hidden, None, Into::Set, logits);
+        if let Some(scaling) = self.scaling {
+            let rows = logits.par_chunks_mut(self.weight.n_out());
+            rows.for_each(|row| scaling.forward(row));
+        }
     }
 
     /// Log-probabilities of the tokens, `[r]`, in nats, from rows `x`, `[t, n_embd]`.
@@ -54,8 +84,8 @@ impl Head {
         Ok(self.logprobs_and_jacobian(x, predictions, false)?.0)
     }
 
-    /// The log-probabilities, `[r]`, and the Jacobian's rows `W_y − p W`, `[r, n_embd]`, which are computed only
-    /// `with_jacobian`.
+    /// The log-probabilities, `[r]`, and the Jacobian's rows `s (cap′_y W_y − (p ∘ cap′) W)`, `[r, n_embd]`, which are
+    /// computed only `with_jacobian`.
     fn logprobs_and_jacobian(
         &self,
         x: &[f32],
@@ -77,20 +107,34 @@ impl Head {
             let hidden = self
                 .norm
                 .forward(&gather(x, &predictions.predictors[rows.clone()], d));
-            self.weight.forward(&hidden, None, Into::Set, logits);
+            self.forward(&hidden, logits);
+            let soft_cap = self.scaling.and_then(|scaling| scaling.soft_cap);
+            let mut target_slopes = vec![1.0; targets.len()];
             let out = logprobs[rows.clone()].par_iter_mut().zip(targets);
-            out.zip(logits.par_chunks_mut(n_vocab))
-                .for_each(|((out, &target), logits)| {
+            out.zip(&mut target_slopes)
+                .zip(logits.par_chunks_mut(n_vocab))
+                .for_each(|(((out, &target), target_slope), logits)| {
+                    let slopes = soft_cap.map(|cap| cap.slopes(logits));
                     let chosen = logits[target as usize];
                     *out = chosen - softmax(logits);
+                    // The logits are now probabilities.
+                    if let Some(slopes) = slopes {
+                        *target_slope = slopes[target as usize];
+                        logits
+                            .iter_mut()
+                            .zip(slopes)
+                            .for_each(|(p, slope)| *p *= slope);
+                    }
                 });
             if with_jacobian {
                 let jacobian = &mut jacobian[rows.start * d..rows.end * d];
                 self.weight.backward(logits, None, Into::Set, jacobian);
-                for (row, &target) in jacobian.chunks_exact_mut(d).zip(targets) {
+                let scale = self.scaling.map_or(1.0, |scaling| scaling.scale);
+                let jacobian = jacobian.chunks_exact_mut(d);
+                for ((row, &target), slope) in jacobian.zip(targets).zip(target_slopes) {
                     row.iter_mut()
                         .zip(self.weight.row(target as usize))
-                        .for_each(|(j, w)| *j = w - *j);
+                        .for_each(|(j, w)| *j = scale * (slope * w - *j));
                 }
             }
         }
@@ -181,12 +225,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gradient_is_the_finite_difference() {
+    fn gradients_are_finite_differences() {
+        let capped = LogitScaling {
+            scale: 0.6,
+            soft_cap: Some(SoftCap(0.8)),
+        };
+        [None, Some(capped)].into_iter().for_each(check);
+    }
+
+    fn check(scaling: Option<LogitScaling>) {
         let (t, d, n_vocab) = (5, 8, 11);
         let stored = Stored::from_values(&values(n_vocab * d, 1), n_vocab, d);
         let head = Arc::new(Head {
             norm: RmsNorm::new(values(d, 2), 1e-5),
             weight: FrozenWeight::new(stored, WeightType::F32),
+            scaling,
         });
         // Two tokens that are predicted by the same row, and rows that predict nothing.
         let predictions = Predictions {
@@ -205,6 +258,7 @@ mod tests {
 
         // The value is the logarithm of the softmax of the logits.
         let logits = head.logits(&gather(&x, &predictions.predictors, d));
+        assert!(scaling.is_none() || logits.iter().all(|z| z.abs() <= 0.8));
         let targets = predictions.targets.iter();
         for ((row, &target), logprob) in logits.chunks(n_vocab).zip(targets).zip(forward(&x)) {
             let log_z = row.iter().map(|z| z.exp()).sum::<f32>().ln();

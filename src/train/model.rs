@@ -18,7 +18,7 @@ use cope_convert::gguf::Gguf;
 use super::block::Block;
 use super::block_stack::{StackOp, View};
 use super::candle::CandleModel;
-use super::family::Family;
+use super::family::{Family, OutputHead, QueryNorms};
 use super::head::{Head, HeadOp, Predictions, gather};
 use super::lora::{Lora, LoraConfig, TargetModule};
 use super::ops::attention::{Mask, attend};
@@ -54,27 +54,25 @@ fn read_block(
         weights.linear(&target.tensor_name(layer), n_out, n_in)
     });
     let linear = [q?, k?, v?, o?, gate?, up?, down?];
-    let mut norm = |name: &str, len: usize| -> Result<Option<RmsNorm>> {
+    let mut norm = |is_there: bool, name: &str, len: usize| -> Result<Option<RmsNorm>> {
         let name = format!("blk.{layer}.{name}.weight");
-        let weight = weights.vector_if_there(&name, len)?;
+        let weight = is_there.then(|| weights.vector(&name, len)).transpose()?;
         Ok(weight.map(|weight| RmsNorm::new(weight, shape.epsilon)))
     };
-    let (n_embd, head_dim) = (shape.n_embd, shape.heads.head_dim);
-    let q_norm = norm("attn_q_norm", head_dim)?;
-    let k_norm = norm("attn_k_norm", head_dim)?;
-    let post_attention_norm = norm("post_attention_norm", n_embd)?;
-    let post_feed_forward_norm = norm("post_ffw_norm", n_embd)?;
-    let mut norm = |name: &str| -> Result<RmsNorm> {
-        let weight = weights.vector(&format!("blk.{layer}.{name}.weight"), n_embd)?;
-        Ok(RmsNorm::new(weight, shape.epsilon))
+    let (before, after) = (family.norms.are_before(), family.norms.are_after());
+    let (n_embd, has_query_norms) = (shape.n_embd, family.query_norms != QueryNorms::Absent);
+    let width = |n_heads: usize| match family.query_norms {
+        QueryNorms::Width => n_heads * shape.heads.head_dim,
+        _ => shape.heads.head_dim,
     };
     Ok(Block {
-        attention_norm: norm("attn_norm")?,
-        feed_forward_norm: norm("ffn_norm")?,
-        q_norm,
-        k_norm,
-        post_attention_norm,
-        post_feed_forward_norm,
+        attention_norm: norm(before, "attn_norm", n_embd)?,
+        feed_forward_norm: norm(before, "ffn_norm", n_embd)?,
+        q_norm: norm(has_query_norms, "attn_q_norm", width(shape.heads.n_head))?,
+        k_norm: norm(has_query_norms, "attn_k_norm", width(shape.heads.n_head_kv))?,
+        post_attention_norm: norm(after, "post_attention_norm", n_embd)?,
+        post_feed_forward_norm: norm(after, "post_ffw_norm", n_embd)?,
+        residual_scale: shape.residual_scale,
         linear,
         heads: shape.heads,
         activation: family.activation,
@@ -112,7 +110,12 @@ impl TrainModel {
             shape.epsilon,
         );
         let (table, head) = ("token_embd.weight", "output.weight");
-        let (embedding, head) = if weights.contains(head) {
+        let has_head = match family.head {
+            OutputHead::OwnOrTied => weights.contains(head),
+            OutputHead::Own => true,
+            OutputHead::Tied => false,
+        };
+        let (embedding, head) = if has_head {
             let embedding = weights.table(table, shape.n_vocab, shape.n_embd)?;
             let head = weights.linear(head, shape.n_vocab, shape.n_embd)?;
             (embedding, head)
@@ -125,6 +128,11 @@ impl TrainModel {
             };
             (tied, head)
         };
+        let head = Head {
+            norm,
+            weight: head,
+            scaling: shape.logit_scaling,
+        };
         let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
         weights.finish()?;
         Ok(Self {
@@ -135,7 +143,7 @@ impl TrainModel {
                 rope_factors,
             }),
             blocks: Arc::new(blocks),
-            head: Arc::new(Head { norm, weight: head }),
+            head: Arc::new(head),
             recompute: false,
             candle: None,
         })
@@ -274,10 +282,9 @@ impl TrainModel {
     /// n_embd]`, before the last norm.
     fn graph(&self, rows: &PackedRows, lora: &Lora) -> Result<Tensor> {
         let ropes = self.stem.ropes(&rows.positions);
-        let view = |layer| {
-            let window = self.stem.window(layer);
-            let rope = Arc::clone(ropes.get(window));
-            View { rope, window }
+        let view = |layer| View {
+            rope: self.stem.rotation(&ropes, layer).cloned(),
+            window: self.stem.window(layer),
         };
         Ok(StackOp::apply(
             &self.blocks,
@@ -312,7 +319,7 @@ impl TrainModel {
         let ropes = self.stem.ropes(positions);
         let mut x = self.stem.embed(tokens)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let rope = ropes.get(self.stem.window(layer));
+            let rope = self.stem.rotation(&ropes, layer);
             let attend = |q: &[f32], k: &[f32], v: &[f32]| attend(layer, q, k, v);
             x = match lora {
                 None => block.forward(&x, &Default::default(), rope, attend),

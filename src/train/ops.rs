@@ -18,6 +18,7 @@ pub mod matrix;
 pub mod norm;
 mod panels;
 pub mod rope;
+pub mod soft_cap;
 pub mod stored;
 pub mod vector;
 

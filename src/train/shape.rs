@@ -1,10 +1,13 @@
 //! The sizes and settings of a model, as its GGUF file gives them.
 
-use cope_convert::gguf::Gguf;
+use cope_convert::gguf::{Gguf, Value};
 
-use super::family::Family;
+use super::family::{Family, SlidingRope, Unrotated};
+use super::head::LogitScaling;
 use super::lora::TargetModule;
 use super::ops::attention::Heads;
+use super::ops::soft_cap::SoftCap;
+use super::rotary::{RopeSettings, Temperature, Yarn};
 use crate::llama::sliding_layers;
 use crate::{Error, Result};
 
@@ -17,7 +20,7 @@ pub struct Shape {
     pub n_embd: usize,
     /// Number of features of the feed-forward layers.
     pub n_ff: usize,
-    /// The shape of the attention heads.
+    /// The shape of the attention heads, and how they score keys.
     pub heads: Heads,
     /// Number of tokens of the vocabulary.
     pub n_vocab: usize,
@@ -27,22 +30,18 @@ pub struct Shape {
     pub epsilon: f32,
     /// The rotary embedding in blocks with full attention.
     pub rope: RopeSettings,
+    /// For each block, whether it has a rotary embedding.
+    pub rotates: Vec<bool>,
+    /// The temperature of attention, if the model has one.
+    pub temperature: Option<Temperature>,
     /// The blocks with sliding attention, if the model has any.
     pub sliding: Option<Sliding>,
-}
-
-/// Rotary position embedding: feature pair `i` is rotated by the angle `position · base^(−2i / n_rot) / factor`, and
-/// multiplied by `magnitude`.
-#[derive(Clone, Copy, Debug)]
-pub struct RopeSettings {
-    /// Number of a head's features that are rotated.
-    pub n_rot: usize,
-    /// Base of the frequencies.
-    pub base: f32,
-    /// Divisor of the frequencies (linear scaling).
-    pub factor: f32,
-    /// Factor of the rotated features, of queries and keys alike (`rope.scaling.attn_factor`).
-    pub magnitude: f32,
+    /// Factor of the embedding.
+    pub embedding_scale: Option<f32>,
+    /// Factor of what a block adds to the residual stream.
+    pub residual_scale: Option<f32>,
+    /// Turns the results of the output head into logits; `None` where they are the logits.
+    pub logit_scaling: Option<LogitScaling>,
 }
 
 /// Sliding attention: blocks whose tokens see only a window of the newest tokens.
@@ -64,36 +63,26 @@ impl Sliding {
 }
 
 /// Settings that change what a model computes, and that training does not implement.
-const UNKNOWN: [&str; 8] = [
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "logit_scale",
+const UNKNOWN: [&str; 3] = ["attention.clamp_kqv", "deepstack_mapping", "expert_count"];
+/// Factors of the embedding, the residuals, the scores and the logits, which training implements for the families that
+/// have them.
+const MULTIPLIERS: [&str; 4] = [
     "embedding_scale",
     "residual_scale",
     "attention.scale",
-    "attention.clamp_kqv",
-    "expert_count",
+    "logit_scale",
 ];
+const SCORE_CAP: &str = "attn_logit_softcapping";
+const LOGIT_CAP: &str = "final_logit_softcapping";
 
 impl Shape {
     /// Reads the sizes from a file of `family`.
     ///
     /// # Errors
     /// A setting is missing, contradicts another, or is not supported in training.
-    pub fn read(gguf: &Gguf, family: &Family) -> Result<Self> {
-        let settings = ShapeReader {
-            gguf,
-            architecture: family.architecture,
-        };
-        for key in UNKNOWN {
-            let name = settings.key(key);
-            let off = matches!(gguf.u32(&name), Ok(0)) || matches!(gguf.f32(&name), Ok(0.0));
-            if settings.has(key) && !off {
-                return Err(
-                    settings.flaw(&format!("the setting {name} is not supported in training"))
-                );
-            }
-        }
+    pub fn read(gguf: &Gguf, family: &'static Family) -> Result<Self> {
+        let settings = ShapeReader { gguf, family };
+        settings.refuse_unknown()?;
         let embedding = gguf
             .tensor("token_embd.weight")
             .ok_or_else(|| settings.flaw("the tensor token_embd.weight is missing"))?;
@@ -101,23 +90,30 @@ impl Shape {
             settings.size("block_count")?,
             settings.size("embedding_length")?,
         );
-        // Gemma 3 27B is the only model of the family whose queries are not scaled by 1 / √head_dim.
-        if family.architecture == "gemma3" && n_layer == 62 {
-            return Err(settings.flaw("Gemma 3 27B is not supported in training"));
-        }
         let n_vocab = embedding.shape.get(1).map_or(0, |&n| n as usize);
-        let heads = settings.heads(n_embd)?;
-        let rope = settings.rope(heads)?;
+        let n_ctx = settings.size("context_length")?;
+        let heads = settings.heads(n_layer, n_embd)?;
+        let rope = settings.rope(heads, n_ctx)?;
+        let embedding_scale = if family.scales_embedding {
+            Some((n_embd as f32).sqrt())
+        } else {
+            settings.multiplier("embedding_scale")?
+        };
         Ok(Self {
             n_layer,
             n_embd,
             n_ff: settings.size("feed_forward_length")?,
             heads,
             n_vocab,
-            n_ctx: settings.size("context_length")?,
+            n_ctx,
             epsilon: gguf.f32(&settings.key("attention.layer_norm_rms_epsilon"))?,
             rope,
-            sliding: settings.sliding(family, n_layer, heads, rope)?,
+            rotates: settings.rotates(n_layer)?,
+            temperature: settings.temperature(n_ctx)?,
+            sliding: settings.sliding(n_layer, heads, rope)?,
+            embedding_scale,
+            residual_scale: settings.multiplier("residual_scale")?,
+            logit_scaling: settings.logit_scaling()?,
         })
     }
 
@@ -140,12 +136,12 @@ impl Shape {
 /// A reader of one file's settings, whose keys begin with the architecture.
 struct ShapeReader<'a> {
     gguf: &'a Gguf,
-    architecture: &'a str,
+    family: &'static Family,
 }
 
 impl ShapeReader<'_> {
     fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture)
+        format!("{}.{name}", self.family.architecture)
     }
 
     fn has(&self, name: &str) -> bool {
@@ -172,7 +168,68 @@ impl ShapeReader<'_> {
         }
     }
 
-    fn heads(&self, n_embd: usize) -> Result<Heads> {
+    /// Refuses settings that training does not implement, unless they are 0.
+    fn refuse_unknown(&self) -> Result<()> {
+        let mut unknown = UNKNOWN.to_vec();
+        if !self.family.has_multipliers {
+            unknown.extend(MULTIPLIERS);
+        }
+        if self.family.score_cap.is_none() {
+            unknown.push(SCORE_CAP);
+        }
+        if self.family.logit_cap.is_none() {
+            unknown.push(LOGIT_CAP);
+        }
+        for key in unknown {
+            let name = self.key(key);
+            let off =
+                matches!(self.gguf.u32(&name), Ok(0)) || matches!(self.gguf.f32(&name), Ok(0.0));
+            if self.has(key) && !off {
+                return Err(self.flaw(&format!("the setting {name} is not supported in training")));
+            }
+        }
+        Ok(())
+    }
+
+    /// A factor that a file of this family may give; `None` if it gives none, or 0.
+    fn multiplier(&self, key: &str) -> Result<Option<f32>> {
+        if !self.family.has_multipliers {
+            return Ok(None);
+        }
+        Ok(match self.f32(key, 0.0)? {
+            0.0 => None,
+            factor => Some(factor),
+        })
+    }
+
+    /// A soft cap that is `default` if the file gives none, and none for 0.
+    fn soft_cap(&self, key: &str, default: Option<f32>) -> Result<Option<SoftCap>> {
+        let Some(default) = default else {
+            return Ok(None);
+        };
+        Ok(match self.f32(key, default)? {
+            0.0 => None,
+            cap => Some(SoftCap(cap)),
+        })
+    }
+
+    fn logit_scaling(&self) -> Result<Option<LogitScaling>> {
+        let soft_cap = self.soft_cap(LOGIT_CAP, self.family.logit_cap)?;
+        if self.family.has_multipliers {
+            let divisor = self.gguf.f32(&self.key("logit_scale"))?;
+            if divisor == 0.0 {
+                return Err(self.flaw(&format!("{} is 0", self.key("logit_scale"))));
+            }
+            let scale = divisor.recip();
+            return Ok(Some(LogitScaling { scale, soft_cap }));
+        }
+        Ok(soft_cap.map(|_| LogitScaling {
+            scale: 1.0,
+            soft_cap,
+        }))
+    }
+
+    fn heads(&self, n_layer: usize, n_embd: usize) -> Result<Heads> {
         let n_head = self.size("attention.head_count")?;
         let n_head_kv = self.size_or("attention.head_count_kv", n_head)?;
         if n_head == 0 || n_head_kv == 0 || n_head % n_head_kv != 0 {
@@ -186,27 +243,32 @@ impl ShapeReader<'_> {
                 "keys and values have different lengths, which is not supported in training",
             ));
         }
+        let scored = if self.family.wide_scores == Some(n_layer) {
+            n_embd / n_head
+        } else {
+            head_dim
+        };
+        let scale = self.multiplier("attention.scale")?;
         Ok(Heads {
             n_head,
             n_head_kv,
             head_dim,
+            scale: scale.unwrap_or_else(|| (scored as f32).sqrt().recip()),
+            soft_cap: self.soft_cap(SCORE_CAP, self.family.score_cap)?,
         })
     }
 
-    fn rope(&self, heads: Heads) -> Result<RopeSettings> {
-        // Without a type, the scaling is linear. The files of 2023 call the factor scale_linear.
+    fn rope(&self, heads: Heads, n_ctx: usize) -> Result<RopeSettings> {
+        // Without a type, the scaling is linear.
         let scaling = if self.has("rope.scaling.type") {
             self.gguf.str(&self.key("rope.scaling.type"))?
         } else {
             "linear"
         };
-        let factor = ["rope.scaling.factor", "rope.scale_linear"];
-        let factor = factor.into_iter().find(|key| self.has(key));
-        let factor = factor.map_or(Ok(0.0), |key| self.f32(key, 0.0))?;
-        let factor = match (scaling, factor) {
-            ("none", _) | ("linear", 0.0) => 1.0,
-            ("linear", factor) => factor,
-            (other, _) => {
+        let factor = match scaling {
+            "none" => 1.0,
+            "linear" | "yarn" => self.rope_factor()?,
+            other => {
                 return Err(self.flaw(&format!(
                     "RoPE scaling of type '{other}' is not supported in training"
                 )));
@@ -221,25 +283,87 @@ impl ShapeReader<'_> {
                 "RoPE cannot rotate {n_rot} of a head's {head_dim} features"
             )));
         }
-        Ok(RopeSettings {
+        let mut rope = RopeSettings {
             n_rot,
             base: self.f32("rope.freq_base", 10_000.0)?,
             factor,
             magnitude: self.f32("rope.scaling.attn_factor", 1.0)?,
+            yarn: None,
+        };
+        if scaling == "yarn" {
+            // Only some families read the settings of YaRN beyond the factor and the original context.
+            let setting = |key: &str, default| {
+                if self.family.has_yarn_settings {
+                    self.f32(&format!("rope.scaling.{key}"), default)
+                } else {
+                    Ok(default)
+                }
+            };
+            rope.yarn = Some(Yarn {
+                n_ctx: match self.original_context(n_ctx)? {
+                    0 => n_ctx,
+                    original => original,
+                },
+                beta_fast: setting("yarn_beta_fast", 32.0)?,
+                beta_slow: setting("yarn_beta_slow", 1.0)?,
+            });
+            rope.magnitude *= Yarn::magnitude(factor, setting("yarn_log_multiplier", 0.0)?);
+        }
+        Ok(rope)
+    }
+
+    /// The factor of the scaling, 1 if the file gives none or 0. The files of 2023 call it `scale_linear`.
+    fn rope_factor(&self) -> Result<f32> {
+        let key = if self.has("rope.scaling.factor") {
+            "rope.scaling.factor"
+        } else {
+            "rope.scale_linear"
+        };
+        Ok(match self.f32(key, 0.0)? {
+            0.0 => 1.0,
+            factor => factor,
         })
     }
 
-    fn sliding(
-        &self,
-        family: &Family,
-        n_layer: usize,
-        heads: Heads,
-        rope: RopeSettings,
-    ) -> Result<Option<Sliding>> {
-        let Some(pattern) = family.sliding_pattern else {
+    /// The number of positions that the model was trained for before its context was stretched.
+    fn original_context(&self, n_ctx: usize) -> Result<usize> {
+        self.size_or("rope.scaling.original_context_length", n_ctx)
+    }
+
+    fn temperature(&self, n_ctx: usize) -> Result<Option<Temperature>> {
+        let key = "attention.temperature_scale";
+        if !self.family.has_yarn_settings {
+            return Ok(None);
+        }
+        match (self.f32(key, 0.0)?, self.original_context(n_ctx)?) {
+            (0.0, _) => Ok(None),
+            (_, 0) => Err(self.flaw(&format!(
+                "{} needs an original context length above 0",
+                self.key(key)
+            ))),
+            (scale, n_ctx) => Ok(Some(Temperature { scale, n_ctx })),
+        }
+    }
+
+    /// For each block, whether it has a rotary embedding.
+    fn rotates(&self, n_layer: usize) -> Result<Vec<bool>> {
+        let key = self.key("rope.scaling.finetuned");
+        Ok(match self.family.unrotated {
+            Unrotated::Never => vec![true; n_layer],
+            Unrotated::LastOf(n) => (1..=n_layer).map(|i| !i.is_multiple_of(n)).collect(),
+            Unrotated::AllUnlessFinetuned => match self.gguf.get(&key) {
+                None => vec![true; n_layer],
+                Some(Value::Bool(is_finetuned)) => vec![*is_finetuned; n_layer],
+                Some(_) => return Err(self.flaw(&format!("{key} is neither true nor false"))),
+            },
+        })
+    }
+
+    fn sliding(&self, n_layer: usize, heads: Heads, rope: RopeSettings) -> Result<Option<Sliding>> {
+        let Some(blocks) = self.family.sliding else {
             return Ok(None);
         };
-        let window = self.size_or("attention.sliding_window", 0)?;
+        let window = self.size_or("attention.sliding_window", blocks.window)?;
         if window == 0 {
             return Ok(None);
         }
@@ -257,13 +381,35 @@ impl ShapeReader<'_> {
         }
         Ok(Some(Sliding {
             window,
-            layers: sliding_layers(self.gguf, self.architecture, n_layer, pattern),
-            rope: RopeSettings {
-                base: self.f32("rope.freq_base_swa", 10_000.0)?,
-                factor: 1.0,
+            layers: sliding_layers(self.gguf, self.family.architecture, n_layer, blocks.period),
+            rope: self.sliding_rope(blocks.rope, rope)?,
+        }))
+    }
+
+    /// The rotary embedding in blocks with sliding attention, beside `rope` in those with full attention.
+    fn sliding_rope(&self, kind: SlidingRope, rope: RopeSettings) -> Result<RopeSettings> {
+        let base = |default| self.f32("rope.freq_base_swa", default);
+        Ok(match kind {
+            SlidingRope::OwnBase => RopeSettings {
+                base: base(10_000.0)?,
+                // llama.cpp multiplies YaRN's magnitude by what depends on the factor of the block's own scaling.
+                magnitude: match rope.yarn {
+                    Some(_) => rope.magnitude / (0.1 * rope.factor.ln() + 1.0),
+                    None => rope.magnitude,
+                },
+                ..rope.unscaled()
+            },
+            SlidingRope::Scaled => RopeSettings {
+                base: base(rope.base)?,
+                // llama.cpp applies the factor here even where a scaling of type `none` switches it off.
+                factor: self.rope_factor()?,
                 ..rope
             },
-        }))
+            SlidingRope::Unscaled => RopeSettings {
+                magnitude: 1.0,
+                ..rope.unscaled()
+            },
+        })
     }
 
     fn flaw(&self, reason: &str) -> Error {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::family::Family;
 use super::ops::linear::FrozenWeight;
-use super::ops::rope::Rope;
-use super::shape::{RopeSettings, Shape};
+use super::ops::rope::{Rope, Ropes};
+use super::rotary::RopeSettings;
+use super::shape::Shape;
 use crate::llama::Token;
 use crate::{Error, Result};
 
@@ -40,8 +41,7 @@ impl Stem {
                 }
             }
         }
-        if self.family.scales_embedding {
-            let scale = (self.shape.n_embd as f32).sqrt();
+        if let Some(scale) = self.shape.embedding_scale {
             x.iter_mut().for_each(|x| *x *= scale);
         }
         Ok(x)
@@ -63,33 +63,34 @@ impl Stem {
     }
 
     /// The rotations of rows at `positions`, `[t]`.
-    pub fn ropes(&self, positions: &[usize]) -> ByWindow<Arc<Rope>> {
-        let rope = |settings, factors| Arc::new(self.rope(positions, settings, factors));
+    pub fn ropes(&self, positions: &[usize]) -> ByWindow<Ropes> {
         ByWindow {
-            full: rope(self.shape.rope, self.rope_factors.as_deref()),
-            sliding: (self.shape.sliding.as_ref()).map(|sliding| rope(sliding.rope, None)),
+            full: self.rope(positions, self.shape.rope, self.rope_factors.as_deref()),
+            sliding: (self.shape.sliding.as_ref())
+                .map(|sliding| self.rope(positions, sliding.rope, None)),
         }
     }
 
-    fn rope(&self, positions: &[usize], settings: RopeSettings, factors: Option<&[f32]>) -> Rope {
-        let RopeSettings {
-            n_rot,
-            base,
-            factor,
-            magnitude,
-        } = settings;
-        let frequencies: Vec<f32> = (0..n_rot / 2)
-            .map(|i| {
-                let divisor = factors.map_or(1.0, |factors| factors[i]);
-                base.powf(-2.0 * i as f32 / n_rot as f32) / factor / divisor
-            })
-            .collect();
-        Rope::new(
+    fn rope(&self, positions: &[usize], settings: RopeSettings, divisors: Option<&[f32]>) -> Ropes {
+        let k = Arc::new(Rope::new(
             positions,
-            (&frequencies, magnitude),
+            (&settings.frequencies(divisors), settings.magnitude),
             self.family.pairs,
             self.shape.heads.head_dim,
-        )
+        ));
+        let q = match self.shape.temperature {
+            Some(temperature) => {
+                let rope = Rope::clone(&k);
+                Arc::new(rope.times(&temperature.factors(positions)))
+            }
+            None => Arc::clone(&k),
+        };
+        Ropes { q, k }
+    }
+
+    /// The rotation of a block, of those of both kinds of attention; `None` for a block without one.
+    pub fn rotation<'r, T>(&self, ropes: &'r ByWindow<T>, layer: usize) -> Option<&'r T> {
+        self.shape.rotates[layer].then(|| ropes.get(self.window(layer)))
     }
 }
 

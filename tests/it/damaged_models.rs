@@ -14,9 +14,13 @@ fn set(metadata: &mut Vec<(String, Value)>, key: &str, value: Value) {
 
 /// The error on loading a tiny model with `entries` set in its metadata.
 fn refusal(entries: &[(&str, Value)]) -> String {
+    refusal_of(TinyModel::default(), entries)
+}
+
+fn refusal_of(tiny: TinyModel, entries: &[(&str, Value)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("damaged.gguf");
-    TinyModel::default().write_edited(&path, |metadata| {
+    tiny.write_edited(&path, |metadata| {
         for (key, value) in entries {
             set(metadata, key, value.clone());
         }
@@ -87,6 +91,66 @@ fn attention_that_the_family_does_not_have_is_refused() {
         ),
     ] {
         let message = refusal(entries);
+        assert!(message.contains(flaw), "{message}");
+    }
+}
+
+#[test]
+fn settings_that_a_family_cannot_compute_with_are_refused() {
+    let full = || Value::Array(Array::Bool(vec![false; 2]));
+    for (architecture, key, value, flaw) in [
+        (
+            "granite",
+            "logit_scale",
+            Value::F32(0.0),
+            "logit_scale is 0",
+        ),
+        ("granite", "residual_scale", Value::F32(f32::NAN), "NaN"),
+        ("gemma2", "attn_logit_softcapping", Value::F32(0.0), "is 0"),
+        ("gemma2", "final_logit_softcapping", Value::F32(0.0), "is 0"),
+        (
+            "gemma2",
+            "attention.sliding_window",
+            Value::U32(0),
+            "no tokens",
+        ),
+        (
+            "gemma2",
+            "attention.sliding_window_pattern",
+            full(),
+            "no block",
+        ),
+        (
+            "olmo2",
+            "attention.sliding_window_pattern",
+            full(),
+            "no block",
+        ),
+        ("olmo2", "attention.key_length", Value::U32(32), "features"),
+        (
+            "mistral3",
+            "rope.scaling.yarn_beta_fast",
+            Value::F32(-1.0),
+            "beta_fast",
+        ),
+        ("smollm3", "rope.dimension_count", Value::U32(8), "rotate"),
+    ] {
+        let tiny = TinyModel {
+            architecture,
+            ..TinyModel::default()
+        };
+        let mut entries = vec![(key, value)];
+        if key.ends_with("key_length") {
+            entries.push(("attention.value_length", Value::U32(32)));
+            entries.push(("rope.dimension_count", Value::U32(32)));
+        }
+        let entries = entries.into_iter();
+        let entries = entries.map(|(key, value)| (format!("{architecture}.{key}"), value));
+        let entries: Vec<_> = entries.collect();
+        let entries = entries
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.clone()));
+        let message = refusal_of(tiny, &entries.collect::<Vec<_>>());
         assert!(message.contains(flaw), "{message}");
     }
 }

@@ -5,7 +5,6 @@ mod batch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cope_convert::Adapter;
 use cope_llama::Error;
 use cope_llama::decode::{
     AnswerOptions, Arm, Contrast, Decoder, DecoderOptions, Finish, PassSchedule, Piece, Processor,
@@ -14,7 +13,7 @@ use cope_llama::decode::{
 use cope_llama::llama::{Boundary, Context, Rows, Special, Token, Twin};
 
 use crate::fixture::{Decoded, Fixture, adapter, best, decode, greedy, limit, zero_adapter};
-use crate::tiny::{FAMILIES, TinyModel};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter};
 
 fn cope(contrast: f32, plausibility: f32) -> Arm {
     Arm::Cope(Contrast::new(contrast, plausibility).unwrap())
@@ -144,10 +143,7 @@ fn every_schedule_gives_the_naive_text() {
                     schedule,
                     ..DecoderOptions::default()
                 };
-                let adapter = Adapter {
-                    architecture: architecture.into(),
-                    ..adapter()
-                };
+                let adapter = family_adapter(architecture, 7, 4, &["attn_q", "attn_v"]);
                 let mut twin = tiny.twin(&adapter, 1.0);
                 decode(&mut twin, cope(0.5, 0.1), &tiny.prompt(), options).tokens
             };

@@ -44,7 +44,8 @@ impl Fixture {
         })
     }
 
-    fn edited(tiny: TinyModel, edit: impl FnOnce(&mut Vec<(String, Value)>)) -> Self {
+    /// A model whose metadata `edit` has changed.
+    pub fn edited(tiny: TinyModel, edit: impl FnOnce(&mut Vec<(String, Value)>)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         tiny.write_edited(&path, edit);

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use cope_convert::Adapter;
 use cope_llama::decode::{Arm, Contrast, DecoderOptions, PassSchedule, Processor};
 use cope_llama::llama::{Context, LoraAdapter, Model, Rows, Token, Twin, devices};
 
 use crate::fixture::{Fixture, adapter, decode, exact, limit};
-use crate::tiny::{FAMILIES, TinyModel};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter};
 
 const N_TOKENS: usize = 48;
 
@@ -75,10 +74,7 @@ fn a_gpu_gives_the_texts_of_the_cpu() {
             architecture,
             ..TinyModel::default()
         });
-        let adapter = Adapter {
-            architecture: architecture.into(),
-            ..adapter()
-        };
+        let adapter = family_adapter(architecture, 7, 4, &["attn_q", "attn_v"]);
         adapter
             .write_gguf(&tiny.folder.path().join("adapter.gguf"))
             .unwrap();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cope_convert::Adapter;
 use cope_convert::gguf::{Array, Value};
 use cope_llama::Error;
 use cope_llama::decode::{self, Candidate};
@@ -15,7 +14,7 @@ use cope_llama::llama::{
 };
 
 use crate::fixture::{Fixture, adapter, best, exact, greedy};
-use crate::tiny::{FAMILIES, TinyModel, tiny_adapter};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter, tiny_adapter};
 
 #[test]
 fn a_prompt_read_in_pieces_or_at_once_gives_the_same_logits() {
@@ -86,6 +85,24 @@ fn logits_of_candidates_equal_those_of_a_whole_pass() {
     }
 }
 
+/// llama.cpp would rotate or multiply the keys of these models once more than they were.
+#[test]
+fn caches_whose_keys_llama_cpp_moves_wrongly_are_not_shifted() {
+    for architecture in FAMILIES {
+        let tiny = Fixture::of(TinyModel {
+            architecture,
+            ..TinyModel::default()
+        });
+        let context = Context::new(&tiny.model, None, &exact()).unwrap();
+        let is_wrong = ["smollm3", "mistral3", "olmo2"].contains(&architecture);
+        let has_window = architecture.starts_with("gemma");
+        assert!(
+            context.can_shift() != is_wrong || has_window,
+            "{architecture}"
+        );
+    }
+}
+
 /// Deferred logits have the same bits as others, for one row and for several, with an adapter and without.
 #[test]
 fn deferred_logits_equal_those_of_a_whole_pass() {
@@ -98,10 +115,7 @@ fn deferred_logits_equal_those_of_a_whole_pass() {
             architecture,
             ..TinyModel::default()
         });
-        let adapter = Adapter {
-            architecture: architecture.into(),
-            ..tiny_adapter(3, 2, &["attn_q"])
-        };
+        let adapter = family_adapter(architecture, 3, 2, &["attn_q"]);
         let adapter = tiny.load(&adapter).unwrap();
         for adapter in [None, Some((adapter, 1.0))] {
             let mut context = Context::new(&tiny.model, adapter.clone(), &exact()).unwrap();

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::default_model;
 use crate::fixture::{Fixture, exact};
 use crate::golden::{PARAGRAPH, mean_kl};
-use crate::tiny::{FAMILIES, LINEARS, TinyModel, tiny_adapter};
+use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter, tiny_adapter};
 
 fn merge_into(base: &Gguf, adapter: &Adapter, ggml_type: Option<GgmlType>, output: &Path) -> f64 {
     let hash = sha256(&base.path).unwrap();
@@ -46,13 +46,9 @@ fn a_merged_model_gives_the_logits_of_its_base_with_the_adapter() {
             ..TinyModel::default()
         });
         // Two ranks, so that the pairs have different scales.
-        let mut adapter = Adapter {
-            architecture: architecture.into(),
-            ..tiny_adapter(3, 2, &LINEARS[..4])
-        };
-        adapter
-            .tensors
-            .extend(tiny_adapter(4, 5, &LINEARS[4..]).tensors);
+        let mut adapter = family_adapter(architecture, 3, 2, &LINEARS[..4]);
+        let second = family_adapter(architecture, 4, 5, &LINEARS[4..]);
+        adapter.tensors.extend(second.tensors);
         adapter.tensors.sort_by(|x, y| x.name.cmp(&y.name));
         let path = tiny.folder.path().join("merged.gguf");
         merge_into(&tiny.base, &adapter, None, &path);

@@ -1,6 +1,6 @@
 //! Tiny models with random weights, one of each family that can be trained, and random adapters for them. They have two
-//! blocks and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete enough (grouped
-//! queries, SentencePiece vocabulary, chat template) for llama.cpp.
+//! blocks (`smollm3` has four) and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete
+//! enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
 
 use std::path::Path;
 
@@ -17,8 +17,8 @@ pub const N_HEAD: usize = 4;
 pub const N_HEAD_KV: usize = 2;
 /// Width of the feed-forward layers.
 pub const N_FF: usize = 128;
-/// Transformer blocks.
-pub const N_LAYER: usize = 2;
+/// Transformer blocks of most families.
+const N_LAYER: usize = 2;
 /// Context that the model claims to be trained on.
 pub const N_CTX_TRAIN: u32 = 512;
 
@@ -47,20 +47,43 @@ const WORDS: [&str; 12] = [
 pub struct TinyModel {
     /// Seed of all weights.
     pub seed: u64,
-    /// Whether the output head is the token embedding, as in SmolLM2, or a matrix of its own.
+    /// Whether the output head is the token embedding, as in SmolLM2, or a matrix of its own. `olmo2` has always its own,
+    /// and `gemma2` never.
     pub tied: bool,
     /// `general.architecture`, one of [`FAMILIES`].
     pub architecture: &'static str,
     /// Whether the file has Llama 3's divisors of the rotary frequencies.
     pub rope_factors: bool,
+    /// Number of blocks, if not the few that show the family's structure.
+    pub n_layer: Option<usize>,
 }
 
 /// The families. `qwen2` has biases of Q, K and V; `qwen3` has norms of queries and keys; `gemma3` has these norms,
-/// post-norms, and sliding attention over [`WINDOW`] tokens in the first block.
-pub const FAMILIES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
+/// post-norms, and sliding attention over [`WINDOW`] tokens in the first block, as `gemma2` with soft caps and `olmo2`
+/// without other norms have. The last of `smollm3`'s four blocks has no rotary embedding, `granite` has factors, and
+/// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature.
+pub const FAMILIES: [&str; 9] = [
+    "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
+];
 
-/// Window of sliding attention in `gemma3`, in tokens.
+/// Window of sliding attention, in tokens.
 const WINDOW: u32 = 5;
+
+/// The number of blocks in a family's tiny model.
+fn n_layer(architecture: &str) -> usize {
+    match architecture {
+        "smollm3" => 4,
+        _ => N_LAYER,
+    }
+}
+
+/// Features of a head in a family's tiny model.
+fn head_dim(architecture: &str) -> usize {
+    match architecture {
+        "mistral3" | "gemma2" => 24,
+        _ => N_EMBD / N_HEAD,
+    }
+}
 
 impl Default for TinyModel {
     fn default() -> Self {
@@ -69,6 +92,7 @@ impl Default for TinyModel {
             tied: true,
             architecture: "llama",
             rope_factors: false,
+            n_layer: None,
         }
     }
 }
@@ -82,7 +106,7 @@ impl TinyModel {
     /// Writes the model after `edit` has changed its metadata.
     pub fn write_edited(self, path: &Path, edit: impl FnOnce(&mut Vec<(String, Value)>)) {
         let vocabulary = Vocabulary::new();
-        let mut metadata = metadata(self.architecture, &vocabulary);
+        let mut metadata = metadata(self, &vocabulary);
         edit(&mut metadata);
         let tensors = self.tensors(vocabulary.tokens.len());
         let data: Vec<_> = tensors
@@ -90,6 +114,10 @@ impl TinyModel {
             .map(|(name, shape, values)| TensorData::f32(name, shape, values))
             .collect();
         gguf::write(path, &metadata, &data).expect("write the tiny model");
+    }
+
+    fn n_layer(self) -> usize {
+        self.n_layer.unwrap_or(n_layer(self.architecture))
     }
 
     /// The name, the ggml shape (fastest-varying dimension first) and the values of every tensor, in file order.
@@ -100,20 +128,29 @@ impl TinyModel {
             (name, vec![n_in as u64, n_out as u64], values)
         };
         let norm = |name: String| (name, vec![N_EMBD as u64], vec![1.0; N_EMBD]);
+        let has_head = match self.architecture {
+            "olmo2" => true,
+            "gemma2" => false,
+            _ => !self.tied,
+        };
+        let norms: &[&str] = match self.architecture {
+            "olmo2" => &[],
+            _ => &["attn_norm", "ffn_norm"],
+        };
 
         let mut tensors = vec![
             matrix("token_embd.weight".into(), N_EMBD, n_vocab),
             norm("output_norm.weight".into()),
         ];
-        if !self.tied {
+        if has_head {
             tensors.push(matrix("output.weight".into(), N_EMBD, n_vocab));
         }
-        for layer in 0..N_LAYER {
-            for name in ["attn_norm", "ffn_norm"] {
+        for layer in 0..self.n_layer() {
+            for name in norms {
                 tensors.push(norm(tensor_name(layer, name)));
             }
             for name in LINEARS {
-                let (n_in, n_out) = dimensions(name);
+                let (n_in, n_out) = dimensions(self.architecture, name);
                 tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
             }
         }
@@ -134,6 +171,16 @@ impl TinyModel {
                 ("attn_q_norm.weight", HEAD_DIM),
                 ("attn_k_norm.weight", HEAD_DIM),
             ],
+            "gemma2" => &[
+                ("post_attention_norm.weight", N_EMBD),
+                ("post_ffw_norm.weight", N_EMBD),
+            ],
+            "olmo2" => &[
+                ("attn_q_norm.weight", N_EMBD),
+                ("attn_k_norm.weight", HEAD_DIM * N_HEAD_KV),
+                ("post_attention_norm.weight", N_EMBD),
+                ("post_ffw_norm.weight", N_EMBD),
+            ],
             "gemma3" => &[
                 ("attn_q_norm.weight", HEAD_DIM),
                 ("attn_k_norm.weight", HEAD_DIM),
@@ -148,7 +195,7 @@ impl TinyModel {
             (name, vec![len as u64], values)
         };
         let mut vectors = Vec::new();
-        for layer in 0..N_LAYER {
+        for layer in 0..self.n_layer() {
             for (name, len) in names {
                 vectors.push(vector(format!("blk.{layer}.{name}"), *len));
             }
@@ -160,14 +207,19 @@ impl TinyModel {
     }
 }
 
-/// A random adapter of the given rank on `targets` (`attn_q`, `ffn_down`, …) of every block, strong enough to change
-/// the tiny model's choices. It names no base; tests of that check set `base_sha256`.
+/// A random adapter of the given rank on `targets` (`attn_q`, `ffn_down`, …) of every block of the default tiny model,
+/// strong enough to change the model's choices. It names no base; tests of that check set `base_sha256`.
 pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
+    family_adapter("llama", seed, rank, targets)
+}
+
+/// The same for the tiny model of a family.
+pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&str]) -> Adapter {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut tensors = Vec::new();
-    for layer in 0..N_LAYER {
+    for layer in 0..n_layer(architecture) {
         for target in targets {
-            let (n_in, n_out) = dimensions(target);
+            let (n_in, n_out) = dimensions(architecture, target);
             tensors.push(LoraTensor {
                 name: tensor_name(layer, target),
                 a: random_matrix(&mut rng, rank, n_in),
@@ -177,7 +229,7 @@ pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
     }
     tensors.sort_by(|x, y| x.name.cmp(&y.name));
     Adapter {
-        architecture: "llama".into(),
+        architecture: architecture.into(),
         lora_alpha: 2.0 * rank as f32,
         base_sha256: None,
         task_sha256: None,
@@ -204,11 +256,12 @@ fn tensor_name(layer: usize, linear: &str) -> String {
 }
 
 /// Input and output width of a linear layer.
-fn dimensions(linear: &str) -> (usize, usize) {
-    let n_kv = N_EMBD / N_HEAD * N_HEAD_KV;
+fn dimensions(architecture: &str, linear: &str) -> (usize, usize) {
+    let head_dim = head_dim(architecture);
     match linear {
-        "attn_q" | "attn_output" => (N_EMBD, N_EMBD),
-        "attn_k" | "attn_v" => (N_EMBD, n_kv),
+        "attn_q" => (N_EMBD, N_HEAD * head_dim),
+        "attn_output" => (N_HEAD * head_dim, N_EMBD),
+        "attn_k" | "attn_v" => (N_EMBD, N_HEAD_KV * head_dim),
         "ffn_gate" | "ffn_up" => (N_EMBD, N_FF),
         "ffn_down" => (N_FF, N_EMBD),
         other => panic!("the tiny model has no linear layer {other}"),
@@ -296,26 +349,70 @@ impl Vocabulary {
     }
 }
 
-fn metadata(architecture: &str, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+/// The settings that only some families have.
+fn family_settings(architecture: &str) -> Vec<(&'static str, Value)> {
+    let window = ("attention.sliding_window", Value::U32(WINDOW));
+    match architecture {
+        "gemma3" => vec![
+            window,
+            ("attention.sliding_window_pattern", Value::U32(2)),
+            ("rope.freq_base_swa", Value::F32(1_000.0)),
+        ],
+        "granite" => vec![
+            ("embedding_scale", Value::F32(2.0)),
+            ("residual_scale", Value::F32(0.7)),
+            ("attention.scale", Value::F32(0.3)),
+            ("logit_scale", Value::F32(1.5)),
+        ],
+        "mistral3" => vec![
+            ("attention.key_length", Value::U32(24)),
+            ("attention.value_length", Value::U32(24)),
+            ("attention.temperature_scale", Value::F32(0.2)),
+            ("rope.scaling.type", Value::from("yarn")),
+            ("rope.scaling.factor", Value::F32(4.0)),
+            ("rope.scaling.original_context_length", Value::U32(8)),
+            ("rope.scaling.yarn_beta_fast", Value::F32(4.0)),
+            ("rope.scaling.yarn_beta_slow", Value::F32(0.2)),
+            ("rope.scaling.yarn_log_multiplier", Value::F32(0.5)),
+        ],
+        "olmo2" => {
+            let layers = Array::Bool(vec![true, false]);
+            vec![
+                window,
+                ("attention.sliding_window_pattern", Value::Array(layers)),
+                ("rope.scaling.type", Value::from("yarn")),
+                ("rope.scaling.factor", Value::F32(4.0)),
+                ("rope.scaling.original_context_length", Value::U32(64)),
+            ]
+        }
+        "gemma2" => vec![
+            window,
+            ("attention.key_length", Value::U32(24)),
+            ("attention.value_length", Value::U32(24)),
+            ("attn_logit_softcapping", Value::F32(4.0)),
+            ("final_logit_softcapping", Value::F32(10.0)),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+    let architecture = tiny.architecture;
     let text = |text: &str| Value::String(text.into());
     let count = |n: usize| Value::U32(n as u32);
     let mut settings = vec![
         ("context_length", Value::U32(N_CTX_TRAIN)),
         ("embedding_length", count(N_EMBD)),
-        ("block_count", count(N_LAYER)),
+        ("block_count", count(tiny.n_layer())),
         ("feed_forward_length", count(N_FF)),
         ("attention.head_count", count(N_HEAD)),
         ("attention.head_count_kv", count(N_HEAD_KV)),
         ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-        ("rope.dimension_count", count(N_EMBD / N_HEAD)),
+        ("rope.dimension_count", count(head_dim(architecture))),
         ("rope.freq_base", Value::F32(10_000.0)),
         ("vocab_size", count(vocabulary.tokens.len())),
     ];
-    if architecture == "gemma3" {
-        settings.push(("attention.sliding_window", Value::U32(WINDOW)));
-        settings.push(("attention.sliding_window_pattern", Value::U32(2)));
-        settings.push(("rope.freq_base_swa", Value::F32(1_000.0)));
-    }
+    settings.extend(family_settings(architecture));
     let settings = settings
         .into_iter()
         .map(|(key, value)| (format!("{architecture}.{key}"), value));

@@ -14,7 +14,10 @@ use crate::files::Folder;
 
 const N_EMBD: usize = 8;
 const N_KV: usize = 4;
-const FAMILIES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"];
+pub const FAMILIES: [&str; 10] = [
+    "llama", "qwen2", "qwen3", "gemma2", "gemma3", "granite", "mistral3", "olmo2", "phi3",
+    "smollm3",
+];
 
 /// A base with one layer, two heads of queries and one head of keys, with four rows each.
 fn base(folder: &Folder, architecture: &str) -> Gguf {

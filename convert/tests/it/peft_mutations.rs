@@ -9,6 +9,7 @@ use cope_convert::gguf::{self, Gguf, TensorData, Value};
 use cope_convert::{Adapter, Error};
 
 use crate::files::Folder;
+use crate::peft::FAMILIES;
 use crate::random_peft::{Case, Module, N_EMBD, N_LAYER, N_VOCAB, Rng, Tensor, layer, sound};
 
 /// Cases of each family.
@@ -236,7 +237,7 @@ fn assert_same(
 
 #[test]
 fn every_adapter_becomes_what_it_computes_or_is_refused_for_its_fault() {
-    for architecture in ["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"] {
+    for architecture in FAMILIES {
         let folder = Folder::new();
         let plain = layer(architecture);
         let bases = Bases {

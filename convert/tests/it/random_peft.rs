@@ -291,12 +291,16 @@ fn matrices(rng: &mut Rng, (_, _, rows, cols): Module, rank: usize) -> [Vec<f32>
     [rank * cols, rows * rank].map(|n| (0..n).map(|_| rng.below(33) as f32 / 16.0 - 1.0).collect())
 }
 
-/// `factor · B A` in llama.cpp's order of rows: it puts the two rows of a rotated pair side by side in q and k of `llama`.
+/// The families with another order of rows in llama.cpp.
+const MOVED_ROWS: [&str; 4] = ["llama", "mistral3", "granite", "smollm3"];
+
+/// `factor · B A` in llama.cpp's order of rows: it puts the two rows of a rotated pair side by side in q and k of
+/// some families.
 fn delta(architecture: &str, module: Module, factor: f64, a: &[f32], b: &[f32]) -> Vec<f64> {
     let (_, tensor, rows, cols) = module;
     let rank = b.len() / rows;
     let d = match tensor {
-        "attn_q" | "attn_k" if architecture == "llama" => 4,
+        "attn_q" | "attn_k" if MOVED_ROWS.contains(&architecture) => 4,
         _ => 1,
     };
     let from = |row: usize| match d {

@@ -194,14 +194,17 @@ fn block_tensor(name: &str) -> Option<(u32, &str)> {
     Some((block.parse().ok()?, name))
 }
 
+/// The families with the tensors of Llama.
+const LIKE_LLAMA: [&str; 3] = ["granite", "llama", "mistral3"];
+
 /// Whether llama.cpp reads this tensor outside the blocks of a family.
 fn is_outside_blocks(architecture: &str, name: &str) -> bool {
     match name {
-        "token_embd.weight" | "output_norm.weight" | "output.weight" | "output.scale"
-        | "output.input_scale" => true,
+        "token_embd.weight" | "output_norm.weight" | "output.scale" | "output.input_scale" => true,
+        "output.weight" => architecture != "gemma2",
         "output.bias" => architecture == "qwen2",
         "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" => {
-            architecture == "llama"
+            LIKE_LLAMA.contains(&architecture)
         }
         "cls.output.weight" => architecture == "qwen3",
         "dense_2.weight" | "dense_3.weight" => architecture == "gemma3",
@@ -214,20 +217,25 @@ fn is_in_blocks(architecture: &str, name: &str) -> bool {
     let Some((name, ending)) = name.rsplit_once('.') else {
         return false;
     };
-    let is_matrix = MATRICES.contains(&name) || architecture == "llama" && EXPERTS.contains(&name);
+    let is_matrix =
+        MATRICES.contains(&name) || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
     match ending {
         "weight" => {
             is_matrix
                 || match name {
-                    "attn_norm" | "ffn_norm" => true,
-                    "attn_q_norm" | "attn_k_norm" => ["qwen3", "gemma3"].contains(&architecture),
-                    "post_attention_norm" | "post_ffw_norm" => architecture == "gemma3",
+                    "attn_norm" | "ffn_norm" => architecture != "olmo2",
+                    "attn_q_norm" | "attn_k_norm" => {
+                        ["qwen3", "gemma3", "olmo2"].contains(&architecture)
+                    }
+                    "post_attention_norm" | "post_ffw_norm" => {
+                        ["gemma2", "gemma3", "olmo2"].contains(&architecture)
+                    }
                     _ => false,
                 }
         }
         "bias" => match name {
             "attn_q" | "attn_k" | "attn_v" | "attn_qkv" => true,
-            _ => architecture == "llama" && MATRICES.contains(&name),
+            _ => LIKE_LLAMA.contains(&architecture) && MATRICES.contains(&name),
         },
         "scale" | "input_scale" => is_matrix,
         _ => false,
@@ -397,12 +405,12 @@ mod tests {
             ("blk.0.attn_qkv.bias", &all),
             ("blk.11.ffn_down.scale", &all),
             ("output.bias", "qwen2"),
-            ("rope_freqs.weight", "llama"),
+            ("rope_freqs.weight", "granite llama mistral3"),
             ("blk.0.rope_freqs.weight", ""),
-            ("blk.0.attn_output.bias", "llama"),
-            ("blk.0.attn_q_norm.weight", "gemma3 qwen3"),
-            ("blk.0.post_ffw_norm.weight", "gemma3"),
-            ("blk.0.ffn_up_exps.weight", "llama"),
+            ("blk.0.attn_output.bias", "granite llama mistral3"),
+            ("blk.0.attn_q_norm.weight", "gemma3 olmo2 qwen3"),
+            ("blk.0.post_ffw_norm.weight", "gemma2 gemma3 olmo2"),
+            ("blk.0.ffn_up_exps.weight", "granite llama mistral3"),
             ("blk.0.attn_norm.bias", ""),
             ("blk.0.attn_q.weight.weight", ""),
             ("blk.x.attn_q.weight", ""),

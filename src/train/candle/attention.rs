@@ -9,6 +9,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::super::ops::attention::{Heads, Mask, Segment};
 use super::custom_grad::custom_grad;
+use super::soft_cap::{slopes, soft_cap};
 
 /// How one pass computes attention: the segments, padded and grouped by size.
 pub struct AttentionPlan {
@@ -91,6 +92,8 @@ struct GroupPass {
     v: Tensor,
     /// The probabilities.
     p: Tensor,
+    /// The derivatives of the soft cap of the scores, if they are capped.
+    slopes: Option<Tensor>,
     /// The result, `[segments · queries, n_head · head_dim]`.
     output: Tensor,
 }
@@ -145,14 +148,25 @@ impl Group {
         let q = self.by_product(&q.index_select(&self.queries, 0)?, heads)?;
         let k = self.by_product(&k.index_select(&self.keys, 0)?, heads)?;
         let v = self.by_product(&v.index_select(&self.keys, 0)?, heads)?;
-        let scores = (q.matmul(&k.t()?)? / (heads.head_dim as f64).sqrt())?;
+        let mut scores = (q.matmul(&k.t()?)? * f64::from(heads.scale))?;
+        if let Some(cap) = heads.soft_cap {
+            scores = soft_cap(&scores, cap)?;
+        }
+        let slopes = heads.soft_cap.map(|cap| slopes(&scores, cap)).transpose()?;
         let scores = scores.reshape((n, n_head, t, t_kv))?;
         let masked = scores.broadcast_add(&self.mask)?;
         let powers = masked.broadcast_sub(&masked.max_keepdim(3)?)?.exp()?;
         let p = powers.broadcast_div(&powers.sum_keepdim(3)?)?;
         let p = p.reshape((n * n_head_kv, n_head / n_head_kv * t, t_kv))?;
         let output = self.by_row(&p.matmul(&v)?, n_head)?;
-        Ok(GroupPass { q, k, v, p, output })
+        Ok(GroupPass {
+            q,
+            k,
+            v,
+            p,
+            slopes,
+            output,
+        })
     }
 
     /// Adds this group's share to `gradients`, those of `[q, k, v]` as `[rows, heads · head_dim]` each, from `d`, the
@@ -164,11 +178,14 @@ impl Group {
         heads: Heads,
         gradients: &mut [Tensor],
     ) -> Result<()> {
-        let GroupPass { q, k, v, p, .. } = pass;
+        let GroupPass {
+            q, k, v, p, slopes, ..
+        } = pass;
         let Heads {
             n_head,
             n_head_kv,
             head_dim,
+            ..
         } = heads;
         let d = d.index_select(&self.queries, 0)?;
         let d = d
@@ -177,7 +194,10 @@ impl Group {
         let d = self.by_product(&d, heads)?;
         let d_p = d.matmul(&v.t()?)?;
         let mean = (&d_p * p)?.sum_keepdim(2)?;
-        let d_scores = ((p * d_p.broadcast_sub(&mean)?)? / (head_dim as f64).sqrt())?;
+        let mut d_scores = ((p * d_p.broadcast_sub(&mean)?)? * f64::from(heads.scale))?;
+        if let Some(slopes) = slopes {
+            d_scores = (d_scores * slopes)?;
+        }
         let parts = [
             (&self.queries, d_scores.matmul(k)?, n_head),
             (&self.keys, d_scores.t()?.matmul(q)?, n_head_kv),

@@ -1,5 +1,7 @@
 //! A block of the transformer: [`super::super::block`] in candle's operations.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::block;
@@ -7,18 +9,19 @@ use super::super::lora::TargetModule;
 use super::super::ops::attention::Heads;
 use super::super::ops::gate::Activation;
 use super::super::ops::norm::RmsNorm;
-use super::super::ops::rope::{Pairs, Rope};
+use super::super::ops::rope::{Pairs, Rope, Ropes};
 use super::custom_grad::custom_grad;
 use super::linear::{CandleAdapters, CandleLinear};
 
 /// A block's frozen weights.
 pub struct CandleBlock {
-    attention_norm: Norm,
+    attention_norm: Option<Norm>,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
     post_attention_norm: Option<Norm>,
-    feed_forward_norm: Norm,
+    feed_forward_norm: Option<Norm>,
     post_feed_forward_norm: Option<Norm>,
+    residual_scale: Option<f32>,
     linear: Vec<CandleLinear>,
     heads: Heads,
     activation: Activation,
@@ -27,20 +30,20 @@ pub struct CandleBlock {
 impl CandleBlock {
     /// A copy on `device`, with its matrices in `dtype`.
     pub fn new(block: &block::Block, device: &Device, dtype: DType) -> Result<Self> {
-        let norm = |norm: &RmsNorm| Norm::new(norm, device);
+        let norm = |norm: &Option<RmsNorm>| {
+            let norm = norm.as_ref();
+            norm.map(|norm| Norm::new(norm, device)).transpose()
+        };
         let linear = block.linear.iter();
         let linear = linear.map(|weight| CandleLinear::new(weight, device, dtype));
         Ok(Self {
             attention_norm: norm(&block.attention_norm)?,
-            q_norm: block.q_norm.as_ref().map(norm).transpose()?,
-            k_norm: block.k_norm.as_ref().map(norm).transpose()?,
-            post_attention_norm: block.post_attention_norm.as_ref().map(norm).transpose()?,
+            q_norm: norm(&block.q_norm)?,
+            k_norm: norm(&block.k_norm)?,
+            post_attention_norm: norm(&block.post_attention_norm)?,
             feed_forward_norm: norm(&block.feed_forward_norm)?,
-            post_feed_forward_norm: block
-                .post_feed_forward_norm
-                .as_ref()
-                .map(norm)
-                .transpose()?,
+            post_feed_forward_norm: norm(&block.post_feed_forward_norm)?,
+            residual_scale: block.residual_scale,
             linear: linear.collect::<Result<_>>()?,
             heads: block.heads,
             activation: block.activation,
@@ -53,7 +56,7 @@ impl CandleBlock {
         &self,
         x: &Tensor,
         adapters: &CandleAdapters,
-        rotation: &Rotation,
+        rotations: Option<&Rotations>,
         attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         use TargetModule::{Down, Gate, K, O, Q, Up, V};
@@ -62,23 +65,35 @@ impl CandleBlock {
             self.linear[target].forward(x, adapters.get(target))
         };
         let by_head = |x: &Tensor, n: usize| x.reshape(((), n, self.heads.head_dim));
-        let n = self.attention_norm.forward(x)?;
-        let q = by_head(&project(&n, Q)?, self.heads.n_head)?;
-        let k = by_head(&project(&n, K)?, self.heads.n_head_kv)?;
+        let n = normed(self.attention_norm.as_ref(), x.clone())?;
+        let q = normed_parts(self.q_norm.as_ref(), project(&n, Q)?)?;
+        let k = normed_parts(self.k_norm.as_ref(), project(&n, K)?)?;
+        let mut q = by_head(&q, self.heads.n_head)?;
+        let mut k = by_head(&k, self.heads.n_head_kv)?;
         let v = by_head(&project(&n, V)?, self.heads.n_head_kv)?;
-        let q = rotation.forward(&normed(self.q_norm.as_ref(), q)?)?;
-        let k = rotation.forward(&normed(self.k_norm.as_ref(), k)?)?;
+        if let Some(rotations) = rotations {
+            q = rotations.q.forward(&q)?;
+            k = rotations.k.forward(&k)?;
+        }
         let o = project(&attend(&q, &k, &v)?, O)?;
-        let mid = (x + normed(self.post_attention_norm.as_ref(), o)?)?;
+        let mid = self.add(x, &normed(self.post_attention_norm.as_ref(), o)?)?;
 
-        let m = self.feed_forward_norm.forward(&mid)?;
+        let m = normed(self.feed_forward_norm.as_ref(), mid.clone())?;
         let gate = project(&m, Gate)?;
         let gate = match self.activation {
             Activation::Silu => gate.silu()?,
             Activation::Gelu => gelu(&gate)?,
         };
         let down = project(&(gate * project(&m, Up)?)?, Down)?;
-        mid + normed(self.post_feed_forward_norm.as_ref(), down)?
+        self.add(&mid, &normed(self.post_feed_forward_norm.as_ref(), down)?)
+    }
+
+    /// Adds the result of a branch to the residual stream.
+    fn add(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
+        match self.residual_scale {
+            Some(scale) => x + (branch * f64::from(scale))?,
+            None => x + branch,
+        }
     }
 }
 
@@ -103,6 +118,14 @@ fn gelu(x: &Tensor) -> Result<Tensor> {
 fn normed(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => norm.forward(&x),
+        None => Ok(x),
+    }
+}
+
+/// [`normed`] over parts of the rows of `x`, each as long as the norm's weight.
+fn normed_parts(norm: Option<&Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(&x.reshape(((), norm.weight.dim(0)?))?),
         None => Ok(x),
     }
 }
@@ -137,6 +160,25 @@ impl Norm {
             let d = (d - normed.broadcast_mul(&mean)?)?;
             Ok([d.broadcast_mul(&inverse_rms)?])
         })
+    }
+}
+
+/// [`Ropes`] on a device.
+pub struct Rotations {
+    q: Rotation,
+    k: Rotation,
+}
+
+impl Rotations {
+    /// A copy on `device`.
+    pub fn new(ropes: &Ropes, device: &Device) -> Result<Self> {
+        let k = Rotation::new(&ropes.k, device)?;
+        let q = if Arc::ptr_eq(&ropes.q, &ropes.k) {
+            k.clone()
+        } else {
+            Rotation::new(&ropes.q, device)?
+        };
+        Ok(Self { q, k })
     }
 }
 
@@ -212,6 +254,7 @@ mod tests {
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             // Six of a head's eight features are rotated.
             let rope = Rope::new(&[0, 3, 90], (&[1.0, 0.3, 0.01], 1.3), pairs, 8);
+            let rope = rope.times(&[1.0, 0.8, 1.1]);
             let mut expected = values(3 * 16, 1);
             let x = Tensor::new(expected.as_slice(), &Device::Cpu).unwrap();
             rope.forward(&mut expected);

@@ -1,14 +1,16 @@
 //! Causal grouped-query attention (Ainslie et al. 2023) over packed sequences, full or sliding: in each head and for
-//! each row, `o = softmax(q Kᵀ / √head_dim) V` over the keys that the row may see.
+//! each row, `o = softmax(S) V` with the scores `S = cap(scale · q Kᵀ)` over the keys that the row may see. The scale is
+//! `1 / √head_dim` in most models, and few models have a cap.
 //!
-//! The gradients, with `P` the probabilities and `dP = dO Vᵀ`: `dS = P ∘ (dP − rowsum(P ∘ dP))`, `dQ = dS K /
-//! √head_dim`, `dK = dSᵀ Q / √head_dim`, `dV = Pᵀ dO`. The backward pass recomputes `P` instead of keeping it.
+//! The gradients, with `P` the probabilities and `dP = dO Vᵀ`: `dS = P ∘ (dP − rowsum(P ∘ dP)) ∘ cap′`, `dQ = scale ·
+//! dS K`, `dK = scale · dSᵀ Q`, `dV = Pᵀ dO`. The backward pass recomputes `S` and `P` instead of keeping them.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::matrix::{Into, Matrix, MatrixMut, Workers, matmul};
+use super::soft_cap::SoftCap;
 use super::vector::{dot, softmax};
 
 /// Queries of one sequence that are computed together: enough for an efficient matrix product, few enough to keep the
@@ -35,7 +37,7 @@ impl Segment {
     }
 }
 
-/// The shape of the heads.
+/// The shape of the heads, and how they score keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     /// Query heads.
@@ -44,6 +46,10 @@ pub struct Heads {
     pub n_head_kv: usize,
     /// Features of a head.
     pub head_dim: usize,
+    /// Factor of the scores.
+    pub scale: f32,
+    /// Soft cap of the scores.
+    pub soft_cap: Option<SoftCap>,
 }
 
 impl Heads {
@@ -72,7 +78,8 @@ pub fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads, mask: Mask) -> Vec<
         .map(|task| {
             let part = HeadPart::new(q, k, v, heads, task, mask.window);
             let mut out = vec![0.0; part.n_queries * heads.head_dim];
-            part.sum_over_keys(&part.probabilities(), 1.0, |piece| piece.values, &mut out);
+            let p = part.probabilities(part.scores());
+            part.sum_over_keys(&p, 1.0, |piece| piece.values, &mut out);
             out
         })
         .collect();
@@ -179,7 +186,6 @@ struct HeadPart<'a> {
     heads: Heads,
     head: usize,
     first_query: usize,
-    scale: f32,
 }
 
 /// Keys whose rows are consecutive.
@@ -246,14 +252,22 @@ impl<'a> HeadPart<'a> {
             heads,
             head: task.head,
             first_query,
-            scale: (dim as f32).sqrt().recip(),
         }
     }
 
-    /// `P`, `[n_queries, n_keys]`; each row sums to 1.
-    fn probabilities(&self) -> Vec<f32> {
-        let mut p = vec![0.0; self.n_queries * self.n_keys];
-        self.products(&mut p, self.scale, self.q, |piece| piece.keys);
+    /// `S`, `[n_queries, n_keys]`.
+    fn scores(&self) -> Vec<f32> {
+        let mut scores = vec![0.0; self.n_queries * self.n_keys];
+        self.products(&mut scores, self.heads.scale, self.q, |piece| piece.keys);
+        if let Some(cap) = self.heads.soft_cap {
+            cap.forward(&mut scores);
+        }
+        scores
+    }
+
+    /// `P`, `[n_queries, n_keys]`, from the scores; each row sums to 1.
+    fn probabilities(&self, scores: Vec<f32>) -> Vec<f32> {
+        let mut p = scores;
         for (i, row) in p.chunks_exact_mut(self.n_keys).enumerate() {
             let end = self.first_seen + i;
             let start = self.window.map_or(0, |window| end.saturating_sub(window));
@@ -324,7 +338,9 @@ impl<'a> HeadPart<'a> {
         let (dim, n_head) = (self.heads.head_dim, self.heads.n_head);
         let d_out = &d_out[(self.first_query * n_head + self.head) * dim..];
         let d_out = Matrix::strided(d_out, self.n_queries, dim, n_head * dim);
-        let p = self.probabilities();
+        let scores = self.scores();
+        let slopes = self.heads.soft_cap.map(|cap| cap.slopes(&scores));
+        let p = self.probabilities(scores);
         // `weightsᵀ · rows`: `[n_keys, head_dim]`.
         let by_key = |weights: &[f32], scale: f32, rows: Matrix| {
             let mut out = vec![0.0; self.n_keys * dim];
@@ -345,9 +361,14 @@ impl<'a> HeadPart<'a> {
                 .zip(p)
                 .for_each(|(ds, p)| *ds = p * (*ds - sum));
         }
-        let mut dq = vec![0.0; self.n_queries * dim];
-        self.sum_over_keys(&ds, self.scale, |piece| piece.keys, &mut dq);
-        let dk = by_key(&ds, self.scale, self.q);
+        if let Some(slopes) = slopes {
+            ds.iter_mut()
+                .zip(slopes)
+                .for_each(|(ds, slope)| *ds *= slope);
+        }
+        let (scale, mut dq) = (self.heads.scale, vec![0.0; self.n_queries * dim]);
+        self.sum_over_keys(&ds, scale, |piece| piece.keys, &mut dq);
+        let dk = by_key(&ds, scale, self.q);
         HeadGradients { dq, dk, dv }
     }
 }
@@ -361,6 +382,8 @@ mod tests {
         n_head: 4,
         n_head_kv: 2,
         head_dim: 6,
+        scale: 0.4,
+        soft_cap: None,
     };
 
     /// A prompt of five rows, two continuations of it, and a sequence that stands alone.
@@ -378,7 +401,7 @@ mod tests {
     }
 
     /// Attention computed row by row, straight from the formula.
-    fn naive(q: &[f32], k: &[f32], v: &[f32], mask: Mask) -> Vec<f32> {
+    fn naive(q: &[f32], k: &[f32], v: &[f32], heads: Heads, mask: Mask) -> Vec<f32> {
         let (d, mut out) = (HEADS.head_dim, vec![0.0; q.len()]);
         for segment in mask.segments {
             let keys: Vec<usize> = segment.keys.iter().cloned().flatten().collect();
@@ -390,7 +413,12 @@ mod tests {
                     let q = &q[at(row, HEADS.n_head, head)..][..d];
                     let key = |&row: &usize| at(row, HEADS.n_head_kv, HEADS.key_head(head));
                     let seen = &keys[start..end];
-                    let score = |row| dot(q, &k[key(row)..][..d]) / (d as f32).sqrt();
+                    let score = |row| {
+                        let score = heads.scale * dot(q, &k[key(row)..][..d]);
+                        heads
+                            .soft_cap
+                            .map_or(score, |SoftCap(c)| c * (score / c).tanh())
+                    };
                     let mut p: Vec<f32> = seen.iter().map(score).collect();
                     softmax(&mut p);
                     let out = &mut out[at(row, HEADS.n_head, head)..][..d];
@@ -408,18 +436,19 @@ mod tests {
     fn attention_agrees_with_the_formula_and_its_gradients_with_finite_differences() {
         let (q, k, v) = (values(15 * 24, 1), values(15 * 12, 2), values(15 * 12, 3));
         let (segments, d_out) = (segments(), values(15 * 24, 4));
-        for window in [None, Some(3)] {
+        for (window, soft_cap) in [(None, None), (Some(3), None), (None, Some(SoftCap(0.3)))] {
             let mask = Mask {
                 segments: &segments,
                 window,
             };
-            let out = attend(&q, &k, &v, HEADS, mask);
-            let expected = naive(&q, &k, &v, mask);
+            let heads = Heads { soft_cap, ..HEADS };
+            let out = attend(&q, &k, &v, heads, mask);
+            let expected = naive(&q, &k, &v, heads, mask);
             assert!(out.iter().zip(&expected).all(|(x, y)| (x - y).abs() < 1e-5));
-            let [dq, dk, dv] = attend_backward(&q, &k, &v, HEADS, mask, &d_out);
-            assert_gradient(&q, &d_out, &dq, |q| attend(q, &k, &v, HEADS, mask));
-            assert_gradient(&k, &d_out, &dk, |k| attend(&q, k, &v, HEADS, mask));
-            assert_gradient(&v, &d_out, &dv, |v| attend(&q, &k, v, HEADS, mask));
+            let [dq, dk, dv] = attend_backward(&q, &k, &v, heads, mask, &d_out);
+            assert_gradient(&q, &d_out, &dq, |q| attend(q, &k, &v, heads, mask));
+            assert_gradient(&k, &d_out, &dk, |k| attend(&q, k, &v, heads, mask));
+            assert_gradient(&v, &d_out, &dv, |v| attend(&q, &k, v, heads, mask));
         }
     }
 }

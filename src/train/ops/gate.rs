@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use super::vector::exp;
+use super::vector::{exp, tanh};
 
 /// Values that one thread takes at a time.
 const CHUNK: usize = 4096;
@@ -73,8 +73,7 @@ fn gelu(x: f32) -> (f32, f32) {
     const CUBIC: f32 = 0.044_715;
     let root = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
     let u = root * x * (1.0 + CUBIC * x * x);
-    // tanh u = 1 − 2 / (1 + exp 2u)
-    let t = 1.0 - 2.0 * (1.0 + exp(2.0 * u)).recip();
+    let t = tanh(u);
     let slope_of_u = root * (1.0 + 3.0 * CUBIC * x * x);
     (
         0.5 * x * (1.0 + t),

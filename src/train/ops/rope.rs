@@ -3,6 +3,8 @@
 //!
 //! The gradient of `x` is that of the result, rotated by the opposite angle and multiplied by the same magnitude.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::ROWS;
@@ -17,6 +19,7 @@ pub enum Pairs {
 }
 
 /// The rotations of the rows of one batch.
+#[derive(Clone)]
 pub struct Rope {
     /// The angles' (cos, sin) times the magnitude, `[t, n_rot / 2]`.
     rotations: Vec<(f32, f32)>,
@@ -47,6 +50,19 @@ impl Rope {
             head_dim,
             n_rot: 2 * frequencies.len(),
         }
+    }
+
+    /// The same rotations with the features of each row multiplied by a factor of the row's, `[t]`.
+    #[must_use]
+    pub fn times(mut self, factors: &[f32]) -> Self {
+        let rows = self.rotations.chunks_exact_mut(self.n_rot / 2);
+        for (row, factor) in rows.zip(factors) {
+            row.iter_mut().for_each(|(cos, sin)| {
+                *cos *= factor;
+                *sin *= factor;
+            });
+        }
+        self
     }
 
     /// The angles' (cos, sin) times the magnitude, `[t, n_rot / 2]`.
@@ -103,6 +119,16 @@ impl Rope {
     }
 }
 
+/// The rotations of a block's queries and of its keys. They are the same, except where the queries have a temperature that
+/// depends on their position.
+#[derive(Clone)]
+pub struct Ropes {
+    /// The rotations of the queries.
+    pub q: Arc<Rope>,
+    /// The rotations of the keys.
+    pub k: Arc<Rope>,
+}
+
 fn turn(x: f32, y: f32, cos: f32, sin: f32) -> (f32, f32) {
     (x * cos - y * sin, x * sin + y * cos)
 }
@@ -117,6 +143,7 @@ mod tests {
         for pairs in [Pairs::Adjacent, Pairs::Halves] {
             // Six of a head's eight features are rotated.
             let rope = Rope::new(&[0, 3, 90], (&[1.0, 0.3, 0.01], 1.3), pairs, 8);
+            let rope = rope.times(&[1.0, 0.8, 1.1]);
             let (x, dy) = (values(3 * 16, 1), values(3 * 16, 2));
             let mut dx = dy.clone();
             rope.backward(&mut dx);

@@ -5,10 +5,9 @@ use cope_convert::Adapter;
 use cope_llama::decode::Contrast;
 use cope_llama::train::Encoded;
 use cope_llama::train::calibrate::score::{TextScore, measure};
-use cope_llama::train::model::TrainModel;
 
 use super::{Tiny, all_targets, families, lora, train_logits};
-use crate::tiny::tiny_adapter;
+use crate::tiny::family_adapter;
 
 const SCALES: [f32; 3] = [0.25, 1.0, 1.25];
 const CONTRASTS: [f32; 3] = [0.0, 0.1, 0.5];
@@ -44,10 +43,10 @@ fn naive(text: &Encoded, user: &[f32], base: &[f32], alpha: f32) -> TextScore {
     score
 }
 
-fn whole_logits(model: &TrainModel, text: &Encoded, adapter: Option<&Adapter>) -> Vec<f32> {
+fn whole_logits(tiny: &Tiny, text: &Encoded, adapter: Option<&Adapter>) -> Vec<f32> {
     let tokens = [text.prompt.as_slice(), &text.response].concat();
-    let lora = adapter.map(lora);
-    train_logits(model, &tokens, lora.as_ref())
+    let lora = adapter.map(|adapter| lora(tiny, adapter));
+    train_logits(&tiny.model, &tokens, lora.as_ref())
 }
 
 /// More texts than are computed in one pass; the last one is the base's own likeliest token.
@@ -71,14 +70,16 @@ fn texts(tiny: &Tiny) -> Vec<Encoded> {
 fn scores_are_those_of_whole_passes_with_scaled_matrices() {
     for tiny in families() {
         let texts = texts(&tiny);
-        let adapters = [all_targets(), tiny_adapter(4, 2, &["attn_q", "ffn_up"])];
+        let architecture = tiny.fixture.base.architecture().unwrap();
+        let second = family_adapter(architecture, 4, 2, &["attn_q", "ffn_up"]);
+        let adapters = [all_targets(&tiny), second];
         let settings = adapters
             .iter()
             .flat_map(|it| SCALES.map(|scale| (it, scale)));
         let settings: Vec<_> = settings.collect();
         let loras = settings
             .iter()
-            .map(|(adapter, scale)| lora(adapter).scaled(*scale));
+            .map(|(adapter, scale)| lora(&tiny, adapter).scaled(*scale));
         let loras: Vec<_> = loras.collect();
         let contrasts = CONTRASTS.map(|alpha| Contrast::new(alpha, 0.1).unwrap());
         let mut n_passes = 0;
@@ -95,10 +96,10 @@ fn scores_are_those_of_whole_passes_with_scaled_matrices() {
             assert_eq!((ours.n_best, ours.n_tokens), (naive.n_best, naive.n_tokens));
         };
         for (number, text) in texts.iter().enumerate() {
-            let base = whole_logits(&tiny.model, text, None);
+            let base = whole_logits(&tiny, text, None);
             near(scores.base[number], naive(text, &base, &base, 0.0));
             for ((adapter, scale), ours) in settings.iter().zip(&scores.contrasted) {
-                let user = whole_logits(&tiny.model, text, Some(&scaled(adapter, *scale)));
+                let user = whole_logits(&tiny, text, Some(&scaled(adapter, *scale)));
                 for (ours, alpha) in ours.iter().zip(CONTRASTS) {
                     near(ours[number], naive(text, &user, &base, alpha));
                 }

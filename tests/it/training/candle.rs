@@ -9,7 +9,7 @@ use cope_llama::train::model::TrainModel;
 use cope_llama::train::sample::{SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::{EncodedPair, TrainConfig, WeightType, sft};
 
-use super::{Tiny, all_targets, families, gradients_of, largest_difference, lora, train_logits};
+use super::{Tiny, families, full_lora, gradients_of, largest_difference, train_logits};
 
 /// The devices to test candle's operations on: the CPU, and the GPU that the build is for.
 fn devices() -> Vec<Device> {
@@ -60,7 +60,7 @@ fn logits_of_both_implementations_agree() {
         let tokens = tiny
             .encode("hello alice, the wine", " and a dear note")
             .prompt;
-        let lora = lora(&all_targets());
+        let lora = full_lora(&tiny);
         for lora in [None, Some(&lora)] {
             let [ours, candle] =
                 both(&tiny, &device).map(|model| train_logits(&model, &tokens, lora));
@@ -85,7 +85,7 @@ fn losses_and_gradients_of_both_implementations_agree() {
     for (tiny, device) in models_on_devices() {
         let (examples, pairs) = (tiny.examples(), tiny.pairs());
         let pairs: Vec<_> = pairs.iter().collect();
-        let lora = lora(&all_targets());
+        let lora = full_lora(&tiny);
         for lora in [lora.clone(), lora.dropping(0.3, 7, 1)] {
             let sft = |model: TrainModel| sft::batch_loss(&model, &lora, &examples).unwrap().loss;
             assert_same_step(&lora, &both(&tiny, &device).map(sft));
@@ -103,7 +103,7 @@ fn losses_and_gradients_of_both_implementations_agree() {
 #[test]
 fn a_step_in_candle_gives_the_same_bits_each_time() {
     for (tiny, device) in models_on_devices() {
-        let (lora, [_, model]) = (lora(&all_targets()), both(&tiny, &device));
+        let (lora, [_, model]) = (full_lora(&tiny), both(&tiny, &device));
         let gradients = || {
             let step = sft::batch_loss(&model, &lora, &tiny.examples()).unwrap();
             gradients_of(&lora, &step.loss)
@@ -174,7 +174,7 @@ fn samples_of_both_implementations_agree() {
 #[test]
 fn scores_of_calibration_agree() {
     for (tiny, device) in models_on_devices() {
-        let (texts, lora) = (tiny.examples(), lora(&all_targets()).scaled(0.5));
+        let (texts, lora) = (tiny.examples(), full_lora(&tiny).scaled(0.5));
         let contrasts = [0.0, 0.3].map(|alpha| Contrast::new(alpha, 0.1).unwrap());
         let [ours, candle] = both(&tiny, &device).map(|model| {
             let loras = std::slice::from_ref(&lora);

@@ -7,13 +7,13 @@ use cope_llama::train::packing::PackedBatch;
 use cope_llama::train::sample::{Sample, SampleConfig, SampleRequest, Sampled, sample};
 use cope_llama::train::{Encoded, TrainConfig};
 
-use super::{Tiny, all_targets, families, lora};
+use super::{Tiny, families, full_lora};
 
 /// Calls `check` with a tiny model of each family, without an adapter and with one.
 fn with_each_model(check: impl Fn(&Tiny, Option<&Lora>)) {
     for tiny in families() {
         check(&tiny, None);
-        check(&tiny, Some(&lora(&all_targets()).frozen()));
+        check(&tiny, Some(&full_lora(&tiny).frozen()));
     }
 }
 
@@ -132,9 +132,10 @@ fn likeness(number: usize, tokens: &[i32]) -> f64 {
 
 impl Mining {
     fn new() -> Self {
+        let tiny = Tiny::new();
         Self {
-            tiny: Tiny::new(),
-            lora: lora(&all_targets()),
+            lora: full_lora(&tiny),
+            tiny,
         }
     }
 
