@@ -7,9 +7,9 @@
 mod attention;
 mod block;
 mod cache;
+mod cap;
 mod custom_grad;
 mod linear;
-mod soft_cap;
 
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl CandleModel {
         };
         let logits = (logits * f64::from(scale))?;
         match soft_cap {
-            Some(cap) => soft_cap::soft_cap(&logits, cap),
+            Some(cap) => cap::soft_cap(&logits, cap),
             None => Ok(logits),
         }
     }
@@ -166,7 +166,7 @@ impl CandleModel {
         };
         let rows = match soft_cap {
             Some(cap) => {
-                let slopes = soft_cap::slopes(logits, cap)?;
+                let slopes = cap::slopes(logits, cap)?;
                 let of_targets = slopes.gather(&targets.unsqueeze(1)?, 1)?;
                 let mean = self.head.backward(&(p * slopes)?)?;
                 (target_rows.broadcast_mul(&of_targets)? - mean)?

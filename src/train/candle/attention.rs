@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Result, Tensor};
 
 use super::super::ops::attention::{Heads, Mask, Segment};
+use super::cap::{slopes, soft_cap};
 use super::custom_grad::custom_grad;
-use super::soft_cap::{slopes, soft_cap};
 
 /// How one pass computes attention: the segments, padded and grouped by size.
 pub struct AttentionPlan {
