@@ -36,7 +36,7 @@ fn hint(error: &Error) -> Option<String> {
     }
 }
 
-/// What makes something smaller that does not fit into the free memory.
+/// How to take less of the memory that is not free.
 fn for_no_room(user: &MemoryUser) -> &'static str {
     match user {
         MemoryUser::Context { n_sequences: 1, .. } => {
@@ -145,26 +145,10 @@ mod tests {
             work: CpuWork::Recompute,
             device: "cuda".into(),
         });
-        let no_room = |n_sequences| {
-            let user = MemoryUser::Context {
-                n_ctx: 512,
-                n_sequences,
-            };
-            let (needed, free) = (2 << 20, 1 << 20);
-            Error::NoRoom { user, needed, free }
-        };
         let user = "ann".to_owned();
         let missing_task = Error::from(Missing::Task { name: "t".into() });
         for (error, hint) in [
             (author, "name the author with --author"),
-            (
-                no_room(1),
-                "lower -c (--ctx-size), use `--cache-type q8_0`, or close other programs",
-            ),
-            (
-                no_room(4),
-                "lower -c (--ctx-size) or --parallel, or close other programs",
-            ),
             (columns, "name them with --columns PROMPT,RESPONSE"),
             (lamp_user, "name one with --lamp-user"),
             (
@@ -186,6 +170,26 @@ mod tests {
             let separator = if message.ends_with('?') { "" } else { ";" };
             assert_eq!(shown, format!("while trying: {message}{separator} {hint}"));
             assert!(!shown.contains('\n'), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_context_that_does_not_fit_can_be_made_smaller() {
+        for (n_sequences, hint) in [
+            (
+                1,
+                "; lower -c (--ctx-size), use `--cache-type q8_0`, or close other programs",
+            ),
+            (
+                4,
+                "; lower -c (--ctx-size) or --parallel, or close other programs",
+            ),
+        ] {
+            let n_ctx = 512;
+            let user = MemoryUser::Context { n_ctx, n_sequences };
+            let (needed, free) = (2 << 20, 1 << 20);
+            let shown = with_hint(&Error::NoRoom { user, needed, free }.into());
+            assert!(shown.ends_with(hint), "{shown}");
         }
     }
 

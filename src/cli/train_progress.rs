@@ -132,7 +132,7 @@ impl TrainProgress {
     }
 }
 
-/// What is said about items that are left out of a training.
+/// A sentence about the items that are left out of a training.
 fn left_out(file: &Path, lines: &[usize], n_ctx: usize) -> String {
     /// The most lines that are named.
     const NAMED: usize = 8;

@@ -123,7 +123,7 @@ mod tests {
     /// 4 GiB of memory that new programs can have, and 1 GiB of swap.
     const MACHINE: &str = "MemTotal:       8388608 kB\nMemFree:  100 kB\nMemAvailable:   4194304 kB\nSwapFree:       1048576 kB\n";
 
-    /// What is free on a machine with these files beside [`MACHINE`], in MiB of memory and swap.
+    /// The memory and the swap that are free on a machine with these files beside [`MACHINE`], in MiB.
     fn free(files: &[(&str, &str)]) -> (u64, u64) {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_str().unwrap();

@@ -1,4 +1,4 @@
-//! What the graphs of the known families take as tensors: their types and their place in the file, on which ggml would end
+//! The tensors that the graphs of the known families take: their types and their place in the file, on which ggml would end
 //! the process, and their names, by which a refusal of llama.cpp's is explained. llama.cpp itself checks every shape, and
 //! that it uses every tensor of the file.
 //!
@@ -166,7 +166,7 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
     metadata.model.tensors.iter().find_map(reason)
 }
 
-/// What a tensor is used with, if the file does not have it.
+/// The tensor that another is used with, if the file does not have it.
 fn lacking_beside(metadata: &Metadata<'_>, name: &str) -> Option<String> {
     let model = metadata.model;
     if let Some(fused) = name.strip_suffix("attn_qkv.bias") {

@@ -158,7 +158,7 @@ fn training_and_llama_cpp_read_every_setting_alike_or_refuse_the_file() {
     );
 }
 
-/// What goes wrong with the mutated files of a family.
+/// The faults of the mutated files of a family.
 fn faults(architecture: &'static str) -> Vec<String> {
     let folder = folder_in_memory();
     let path = folder.path().join("mutated.gguf");

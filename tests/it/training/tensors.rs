@@ -326,7 +326,7 @@ fn run(path: &Path, tokens: &[Token], adapter: Option<&Path>) -> cope_llama::Res
     Context::new(&model, adapter, &options)?.extend_all(tokens)
 }
 
-/// What becomes of a file.
+/// The fate of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// Training and llama.cpp compute the same.
@@ -337,7 +337,7 @@ enum Outcome {
     Refused,
 }
 
-/// What becomes of the file at `path`; the error says what is wrong with that. Where an adapter is given, more is tried: what
+/// The fate of the file at `path`; the error says what is wrong with that. Where an adapter is given, more is tried: what
 /// is refused is run, and what is accepted is run with the adapter too.
 fn outcome(
     path: &Path,
