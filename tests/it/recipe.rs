@@ -475,25 +475,37 @@ fn the_losses_of_sft_and_dpo_fall() {
 }
 
 #[test]
-fn a_text_that_is_too_long_is_an_error_that_names_its_line() {
+fn a_text_that_is_too_long_is_left_out_and_named_and_one_that_fits_is_needed() {
     let setting = Setting::new();
     let too_long = Example::new("hello", "wine and ".repeat(400));
-    let history = vec![Example::new("hello", "you"), too_long];
-    setting
-        .folder
-        .save_profile(&Profile {
-            history,
-            held_out: Vec::new(),
-        })
-        .unwrap();
-    let error = setting
-        .train(&Setting::config(), &STAGES)
-        .unwrap_err()
-        .to_string();
+    let fits = Example::new("hello", "you");
+    let train = |history: Vec<Example>| {
+        let held_out = vec![fits.clone(), too_long.clone()];
+        let profile = Profile { history, held_out };
+        setting.folder.save_profile(&profile).unwrap();
+        let mut left_out = Vec::new();
+        let result = setting.observed(&Setting::config(), &STAGES, &mut |event| {
+            if let TrainEvent::LeftOut { file, lines, n_ctx } = event {
+                let file = file.file_name().unwrap().to_str().unwrap().to_owned();
+                left_out.push((file, lines, n_ctx));
+            }
+            Ok(())
+        });
+        (result, left_out)
+    };
+    let (result, left_out) = train(vec![too_long.clone(), fits.clone(), too_long.clone()]);
+    result.unwrap();
+    let of_history = ("history.jsonl".to_owned(), vec![1, 3], 512);
+    let of_held_out = ("held_out.jsonl".to_owned(), vec![2], 512);
+    assert_eq!(left_out, [of_history, of_held_out]);
+
+    let (result, left_out) = train(vec![too_long.clone()]);
+    let error = result.unwrap_err().to_string();
     assert!(
-        error.contains("history.jsonl: line 2") && error.contains("512"),
+        error.contains("history.jsonl: 0 texts fit into the model's context of 512 tokens"),
         "{error}"
     );
+    assert!(left_out.is_empty());
 }
 
 #[test]

@@ -23,6 +23,23 @@ use rand_chacha::ChaCha8Rng;
 use crate::fixture::{Fixture, exact};
 use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter, tiny_adapter};
 
+/// Asserts that mutated files of the families have no faults, of which `faults` makes a list for one family. Each family has
+/// a thread of its own.
+fn assert_no_faults(families: &[&'static str], faults: fn(&'static str) -> Vec<String>) {
+    /// The most faults that are shown.
+    const SHOWN: usize = 30;
+    let faults: Vec<String> = std::thread::scope(|scope| {
+        let families = families
+            .iter()
+            .map(|&family| scope.spawn(move || faults(family)));
+        let families: Vec<_> = families.collect();
+        let faults = families.into_iter().map(|family| family.join().unwrap());
+        faults.flatten().collect()
+    });
+    let shown = &faults[..faults.len().min(SHOWN)];
+    assert!(faults.is_empty(), "{}: {shown:#?}", faults.len());
+}
+
 /// A tiny model, loaded for training, and token sequences for it.
 struct Tiny {
     fixture: Fixture,

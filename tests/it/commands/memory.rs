@@ -22,7 +22,7 @@ fn a_context_without_memory_ends_a_command_with_one_line_that_names_the_remedy()
         let options = ["-m", "long.gguf", "-c", &size, "--gpu-layers", "0"];
         sandbox.run(&[arguments, &options].concat())
     };
-    for arguments in [&["generate", "hello"][..], &["chat"]] {
+    for arguments in [&["generate", "-p", "hello"][..], &["chat"]] {
         let line = error(&run(arguments));
         let start = format!("error: a context of {N_CTX} tokens takes ");
         let end = "lower -c (--ctx-size), use `--cache-type q8_0`, or close other programs\n";

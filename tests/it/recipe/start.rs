@@ -158,7 +158,7 @@ fn a_training_from_another_user_that_is_stopped_ends_with_the_same_bytes() {
         let config = starting_from(&setting, &bob).unwrap();
         (setting, config)
     };
-    assert_eq!(stop_at_every_step(new), 6 + 2 + 3 + 1);
+    assert_eq!(stop_at_every_step(new), 6 + 2 + 3 + 2);
 }
 
 #[test]

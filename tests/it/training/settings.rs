@@ -10,7 +10,7 @@ use cope_llama::train::model::TrainModel;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{largest_difference, train_logits};
+use super::{assert_no_faults, largest_difference, train_logits};
 use crate::fixture::{exact, folder_in_memory};
 use crate::tiny::{FAMILIES, TinyModel};
 
@@ -145,17 +145,7 @@ fn values_of(file: &Gguf, tensor: &TensorInfo) -> Vec<f32> {
 
 #[test]
 fn training_and_llama_cpp_read_every_setting_alike_or_refuse_the_file() {
-    let faults: Vec<String> = std::thread::scope(|scope| {
-        let families = FAMILIES.map(|family| scope.spawn(move || faults(family)));
-        let faults = families.into_iter().map(|family| family.join().unwrap());
-        faults.flatten().collect()
-    });
-    assert!(
-        faults.is_empty(),
-        "{}: {:#?}",
-        faults.len(),
-        &faults[..faults.len().min(30)]
-    );
+    assert_no_faults(&FAMILIES, faults);
 }
 
 /// The faults of the mutated files of a family.

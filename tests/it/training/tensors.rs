@@ -11,7 +11,7 @@ use cope_llama::train::model::TrainModel;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{largest_difference, train_logits};
+use super::{assert_no_faults, largest_difference, train_logits};
 use crate::fixture::{exact, folder_in_memory};
 use crate::tiny::{LINEARS, TinyModel, tiny_adapter};
 
@@ -392,17 +392,7 @@ fn outcome(
 
 #[test]
 fn training_and_llama_cpp_take_the_same_tensors_or_refuse_the_file() {
-    let faults: Vec<String> = std::thread::scope(|scope| {
-        let families = FAMILIES.map(|family| scope.spawn(move || faults(family)));
-        let faults = families.into_iter().map(|family| family.join().unwrap());
-        faults.flatten().collect()
-    });
-    assert!(
-        faults.is_empty(),
-        "{}: {:#?}",
-        faults.len(),
-        &faults[..faults.len().min(40)]
-    );
+    assert_no_faults(&FAMILIES, faults);
 }
 
 /// The faults of a family's mutated files.
