@@ -236,16 +236,15 @@ def other_bases(cases):
 
 def settings_and_texts(cases):
     """What training takes from a model's settings, and a text that no context can hold."""
-    prompts = [{"prompt": f"note {n}", "response": f"thanks, {n}"} for n in range(1, 6)]
     for part in ("history", "held_out"):
-        (cases.folder / f"{part}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in prompts))
+        items = ({"prompt": f"note {n}", "response": f"thanks for {part} {n}"} for n in range(1, 6))
+        (cases.folder / f"{part}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     cases.run("user", "import", "bob", "history.jsonl")
     cases.run("user", "import", "bob", "held_out.jsonl", "--held-out")
 
     def logprob(name, *arguments):
         """The log-probability of the held-out texts under a base that is made with these arguments."""
         cases.make("mkbase.py", name, "llama", *arguments)
-        cases.run("train", "bob", "-m", name, "--stage", "sft", "--epochs", "1")
         said = cases.run("train", "bob", "-m", name, "--stage", "sft", "--epochs", "1").stdout
         return said.split("nats per token: ")[1].split(" ")[0] if "nats per token: " in said else said.strip()
 
@@ -257,7 +256,8 @@ def settings_and_texts(cases):
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
     name, source = (logprob(f"{it}.gguf", f"template={cases.folder / it}") for it in ("name", "source"))
-    cases.note("a template that is a name", None if name == source else "not as by its text", f"{name}, {source}")
+    flaw = None if name == source != plain else "not as by its text"
+    cases.note("a template that is a name", flaw, f"{name}, {source}")
 
     mail = "From tom@berg.example Thu Jan  1 00:00:00 2026\nFrom: Tom Berg <tom@berg.example>\nTo: nora@lind.example\n" \
         "Subject: {}\nContent-Type: text/plain; charset=utf-8\n\n{}\n\n"

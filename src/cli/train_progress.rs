@@ -41,6 +41,8 @@ pub struct TrainProgress {
     bar: ProgressBar,
     /// When the current stage began.
     started: Instant,
+    /// Whether the base is answering prompts whose answers are replayed.
+    is_replaying: bool,
     /// Options that would take less memory, appended to the estimate.
     less_memory_hint: &'static str,
     /// Says what happens before the first event, if that takes long.
@@ -52,6 +54,7 @@ impl TrainProgress {
         Self {
             bar: ProgressBar::hidden(),
             started: Instant::now(),
+            is_replaying: false,
             less_memory_hint,
             waiting: Some(waiting),
         }
@@ -77,14 +80,16 @@ impl TrainProgress {
                 eprintln!("{}", left_out(&file, &lines, n_ctx));
                 work.check()
             }
-            TrainEvent::Replay { done: 0, total } => {
-                let what = "the base answers everyday prompts, to be learnt too";
-                self.start(Stage::Sft, what, (total, 0));
-                work.check()
+            TrainEvent::Replay { done, total } => {
+                if !std::mem::replace(&mut self.is_replaying, true) {
+                    let what = "the base answers everyday prompts, to be learnt too";
+                    self.start(Stage::Sft, what, (total, 0));
+                }
+                self.advance(done, work)
             }
-            TrainEvent::Replay { done, .. } => self.advance(done, work),
             TrainEvent::Saved { .. } => Ok(()),
             TrainEvent::Started { stage, total, done } => {
+                self.is_replaying = false;
                 self.bar.finish_and_clear();
                 self.start(stage, purpose(stage), (total, done));
                 work.check()

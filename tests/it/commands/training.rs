@@ -80,6 +80,13 @@ fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
             stdout(&train)
         );
     }
+    let replay = "sft: the base answers everyday prompts, to be learnt too, 3 steps";
+    let told = stderr(&train);
+    assert_eq!(
+        told.lines().filter(|line| *line == replay).count(),
+        1,
+        "{told}"
+    );
     let again = sandbox.run(&TRAIN);
     assert_eq!(stdout(&again), stdout(&train));
     assert_eq!(stderr(&again), DONE_ALREADY);
