@@ -12,6 +12,10 @@ pub(super) struct FreeMemory {
     pub swap: u64,
 }
 
+/// The part of a limited address space that is not for buffers: stacks of threads and what their allocator reserves, which
+/// take addresses and hardly any memory. Without a stack for a thread, ggml ends the process.
+const THREADS: u64 = 128 << 20;
+
 /// The files of one version of Linux's memory cgroups.
 struct Cgroups {
     /// The folder of the root group.
@@ -68,7 +72,7 @@ impl FreeMemory {
             field(&limits, "Max address space"),
             field(&status, "VmSize:"),
         ) {
-            let rest = limit.saturating_sub(used << 10);
+            let rest = limit.saturating_sub((used << 10) + THREADS);
             free.ram = free.ram.min(rest);
             free.swap = free.swap.min(rest - free.ram);
         }
@@ -204,8 +208,8 @@ mod tests {
                 ("/proc/self/status", "VmPeak: 1 kB\nVmSize:\t  204800 kB\n"),
             ])
         };
-        assert_eq!(limits(700 * MIB), (500, 0));
-        assert_eq!(limits(4396 * MIB), (4096, 100));
+        assert_eq!(limits(700 * MIB), (372, 0));
+        assert_eq!(limits(4524 * MIB), (4096, 100));
         assert_eq!(limits(100 * MIB), (0, 0));
     }
 }
