@@ -63,7 +63,7 @@ pub(super) fn check(model: &Arc<Model>, options: &ContextOptions, n_sequences: u
 /// The bytes of a context's buffers. `None` if llama.cpp does not make such a context, for a reason that it will give when
 /// it is asked for the real one.
 fn measure(model: &Model, options: &ContextOptions, n_sequences: u32) -> Option<u64> {
-    let empty = Model::load_for_training(model.path()).ok()?;
+    let empty = Model::load_without_weights(model.path()).ok()?;
     let params = options.params(&empty, n_sequences);
     let n_outputs = u64::from(params.n_outputs_max);
     let _guard = exclusive();

@@ -93,7 +93,7 @@ impl Model {
     /// # Errors
     ///
     /// The errors of [`load`](Self::load).
-    pub fn load_for_training(path: &Path) -> Result<Arc<Self>> {
+    pub fn load_without_weights(path: &Path) -> Result<Arc<Self>> {
         let mut params = default_params();
         params.n_gpu_layers = 0;
         params.no_alloc = true;

@@ -201,10 +201,10 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
 
 /// A window is for blocks that have one: llama.cpp ends the process where the file lists none. Gemma 2 always has a window.
 fn check_sliding(metadata: &Metadata<'_>) -> Check {
-    let family = SLIDING.iter().find(|it| it.0 == metadata.architecture);
-    let Some(&(architecture, period)) = family else {
+    let architecture = metadata.architecture;
+    if sliding_period(architecture).is_none() {
         return Ok(());
-    };
+    }
     let key = "attention.sliding_window";
     let always_slides = architecture == "gemma2";
     let has_window = match metadata.get(key) {
@@ -218,7 +218,7 @@ fn check_sliding(metadata: &Metadata<'_>) -> Check {
         return Ok(());
     }
     let n_layer = metadata.count("block_count") as usize;
-    let layers = sliding_layers(metadata.model, architecture, n_layer, period);
+    let layers = sliding_layers(metadata.model, architecture, n_layer);
     require(layers.contains(&true), || {
         "it has a sliding window, but no block with sliding attention".to_owned()
     })?;
@@ -239,9 +239,18 @@ fn check_sliding(metadata: &Metadata<'_>) -> Check {
     })
 }
 
+fn sliding_period(architecture: &str) -> Option<u32> {
+    let family = SLIDING.iter().find(|it| it.0 == architecture);
+    family.map(|&(_, period)| period)
+}
+
 /// For each of `n_layer` blocks, whether it has sliding attention: a file lists the blocks (those that it does not list have
-/// full attention), or gives the number of blocks of which the last one has full attention, which is `default` otherwise.
-pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize, default: u32) -> Vec<bool> {
+/// full attention), or gives the number of blocks of which the last one has full attention, or its family has one. None has
+/// it in other families.
+pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize) -> Vec<bool> {
+    let Some(period) = sliding_period(architecture) else {
+        return vec![false; n_layer];
+    };
     let pattern = model.get(&format!("{architecture}.attention.sliding_window_pattern"));
     let mut layers = match pattern {
         Some(Value::Array(Array::Bool(layers))) => layers.clone(),
@@ -249,7 +258,7 @@ pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize, default:
         Some(Value::Array(Array::I32(layers))) => layers.iter().map(|&it| it != 0).collect(),
         number => {
             // llama.cpp refuses a number of another type.
-            let n = number.and_then(Value::as_u32).unwrap_or(default) as usize;
+            let n = number.and_then(Value::as_u32).unwrap_or(period) as usize;
             let is_sliding = |layer| n == 0 || layer % n < n - 1;
             (0..n_layer).map(is_sliding).collect()
         }

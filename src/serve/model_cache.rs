@@ -83,8 +83,8 @@ impl ModelCache {
     /// # Errors
     ///
     /// [`Error::Missing`] when the user does not exist or is not trained; [`Error::Memory`] when the models would not fit
-    /// even alone; [`Error::NoRoom`] when they need more memory than is free; [`Error::Contrast`] when α or τ is out of its range; the adapter's file is damaged, or was trained on
-    /// another base.
+    /// even alone; [`Error::NoRoom`] when they need more memory than is free; [`Error::Contrast`] when α or τ is out of its
+    /// range; the adapter's file is damaged, or was trained on another base.
     pub fn open(
         &mut self,
         voice: &VoiceRequest,

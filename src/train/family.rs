@@ -100,12 +100,9 @@ pub enum OutputHead {
     Tied,
 }
 
-/// Which blocks have sliding attention, and how these rotate.
+/// Sliding attention: which blocks have it is known to [`crate::llama`], and these are its window and rotation.
 #[derive(Clone, Copy, Debug)]
 pub struct SlidingBlocks {
-    /// The last of this many blocks in a row has full attention, the others have sliding attention. A file may give
-    /// another number, or list the blocks.
-    pub period: u32,
     /// The window of a file that gives none, in tokens; 0 for full attention in all blocks.
     pub window: usize,
     /// The rotary embedding of blocks with sliding attention.
@@ -163,7 +160,6 @@ const FAMILIES: &[Family] = &[
         query_norms: QueryNorms::Head,
         scales_embedding: true,
         sliding: Some(SlidingBlocks {
-            period: 6,
             window: 0,
             rope: SlidingRope::OwnBase,
         }),
@@ -196,7 +192,6 @@ const FAMILIES: &[Family] = &[
         query_norms: QueryNorms::Width,
         head: OutputHead::Own,
         sliding: Some(SlidingBlocks {
-            period: 4,
             window: 0,
             rope: SlidingRope::Unscaled,
         }),
@@ -209,7 +204,6 @@ const FAMILIES: &[Family] = &[
         head: OutputHead::Tied,
         scales_embedding: true,
         sliding: Some(SlidingBlocks {
-            period: 2,
             window: 4096,
             rope: SlidingRope::Scaled,
         }),

@@ -109,6 +109,8 @@ impl Head {
                 .forward(&gather(x, &predictions.predictors[rows.clone()], d));
             self.forward(&hidden, logits);
             let soft_cap = self.scaling.and_then(|scaling| scaling.soft_cap);
+            // The slopes are for the Jacobian alone.
+            let soft_cap = soft_cap.filter(|_| with_jacobian);
             let mut target_slopes = vec![1.0; targets.len()];
             let out = logprobs[rows.clone()].par_iter_mut().zip(targets);
             out.zip(&mut target_slopes)

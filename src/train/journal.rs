@@ -51,6 +51,11 @@ impl<T: Clone + Serialize + DeserializeOwned> Journal<T> {
         self.results.len()
     }
 
+    /// The result of the item that comes `n`-th in the order, from 0, if it is there.
+    pub(super) fn get(&self, n: usize) -> Option<&T> {
+        self.results.get(n).map(|(_, result)| result)
+    }
+
     /// The results so far, in the order of the items' numbers.
     pub(super) fn in_order(&self) -> Vec<(usize, T)> {
         let mut results = self.results.clone();

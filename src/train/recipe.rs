@@ -77,7 +77,7 @@ impl<'a> Recipe<'a> {
         };
         let gguf = Gguf::open(base_path)?;
         let task = task_adapter(folder, base, &gguf)?;
-        let vocabulary = llama::Model::load_for_training(base_path)?;
+        let vocabulary = llama::Model::load_without_weights(base_path)?;
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
         let texts = Texts::load(folder, &encoder, hold_out, shape.n_ctx, observe)?;

@@ -381,7 +381,7 @@ impl ShapeReader<'_> {
         }
         Ok(Some(Sliding {
             window,
-            layers: sliding_layers(self.gguf, self.family.architecture, n_layer, blocks.period),
+            layers: sliding_layers(self.gguf, self.family.architecture, n_layer),
             rope: self.sliding_rope(blocks.rope, rope)?,
         }))
     }

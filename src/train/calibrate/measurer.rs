@@ -16,8 +16,6 @@ const STAGE: Stage = Stage::Calibrate;
 pub(in crate::train) struct Measurer<'a> {
     model: &'a TrainModel,
     journal: Journal<TextScores>,
-    /// The scores of the parts that a run before has measured, the last one first.
-    known: Vec<(usize, TextScores)>,
     /// Number of parts that have their scores.
     n_parts: usize,
     /// Number of passes that have run, now or before.
@@ -36,9 +34,7 @@ impl<'a> Measurer<'a> {
         journal: Journal<TextScores>,
         observe: TrainObserver<'a>,
     ) -> Result<Self> {
-        let mut known = journal.in_order();
-        known.reverse();
-        let n_passes = passes[..known.len()].iter().sum();
+        let n_passes = passes[..journal.len()].iter().sum();
         if !passes.is_empty() {
             observe(TrainEvent::Started {
                 stage: STAGE,
@@ -49,7 +45,6 @@ impl<'a> Measurer<'a> {
         Ok(Self {
             model,
             journal,
-            known,
             n_parts: 0,
             n_passes,
             observe,
@@ -68,8 +63,8 @@ impl<'a> Measurer<'a> {
     ) -> Result<TextScores> {
         let mut scores = TextScores::new(adapters.len(), contrasts.len());
         for part in texts.chunks(per_pass) {
-            let of_part = match self.known.pop() {
-                Some((_, known)) => known,
+            let of_part = match self.journal.get(self.n_parts) {
+                Some(known) => known.clone(),
                 None => self.measure_part(part, adapters, contrasts)?,
             };
             self.n_parts += 1;

@@ -122,7 +122,7 @@ fn mutate(architecture: &str, metadata: &mut Vec<(String, Value)>, random: &mut 
 
 /// The logits that training computes with the file, or why it refuses it.
 fn trained(path: &Path, tokens: &[Token]) -> cope_llama::Result<Vec<f32>> {
-    Model::load_for_training(path)?;
+    Model::load_without_weights(path)?;
     let model = TrainModel::load(&Gguf::open(path)?, WeightType::F32)?;
     Ok(train_logits(&model, tokens, None))
 }

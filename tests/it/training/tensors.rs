@@ -361,7 +361,7 @@ fn outcome(
         }
     };
     // Training asks llama.cpp first, which then refuses the file as it does when the file is to run.
-    if let Err(error) = Model::load_for_training(path) {
+    if let Err(error) = Model::load_without_weights(path) {
         refused(error)?;
         return match adapter.map(|_| run(path, tokens, None)) {
             Some(Ok(_)) => Err("is refused before training, and runs".to_owned()),
