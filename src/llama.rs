@@ -52,9 +52,7 @@ pub use model::Model;
 #[cfg(feature = "train")]
 pub(crate) use preflight::sliding_layers;
 pub use sequences::Sequences;
-pub use system::{
-    CpuFeature, Device, computing_device, cpu_features, devices, missing_instructions,
-};
+pub use system::{CpuFeature, Device, computing_device, cpu_features, devices, free_memory};
 pub use twin::Twin;
 pub use vocabulary::{Boundary, Special};
 

@@ -6,14 +6,10 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cope_convert::cli::signals;
-use cope_llama::llama::missing_instructions;
+use cope_convert::cli::{cpu, signals};
 
 fn main() -> ExitCode {
-    if let Some(name) = missing_instructions() {
-        eprintln!(
-            "error: this program was built for a CPU with {name}, and this CPU does not have it; build it on this machine"
-        );
+    if !cpu::is_sufficient() {
         return ExitCode::FAILURE;
     }
     run()

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod check;
+pub mod cpu;
 mod diff;
 mod inspect;
 mod merge;

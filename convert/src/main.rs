@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use cope_convert::cli;
+use cope_convert::cli::{self, cpu, signals};
 
 /// Convert, inspect, compare, check and merge LoRA adapters and GGUF files, without llama.cpp and without Python
 #[derive(Parser)]
@@ -14,6 +14,15 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    cli::signals::watch();
+    if !cpu::is_sufficient() {
+        return ExitCode::FAILURE;
+    }
+    run()
+}
+
+/// Not inlined, since `main` must not use what the CPU may not have.
+#[inline(never)]
+fn run() -> ExitCode {
+    signals::watch();
     cli::run(&Cli::parse().command)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use cope_llama::home::{UserFolder, write_atomic};
-use cope_llama::llama::Twin;
+use cope_llama::llama::{Twin, free_memory};
 use cope_llama::voice::Voice;
 
 /// Where the KV caches of base and user context are saved.
@@ -46,13 +46,11 @@ impl PromptCache {
         self.user.key = scaled_key(&self.unscaled, scale);
     }
 
-    /// Restores what an earlier command of the same models has saved; a damaged cache is ignored.
+    /// Restores what an earlier command of the same models has saved. A damaged cache is ignored, and so is one that is
+    /// larger than the free memory: the prompt is then read again.
     pub fn restore(&self, twin: &mut Twin) -> Result<()> {
         for (file, context) in [(&self.base, &mut twin.base), (&self.user, &mut twin.user)] {
-            let path = &file.path;
-            if path.exists() {
-                let bytes = std::fs::read(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
+            if let Some(bytes) = file.read()? {
                 context.restore(&file.key, &bytes);
             }
         }
@@ -66,6 +64,22 @@ impl PromptCache {
             write_atomic(&file.path, |writer| writer.write_all(&bytes))?;
         }
         Ok(())
+    }
+}
+
+impl CacheFile {
+    /// The bytes of the file; `None` where there is no file, or no memory for it.
+    fn read(&self) -> Result<Option<Vec<u8>>> {
+        let path = &self.path;
+        let read = || {
+            if !path.exists() {
+                return Ok(None);
+            }
+            let n_bytes = path.metadata()?.len();
+            let is_too_large = free_memory().is_some_and(|free| n_bytes > free);
+            (!is_too_large).then(|| std::fs::read(path)).transpose()
+        };
+        read().with_context(|| format!("cannot read {}", path.display()))
     }
 }
 

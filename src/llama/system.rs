@@ -91,44 +91,6 @@ pub fn cpu_features() -> Vec<CpuFeature> {
     }
 }
 
-/// An instruction set that this program was compiled to use and that this CPU does not have, if there is one. A program asks
-/// first: its other code may end in an illegal instruction, so this function computes with plain integers.
-#[must_use]
-#[inline(never)]
-// Newer compilers than the oldest supported one take the instruction for safe.
-#[allow(unused_unsafe)]
-pub fn missing_instructions() -> Option<&'static str> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::__cpuid_count;
-        // SAFETY: every x86-64 CPU has the instruction, and this leaf.
-        let highest = unsafe { __cpuid_count(0, 0) }.eax;
-        // SAFETY: as above.
-        let basic = unsafe { __cpuid_count(1, 0) }.ecx;
-        let extended = if highest >= 7 {
-            // SAFETY: the CPU has this leaf.
-            unsafe { __cpuid_count(7, 0) }.ebx
-        } else {
-            0
-        };
-        macro_rules! require {
-            ($($feature:literal: bit $bit:literal of $register:ident),*) => {
-                $(if cfg!(target_feature = $feature) && $register >> $bit & 1 == 0 {
-                    return Some($feature);
-                })*
-            };
-        }
-        require!(
-            "sse4.2": bit 20 of basic, "popcnt": bit 23 of basic, "avx": bit 28 of basic,
-            "f16c": bit 29 of basic, "fma": bit 12 of basic, "bmi1": bit 3 of extended,
-            "avx2": bit 5 of extended, "bmi2": bit 8 of extended, "avx512f": bit 16 of extended,
-            "avx512dq": bit 17 of extended, "avx512bw": bit 30 of extended,
-            "avx512vl": bit 31 of extended
-        );
-    }
-    None
-}
-
 /// The devices that llama.cpp found, the CPU included.
 #[must_use]
 pub fn devices() -> Vec<Device> {
@@ -171,7 +133,8 @@ fn device(index: usize) -> Device {
 
 /// The bytes of host memory that new buffers can have, swap included. Elsewhere than on Linux this is ggml's figure: the
 /// free memory on Windows, and all memory on other systems.
-pub(super) fn free_memory() -> Option<u64> {
+#[must_use]
+pub fn free_memory() -> Option<u64> {
     let now = FreeMemory::now().map(|free| free.ram + free.swap);
     now.or_else(|| {
         let devices = devices();
@@ -198,7 +161,6 @@ mod tests {
 
     #[test]
     fn the_cpu_is_a_device_and_its_built_features_are_its_own() {
-        assert_eq!(missing_instructions(), None);
         assert!(
             devices()
                 .iter()

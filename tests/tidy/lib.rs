@@ -116,8 +116,9 @@ const RULES: [Rule; 8] = [
             "src/train/ops/",
             "src/train/ops.rs",
             "sampler/src/",
+            "convert/src/cli/cpu.rs",
         ],
-        why: "unsafe lives in llama/, in train/ops and in the C interface",
+        why: "unsafe lives in llama/, in train/ops, in the C interface and where the CPU is asked",
     },
     Rule {
         words: &["#[ignore"],

@@ -1,5 +1,6 @@
 //! The decoding options of `generate`, and the feedback that `chat` stores.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
@@ -157,13 +158,17 @@ fn a_prompt_cache_saves_the_next_command_of_the_same_user_most_passes() {
     // The prompt's last token and the answer except its last token are computed again.
     assert_eq!(n_passed, 6, "of {}", fresh.2);
 
-    // A damaged cache and one of another adapter are ignored.
+    // A damaged cache, one that is larger than the memory, and one of another adapter are ignored.
     let mut bytes = std::fs::read(&caches[1]).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&caches[1], bytes).unwrap();
     assert_eq!(ask(&cached), fresh);
     assert!(ask(&cached).2 < fresh.2);
+    let file = File::options().write(true).open(&caches[0]).unwrap();
+    file.set_len(1 << 42).unwrap();
+    assert_eq!(ask(&cached).0, fresh.0);
+    assert!(caches[0].metadata().unwrap().len() < 1 << 30);
     let again = [&TRAIN[..], &["--seed", "5"]].concat();
     let again = sandbox.run(&again);
     assert!(again.status.success(), "{}", stderr(&again));

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use cope_convert::gguf::{self, GgmlType, Gguf, TensorData, Value};
-use cope_convert::{Adapter, quant, sha256};
+use cope_convert::{quant, sha256};
 use cope_llama::llama::{Boundary, Context, ContextOptions, LoraAdapter, Model, Special, Token};
 use cope_llama::train::WeightType;
 use cope_llama::train::model::TrainModel;
@@ -13,10 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{assert_no_faults, largest_difference, train_logits};
 use crate::fixture::{exact, folder_in_memory};
-use crate::tiny::{LINEARS, TinyModel, tiny_adapter};
-
-/// The families whose files are changed.
-const FAMILIES: [&str; 4] = ["llama", "qwen2", "qwen3", "gemma3"];
+use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter};
 
 /// Mutations of each family's table.
 const N_MUTATIONS: usize = 2000;
@@ -122,6 +119,8 @@ impl Original {
             let widths = [
                 "embedding_length",
                 "feed_forward_length",
+                "attention.key_length",
+                "attention.value_length",
                 "rope.dimension_count",
             ];
             for key in widths.map(|key| format!("{architecture}.{key}")) {
@@ -413,10 +412,7 @@ fn faults(architecture: &'static str) -> Vec<String> {
     let tokens = model
         .tokenize("hello alice, the wine", Boundary::Add, Special::ByName)
         .unwrap();
-    let adapter = Adapter {
-        architecture: architecture.to_owned(),
-        ..tiny_adapter(5, 2, &LINEARS)
-    };
+    let adapter = family_adapter(architecture, 5, 2, &LINEARS);
     adapter.write_gguf(&adapter_path).unwrap();
     let (mut counts, mut faults) = ([0; 3], Vec::new());
     for mutation in 0..N_MUTATIONS {
