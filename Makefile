@@ -14,9 +14,9 @@ ORACLE_VERSION = $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' tests/golden/consum
 ORACLE = target/oracle-$(ORACLE_VERSION)
 export COPE_ORACLE_PYTHON = $(CURDIR)/$(ORACLE)/bin/python
 
-# Contexts compute on all cores and wait for each other's threads, so that tests side by side would only be slower.
+# .config/nextest.toml says which tests run side by side. Without nextest none do.
 ifneq ($(shell command -v cargo-nextest),)
-TESTS = cargo nextest run --release --workspace --no-fail-fast --test-threads 1
+TESTS = cargo nextest run --release --workspace --no-fail-fast
 else
 TESTS = cargo test --release --workspace --lib --bins --tests --no-fail-fast -- --test-threads 1
 endif
