@@ -28,6 +28,7 @@
 //! other.
 
 mod block;
+mod block_reader;
 mod block_stack;
 pub mod calibrate;
 mod candle;

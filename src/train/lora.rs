@@ -35,8 +35,11 @@ pub enum TargetModule {
 }
 
 impl TargetModule {
+    /// Number of target modules.
+    pub const N: usize = 7;
+
     /// All target modules, in the order of the forward pass.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; Self::N] = [
         Self::Q,
         Self::K,
         Self::V,
@@ -82,7 +85,7 @@ pub struct Lora {
     lora_alpha: f32,
     rank: usize,
     /// The pairs of each block, in the order of [`TargetModule::ALL`].
-    slots: Vec<[Option<MatrixPair>; 7]>,
+    slots: Vec<[Option<MatrixPair>; TargetModule::N]>,
     /// Whether passes compute no gradients for it.
     frozen: bool,
     /// Dropout of the adapter's inputs: rate, seed, and number of the pass.
@@ -98,15 +101,15 @@ struct MatrixPair {
 
 impl Lora {
     /// A fresh adapter. `A` is uniform in `±1/√in`, which is what PEFT's Kaiming initialisation amounts to; `B` is
-    /// zero, so that the adapter changes nothing yet. `shape` gives `(out, in)` of each target. Equal seeds give equal
-    /// adapters.
+    /// zero, so that the adapter changes nothing yet. `shape` gives `(out, in)` of a target in a block, `None` where the
+    /// block has no such layer. Equal seeds give equal adapters.
     ///
     /// # Errors
     /// The rank is zero, or there are no target modules.
     pub fn new(
         config: &LoraConfig,
         n_layer: usize,
-        shape: impl Fn(TargetModule) -> (usize, usize),
+        shape: impl Fn(usize, TargetModule) -> Option<(usize, usize)>,
         seed: u64,
     ) -> Result<Self> {
         if config.rank == 0 || config.target_modules.is_empty() {
@@ -116,10 +119,11 @@ impl Lora {
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut lora = Self::empty(config.rank, config.lora_alpha, n_layer);
-        for slots in &mut lora.slots {
+        for (layer, slots) in lora.slots.iter_mut().enumerate() {
             for target in TargetModule::ALL {
-                if config.target_modules.contains(&target) {
-                    let (n_out, n_in) = shape(target);
+                if config.target_modules.contains(&target)
+                    && let Some((n_out, n_in)) = shape(layer, target)
+                {
                     let bound = (n_in as f32).sqrt().recip();
                     let a = (0..config.rank * n_in)
                         .map(|_| random.random_range(-bound..bound))
@@ -227,7 +231,7 @@ impl Lora {
     pub(super) fn layer(&self, layer: usize) -> candle_core::Result<LayerLora> {
         let slots = &self.slots[layer];
         let mut matrices = Vec::new();
-        let mut shapes = [None; 7];
+        let mut shapes = [None; TargetModule::N];
         for (slot, shape) in slots.iter().zip(&mut shapes) {
             if let Some(slot) = slot {
                 for var in [&slot.a, &slot.b] {
@@ -328,10 +332,10 @@ impl Lora {
 }
 
 /// A block's adapters, in the order of [`TargetModule::ALL`].
-pub(super) type BlockAdapters<'a> = [Option<LowRank<'a>>; 7];
+pub(super) type BlockAdapters<'a> = [Option<LowRank<'a>>; TargetModule::N];
 
 /// `(dA, dB)` of each adapted layer of a block, in the order of [`TargetModule::ALL`].
-pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; 7];
+pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; TargetModule::N];
 
 /// The matrices of one block's adapters, in one tensor.
 pub(super) struct LayerLora {
@@ -353,7 +357,7 @@ pub(super) struct LoraLayout {
     pub rank: usize,
     pub lora_scale: f32,
     /// `(out, in)` of the adapted layers.
-    shapes: [Option<(usize, usize)>; 7],
+    shapes: [Option<(usize, usize)>; TargetModule::N],
     /// Dropout of the first target module; each of the others has the next stream of random numbers.
     dropout: Option<Dropout>,
 }
@@ -369,7 +373,7 @@ pub(super) struct LoraPlace {
 
 impl LoraLayout {
     /// The places of the adapted layers, in the order of [`TargetModule::ALL`].
-    pub fn places(&self) -> [Option<LoraPlace>; 7] {
+    pub fn places(&self) -> [Option<LoraPlace>; TargetModule::N] {
         let (mut start, mut streams) = (0, 0..);
         self.shapes.map(|shape| {
             let stream = streams.next().unwrap_or_default();

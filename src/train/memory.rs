@@ -66,11 +66,8 @@ impl MemoryEstimate<'_> {
     /// Bytes of the frozen weights.
     fn weights(&self) -> u64 {
         let shape = self.shape;
-        let linear = |target| {
-            let (n_out, n_in) = shape.linear(target);
-            (n_out * n_in) as u64
-        };
-        let blocks = TargetModule::ALL.map(linear).iter().sum::<u64>() * shape.n_layer as u64;
+        let linears = shape.linears(&TargetModule::ALL);
+        let blocks: u64 = linears.map(|(n_out, n_in)| (n_out * n_in) as u64).sum();
         let head = (shape.n_vocab * shape.n_embd) as u64;
         match self.config.weight_type {
             WeightType::F32 => 4 * (blocks + head) + self.table_bytes,
@@ -82,12 +79,11 @@ impl MemoryEstimate<'_> {
     /// Number of values of the adapter, its gradient, its two moments, and two temporary copies.
     fn adapter(&self) -> u64 {
         let lora = &self.config.lora;
-        let values = |&target: &TargetModule| {
-            let (n_out, n_in) = self.shape.linear(target);
-            (lora.rank * (n_out + n_in)) as u64
-        };
-        let values: u64 = lora.target_modules.iter().map(values).sum();
-        6 * values * self.shape.n_layer as u64
+        let linears = self.shape.linears(&lora.target_modules);
+        let values: usize = linears
+            .map(|(n_out, n_in)| lora.rank * (n_out + n_in))
+            .sum();
+        6 * values as u64
     }
 
     /// Number of activations of the largest step, or micro-batch, of a fit on items of these lengths in tokens.

@@ -117,19 +117,30 @@ impl Shape {
         })
     }
 
-    /// `(out, in)` of a linear layer.
-    pub fn linear(&self, target: TargetModule) -> (usize, usize) {
+    /// `(out, in)` of all linear layers of these kinds, in all blocks.
+    pub fn linears<'a>(
+        &'a self,
+        targets: &'a [TargetModule],
+    ) -> impl Iterator<Item = (usize, usize)> + 'a {
+        (0..self.n_layer).flat_map(move |layer| {
+            let targets = targets.iter();
+            targets.filter_map(move |&target| self.linear(layer, target))
+        })
+    }
+
+    /// `(out, in)` of a linear layer of a block; `None` if the block has no such layer.
+    pub fn linear(&self, _layer: usize, target: TargetModule) -> Option<(usize, usize)> {
         let (q, kv) = (
             self.heads.n_head * self.heads.head_dim,
             self.heads.n_head_kv * self.heads.head_dim,
         );
-        match target {
+        Some(match target {
             TargetModule::Q => (q, self.n_embd),
             TargetModule::K | TargetModule::V => (kv, self.n_embd),
             TargetModule::O => (self.n_embd, q),
             TargetModule::Gate | TargetModule::Up => (self.n_ff, self.n_embd),
             TargetModule::Down => (self.n_embd, self.n_ff),
-        }
+        })
     }
 }
 

@@ -55,7 +55,7 @@ impl Golden {
             .flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)))
             .enumerate()
         {
-            let (n_out, n_in) = shape.linear(target);
+            let (n_out, n_in) = shape.linear(layer, target).unwrap();
             let t = t as f64 + 1.0;
             let a = |i: f64, j: f64| 0.02 * (0.37 * t + 1.3 * i + 0.011 * j).sin();
             let b = |o: f64, i: f64| {

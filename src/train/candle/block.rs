@@ -5,48 +5,61 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::block;
-use super::super::lora::TargetModule;
+use super::super::block::branch::{Branch, Layers};
 use super::super::ops::attention::Heads;
 use super::super::ops::gate::Activation;
 use super::super::ops::norm::RmsNorm;
 use super::super::ops::rope::{Pairs, Rope, Ropes};
 use super::custom_grad::custom_grad;
-use super::linear::{CandleAdapters, CandleLinear};
+use super::linear::{CandleAdapters, CandleProjection};
 
 /// A block's frozen weights.
 pub struct CandleBlock {
-    attention_norm: Option<Norm>,
+    mixer: CandleBranch,
+    attention: CandleAttention,
+    feed_forward: CandleBranch,
+    gate: CandleProjection,
+    up: CandleProjection,
+    activation: Activation,
+}
+
+/// A branch without the layers between its norm and its output projection.
+struct CandleBranch {
+    norm: Option<Norm>,
+    output: CandleProjection,
+    post_norm: Option<Norm>,
+    residual_scale: Option<f32>,
+}
+
+/// Attention before its output projection.
+struct CandleAttention {
+    q: CandleProjection,
+    k: CandleProjection,
+    v: CandleProjection,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
-    post_attention_norm: Option<Norm>,
-    feed_forward_norm: Option<Norm>,
-    post_feed_forward_norm: Option<Norm>,
-    residual_scale: Option<f32>,
-    linear: Vec<CandleLinear>,
     heads: Heads,
-    activation: Activation,
 }
 
 impl CandleBlock {
     /// A copy on `device`, with its matrices in `dtype`.
     pub fn new(block: &block::Block, device: &Device, dtype: DType) -> Result<Self> {
-        let norm = |norm: &Option<RmsNorm>| {
-            let norm = norm.as_ref();
-            norm.map(|norm| Norm::new(norm, device)).transpose()
-        };
-        let linear = block.linear.iter();
-        let linear = linear.map(|weight| CandleLinear::new(weight, device, dtype));
+        let linear = |linear| CandleProjection::new(linear, device, dtype);
+        let (attention, feed_forward) = (&block.mixer.layers, &block.feed_forward.layers);
         Ok(Self {
-            attention_norm: norm(&block.attention_norm)?,
-            q_norm: norm(&block.q_norm)?,
-            k_norm: norm(&block.k_norm)?,
-            post_attention_norm: norm(&block.post_attention_norm)?,
-            feed_forward_norm: norm(&block.feed_forward_norm)?,
-            post_feed_forward_norm: norm(&block.post_feed_forward_norm)?,
-            residual_scale: block.residual_scale,
-            linear: linear.collect::<Result<_>>()?,
-            heads: block.heads,
-            activation: block.activation,
+            mixer: CandleBranch::new(&block.mixer, device, dtype)?,
+            attention: CandleAttention {
+                q: linear(&attention.q)?,
+                k: linear(&attention.k)?,
+                v: linear(&attention.v)?,
+                q_norm: copied(attention.q_norm.as_ref(), device)?,
+                k_norm: copied(attention.k_norm.as_ref(), device)?,
+                heads: attention.heads,
+            },
+            feed_forward: CandleBranch::new(&block.feed_forward, device, dtype)?,
+            gate: linear(&feed_forward.gate)?,
+            up: linear(&feed_forward.up)?,
+            activation: feed_forward.activation,
         })
     }
 
@@ -59,42 +72,73 @@ impl CandleBlock {
         rotations: Option<&Rotations>,
         attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        use TargetModule::{Down, Gate, K, O, Q, Up, V};
-        let project = |x: &Tensor, target: TargetModule| {
-            let target = target as usize;
-            self.linear[target].forward(x, adapters.get(target))
-        };
-        let by_head = |x: &Tensor, n: usize| x.reshape(((), n, self.heads.head_dim));
-        let n = normed(self.attention_norm.as_ref(), x.clone())?;
-        let q = normed_parts(self.q_norm.as_ref(), project(&n, Q)?)?;
-        let k = normed_parts(self.k_norm.as_ref(), project(&n, K)?)?;
-        let mut q = by_head(&q, self.heads.n_head)?;
-        let mut k = by_head(&k, self.heads.n_head_kv)?;
-        let v = by_head(&project(&n, V)?, self.heads.n_head_kv)?;
-        if let Some(rotations) = rotations {
-            q = rotations.q.forward(&q)?;
-            k = rotations.k.forward(&k)?;
-        }
-        let o = project(&attend(&q, &k, &v)?, O)?;
-        let mid = self.add(x, &normed(self.post_attention_norm.as_ref(), o)?)?;
+        let n = self.mixer.input(x)?;
+        let attended = self.attention.forward(&n, adapters, rotations, attend)?;
+        let mid = self.mixer.add(x, &attended, adapters)?;
 
-        let m = normed(self.feed_forward_norm.as_ref(), mid.clone())?;
-        let gate = project(&m, Gate)?;
+        let m = self.feed_forward.input(&mid)?;
+        let gate = adapters.apply(&self.gate, &m)?;
         let gate = match self.activation {
             Activation::Silu => gate.silu()?,
             Activation::Gelu => gelu(&gate)?,
         };
-        let down = project(&(gate * project(&m, Up)?)?, Down)?;
-        self.add(&mid, &normed(self.post_feed_forward_norm.as_ref(), down)?)
+        let product = (gate * adapters.apply(&self.up, &m)?)?;
+        self.feed_forward.add(&mid, &product, adapters)
+    }
+}
+
+impl CandleBranch {
+    /// A copy on `device`, with its matrix in `dtype`.
+    fn new<L: Layers>(branch: &Branch<L>, device: &Device, dtype: DType) -> Result<Self> {
+        Ok(Self {
+            norm: copied(branch.norm.as_ref(), device)?,
+            output: CandleProjection::new(&branch.output, device, dtype)?,
+            post_norm: copied(branch.post_norm.as_ref(), device)?,
+            residual_scale: branch.residual_scale,
+        })
     }
 
-    /// Adds the result of a branch to the residual stream.
-    fn add(&self, x: &Tensor, branch: &Tensor) -> Result<Tensor> {
+    /// The input of the layers.
+    fn input(&self, x: &Tensor) -> Result<Tensor> {
+        normed(self.norm.as_ref(), x.clone())
+    }
+
+    /// Adds the branch to the residual stream, from the result of its layers.
+    fn add(&self, x: &Tensor, result: &Tensor, adapters: &CandleAdapters) -> Result<Tensor> {
+        let output = adapters.apply(&self.output, result)?;
+        let branch = normed(self.post_norm.as_ref(), output)?;
         match self.residual_scale {
             Some(scale) => x + (branch * f64::from(scale))?,
             None => x + branch,
         }
     }
+}
+
+impl CandleAttention {
+    fn forward(
+        &self,
+        n: &Tensor,
+        adapters: &CandleAdapters,
+        rotations: Option<&Rotations>,
+        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let by_head = |x: &Tensor, n: usize| x.reshape(((), n, self.heads.head_dim));
+        let q = normed_parts(self.q_norm.as_ref(), adapters.apply(&self.q, n)?)?;
+        let k = normed_parts(self.k_norm.as_ref(), adapters.apply(&self.k, n)?)?;
+        let mut q = by_head(&q, self.heads.n_head)?;
+        let mut k = by_head(&k, self.heads.n_head_kv)?;
+        let v = by_head(&adapters.apply(&self.v, n)?, self.heads.n_head_kv)?;
+        if let Some(rotations) = rotations {
+            q = rotations.q.forward(&q)?;
+            k = rotations.k.forward(&k)?;
+        }
+        attend(&q, &k, &v)
+    }
+}
+
+/// A copy of a norm on `device`.
+fn copied(norm: Option<&RmsNorm>, device: &Device) -> Result<Option<Norm>> {
+    norm.map(|norm| Norm::new(norm, device)).transpose()
 }
 
 /// [`Activation::Gelu`], with a gradient of ours: candle's gradient raises negative numbers to powers, which some
