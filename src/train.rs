@@ -59,6 +59,7 @@ pub mod sft;
 mod shape;
 mod start;
 mod stem;
+mod target;
 mod texts;
 mod train_event;
 mod weights;

@@ -20,8 +20,8 @@ use std::path::Path;
 
 pub use delta::inner_product;
 pub use stack::StackedPair;
-pub(crate) use tensor_pair::StoredMatrix;
 pub use tensor_pair::{Half, LoraPair, StoredPair};
+pub(crate) use tensor_pair::{StoredMatrix, StoredPart};
 
 use crate::error::Result;
 use crate::gguf::{GgmlType, Gguf};

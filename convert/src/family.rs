@@ -1,5 +1,7 @@
 //! The differences between transformers and llama.cpp in a model family: the names of weights, and the order of rows.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::gguf::{Gguf, TensorInfo};
 
@@ -104,6 +106,26 @@ impl Family {
         split(module).is_some_and(|(layer, module)| {
             layer.is_some() && is_in(LAYER, module) && !is_in(self.layer(), module)
         })
+    }
+
+    /// The tensors of the layers that the tensor `fused` holds, with their rows among its `n_out`, where transformers has a
+    /// module for each of them; `None` for a tensor that is one module.
+    pub fn parts(&self, fused: &str, n_out: usize) -> Option<[(String, Range<usize>); 3]> {
+        let (name, parts) = QKV;
+        let layer = fused.strip_suffix(".weight")?.strip_suffix(name)?;
+        if self.layer().iter().any(|(_, tensor)| *tensor == name) {
+            return None;
+        }
+        let [n_head, n_head_kv] = self.n_head.map(|n| n as usize);
+        let n_heads = [n_head, n_head_kv, n_head_kv];
+        let d = n_out.checked_div(n_heads.iter().sum())?;
+        let mut first = 0;
+        let mut index = 0..;
+        Some(parts.map(|part| {
+            let end = first + index.next().map_or(0, |index: usize| n_heads[index]) * d;
+            let rows = std::mem::replace(&mut first, end)..end;
+            (format!("{layer}{part}.weight"), rows)
+        }))
     }
 
     /// The module of a tensor such as `blk.0.attn_q.weight`; `None` if the tensor cannot be adapted.

@@ -1,5 +1,7 @@
 //! Reading the blocks of a model from its file.
 
+use std::collections::BTreeMap;
+
 use super::block::Block;
 use super::block::attention::Attention;
 use super::block::branch::Branch;
@@ -7,8 +9,10 @@ use super::block::feed_forward::FeedForward;
 use super::block::projection::Projection;
 use super::family::{Family, QueryNorms};
 use super::lora::TargetModule;
+use super::ops::linear::FrozenWeight;
 use super::ops::norm::RmsNorm;
 use super::shape::Shape;
+use super::target::LinearTensor;
 use super::weights::Weights;
 use crate::{Error, Result};
 
@@ -21,7 +25,11 @@ pub fn read(weights: &mut Weights, layer: usize, shape: &Shape, family: &Family)
         weights,
         layer,
         shape,
+        linears: BTreeMap::new(),
     };
+    for &tensor in &shape.linear_tensors[layer] {
+        block.read_tensor(tensor)?;
+    }
     let (before, after) = (family.norms.are_before(), family.norms.are_after());
     let n_embd = shape.n_embd;
     Ok(Block {
@@ -51,16 +59,39 @@ struct BlockReader<'b, 'a> {
     weights: &'b mut Weights<'a>,
     layer: usize,
     shape: &'b Shape,
+    /// The linear layers that have been read and not been taken.
+    linears: BTreeMap<TargetModule, FrozenWeight>,
 }
 
 impl BlockReader<'_, '_> {
+    /// Reads the linear layers that a tensor holds, with their biases: those of one tensor have one bias, or each its own.
+    fn read_tensor(&mut self, tensor: LinearTensor) -> Result<()> {
+        let (rows, n_in) = self.shape.tensor(self.layer, tensor);
+        let name = tensor.name(self.layer);
+        let mut linears = self.weights.linear_layers(&name, &rows, n_in)?;
+        let biases: Vec<_> = (tensor.layers.iter())
+            .map(|it| it.tensor_name(self.layer).replace(".weight", ".bias"))
+            .collect();
+        // llama.cpp adds the biases of fused layers only if all of them are there.
+        let is_fused = tensor.layers.len() > 1;
+        if is_fused && biases.iter().all(|name| self.weights.contains(name)) {
+            for (linear, name) in linears.iter_mut().zip(biases) {
+                let bias = self.weights.vector(&name, linear.n_out())?;
+                *linear = linear.clone().with_bias(bias);
+            }
+        }
+        let layers = tensor.layers.iter().copied();
+        self.linears.extend(layers.zip(linears));
+        Ok(())
+    }
+
+    /// A linear layer, once.
     fn linear(&mut self, target: TargetModule) -> Result<Projection> {
-        let name = target.tensor_name(self.layer);
-        let (n_out, n_in) = self
-            .shape
-            .linear(self.layer, target)
-            .ok_or_else(|| Error::bug(format!("there is no layer {name}")))?;
-        let weight = self.weights.linear(&name, n_out, n_in)?;
+        let weight = self.linears.remove(&target);
+        let weight = weight.ok_or_else(|| {
+            let name = target.tensor_name(self.layer);
+            Error::bug(format!("there is no layer {name}"))
+        })?;
         Ok(Projection { target, weight })
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::block::{Activations, Block, View};
-use super::lora::{LoraLayout, StackLora, flat_gradients};
+use super::lora::{LoraLayout, StackLora};
 use super::ops::attention::{Mask, Segment};
 use super::ops::rope::Ropes;
 use super::ops::{contiguous, map_f32};
@@ -118,7 +118,7 @@ impl StackOp {
             let (block, view) = (&self.blocks[layer], self.view(layer));
             let lora_gradients;
             (dy, lora_gradients) = block.backward(&x, activations, &adapters, view, dy);
-            gradients.push(flat_gradients(lora_gradients));
+            gradients.push(self.layouts[layer].flat_gradients(lora_gradients));
         }
         gradients.reverse();
         gradients.concat()

@@ -144,12 +144,7 @@ impl TrainModel {
     /// # Errors
     /// See [`Lora::new`].
     pub fn lora(&self, config: &LoraConfig, seed: u64) -> Result<Lora> {
-        Lora::new(
-            config,
-            self.shape().n_layer,
-            |layer, target| self.shape().linear(layer, target),
-            seed,
-        )
+        Lora::new(config, self.shape(), seed)
     }
 
     /// Log-probabilities of the batch's response tokens, `[r]`, in nats. The head runs only on the rows that predict

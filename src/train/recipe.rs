@@ -306,7 +306,7 @@ impl<'a> Recipe<'a> {
             self.read(&self.folder.sft())?,
             self.read(&self.folder.dpo())?,
         );
-        let lora = |adapter: &Adapter| Lora::from_adapter(adapter, self.model.shape().n_layer);
+        let lora = |adapter: &Adapter| Lora::from_adapter(adapter, self.model.shape());
         let mut adapters = vec![(Stage::Dpo, lora(&dpo)?)];
         // Without pairs, DPO leaves the adapter as it is.
         if !self.config.keep_dpo && sft.tensors != dpo.tensors {
@@ -435,7 +435,7 @@ impl<'a> Recipe<'a> {
 
     /// Reads the adapter of an earlier stage or of another user, to train it on or to measure it.
     fn adapter(&self, path: &Path) -> Result<Lora> {
-        Lora::from_adapter(&self.read(path)?, self.model.shape().n_layer)
+        Lora::from_adapter(&self.read(path)?, self.model.shape())
     }
 
     /// Reads the adapter of an earlier stage.

@@ -4,10 +4,10 @@ use cope_convert::gguf::{Gguf, Value};
 
 use super::family::{Family, SlidingRope, Unrotated};
 use super::head::LogitScaling;
-use super::lora::TargetModule;
 use super::ops::attention::Heads;
 use super::ops::soft_cap::SoftCap;
 use super::rotary::{RopeSettings, Temperature, Yarn};
+use super::target::{LinearTensor, TargetModule};
 use crate::llama::sliding_layers;
 use crate::{Error, Result};
 
@@ -20,6 +20,8 @@ pub struct Shape {
     pub n_embd: usize,
     /// Number of features of the feed-forward layers.
     pub n_ff: usize,
+    /// The tensors that hold the linear layers of each block.
+    pub linear_tensors: Vec<Vec<LinearTensor>>,
     /// The shape of the attention heads, and how they score keys.
     pub heads: Heads,
     /// Number of tokens of the vocabulary.
@@ -103,6 +105,9 @@ impl Shape {
             n_layer,
             n_embd,
             n_ff: settings.size("feed_forward_length")?,
+            linear_tensors: (0..n_layer)
+                .map(|layer| LinearTensor::of_block(gguf, layer))
+                .collect(),
             heads,
             n_vocab,
             n_ctx,
@@ -126,6 +131,14 @@ impl Shape {
             let targets = targets.iter();
             targets.filter_map(move |&target| self.linear(layer, target))
         })
+    }
+
+    /// The numbers of output features of the layers that a tensor of a block holds, and the number of their input features.
+    pub fn tensor(&self, layer: usize, tensor: LinearTensor) -> (Vec<usize>, usize) {
+        let layers = tensor.layers.iter();
+        let shapes = layers.filter_map(|&target| self.linear(layer, target));
+        let (rows, n_in): (Vec<_>, Vec<_>) = shapes.unzip();
+        (rows, n_in.first().copied().unwrap_or_default())
     }
 
     /// `(out, in)` of a linear layer of a block; `None` if the block has no such layer.

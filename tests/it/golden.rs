@@ -81,7 +81,7 @@ impl Golden {
     }
 
     fn lora(&self) -> Lora {
-        Lora::from_adapter(&self.adapter(1.0), self.model.shape().n_layer).unwrap()
+        Lora::from_adapter(&self.adapter(1.0), self.model.shape()).unwrap()
     }
 
     fn pairs(&self) -> Vec<EncodedPair> {
@@ -291,7 +291,7 @@ fn distributions_agree_with_llama_cpp() {
         .tokenize(PARAGRAPH, Boundary::Omit, Special::Ignored)
         .unwrap();
     let adapter = golden.adapter(20.0);
-    let lora = Lora::from_adapter(&adapter, golden.model.shape().n_layer).unwrap();
+    let lora = Lora::from_adapter(&adapter, golden.model.shape()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.gguf");
     adapter.write_gguf(&path).unwrap();

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use cope_convert::gguf::{self, Array, TensorData, Value};
+use cope_convert::gguf::{self, Array, Gguf, TensorData, TensorInfo, Value};
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -54,6 +54,8 @@ pub struct TinyModel {
     pub architecture: &'static str,
     /// Whether the file has Llama 3's divisors of the rotary frequencies.
     pub rope_factors: bool,
+    /// Whether queries, keys and values are one matrix, as converters can write them.
+    pub fused: bool,
     /// Number of blocks, if not the few that show the family's structure.
     pub n_layer: Option<usize>,
 }
@@ -92,6 +94,7 @@ impl Default for TinyModel {
             tied: true,
             architecture: "llama",
             rope_factors: false,
+            fused: false,
             n_layer: None,
         }
     }
@@ -121,7 +124,7 @@ impl TinyModel {
     }
 
     /// The name, the ggml shape (fastest-varying dimension first) and the values of every tensor, in file order.
-    fn tensors(self, n_vocab: usize) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    fn tensors(self, n_vocab: usize) -> Vec<Tensor> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut matrix = |name: String, n_in: usize, n_out: usize| {
             let values = gaussian(&mut rng, n_in * n_out, WEIGHT_STD);
@@ -155,11 +158,19 @@ impl TinyModel {
             }
         }
         tensors.extend(self.vectors());
+        if self.fused {
+            fuse(&mut tensors);
+        }
         tensors
     }
 
+    /// The linear layers of a block, by their GGUF names.
+    pub fn linears(self) -> &'static [&'static str] {
+        if self.fused { &FUSED_LINEARS } else { &LINEARS }
+    }
+
     /// The biases and norms that only some families have, and Llama 3's rotary factors.
-    fn vectors(self) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    fn vectors(self) -> Vec<Tensor> {
         const HEAD_DIM: usize = N_EMBD / N_HEAD;
         let names: &[(&str, usize)] = match self.architecture {
             "qwen2" => &[
@@ -207,6 +218,39 @@ impl TinyModel {
     }
 }
 
+/// The name, the ggml shape and the values of a tensor.
+type Tensor = (String, Vec<u64>, Vec<f32>);
+
+/// Puts queries, keys and values of each block into one matrix, and their biases into one vector.
+fn fuse(tensors: &mut Vec<Tensor>) {
+    let is_part = |name: &str| ["attn_q", "attn_k", "attn_v"].contains(&name);
+    let mut fused = Vec::<Tensor>::new();
+    for (name, mut shape, values) in tensors.drain(..) {
+        let name = match name.split('.').collect::<Vec<_>>()[..] {
+            ["blk", layer, part, ending] if is_part(part) => {
+                format!("blk.{layer}.attn_qkv.{ending}")
+            }
+            _ => name,
+        };
+        match fused.iter_mut().find(|it| it.0 == name) {
+            Some((_, before, whole)) => {
+                let rows = shape.pop().unwrap();
+                *before.last_mut().unwrap() += rows;
+                whole.extend(values);
+            }
+            None => fused.push((name, shape, values)),
+        }
+    }
+    *tensors = fused;
+}
+
+/// The values of a tensor of type F32.
+pub fn values_of(file: &Gguf, tensor: &TensorInfo) -> Vec<f32> {
+    let bytes = file.read(tensor).unwrap();
+    let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    bytes.chunks_exact(4).map(value).collect()
+}
+
 /// A random adapter of the given rank on `targets` (`attn_q`, `ffn_down`, …) of every block of the default tiny model,
 /// strong enough to change the model's choices. It names no base; tests of that check set `base_sha256`.
 pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
@@ -251,6 +295,9 @@ pub const LINEARS: [&str; 7] = [
     "ffn_down",
 ];
 
+/// The same where queries, keys and values are one matrix.
+const FUSED_LINEARS: [&str; 5] = ["attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+
 fn tensor_name(layer: usize, linear: &str) -> String {
     format!("blk.{layer}.{linear}.weight")
 }
@@ -262,6 +309,7 @@ fn dimensions(architecture: &str, linear: &str) -> (usize, usize) {
         "attn_q" => (N_EMBD, N_HEAD * head_dim),
         "attn_output" => (N_HEAD * head_dim, N_EMBD),
         "attn_k" | "attn_v" => (N_EMBD, N_HEAD_KV * head_dim),
+        "attn_qkv" => (N_EMBD, (N_HEAD + 2 * N_HEAD_KV) * head_dim),
         "ffn_gate" | "ffn_up" => (N_EMBD, N_FF),
         "ffn_down" => (N_FF, N_EMBD),
         other => panic!("the tiny model has no linear layer {other}"),

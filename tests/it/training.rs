@@ -3,6 +3,7 @@
 
 mod calibration;
 mod candle;
+mod fused;
 mod sampling;
 mod settings;
 mod tensors;
@@ -21,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::fixture::{Fixture, exact};
-use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter, tiny_adapter};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter, tiny_adapter};
 
 /// Asserts that mutated files of the families have no faults, of which `faults` makes a list for one family. Each family has
 /// a thread of its own.
@@ -42,6 +43,7 @@ fn assert_no_faults(families: &[&'static str], faults: fn(&'static str) -> Vec<S
 
 /// A tiny model, loaded for training, and token sequences for it.
 struct Tiny {
+    kind: TinyModel,
     fixture: Fixture,
     model: TrainModel,
 }
@@ -51,10 +53,14 @@ impl Tiny {
         Self::of(TinyModel::default())
     }
 
-    fn of(tiny: TinyModel) -> Self {
-        let fixture = Fixture::of(tiny);
+    fn of(kind: TinyModel) -> Self {
+        let fixture = Fixture::of(kind);
         let model = TrainModel::load(&fixture.base, WeightType::F32).unwrap();
-        Self { fixture, model }
+        Self {
+            kind,
+            fixture,
+            model,
+        }
     }
 
     fn encode(&self, prompt: &str, response: &str) -> Encoded {
@@ -93,11 +99,17 @@ impl Tiny {
     }
 }
 
-/// A tiny model of each family, and a second `llama` with an output head of its own and Llama 3's rotary factors.
+/// A tiny model of each family, a second `llama` with an output head of its own and Llama 3's rotary factors, and models
+/// whose queries, keys and values are one matrix.
 fn families() -> Vec<Tiny> {
     let llama3 = TinyModel {
         tied: false,
         rope_factors: true,
+        ..TinyModel::default()
+    };
+    let fused = |architecture| TinyModel {
+        architecture,
+        fused: true,
         ..TinyModel::default()
     };
     let family = |architecture| TinyModel {
@@ -108,17 +120,17 @@ fn families() -> Vec<Tiny> {
         .into_iter()
         .map(family)
         .chain([llama3])
+        .chain(["llama", "qwen2", "olmo2"].map(fused))
         .map(Tiny::of)
         .collect()
 }
 
 fn all_targets(tiny: &Tiny) -> Adapter {
-    let architecture = tiny.fixture.base.architecture().unwrap();
-    family_adapter(architecture, 3, 4, &LINEARS)
+    family_adapter(tiny.kind.architecture, 3, 4, tiny.kind.linears())
 }
 
 fn lora(tiny: &Tiny, adapter: &Adapter) -> Lora {
-    Lora::from_adapter(adapter, tiny.model.shape().n_layer).unwrap()
+    Lora::from_adapter(adapter, tiny.model.shape()).unwrap()
 }
 
 /// An adapter in training on all targets.
@@ -327,7 +339,7 @@ fn check_gradients(tiny: &Tiny, loss_of: impl Fn(&Lora) -> StepLoss) {
     let variables = trained.variables();
     assert_eq!(
         variables.len(),
-        2 * LINEARS.len() * tiny.model.shape().n_layer
+        2 * tiny.kind.linears().len() * tiny.model.shape().n_layer
     );
     let mut random = ChaCha8Rng::seed_from_u64(5);
     for (name, variable) in &variables {

@@ -28,7 +28,7 @@ pub(super) fn open(path: &Path) -> Result<Adapter<StoredPair>> {
             let [a, b] = [matrix(&file, &path, a)?, matrix(&file, &path, b)?];
             check_ranks(name, a.rows, b.cols).map_err(|flaw| refuse(&file, flaw))?;
             let name = name.to_owned();
-            Ok(StoredPair { name, a, b })
+            Ok(StoredPair::new(name, a, b))
         })
         .collect::<Result<_>>()?;
     let adapter = Adapter {

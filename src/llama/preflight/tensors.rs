@@ -145,8 +145,7 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
     }
     let reason = |tensor: &TensorInfo| {
         let name = &tensor.name;
-        if let Some(fused) = fused_tensor(metadata.model, name) {
-            let fused = &fused.name;
+        if let Some(fused) = fused_with(metadata, name) {
             return Some(format!(
                 "its tensor {name} is a part of {fused}, which it has too"
             ));
@@ -164,6 +163,17 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
             .then(|| format!("its tensor {name} is unknown in models of the family {architecture}"))
     };
     metadata.model.tensors.iter().find_map(reason)
+}
+
+/// The tensor that has the values of another too: q, k and v of a block are one matrix or three, and so are their biases.
+fn fused_with(metadata: &Metadata<'_>, name: &str) -> Option<String> {
+    let weight = name.replace(".bias", ".weight");
+    let fused = fused_tensor(metadata.model, &weight)?.name.clone();
+    if weight == name {
+        return Some(fused);
+    }
+    let bias = fused.replace(".weight", ".bias");
+    metadata.model.tensor(&bias).is_some().then_some(bias)
 }
 
 /// The tensor that another is used with, if the file does not have it.

@@ -57,9 +57,10 @@ impl CandleAdapters {
         let flat = flat.to_device(device)?;
         for (adapter, place) in adapters.0.iter_mut().zip(layout.places()) {
             if let Some(place) = place {
-                let len = layout.rank * (place.n_in + place.n_out);
+                let a = flat.narrow(0, place.a, layout.rank * place.n_in)?;
+                let b = flat.narrow(0, place.b, layout.rank * place.n_out)?;
                 *adapter = Some(CandleLowRank {
-                    matrices: flat.narrow(0, place.start, len)?,
+                    matrices: Tensor::cat(&[a, b], 0)?,
                     rank: layout.rank,
                     lora_scale: layout.lora_scale,
                     dropout: place.dropout,

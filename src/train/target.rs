@@ -1,0 +1,121 @@
+//! The linear layers of a block that an adapter may change, and the tensors that hold them: each has a tensor of its own,
+//! or layers with the same input have one together, which an adapter then changes as a whole.
+
+use clap::ValueEnum;
+use cope_convert::gguf::Gguf;
+use serde::{Deserialize, Serialize};
+
+/// A linear layer of a block that an adapter may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetModule {
+    /// Queries of attention.
+    Q,
+    /// Keys of attention.
+    K,
+    /// Values of attention.
+    V,
+    /// Output projection of attention.
+    O,
+    /// Gate of the feed-forward layers.
+    Gate,
+    /// Upward projection of the feed-forward layers.
+    Up,
+    /// Downward projection of the feed-forward layers.
+    Down,
+}
+
+impl TargetModule {
+    /// Number of target modules.
+    pub const N: usize = 7;
+
+    /// All target modules, in the order of the forward pass.
+    pub const ALL: [Self; Self::N] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
+
+    /// The layer's name on the command line.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Q => "q",
+            Self::K => "k",
+            Self::V => "v",
+            Self::O => "o",
+            Self::Gate => "gate",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+
+    /// The tensor's name in a GGUF file in which the layer has a tensor of its own.
+    pub fn tensor_name(self, layer: usize) -> String {
+        OWN[self as usize].name(layer)
+    }
+}
+
+/// A tensor of a block that holds linear layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearTensor {
+    /// The part of its name that is between `blk.N.` and `.weight`.
+    name: &'static str,
+    /// The layers, whose rows follow one another: one, or several with the same input.
+    pub layers: &'static [TargetModule],
+}
+
+/// The tensors of a block in which each layer has its own, in the order of [`TargetModule::ALL`].
+const OWN: [LinearTensor; TargetModule::N] = {
+    use TargetModule::{Down, Gate, K, O, Q, Up, V};
+    [
+        LinearTensor::new("attn_q", &[Q]),
+        LinearTensor::new("attn_k", &[K]),
+        LinearTensor::new("attn_v", &[V]),
+        LinearTensor::new("attn_output", &[O]),
+        LinearTensor::new("ffn_gate", &[Gate]),
+        LinearTensor::new("ffn_up", &[Up]),
+        LinearTensor::new("ffn_down", &[Down]),
+    ]
+};
+
+/// Queries, keys and values in one tensor, as converters can write those of every family.
+const QKV: LinearTensor = LinearTensor::new(
+    "attn_qkv",
+    &[TargetModule::Q, TargetModule::K, TargetModule::V],
+);
+
+impl LinearTensor {
+    const fn new(name: &'static str, layers: &'static [TargetModule]) -> Self {
+        Self { name, layers }
+    }
+
+    /// The tensors that hold the linear layers of a file's block, in the order of [`TargetModule::ALL`].
+    pub fn of_block(gguf: &Gguf, layer: usize) -> Vec<Self> {
+        let mut fused = Vec::new();
+        if gguf.tensor(&QKV.name(layer)).is_some() {
+            fused.push(QKV);
+        }
+        let holder = |own: Self| {
+            let holds = |tensor: &&Self| tensor.layers.contains(&own.layers[0]);
+            fused.iter().find(holds).copied().unwrap_or(own)
+        };
+        let mut tensors = OWN.map(holder).to_vec();
+        tensors.dedup();
+        tensors
+    }
+
+    /// The tensor's name in a GGUF file.
+    pub fn name(self, layer: usize) -> String {
+        format!("blk.{layer}.{}.weight", self.name)
+    }
+
+    /// The names of the layers on the command line, as an enumeration.
+    pub fn layer_names(self) -> String {
+        let names: Vec<_> = self.layers.iter().map(|layer| layer.name()).collect();
+        names.join(", ")
+    }
+}
