@@ -43,6 +43,7 @@ mod hash;
 mod peft;
 pub mod quant;
 mod rewrite;
+mod rope_factors;
 pub mod safetensors;
 
 pub use adapter::{
@@ -56,3 +57,4 @@ pub use family::fused_tensor;
 pub use file::write_atomic;
 pub use hash::sha256;
 pub use rewrite::{Merged, Retyped, merge, requantize};
+pub use rope_factors::RopeFactors;

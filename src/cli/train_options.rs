@@ -1,6 +1,10 @@
 //! The options that `train` and `train-task` share.
 
+use std::path::Path;
+
+use anyhow::Result;
 use clap::Args;
+use cope_convert::gguf::Gguf;
 use cope_llama::train::fit::{FitConfig, LrSchedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
@@ -28,6 +32,10 @@ pub struct TrainOptions {
     /// slower, the same adapter; CPU only
     #[arg(long)]
     recompute: bool,
+    /// Size in tokens of the contexts that the adapter is for; it matters for bases such as Phi-3's, whose positions are
+    /// rotated otherwise in long contexts [default: that of chats]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    ctx_size: Option<u32>,
     #[command(flatten)]
     pub base: BaseArg,
     #[command(flatten)]
@@ -39,7 +47,8 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
-    pub fn config(&self) -> TrainConfig {
+    /// The settings of a training on the base at `base`.
+    pub fn config(&self, base: &Path) -> Result<TrainConfig> {
         let mut config = TrainConfig {
             seed: self.seed,
             device: self.device,
@@ -58,7 +67,10 @@ impl TrainOptions {
         config.sft.learning_rate = self.sft.learning_rate;
         config.sft.epochs = self.sft.epochs;
         config.sft.batch_size = self.sft.batch_size;
-        config
+        if let Some(n_ctx) = self.ctx_size {
+            config.serve_in(&Gguf::open(base)?, n_ctx);
+        }
+        Ok(config)
     }
 
     /// Options that would take less memory, as text to append to the estimate; empty when all of them are in use.

@@ -74,13 +74,30 @@ struct KeptRows {
 // SAFETY: a context is bound to no thread; two threads must not use it at once, and it is not `Sync`.
 unsafe impl Send for Context {}
 
+/// Refuses an adapter that was trained with other factors of the rotary frequencies than those of the context.
+fn check_factors(model: &Model, adapter: &LoraAdapter, options: &ContextOptions) -> Result<()> {
+    match (model.factor_sets(), adapter.rope_factors()) {
+        (Some(sets), Some(trained)) => sets.check(trained, options.n_ctx),
+        _ => Ok(()),
+    }
+}
+
+/// The kind of cache that a context of `model` with `options` has. Keys are rotated by the model's factors.
+fn layout(model: &Model, options: &ContextOptions) -> String {
+    let layout = format!("{:?}, {:?}", options.kv_type, options.flash_attention);
+    match model.factor_sets() {
+        Some(sets) => format!("{layout}, {:?}", sets.in_context(options.n_ctx)),
+        None => layout,
+    }
+}
+
 impl Context {
     /// An empty context of `model`, with an adapter and its scale if given. Scale 1 applies the adapter as it was trained.
     ///
     /// # Errors
     ///
     /// [`Error::Bug`] if the adapter was loaded for another model or the model has no weights, [`Error::Input`] if the scale
-    /// is not finite, [`Error::NoRoom`] if the context takes more memory than is free, [`Error::Llama`] if llama.cpp has no
+    /// is not finite or the adapter was trained for contexts in which the model rotates by other factors, [`Error::NoRoom`] if the context takes more memory than is free, [`Error::Llama`] if llama.cpp has no
     /// memory or no kernels for the options.
     pub fn new(
         model: &Arc<Model>,
@@ -101,6 +118,9 @@ impl Context {
             return Err(Error::bug(
                 "a context needs a model with weights, not a vocabulary",
             ));
+        }
+        if let Some((adapter, _)) = &adapter {
+            check_factors(model, adapter, options)?;
         }
         context_size::check(model, options, n_sequences)?;
         let guard = exclusive();
@@ -131,7 +151,7 @@ impl Context {
             n_sharing: 1,
             pace: Pace::new(options.threads()),
             is_repeatable: model.can_cut_caches() && !devices().iter().any(|it| it.is_gpu),
-            layout: format!("{:?}, {:?}", options.kv_type, options.flash_attention),
+            layout: layout(model, options),
             rows: KeptRows::default(),
             has_whole_rows: false,
             observer,

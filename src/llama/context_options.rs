@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{Model, devices, sys};
+use super::{Model, devices, padded_ctx, sys};
 
 /// ggml's limit on threads.
 const MAX_THREADS: usize = 512;
@@ -86,8 +86,7 @@ impl ContextOptions {
 
     /// The number of tokens that the cache of one sequence of `model` has room for.
     pub(super) fn padded_ctx(&self, model: &Model) -> u32 {
-        let n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
-        n_ctx.checked_next_multiple_of(256).unwrap_or(n_ctx)
+        padded_ctx(self.n_ctx, model.n_ctx_train())
     }
 
     /// llama.cpp's parameters for a context of `model` with `n_sequences` sequences.

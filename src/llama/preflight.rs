@@ -21,9 +21,12 @@ const MAX_LAYERS: u32 = 512;
 const MAX_EXPERTS: u32 = 1024;
 
 /// The families whose graphs are known.
-const FAMILIES: [&str; 9] = [
-    "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "qwen2", "qwen3", "smollm3",
+const FAMILIES: [&str; 10] = [
+    "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3",
+    "smollm3",
 ];
+/// The families whose heads have the whole width between them.
+const WHOLE_WIDTH: [&str; 2] = ["olmo2", "phi3"];
 /// The families whose blocks can have sliding attention, with the number of blocks of which the last one has full attention
 /// if the file does not say.
 const SLIDING: &[(&str, u32)] = &[("gemma2", 2), ("gemma3", 6), ("olmo2", 4)];
@@ -186,7 +189,8 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
         format!("the keys of its heads have {keys} features, and their values {values}")
     })?;
     let rotated = or_head("rope.dimension_count", keys);
-    let fits = if metadata.architecture.starts_with("gemma") {
+    let is_partial = ["gemma2", "gemma3", "phi3"].contains(&metadata.architecture);
+    let fits = if is_partial {
         rotated <= keys
     } else {
         rotated == keys
@@ -194,7 +198,14 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     require(fits && rotated > 0 && rotated % 2 == 0, || {
         format!("RoPE cannot rotate {rotated} of a head's {keys} features in this family")
     })?;
-    require(metadata.architecture != "olmo2" || keys == head, || {
+    if !WHOLE_WIDTH.contains(&metadata.architecture) {
+        return Ok(());
+    }
+    let width = metadata.count("embedding_length");
+    require(width.is_multiple_of(n_head), || {
+        format!("its width of {width} cannot be divided among {n_head} heads in this family")
+    })?;
+    require(keys == head, || {
         format!("its heads have {keys} features, and {head} in this family at its width")
     })
 }

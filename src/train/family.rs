@@ -38,6 +38,10 @@ pub struct Family {
     pub has_multipliers: bool,
     /// Whether a file gives the ramp and the magnitude of `YaRN`, and a temperature of attention.
     pub has_yarn_settings: bool,
+    /// The tensor that holds the gate of the feed-forward layers.
+    pub gate: GateTensor,
+    /// The divisors of the rotary frequencies that a file may give.
+    pub divisors: Divisors,
     /// The soft cap of the scores if a file gives none; `None` in families without one.
     pub score_cap: Option<f32>,
     /// The soft cap of the logits if a file gives none, with 0 for no cap; `None` in families without one.
@@ -89,6 +93,24 @@ pub enum Unrotated {
     AllUnlessFinetuned,
 }
 
+/// The tensor of the gate of the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateTensor {
+    /// The gate has a tensor of its own.
+    Own,
+    /// The upward projection follows in the same tensor.
+    WithUp,
+}
+
+/// The divisors of the rotary frequencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divisors {
+    /// One set for all contexts.
+    OneSet,
+    /// A set for short contexts, and another for long ones.
+    TwoSets,
+}
+
 /// The output head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputHead {
@@ -134,6 +156,8 @@ const PLAIN: Family = Family {
     wide_scores: None,
     has_multipliers: false,
     has_yarn_settings: false,
+    gate: GateTensor::Own,
+    divisors: Divisors::OneSet,
     score_cap: None,
     logit_cap: None,
 };
@@ -184,6 +208,12 @@ const FAMILIES: &[Family] = &[
         architecture: "mistral3",
         pairs: Pairs::Adjacent,
         has_yarn_settings: true,
+        ..PLAIN
+    },
+    Family {
+        architecture: "phi3",
+        gate: GateTensor::WithUp,
+        divisors: Divisors::TwoSets,
         ..PLAIN
     },
     Family {

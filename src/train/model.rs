@@ -12,15 +12,15 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
+use cope_convert::{Adapter, RopeFactors};
 
 use super::block::recall::{Memory, Recall};
 use super::block::{Block, View};
 use super::block_reader;
 use super::block_stack::{BlockView, StackOp};
 use super::candle::CandleModel;
-use super::family::{Family, OutputHead};
+use super::family::{Divisors, Family, OutputHead};
 use super::head::{Head, HeadOp, Predictions, gather};
 use super::lora::{Lora, LoraConfig};
 use super::ops::attention::{Mask, Segment};
@@ -32,17 +32,39 @@ use super::shape::Shape;
 use super::stem::Stem;
 use super::weights::Weights;
 use crate::Result;
-use crate::llama::Token;
+use crate::llama::{self, ContextOptions, Token};
 
 /// A model with frozen weights, which adapters are trained on.
 pub struct TrainModel {
     stem: Arc<Stem>,
     blocks: Arc<Vec<Block>>,
     head: Arc<Head>,
+    /// The factors of the rotary frequencies, of a model that has two sets.
+    rope_factors: Option<RopeFactors>,
     /// Whether the backward pass recomputes each block's activations.
     recompute: bool,
     /// A copy of the weights on a device, which computes in their place.
     candle: Option<CandleModel>,
+}
+
+/// Reads the divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, of the set `rope_factors`
+/// where the family has two.
+fn read_divisors(
+    weights: &mut Weights,
+    shape: &Shape,
+    family: &Family,
+    rope_factors: Option<RopeFactors>,
+) -> Result<Option<Vec<f32>>> {
+    let n = shape.rope.n_rot / 2;
+    if family.divisors == Divisors::OneSet {
+        return weights.vector_if_there("rope_freqs.weight", n);
+    }
+    let short = weights.vector_if_there("rope_factors_short.weight", n)?;
+    let long = weights.vector_if_there("rope_factors_long.weight", n)?;
+    Ok(match rope_factors {
+        Some(RopeFactors::Long) => long,
+        _ => short,
+    })
 }
 
 impl TrainModel {
@@ -52,10 +74,12 @@ impl TrainModel {
     /// The architecture belongs to no [`Family`]; a setting or a tensor is missing or has another shape; or the file
     /// has a setting or a tensor that this code does not know.
     pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
-        Self::load_with_task(gguf, weight_type, None)
+        Self::load_with_task(gguf, weight_type, None, None)
     }
 
-    /// [`Self::load`], with a task adapter added to the weights. The adapter must fit the base (`Adapter::check_fits`).
+    /// [`Self::load`], with a task adapter added to the weights, and with these factors of the rotary frequencies where the
+    /// file has two sets of them; `None` takes those of a context of the default size. The adapter must fit the base
+    /// (`Adapter::check_fits`).
     ///
     /// # Errors
     /// Those of [`Self::load`].
@@ -63,6 +87,7 @@ impl TrainModel {
         gguf: &Gguf,
         weight_type: WeightType,
         task: Option<&Adapter>,
+        rope_factors: Option<RopeFactors>,
     ) -> Result<Self> {
         let family = Family::of(gguf)?;
         let shape = Shape::read(gguf, family)?;
@@ -99,15 +124,18 @@ impl TrainModel {
             weight: head,
             scaling: shape.logit_scaling,
         };
-        let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
+        let usual = llama::rope_factors(gguf, ContextOptions::default().n_ctx);
+        let rope_factors = usual.map(|usual| rope_factors.unwrap_or(usual));
+        let rope_divisors = read_divisors(&mut weights, &shape, family, rope_factors)?;
         weights.finish()?;
         Ok(Self {
             stem: Arc::new(Stem {
                 family,
                 shape,
                 embedding,
-                rope_factors,
+                rope_divisors,
             }),
+            rope_factors,
             blocks: Arc::new(blocks),
             head: Arc::new(head),
             recompute: false,
@@ -137,6 +165,11 @@ impl TrainModel {
     /// The model's sizes.
     pub fn shape(&self) -> &Shape {
         &self.stem.shape
+    }
+
+    /// The factors of the rotary frequencies, of a model that has two sets for contexts of different sizes.
+    pub fn rope_factors(&self) -> Option<RopeFactors> {
+        self.rope_factors
     }
 
     /// A fresh adapter for this model.

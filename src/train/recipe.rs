@@ -81,7 +81,10 @@ impl<'a> Recipe<'a> {
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
         let texts = Texts::load(folder, &encoder, hold_out, shape.n_ctx, observe)?;
-        let load = |weight_type| TrainModel::load_with_task(&gguf, weight_type, task.as_ref());
+        let load = |weight_type| {
+            let (task, rope_factors) = (task.as_ref(), config.rope_factors);
+            TrainModel::load_with_task(&gguf, weight_type, task, rope_factors)
+        };
         let model = if let Some((gpu, dtype)) = gpu {
             load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
         } else {
@@ -453,6 +456,7 @@ impl<'a> Recipe<'a> {
             task_sha256: self.base.task_sha256.clone(),
             contrast: Some(contrast.contrast()),
             plausibility: Some(contrast.plausibility()),
+            rope_factors: self.model.rope_factors(),
             name: Some(self.folder.name().to_string()),
             tensors: lora.to_tensors()?,
         };

@@ -2,7 +2,7 @@
 
 use cope_convert::gguf::{Gguf, Value};
 
-use super::family::{Family, SlidingRope, Unrotated};
+use super::family::{Divisors, Family, SlidingRope, Unrotated};
 use super::head::LogitScaling;
 use super::ops::attention::Heads;
 use super::ops::soft_cap::SoftCap;
@@ -106,7 +106,7 @@ impl Shape {
             n_embd,
             n_ff: settings.size("feed_forward_length")?,
             linear_tensors: (0..n_layer)
-                .map(|layer| LinearTensor::of_block(gguf, layer))
+                .map(|layer| LinearTensor::of_block(gguf, family, layer))
                 .collect(),
             heads,
             n_vocab,
@@ -292,6 +292,8 @@ impl ShapeReader<'_> {
         let factor = match scaling {
             "none" => 1.0,
             "linear" | "yarn" => self.rope_factor()?,
+            // llama.cpp reads this type as linear, beside the two sets of factors.
+            "longrope" if self.family.divisors == Divisors::TwoSets => self.rope_factor()?,
             other => {
                 return Err(self.flaw(&format!(
                     "RoPE scaling of type '{other}' is not supported in training"

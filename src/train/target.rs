@@ -5,6 +5,8 @@ use clap::ValueEnum;
 use cope_convert::gguf::Gguf;
 use serde::{Deserialize, Serialize};
 
+use super::family::{Family, GateTensor};
+
 /// A linear layer of a block that an adapter may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -88,14 +90,20 @@ const QKV: LinearTensor = LinearTensor::new(
     &[TargetModule::Q, TargetModule::K, TargetModule::V],
 );
 
+/// Gate and upward projection in one tensor, as some families have them.
+const GATE_UP: LinearTensor = LinearTensor::new("ffn_up", &[TargetModule::Gate, TargetModule::Up]);
+
 impl LinearTensor {
     const fn new(name: &'static str, layers: &'static [TargetModule]) -> Self {
         Self { name, layers }
     }
 
     /// The tensors that hold the linear layers of a file's block, in the order of [`TargetModule::ALL`].
-    pub fn of_block(gguf: &Gguf, layer: usize) -> Vec<Self> {
+    pub fn of_block(gguf: &Gguf, family: &Family, layer: usize) -> Vec<Self> {
         let mut fused = Vec::new();
+        if family.gate == GateTensor::WithUp {
+            fused.push(GATE_UP);
+        }
         if gguf.tensor(&QKV.name(layer)).is_some() {
             fused.push(QKV);
         }

@@ -75,6 +75,7 @@ impl Golden {
             task_sha256: None,
             contrast: None,
             plausibility: None,
+            rope_factors: None,
             name: None,
             tensors,
         }

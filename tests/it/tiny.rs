@@ -63,9 +63,11 @@ pub struct TinyModel {
 /// The families. `qwen2` has biases of Q, K and V; `qwen3` has norms of queries and keys; `gemma3` has these norms,
 /// post-norms, and sliding attention over [`WINDOW`] tokens in the first block, as `gemma2` with soft caps and `olmo2`
 /// without other norms have. The last of `smollm3`'s four blocks has no rotary embedding, `granite` has factors, and
-/// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature.
-pub const FAMILIES: [&str; 9] = [
+/// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature. `phi3` has fused layers, rotates a part of each head,
+/// and has factors for contexts up to [`N_CTX_TRAIN`] and for longer ones.
+pub const FAMILIES: [&str; 10] = [
     "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
+    "phi3",
 ];
 
 /// Window of sliding attention, in tokens.
@@ -78,6 +80,9 @@ fn n_layer(architecture: &str) -> usize {
         _ => N_LAYER,
     }
 }
+
+/// Features of a head of `phi3` that are rotated.
+const N_ROT_PHI: usize = 12;
 
 /// Features of a head in a family's tiny model.
 fn head_dim(architecture: &str) -> usize {
@@ -152,12 +157,17 @@ impl TinyModel {
             for name in norms {
                 tensors.push(norm(tensor_name(layer, name)));
             }
-            for name in LINEARS {
+            for name in linears(self.architecture) {
                 let (n_in, n_out) = dimensions(self.architecture, name);
                 tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
             }
         }
-        tensors.extend(self.vectors());
+        // Phi-3's factors come first, as converters write them: ggml reads beyond them.
+        let place = match self.architecture {
+            "phi3" => 0,
+            _ => tensors.len(),
+        };
+        tensors.splice(place..place, self.vectors());
         if self.fused {
             fuse(&mut tensors);
         }
@@ -166,7 +176,11 @@ impl TinyModel {
 
     /// The linear layers of a block, by their GGUF names.
     pub fn linears(self) -> &'static [&'static str] {
-        if self.fused { &FUSED_LINEARS } else { &LINEARS }
+        if self.fused && self.architecture != "phi3" {
+            &FUSED_LINEARS
+        } else {
+            linears(self.architecture)
+        }
     }
 
     /// The biases and norms that only some families have, and Llama 3's rotary factors.
@@ -209,6 +223,11 @@ impl TinyModel {
         for layer in 0..self.n_layer() {
             for (name, len) in names {
                 vectors.push(vector(format!("blk.{layer}.{name}"), *len));
+            }
+        }
+        if self.architecture == "phi3" {
+            for name in ["long", "short"] {
+                vectors.push(vector(format!("rope_factors_{name}.weight"), N_ROT_PHI / 2));
             }
         }
         if self.rope_factors {
@@ -279,6 +298,7 @@ pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&st
         task_sha256: None,
         contrast: None,
         plausibility: None,
+        rope_factors: None,
         name: None,
         tensors,
     }
@@ -298,6 +318,25 @@ pub const LINEARS: [&str; 7] = [
 /// The same where queries, keys and values are one matrix.
 const FUSED_LINEARS: [&str; 5] = ["attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
 
+/// The same of `phi3`, where the gate and the upward projection are one matrix too.
+const PHI_LINEARS: [&str; 4] = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"];
+
+/// The linear layers of a block in a family's tiny model, by their GGUF names.
+pub fn linears(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "phi3" => &PHI_LINEARS,
+        _ => &LINEARS,
+    }
+}
+
+/// The tensors of `linears` that hold queries and values.
+pub fn queries_and_values(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "phi3" => &["attn_qkv"],
+        _ => &["attn_q", "attn_v"],
+    }
+}
+
 fn tensor_name(layer: usize, linear: &str) -> String {
     format!("blk.{layer}.{linear}.weight")
 }
@@ -310,6 +349,7 @@ fn dimensions(architecture: &str, linear: &str) -> (usize, usize) {
         "attn_output" => (N_HEAD * head_dim, N_EMBD),
         "attn_k" | "attn_v" => (N_EMBD, N_HEAD_KV * head_dim),
         "attn_qkv" => (N_EMBD, (N_HEAD + 2 * N_HEAD_KV) * head_dim),
+        "ffn_up" if architecture == "phi3" => (N_EMBD, 2 * N_FF),
         "ffn_gate" | "ffn_up" => (N_EMBD, N_FF),
         "ffn_down" => (N_FF, N_EMBD),
         other => panic!("the tiny model has no linear layer {other}"),
@@ -433,6 +473,14 @@ fn family_settings(architecture: &str) -> Vec<(&'static str, Value)> {
                 ("rope.scaling.original_context_length", Value::U32(64)),
             ]
         }
+        "phi3" => vec![
+            window,
+            ("rope.scaling.attn_factor", Value::F32(1.2)),
+            (
+                "rope.scaling.original_context_length",
+                Value::U32(N_CTX_TRAIN),
+            ),
+        ],
         "gemma2" => vec![
             window,
             ("attention.key_length", Value::U32(24)),
@@ -448,6 +496,10 @@ fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
     let architecture = tiny.architecture;
     let text = |text: &str| Value::String(text.into());
     let count = |n: usize| Value::U32(n as u32);
+    let n_rot = match architecture {
+        "phi3" => N_ROT_PHI,
+        _ => head_dim(architecture),
+    };
     let mut settings = vec![
         ("context_length", Value::U32(N_CTX_TRAIN)),
         ("embedding_length", count(N_EMBD)),
@@ -456,7 +508,7 @@ fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
         ("attention.head_count", count(N_HEAD)),
         ("attention.head_count_kv", count(N_HEAD_KV)),
         ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-        ("rope.dimension_count", count(head_dim(architecture))),
+        ("rope.dimension_count", count(n_rot)),
         ("rope.freq_base", Value::F32(10_000.0)),
         ("vocab_size", count(vocabulary.tokens.len())),
     ];

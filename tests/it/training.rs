@@ -4,6 +4,7 @@
 mod calibration;
 mod candle;
 mod fused;
+mod rope_factors;
 mod sampling;
 mod settings;
 mod tensors;
@@ -267,7 +268,7 @@ fn a_model_with_a_task_adapter_agrees_with_llama_cpp() {
     };
     for weight_type in [WeightType::F32, WeightType::Quantized] {
         let model =
-            TrainModel::load_with_task(&tiny.fixture.base, weight_type, Some(&task)).unwrap();
+            TrainModel::load_with_task(&tiny.fixture.base, weight_type, Some(&task), None).unwrap();
         // Quantised weights are multiplied in bf16.
         let tolerance = match weight_type {
             WeightType::F32 => 1e-3,

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use crate::adapter::check::{check, check_ranks};
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
-    StoredMatrix, StoredPair, StoredPart, TASK_SHA256,
+    ROPE_FACTORS, StoredMatrix, StoredPair, StoredPart, TASK_SHA256,
 };
 use crate::error::{Error, PeftFlaw, Result, excerpt};
 use crate::family::{Family, fused_tensor};
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use crate::quant::WRITTEN;
+use crate::rope_factors::RopeFactors;
 use crate::safetensors::{SafeTensors, TensorEntry};
 
 use super::adapter_config::{Config, Origin};
@@ -54,6 +55,13 @@ pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
         task_sha256: text(TASK_SHA256).cloned(),
         contrast: number(CONTRAST)?,
         plausibility: number(PLAUSIBILITY)?,
+        rope_factors: match text(ROPE_FACTORS) {
+            Some(name) => Some(
+                RopeFactors::from_name(name)
+                    .ok_or_else(|| refuse(PeftFlaw::Metadata(ROPE_FACTORS.to_owned())))?,
+            ),
+            None => None,
+        },
         name: text(GENERAL_NAME).cloned(),
         tensors,
     };

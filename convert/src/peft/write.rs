@@ -12,7 +12,7 @@ use crate::adapter::check::check;
 use crate::adapter::values::{check_values, encode};
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
-    TASK_SHA256,
+    ROPE_FACTORS, TASK_SHA256,
 };
 use crate::error::{AdapterFlaw, Error, PeftFlaw, Result};
 use crate::family::{Family, separate};
@@ -216,6 +216,10 @@ fn metadata<P>(adapter: &Adapter<P>) -> BTreeMap<String, String> {
         (TASK_SHA256, adapter.task_sha256.clone()),
         (CONTRAST, number(adapter.contrast)),
         (PLAUSIBILITY, number(adapter.plausibility)),
+        (
+            ROPE_FACTORS,
+            adapter.rope_factors.map(|it| it.name().to_owned()),
+        ),
         (GENERAL_NAME, adapter.name.clone()),
         (LORA_ALPHA, no_alpha),
     ];

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cope_convert::gguf::{self, GgmlType, Gguf, TensorData, Value};
 use cope_convert::safetensors::{self, Dtype, SafeTensors, TensorSpec};
-use cope_convert::{Adapter, AdapterFlaw, Error, LoraTensor, Matrix, PeftFlaw};
+use cope_convert::{Adapter, AdapterFlaw, Error, LoraTensor, Matrix, PeftFlaw, RopeFactors};
 use serde_json::{Value as Json, json};
 
 use crate::files::Folder;
@@ -81,6 +81,7 @@ fn adapter(base: &Gguf, mixed: bool) -> Adapter {
         task_sha256: None,
         contrast: Some(0.3),
         plausibility: Some(0.1),
+        rope_factors: Some(RopeFactors::Long),
         name: Some("alice \"é\"".to_owned()),
         tensors: base.tensors.iter().enumerate().map(pair).collect(),
     }

@@ -55,12 +55,54 @@ const EXPERTS: [&str; 7] = [
 pub(super) fn check(metadata: &Metadata<'_>) -> Check {
     let tensors = &metadata.model.tensors;
     tensors.iter().try_for_each(check_place)?;
+    check_queries(metadata)?;
+    if metadata.architecture == "phi3" {
+        let n_head = metadata.count("attention.head_count").max(1);
+        check_factors(tensors, metadata.count("embedding_length") / n_head)?;
+    }
     if FAMILIES.contains(&metadata.architecture) {
         tensors.iter().try_for_each(check_type)?;
         let check = |tensor| check_scale(tensors, tensor);
         tensors.iter().try_for_each(check)?;
     }
     Ok(())
+}
+
+/// Refuses a block of Phi-3 without queries, keys and values: llama.cpp takes them as one matrix or as three, and does not
+/// miss them when it loads the file.
+fn check_queries(metadata: &Metadata<'_>) -> Check {
+    if metadata.architecture != "phi3" {
+        return Ok(());
+    }
+    let has = |name: String| metadata.model.tensor(&name).is_some();
+    (0..metadata.count("block_count")).try_for_each(|block| {
+        let separate = ["attn_q", "attn_k", "attn_v"];
+        let is_whole = has(format!("blk.{block}.attn_qkv.weight"))
+            || separate
+                .iter()
+                .all(|it| has(format!("blk.{block}.{it}.weight")));
+        require(is_whole, || {
+            format!("its tensor blk.{block}.attn_qkv.weight is missing")
+        })
+    })
+}
+
+/// Refuses factors of RoPE's frequencies at the end of a file, of which a part of each head of `head` features is rotated:
+/// ggml reads a factor for every pair of features, and so beyond the factors.
+fn check_factors(tensors: &[TensorInfo], head: u32) -> Check {
+    let n_read = u64::from(head / 2);
+    let is_factors = |it: &&TensorInfo| it.name.starts_with("rope_factors_");
+    tensors.iter().filter(is_factors).try_for_each(|factors| {
+        let same_file = tensors.iter().filter(|it| it.path == factors.path);
+        let end = same_file.map(|it| it.offset + it.n_bytes).max();
+        let is_inside = end >= Some(factors.offset + n_read * size_of::<f32>() as u64);
+        require(is_inside, || {
+            format!(
+                "its tensor {} is the end of the file, and llama.cpp reads {n_read} values from its start on; put it before other tensors",
+                factors.name
+            )
+        })
+    })
 }
 
 fn check_place(tensor: &TensorInfo) -> Check {
@@ -190,7 +232,9 @@ fn lacking_beside(metadata: &Metadata<'_>, name: &str) -> Option<String> {
             let is_nvfp4 = head.is_some_and(|head| head.ggml_type == GgmlType::NVFP4);
             (!is_nvfp4).then(|| "a head of type NVFP4".to_owned())
         }
-        "rope_factors_long.weight" | "rope_factors_short.weight" => {
+        "rope_factors_long.weight" | "rope_factors_short.weight"
+            if metadata.architecture != "phi3" =>
+        {
             let scaling = metadata.get("rope.scaling.type").and_then(Value::as_str);
             (scaling != Some("longrope")).then(|| "a RoPE scaling of type longrope".to_owned())
         }
@@ -213,8 +257,9 @@ fn is_outside_blocks(architecture: &str, name: &str) -> bool {
         "token_embd.weight" | "output_norm.weight" | "output.scale" | "output.input_scale" => true,
         "output.weight" => architecture != "gemma2",
         "output.bias" => architecture == "qwen2",
-        "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" => {
-            LIKE_LLAMA.contains(&architecture)
+        "rope_freqs.weight" => LIKE_LLAMA.contains(&architecture),
+        "rope_factors_long.weight" | "rope_factors_short.weight" => {
+            LIKE_LLAMA.contains(&architecture) || architecture == "phi3"
         }
         "cls.output.weight" => architecture == "qwen3",
         "dense_2.weight" | "dense_3.weight" => architecture == "gemma3",
@@ -227,8 +272,8 @@ fn is_in_blocks(architecture: &str, name: &str) -> bool {
     let Some((name, ending)) = name.rsplit_once('.') else {
         return false;
     };
-    let is_matrix =
-        MATRICES.contains(&name) || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
+    let is_matrix = MATRICES.contains(&name) && (architecture, name) != ("phi3", "ffn_gate")
+        || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
     match ending {
         "weight" => {
             is_matrix
@@ -322,6 +367,26 @@ mod tests {
     }
 
     #[test]
+    fn factors_that_ggml_reads_beyond_are_not_the_end_of_a_file() {
+        let at = |name: &str, n: u64, offset| TensorInfo {
+            offset,
+            n_bytes: 4 * n,
+            ..tensor(name, &[n], GgmlType::F32)
+        };
+        let factors = at("rope_factors_short.weight", 6, 64);
+        let check = |last: TensorInfo, head| check_factors(&[factors.clone(), last], head);
+        assert_eq!(check(at("output.weight", 4, 96), 16), Ok(()));
+        assert_eq!(check(at("token_embd.weight", 4, 0), 12), Ok(()));
+        let flaw = check(at("token_embd.weight", 4, 0), 16).unwrap_err();
+        assert!(flaw.contains("reads 8 values"), "{flaw}");
+        let elsewhere = TensorInfo {
+            path: std::path::Path::new("other.gguf").into(),
+            ..at("output.weight", 4, 96)
+        };
+        assert!(check(elsewhere, 16).is_err());
+    }
+
+    #[test]
     fn weights_of_nvfp4_are_scaled_only_where_llama_cpp_can() {
         let check = |of_type: GgmlType, weight: &str, others: &[&str]| {
             let vector = |name: &&str| tensor(name, &[1], GgmlType::F32);
@@ -375,6 +440,7 @@ mod tests {
             task_sha256: None,
             contrast: None,
             plausibility: None,
+            rope_factors: None,
             name: None,
             tensors: vec![LoraTensor {
                 name: name.to_owned(),
@@ -416,6 +482,11 @@ mod tests {
             ("blk.11.ffn_down.scale", &all),
             ("output.bias", "qwen2"),
             ("rope_freqs.weight", "granite llama mistral3"),
+            ("rope_factors_long.weight", "granite llama mistral3 phi3"),
+            (
+                "blk.0.ffn_gate.weight",
+                "gemma2 gemma3 granite llama mistral3 olmo2 qwen2 qwen3 smollm3",
+            ),
             ("blk.0.rope_freqs.weight", ""),
             ("blk.0.attn_output.bias", "granite llama mistral3"),
             ("blk.0.attn_q_norm.weight", "gemma3 olmo2 qwen3"),

@@ -8,7 +8,7 @@ use cope_llama::train::{TrainConfig, WeightType};
 
 use super::{largest_difference, train_logits};
 use crate::fixture::{Fixture, exact};
-use crate::tiny::{FAMILIES, TinyModel, family_adapter, values_of};
+use crate::tiny::{FAMILIES, N_EMBD, TinyModel, family_adapter, values_of};
 
 const TOKENS: [i32; 12] = [20, 27, 34, 90, 41, 55, 300, 62, 69, 76, 301, 83];
 
@@ -39,7 +39,8 @@ fn a_task_adapter_of_fused_layers_is_added_to_each() {
     let fixture = Fixture::of(tiny);
     let task = family_adapter("llama", 8, 2, &["attn_qkv"]);
     let theirs = fixture.twin(&task, 1.0).user.extend_all(&TOKENS).unwrap();
-    let model = TrainModel::load_with_task(&fixture.base, WeightType::F32, Some(&task)).unwrap();
+    let model =
+        TrainModel::load_with_task(&fixture.base, WeightType::F32, Some(&task), None).unwrap();
     assert!(largest_difference(&train_logits(&model, &TOKENS, None), &theirs) < 1e-3);
 }
 
@@ -115,4 +116,45 @@ fn an_adapter_changes_fused_layers_together_or_not_at_all() {
         refused.to_string(),
         "the model holds q, k, v in one tensor, blk.0.attn_qkv.weight; an adapter changes all of them or none"
     );
+}
+
+/// llama.cpp takes the layers of Phi-3 as one matrix or as three, and would load a block that has neither.
+#[test]
+fn a_phi_3_with_separate_layers_runs_and_one_without_is_refused() {
+    let fixture = Fixture::of(TinyModel {
+        architecture: "phi3",
+        ..TinyModel::default()
+    });
+    let file = &fixture.base;
+    let written = |layers: &[(&str, std::ops::Range<usize>)]| {
+        let mut tensors = Vec::new();
+        for it in &file.tensors {
+            let values = values_of(file, it);
+            let Some(block) = it.name.strip_suffix("attn_qkv.weight") else {
+                tensors.push((it.name.clone(), it.shape.clone(), values));
+                continue;
+            };
+            for (name, rows) in layers {
+                let shape = vec![N_EMBD as u64, rows.len() as u64];
+                let values = values[rows.start * N_EMBD..rows.end * N_EMBD].to_vec();
+                tensors.push((format!("{block}{name}.weight"), shape, values));
+            }
+        }
+        let data: Vec<_> = tensors
+            .iter()
+            .map(|(name, shape, values)| TensorData::f32(name, shape, values))
+            .collect();
+        let path = fixture.folder.path().join("separate.gguf");
+        gguf::write(&path, &file.metadata, &data).unwrap();
+        path
+    };
+    let path = written(&[("attn_q", 0..64), ("attn_k", 64..96), ("attn_v", 96..128)]);
+    let runtime = Model::load(&path, None).unwrap();
+    let mut context = Context::new(&runtime, None, &exact()).unwrap();
+    let theirs = context.extend_all(&TOKENS).unwrap();
+    let model = TrainModel::load(&Gguf::open(&path).unwrap(), WeightType::F32).unwrap();
+    assert!(largest_difference(&train_logits(&model, &TOKENS, None), &theirs) < 1e-3);
+    let refused = Model::load(&written(&[("attn_q", 0..64)]), None).unwrap_err();
+    let flaw = "its tensor blk.0.attn_qkv.weight is missing";
+    assert!(refused.to_string().ends_with(flaw), "{refused}");
 }
