@@ -55,6 +55,6 @@ pub use error::{
 };
 pub use family::fused_tensor;
 pub use file::write_atomic;
-pub use hash::sha256;
+pub use hash::{files, sha256};
 pub use rewrite::{Merged, Retyped, merge, requantize};
 pub use rope_factors::RopeFactors;

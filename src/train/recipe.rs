@@ -494,18 +494,18 @@ fn memory(
     examples: &[Encoded],
     n_replayed: usize,
 ) -> Result<u64> {
-    let Training {
-        base_path,
-        config,
-        stages,
-        ..
-    } = training;
-    let file = std::fs::metadata(base_path).map_err(Error::io("read", base_path))?;
+    let Training { config, stages, .. } = training;
+    let mut file_bytes = 0;
+    for part in &gguf.parts {
+        file_bytes += std::fs::metadata(part)
+            .map_err(Error::io("read", part))?
+            .len();
+    }
     let embedding = gguf.tensor("token_embd.weight");
     let untied = gguf.tensor("output.weight").and(embedding);
     let estimate = MemoryEstimate {
         shape,
-        file_bytes: file.len(),
+        file_bytes,
         table_bytes: untied.map_or(0, |table| table.n_bytes),
         config,
         stages,

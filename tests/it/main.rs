@@ -19,6 +19,7 @@ mod homes;
 mod llama;
 mod memory;
 mod merged;
+mod parts;
 mod prompts;
 mod recipe;
 mod rouge;

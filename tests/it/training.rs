@@ -140,7 +140,7 @@ fn full_lora(tiny: &Tiny) -> Lora {
 }
 
 /// The logits that training computes, `[t, n_vocab]`.
-fn train_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
+pub fn train_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
     let mut batch = PackedBatch::default();
     batch.push(tokens, []);
     model.logits(&batch.rows, lora).unwrap()

@@ -111,7 +111,7 @@ impl Context {
                 return Ok(());
             };
             let stored = self.model.head_weight(name);
-            let head = stored.map(|stored| CandidateHead::open(self.model.path(), stored));
+            let head = stored.map(CandidateHead::open);
             self.head = match head.transpose()?.flatten() {
                 Some(head) => {
                     // SAFETY: the weight is the model's, which this context keeps alive.

@@ -309,6 +309,7 @@ mod tests {
             name: name.to_owned(),
             shape: shape.to_vec(),
             ggml_type,
+            path: std::path::Path::new("tiny.gguf").into(),
             offset: 0,
             n_bytes: 0,
         }
