@@ -45,6 +45,7 @@ pub mod quant;
 mod rewrite;
 mod rope_factors;
 pub mod safetensors;
+mod value_heads;
 
 pub use adapter::{
     Adapter, Half, LoraPair, LoraTensor, Matrix, StackedPair, StoredPair, inner_product,

@@ -154,6 +154,7 @@ fn matrix(file: &Gguf, path: &Arc<Path>, tensor: &TensorInfo) -> Result<StoredMa
         written_as: ggml_type,
         offset: tensor.offset,
         heads: None,
+        value_heads: None,
         is_transposed: false,
         factor: 1.0,
     })

@@ -11,6 +11,7 @@ use crate::family::interleave;
 use crate::file::read_at;
 use crate::gguf::GgmlType;
 use crate::quant::dequantize;
+use crate::value_heads::{Along, ValueHeads};
 
 /// The number of values that are read at a time; at least a whole row is.
 const PIECE: usize = 1 << 16;
@@ -129,6 +130,8 @@ pub(crate) struct StoredMatrix {
     /// The number of heads, if the rows are in transformers' order and have to be brought into llama.cpp's, head by
     /// head.
     pub heads: Option<usize>,
+    /// The value heads, if they are in transformers' order and have to be brought into llama.cpp's.
+    pub value_heads: Option<ValueHeads>,
     /// Whether the file has the matrix transposed, `(cols, rows)`.
     pub is_transposed: bool,
     /// A factor of every value.
@@ -227,19 +230,28 @@ impl StoredMatrix {
             rows,
             cols,
             heads,
+            value_heads,
             is_transposed,
             ..
         } = self;
         // Rows change places only within a head, so a piece has whole heads.
         let together = heads.map_or(1, |heads| rows / heads);
         // The columns of a transposed matrix are spread over the whole file.
-        let together = if is_transposed { rows } else { together };
+        let moves_all = value_heads.is_some_and(|it| it.along == Along::Rows);
+        let together = if is_transposed || moves_all {
+            rows
+        } else {
+            together
+        };
         let n_rows = (PIECE / cols).next_multiple_of(together).max(together);
         for first in (0..rows).step_by(n_rows) {
             let n_rows = n_rows.min(rows - first);
             let mut values = self.values(first, n_rows)?;
             if is_transposed {
                 values = transpose(&values, rows);
+            }
+            if let Some(heads) = value_heads {
+                values = heads.tile(&values, cols);
             }
             match heads {
                 Some(heads) => each(&interleave(&values, cols, n_rows / (rows / heads)))?,

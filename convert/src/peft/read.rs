@@ -16,10 +16,11 @@ use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use crate::quant::WRITTEN;
 use crate::rope_factors::RopeFactors;
 use crate::safetensors::{SafeTensors, TensorEntry};
+use crate::value_heads::ValueHeads;
 
 use super::adapter_config::{Config, Origin};
 use super::location::locate;
-use super::{GGUF_PREFIX, PREFIX, TYPE};
+use super::{GGUF_PREFIX, PREFIX, TYPE, along};
 
 /// Reads and checks the adapter at `path`; its weights stay on disk.
 pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
@@ -106,6 +107,19 @@ fn halves<'w>(
         adapters.insert(place.adapter);
         let heads = (place.half == Half::B).then(|| family.moved_heads(&place.name));
         let mut matrix = matrix(&path, tensor, origin, heads.flatten())?;
+        matrix.value_heads =
+            (family.value_heads(&place.name)).filter(|heads| heads.along == along(place.half));
+        let n_places = match place.half {
+            Half::A => matrix.cols,
+            Half::B => matrix.rows,
+        };
+        let is_sound = |heads: ValueHeads| heads.n_places() == n_places;
+        if !matrix.value_heads.is_none_or(is_sound) {
+            return Err(PeftFlaw::Shape {
+                tensor: excerpt(&tensor.name),
+                shape: tensor.shape.clone(),
+            });
+        }
         let key = format!("{GGUF_PREFIX}{TYPE}.{}", tensor.name);
         if let Some(text) = weights.metadata.get(&key) {
             let found = WRITTEN.into_iter().find(|it| it.name() == text);
@@ -322,6 +336,7 @@ fn matrix(
         written_as: tensor.dtype.into(),
         offset: tensor.offset,
         heads,
+        value_heads: None,
         is_transposed: origin == Origin::Mlx,
         factor: 1.0,
     })

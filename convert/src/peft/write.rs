@@ -19,8 +19,9 @@ use crate::family::{Family, separate};
 use crate::file::replace_file;
 use crate::gguf::Gguf;
 use crate::safetensors::{self, Dtype, TensorSpec};
+use crate::value_heads::ValueHeads;
 
-use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
+use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS, along};
 
 /// Checks the adapter and writes it into `folder`.
 pub(super) fn write<P: LoraPair>(
@@ -80,6 +81,8 @@ struct PlannedMatrix<'a, P> {
     rows: Range<usize>,
     /// The number of heads within which the rows of `B` are in another order than in transformers, if they are.
     heads: Option<usize>,
+    /// The value heads, if this half has them and they are in another order than in transformers.
+    value_heads: Option<ValueHeads>,
 }
 
 impl<'a, P: LoraPair> Weights<'a, P> {
@@ -114,6 +117,8 @@ impl<'a, P: LoraPair> Weights<'a, P> {
                         half,
                         rows: rows.clone(),
                         heads: family.moved_heads(&tensor),
+                        value_heads: (family.value_heads(&tensor))
+                            .filter(|heads| heads.along == along(half)),
                     });
                 }
                 modules.insert(module, pair.rank());
@@ -162,6 +167,13 @@ impl<P: LoraPair> PlannedMatrix<'_, P> {
                     None => Cow::Owned(rows.to_vec()),
                 }
             }
+        };
+        let values = match self.value_heads {
+            Some(heads) => {
+                check_values(&spec.name, &values, shape).map_err(refuse)?;
+                Cow::Owned(heads.group(&values, shape[1]))
+            }
+            None => values,
         };
         encode(&spec.name, &values, shape, spec.dtype.into()).map_err(refuse)
     }
