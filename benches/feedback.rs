@@ -175,7 +175,7 @@ impl<'a> Judge<'a> {
 
     /// The reward margin of each pair under an adapter.
     fn margins(&self, adapter: &Adapter, pairs: &[EncodedPair]) -> Result<Vec<f64>> {
-        let lora = Lora::from_adapter(adapter, self.model.shape().n_layer)?;
+        let lora = Lora::from_adapter(adapter, self.model.shape())?;
         let pairs: Vec<&EncodedPair> = pairs.iter().collect();
         let user = pair_logps(&self.model, Some(&lora), &pairs)?;
         let base = pair_logps(&self.model, None, &pairs)?;

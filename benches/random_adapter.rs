@@ -45,6 +45,7 @@ pub fn write(base: &Path, path: &Path) -> Result<()> {
         task_sha256: None,
         contrast: None,
         plausibility: None,
+        rope_factors: None,
         name: None,
         tensors,
     };

@@ -176,11 +176,8 @@ impl<'a> Bench<'a> {
         let (model, examples, _) = self.encoded(&[])?;
         let shape = model.shape();
         let n_responses: usize = examples.iter().map(|x| x.response.len()).sum();
-        let linear = |target| {
-            let (n_out, n_in) = shape.linear(target);
-            n_out * n_in
-        };
-        let blocks = shape.n_layer * TargetModule::ALL.map(linear).iter().sum::<usize>();
+        let linears = shape.linears(&TargetModule::ALL);
+        let blocks: usize = linears.map(|(n_out, n_in)| n_out * n_in).sum();
         let head = Self::config().sft.epochs * n_responses * shape.n_vocab * shape.n_embd;
         Ok(4.0 * (run.n_tokens * blocks as f64 + head as f64))
     }

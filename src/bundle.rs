@@ -64,6 +64,14 @@ pub fn bundle(
     let base_ref = home.base_ref(&base)?;
     let gguf = Gguf::open(&base)?;
     adapter.check_fits(&gguf, &base_ref.sha256)?;
+    if gguf.parts.len() > 1 {
+        return Err(Error::input(format_args!(
+            "{} is a model in {} parts, and a bundle has its base in one file; join the parts (llama-gguf-split --merge) and train {} on the whole",
+            base.display(),
+            gguf.parts.len(),
+            user.name()
+        )));
+    }
     refuse_nonempty(folder)?;
 
     let building = temporary_folder(folder)?;

@@ -50,6 +50,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use cope_convert::gguf::{Gguf, is_part};
 use etcetera::BaseStrategy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -147,8 +148,10 @@ impl Home {
     pub fn bases(&self) -> Result<Vec<PathBuf>> {
         let mut bases = entries(&self.models())?;
         bases.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
             path.extension()
                 .is_some_and(|extension| extension == "gguf")
+                && (!is_part(path) || name.contains("-00001-of-"))
         });
         Ok(bases)
     }
@@ -160,8 +163,8 @@ impl Home {
     ///
     /// [`Error::Io`] when the file cannot be read; [`Error::Convert`] when it is not a GGUF file.
     pub fn base_ref(&self, path: &Path) -> Result<BaseRef> {
-        let path = fs::canonicalize(path).map_err(Error::io("open", path))?;
-        let gguf = cope_convert::gguf::Gguf::open(&path)?;
+        let path = resolved(path)?;
+        let gguf = Gguf::open(&path)?;
         let inside = fs::canonicalize(self.models())
             .ok()
             .and_then(|models| path.strip_prefix(models).ok());
@@ -297,7 +300,7 @@ impl Home {
     }
 
     fn sha256(&self, path: &Path) -> Result<String> {
-        let seen = FileStamp::of(path)?;
+        let seen = FileStamp::of_all(&cope_convert::files(path)?)?;
         let cache = self.models().join("hashes.json");
         // An unreadable cache counts as empty.
         let hashes = read_json_if_there::<BTreeMap<PathBuf, Hashed>>(&cache);
@@ -344,6 +347,37 @@ impl FileStamp {
             bytes: metadata.len(),
             modified_nanoseconds,
         })
+    }
+
+    /// The stamp of several files together.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`FileStamp::of`].
+    fn of_all(paths: &[PathBuf]) -> Result<Self> {
+        let mut whole = Self {
+            bytes: 0,
+            modified_nanoseconds: 0,
+        };
+        for path in paths {
+            let one = Self::of(path)?;
+            whole.bytes += one.bytes;
+            whole.modified_nanoseconds =
+                (whole.modified_nanoseconds).wrapping_add(one.modified_nanoseconds);
+        }
+        Ok(whole)
+    }
+}
+
+/// The path of a model without links; a part of a model keeps its name, by which the other parts are found.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    let open = |reason| Error::io("open", path)(reason);
+    match (path.parent(), path.file_name()) {
+        (Some(folder), Some(name)) if is_part(path) => {
+            let folder = Path::new(".").join(folder);
+            Ok(fs::canonicalize(folder).map_err(open)?.join(name))
+        }
+        _ => fs::canonicalize(path).map_err(open),
     }
 }
 

@@ -19,6 +19,7 @@ mod context;
 mod context_options;
 mod context_size;
 mod dequantize;
+mod factor_sets;
 mod free_memory;
 mod grammar;
 mod json_schema;
@@ -47,10 +48,11 @@ pub use chain::{Link, SamplerChain};
 pub use context::{Context, Rows};
 pub use context_options::{ContextOptions, FlashAttention, KvType};
 pub use dequantize::{can_dequantize, dequantize};
+pub use factor_sets::rope_factors;
 pub use grammar::Grammar;
 pub use model::Model;
 #[cfg(feature = "train")]
-pub(crate) use preflight::sliding_layers;
+pub(crate) use preflight::{recurrent_layers, sliding_layers};
 pub use sequences::Sequences;
 pub use system::{CpuFeature, Device, computing_device, cpu_features, devices, free_memory};
 pub use twin::Twin;
@@ -76,6 +78,12 @@ fn start() {
 fn exclusive() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number of tokens that llama.cpp makes room for where `n_ctx` are asked for, in a model of this trained length.
+fn padded_ctx(n_ctx: u32, n_ctx_train: u32) -> u32 {
+    let n_ctx = n_ctx.clamp(1, n_ctx_train.max(1));
+    n_ctx.checked_next_multiple_of(256).unwrap_or(n_ctx)
 }
 
 /// `path` as a C string for llama.cpp.

@@ -28,6 +28,7 @@
 //! other.
 
 mod block;
+mod block_reader;
 mod block_stack;
 pub mod calibrate;
 mod candle;
@@ -58,6 +59,7 @@ pub mod sft;
 mod shape;
 mod start;
 mod stem;
+mod target;
 mod texts;
 mod train_event;
 mod weights;

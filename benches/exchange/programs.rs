@@ -191,7 +191,7 @@ impl Subject {
     /// tokens, both in f32.
     fn compare_in_f32(&self, trained_by: &str, adapter: &Adapter, theirs: &[Answer]) -> Result<()> {
         let model = TrainModel::load(&self.base, WeightType::F32)?;
-        let lora = Lora::from_adapter(adapter, model.shape().n_layer)?;
+        let lora = Lora::from_adapter(adapter, model.shape())?;
         let (mut n_alike, mut n_all, mut furthest) = (0, 0, 0.0_f64);
         for (prompt, answer) in self.prompts.iter().zip(theirs) {
             let text: Vec<_> = prompt.iter().chain(&answer.tokens).copied().collect();

@@ -311,7 +311,7 @@ impl Bench {
     /// Reads an adapter, to measure it.
     fn lora(&self, path: &Path) -> Result<Lora> {
         let adapter = Adapter::read_gguf(path)?;
-        Ok(Lora::from_adapter(&adapter, self.model.shape().n_layer)?)
+        Ok(Lora::from_adapter(&adapter, self.model.shape())?)
     }
 }
 

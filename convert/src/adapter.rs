@@ -20,11 +20,12 @@ use std::path::Path;
 
 pub use delta::inner_product;
 pub use stack::StackedPair;
-pub(crate) use tensor_pair::StoredMatrix;
 pub use tensor_pair::{Half, LoraPair, StoredPair};
+pub(crate) use tensor_pair::{StoredMatrix, StoredPart};
 
 use crate::error::Result;
 use crate::gguf::{GgmlType, Gguf};
+use crate::rope_factors::RopeFactors;
 
 /// The suffix of `A`'s tensor, after the base tensor's name.
 const LORA_A: &str = ".lora_a";
@@ -40,6 +41,7 @@ pub(crate) const BASE_SHA256: &str = "cope.base_sha256";
 pub(crate) const TASK_SHA256: &str = "cope.task_sha256";
 pub(crate) const CONTRAST: &str = "cope.contrast";
 pub(crate) const PLAUSIBILITY: &str = "cope.plausibility";
+pub(crate) const ROPE_FACTORS: &str = "cope.rope_factors";
 
 /// A LoRA adapter, and the base and settings it was made for. Its pairs of matrices `P` are in memory ([`LoraTensor`]),
 /// in a file ([`StoredPair`]), or computed ([`StackedPair`]).
@@ -57,6 +59,8 @@ pub struct Adapter<P = LoraTensor> {
     pub contrast: Option<f32>,
     /// The plausibility threshold (τ of CoPe) that suits the adapter.
     pub plausibility: Option<f32>,
+    /// The factors of the rotary frequencies that the adapter was trained with, of a base that has two sets.
+    pub rope_factors: Option<RopeFactors>,
     /// The adapter's name, for people.
     pub name: Option<String>,
     /// The pairs, sorted by name.
@@ -200,6 +204,7 @@ impl<P: LoraPair> Adapter<P> {
             task_sha256: self.task_sha256.clone(),
             contrast: self.contrast,
             plausibility: self.plausibility,
+            rope_factors: self.rope_factors,
             name: self.name.clone(),
             tensors,
         }

@@ -103,6 +103,16 @@ pub enum Error {
         /// The families that are known.
         known: String,
     },
+    /// The base's numbers of heads contradict each other.
+    #[error("{}: its {n_v} value heads cannot share {n_k} key heads", base.display())]
+    Heads {
+        /// The base's file.
+        base: PathBuf,
+        /// The number of key heads.
+        n_k: u32,
+        /// The number of value heads.
+        n_v: u32,
+    },
     /// A weight of a base that cannot be changed.
     #[error("{tensor:?} cannot be changed: {flaw}")]
     Merge {

@@ -1,7 +1,10 @@
 //! The differences between transformers and llama.cpp in a model family: the names of weights, and the order of rows.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, TensorInfo};
+use crate::gguf::{Gguf, TensorInfo, Value};
+use crate::value_heads::{Along, ValueHeads};
 
 /// The weights of a layer that can be adapted: the name of each module in transformers, and of its tensor in GGUF
 /// files.
@@ -23,10 +26,32 @@ const FUSED_LAYER: &[(&str, &str)] = &[
     ("mlp.down_proj", "ffn_down"),
 ];
 
+/// The same for a family with short convolutions.
+const LFM2_LAYER: &[(&str, &str)] = &[
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.out_proj", "attn_output"),
+    ("conv.in_proj", "shortconv.in_proj"),
+    ("conv.out_proj", "shortconv.out_proj"),
+    ("feed_forward.w1", "ffn_gate"),
+    ("feed_forward.w3", "ffn_up"),
+    ("feed_forward.w2", "ffn_down"),
+];
+
+/// The weights that a layer has beside those of [`LAYER`], where it has a gated delta net.
+const DELTA_NET: &[(&str, &str)] = &[
+    ("linear_attn.in_proj_qkv", "attn_qkv"),
+    ("linear_attn.in_proj_z", "attn_gate"),
+    ("linear_attn.in_proj_a", "ssm_alpha"),
+    ("linear_attn.in_proj_b", "ssm_beta"),
+    ("linear_attn.out_proj", "ssm_out"),
+];
+
 /// The `general.architecture` of each family that is known. The `mistral` of transformers is `llama` in llama.cpp.
-const ARCHITECTURES: [&str; 10] = [
-    "llama", "qwen2", "qwen3", "gemma2", "gemma3", "granite", "mistral3", "olmo2", "phi3",
-    "smollm3",
+const ARCHITECTURES: [&str; 12] = [
+    "llama", "qwen2", "qwen3", "qwen35", "gemma2", "gemma3", "granite", "lfm2", "mistral3",
+    "olmo2", "phi3", "smollm3",
 ];
 
 /// The tensor of the head.
@@ -51,13 +76,21 @@ const MOVED_ROWS: [&str; 4] = ["llama", "granite", "mistral3", "smollm3"];
 /// The family whose layers have the names of [`FUSED_LAYER`].
 const FUSED: &str = "phi3";
 
+/// The family with short convolutions.
+const LFM2: &str = "lfm2";
+
+/// The family with gated delta nets.
+const QWEN35: &str = "qwen35";
+
 /// The facts about a base on which names and the order of rows depend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Family {
     /// `general.architecture`.
     pub architecture: String,
-    /// The number of heads of queries, and of keys and values.
-    n_head: [u32; 2],
+    /// The number of heads of queries, and of keys and values, where all layers have the same.
+    n_head: Option<[u32; 2]>,
+    /// The number of key heads and of value heads of delta nets, and the features of a head, where there are any.
+    delta_heads: Option<[u32; 3]>,
 }
 
 impl Family {
@@ -75,15 +108,13 @@ impl Family {
                 known: ARCHITECTURES.join(", "),
             });
         }
-        let n_head = base.u32(&format!("{architecture}.attention.head_count"))?;
-        let key = format!("{architecture}.attention.head_count_kv");
-        let n_head_kv = match base.get(&key) {
-            Some(_) => base.u32(&key)?,
-            None => n_head,
-        };
+        let n_head = heads(base, architecture)?;
+        let has_delta_nets = architecture == QWEN35;
+        let delta_heads = has_delta_nets.then(|| delta_heads(base)).transpose()?;
         Ok(Self {
             architecture: architecture.to_owned(),
-            n_head: [n_head, n_head_kv],
+            n_head,
+            delta_heads,
         })
     }
 
@@ -94,16 +125,37 @@ impl Family {
             (None, _) => return None,
             (Some(layer), module) => (layer, module),
         };
-        let (_, tensor) = self.layer().iter().find(|(name, _)| *name == module)?;
+        let (_, tensor) = self.layer().find(|(name, _)| *name == module)?;
         Some(format!("blk.{layer}.{tensor}.weight"))
     }
 
     /// Whether a module is a part of a matrix that this family has as a whole.
     pub fn is_part(&self, module: &str) -> bool {
-        let is_in = |layer: &[(&str, &str)], module| layer.iter().any(|(name, _)| *name == module);
         split(module).is_some_and(|(layer, module)| {
-            layer.is_some() && is_in(LAYER, module) && !is_in(self.layer(), module)
+            let is_module = |(name, _): &(&str, &str)| *name == module;
+            let is_fused = self.architecture == FUSED && layer.is_some();
+            is_fused && LAYER.iter().any(is_module) && !self.layer().any(is_module)
         })
+    }
+
+    /// The tensors of the layers that the tensor `fused` holds, with their rows among its `n_out`, where transformers has a
+    /// module for each of them; `None` for a tensor that is one module.
+    pub fn parts(&self, fused: &str, n_out: usize) -> Option<[(String, Range<usize>); 3]> {
+        let (name, parts) = QKV;
+        let layer = fused.strip_suffix(".weight")?.strip_suffix(name)?;
+        if self.layer().any(|(_, tensor)| *tensor == name) {
+            return None;
+        }
+        let [n_head, n_head_kv] = self.n_head?.map(|n| n as usize);
+        let n_heads = [n_head, n_head_kv, n_head_kv];
+        let d = n_out.checked_div(n_heads.iter().sum())?;
+        let mut first = 0;
+        let mut index = 0..;
+        Some(parts.map(|part| {
+            let end = first + index.next().map_or(0, |index: usize| n_heads[index]) * d;
+            let rows = std::mem::replace(&mut first, end)..end;
+            (format!("{layer}{part}.weight"), rows)
+        }))
     }
 
     /// The module of a tensor such as `blk.0.attn_q.weight`; `None` if the tensor cannot be adapted.
@@ -114,16 +166,18 @@ impl Family {
         let rest = tensor.strip_prefix("blk.")?.strip_suffix(".weight")?;
         let (layer, tensor) = rest.split_once('.')?;
         let layer: u32 = layer.parse().ok()?;
-        let (module, _) = self.layer().iter().find(|(_, name)| *name == tensor)?;
+        let (module, _) = self.layer().find(|(_, name)| *name == tensor)?;
         Some(format!("model.layers.{layer}.{module}"))
     }
 
-    fn layer(&self) -> &'static [(&'static str, &'static str)] {
-        if self.architecture == FUSED {
-            FUSED_LAYER
-        } else {
-            LAYER
-        }
+    fn layer(&self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        let (layer, more) = match self.architecture.as_str() {
+            FUSED => (FUSED_LAYER, &[][..]),
+            LFM2 => (LFM2_LAYER, &[][..]),
+            QWEN35 => (LAYER, DELTA_NET),
+            _ => (LAYER, &[][..]),
+        };
+        layer.iter().chain(more)
     }
 
     /// The number of heads within which a tensor's rows are in another order in GGUF files; `None` if the order is the
@@ -133,17 +187,66 @@ impl Family {
     /// the second half at the same place; in llama.cpp it is two neighbours, and the files of some families are ordered
     /// for that.
     pub fn moved_heads(&self, tensor: &str) -> Option<usize> {
-        let [n_head, n_head_kv] = self.n_head;
-        let heads = if tensor.ends_with(".attn_q.weight") {
-            n_head
-        } else if tensor.ends_with(".attn_k.weight") {
-            n_head_kv
-        } else {
-            return None;
-        };
         let is_moved = MOVED_ROWS.contains(&self.architecture.as_str());
-        is_moved.then_some(heads as usize)
+        let [n_head, n_head_kv] = self.n_head.filter(|_| is_moved)?;
+        if tensor.ends_with(".attn_q.weight") {
+            Some(n_head as usize)
+        } else if tensor.ends_with(".attn_k.weight") {
+            Some(n_head_kv as usize)
+        } else {
+            None
+        }
     }
+
+    /// The value heads of a tensor, if they are in another order in GGUF files.
+    pub fn value_heads(&self, tensor: &str) -> Option<ValueHeads> {
+        let [n_k, n_v, dim] = self.delta_heads?.map(|n| n as usize);
+        let (_, name) = tensor.strip_suffix(".weight")?.rsplit_once('.')?;
+        let (along, first, dim) = match name {
+            "attn_qkv" => (Along::Rows, 2 * n_k * dim, dim),
+            "attn_gate" => (Along::Rows, 0, dim),
+            "ssm_alpha" | "ssm_beta" => (Along::Rows, 0, 1),
+            "ssm_out" => (Along::Columns, 0, dim),
+            _ => return None,
+        };
+        let heads = ValueHeads {
+            along,
+            first,
+            dim,
+            n_k,
+            n_v,
+        };
+        (n_v != n_k).then_some(heads)
+    }
+}
+
+/// The number of heads of queries, and of keys and values; `None` where the layers differ.
+fn heads(base: &Gguf, architecture: &str) -> Result<Option<[u32; 2]>> {
+    let n_head = base.u32(&format!("{architecture}.attention.head_count"))?;
+    let key = format!("{architecture}.attention.head_count_kv");
+    let n_head_kv = match base.get(&key) {
+        Some(Value::Array(_)) => return Ok(None),
+        Some(_) => base.u32(&key)?,
+        None => n_head,
+    };
+    Ok(Some([n_head, n_head_kv]))
+}
+
+/// The number of key heads and of value heads of delta nets, and the features of a head.
+fn delta_heads(base: &Gguf) -> Result<[u32; 3]> {
+    let keys = ["ssm.group_count", "ssm.time_step_rank", "ssm.state_size"];
+    let [n_k, n_v, dim] = keys.map(|key| base.u32(&format!("{QWEN35}.{key}")));
+    let (n_k, n_v, dim) = (n_k?, n_v?, dim?);
+    // No model has so many, and their products fit into any integer.
+    let is_sound = [n_k, n_v, dim].iter().all(|n| (1..1 << 20).contains(n));
+    if !is_sound || n_v % n_k != 0 {
+        return Err(Error::Heads {
+            base: base.path.clone(),
+            n_k,
+            n_v,
+        });
+    }
+    Ok([n_k, n_v, dim])
 }
 
 /// The tensor of `base` of which the tensor `name`, which `base` lacks, is a part: files of some converters hold q, k and
@@ -210,7 +313,8 @@ mod tests {
     fn family(architecture: &str) -> Family {
         Family {
             architecture: architecture.into(),
-            n_head: [4, 2],
+            n_head: Some([4, 2]),
+            delta_heads: (architecture == QWEN35).then_some([2, 4, 8]),
         }
     }
 
@@ -238,6 +342,11 @@ mod tests {
         }
         let head = family("gemma3").tensor("language_model.lm_head");
         assert_eq!(head.as_deref(), Some("output.weight"));
+        let gate = family("qwen35").tensor("model.language_model.layers.1.linear_attn.in_proj_z");
+        assert_eq!(gate.as_deref(), Some("blk.1.attn_gate.weight"));
+        let w2 = family("lfm2").tensor("model.layers.1.feed_forward.w2");
+        assert_eq!(w2.as_deref(), Some("blk.1.ffn_down.weight"));
+        assert!(!family("lfm2").is_part("model.layers.1.mlp.down_proj"));
         assert!(family("phi3").is_part("model.layers.0.self_attn.q_proj"));
         assert!(!family("phi3").is_part("model.layers.0.self_attn.o_proj"));
         assert!(!family("llama").is_part("model.layers.0.self_attn.q_proj"));
@@ -249,6 +358,24 @@ mod tests {
             "model.layers.0.self_attn.qkv_proj",
         ] {
             assert_eq!(family("llama").tensor(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn value_heads_are_moved_in_delta_nets_alone() {
+        let places = |architecture, name: &str| {
+            let heads = family(architecture).value_heads(&format!("blk.3.{name}.weight"));
+            heads.map(|it| (it.along, it.first, it.dim, it.n_places()))
+        };
+        for (name, expected) in [
+            ("attn_qkv", Some((Along::Rows, 32, 8, 64))),
+            ("attn_gate", Some((Along::Rows, 0, 8, 32))),
+            ("ssm_beta", Some((Along::Rows, 0, 1, 4))),
+            ("ssm_out", Some((Along::Columns, 0, 8, 32))),
+            ("attn_v", None),
+        ] {
+            assert_eq!(places("qwen35", name), expected, "{name}");
+            assert_eq!(places("phi3", name), None, "{name}");
         }
     }
 

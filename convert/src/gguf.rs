@@ -12,6 +12,7 @@
 //! the tensors follow one another without gaps. That single check makes sure that they are aligned, do not overlap and
 //! lie inside the file.
 
+mod parts;
 mod read;
 mod tensor;
 mod tensor_source;
@@ -22,21 +23,23 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 pub use crate::ggml_type::GgmlType;
+pub use parts::is_part;
 pub use tensor::{Sink, TensorData, TensorInfo};
 pub use value::{Array, Value};
 pub use write::write;
 
 use crate::error::{Error, GgufFlaw, Result};
-use crate::file::read_at;
 
 /// The name of this format, for messages.
 pub(crate) const FORMAT: &str = "GGUF";
 
-/// The checked header of a GGUF file: everything but the tensors' data.
+/// The checked header of a GGUF file, or of all files of a model in parts: everything but the tensors' data.
 #[derive(Debug, Clone)]
 pub struct Gguf {
-    /// The file, for reading tensors and for messages.
+    /// The file, for messages; of a model in parts, the first.
     pub path: PathBuf,
+    /// All files of the model, in order: one, or its parts.
+    pub parts: Vec<PathBuf>,
     /// The format's version, 2 or 3.
     pub version: u32,
     /// Keys and values, in the file's order; no key occurs twice.
@@ -50,7 +53,8 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Reads and checks the header of the file at `path`; the tensors' data stays on disk.
+    /// Reads and checks the header of the file at `path`; the tensors' data stays on disk. Of a model in parts, `path` is the
+    /// first, and the others lie beside it.
     ///
     /// Memory is bounded by a few times the size of the header, whatever the file claims. All tensors lie inside the
     /// file.
@@ -59,7 +63,7 @@ impl Gguf {
     ///
     /// The file is missing, is not a GGUF file, or has one of the faults of [`GgufFlaw`].
     pub fn open(path: &Path) -> Result<Self> {
-        read::open(path)
+        parts::join(read::open_file(path)?)
     }
 
     /// The value of a metadata key, if the file has it.
@@ -118,17 +122,7 @@ impl Gguf {
     ///
     /// The file cannot be read, or has shrunk since it was opened.
     pub fn read(&self, tensor: &TensorInfo) -> Result<Vec<u8>> {
-        read_at(&self.path, tensor.offset, tensor.n_bytes)
-    }
-
-    /// Reads `n_bytes` bytes of a tensor of this file, from its byte `start` on.
-    pub(crate) fn read_part(
-        &self,
-        tensor: &TensorInfo,
-        start: u64,
-        n_bytes: u64,
-    ) -> Result<Vec<u8>> {
-        read_at(&self.path, tensor.offset + start, n_bytes)
+        tensor.read_part(0, tensor.n_bytes)
     }
 
     /// The value of `key`, converted by `convert`, which returns `None` for a value that is not of the `expected` type.

@@ -44,7 +44,9 @@ mod hash;
 mod peft;
 pub mod quant;
 mod rewrite;
+mod rope_factors;
 pub mod safetensors;
+mod value_heads;
 
 pub use adapter::{
     Adapter, Half, LoraPair, LoraTensor, Matrix, StackedPair, StoredPair, inner_product,
@@ -55,5 +57,6 @@ pub use error::{
 };
 pub use family::fused_tensor;
 pub use file::write_atomic;
-pub use hash::sha256;
+pub use hash::{files, sha256};
 pub use rewrite::{Merged, Retyped, merge, requantize};
+pub use rope_factors::RopeFactors;

@@ -2,8 +2,8 @@
 //!
 //! PEFT and llama.cpp hold `A` and `B` in the same orientation. They differ in the names of tensors, in the factor
 //! (PEFT's is `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`, with `r` and `lora_alpha` of each module;
-//! llama.cpp's is `alpha / r` with one `alpha` for all), and in some families in the order of the rows of q and k,
-//! and therefore of their `B`. Where one `alpha` cannot express the factors, `B` is multiplied by what is left.
+//! llama.cpp's is `alpha / r` with one `alpha` for all), and in some families in the order of the rows of q and k
+//! or of value heads, and therefore of their `B` or `A`. Where one `alpha` cannot express the factors, `B` is multiplied by what is left.
 //!
 //! Adapters of MLX are read too. There the folder has `adapters.safetensors`, the matrices are transposed, and the
 //! factor is given itself (`scale`).
@@ -18,10 +18,11 @@ use std::path::Path;
 
 pub(crate) use location::{is_peft, locate};
 
-use crate::adapter::{Adapter, LoraPair, StoredPair};
+use crate::adapter::{Adapter, Half, LoraPair, StoredPair};
 use crate::error::Result;
 use crate::gguf::Gguf;
 use crate::safetensors::Dtype;
+use crate::value_heads::Along;
 
 /// The file of an adapter's settings.
 const CONFIG: &str = "adapter_config.json";
@@ -41,6 +42,14 @@ const GGUF_PREFIX: &str = "gguf.";
 /// The key, after [`GGUF_PREFIX`] and before a dot and a tensor's name, of the type that the tensor has in the GGUF
 /// file, where safetensors files have no such type.
 const TYPE: &str = "type";
+
+/// The places of a weight that a half has too: `A` has its columns, `B` its rows.
+fn along(half: Half) -> Along {
+    match half {
+        Half::A => Along::Columns,
+        Half::B => Along::Rows,
+    }
+}
 
 impl Adapter<StoredPair> {
     /// Opens an adapter of PEFT or MLX; its weights stay on disk. `path` is the adapter's folder, or its file of weights

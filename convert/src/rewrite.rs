@@ -119,7 +119,7 @@ fn rewrite<P: LoraPair>(
     let mut retyped = Retyped::new();
     let tensors = base.tensors.iter().map(|tensor| {
         let Some(pairs) = changes.get(tensor.name.as_str()) else {
-            let copy = |out: &mut Sink<'_>| copy(base, tensor, progress, out);
+            let copy = |out: &mut Sink<'_>| copy(tensor, progress, out);
             return TensorData::streamed(&tensor.name, &tensor.shape, tensor.ggml_type, copy);
         };
         let to = ggml_type.unwrap_or_else(|| written_as(tensor));
@@ -128,7 +128,7 @@ fn rewrite<P: LoraPair>(
             *retyped.entry(key).or_default() += 1;
         }
         let sums = &sums;
-        let change = move |out: &mut Sink<'_>| change(base, tensor, pairs, to, sums, progress, out);
+        let change = move |out: &mut Sink<'_>| change(tensor, pairs, to, sums, progress, out);
         TensorData::streamed(&tensor.name, &tensor.shape, to, change)
     });
     let tensors: Vec<_> = tensors.collect();
@@ -196,7 +196,6 @@ fn file_type(tensors: &[TensorData<'_>]) -> Option<u32> {
 
 /// Copies a tensor unchanged.
 fn copy(
-    base: &Gguf,
     tensor: &TensorInfo,
     progress: &dyn Fn(u64) -> Result<()>,
     out: &mut Sink<'_>,
@@ -204,7 +203,7 @@ fn copy(
     let mut start = 0;
     while start < tensor.n_bytes {
         let n_bytes = COPY_BYTES.min(tensor.n_bytes - start);
-        out.write(&base.read_part(tensor, start, n_bytes)?)?;
+        out.write(&tensor.read_part(start, n_bytes)?)?;
         progress(n_bytes)?;
         start += n_bytes;
     }
@@ -213,7 +212,6 @@ fn copy(
 
 /// Writes a tensor `(out, in)` or `(n, out, in)` in the type `to`, after adding `pairs` to it, each times its factor.
 fn change<P: LoraPair>(
-    base: &Gguf,
     tensor: &TensorInfo,
     pairs: &[(&P, f32)],
     to: GgmlType,
@@ -241,7 +239,7 @@ fn change<P: LoraPair>(
     for first in (0..n_out).step_by(rows_at_once) {
         let n_rows = rows_at_once.min(n_out - first);
         let (start, n_bytes) = (first as u64 * row_bytes, n_rows as u64 * row_bytes);
-        let bytes = base.read_part(tensor, start, n_bytes)?;
+        let bytes = tensor.read_part(start, n_bytes)?;
         let weights = dequantize(tensor.ggml_type, &bytes)
             .ok_or_else(|| refuse(MergeFlaw::Type(tensor.ggml_type)))?;
         let mut delta = vec![0.0; weights.len()];

@@ -1,6 +1,7 @@
 //! `train`: trains users' adapters on their histories.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -231,7 +232,7 @@ fn train_user(home: &Home, args: &Args, name: &str, work: &LongWork) -> Result<(
         [] => Stage::ALL.to_vec(),
         chosen => Vec::from_iter(chosen.iter().copied().collect::<BTreeSet<_>>()),
     };
-    let mut config = args.config();
+    let mut config = args.config(&base_path)?;
     if let Some(source) = &args.from {
         UserName::new(source)
             .and_then(|source| home.user(source))
@@ -277,8 +278,8 @@ fn suggest_tasks(home: &Home, user: &UserFolder, base: &BaseRef) -> Result<()> {
 }
 
 impl Args {
-    fn config(&self) -> TrainConfig {
-        let mut config = self.options.config();
+    fn config(&self, base: &Path) -> Result<TrainConfig> {
+        let mut config = self.options.config(base)?;
         let mine = &mut config.mine;
         mine.sampler = self.mine.sampler.unwrap_or(mine.sampler);
         mine.preference = self.mine.preference.unwrap_or(mine.preference);
@@ -296,6 +297,6 @@ impl Args {
         config.replay = self.replay.replay;
         config.hold_out = self.calibrate.hold_out;
         config.keep_dpo = self.calibrate.keep_dpo;
-        config
+        Ok(config)
     }
 }

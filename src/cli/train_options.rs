@@ -1,6 +1,10 @@
 //! The options that `train` and `train-task` share.
 
+use std::path::Path;
+
+use anyhow::Result;
 use clap::Args;
+use cope_convert::gguf::Gguf;
 use cope_llama::train::fit::{FitConfig, LrSchedule};
 use cope_llama::train::lora::TargetModule;
 use cope_llama::train::{TrainConfig, TrainDevice, WeightType};
@@ -28,6 +32,10 @@ pub struct TrainOptions {
     /// slower, the same adapter; CPU only
     #[arg(long)]
     recompute: bool,
+    /// Size in tokens of the contexts that the adapter is for; it matters for bases such as Phi-3's, whose positions are
+    /// rotated otherwise in long contexts [default: that of chats]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    ctx_size: Option<u32>,
     #[command(flatten)]
     pub base: BaseArg,
     #[command(flatten)]
@@ -39,7 +47,8 @@ pub struct TrainOptions {
 }
 
 impl TrainOptions {
-    pub fn config(&self) -> TrainConfig {
+    /// The settings of a training on the base at `base`.
+    pub fn config(&self, base: &Path) -> Result<TrainConfig> {
         let mut config = TrainConfig {
             seed: self.seed,
             device: self.device,
@@ -49,16 +58,19 @@ impl TrainOptions {
         config.weight_type = self.weights.unwrap_or(self.device.fastest_weights());
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
-        config
-            .lora
-            .target_modules
-            .clone_from(&self.adapter.target_modules);
+        if !self.adapter.target_modules.is_empty() {
+            let modules = &self.adapter.target_modules;
+            config.lora.target_modules.clone_from(modules);
+        }
         self.fit.set(&mut config.sft);
         self.fit.set(&mut config.dpo.fit);
         config.sft.learning_rate = self.sft.learning_rate;
         config.sft.epochs = self.sft.epochs;
         config.sft.batch_size = self.sft.batch_size;
-        config
+        if let Some(n_ctx) = self.ctx_size {
+            config.serve_in(&Gguf::open(base)?, n_ctx);
+        }
+        Ok(config)
     }
 
     /// Options that would take less memory, as text to append to the estimate; empty when all of them are in use.
@@ -79,8 +91,15 @@ struct AdapterArgs {
     /// LoRA's alpha: the adapter's output is multiplied by alpha / rank
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().lora.lora_alpha)]
     lora_alpha: f32,
-    /// Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', hide_possible_values = true, default_values_t = TrainConfig::default().lora.target_modules)]
+    /// The layers that get an adapter; empty for all.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LIST",
+        value_delimiter = ',',
+        hide_possible_values = true,
+        help = "Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj [default: all that the model has]"
+    )]
     target_modules: Vec<TargetModule>,
 }
 

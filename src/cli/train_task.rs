@@ -62,7 +62,7 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     };
     eprintln!("{}: {} items", folder.name(), profile.history.len());
     let mut progress = TrainProgress::new(args.options.less_memory_hint(), waiting);
-    let mut config = args.options.config();
+    let mut config = args.options.config(&base_path)?;
     // A task adapter is not calibrated: users' adapters are, on top of it.
     config.hold_out = Some(0);
     config.replay = Some(0.0);

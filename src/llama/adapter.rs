@@ -4,7 +4,8 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cope_convert::{Adapter, gguf::Gguf};
+use cope_convert::gguf::Gguf;
+use cope_convert::{Adapter, RopeFactors};
 
 use super::{Model, c_path, exclusive, log, preflight, sys};
 use crate::{Error, Result};
@@ -15,6 +16,7 @@ use crate::{Error, Result};
 pub struct LoraAdapter {
     raw: NonNull<sys::llama_adapter_lora>,
     model: Arc<Model>,
+    rope_factors: Option<RopeFactors>,
 }
 
 // SAFETY: an adapter is bound to no thread; freeing it changes its model under `exclusive()`.
@@ -53,6 +55,7 @@ impl LoraAdapter {
         Ok(Arc::new(Self {
             raw,
             model: Arc::clone(model),
+            rope_factors: adapter.rope_factors,
         }))
     }
 
@@ -60,6 +63,11 @@ impl LoraAdapter {
     #[must_use]
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The factors of the rotary frequencies that it was trained with, if it records them.
+    pub(super) fn rope_factors(&self) -> Option<RopeFactors> {
+        self.rope_factors
     }
 
     pub(super) fn raw(&self) -> *mut sys::llama_adapter_lora {

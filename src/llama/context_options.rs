@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{Model, devices, sys};
+use super::{Model, devices, padded_ctx, sys};
 
 /// ggml's limit on threads.
 const MAX_THREADS: usize = 512;
@@ -86,8 +86,7 @@ impl ContextOptions {
 
     /// The number of tokens that the cache of one sequence of `model` has room for.
     pub(super) fn padded_ctx(&self, model: &Model) -> u32 {
-        let n_ctx = self.n_ctx.clamp(1, model.n_ctx_train().max(1));
-        n_ctx.checked_next_multiple_of(256).unwrap_or(n_ctx)
+        padded_ctx(self.n_ctx, model.n_ctx_train())
     }
 
     /// llama.cpp's parameters for a context of `model` with `n_sequences` sequences.
@@ -100,6 +99,11 @@ impl ContextOptions {
         params.n_batch = self.n_batch.max(1);
         params.n_ubatch = params.n_batch;
         params.n_outputs_max = self.n_outputs.clamp(1, params.n_batch);
+        // Only passes of one sequence read ahead. llama.cpp sets this to 0 for caches that can be cut anywhere.
+        params.n_rs_seq = match n_sequences {
+            1 => params.n_outputs_max - 1,
+            _ => 0,
+        };
         params.n_threads = self.threads();
         params.n_threads_batch = params.n_threads;
         params.type_k = match self.kv_type {

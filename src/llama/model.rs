@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cope_convert::gguf::{Gguf, TensorInfo, Value};
 
+use super::factor_sets::FactorSets;
 use super::system::free_memory;
 use super::{Token, c_path, log, preflight, start, sys};
 use crate::error::MemoryUser;
@@ -22,6 +23,7 @@ pub struct Model {
     eot: Option<Token>,
     kv_values: u64,
     rotations_add_up: bool,
+    factor_sets: Option<FactorSets>,
     /// The weights that can be the output head: a weight of its own, or the embedding.
     head_weights: Vec<TensorInfo>,
     /// The bytes that contexts of the model take, by a description of the context.
@@ -141,6 +143,7 @@ impl Model {
                 .map(|token| token as Token),
             kv_values: kv_values(&header),
             rotations_add_up: rotations_add_up(&header),
+            factor_sets: FactorSets::of(&header),
             head_weights: ["output.weight", "token_embd.weight"]
                 .into_iter()
                 .filter_map(|name| header.tensor(name).cloned())
@@ -212,6 +215,11 @@ impl Model {
     /// Whether llama.cpp, when it moves keys in a cache, rotates them as it has rotated them at first.
     pub(super) fn rotations_add_up(&self) -> bool {
         self.rotations_add_up
+    }
+
+    /// The sizes of contexts by which its factors of the rotary frequencies are chosen, if it has two sets.
+    pub(super) fn factor_sets(&self) -> Option<FactorSets> {
+        self.factor_sets
     }
 
     /// Whether the weights were loaded, and not only the vocabulary.

@@ -18,8 +18,9 @@ mod whole;
 use std::ffi::{CStr, c_void};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use cope_contrast::Candidate;
 use cope_convert::gguf::TensorInfo;
@@ -120,7 +121,7 @@ unsafe fn head_node(tensor: *const sys::ggml_tensor) -> HeadNode {
 /// The rows of an output head, read from the model's file one by one. The system's page cache keeps the rows that are used.
 #[derive(Debug)]
 pub(super) struct CandidateHead {
-    path: PathBuf,
+    path: Arc<Path>,
     file: File,
     offset: u64,
     row_bytes: usize,
@@ -133,13 +134,13 @@ pub(super) struct CandidateHead {
 }
 
 impl CandidateHead {
-    /// The head whose matrix is `weight` of the file at `path`; `None` if ggml's CPU kernels have no dot product for its
+    /// The head whose matrix is `weight` of a model's file; `None` if ggml's CPU kernels have no dot product for its
     /// type.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] if the file cannot be opened.
-    pub fn open(path: &Path, weight: &TensorInfo) -> Result<Option<Self>> {
+    pub fn open(weight: &TensorInfo) -> Result<Option<Self>> {
         let ggml_type = weight.ggml_type as sys::ggml_type;
         // SAFETY: every `GgmlType` is a type of ggml's, for which it has a constant entry.
         let kernels = unsafe { *sys::ggml_get_type_traits_cpu(ggml_type) };
@@ -153,8 +154,8 @@ impl CandidateHead {
         };
         let words = |bytes: usize| vec![0; bytes.div_ceil(size_of::<u64>())];
         Ok(Some(Self {
-            path: path.to_owned(),
-            file: File::open(path).map_err(Error::io("open", path))?,
+            path: Arc::clone(&weight.path),
+            file: File::open(&weight.path).map_err(Error::io("open", &weight.path))?,
             offset: weight.offset,
             row_bytes,
             n_embd,

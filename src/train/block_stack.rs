@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::block::{Activations, Block};
-use super::lora::{LoraLayout, StackLora, flat_gradients};
-use super::ops::attention::{Mask, Segment, attend};
+use super::block::{Activations, Block, View};
+use super::lora::{LoraLayout, StackLora};
+use super::ops::attention::{Mask, Segment};
 use super::ops::rope::Ropes;
 use super::ops::{contiguous, map_f32};
 
@@ -19,7 +19,7 @@ pub struct StackOp {
     /// The layout of each block's adapters.
     layouts: Vec<LoraLayout>,
     /// The rotations and the window of each block.
-    views: Vec<View>,
+    views: Vec<BlockView>,
     segments: Arc<Vec<Segment>>,
     /// The embedded tokens, `[t, n_embd]`.
     x: Vec<f32>,
@@ -30,7 +30,7 @@ pub struct StackOp {
 }
 
 /// The rotations of a block's positions, and the window of its attention.
-pub struct View {
+pub struct BlockView {
     /// `None` for a block without a rotation.
     pub rope: Option<Ropes>,
     /// The most keys that a query sees; `None` for full attention.
@@ -50,7 +50,7 @@ impl StackOp {
     /// A tensor operation failed.
     pub fn apply(
         blocks: &Arc<Vec<Block>>,
-        views: Vec<View>,
+        views: Vec<BlockView>,
         segments: &Arc<Vec<Segment>>,
         x: Vec<f32>,
         lora: StackLora,
@@ -69,17 +69,18 @@ impl StackOp {
 
     /// Runs one block, with the adapter matrices in `flat`.
     fn block(&self, layer: usize, x: &[f32], flat: &[f32]) -> (Vec<f32>, Activations) {
-        let (block, view) = (&self.blocks[layer], &self.views[layer]);
-        let attend =
-            |q: &[f32], k: &[f32], v: &[f32]| attend(q, k, v, block.heads, self.mask(layer));
         let adapters = self.layouts[layer].split(flat);
-        block.forward_keeping(x, &adapters, view.rope.as_ref(), attend)
+        self.blocks[layer].forward(x, &adapters, self.view(layer), None)
     }
 
-    fn mask(&self, layer: usize) -> Mask<'_> {
-        Mask {
-            segments: &self.segments,
-            window: self.views[layer].window,
+    fn view(&self, layer: usize) -> View<'_> {
+        let BlockView { rope, window } = &self.views[layer];
+        View {
+            rope: rope.as_ref(),
+            mask: Mask {
+                segments: &self.segments,
+                window: *window,
+            },
         }
     }
 
@@ -113,12 +114,11 @@ impl StackOp {
         let blocks = self.parts(flat).into_iter().zip(kept).enumerate();
         for (layer, (flat, Kept { x, activations })) in blocks.rev() {
             let activations = activations.unwrap_or_else(|| self.block(layer, &x, flat).1);
-            let (block, rope) = (&self.blocks[layer], self.views[layer].rope.as_ref());
             let adapters = self.layouts[layer].split(flat);
+            let (block, view) = (&self.blocks[layer], self.view(layer));
             let lora_gradients;
-            (dy, lora_gradients) =
-                block.backward(&x, activations, &adapters, rope, self.mask(layer), &dy);
-            gradients.push(flat_gradients(lora_gradients));
+            (dy, lora_gradients) = block.backward(&x, activations, &adapters, view, dy);
+            gradients.push(self.layouts[layer].flat_gradients(lora_gradients));
         }
         gradients.reverse();
         gradients.concat()

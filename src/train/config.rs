@@ -1,6 +1,8 @@
 //! The settings of a training, and their defaults, which are for models of a few hundred million parameters.
 //! `benches/README.md` says on which data the defaults were chosen.
 
+use cope_convert::RopeFactors;
+use cope_convert::gguf::Gguf;
 use serde::{Deserialize, Serialize};
 
 use super::device::TrainDevice;
@@ -10,6 +12,7 @@ use super::lora::{LoraConfig, TargetModule};
 use super::mine::{MineConfig, Preference, SampleSource};
 use super::ops::linear::WeightType;
 use crate::home::StartAdapter;
+use crate::llama::{self, ContextOptions};
 
 /// All settings of a training. With the base and the history they determine the adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +49,10 @@ pub struct TrainConfig {
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartAdapter>,
+    /// The factors of the rotary frequencies, of a base that has two sets, set by [`TrainConfig::serve_in`]; `None` takes
+    /// those of a context of the default size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_factors: Option<RopeFactors>,
 }
 
 impl Default for TrainConfig {
@@ -98,11 +105,20 @@ impl Default for TrainConfig {
             replay: None,
             keep_dpo: false,
             start: None,
+            rope_factors: None,
         }
     }
 }
 
 impl TrainConfig {
+    /// Makes the training one for contexts of `n_ctx` tokens, which matters for a base that has factors of the rotary
+    /// frequencies for short and for long contexts.
+    pub fn serve_in(&mut self, base: &Gguf, n_ctx: u32) {
+        let usual = llama::rope_factors(base, ContextOptions::default().n_ctx);
+        let asked = llama::rope_factors(base, n_ctx);
+        self.rope_factors = asked.filter(|_| asked != usual);
+    }
+
     /// The paper's mining and DPO, with learning rates for small models: the user's own text is preferred to the one of
     /// three samples of the base that has the lowest reward; rewards are of whole responses; and DPO's loss stands
     /// alone. Nothing is replayed.

@@ -25,6 +25,12 @@ pub struct Family {
     pub query_norms: QueryNorms,
     /// Whether the output head may be a matrix of its own.
     pub head: OutputHead,
+    /// Which blocks have another mixer than attention.
+    pub mixers: Mixers,
+    /// The name of the last norm's tensor, before `.weight`.
+    pub output_norm: &'static str,
+    /// The name of the norm's tensor before the feed-forward layers, within a block and before `.weight`.
+    pub feed_forward_norm: &'static str,
     /// Whether the embedding is multiplied by `√n_embd`.
     pub scales_embedding: bool,
     /// Sliding attention, in families that have it.
@@ -38,6 +44,10 @@ pub struct Family {
     pub has_multipliers: bool,
     /// Whether a file gives the ramp and the magnitude of `YaRN`, and a temperature of attention.
     pub has_yarn_settings: bool,
+    /// The tensor that holds the gate of the feed-forward layers.
+    pub gate: GateTensor,
+    /// The divisors of the rotary frequencies that a file may give.
+    pub divisors: Divisors,
     /// The soft cap of the scores if a file gives none; `None` in families without one.
     pub score_cap: Option<f32>,
     /// The soft cap of the logits if a file gives none, with 0 for no cap; `None` in families without one.
@@ -89,6 +99,35 @@ pub enum Unrotated {
     AllUnlessFinetuned,
 }
 
+/// The tensor of the gate of the feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateTensor {
+    /// The gate has a tensor of its own.
+    Own,
+    /// The upward projection follows in the same tensor.
+    WithUp,
+}
+
+/// The divisors of the rotary frequencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Divisors {
+    /// One set for all contexts.
+    OneSet,
+    /// A set for short contexts, and another for long ones.
+    TwoSets,
+}
+
+/// The mixers of the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixers {
+    /// All have attention.
+    Attention,
+    /// Blocks without heads of keys have a short convolution.
+    ShortConv,
+    /// Most blocks have a gated delta net; the others' attention has a gate.
+    DeltaNet,
+}
+
 /// The output head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputHead {
@@ -128,12 +167,17 @@ const PLAIN: Family = Family {
     norms: Norms::Before,
     query_norms: QueryNorms::Absent,
     head: OutputHead::OwnOrTied,
+    mixers: Mixers::Attention,
+    output_norm: "output_norm",
+    feed_forward_norm: "ffn_norm",
     scales_embedding: false,
     sliding: None,
     unrotated: Unrotated::Never,
     wide_scores: None,
     has_multipliers: false,
     has_yarn_settings: false,
+    gate: GateTensor::Own,
+    divisors: Divisors::OneSet,
     score_cap: None,
     logit_cap: None,
 };
@@ -187,6 +231,12 @@ const FAMILIES: &[Family] = &[
         ..PLAIN
     },
     Family {
+        architecture: "phi3",
+        gate: GateTensor::WithUp,
+        divisors: Divisors::TwoSets,
+        ..PLAIN
+    },
+    Family {
         architecture: "olmo2",
         norms: Norms::After,
         query_norms: QueryNorms::Width,
@@ -210,6 +260,20 @@ const FAMILIES: &[Family] = &[
         wide_scores: Some(46),
         score_cap: Some(50.0),
         logit_cap: Some(30.0),
+        ..PLAIN
+    },
+    Family {
+        architecture: "lfm2",
+        query_norms: QueryNorms::Head,
+        mixers: Mixers::ShortConv,
+        output_norm: "token_embd_norm",
+        ..PLAIN
+    },
+    Family {
+        architecture: "qwen35",
+        query_norms: QueryNorms::Head,
+        mixers: Mixers::DeltaNet,
+        feed_forward_norm: "post_attention_norm",
         ..PLAIN
     },
 ];

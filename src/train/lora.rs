@@ -1,8 +1,9 @@
 //! Low-rank adaptation (LoRA; Hu et al. 2021, arXiv 2106.09685): `y = W x + lora_scale · B A x`, where
 //! `lora_scale = lora_alpha / rank`, `A` is `[rank, in]` and `B` is `[out, rank]`.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor, Var};
-use clap::ValueEnum;
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -12,58 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::ops::dropout::Dropout;
 use super::ops::linear::LowRank;
 use super::ops::map_f32;
+use super::ops::matrix::Into;
+use super::shape::Shape;
+use super::target::LinearTensor;
+pub use super::target::TargetModule;
 use crate::{Error, Result};
 
-/// A linear layer of a block that an adapter may change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum TargetModule {
-    /// Queries of attention.
-    Q,
-    /// Keys of attention.
-    K,
-    /// Values of attention.
-    V,
-    /// Output projection of attention.
-    O,
-    /// Gate of the feed-forward layers.
-    Gate,
-    /// Upward projection of the feed-forward layers.
-    Up,
-    /// Downward projection of the feed-forward layers.
-    Down,
-}
-
-impl TargetModule {
-    /// All target modules, in the order of the forward pass.
-    pub const ALL: [Self; 7] = [
-        Self::Q,
-        Self::K,
-        Self::V,
-        Self::O,
-        Self::Gate,
-        Self::Up,
-        Self::Down,
-    ];
-
-    /// The part of the tensor's name in a GGUF file that is between `blk.N.` and `.weight`.
-    fn gguf_name(self) -> &'static str {
-        match self {
-            Self::Q => "attn_q",
-            Self::K => "attn_k",
-            Self::V => "attn_v",
-            Self::O => "attn_output",
-            Self::Gate => "ffn_gate",
-            Self::Up => "ffn_up",
-            Self::Down => "ffn_down",
-        }
-    }
-
-    /// The tensor's name in a GGUF file.
-    pub fn tensor_name(self, layer: usize) -> String {
-        format!("blk.{layer}.{}.weight", self.gguf_name())
-    }
-}
+/// Streams of random numbers that a block has of each seed.
+const STREAMS: u64 = 7;
 
 /// The size and scale of an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,109 +29,159 @@ pub struct LoraConfig {
     pub rank: usize,
     /// Numerator of `lora_scale`.
     pub lora_alpha: f32,
-    /// The layers of each block that get a pair of matrices.
+    /// The layers of each block that get a pair of matrices, where the block has them.
+    #[serde(with = "recorded")]
     pub target_modules: Vec<TargetModule>,
 }
 
-/// An adapter in training: a pair of variables for each adapted layer.
+/// The target modules in records. All of them are written as those that a llama has, as they were when no model had
+/// others, so that the records of earlier versions stay valid.
+mod recorded {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::TargetModule;
+
+    const ALL: &[TargetModule] = TargetModule::ALL.split_at(7).0;
+
+    pub fn serialize<S: Serializer>(
+        modules: &[TargetModule],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let are_all = TargetModule::ALL.iter().all(|it| modules.contains(it));
+        if are_all { ALL } else { modules }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<TargetModule>, D::Error> {
+        let modules = Vec::deserialize(deserializer)?;
+        Ok(if modules == ALL {
+            TargetModule::ALL.to_vec()
+        } else {
+            modules
+        })
+    }
+}
+
+/// An adapter in training: a pair of variables for each adapted tensor.
 #[derive(Clone)]
 pub struct Lora {
     lora_alpha: f32,
     rank: usize,
-    /// The pairs of each block, in the order of [`TargetModule::ALL`].
-    slots: Vec<[Option<MatrixPair>; 7]>,
+    /// The pairs of each block, in the order of its tensors.
+    blocks: Vec<Vec<MatrixPair>>,
     /// Whether passes compute no gradients for it.
     frozen: bool,
     /// Dropout of the adapter's inputs: rate, seed, and number of the pass.
     dropout: Option<(f32, u64, u64)>,
 }
 
-/// `A`, `[rank, in]`, and `B`, `[out, rank]`.
+/// The pair of a tensor: `A`, `[rank, in]`, and `B`, `[out, rank]`, whose rows are those of the tensor's layers.
 #[derive(Clone)]
 struct MatrixPair {
+    tensor: LinearTensor,
+    /// Number of output features of each layer of the tensor.
+    rows: Vec<usize>,
     a: Var,
     b: Var,
 }
 
 impl Lora {
-    /// A fresh adapter. `A` is uniform in `±1/√in`, which is what PEFT's Kaiming initialisation amounts to; `B` is
-    /// zero, so that the adapter changes nothing yet. `shape` gives `(out, in)` of each target. Equal seeds give equal
-    /// adapters.
+    /// A fresh adapter for a model of this shape. `A` is uniform in `±1/√in`, which is what PEFT's Kaiming initialisation
+    /// amounts to; `B` is zero, so that the adapter changes nothing yet. Equal seeds give equal adapters.
     ///
     /// # Errors
-    /// The rank is zero, or there are no target modules.
-    pub fn new(
-        config: &LoraConfig,
-        n_layer: usize,
-        shape: impl Fn(TargetModule) -> (usize, usize),
-        seed: u64,
-    ) -> Result<Self> {
+    /// The rank is zero, there are no target modules or none that the model has, or a tensor of the file holds some of them
+    /// together with another layer.
+    pub fn new(config: &LoraConfig, shape: &Shape, seed: u64) -> Result<Self> {
         if config.rank == 0 || config.target_modules.is_empty() {
             return Err(Error::input(
                 "an adapter needs a rank of at least 1 and a target module",
             ));
         }
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let mut lora = Self::empty(config.rank, config.lora_alpha, n_layer);
-        for slots in &mut lora.slots {
-            for target in TargetModule::ALL {
-                if config.target_modules.contains(&target) {
-                    let (n_out, n_in) = shape(target);
-                    let bound = (n_in as f32).sqrt().recip();
-                    let a = (0..config.rank * n_in)
-                        .map(|_| random.random_range(-bound..bound))
-                        .collect();
-                    slots[target as usize] = Some(MatrixPair {
-                        a: variable(a, config.rank, n_in)?,
-                        b: variable(vec![0.0; n_out * config.rank], n_out, config.rank)?,
-                    });
+        let mut lora = Self::empty(config.rank, config.lora_alpha, shape.n_layer);
+        for (layer, block) in lora.blocks.iter_mut().enumerate() {
+            for &tensor in &shape.linear_tensors[layer] {
+                let is_target = |layer: &TargetModule| config.target_modules.contains(layer);
+                match tensor.layers.iter().filter(|it| is_target(it)).count() {
+                    0 => continue,
+                    n if n == tensor.layers.len() => {}
+                    _ => {
+                        return Err(Error::input(format_args!(
+                            "the model holds {} in one tensor, {}; an adapter changes all of them or none",
+                            tensor.layer_names(),
+                            tensor.name(layer)
+                        )));
+                    }
                 }
+                let (rows, n_in) = shape.tensor(layer, tensor);
+                let n_out = rows.iter().sum();
+                let bound = (n_in as f32).sqrt().recip();
+                let a = (0..config.rank * n_in)
+                    .map(|_| random.random_range(-bound..bound))
+                    .collect();
+                block.push(MatrixPair {
+                    tensor,
+                    rows,
+                    a: variable(a, config.rank, n_in)?,
+                    b: variable(vec![0.0; n_out * config.rank], n_out, config.rank)?,
+                });
             }
+        }
+        if lora.pairs().next().is_none() {
+            return Err(Error::input(
+                "the model has none of the target modules that were asked for",
+            ));
         }
         Ok(lora)
     }
 
     /// Variables with the values of an existing adapter, to train it further or to measure it. It must fit the base
-    /// (`Adapter::check_fits`).
+    /// (`Adapter::check_fits`), whose shape this is.
     ///
     /// # Errors
-    /// The adapter changes a layer that is not a [`TargetModule`] of the `n_layer` blocks, or its pairs differ in rank.
-    pub fn from_adapter(adapter: &Adapter, n_layer: usize) -> Result<Self> {
+    /// The adapter changes a tensor that holds no [`TargetModule`] of a block, or its pairs differ in rank.
+    pub fn from_adapter(adapter: &Adapter, shape: &Shape) -> Result<Self> {
         let rank = adapter.rank();
-        let mut lora = Self::empty(rank, adapter.lora_scale(rank) * rank as f32, n_layer);
-        for tensor in &adapter.tensors {
-            if tensor.rank() != rank {
-                return Err(Error::input(format_args!(
-                    "an adapter whose tensors differ in rank cannot be trained on: {} has rank {}, others {rank}",
-                    tensor.name,
-                    tensor.rank()
-                )));
+        let mut lora = Self::empty(rank, adapter.lora_scale(rank) * rank as f32, shape.n_layer);
+        let mut tensors: BTreeMap<_, _> = (adapter.tensors.iter())
+            .map(|pair| (pair.name.as_str(), pair))
+            .collect();
+        for (layer, block) in lora.blocks.iter_mut().enumerate() {
+            for &tensor in &shape.linear_tensors[layer] {
+                let Some(pair) = tensors.remove(tensor.name(layer).as_str()) else {
+                    continue;
+                };
+                if pair.rank() != rank {
+                    return Err(Error::input(format_args!(
+                        "an adapter whose tensors differ in rank cannot be trained on: {} has rank {}, others {rank}",
+                        pair.name,
+                        pair.rank()
+                    )));
+                }
+                let matrix = |m: &Matrix| variable(m.data.clone(), m.rows, m.cols);
+                block.push(MatrixPair {
+                    tensor,
+                    rows: shape.tensor(layer, tensor).0,
+                    a: matrix(&pair.a)?,
+                    b: matrix(&pair.b)?,
+                });
             }
-            let places =
-                (0..n_layer).flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)));
-            let place = places
-                .into_iter()
-                .find(|(layer, target)| target.tensor_name(*layer) == tensor.name);
-            let (layer, target) = place.ok_or_else(|| {
-                Error::input(format_args!(
-                    "an adapter that changes {} cannot be trained on",
-                    tensor.name
-                ))
-            })?;
-            let matrix = |m: &Matrix| variable(m.data.clone(), m.rows, m.cols);
-            lora.slots[layer][target as usize] = Some(MatrixPair {
-                a: matrix(&tensor.a)?,
-                b: matrix(&tensor.b)?,
-            });
         }
-        Ok(lora)
+        match tensors.first_key_value() {
+            Some((name, _)) => Err(Error::input(format_args!(
+                "an adapter that changes {name} cannot be trained on"
+            ))),
+            None => Ok(lora),
+        }
     }
 
     fn empty(rank: usize, lora_alpha: f32, n_layer: usize) -> Self {
         Self {
             lora_alpha,
             rank,
-            slots: vec![Default::default(); n_layer],
+            blocks: vec![Vec::new(); n_layer],
             frozen: false,
             dropout: None,
         }
@@ -225,21 +232,22 @@ impl Lora {
     /// # Errors
     /// A tensor operation failed.
     pub(super) fn layer(&self, layer: usize) -> candle_core::Result<LayerLora> {
-        let slots = &self.slots[layer];
         let mut matrices = Vec::new();
-        let mut shapes = [None; 7];
-        for (slot, shape) in slots.iter().zip(&mut shapes) {
-            if let Some(slot) = slot {
-                for var in [&slot.a, &slot.b] {
-                    let tensor = if self.frozen {
-                        var.as_detached_tensor()
-                    } else {
-                        var.as_tensor().clone()
-                    };
-                    matrices.push(tensor.flatten_all()?);
-                }
-                *shape = Some((slot.b.dim(0)?, slot.a.dim(1)?));
+        let mut pairs = Vec::new();
+        for pair in &self.blocks[layer] {
+            for var in [&pair.a, &pair.b] {
+                let tensor = if self.frozen {
+                    var.as_detached_tensor()
+                } else {
+                    var.as_tensor().clone()
+                };
+                matrices.push(tensor.flatten_all()?);
             }
+            pairs.push(PairLayout {
+                layers: pair.tensor.layers,
+                rows: pair.rows.clone(),
+                n_in: pair.a.dim(1)?,
+            });
         }
         let flat = if matrices.is_empty() {
             Tensor::zeros(0, DType::F32, &Device::Cpu)?
@@ -249,11 +257,11 @@ impl Lora {
         let layout = LoraLayout {
             rank: self.rank,
             lora_scale: self.lora_alpha / self.rank as f32,
-            shapes,
+            pairs,
             dropout: self.dropout.map(|(rate, seed, number)| Dropout {
                 rate,
                 seed,
-                stream: (number * self.slots.len() as u64 + layer as u64) * 7,
+                stream: (number * self.blocks.len() as u64 + layer as u64) * STREAMS,
             }),
         };
         Ok(LayerLora { flat, layout })
@@ -265,7 +273,7 @@ impl Lora {
     /// A tensor operation failed.
     pub(super) fn stack(&self) -> candle_core::Result<StackLora> {
         let (mut flats, mut layouts) = (Vec::new(), Vec::new());
-        for layer in 0..self.slots.len() {
+        for layer in 0..self.blocks.len() {
             let LayerLora { flat, layout } = self.layer(layer)?;
             if flat.elem_count() > 0 {
                 flats.push(flat);
@@ -308,8 +316,8 @@ impl Lora {
     /// The size and scale of the adapter. A target module counts if it is adapted in some block.
     pub fn config(&self) -> LoraConfig {
         let is_adapted = |target: &TargetModule| {
-            let mut blocks = self.slots.iter();
-            blocks.any(|slots| slots[*target as usize].is_some())
+            let mut pairs = self.blocks.iter().flatten();
+            pairs.any(|pair| pair.tensor.layers.contains(target))
         };
         LoraConfig {
             rank: self.rank,
@@ -319,23 +327,23 @@ impl Lora {
     }
 
     fn pairs(&self) -> impl Iterator<Item = (String, &MatrixPair)> {
-        self.slots.iter().enumerate().flat_map(|(layer, slots)| {
-            let targets = TargetModule::ALL.into_iter().zip(slots);
-            targets
-                .filter_map(move |(target, slot)| Some((target.tensor_name(layer), slot.as_ref()?)))
+        let blocks = self.blocks.iter().enumerate();
+        blocks.flat_map(|(layer, pairs)| {
+            let named = move |pair: &'_ MatrixPair| pair.tensor.name(layer);
+            pairs.iter().map(move |pair| (named(pair), pair))
         })
     }
 }
 
 /// A block's adapters, in the order of [`TargetModule::ALL`].
-pub(super) type BlockAdapters<'a> = [Option<LowRank<'a>>; 7];
+pub(super) type BlockAdapters<'a> = [Option<LowRank<'a>>; TargetModule::N];
 
 /// `(dA, dB)` of each adapted layer of a block, in the order of [`TargetModule::ALL`].
-pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; 7];
+pub(super) type LoraGradients = [Option<(Vec<f32>, Vec<f32>)>; TargetModule::N];
 
 /// The matrices of one block's adapters, in one tensor.
 pub(super) struct LayerLora {
-    /// `A`, `[rank, in]`, and `B`, `[out, rank]`, of each adapted layer in the order of [`TargetModule::ALL`].
+    /// `A`, `[rank, in]`, and `B`, `[out, rank]`, of each adapted tensor, one after the other.
     pub flat: Tensor,
     pub layout: LoraLayout,
 }
@@ -352,16 +360,28 @@ pub(super) struct StackLora {
 pub(super) struct LoraLayout {
     pub rank: usize,
     pub lora_scale: f32,
-    /// `(out, in)` of the adapted layers.
-    shapes: [Option<(usize, usize)>; 7],
-    /// Dropout of the first target module; each of the others has the next stream of random numbers.
+    /// The pairs of the adapted tensors, in the order of the tensors.
+    pairs: Vec<PairLayout>,
+    /// Dropout of the first target module. Each of the others has the next stream of random numbers, and after
+    /// [`STREAMS`] of them the first one of the next seed.
     dropout: Option<Dropout>,
 }
 
-/// The place of one layer's matrices.
+/// The sizes of a pair of matrices.
+struct PairLayout {
+    /// The layers whose rows `B` has, one after the other.
+    layers: &'static [TargetModule],
+    /// Number of output features of each of these layers.
+    rows: Vec<usize>,
+    n_in: usize,
+}
+
+/// The place of one layer's matrices. Layers of one tensor have the same `A`.
 pub(super) struct LoraPlace {
-    /// Index of the first value of `A`; `B` follows `A`.
-    pub start: usize,
+    /// Index of the first value of `A`.
+    pub a: usize,
+    /// Index of the first value of `B`.
+    pub b: usize,
     pub n_out: usize,
     pub n_in: usize,
     pub dropout: Option<Dropout>,
@@ -369,50 +389,64 @@ pub(super) struct LoraPlace {
 
 impl LoraLayout {
     /// The places of the adapted layers, in the order of [`TargetModule::ALL`].
-    pub fn places(&self) -> [Option<LoraPlace>; 7] {
-        let (mut start, mut streams) = (0, 0..);
-        self.shapes.map(|shape| {
-            let stream = streams.next().unwrap_or_default();
-            let (n_out, n_in) = shape?;
-            let place = LoraPlace {
-                start,
-                n_out,
-                n_in,
-                dropout: self.dropout.map(|dropout| Dropout {
-                    stream: dropout.stream + stream,
-                    ..dropout
-                }),
-            };
-            start += self.rank * (n_in + n_out);
-            Some(place)
-        })
+    pub fn places(&self) -> [Option<LoraPlace>; TargetModule::N] {
+        let (mut places, mut start) = ([const { None }; TargetModule::N], 0);
+        for PairLayout { layers, rows, n_in } in &self.pairs {
+            let mut b = start + self.rank * n_in;
+            for (&layer, &n_out) in layers.iter().zip(rows) {
+                places[layer as usize] = Some(LoraPlace {
+                    a: start,
+                    b,
+                    n_out,
+                    n_in: *n_in,
+                    // The layers of one tensor see the same input.
+                    dropout: self.dropout.map(|dropout| Dropout {
+                        seed: dropout.seed.wrapping_add(layers[0] as u64 / STREAMS),
+                        stream: dropout.stream + layers[0] as u64 % STREAMS,
+                        ..dropout
+                    }),
+                });
+                b += self.rank * n_out;
+            }
+            start = b;
+        }
+        places
     }
 
     /// Number of values of all matrices.
     pub fn len(&self) -> usize {
-        let values = |&(n_out, n_in): &(usize, usize)| self.rank * (n_out + n_in);
-        self.shapes.iter().flatten().map(values).sum()
+        let width = |pair: &PairLayout| pair.rows.iter().sum::<usize>() + pair.n_in;
+        self.rank * self.pairs.iter().map(width).sum::<usize>()
     }
 
     /// Splits `flat` into the matrices of the block's adapters.
     pub fn split<'a>(&self, flat: &'a [f32]) -> BlockAdapters<'a> {
         self.places().map(|place| {
             let place = place?;
-            let (a, b) = flat[place.start..].split_at(self.rank * place.n_in);
             Some(LowRank {
-                a,
-                b: &b[..self.rank * place.n_out],
+                a: &flat[place.a..][..self.rank * place.n_in],
+                b: &flat[place.b..][..self.rank * place.n_out],
                 lora_scale: self.lora_scale,
                 dropout: place.dropout,
             })
         })
     }
-}
 
-/// The gradients of a block's adapters in one vector, in the order of [`LayerLora::flat`].
-pub(super) fn flat_gradients(gradients: LoraGradients) -> Vec<f32> {
-    let pairs = gradients.into_iter().flatten();
-    pairs.flat_map(|(a, b)| a.into_iter().chain(b)).collect()
+    /// The gradients of a block's adapters in one vector, in the order of [`LayerLora::flat`].
+    pub fn flat_gradients(&self, mut gradients: LoraGradients) -> Vec<f32> {
+        let mut flat = Vec::with_capacity(self.len());
+        for PairLayout { layers, .. } in &self.pairs {
+            let parts = layers.iter().map(|&layer| gradients[layer as usize].take());
+            let (d_as, d_bs): (Vec<_>, Vec<_>) = parts.flatten().unzip();
+            let sum = |mut sum: Vec<f32>, d_a: Vec<f32>| {
+                Into::Add.store(&mut sum, d_a.into_iter());
+                sum
+            };
+            flat.extend(d_as.into_iter().reduce(sum).unwrap_or_default());
+            flat.extend(d_bs.into_iter().flatten());
+        }
+        flat
+    }
 }
 
 fn variable(data: Vec<f32>, rows: usize, cols: usize) -> Result<Var> {

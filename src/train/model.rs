@@ -12,70 +12,58 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
+use cope_convert::{Adapter, RopeFactors};
 
-use super::block::Block;
-use super::block_stack::{StackOp, View};
+use super::block::recall::{Memory, Recall};
+use super::block::{Block, View};
+use super::block_reader;
+use super::block_stack::{BlockView, StackOp};
 use super::candle::CandleModel;
-use super::family::{Family, OutputHead, QueryNorms};
+use super::family::{Divisors, Family, OutputHead};
 use super::head::{Head, HeadOp, Predictions, gather};
-use super::lora::{Lora, LoraConfig, TargetModule};
-use super::ops::attention::{Mask, attend};
+use super::lora::{Lora, LoraConfig};
+use super::ops::attention::{Mask, Segment};
 use super::ops::linear::WeightType;
 use super::ops::map_f32;
 use super::ops::norm::RmsNorm;
 use super::packing::{PackedBatch, PackedRows};
-use super::shape::Shape;
+use super::shape::{MixerShape, Shape};
 use super::stem::Stem;
 use super::weights::Weights;
 use crate::Result;
-use crate::llama::Token;
+use crate::llama::{self, ContextOptions, Token};
 
 /// A model with frozen weights, which adapters are trained on.
 pub struct TrainModel {
     stem: Arc<Stem>,
     blocks: Arc<Vec<Block>>,
     head: Arc<Head>,
+    /// The factors of the rotary frequencies, of a model that has two sets.
+    rope_factors: Option<RopeFactors>,
     /// Whether the backward pass recomputes each block's activations.
     recompute: bool,
     /// A copy of the weights on a device, which computes in their place.
     candle: Option<CandleModel>,
 }
 
-fn read_block(
+/// Reads the divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, of the set `rope_factors`
+/// where the family has two.
+fn read_divisors(
     weights: &mut Weights,
-    layer: usize,
     shape: &Shape,
     family: &Family,
-) -> Result<Block> {
-    let [q, k, v, o, gate, up, down] = TargetModule::ALL.map(|target| {
-        let (n_out, n_in) = shape.linear(target);
-        weights.linear(&target.tensor_name(layer), n_out, n_in)
-    });
-    let linear = [q?, k?, v?, o?, gate?, up?, down?];
-    let mut norm = |is_there: bool, name: &str, len: usize| -> Result<Option<RmsNorm>> {
-        let name = format!("blk.{layer}.{name}.weight");
-        let weight = is_there.then(|| weights.vector(&name, len)).transpose()?;
-        Ok(weight.map(|weight| RmsNorm::new(weight, shape.epsilon)))
-    };
-    let (before, after) = (family.norms.are_before(), family.norms.are_after());
-    let (n_embd, has_query_norms) = (shape.n_embd, family.query_norms != QueryNorms::Absent);
-    let width = |n_heads: usize| match family.query_norms {
-        QueryNorms::Width => n_heads * shape.heads.head_dim,
-        _ => shape.heads.head_dim,
-    };
-    Ok(Block {
-        attention_norm: norm(before, "attn_norm", n_embd)?,
-        feed_forward_norm: norm(before, "ffn_norm", n_embd)?,
-        q_norm: norm(has_query_norms, "attn_q_norm", width(shape.heads.n_head))?,
-        k_norm: norm(has_query_norms, "attn_k_norm", width(shape.heads.n_head_kv))?,
-        post_attention_norm: norm(after, "post_attention_norm", n_embd)?,
-        post_feed_forward_norm: norm(after, "post_ffw_norm", n_embd)?,
-        residual_scale: shape.residual_scale,
-        linear,
-        heads: shape.heads,
-        activation: family.activation,
+    rope_factors: Option<RopeFactors>,
+) -> Result<Option<Vec<f32>>> {
+    let n = shape.rope.n_rot / 2;
+    if family.divisors == Divisors::OneSet {
+        return weights.vector_if_there("rope_freqs.weight", n);
+    }
+    let short = weights.vector_if_there("rope_factors_short.weight", n)?;
+    let long = weights.vector_if_there("rope_factors_long.weight", n)?;
+    Ok(match rope_factors {
+        Some(RopeFactors::Long) => long,
+        _ => short,
     })
 }
 
@@ -86,10 +74,12 @@ impl TrainModel {
     /// The architecture belongs to no [`Family`]; a setting or a tensor is missing or has another shape; or the file
     /// has a setting or a tensor that this code does not know.
     pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
-        Self::load_with_task(gguf, weight_type, None)
+        Self::load_with_task(gguf, weight_type, None, None)
     }
 
-    /// [`Self::load`], with a task adapter added to the weights. The adapter must fit the base (`Adapter::check_fits`).
+    /// [`Self::load`], with a task adapter added to the weights, and with these factors of the rotary frequencies where the
+    /// file has two sets of them; `None` takes those of a context of the default size. The adapter must fit the base
+    /// (`Adapter::check_fits`).
     ///
     /// # Errors
     /// Those of [`Self::load`].
@@ -97,16 +87,17 @@ impl TrainModel {
         gguf: &Gguf,
         weight_type: WeightType,
         task: Option<&Adapter>,
+        rope_factors: Option<RopeFactors>,
     ) -> Result<Self> {
         let family = Family::of(gguf)?;
         let shape = Shape::read(gguf, family)?;
         let mut weights = Weights::new(gguf, weight_type, task);
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
-            blocks.push(read_block(&mut weights, layer, &shape, family)?);
+            blocks.push(block_reader::read(&mut weights, layer, &shape, family)?);
         }
         let norm = RmsNorm::new(
-            weights.vector("output_norm.weight", shape.n_embd)?,
+            weights.vector(&format!("{}.weight", family.output_norm), shape.n_embd)?,
             shape.epsilon,
         );
         let (table, head) = ("token_embd.weight", "output.weight");
@@ -133,15 +124,21 @@ impl TrainModel {
             weight: head,
             scaling: shape.logit_scaling,
         };
-        let rope_factors = weights.vector_if_there("rope_freqs.weight", shape.rope.n_rot / 2)?;
+        let usual = llama::rope_factors(gguf, ContextOptions::default().n_ctx);
+        let rope_factors = usual.map(|usual| rope_factors.unwrap_or(usual));
+        let rope_divisors = read_divisors(&mut weights, &shape, family, rope_factors)?;
+        if shape.n_further > 0 {
+            weights.leave_blocks(shape.n_layer);
+        }
         weights.finish()?;
         Ok(Self {
             stem: Arc::new(Stem {
                 family,
                 shape,
                 embedding,
-                rope_factors,
+                rope_divisors,
             }),
+            rope_factors,
             blocks: Arc::new(blocks),
             head: Arc::new(head),
             recompute: false,
@@ -173,17 +170,17 @@ impl TrainModel {
         &self.stem.shape
     }
 
+    /// The factors of the rotary frequencies, of a model that has two sets for contexts of different sizes.
+    pub fn rope_factors(&self) -> Option<RopeFactors> {
+        self.rope_factors
+    }
+
     /// A fresh adapter for this model.
     ///
     /// # Errors
     /// See [`Lora::new`].
     pub fn lora(&self, config: &LoraConfig, seed: u64) -> Result<Lora> {
-        Lora::new(
-            config,
-            self.shape().n_layer,
-            |target| self.shape().linear(target),
-            seed,
-        )
+        Lora::new(config, self.shape(), seed)
     }
 
     /// Log-probabilities of the batch's response tokens, `[r]`, in nats. The head runs only on the rows that predict
@@ -268,11 +265,6 @@ impl TrainModel {
         }
     }
 
-    /// The beginning of the model, which says what each block is given.
-    pub(super) fn stem(&self) -> &Stem {
-        &self.stem
-    }
-
     /// The copy on a device that computes in place of this model's own weights, if there is one.
     pub(super) fn candle(&self) -> Option<&CandleModel> {
         self.candle.as_ref()
@@ -282,7 +274,7 @@ impl TrainModel {
     /// n_embd]`, before the last norm.
     fn graph(&self, rows: &PackedRows, lora: &Lora) -> Result<Tensor> {
         let ropes = self.stem.ropes(&rows.positions);
-        let view = |layer| View {
+        let view = |layer| BlockView {
             rope: self.stem.rotation(&ropes, layer).cloned(),
             window: self.stem.window(layer),
         };
@@ -298,39 +290,55 @@ impl TrainModel {
 
     /// Runs the blocks over a batch without gradients. Returns `[t, n_embd]`, before the last norm.
     fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Vec<f32>> {
-        self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
-            let mask = Mask {
-                segments: &rows.segments,
-                window: self.stem.window(layer),
-            };
-            attend(q, k, v, self.shape().heads, mask)
-        })
+        self.run((&rows.tokens, &rows.positions), &rows.segments, lora, None)
     }
 
-    /// Runs the blocks without gradients, with `attend(layer, q, k, v)` for attention: over the rows themselves, or
-    /// over a KV cache. Returns `[t, n_embd]`, before the last norm.
+    /// Runs the blocks without gradients over tokens and their positions, `[t]` each: over these rows alone, or with a
+    /// memory of each block, whose rows the tokens are written to. Returns `[t, n_embd]`, before the last norm.
     pub(super) fn run(
         &self,
-        tokens: &[Token],
-        positions: &[usize],
+        (tokens, positions): (&[Token], &[usize]),
+        segments: &[Segment],
         lora: Option<&Lora>,
-        mut attend: impl FnMut(usize, &[f32], &[f32], &[f32]) -> Vec<f32>,
+        mut memory: Option<(&mut [Memory], &[usize])>,
     ) -> Result<Vec<f32>> {
         let ropes = self.stem.ropes(positions);
         let mut x = self.stem.embed(tokens)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let rope = self.stem.rotation(&ropes, layer);
-            let attend = |q: &[f32], k: &[f32], v: &[f32]| attend(layer, q, k, v);
+            let view = View {
+                rope: self.stem.rotation(&ropes, layer),
+                mask: Mask {
+                    segments,
+                    window: self.stem.window(layer),
+                },
+            };
+            let recall = memory.as_mut().map(|(memories, rows)| Recall {
+                memory: &mut memories[layer],
+                rows,
+            });
             x = match lora {
-                None => block.forward(&x, &Default::default(), rope, attend),
+                None => block.forward(&x, &Default::default(), view, recall).0,
                 Some(lora) => {
                     let lora = lora.layer(layer)?;
                     map_f32(&lora.flat, |flat| {
-                        block.forward(&x, &lora.layout.split(flat), rope, attend)
+                        let adapters = lora.layout.split(flat);
+                        block.forward(&x, &adapters, view, recall).0
                     })?
                 }
             };
         }
         Ok(x)
+    }
+
+    /// An empty memory of `rows` rows for each block.
+    pub(super) fn memories(&self, rows: usize) -> Vec<Memory> {
+        let heads = self.shape().heads;
+        let memory = |mixer: &MixerShape| match mixer {
+            MixerShape::Attention => {
+                Memory::keys_and_values(rows, heads.n_head_kv * heads.head_dim)
+            }
+            MixerShape::ShortConv { .. } | MixerShape::DeltaNet(_) => Memory::states(),
+        };
+        self.shape().mixers.iter().map(memory).collect()
     }
 }

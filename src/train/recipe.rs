@@ -81,7 +81,10 @@ impl<'a> Recipe<'a> {
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
         let texts = Texts::load(folder, &encoder, hold_out, shape.n_ctx, observe)?;
-        let load = |weight_type| TrainModel::load_with_task(&gguf, weight_type, task.as_ref());
+        let load = |weight_type| {
+            let (task, rope_factors) = (task.as_ref(), config.rope_factors);
+            TrainModel::load_with_task(&gguf, weight_type, task, rope_factors)
+        };
         let model = if let Some((gpu, dtype)) = gpu {
             load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
         } else {
@@ -306,7 +309,7 @@ impl<'a> Recipe<'a> {
             self.read(&self.folder.sft())?,
             self.read(&self.folder.dpo())?,
         );
-        let lora = |adapter: &Adapter| Lora::from_adapter(adapter, self.model.shape().n_layer);
+        let lora = |adapter: &Adapter| Lora::from_adapter(adapter, self.model.shape());
         let mut adapters = vec![(Stage::Dpo, lora(&dpo)?)];
         // Without pairs, DPO leaves the adapter as it is.
         if !self.config.keep_dpo && sft.tensors != dpo.tensors {
@@ -435,7 +438,7 @@ impl<'a> Recipe<'a> {
 
     /// Reads the adapter of an earlier stage or of another user, to train it on or to measure it.
     fn adapter(&self, path: &Path) -> Result<Lora> {
-        Lora::from_adapter(&self.read(path)?, self.model.shape().n_layer)
+        Lora::from_adapter(&self.read(path)?, self.model.shape())
     }
 
     /// Reads the adapter of an earlier stage.
@@ -453,6 +456,7 @@ impl<'a> Recipe<'a> {
             task_sha256: self.base.task_sha256.clone(),
             contrast: Some(contrast.contrast()),
             plausibility: Some(contrast.plausibility()),
+            rope_factors: self.model.rope_factors(),
             name: Some(self.folder.name().to_string()),
             tensors: lora.to_tensors()?,
         };
@@ -490,18 +494,18 @@ fn memory(
     examples: &[Encoded],
     n_replayed: usize,
 ) -> Result<u64> {
-    let Training {
-        base_path,
-        config,
-        stages,
-        ..
-    } = training;
-    let file = std::fs::metadata(base_path).map_err(Error::io("read", base_path))?;
+    let Training { config, stages, .. } = training;
+    let mut file_bytes = 0;
+    for part in &gguf.parts {
+        file_bytes += std::fs::metadata(part)
+            .map_err(Error::io("read", part))?
+            .len();
+    }
     let embedding = gguf.tensor("token_embd.weight");
     let untied = gguf.tensor("output.weight").and(embedding);
     let estimate = MemoryEstimate {
         shape,
-        file_bytes: file.len(),
+        file_bytes,
         table_bytes: untied.map_or(0, |table| table.n_bytes),
         config,
         stages,

@@ -41,6 +41,9 @@ pub(super) fn record(
     if let Some(replay) = config.replay {
         settings["replay"] = json!(replay);
     }
+    if let Some(rope_factors) = config.rope_factors {
+        settings["rope_factors"] = json!(rope_factors);
+    }
     StageRecord {
         inputs,
         settings,
@@ -225,7 +228,8 @@ impl<'a> Records<'a> {
 }
 
 /// SHA-256 over all that the result of a stage depends on: the base, the settings, the files that it reads, the number
-/// of texts that are held out of the history, the adapter that SFT starts from, and the user's feedback.
+/// of texts that are held out of the history, the factors of the rotary frequencies where they are not the usual ones, the
+/// adapter that SFT starts from, and the user's feedback.
 ///
 /// # Errors
 /// A file of an earlier stage is missing, or a file cannot be read.
@@ -284,6 +288,8 @@ fn additions(
         let n_replayed = replay::n_items(config, hold_out, n_trained);
         additions.extend((n_replayed > 0).then(|| replay::inputs(n_replayed)));
     }
+    let rope_factors = config.rope_factors;
+    additions.extend(rope_factors.map(|factors| json!({ "rope_factors": factors })));
     additions.extend(start(config, stage).map(|start| json!({ "start": start })));
     let verdicts = Verdicts::from_feedback(&folder.feedback()?);
     let feedback = match stage {

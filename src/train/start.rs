@@ -41,8 +41,8 @@ impl TrainConfig {
         }
         let gguf = Gguf::open(base_path)?;
         let adapter = read_adapter(&path, &gguf, base)?;
-        let n_layer = Shape::read(&gguf, Family::of(&gguf)?)?.n_layer;
-        self.lora = Lora::from_adapter(&adapter, n_layer)?.config();
+        let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
+        self.lora = Lora::from_adapter(&adapter, &shape)?.config();
         self.start = Some(StartAdapter {
             user: source,
             sha256: cope_convert::sha256(&path)?,

@@ -20,8 +20,8 @@ pub(super) struct Stem {
     /// The token embedding, `[n_vocab, n_embd]`.
     pub embedding: FrozenWeight,
     /// Divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, where the file has them
-    /// (Llama 3).
-    pub rope_factors: Option<Vec<f32>>,
+    /// (Llama 3, Phi-3).
+    pub rope_divisors: Option<Vec<f32>>,
 }
 
 impl Stem {
@@ -65,7 +65,7 @@ impl Stem {
     /// The rotations of rows at `positions`, `[t]`.
     pub fn ropes(&self, positions: &[usize]) -> ByWindow<Ropes> {
         ByWindow {
-            full: self.rope(positions, self.shape.rope, self.rope_factors.as_deref()),
+            full: self.rope(positions, self.shape.rope, self.rope_divisors.as_deref()),
             sliding: (self.shape.sliding.as_ref())
                 .map(|sliding| self.rope(positions, sliding.rope, None)),
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use cope_convert::Adapter;
-use cope_convert::fused_tensor;
 use cope_convert::gguf::Gguf;
 
 use super::ops::linear::{FrozenWeight, WeightType};
@@ -56,13 +55,58 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// A tensor is missing, has another shape, or is of a type that cannot be read.
     pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
+        let mut layers = self.linear_layers(name, &[n_out], n_in)?;
+        Ok(layers.remove(0))
+    }
+
+    /// Reads linear layers that one matrix holds, with `rows` output features each: the matrix `[sum of rows, n_in]` called
+    /// `name`, and its bias if there is one.
+    ///
+    /// # Errors
+    /// A tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn linear_layers(
+        &mut self,
+        name: &str,
+        rows: &[usize],
+        n_in: usize,
+    ) -> Result<Vec<FrozenWeight>> {
+        let n_out = rows.iter().sum();
         let stored = self.stored(name, n_out, n_in)?;
-        let weight = FrozenWeight::new(stored, self.weight_type);
-        let bias = name.replace(".weight", ".bias");
-        Ok(match self.vector_if_there(&bias, n_out)? {
-            Some(bias) => weight.with_bias(bias),
-            None => weight,
-        })
+        let bias = self.vector_if_there(&name.replace(".weight", ".bias"), n_out)?;
+        let mut bias = bias.as_deref();
+        let layer = |stored: Stored| {
+            let n_out = stored.n_out();
+            let weight = FrozenWeight::new(stored, self.weight_type);
+            match bias.and_then(|bias| bias.split_at_checked(n_out)) {
+                Some((first, rest)) => {
+                    bias = Some(rest);
+                    weight.with_bias(first.to_vec())
+                }
+                None => weight,
+            }
+        };
+        Ok(stored.split(rows).into_iter().map(layer).collect())
+    }
+
+    /// Reads all values of a small matrix, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn rows(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>> {
+        let stored = self.stored(name, rows, cols)?;
+        Ok((0..rows).flat_map(|row| stored.row(row)).collect())
+    }
+
+    /// Leaves the tensors of the blocks from `layer` on alone: those predict further tokens, and have no part in the next.
+    pub fn leave_blocks(&mut self, layer: usize) {
+        let is_left = |name: &str| {
+            let number = name
+                .strip_prefix("blk.")
+                .and_then(|it| it.split('.').next());
+            number.is_some_and(|it| it.parse().is_ok_and(|number: usize| number >= layer))
+        };
+        let tensors = self.gguf.tensors.iter().map(|it| it.name.as_str());
+        self.read.extend(tensors.filter(|name| is_left(name)));
     }
 
     /// Reads a matrix of which only single rows are used. It is held in the type of the file.
@@ -97,21 +141,9 @@ impl<'a> Weights<'a> {
         }
     }
 
-    fn missing(&self, name: &str) -> Error {
-        match fused_tensor(self.gguf, name) {
-            Some(fused) => self.flaw(
-                name,
-                &format!(
-                    "is a part of {} in this file, whose layers are fused; train on a file of the model in which q, k and v are separate",
-                    fused.name
-                ),
-            ),
-            None => self.flaw(name, "is missing"),
-        }
-    }
-
     fn stored(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Stored> {
-        let tensor = self.gguf.tensor(name).ok_or_else(|| self.missing(name))?;
+        let tensor = self.gguf.tensor(name);
+        let tensor = tensor.ok_or_else(|| self.flaw(name, "is missing"))?;
         // ggml gives the fastest-varying dimension first.
         let shape = [n_in as u64, n_out as u64];
         let is_vector = n_out == 1 && tensor.shape == shape[..1];

@@ -127,6 +127,9 @@ fn settings_that_a_family_cannot_compute_with_are_refused() {
             "no block",
         ),
         ("olmo2", "attention.key_length", Value::U32(32), "features"),
+        ("phi3", "attention.key_length", Value::U32(32), "features"),
+        ("phi3", "rope.dimension_count", Value::U32(18), "rotate"),
+        ("phi3", "embedding_length", Value::U32(66), "divided"),
         (
             "mistral3",
             "rope.scaling.yarn_beta_fast",

@@ -51,11 +51,10 @@ impl Golden {
     fn adapter(&self, strength: f32) -> Adapter {
         let shape = self.model.shape();
         let mut tensors = Vec::new();
-        for (t, (layer, target)) in (0..shape.n_layer)
+        let places = (0..shape.n_layer)
             .flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)))
-            .enumerate()
-        {
-            let (n_out, n_in) = shape.linear(target);
+            .filter_map(|(layer, target)| Some((layer, target, shape.linear(layer, target)?)));
+        for (t, (layer, target, (n_out, n_in))) in places.enumerate() {
             let t = t as f64 + 1.0;
             let a = |i: f64, j: f64| 0.02 * (0.37 * t + 1.3 * i + 0.011 * j).sin();
             let b = |o: f64, i: f64| {
@@ -75,13 +74,14 @@ impl Golden {
             task_sha256: None,
             contrast: None,
             plausibility: None,
+            rope_factors: None,
             name: None,
             tensors,
         }
     }
 
     fn lora(&self) -> Lora {
-        Lora::from_adapter(&self.adapter(1.0), self.model.shape().n_layer).unwrap()
+        Lora::from_adapter(&self.adapter(1.0), self.model.shape()).unwrap()
     }
 
     fn pairs(&self) -> Vec<EncodedPair> {
@@ -291,7 +291,7 @@ fn distributions_agree_with_llama_cpp() {
         .tokenize(PARAGRAPH, Boundary::Omit, Special::Ignored)
         .unwrap();
     let adapter = golden.adapter(20.0);
-    let lora = Lora::from_adapter(&adapter, golden.model.shape().n_layer).unwrap();
+    let lora = Lora::from_adapter(&adapter, golden.model.shape()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter.gguf");
     adapter.write_gguf(&path).unwrap();

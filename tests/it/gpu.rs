@@ -7,7 +7,7 @@ use cope_llama::decode::{Arm, Contrast, DecoderOptions, PassSchedule, Processor}
 use cope_llama::llama::{Context, LoraAdapter, Model, Rows, Token, Twin, devices};
 
 use crate::fixture::{Fixture, adapter, decode, exact, limit};
-use crate::tiny::{FAMILIES, TinyModel, family_adapter};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter, queries_and_values};
 
 const N_TOKENS: usize = 48;
 
@@ -74,7 +74,7 @@ fn a_gpu_gives_the_texts_of_the_cpu() {
             architecture,
             ..TinyModel::default()
         });
-        let adapter = family_adapter(architecture, 7, 4, &["attn_q", "attn_v"]);
+        let adapter = family_adapter(architecture, 7, 4, queries_and_values(architecture));
         adapter
             .write_gguf(&tiny.folder.path().join("adapter.gguf"))
             .unwrap();

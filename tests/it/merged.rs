@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::default_model;
 use crate::fixture::{Fixture, exact};
 use crate::golden::{PARAGRAPH, mean_kl};
-use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter, tiny_adapter};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter, linears, tiny_adapter};
 
 fn merge_into(base: &Gguf, adapter: &Adapter, ggml_type: Option<GgmlType>, output: &Path) -> f64 {
     let hash = sha256(&base.path).unwrap();
@@ -46,8 +46,10 @@ fn a_merged_model_gives_the_logits_of_its_base_with_the_adapter() {
             ..TinyModel::default()
         });
         // Two ranks, so that the pairs have different scales.
-        let mut adapter = family_adapter(architecture, 3, 2, &LINEARS[..4]);
-        let second = family_adapter(architecture, 4, 5, &LINEARS[4..]);
+        let linears = linears(architecture);
+        let (first, second) = linears.split_at(linears.len() / 2);
+        let mut adapter = family_adapter(architecture, 3, 2, first);
+        let second = family_adapter(architecture, 4, 5, second);
         adapter.tensors.extend(second.tensors);
         adapter.tensors.sort_by(|x, y| x.name.cmp(&y.name));
         let path = tiny.folder.path().join("merged.gguf");

@@ -2,12 +2,16 @@
 //! blocks (`smollm3` has four) and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete
 //! enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
 
+mod mixers;
+
 use std::path::Path;
 
-use cope_convert::gguf::{self, Array, TensorData, Value};
+use cope_convert::gguf::{self, Array, Gguf, TensorData, TensorInfo, Value};
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+pub use mixers::ALL_LINEARS;
 
 /// Width of the residual stream.
 pub const N_EMBD: usize = 64;
@@ -54,6 +58,12 @@ pub struct TinyModel {
     pub architecture: &'static str,
     /// Whether the file has Llama 3's divisors of the rotary frequencies.
     pub rope_factors: bool,
+    /// Whether queries, keys and values are one matrix, as converters can write them.
+    pub fused: bool,
+    /// Value heads of `qwen35`'s delta net, which has two key heads.
+    pub n_value_heads: usize,
+    /// Blocks of `qwen35` that predict further tokens.
+    pub n_further: usize,
     /// Number of blocks, if not the few that show the family's structure.
     pub n_layer: Option<usize>,
 }
@@ -61,9 +71,12 @@ pub struct TinyModel {
 /// The families. `qwen2` has biases of Q, K and V; `qwen3` has norms of queries and keys; `gemma3` has these norms,
 /// post-norms, and sliding attention over [`WINDOW`] tokens in the first block, as `gemma2` with soft caps and `olmo2`
 /// without other norms have. The last of `smollm3`'s four blocks has no rotary embedding, `granite` has factors, and
-/// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature.
-pub const FAMILIES: [&str; 9] = [
+/// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature. `phi3` has fused layers, rotates a part of each head,
+/// and has factors for contexts up to [`N_CTX_TRAIN`] and for longer ones. The first block of `lfm2` has a short convolution,
+/// and that of `qwen35` a gated delta net.
+pub const FAMILIES: [&str; 12] = [
     "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
+    "phi3", "lfm2", "qwen35",
 ];
 
 /// Window of sliding attention, in tokens.
@@ -76,6 +89,9 @@ fn n_layer(architecture: &str) -> usize {
         _ => N_LAYER,
     }
 }
+
+/// Features of a head of `phi3` that are rotated.
+const N_ROT_PHI: usize = 12;
 
 /// Features of a head in a family's tiny model.
 fn head_dim(architecture: &str) -> usize {
@@ -92,6 +108,9 @@ impl Default for TinyModel {
             tied: true,
             architecture: "llama",
             rope_factors: false,
+            fused: false,
+            n_value_heads: mixers::N_V,
+            n_further: 0,
             n_layer: None,
         }
     }
@@ -121,7 +140,7 @@ impl TinyModel {
     }
 
     /// The name, the ggml shape (fastest-varying dimension first) and the values of every tensor, in file order.
-    fn tensors(self, n_vocab: usize) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    fn tensors(self, n_vocab: usize) -> Vec<Tensor> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut matrix = |name: String, n_in: usize, n_out: usize| {
             let values = gaussian(&mut rng, n_in * n_out, WEIGHT_STD);
@@ -135,12 +154,15 @@ impl TinyModel {
         };
         let norms: &[&str] = match self.architecture {
             "olmo2" => &[],
-            _ => &["attn_norm", "ffn_norm"],
+            other => mixers::norms(other).unwrap_or(&["attn_norm", "ffn_norm"]),
         };
 
         let mut tensors = vec![
             matrix("token_embd.weight".into(), N_EMBD, n_vocab),
-            norm("output_norm.weight".into()),
+            norm(match self.architecture {
+                "lfm2" => "token_embd_norm.weight".into(),
+                _ => "output_norm.weight".into(),
+            }),
         ];
         if has_head {
             tensors.push(matrix("output.weight".into(), N_EMBD, n_vocab));
@@ -149,17 +171,35 @@ impl TinyModel {
             for name in norms {
                 tensors.push(norm(tensor_name(layer, name)));
             }
-            for name in LINEARS {
-                let (n_in, n_out) = dimensions(self.architecture, name);
+            for name in block_linears(self.architecture, layer) {
+                let of_mixer = mixers::dimensions(self.architecture, name, self.n_value_heads);
+                let (n_in, n_out) = of_mixer.unwrap_or_else(|| dimensions(self.architecture, name));
                 tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
             }
         }
-        tensors.extend(self.vectors());
+        // Phi-3's factors come first, as converters write them: ggml reads beyond them.
+        let place = match self.architecture {
+            "phi3" => 0,
+            _ => tensors.len(),
+        };
+        tensors.splice(place..place, self.vectors());
+        if self.fused {
+            fuse(&mut tensors);
+        }
         tensors
     }
 
+    /// The linear layers of a block, by their GGUF names.
+    pub fn linears(self) -> &'static [&'static str] {
+        if self.fused && self.architecture != "phi3" {
+            &FUSED_LINEARS
+        } else {
+            linears(self.architecture)
+        }
+    }
+
     /// The biases and norms that only some families have, and Llama 3's rotary factors.
-    fn vectors(self) -> Vec<(String, Vec<u64>, Vec<f32>)> {
+    fn vectors(self) -> Vec<Tensor> {
         const HEAD_DIM: usize = N_EMBD / N_HEAD;
         let names: &[(&str, usize)] = match self.architecture {
             "qwen2" => &[
@@ -190,6 +230,7 @@ impl TinyModel {
             _ => &[],
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 1);
+        let mut rng_of_further = ChaCha8Rng::seed_from_u64(self.seed + 9);
         let mut vector = |name: String, len: usize| {
             let values = (0..len).map(|_| rng.random_range(0.5..1.5)).collect();
             (name, vec![len as u64], values)
@@ -200,11 +241,58 @@ impl TinyModel {
                 vectors.push(vector(format!("blk.{layer}.{name}"), *len));
             }
         }
+        if self.architecture == "phi3" {
+            for name in ["long", "short"] {
+                vectors.push(vector(format!("rope_factors_{name}.weight"), N_ROT_PHI / 2));
+            }
+        }
+        for layer in 0..self.n_layer() {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 2 + layer as u64);
+            let architecture = self.architecture;
+            let tensors = mixers::mixer_tensors(architecture, layer, self.n_value_heads, &mut rng);
+            vectors.extend(tensors);
+        }
+        for layer in self.n_layer()..self.n_layer() + self.n_further {
+            vectors.extend(mixers::further_tensors(layer, &mut rng_of_further));
+        }
         if self.rope_factors {
             vectors.push(vector("rope_freqs.weight".into(), HEAD_DIM / 2));
         }
         vectors
     }
+}
+
+/// The name, the ggml shape and the values of a tensor.
+type Tensor = (String, Vec<u64>, Vec<f32>);
+
+/// Puts queries, keys and values of each block into one matrix, and their biases into one vector.
+fn fuse(tensors: &mut Vec<Tensor>) {
+    let is_part = |name: &str| ["attn_q", "attn_k", "attn_v"].contains(&name);
+    let mut fused = Vec::<Tensor>::new();
+    for (name, mut shape, values) in tensors.drain(..) {
+        let name = match name.split('.').collect::<Vec<_>>()[..] {
+            ["blk", layer, part, ending] if is_part(part) => {
+                format!("blk.{layer}.attn_qkv.{ending}")
+            }
+            _ => name,
+        };
+        match fused.iter_mut().find(|it| it.0 == name) {
+            Some((_, before, whole)) => {
+                let rows = shape.pop().unwrap();
+                *before.last_mut().unwrap() += rows;
+                whole.extend(values);
+            }
+            None => fused.push((name, shape, values)),
+        }
+    }
+    *tensors = fused;
+}
+
+/// The values of a tensor of type F32.
+pub fn values_of(file: &Gguf, tensor: &TensorInfo) -> Vec<f32> {
+    let bytes = file.read(tensor).unwrap();
+    let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
+    bytes.chunks_exact(4).map(value).collect()
 }
 
 /// A random adapter of the given rank on `targets` (`attn_q`, `ffn_down`, …) of every block of the default tiny model,
@@ -218,7 +306,8 @@ pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&st
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut tensors = Vec::new();
     for layer in 0..n_layer(architecture) {
-        for target in targets {
+        let has = |target: &&&str| mixers::has(architecture, layer, target);
+        for target in targets.iter().filter(has) {
             let (n_in, n_out) = dimensions(architecture, target);
             tensors.push(LoraTensor {
                 name: tensor_name(layer, target),
@@ -235,6 +324,7 @@ pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&st
         task_sha256: None,
         contrast: None,
         plausibility: None,
+        rope_factors: None,
         name: None,
         tensors,
     }
@@ -251,17 +341,51 @@ pub const LINEARS: [&str; 7] = [
     "ffn_down",
 ];
 
+/// The same where queries, keys and values are one matrix.
+const FUSED_LINEARS: [&str; 5] = ["attn_qkv", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+
+/// The same of `phi3`, where the gate and the upward projection are one matrix too.
+const PHI_LINEARS: [&str; 4] = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"];
+
+/// The linear layers of a block in a family's tiny model, by their GGUF names.
+pub fn linears(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "phi3" => &PHI_LINEARS,
+        "lfm2" | "qwen35" => &mixers::ALL_LINEARS,
+        _ => &LINEARS,
+    }
+}
+
+/// Those of them that a block has.
+fn block_linears(architecture: &str, layer: usize) -> Vec<&'static str> {
+    let has = |name: &&&str| mixers::has(architecture, layer, name);
+    linears(architecture).iter().filter(has).copied().collect()
+}
+
+/// The tensors of `linears` that hold queries and values.
+pub fn queries_and_values(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "phi3" => &["attn_qkv"],
+        _ => &["attn_q", "attn_v"],
+    }
+}
+
 fn tensor_name(layer: usize, linear: &str) -> String {
     format!("blk.{layer}.{linear}.weight")
 }
 
 /// Input and output width of a linear layer.
 fn dimensions(architecture: &str, linear: &str) -> (usize, usize) {
+    if let Some(dimensions) = mixers::dimensions(architecture, linear, mixers::N_V) {
+        return dimensions;
+    }
     let head_dim = head_dim(architecture);
     match linear {
         "attn_q" => (N_EMBD, N_HEAD * head_dim),
         "attn_output" => (N_HEAD * head_dim, N_EMBD),
         "attn_k" | "attn_v" => (N_EMBD, N_HEAD_KV * head_dim),
+        "attn_qkv" => (N_EMBD, (N_HEAD + 2 * N_HEAD_KV) * head_dim),
+        "ffn_up" if architecture == "phi3" => (N_EMBD, 2 * N_FF),
         "ffn_gate" | "ffn_up" => (N_EMBD, N_FF),
         "ffn_down" => (N_FF, N_EMBD),
         other => panic!("the tiny model has no linear layer {other}"),
@@ -385,6 +509,14 @@ fn family_settings(architecture: &str) -> Vec<(&'static str, Value)> {
                 ("rope.scaling.original_context_length", Value::U32(64)),
             ]
         }
+        "phi3" => vec![
+            window,
+            ("rope.scaling.attn_factor", Value::F32(1.2)),
+            (
+                "rope.scaling.original_context_length",
+                Value::U32(N_CTX_TRAIN),
+            ),
+        ],
         "gemma2" => vec![
             window,
             ("attention.key_length", Value::U32(24)),
@@ -396,24 +528,40 @@ fn family_settings(architecture: &str) -> Vec<(&'static str, Value)> {
     }
 }
 
-fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+/// The settings of a model, without the prefix of their keys.
+fn settings(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(&'static str, Value)> {
     let architecture = tiny.architecture;
-    let text = |text: &str| Value::String(text.into());
     let count = |n: usize| Value::U32(n as u32);
+    let n_rot = match architecture {
+        "phi3" => N_ROT_PHI,
+        _ => head_dim(architecture),
+    };
     let mut settings = vec![
         ("context_length", Value::U32(N_CTX_TRAIN)),
         ("embedding_length", count(N_EMBD)),
-        ("block_count", count(tiny.n_layer())),
+        ("block_count", count(tiny.n_layer() + tiny.n_further)),
         ("feed_forward_length", count(N_FF)),
         ("attention.head_count", count(N_HEAD)),
         ("attention.head_count_kv", count(N_HEAD_KV)),
         ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-        ("rope.dimension_count", count(head_dim(architecture))),
+        ("rope.dimension_count", count(n_rot)),
         ("rope.freq_base", Value::F32(10_000.0)),
         ("vocab_size", count(vocabulary.tokens.len())),
     ];
     settings.extend(family_settings(architecture));
-    let settings = settings
+    let of_mixers = mixers::settings(architecture, tiny.n_layer(), tiny.n_value_heads);
+    settings.retain(|it| of_mixers.iter().all(|other| other.0 != it.0));
+    settings.extend(of_mixers);
+    if tiny.n_further > 0 {
+        settings.push(("nextn_predict_layers", count(tiny.n_further)));
+    }
+    settings
+}
+
+fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+    let architecture = tiny.architecture;
+    let text = |text: &str| Value::String(text.into());
+    let settings = settings(tiny, vocabulary)
         .into_iter()
         .map(|(key, value)| (format!("{architecture}.{key}"), value));
     let general = [

@@ -3,6 +3,9 @@
 
 mod calibration;
 mod candle;
+mod fused;
+mod mixers;
+mod rope_factors;
 mod sampling;
 mod settings;
 mod tensors;
@@ -21,7 +24,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::fixture::{Fixture, exact};
-use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter, tiny_adapter};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter, tiny_adapter};
 
 /// Asserts that mutated files of the families have no faults, of which `faults` makes a list for one family. Each family has
 /// a thread of its own.
@@ -42,6 +45,7 @@ fn assert_no_faults(families: &[&'static str], faults: fn(&'static str) -> Vec<S
 
 /// A tiny model, loaded for training, and token sequences for it.
 struct Tiny {
+    kind: TinyModel,
     fixture: Fixture,
     model: TrainModel,
 }
@@ -51,10 +55,14 @@ impl Tiny {
         Self::of(TinyModel::default())
     }
 
-    fn of(tiny: TinyModel) -> Self {
-        let fixture = Fixture::of(tiny);
+    fn of(kind: TinyModel) -> Self {
+        let fixture = Fixture::of(kind);
         let model = TrainModel::load(&fixture.base, WeightType::F32).unwrap();
-        Self { fixture, model }
+        Self {
+            kind,
+            fixture,
+            model,
+        }
     }
 
     fn encode(&self, prompt: &str, response: &str) -> Encoded {
@@ -93,11 +101,17 @@ impl Tiny {
     }
 }
 
-/// A tiny model of each family, and a second `llama` with an output head of its own and Llama 3's rotary factors.
+/// A tiny model of each family, a second `llama` with an output head of its own and Llama 3's rotary factors, and models
+/// whose queries, keys and values are one matrix.
 fn families() -> Vec<Tiny> {
     let llama3 = TinyModel {
         tied: false,
         rope_factors: true,
+        ..TinyModel::default()
+    };
+    let fused = |architecture| TinyModel {
+        architecture,
+        fused: true,
         ..TinyModel::default()
     };
     let family = |architecture| TinyModel {
@@ -108,17 +122,17 @@ fn families() -> Vec<Tiny> {
         .into_iter()
         .map(family)
         .chain([llama3])
+        .chain(["llama", "qwen2", "olmo2"].map(fused))
         .map(Tiny::of)
         .collect()
 }
 
 fn all_targets(tiny: &Tiny) -> Adapter {
-    let architecture = tiny.fixture.base.architecture().unwrap();
-    family_adapter(architecture, 3, 4, &LINEARS)
+    family_adapter(tiny.kind.architecture, 3, 4, tiny.kind.linears())
 }
 
 fn lora(tiny: &Tiny, adapter: &Adapter) -> Lora {
-    Lora::from_adapter(adapter, tiny.model.shape().n_layer).unwrap()
+    Lora::from_adapter(adapter, tiny.model.shape()).unwrap()
 }
 
 /// An adapter in training on all targets.
@@ -127,7 +141,7 @@ fn full_lora(tiny: &Tiny) -> Lora {
 }
 
 /// The logits that training computes, `[t, n_vocab]`.
-fn train_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
+pub fn train_logits(model: &TrainModel, tokens: &[i32], lora: Option<&Lora>) -> Vec<f32> {
     let mut batch = PackedBatch::default();
     batch.push(tokens, []);
     model.logits(&batch.rows, lora).unwrap()
@@ -255,7 +269,7 @@ fn a_model_with_a_task_adapter_agrees_with_llama_cpp() {
     };
     for weight_type in [WeightType::F32, WeightType::Quantized] {
         let model =
-            TrainModel::load_with_task(&tiny.fixture.base, weight_type, Some(&task)).unwrap();
+            TrainModel::load_with_task(&tiny.fixture.base, weight_type, Some(&task), None).unwrap();
         // Quantised weights are multiplied in bf16.
         let tolerance = match weight_type {
             WeightType::F32 => 1e-3,
@@ -325,10 +339,7 @@ fn check_gradients(tiny: &Tiny, loss_of: impl Fn(&Lora) -> StepLoss) {
     let trained = lora(tiny, &adapter);
     let gradients = loss(&trained).backward().unwrap();
     let variables = trained.variables();
-    assert_eq!(
-        variables.len(),
-        2 * LINEARS.len() * tiny.model.shape().n_layer
-    );
+    assert_eq!(variables.len(), 2 * adapter.tensors.len());
     let mut random = ChaCha8Rng::seed_from_u64(5);
     for (name, variable) in &variables {
         let gradient: Vec<f32> = gradients

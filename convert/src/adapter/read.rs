@@ -10,9 +10,10 @@ use crate::gguf::{Gguf, TensorInfo};
 use super::check::{check, check_ranks};
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    LORA_A, LORA_ALPHA, LORA_B, PLAUSIBILITY, StoredMatrix, StoredPair, TASK_SHA256,
+    LORA_A, LORA_ALPHA, LORA_B, PLAUSIBILITY, ROPE_FACTORS, StoredMatrix, StoredPair, TASK_SHA256,
 };
 use crate::quant::WRITTEN;
+use crate::rope_factors::RopeFactors;
 
 /// The key of an activated LoRA, which acts only after certain tokens. This program does not look for such tokens.
 const ALORA_TOKENS: &str = "adapter.alora.invocation_tokens";
@@ -28,7 +29,7 @@ pub(super) fn open(path: &Path) -> Result<Adapter<StoredPair>> {
             let [a, b] = [matrix(&file, &path, a)?, matrix(&file, &path, b)?];
             check_ranks(name, a.rows, b.cols).map_err(|flaw| refuse(&file, flaw))?;
             let name = name.to_owned();
-            Ok(StoredPair { name, a, b })
+            Ok(StoredPair::new(name, a, b))
         })
         .collect::<Result<_>>()?;
     let adapter = Adapter {
@@ -38,6 +39,7 @@ pub(super) fn open(path: &Path) -> Result<Adapter<StoredPair>> {
         task_sha256: optional(&file, TASK_SHA256, Gguf::str)?.map(str::to_owned),
         contrast: optional(&file, CONTRAST, Gguf::f32)?,
         plausibility: optional(&file, PLAUSIBILITY, Gguf::f32)?,
+        rope_factors: rope_factors(&file)?,
         name: optional(&file, GENERAL_NAME, Gguf::str)?.map(str::to_owned),
         tensors,
     };
@@ -59,6 +61,16 @@ fn optional<'g, T>(
     read: fn(&'g Gguf, &str) -> Result<T>,
 ) -> Result<Option<T>> {
     file.get(key).map(|_| read(file, key)).transpose()
+}
+
+/// The set of factors that the adapter was trained with, if the file says.
+fn rope_factors(file: &Gguf) -> Result<Option<RopeFactors>> {
+    let Some(name) = optional(file, ROPE_FACTORS, Gguf::str)? else {
+        return Ok(None);
+    };
+    let found = RopeFactors::from_name(name);
+    let found = found.ok_or_else(|| refuse(file, AdapterFlaw::RopeFactors(excerpt(name))))?;
+    Ok(Some(found))
 }
 
 /// Refuses all but plain LoRA adapters.
@@ -142,6 +154,7 @@ fn matrix(file: &Gguf, path: &Arc<Path>, tensor: &TensorInfo) -> Result<StoredMa
         written_as: ggml_type,
         offset: tensor.offset,
         heads: None,
+        value_heads: None,
         is_transposed: false,
         factor: 1.0,
     })

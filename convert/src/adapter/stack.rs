@@ -43,6 +43,13 @@ pub(super) fn stack<'a, P: LoraPair>(
                 "the adapters belong to different bases".into(),
             ));
         }
+        if let (Some(x), Some(y)) = (first.rope_factors, other.rope_factors)
+            && x != y
+        {
+            return Err(Error::Stack(
+                "one adapter was trained for short contexts and another for long ones".into(),
+            ));
+        }
     }
     let rank: usize = adapters.iter().map(|(adapter, _)| adapter.rank()).sum();
     let mut stacked: BTreeMap<&str, StackedPair<'_, P>> = BTreeMap::new();
@@ -68,11 +75,13 @@ pub(super) fn stack<'a, P: LoraPair>(
         first += adapter.rank();
     }
     let base_sha256 = adapters.iter().find_map(|(it, _)| it.base_sha256.clone());
+    let rope_factors = adapters.iter().find_map(|(it, _)| it.rope_factors);
     Ok(Adapter {
         lora_alpha: rank as f32,
         // The task adapter may be one of the parts, so the sum needs none beside it.
         task_sha256: None,
         base_sha256,
+        rope_factors,
         ..last.with(stacked.into_values().collect())
     })
 }
@@ -145,6 +154,7 @@ mod tests {
             task_sha256: None,
             contrast: None,
             plausibility: None,
+            rope_factors: None,
             name: None,
             tensors: names.iter().map(tensor).collect(),
         }

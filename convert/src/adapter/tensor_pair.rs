@@ -11,6 +11,7 @@ use crate::family::interleave;
 use crate::file::read_at;
 use crate::gguf::GgmlType;
 use crate::quant::dequantize;
+use crate::value_heads::{Along, ValueHeads};
 
 /// The number of values that are read at a time; at least a whole row is.
 const PIECE: usize = 1 << 16;
@@ -91,12 +92,25 @@ impl LoraPair for LoraTensor {
     }
 }
 
-/// A pair whose matrices are in a file.
+/// A pair whose matrices are in a file. Where the base holds several layers as one tensor and the file has a pair for each
+/// of them, it is the one pair that changes the tensor as they do: their `A` one below the other, and their `B` in the rows
+/// of their layers, each in columns of its own.
 #[derive(Debug, Clone)]
 pub struct StoredPair {
     pub(crate) name: String,
-    pub(crate) a: StoredMatrix,
-    pub(crate) b: StoredMatrix,
+    /// The pairs of the layers, in the order of their rows.
+    pub(crate) parts: Vec<StoredPart>,
+    /// The number of rows of `B`. Those that belong to no part are 0.
+    pub(crate) n_out: usize,
+}
+
+/// The pair of one layer of a tensor.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredPart {
+    pub a: StoredMatrix,
+    pub b: StoredMatrix,
+    /// The layer's first row in the tensor.
+    pub first_row: usize,
 }
 
 /// A matrix in a file, row-major.
@@ -116,6 +130,8 @@ pub(crate) struct StoredMatrix {
     /// The number of heads, if the rows are in transformers' order and have to be brought into llama.cpp's, head by
     /// head.
     pub heads: Option<usize>,
+    /// The value heads, if they are in transformers' order and have to be brought into llama.cpp's.
+    pub value_heads: Option<ValueHeads>,
     /// Whether the file has the matrix transposed, `(cols, rows)`.
     pub is_transposed: bool,
     /// A factor of every value.
@@ -128,65 +144,114 @@ impl LoraPair for StoredPair {
     }
 
     fn rank(&self) -> usize {
-        self.a.rows
+        self.parts.iter().map(|part| part.a.rows).sum()
     }
 
     fn n_in(&self) -> usize {
-        self.a.cols
+        self.parts.first().map_or(0, |part| part.a.cols)
     }
 
     fn n_out(&self) -> usize {
-        self.b.rows
+        self.n_out
     }
 
     fn types(&self) -> [GgmlType; 2] {
-        [self.a.written_as, self.b.written_as]
+        match &*self.parts {
+            [StoredPart { a, b, .. }] if !self.is_fused() => [a.written_as, b.written_as],
+            _ => [GgmlType::F32; 2],
+        }
     }
 
     fn a(&self) -> Result<Cow<'_, [f32]>> {
-        self.a.load().map(Cow::Owned)
+        self.load(Half::A)
     }
 
     fn b(&self) -> Result<Cow<'_, [f32]>> {
-        self.b.load().map(Cow::Owned)
+        self.load(Half::B)
     }
 
     fn pieces(&self, half: Half, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
-        match half {
-            Half::A => self.a.pieces(each),
-            Half::B => self.b.pieces(each),
+        match (half, &*self.parts) {
+            (Half::A, parts) => parts.iter().try_for_each(|part| part.a.pieces(each)),
+            (Half::B, [part]) if !self.is_fused() => part.b.pieces(each),
+            (Half::B, _) => self.pieces_of_b(each),
         }
     }
 }
 
-impl StoredMatrix {
-    fn load(&self) -> Result<Vec<f32>> {
-        let mut values = Vec::with_capacity(self.rows * self.cols);
-        self.pieces(&mut |piece| {
+impl StoredPair {
+    /// The pair of a tensor that holds one layer.
+    pub(crate) fn new(name: String, a: StoredMatrix, b: StoredMatrix) -> Self {
+        let n_out = b.rows;
+        let part = StoredPart { a, b, first_row: 0 };
+        Self {
+            name,
+            parts: vec![part],
+            n_out,
+        }
+    }
+
+    /// Whether it is made of the pairs of layers that the base holds as one tensor.
+    pub(crate) fn is_fused(&self) -> bool {
+        self.parts.iter().any(|part| part.b.rows < self.n_out)
+    }
+
+    fn load(&self, half: Half) -> Result<Cow<'_, [f32]>> {
+        let mut values = Vec::new();
+        self.pieces(half, &mut |piece| {
             values.extend_from_slice(piece);
             Ok(())
         })?;
-        Ok(values)
+        Ok(Cow::Owned(values))
     }
 
+    /// Passes `B` to `each`, with zeros in the rows and columns of other parts.
+    fn pieces_of_b(&self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let rank = self.rank();
+        let (mut row, mut column) = (0, 0);
+        for StoredPart { b, first_row, .. } in &self.parts {
+            each(&vec![0.0; (first_row - row) * rank])?;
+            b.pieces(&mut |piece| {
+                let mut wide = vec![0.0; piece.len() / b.cols * rank];
+                for (wide, values) in wide.chunks_exact_mut(rank).zip(piece.chunks_exact(b.cols)) {
+                    wide[column..][..b.cols].copy_from_slice(values);
+                }
+                each(&wide)
+            })?;
+            (row, column) = (first_row + b.rows, column + b.cols);
+        }
+        each(&vec![0.0; (self.n_out - row) * rank])
+    }
+}
+
+impl StoredMatrix {
     fn pieces(&self, each: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
         let &Self {
             rows,
             cols,
             heads,
+            value_heads,
             is_transposed,
             ..
         } = self;
         // Rows change places only within a head, so a piece has whole heads.
         let together = heads.map_or(1, |heads| rows / heads);
         // The columns of a transposed matrix are spread over the whole file.
-        let together = if is_transposed { rows } else { together };
+        let moves_all = value_heads.is_some_and(|it| it.along == Along::Rows);
+        let together = if is_transposed || moves_all {
+            rows
+        } else {
+            together
+        };
         let n_rows = (PIECE / cols).next_multiple_of(together).max(together);
         for first in (0..rows).step_by(n_rows) {
             let n_rows = n_rows.min(rows - first);
             let mut values = self.values(first, n_rows)?;
             if is_transposed {
                 values = transpose(&values, rows);
+            }
+            if let Some(heads) = value_heads {
+                values = heads.tile(&values, cols);
             }
             match heads {
                 Some(heads) => each(&interleave(&values, cols, n_rows / (rows / heads)))?,

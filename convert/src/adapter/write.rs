@@ -9,7 +9,7 @@ use super::check::check;
 use super::values::encode;
 use super::{
     ADAPTER_TYPE, Adapter, BASE_SHA256, CONTRAST, GENERAL_ARCHITECTURE, GENERAL_NAME, GENERAL_TYPE,
-    Half, LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, TASK_SHA256,
+    Half, LORA_A, LORA_ALPHA, LORA_B, LoraPair, PLAUSIBILITY, ROPE_FACTORS, TASK_SHA256,
 };
 
 /// Checks the adapter and writes it to `path`.
@@ -47,6 +47,10 @@ fn metadata<P>(adapter: &Adapter<P>) -> Vec<(String, Value)> {
         (TASK_SHA256, text(&adapter.task_sha256)),
         (CONTRAST, adapter.contrast.map(Value::from)),
         (PLAUSIBILITY, adapter.plausibility.map(Value::from)),
+        (
+            ROPE_FACTORS,
+            adapter.rope_factors.map(|it| Value::from(it.name())),
+        ),
     ]
     .into_iter()
     .filter_map(|(key, value)| Some((key.to_owned(), value?)))

@@ -79,6 +79,10 @@ fn settings(
             ("name", adapter.name.clone()),
             ("contrast", number(adapter.contrast)),
             ("plausibility", number(adapter.plausibility)),
+            (
+                "rope_factors",
+                adapter.rope_factors.map(|it| it.name().to_owned()),
+            ),
         ]
     };
     for ((name, x), (_, y)) in settings(one).into_iter().zip(settings(other)) {

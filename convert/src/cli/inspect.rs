@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::adapter::{Adapter, LoraPair, StoredPair, inner_product};
 use crate::error::Result;
+use crate::rope_factors::RopeFactors;
 
 use super::{BaseArgs, Outcome, open};
 
@@ -38,6 +39,7 @@ struct Report<'a> {
     task_sha256: Option<&'a str>,
     contrast: Option<f32>,
     plausibility: Option<f32>,
+    rope_factors: Option<&'a str>,
     n_parameters: usize,
     n_bytes: u64,
     /// The number of tensors of each kind.
@@ -116,6 +118,7 @@ fn report(adapter: &Adapter<StoredPair>) -> Result<Report<'_>> {
         task_sha256: adapter.task_sha256.as_deref(),
         contrast: adapter.contrast,
         plausibility: adapter.plausibility,
+        rope_factors: adapter.rope_factors.map(RopeFactors::name),
         n_parameters,
         n_bytes,
         targets,
@@ -143,6 +146,7 @@ fn print(report: &Report<'_>, out: &mut impl Write) -> std::io::Result<()> {
         ("name", report.name),
         ("base", report.base_sha256),
         ("task", report.task_sha256),
+        ("RoPE factors", report.rope_factors),
     ] {
         if let Some(text) = text {
             row(name, text.to_owned())?;

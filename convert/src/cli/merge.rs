@@ -37,7 +37,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
     let base = Gguf::open(&args.base)?;
     let inputs = args.adapters.iter().map(|(path, _)| path);
-    refuse_overwriting(inputs.chain([&args.base]), &args.output)?;
+    refuse_overwriting(inputs.chain(&base.parts), &args.output)?;
     let mut adapters = Vec::new();
     for (path, factor) in &args.adapters {
         adapters.push((open(path, Some(&args.base))?, *factor));

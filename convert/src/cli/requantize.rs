@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
     let base = Gguf::open(&args.base)?;
-    refuse_overwriting([&args.base].into_iter(), &args.output)?;
+    refuse_overwriting(base.parts.iter(), &args.output)?;
     let written = with_progress(&base, |progress| {
         requantize(&base, args.dtype.into(), &args.output, progress)
     });

@@ -18,6 +18,9 @@ pub enum AdapterFlaw {
         /// `adapter.type`, or `alora` for one that waits for invocation tokens.
         adapter_type: Option<String>,
     },
+    /// Factors of the rotary frequencies by a name that is not known.
+    #[error("its cope.rope_factors is {0:?}, and only \"short\" and \"long\" are known")]
+    RopeFactors(String),
     /// No LoRA tensor at all.
     #[error("it has no tensors")]
     Empty,

@@ -1,5 +1,7 @@
 //! The ways in which a GGUF or a safetensors file can be malformed.
 
+use std::path::PathBuf;
+
 use crate::ggml_type::GgmlType;
 
 /// A fault of a GGUF file.
@@ -95,11 +97,48 @@ pub enum GgufFlaw {
         /// The type that the file has.
         got: &'static str,
     },
-    /// A part of a model that is split over several files.
+    /// A part of a model other than the first, by which the others are found.
+    #[error("the file is one of the {count} parts of a model; give the first, {}", first.display())]
+    NotFirstPart {
+        /// The number of parts.
+        count: u16,
+        /// The first part.
+        first: PathBuf,
+    },
+    /// A part of a model whose name does not say so, so that the others cannot be found.
     #[error(
-        "the file is one of the {0} parts of a split model; join the parts (llama-gguf-split --merge FIRST-PART WHOLE), and give the whole model"
+        "the file is part {} of the {count} parts of a model, and its name does not end in -{:05}-of-{count:05}.gguf, as their names must", u32::from(*no) + 1, u32::from(*no) + 1
     )]
-    Split(u32),
+    PartName {
+        /// The number of the part, from 0 on.
+        no: u16,
+        /// The number of parts.
+        count: u16,
+    },
+    /// A part of a model that is not beside the first.
+    #[error("the model is in {count} parts, and {} is missing; get all of them", missing.display())]
+    MissingPart {
+        /// The number of parts.
+        count: u16,
+        /// The part that is missing.
+        missing: PathBuf,
+    },
+    /// A part of a model with the number of another.
+    #[error("the file is part {got} of a model, counted from 0, and its name says {expected}")]
+    PartNumber {
+        /// The number in the file.
+        got: u16,
+        /// The number by its name.
+        expected: u16,
+    },
+    /// Parts that together have fewer or more tensors than they should.
+    #[error("the model has {claimed} tensors by its first part, and {got} in all its parts")]
+    PartTensors {
+        /// The number in the first part.
+        claimed: i32,
+        /// The number of tensors found.
+        got: usize,
+    },
     /// A tensor type that this version of ggml does not have.
     #[error("the tensor {tensor:?} has the unknown ggml type {id}")]
     TensorType {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::error::{Error, GgufFlaw, Result};
 use crate::file::describe;
@@ -16,9 +17,6 @@ pub(super) const MAGIC: [u8; 4] = *b"GGUF";
 /// The number of bytes at the start of a file by which another format is recognised.
 const DESCRIBED_BYTES: u64 = 16;
 
-/// The key of the number of files over which a model is split.
-const SPLIT_COUNT: &str = "split.count";
-
 /// The versions that are read; both lay out the file in the same way.
 const VERSIONS: std::ops::RangeInclusive<u32> = 2..=3;
 
@@ -28,30 +26,33 @@ pub(super) const MAX_ENTRIES: u64 = 1 << 14;
 /// The most tensors accepted; the largest public models have a few thousand.
 pub(super) const MAX_TENSORS: u64 = 1 << 16;
 
-/// Reads and checks the header of the file at `path`.
-pub(super) fn open(path: &Path) -> Result<Gguf> {
+/// Reads and checks the header of the file at `path`, which may be a part of a model.
+pub(super) fn open_file(path: &Path) -> Result<Gguf> {
     let mut source = Source::open(path)?;
     let version = read_version(&mut source, path)?;
     let n_tensors = read_count(&mut source, "tensors", MAX_TENSORS)?;
     let n_entries = read_count(&mut source, "metadata entries", MAX_ENTRIES)?;
     let metadata = read_metadata(&mut source, n_entries)?;
-    check_whole(&source, &metadata)?;
     let alignment = alignment(&metadata).map_err(|flaw| source.refuse(|_| flaw))?;
     let mut tensors = read_tensors(&mut source, n_tensors)?;
     place_tensors(&mut source, &mut tensors, alignment)?;
-    let index = tensors
-        .iter()
-        .enumerate()
-        .map(|(i, tensor)| (tensor.name.clone(), i))
-        .collect::<HashMap<_, _>>();
     Ok(Gguf {
         path: path.to_owned(),
+        parts: vec![path.to_owned()],
         version,
         metadata,
-        tensors,
         alignment,
-        index,
+        index: index(&tensors),
+        tensors,
     })
+}
+
+/// The index of each tensor by its name.
+pub(super) fn index(tensors: &[TensorInfo]) -> HashMap<String, usize> {
+    let tensors = tensors.iter().enumerate();
+    tensors
+        .map(|(i, tensor)| (tensor.name.clone(), i))
+        .collect()
 }
 
 /// Reads the magic and the version.
@@ -100,16 +101,6 @@ fn read_count(source: &mut Source<'_>, what: &'static str, limit: u64) -> Result
     Ok(got)
 }
 
-/// Refuses a part of a split model. Its tensors are not all of the model's, and llama.cpp would open the other parts too,
-/// which have not been checked.
-fn check_whole(source: &Source<'_>, metadata: &[(String, Value)]) -> Result<()> {
-    let count = metadata.iter().find(|(key, _)| key == SPLIT_COUNT);
-    match count.and_then(|(_, count)| count.as_u32()) {
-        Some(count) if count > 1 => Err(source.refuse(|_| GgufFlaw::Split(count))),
-        _ => Ok(()),
-    }
-}
-
 fn read_metadata(source: &mut Source<'_>, n_entries: u64) -> Result<Vec<(String, Value)>> {
     let mut metadata = Vec::new();
     let mut seen = HashSet::new();
@@ -129,6 +120,7 @@ fn read_metadata(source: &mut Source<'_>, n_entries: u64) -> Result<Vec<(String,
 fn read_tensors(source: &mut Source<'_>, n_tensors: u64) -> Result<Vec<TensorInfo>> {
     let mut tensors = Vec::new();
     let mut seen = HashSet::new();
+    let path: Arc<Path> = source.path().into();
     for i in 0..n_tensors {
         let name = read_name(source, format!("tensor entry {i}"), MAX_NAME_BYTES)?;
         if !seen.insert(name.clone()) {
@@ -161,6 +153,7 @@ fn read_tensors(source: &mut Source<'_>, n_tensors: u64) -> Result<Vec<TensorInf
             name,
             shape,
             ggml_type,
+            path: Arc::clone(&path),
             offset,
             n_bytes,
         });

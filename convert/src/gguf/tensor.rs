@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::error::{Error, GgufFlaw, Result, excerpt};
+use crate::file::read_at;
 
 use super::{GgmlType, Value};
 
@@ -33,10 +35,19 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// The element type.
     pub ggml_type: GgmlType,
+    /// The file that holds the data: the model's own, or one of its parts.
+    pub path: Arc<Path>,
     /// The start of the data, in bytes from the start of the file.
     pub offset: u64,
     /// The data's length in bytes.
     pub n_bytes: u64,
+}
+
+impl TensorInfo {
+    /// Reads `n_bytes` bytes of the data, from its byte `start` on.
+    pub(crate) fn read_part(&self, start: u64, n_bytes: u64) -> Result<Vec<u8>> {
+        read_at(&self.path, self.offset + start, n_bytes)
+    }
 }
 
 /// A tensor to be written.

@@ -40,6 +40,11 @@ impl<'p> Source<'p> {
         })
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.path
+    }
+
     /// Bytes read so far.
     pub(super) fn position(&self) -> u64 {
         self.position

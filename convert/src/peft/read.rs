@@ -8,17 +8,19 @@ use std::sync::Arc;
 use crate::adapter::check::{check, check_ranks};
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
-    StoredMatrix, StoredPair, TASK_SHA256,
+    ROPE_FACTORS, StoredMatrix, StoredPair, StoredPart, TASK_SHA256,
 };
 use crate::error::{Error, PeftFlaw, Result, excerpt};
-use crate::family::Family;
-use crate::gguf::{GgmlType, Gguf};
+use crate::family::{Family, fused_tensor};
+use crate::gguf::{GgmlType, Gguf, TensorInfo};
 use crate::quant::WRITTEN;
+use crate::rope_factors::RopeFactors;
 use crate::safetensors::{SafeTensors, TensorEntry};
+use crate::value_heads::ValueHeads;
 
 use super::adapter_config::{Config, Origin};
 use super::location::locate;
-use super::{GGUF_PREFIX, PREFIX, TYPE};
+use super::{GGUF_PREFIX, PREFIX, TYPE, along};
 
 /// Reads and checks the adapter at `path`; its weights stay on disk.
 pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
@@ -38,7 +40,8 @@ pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
         };
         pair(&config, name, module, a, b)
     });
-    let tensors = pairs.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let pairs = pairs.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let tensors = fuse(pairs, &family, base).map_err(refuse)?;
     let text = |key: &str| weights.metadata.get(&format!("{GGUF_PREFIX}{key}"));
     let number = |key: &str| {
         let number = text(key).map(|text| f32::from_str(text));
@@ -53,6 +56,13 @@ pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
         task_sha256: text(TASK_SHA256).cloned(),
         contrast: number(CONTRAST)?,
         plausibility: number(PLAUSIBILITY)?,
+        rope_factors: match text(ROPE_FACTORS) {
+            Some(name) => Some(
+                RopeFactors::from_name(name)
+                    .ok_or_else(|| refuse(PeftFlaw::Metadata(ROPE_FACTORS.to_owned())))?,
+            ),
+            None => None,
+        },
         name: text(GENERAL_NAME).cloned(),
         tensors,
     };
@@ -97,6 +107,19 @@ fn halves<'w>(
         adapters.insert(place.adapter);
         let heads = (place.half == Half::B).then(|| family.moved_heads(&place.name));
         let mut matrix = matrix(&path, tensor, origin, heads.flatten())?;
+        matrix.value_heads =
+            (family.value_heads(&place.name)).filter(|heads| heads.along == along(place.half));
+        let n_places = match place.half {
+            Half::A => matrix.cols,
+            Half::B => matrix.rows,
+        };
+        let is_sound = |heads: ValueHeads| heads.n_places() == n_places;
+        if !matrix.value_heads.is_none_or(is_sound) {
+            return Err(PeftFlaw::Shape {
+                tensor: excerpt(&tensor.name),
+                shape: tensor.shape.clone(),
+            });
+        }
         let key = format!("{GGUF_PREFIX}{TYPE}.{}", tensor.name);
         if let Some(text) = weights.metadata.get(&key) {
             let found = WRITTEN.into_iter().find(|it| it.name() == text);
@@ -141,7 +164,56 @@ fn pair(
         b.factor = (f64::from(alpha) / f64::from(common)) as f32;
         b.written_as = GgmlType::F32;
     }
-    Ok(StoredPair { name, a, b })
+    Ok(StoredPair::new(name, a, b))
+}
+
+/// Puts the pairs together whose tensors the base holds as one. Pairs are sorted by name, before and after.
+fn fuse(pairs: Vec<StoredPair>, family: &Family, base: &Gguf) -> Result<Vec<StoredPair>, PeftFlaw> {
+    let mut all = BTreeMap::<String, StoredPair>::new();
+    for pair in pairs {
+        let is_own = base.tensor(&pair.name).is_some();
+        let (name, mut pair) = match fused_tensor(base, &pair.name).filter(|_| !is_own) {
+            Some(whole) => (whole.name.clone(), part(pair, whole, family)?),
+            None => (pair.name.clone(), pair),
+        };
+        match all.get_mut(&name) {
+            Some(fused) => fused.parts.append(&mut pair.parts),
+            None => drop(all.insert(name, pair)),
+        }
+    }
+    for pair in all.values_mut().filter(|pair| pair.is_fused()) {
+        pair.parts.sort_by_key(|part| part.first_row);
+        // The factor alpha / rank of the tensor has the rank of all parts, and each part was read with its own.
+        let rank = pair.rank() as f32;
+        for part in &mut pair.parts {
+            part.b.factor *= rank / part.a.rows as f32;
+        }
+    }
+    Ok(all.into_values().collect())
+}
+
+/// The pair of a layer as a pair of the tensor `whole`, which holds it.
+fn part(mut pair: StoredPair, whole: &TensorInfo, family: &Family) -> Result<StoredPair, PeftFlaw> {
+    let &[n_in, n_out] = &*whole.shape else {
+        return Ok(pair);
+    };
+    let parts = family.parts(&whole.name, n_out as usize);
+    let place = parts.and_then(|it| it.into_iter().find(|(name, _)| *name == pair.name));
+    let rows = place.map_or(0..0, |(_, rows)| rows);
+    for StoredPart { a, b, first_row } in &mut pair.parts {
+        for (matrix, fits) in [(&*a, a.cols == n_in as usize), (b, b.rows == rows.len())] {
+            if !fits {
+                return Err(PeftFlaw::Shape {
+                    tensor: excerpt(&matrix.tensor),
+                    shape: [matrix.rows, matrix.cols].map(|n| n as u64).to_vec(),
+                });
+            }
+        }
+        *first_row = rows.start;
+    }
+    pair.name.clone_from(&whole.name);
+    pair.n_out = n_out as usize;
+    Ok(pair)
 }
 
 /// The meaning of a tensor's name.
@@ -264,6 +336,7 @@ fn matrix(
         written_as: tensor.dtype.into(),
         offset: tensor.offset,
         heads,
+        value_heads: None,
         is_transposed: origin == Origin::Mlx,
         factor: 1.0,
     })

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::json;
@@ -11,15 +12,16 @@ use crate::adapter::check::check;
 use crate::adapter::values::{check_values, encode};
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
-    TASK_SHA256,
+    ROPE_FACTORS, TASK_SHA256,
 };
 use crate::error::{AdapterFlaw, Error, PeftFlaw, Result};
 use crate::family::{Family, separate};
 use crate::file::replace_file;
 use crate::gguf::Gguf;
 use crate::safetensors::{self, Dtype, TensorSpec};
+use crate::value_heads::ValueHeads;
 
-use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS};
+use super::{CONFIG, GGUF_PREFIX, PREFIX, TYPE, WEIGHTS, along};
 
 /// Checks the adapter and writes it into `folder`.
 pub(super) fn write<P: LoraPair>(
@@ -41,7 +43,7 @@ pub(super) fn write<P: LoraPair>(
     let config = config(adapter, &weights.modules, base_name).map_err(refuse)?;
 
     create_folder(folder)?;
-    weights.write(&folder.join(WEIGHTS), &family, refuse)?;
+    weights.write(&folder.join(WEIGHTS), refuse)?;
     // The configuration comes last, so that a folder that has one is complete.
     let path = folder.join(CONFIG);
     replace_file(&path, |out| {
@@ -75,6 +77,12 @@ struct PlannedMatrix<'a, P> {
     spec: TensorSpec,
     pair: &'a P,
     half: Half,
+    /// The rows of `B` that belong to the module.
+    rows: Range<usize>,
+    /// The number of heads within which the rows of `B` are in another order than in transformers, if they are.
+    heads: Option<usize>,
+    /// The value heads, if this half has them and they are in another order than in transformers.
+    value_heads: Option<ValueHeads>,
 }
 
 impl<'a, P: LoraPair> Weights<'a, P> {
@@ -88,24 +96,33 @@ impl<'a, P: LoraPair> Weights<'a, P> {
         let mut matrices = Vec::new();
         let mut modules = BTreeMap::new();
         for pair in &adapter.tensors {
-            let module = family.module(pair.name());
-            let module = module.ok_or_else(|| PeftFlaw::NoModule(pair.name().to_owned()))?;
             let [type_a, type_b] = pair.types();
-            for (half, suffix, own, shape) in [
-                (Half::A, "lora_A", type_a, [pair.rank(), pair.n_in()]),
-                (Half::B, "lora_B", type_b, [pair.n_out(), pair.rank()]),
-            ] {
-                let name = format!("{PREFIX}{module}.{suffix}.weight");
-                let dtype = dtype.or_else(|| own.try_into().ok()).unwrap_or_else(|| {
-                    let key = format!("{GGUF_PREFIX}{TYPE}.{name}");
-                    metadata.insert(key, own.to_string());
-                    Dtype::F32
-                });
-                let shape = shape.map(|dim| dim as u64).to_vec();
-                let spec = TensorSpec { name, dtype, shape };
-                matrices.push(PlannedMatrix { spec, pair, half });
+            for (tensor, rows) in layers(pair, family) {
+                let module = family.module(&tensor);
+                let module = module.ok_or_else(|| PeftFlaw::NoModule(pair.name().to_owned()))?;
+                for (half, suffix, own, shape) in [
+                    (Half::A, "lora_A", type_a, [pair.rank(), pair.n_in()]),
+                    (Half::B, "lora_B", type_b, [rows.len(), pair.rank()]),
+                ] {
+                    let name = format!("{PREFIX}{module}.{suffix}.weight");
+                    let dtype = dtype.or_else(|| own.try_into().ok()).unwrap_or_else(|| {
+                        let key = format!("{GGUF_PREFIX}{TYPE}.{name}");
+                        metadata.insert(key, own.to_string());
+                        Dtype::F32
+                    });
+                    let shape = shape.map(|dim| dim as u64).to_vec();
+                    matrices.push(PlannedMatrix {
+                        spec: TensorSpec { name, dtype, shape },
+                        pair,
+                        half,
+                        rows: rows.clone(),
+                        heads: family.moved_heads(&tensor),
+                        value_heads: (family.value_heads(&tensor))
+                            .filter(|heads| heads.along == along(half)),
+                    });
+                }
+                modules.insert(module, pair.rank());
             }
-            modules.insert(module, pair.rank());
         }
         matrices.sort_by(|x, y| x.spec.name.cmp(&y.spec.name));
         Ok(Self {
@@ -116,34 +133,45 @@ impl<'a, P: LoraPair> Weights<'a, P> {
     }
 
     /// Writes the file of weights.
-    fn write(
-        &self,
-        path: &Path,
-        family: &Family,
-        refuse: impl Fn(PeftFlaw) -> Error,
-    ) -> Result<()> {
+    fn write(&self, path: &Path, refuse: impl Fn(PeftFlaw) -> Error) -> Result<()> {
         let specs = self.matrices.iter().map(|matrix| matrix.spec.clone());
         let specs: Vec<_> = specs.collect();
         safetensors::write(path, &self.metadata, &specs, |index| {
-            self.matrices[index].encode(family, &refuse)
+            self.matrices[index].encode(&refuse)
         })
+    }
+}
+
+/// The layers that a pair changes: the tensor that each has where it has its own, and its rows among those of `B`.
+fn layers(pair: &impl LoraPair, family: &Family) -> Vec<(String, Range<usize>)> {
+    match family.parts(pair.name(), pair.n_out()) {
+        Some(parts) => parts.into(),
+        None => vec![(pair.name().to_owned(), 0..pair.n_out())],
     }
 }
 
 impl<P: LoraPair> PlannedMatrix<'_, P> {
     /// The bytes of the matrix, its rows in transformers' order.
-    fn encode(&self, family: &Family, refuse: &impl Fn(PeftFlaw) -> Error) -> Result<Vec<u8>> {
-        let Self { spec, pair, half } = self;
-        let (values, heads) = match half {
-            Half::A => (pair.a()?, None),
-            Half::B => (pair.b()?, family.moved_heads(pair.name())),
-        };
+    fn encode(&self, refuse: &impl Fn(PeftFlaw) -> Error) -> Result<Vec<u8>> {
+        let Self { spec, pair, .. } = self;
         let shape = [spec.shape[0] as usize, spec.shape[1] as usize];
         let refuse = |flaw: AdapterFlaw| refuse(flaw.into());
-        let values = match heads {
+        let values = match self.half {
+            Half::A => pair.a()?,
+            Half::B => {
+                let whole = pair.b()?;
+                check_values(&spec.name, &whole, [pair.n_out(), pair.rank()]).map_err(refuse)?;
+                let rows = &whole[self.rows.start * shape[1]..self.rows.end * shape[1]];
+                match self.heads {
+                    Some(heads) => Cow::Owned(separate(rows, shape[1], heads)),
+                    None => Cow::Owned(rows.to_vec()),
+                }
+            }
+        };
+        let values = match self.value_heads {
             Some(heads) => {
                 check_values(&spec.name, &values, shape).map_err(refuse)?;
-                Cow::Owned(separate(&values, shape[1], heads))
+                Cow::Owned(heads.group(&values, shape[1]))
             }
             None => values,
         };
@@ -200,6 +228,10 @@ fn metadata<P>(adapter: &Adapter<P>) -> BTreeMap<String, String> {
         (TASK_SHA256, adapter.task_sha256.clone()),
         (CONTRAST, number(adapter.contrast)),
         (PLAUSIBILITY, number(adapter.plausibility)),
+        (
+            ROPE_FACTORS,
+            adapter.rope_factors.map(|it| it.name().to_owned()),
+        ),
         (GENERAL_NAME, adapter.name.clone()),
         (LORA_ALPHA, no_alpha),
     ];

@@ -3,7 +3,7 @@
 use std::fs;
 
 use cope_convert::gguf::{self, GgmlType, Gguf, TensorData, Value};
-use cope_convert::{Adapter, LoraTensor, Matrix, Misfit};
+use cope_convert::{Adapter, LoraTensor, Matrix, Misfit, RopeFactors};
 use half::{bf16, f16};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -45,13 +45,14 @@ proptest! {
         contrast in prop::option::of(finite()),
         plausibility in prop::option::of(finite()),
         base_sha256 in prop::option::of("[0-9a-f]{64}"),
+        rope_factors in prop::option::of(prop::sample::select(vec![RopeFactors::Short, RopeFactors::Long])),
         name in prop::option::of(any::<String>()),
     ) {
         let folder = Folder::new();
         let (first, second) = (folder.join("first.gguf"), folder.join("second.gguf"));
         let architecture = "llama".to_owned();
         let task_sha256 = base_sha256.as_ref().map(|hash: &String| hash.chars().rev().collect());
-        let written = Adapter { architecture, lora_alpha, base_sha256, task_sha256, contrast, plausibility, name, tensors };
+        let written = Adapter { architecture, lora_alpha, base_sha256, task_sha256, contrast, plausibility, rope_factors, name, tensors };
         written.write_gguf(&first).unwrap();
         let read = Adapter::read_gguf(&first).unwrap();
         prop_assert_eq!(&read, &written);

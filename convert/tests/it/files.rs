@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cope_convert::gguf::{self, GgmlType, TensorData, Value};
-use cope_convert::{Adapter, LoraTensor, Matrix};
+use cope_convert::{Adapter, LoraTensor, Matrix, RopeFactors};
 use tempfile::TempDir;
 
 /// A folder that is removed at the end of a test.
@@ -67,6 +67,7 @@ pub fn adapter() -> Adapter {
         task_sha256: None,
         contrast: Some(0.5),
         plausibility: Some(0.1),
+        rope_factors: Some(RopeFactors::Short),
         name: Some("alice".to_owned()),
         tensors: vec![LoraTensor {
             name: "blk.0.attn_q.weight".to_owned(),

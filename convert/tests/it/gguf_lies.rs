@@ -43,20 +43,6 @@ fn not_gguf(path: &Path) -> String {
 }
 
 #[test]
-fn a_part_of_a_split_model_is_refused() {
-    let u16_entry = |count: u8| {
-        Raw::new(0, 1)
-            .string("split.count")
-            .u32(2)
-            .bytes(&[count, 0])
-            .data(0)
-    };
-    assert_eq!(flaw(&u16_entry(2)), GgufFlaw::Split(2));
-    let folder = Folder::new();
-    assert!(Gguf::open(&folder.file(&u16_entry(1).0)).is_ok());
-}
-
-#[test]
 fn other_files_are_named_for_what_they_are() {
     let folder = Folder::new();
     assert_eq!(

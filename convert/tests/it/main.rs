@@ -8,6 +8,7 @@ mod gguf_lies;
 mod hash;
 mod location;
 mod merge;
+mod parts;
 mod peft;
 mod peft_mutations;
 mod program;

@@ -7,16 +7,16 @@ use std::path::Path;
 
 use cope_convert::gguf::{self, GgmlType, Gguf, TensorData, Value};
 use cope_convert::safetensors::{self, Dtype, SafeTensors, TensorSpec};
-use cope_convert::{Adapter, AdapterFlaw, Error, LoraTensor, Matrix, PeftFlaw};
+use cope_convert::{Adapter, AdapterFlaw, Error, LoraTensor, Matrix, PeftFlaw, RopeFactors};
 use serde_json::{Value as Json, json};
 
 use crate::files::Folder;
 
 const N_EMBD: usize = 8;
 const N_KV: usize = 4;
-pub const FAMILIES: [&str; 10] = [
-    "llama", "qwen2", "qwen3", "gemma2", "gemma3", "granite", "mistral3", "olmo2", "phi3",
-    "smollm3",
+pub const FAMILIES: [&str; 12] = [
+    "llama", "qwen2", "qwen3", "qwen35", "gemma2", "gemma3", "granite", "lfm2", "mistral3",
+    "olmo2", "phi3", "smollm3",
 ];
 
 /// A base with one layer, two heads of queries and one head of keys, with four rows each.
@@ -26,6 +26,9 @@ fn base(folder: &Folder, architecture: &str) -> Gguf {
         ("general.architecture".to_owned(), Value::from(architecture)),
         number("attention.head_count", 2),
         number("attention.head_count_kv", 1),
+        number("ssm.group_count", 2),
+        number("ssm.time_step_rank", 4),
+        number("ssm.state_size", 2),
     ];
     let weights = vec![0.5; N_EMBD * 2 * N_EMBD];
     let tensor = |name: &str, n_out: usize| {
@@ -40,6 +43,19 @@ fn base(folder: &Folder, architecture: &str) -> Gguf {
         vec![
             tensor("attn_qkv", N_EMBD + 2 * N_KV),
             tensor("ffn_up", 2 * N_EMBD),
+        ]
+    } else if architecture == "qwen35" {
+        // Two key heads and four value heads, each of two features.
+        vec![
+            tensor("attn_gate", N_EMBD),
+            tensor("attn_qkv", 2 * N_EMBD),
+            tensor("ssm_alpha", N_KV),
+            tensor("ssm_out", N_EMBD),
+        ]
+    } else if architecture == "lfm2" {
+        vec![
+            tensor("attn_output", N_EMBD),
+            tensor("shortconv.in_proj", 2 * N_EMBD),
         ]
     } else {
         vec![
@@ -81,6 +97,7 @@ fn adapter(base: &Gguf, mixed: bool) -> Adapter {
         task_sha256: None,
         contrast: Some(0.3),
         plausibility: Some(0.1),
+        rope_factors: Some(RopeFactors::Long),
         name: Some("alice \"é\"".to_owned()),
         tensors: base.tensors.iter().enumerate().map(pair).collect(),
     }
@@ -382,4 +399,34 @@ fn a_base_that_does_not_fit_is_refused() {
         Adapter::open_peft(&folder.join("nowhere"), &other),
         Err(Error::Missing { .. })
     ));
+}
+
+/// A base has one value head of each key head, then a second of each; PEFT's file has those of a key head side by side.
+#[test]
+fn value_heads_are_in_transformers_order_in_peft() {
+    let folder = Folder::new();
+    let base = base(&folder, "qwen35");
+    let peft = folder.join("peft");
+    adapter(&base, false)
+        .write_peft(&peft, &base, "the base", None)
+        .unwrap();
+    let weights = SafeTensors::open(&peft.join("adapter_model.safetensors")).unwrap();
+    let values = |module: &str, half: &str| -> Vec<f32> {
+        let name =
+            format!("base_model.model.model.layers.0.linear_attn.{module}.lora_{half}.weight");
+        let tensor = weights.tensors.iter().find(|it| it.name == name).unwrap();
+        let bytes = weights.read(tensor).unwrap();
+        let values = bytes.as_chunks().0.iter().map(|&it| f32::from_le_bytes(it));
+        values.collect()
+    };
+    // The third tensor of the base has a row of two numbers for each of four heads.
+    let rows = [0, 2, 1, 3].map(|row| [200 + 2 * row, 201 + 2 * row].map(|i| i as f32));
+    assert_eq!(values("in_proj_a", "B"), rows.concat());
+    // The fourth has two columns for each of them, in each of two rows.
+    let columns = [0, 1, 4, 5, 2, 3, 6, 7].map(|col| (300 + col) as f32);
+    assert_eq!(values("out_proj", "A")[..8], columns);
+    // The second has eight rows of queries and keys before those of the heads.
+    let rows = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+        .map(|row| [100 + 2 * row, 101 + 2 * row].map(|i| i as f32));
+    assert_eq!(values("in_proj_qkv", "B"), rows.concat());
 }

@@ -95,11 +95,28 @@ fn spoil<'b>(case: &mut Case, rng: &mut Rng, bases: &'b Bases) -> (&'b Gguf, Opt
             return (&bases.tied, Some("ties its head".into()));
         }
         3 if case.modules.iter().any(is_split) => {
-            return (&bases.fused, Some("this base is fused".into()));
+            case.deltas = fused(&case.deltas);
+            return (&bases.fused, None);
         }
         _ => None,
     };
     (&bases.plain, fault)
+}
+
+/// The same changes where q, k and v of a layer are one matrix.
+fn fused(deltas: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String, Vec<f64>> {
+    let mut fused = BTreeMap::new();
+    for (name, delta) in deltas {
+        let part = ["attn_q.", "attn_k.", "attn_v."].into_iter();
+        let Some((part, first)) = part.zip([0, 8, 12]).find(|it| name.contains(it.0)) else {
+            fused.insert(name.clone(), delta.clone());
+            continue;
+        };
+        let whole = fused.entry(name.replace(part, "attn_qkv."));
+        let whole = whole.or_insert_with(|| vec![0.0; 16 * N_EMBD]);
+        whole[first * N_EMBD..][..delta.len()].copy_from_slice(delta);
+    }
+    fused
 }
 
 /// Sets a setting that changes what is computed, or that cannot be read.
@@ -259,6 +276,10 @@ fn every_adapter_becomes_what_it_computes_or_is_refused_for_its_fault() {
             match (read, fault) {
                 (Ok(adapter), None) => {
                     assert_same(&deltas(&adapter), &case.deltas, &about);
+                    let again = folder.join("again");
+                    adapter.write_peft(&again, base, "base", None).unwrap();
+                    let again = Adapter::open_peft(&again, base).and_then(|it| it.load());
+                    assert_same(&deltas(&again.unwrap()), &case.deltas, &about);
                     n_read += 1;
                 }
                 (Err(error), Some(needle)) => {

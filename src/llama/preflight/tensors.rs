@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | rows of a table | `token_embd.weight` | floating-point and quantised, except Q8_1 and Q8_K |
 //! | product with a matrix | `output.weight` or the embedding, `attn_*.weight`, `ffn_*.weight` | the same |
-//! | product with or sum of a vector | norms, biases, scales | F32 |
+//! | product with or sum of a vector | norms, biases, scales, `ssm_a`, `ssm_dt.bias` | F32 |
+//! | convolution | `shortconv.conv.weight`, `ssm_conv1d.weight` | F32 |
 //! | factors of RoPE's frequencies | `rope_freqs.weight`, `rope_factors_*.weight` | F32 |
 
 use cope_convert::gguf::{GgmlType, TensorInfo, Value};
@@ -40,6 +41,15 @@ const MATRICES: [&str; 8] = [
     "ffn_down",
 ];
 
+/// The matrices of a block with another mixer than attention, by family.
+const OF_MIXERS: [(&str, &[&str]); 2] = [
+    ("lfm2", &["shortconv.in_proj", "shortconv.out_proj"]),
+    ("qwen35", &["attn_gate", "ssm_alpha", "ssm_beta", "ssm_out"]),
+];
+
+/// The kernels of convolutions.
+const KERNELS: [&str; 2] = ["shortconv.conv.weight", "ssm_conv1d.weight"];
+
 /// The matrices of a block with experts.
 const EXPERTS: [&str; 7] = [
     "ffn_gate_inp",
@@ -55,12 +65,54 @@ const EXPERTS: [&str; 7] = [
 pub(super) fn check(metadata: &Metadata<'_>) -> Check {
     let tensors = &metadata.model.tensors;
     tensors.iter().try_for_each(check_place)?;
+    check_queries(metadata)?;
+    if metadata.architecture == "phi3" {
+        let n_head = metadata.count("attention.head_count").max(1);
+        check_factors(tensors, metadata.count("embedding_length") / n_head)?;
+    }
     if FAMILIES.contains(&metadata.architecture) {
         tensors.iter().try_for_each(check_type)?;
         let check = |tensor| check_scale(tensors, tensor);
         tensors.iter().try_for_each(check)?;
     }
     Ok(())
+}
+
+/// Refuses a block of Phi-3 without queries, keys and values: llama.cpp takes them as one matrix or as three, and does not
+/// miss them when it loads the file.
+fn check_queries(metadata: &Metadata<'_>) -> Check {
+    if metadata.architecture != "phi3" {
+        return Ok(());
+    }
+    let has = |name: String| metadata.model.tensor(&name).is_some();
+    (0..metadata.count("block_count")).try_for_each(|block| {
+        let separate = ["attn_q", "attn_k", "attn_v"];
+        let is_whole = has(format!("blk.{block}.attn_qkv.weight"))
+            || separate
+                .iter()
+                .all(|it| has(format!("blk.{block}.{it}.weight")));
+        require(is_whole, || {
+            format!("its tensor blk.{block}.attn_qkv.weight is missing")
+        })
+    })
+}
+
+/// Refuses factors of the rotary frequencies at the end of a file where a part of each head, of `head` features, is rotated:
+/// ggml reads a factor for every pair of features, and so beyond the factors.
+fn check_factors(tensors: &[TensorInfo], head: u32) -> Check {
+    let n_read = u64::from(head / 2);
+    let is_factors = |it: &&TensorInfo| it.name.starts_with("rope_factors_");
+    tensors.iter().filter(is_factors).try_for_each(|factors| {
+        let same_file = tensors.iter().filter(|it| it.path == factors.path);
+        let end = same_file.map(|it| it.offset + it.n_bytes).max();
+        let is_inside = end >= Some(factors.offset + n_read * size_of::<f32>() as u64);
+        require(is_inside, || {
+            format!(
+                "its tensor {} is the end of the file, and llama.cpp reads {n_read} values from its start on; put it before other tensors",
+                factors.name
+            )
+        })
+    })
 }
 
 fn check_place(tensor: &TensorInfo) -> Check {
@@ -76,13 +128,15 @@ fn check_type(tensor: &TensorInfo) -> Check {
     // llama.cpp reads a vector with further dimensions of 1 as the vector.
     let is_vector = tensor.shape.iter().skip(1).all(|&n| n == 1);
     let ggml_type = tensor.ggml_type;
-    let is_sound = if is_vector {
+    let is_kernel = KERNELS.iter().any(|it| tensor.name.ends_with(it));
+    let is_f32 = is_vector || is_kernel;
+    let is_sound = if is_f32 {
         ggml_type == GgmlType::F32
     } else {
         !NO_WEIGHTS.contains(&ggml_type)
     };
     require(is_sound, || {
-        let needed = if is_vector {
+        let needed = if is_f32 {
             "F32"
         } else {
             "a floating-point or a quantised type"
@@ -145,8 +199,7 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
     }
     let reason = |tensor: &TensorInfo| {
         let name = &tensor.name;
-        if let Some(fused) = fused_tensor(metadata.model, name) {
-            let fused = &fused.name;
+        if let Some(fused) = fused_with(metadata, name) {
             return Some(format!(
                 "its tensor {name} is a part of {fused}, which it has too"
             ));
@@ -166,6 +219,17 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
     metadata.model.tensors.iter().find_map(reason)
 }
 
+/// The tensor that has the values of another too: q, k and v of a block are one matrix or three, and so are their biases.
+fn fused_with(metadata: &Metadata<'_>, name: &str) -> Option<String> {
+    let weight = name.replace(".bias", ".weight");
+    let fused = fused_tensor(metadata.model, &weight)?.name.clone();
+    if weight == name {
+        return Some(fused);
+    }
+    let bias = fused.replace(".weight", ".bias");
+    metadata.model.tensor(&bias).is_some().then_some(bias)
+}
+
 /// The tensor that another is used with, if the file does not have it.
 fn lacking_beside(metadata: &Metadata<'_>, name: &str) -> Option<String> {
     let model = metadata.model;
@@ -180,7 +244,9 @@ fn lacking_beside(metadata: &Metadata<'_>, name: &str) -> Option<String> {
             let is_nvfp4 = head.is_some_and(|head| head.ggml_type == GgmlType::NVFP4);
             (!is_nvfp4).then(|| "a head of type NVFP4".to_owned())
         }
-        "rope_factors_long.weight" | "rope_factors_short.weight" => {
+        "rope_factors_long.weight" | "rope_factors_short.weight"
+            if metadata.architecture != "phi3" =>
+        {
             let scaling = metadata.get("rope.scaling.type").and_then(Value::as_str);
             (scaling != Some("longrope")).then(|| "a RoPE scaling of type longrope".to_owned())
         }
@@ -200,13 +266,18 @@ const LIKE_LLAMA: [&str; 3] = ["granite", "llama", "mistral3"];
 /// Whether llama.cpp reads this tensor outside the blocks of a family.
 fn is_outside_blocks(architecture: &str, name: &str) -> bool {
     match name {
-        "token_embd.weight" | "output_norm.weight" | "output.scale" | "output.input_scale" => true,
+        "token_embd.weight" | "output.scale" | "output.input_scale" => true,
+        "output_norm.weight" => architecture != "lfm2",
+        "token_embd_norm.weight" => architecture == "lfm2",
         "output.weight" => architecture != "gemma2",
         "output.bias" => architecture == "qwen2",
-        "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight" => {
-            LIKE_LLAMA.contains(&architecture)
+        "rope_freqs.weight" => LIKE_LLAMA.contains(&architecture),
+        "rope_factors_long.weight" | "rope_factors_short.weight" => {
+            LIKE_LLAMA.contains(&architecture) || architecture == "phi3"
         }
-        "cls.output.weight" => architecture == "qwen3",
+        "cls.output.weight" => ["qwen3", "qwen35"].contains(&architecture),
+        "cls.output.bias" => architecture == "qwen35",
+        "dense_2.weight" if architecture == "lfm2" => true,
         "dense_2.weight" | "dense_3.weight" => architecture == "gemma3",
         _ => false,
     }
@@ -215,18 +286,25 @@ fn is_outside_blocks(architecture: &str, name: &str) -> bool {
 /// Whether llama.cpp reads this tensor of a block, without the block's prefix, in a family.
 fn is_in_blocks(architecture: &str, name: &str) -> bool {
     let Some((name, ending)) = name.rsplit_once('.') else {
-        return false;
+        return architecture == "qwen35" && name == "ssm_a";
     };
-    let is_matrix =
-        MATRICES.contains(&name) || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
+    let of_mixers = OF_MIXERS.iter().find(|it| it.0 == architecture);
+    let is_matrix = MATRICES.contains(&name) && (architecture, name) != ("phi3", "ffn_gate")
+        || of_mixers.is_some_and(|it| it.1.contains(&name))
+        || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
     match ending {
         "weight" => {
             is_matrix
                 || match name {
-                    "attn_norm" | "ffn_norm" => architecture != "olmo2",
+                    "attn_norm" => architecture != "olmo2",
+                    "ffn_norm" => !["olmo2", "qwen35"].contains(&architecture),
+                    "shortconv.conv" => architecture == "lfm2",
+                    "ssm_conv1d" | "ssm_norm" => architecture == "qwen35",
                     "attn_q_norm" | "attn_k_norm" => {
-                        ["qwen3", "gemma3", "olmo2"].contains(&architecture)
+                        ["qwen3", "gemma3", "olmo2", "lfm2", "qwen35"].contains(&architecture)
                     }
+                    "post_attention_norm" if architecture == "qwen35" => true,
+                    _ if name.starts_with("nextn.") => architecture == "qwen35",
                     "post_attention_norm" | "post_ffw_norm" => {
                         ["gemma2", "gemma3", "olmo2"].contains(&architecture)
                     }
@@ -235,6 +313,7 @@ fn is_in_blocks(architecture: &str, name: &str) -> bool {
         }
         "bias" => match name {
             "attn_q" | "attn_k" | "attn_v" | "attn_qkv" => true,
+            "ssm_dt" => architecture == "qwen35",
             _ => LIKE_LLAMA.contains(&architecture) && MATRICES.contains(&name),
         },
         "scale" | "input_scale" => is_matrix,
@@ -254,6 +333,7 @@ mod tests {
             name: name.to_owned(),
             shape: shape.to_vec(),
             ggml_type,
+            path: std::path::Path::new("tiny.gguf").into(),
             offset: 0,
             n_bytes: 0,
         }
@@ -312,6 +392,26 @@ mod tests {
     }
 
     #[test]
+    fn factors_that_ggml_reads_beyond_are_not_the_end_of_a_file() {
+        let at = |name: &str, n: u64, offset| TensorInfo {
+            offset,
+            n_bytes: 4 * n,
+            ..tensor(name, &[n], GgmlType::F32)
+        };
+        let factors = at("rope_factors_short.weight", 6, 64);
+        let check = |last: TensorInfo, head| check_factors(&[factors.clone(), last], head);
+        assert_eq!(check(at("output.weight", 4, 96), 16), Ok(()));
+        assert_eq!(check(at("token_embd.weight", 4, 0), 12), Ok(()));
+        let flaw = check(at("token_embd.weight", 4, 0), 16).unwrap_err();
+        assert!(flaw.contains("reads 8 values"), "{flaw}");
+        let elsewhere = TensorInfo {
+            path: std::path::Path::new("other.gguf").into(),
+            ..at("output.weight", 4, 96)
+        };
+        assert!(check(elsewhere, 16).is_err());
+    }
+
+    #[test]
     fn weights_of_nvfp4_are_scaled_only_where_llama_cpp_can() {
         let check = |of_type: GgmlType, weight: &str, others: &[&str]| {
             let vector = |name: &&str| tensor(name, &[1], GgmlType::F32);
@@ -365,6 +465,7 @@ mod tests {
             task_sha256: None,
             contrast: None,
             plausibility: None,
+            rope_factors: None,
             name: None,
             tensors: vec![LoraTensor {
                 name: name.to_owned(),
@@ -406,9 +507,18 @@ mod tests {
             ("blk.11.ffn_down.scale", &all),
             ("output.bias", "qwen2"),
             ("rope_freqs.weight", "granite llama mistral3"),
+            ("rope_factors_long.weight", "granite llama mistral3 phi3"),
+            (
+                "blk.0.ffn_gate.weight",
+                "gemma2 gemma3 granite lfm2 llama mistral3 olmo2 qwen2 qwen3 qwen35 smollm3",
+            ),
             ("blk.0.rope_freqs.weight", ""),
             ("blk.0.attn_output.bias", "granite llama mistral3"),
-            ("blk.0.attn_q_norm.weight", "gemma3 olmo2 qwen3"),
+            ("blk.0.attn_q_norm.weight", "gemma3 lfm2 olmo2 qwen3 qwen35"),
+            ("blk.0.ssm_a", "qwen35"),
+            ("blk.0.ssm_dt.bias", "qwen35"),
+            ("blk.0.shortconv.in_proj.weight", "lfm2"),
+            ("token_embd_norm.weight", "lfm2"),
             ("blk.0.post_ffw_norm.weight", "gemma2 gemma3 olmo2"),
             ("blk.0.ffn_up_exps.weight", "granite llama mistral3"),
             ("blk.0.attn_norm.bias", ""),

@@ -3,7 +3,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::super::lora::LayerLora;
+use super::super::block::projection::Projection;
+use super::super::lora::{LayerLora, TargetModule};
 use super::super::ops::dropout::Dropout;
 use super::super::ops::linear::FrozenWeight;
 use super::custom_grad::custom_grad;
@@ -14,6 +15,22 @@ pub struct CandleLinear {
     weight: Tensor,
     /// The bias, `[out]`.
     bias: Option<Tensor>,
+}
+
+/// A linear layer of a block, and its name, by which its adapter is found.
+pub struct CandleProjection {
+    target: TargetModule,
+    weight: CandleLinear,
+}
+
+impl CandleProjection {
+    /// A copy on `device`, in `dtype`.
+    pub fn new(linear: &Projection, device: &Device, dtype: DType) -> Result<Self> {
+        Ok(Self {
+            target: linear.target,
+            weight: CandleLinear::new(&linear.weight, device, dtype)?,
+        })
+    }
 }
 
 /// A pair of matrices of an adapter.
@@ -27,7 +44,7 @@ pub struct CandleLowRank {
 
 /// A block's adapters, in the order of `TargetModule::ALL`.
 #[derive(Default)]
-pub struct CandleAdapters([Option<CandleLowRank>; 7]);
+pub struct CandleAdapters([Option<CandleLowRank>; TargetModule::N]);
 
 impl CandleAdapters {
     /// A copy on `device`.
@@ -40,9 +57,10 @@ impl CandleAdapters {
         let flat = flat.to_device(device)?;
         for (adapter, place) in adapters.0.iter_mut().zip(layout.places()) {
             if let Some(place) = place {
-                let len = layout.rank * (place.n_in + place.n_out);
+                let a = flat.narrow(0, place.a, layout.rank * place.n_in)?;
+                let b = flat.narrow(0, place.b, layout.rank * place.n_out)?;
                 *adapter = Some(CandleLowRank {
-                    matrices: flat.narrow(0, place.start, len)?,
+                    matrices: Tensor::cat(&[a, b], 0)?,
                     rank: layout.rank,
                     lora_scale: layout.lora_scale,
                     dropout: place.dropout,
@@ -52,9 +70,10 @@ impl CandleAdapters {
         Ok(adapters)
     }
 
-    /// The adapter of the layer with index `target` in `TargetModule::ALL`.
-    pub fn get(&self, target: usize) -> Option<&CandleLowRank> {
-        self.0[target].as_ref()
+    /// `linear(x)` with its adapter: `[t, in]` → `[t, out]`.
+    pub fn apply(&self, linear: &CandleProjection, x: &Tensor) -> Result<Tensor> {
+        let lora = self.0[linear.target as usize].as_ref();
+        linear.weight.forward(x, lora)
     }
 }
 

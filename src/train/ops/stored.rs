@@ -76,6 +76,35 @@ impl Stored {
         Self { added, ..self }
     }
 
+    /// The matrix cut into parts with `rows` rows each.
+    ///
+    /// # Panics
+    /// The parts have more rows than the matrix.
+    pub fn split(self, rows: &[usize]) -> Vec<Self> {
+        if rows == [self.n_out] {
+            return vec![self];
+        }
+        let mut first = 0;
+        let part = |&n_out: &usize| {
+            let rows = first..first + n_out;
+            first = rows.end;
+            let row_bytes = self.row_bytes(self.n_in);
+            let added = (self.added.as_ref()).map(|AddedLowRank { a, b, rank }| AddedLowRank {
+                a: a.clone(),
+                b: b[rows.start * rank..rows.end * rank].to_vec(),
+                rank: *rank,
+            });
+            Self {
+                ggml_type: self.ggml_type,
+                bytes: self.bytes[rows.start * row_bytes..rows.end * row_bytes].to_vec(),
+                n_out,
+                n_in: self.n_in,
+                added,
+            }
+        };
+        rows.iter().map(part).collect()
+    }
+
     /// Whether all values are finite.
     pub fn is_finite(&self) -> bool {
         (0..self.n_out)

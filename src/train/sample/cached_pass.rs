@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::super::block::recall::Memory;
 use super::super::candle::{self, CandleModel};
 use super::super::head::Predictions;
 use super::super::lora::Lora;
 use super::super::model::TrainModel;
-use super::super::ops::attention::{Mask, Segment, attend};
+use super::super::ops::attention::Segment;
 use crate::Result;
 use crate::llama::Token;
 
@@ -70,13 +71,10 @@ impl Pass {
     }
 }
 
-/// The keys and values of each block, `[rows, n_head_kv · head_dim]` each.
+/// The memories of all blocks.
 pub(super) enum KvCache<'a> {
     /// In main memory, for our own operations.
-    Own {
-        keys: Vec<Vec<f32>>,
-        values: Vec<Vec<f32>>,
-    },
+    Own(Vec<Memory>),
     /// On the device of candle's operations, with the model's copy there.
     Candle(&'a CandleModel, candle::CandleCache),
 }
@@ -84,51 +82,34 @@ pub(super) enum KvCache<'a> {
 impl<'a> KvCache<'a> {
     /// A cache of `rows` rows.
     pub fn new(model: &'a TrainModel, rows: usize) -> Result<Self> {
-        if let Some(candle) = model.candle() {
-            return Ok(Self::Candle(candle, candle.cache(rows)?));
-        }
-        let heads = model.shape().heads;
-        // Zeros from the system, not copies of a vector: rows that are never written then take no memory.
-        let block = |_| vec![0.0; rows * heads.n_head_kv * heads.head_dim];
-        let blocks = || (0..model.shape().n_layer).map(block).collect();
-        Ok(Self::Own {
-            keys: blocks(),
-            values: blocks(),
+        Ok(match model.candle() {
+            Some(candle) => Self::Candle(candle, candle.cache(rows)?),
+            None => Self::Own(model.memories(rows)),
         })
     }
 
-    /// Runs the pass, and adds its keys and values to the cache. Returns `[t, n_embd]`, before the last norm.
+    /// Frees the states of `rows`, which a new prompt will have.
+    pub fn forget(&mut self, rows: &Range<usize>) {
+        match self {
+            Self::Own(memories) => {
+                (memories.iter_mut()).for_each(|memory| memory.forget(rows.clone()));
+            }
+            Self::Candle(_, cache) => cache.forget(rows),
+        }
+    }
+
+    /// Runs the pass, and adds its rows to the cache. Returns `[t, n_embd]`, before the last norm.
     pub fn run(
         &mut self,
         model: &TrainModel,
         lora: Option<&Lora>,
         pass: &Pass,
     ) -> Result<Vec<f32>> {
-        let (keys, values) = match self {
-            Self::Own { keys, values } => (keys, values),
-            Self::Candle(candle, cache) => {
-                let tokens = (pass.tokens.as_slice(), pass.positions.as_slice());
-                return candle.run_cached(lora, tokens, (cache, &pass.cache_rows), &pass.segments);
-            }
-        };
-        let heads = model.shape().heads;
-        let width = heads.n_head_kv * heads.head_dim;
-        model.run(&pass.tokens, &pass.positions, lora, |layer, q, k, v| {
-            let (keys, values) = (&mut keys[layer], &mut values[layer]);
-            store(keys, k, &pass.cache_rows, width);
-            store(values, v, &pass.cache_rows, width);
-            let mask = Mask {
-                segments: &pass.segments,
-                window: model.stem().window(layer),
-            };
-            attend(q, keys, values, heads, mask)
-        })
-    }
-}
-
-/// Copies each row of `new`, `[t, width]`, to its row of the cache.
-fn store(cache: &mut [f32], new: &[f32], cache_rows: &[usize], width: usize) {
-    for (row, &cache_row) in new.chunks_exact(width).zip(cache_rows) {
-        cache[cache_row * width..(cache_row + 1) * width].copy_from_slice(row);
+        let tokens = (pass.tokens.as_slice(), pass.positions.as_slice());
+        let (segments, rows) = (&pass.segments, pass.cache_rows.as_slice());
+        match self {
+            Self::Own(memories) => model.run(tokens, segments, lora, Some((memories, rows))),
+            Self::Candle(candle, cache) => candle.run_cached(lora, tokens, (cache, rows), segments),
+        }
     }
 }

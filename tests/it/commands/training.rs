@@ -54,6 +54,52 @@ calibrate is done already
 ";
 
 #[test]
+fn an_adapter_is_for_contexts_of_the_size_that_was_named() {
+    let sandbox = with_ann();
+    let phi = TinyModel {
+        architecture: "phi3",
+        ..TinyModel::default()
+    };
+    phi.write_edited(&sandbox.path().join("phi.gguf"), |metadata| {
+        let mut entries = metadata.iter_mut();
+        let length = entries.find(|entry| entry.0 == "phi3.context_length");
+        length.unwrap().1 = cope_convert::gguf::Value::U32(2048);
+    });
+    let train = [
+        "train", "ann", "-m", "phi.gguf", "--stage", "sft", "--rank", "2",
+    ];
+    let sft = |more: &[&str]| {
+        let trained = sandbox.run(&[&train[..], more].concat());
+        assert!(trained.status.success(), "{}", stderr(&trained));
+        let adapter = Adapter::read_gguf(&sandbox.path().join("home/users/ann/sft.gguf")).unwrap();
+        (adapter.rope_factors.unwrap().name(), stderr(&trained))
+    };
+    assert_eq!(sft(&[]).0, "long");
+    assert_eq!(sft(&["--ctx-size", "512"]).0, "short");
+    let (factors, done) = sft(&["--ctx-size", "300"]);
+    assert_eq!((factors, done.as_str()), ("short", "sft is done already\n"));
+    assert_eq!(sft(&["--ctx-size", "600"]).0, "long");
+    sft(&["--ctx-size", "512"]);
+    let answer = [
+        "generate",
+        "--lora",
+        "home/users/ann/sft.gguf",
+        "-m",
+        "phi.gguf",
+        "-p",
+        "hello",
+    ];
+    let refused = error(&sandbox.run(&answer));
+    assert!(
+        refused.contains("trained for contexts up to 512 tokens"),
+        "{refused}"
+    );
+    let short = [&answer[..], &["--ctx-size", "512", "-n", "2"]].concat();
+    let served = sandbox.run(&short);
+    assert!(served.status.success(), "{}", stderr(&served));
+}
+
+#[test]
 fn training_prints_figures_and_is_not_repeated_for_the_same_inputs() {
     let sandbox = with_ann();
     let untrained = sandbox.run(&["chat", "--user", "ann", "-m", "tiny.gguf"]);

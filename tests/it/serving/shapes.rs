@@ -123,6 +123,7 @@ fn random_adapter(base_sha256: String) -> Adapter {
         task_sha256: None,
         contrast: Some(0.1),
         plausibility: Some(0.1),
+        rope_factors: None,
         name: None,
         tensors: tensors.collect(),
     }

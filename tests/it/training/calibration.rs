@@ -70,8 +70,8 @@ fn texts(tiny: &Tiny) -> Vec<Encoded> {
 fn scores_are_those_of_whole_passes_with_scaled_matrices() {
     for tiny in families() {
         let texts = texts(&tiny);
-        let architecture = tiny.fixture.base.architecture().unwrap();
-        let second = family_adapter(architecture, 4, 2, &["attn_q", "ffn_up"]);
+        let targets = [tiny.kind.linears()[0], "ffn_up"];
+        let second = family_adapter(tiny.kind.architecture, 4, 2, &targets);
         let adapters = [all_targets(&tiny), second];
         let settings = adapters
             .iter()

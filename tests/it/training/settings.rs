@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use cope_convert::gguf::{self, Array, Gguf, TensorData, TensorInfo, Value};
+use cope_convert::gguf::{self, Array, Gguf, TensorData, Value};
 use cope_llama::llama::{Boundary, Context, ContextOptions, Model, Special, Token};
 use cope_llama::train::WeightType;
 use cope_llama::train::model::TrainModel;
@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{assert_no_faults, largest_difference, train_logits};
 use crate::fixture::{exact, folder_in_memory};
-use crate::tiny::{FAMILIES, TinyModel};
+use crate::tiny::{FAMILIES, TinyModel, values_of};
 
 /// Mutations of each family's file.
 const N_MUTATIONS: usize = 2000;
@@ -134,13 +134,6 @@ fn run(path: &Path, tokens: &[Token]) -> cope_llama::Result<Vec<f32>> {
         ..exact()
     };
     Context::new(&Model::load(path, None)?, None, &options)?.extend_all(tokens)
-}
-
-/// The values of a tensor of type F32.
-fn values_of(file: &Gguf, tensor: &TensorInfo) -> Vec<f32> {
-    let bytes = file.read(tensor).unwrap();
-    let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
-    bytes.chunks_exact(4).map(value).collect()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{assert_no_faults, largest_difference, train_logits};
 use crate::fixture::{exact, folder_in_memory};
-use crate::tiny::{FAMILIES, LINEARS, TinyModel, family_adapter};
+use crate::tiny::{FAMILIES, TinyModel, family_adapter};
 
 /// Mutations of each family's table.
 const N_MUTATIONS: usize = 2000;
@@ -171,7 +171,12 @@ impl Mutated {
 
     fn change(&mut self, original: &Original, random: &mut StdRng) {
         let index = random.random_range(0..self.table.len());
-        self.names.push(self.table[index].name.clone());
+        let name = self.table[index].name.clone();
+        if let Some(block) = name.strip_suffix("attn_qkv.weight") {
+            // Without the whole, llama.cpp asks for its parts.
+            self.names.push(format!("{block}attn_q.weight"));
+        }
+        self.names.push(name);
         match random.random_range(0..12) {
             0..4 => self.retype(index, random),
             4..7 => self.reshape(index, random),
@@ -398,30 +403,34 @@ fn training_and_llama_cpp_take_the_same_tensors_or_refuse_the_file() {
 fn faults(architecture: &'static str) -> Vec<String> {
     let folder = folder_in_memory();
     let path = folder.path().join("mutated.gguf");
-    let adapter_path = folder.path().join("adapter.gguf");
+    let adapter_paths = ["adapter.gguf", "fused.gguf"].map(|name| folder.path().join(name));
     let mut random = StdRng::seed_from_u64(architecture.bytes().map(u64::from).sum());
-    let originals = [(true, 1), (false, 1), (true, WIDE), (false, WIDE)].map(|(tied, width)| {
-        let tiny = TinyModel {
-            tied,
-            architecture,
-            ..TinyModel::default()
-        };
-        Original::new(tiny, width, &path, &mut random)
+    // Those with a head of their own have queries, keys and values in one matrix.
+    let kinds = [true, false].map(|tied| TinyModel {
+        tied,
+        fused: !tied,
+        architecture,
+        ..TinyModel::default()
     });
+    let originals = [(0, 1), (1, 1), (0, WIDE), (1, WIDE)]
+        .map(|(kind, width)| Original::new(kinds[kind], width, &path, &mut random));
     let model = Model::load_vocabulary(&path).unwrap();
     let tokens = model
         .tokenize("hello alice, the wine", Boundary::Add, Special::ByName)
         .unwrap();
-    let adapter = family_adapter(architecture, 5, 2, &LINEARS);
-    adapter.write_gguf(&adapter_path).unwrap();
+    let adapters = kinds.map(|kind| family_adapter(architecture, 5, 2, kind.linears()));
+    for (adapter, path) in adapters.iter().zip(&adapter_paths) {
+        adapter.write_gguf(path).unwrap();
+    }
     let (mut counts, mut faults) = ([0; 3], Vec::new());
     for mutation in 0..N_MUTATIONS {
         let is_wide = mutation % 16 == 0;
-        let original = &originals[random.random_range(0..2) + 2 * usize::from(is_wide)];
+        let kind: usize = random.random_range(0..2);
+        let original = &originals[kind + 2 * usize::from(is_wide)];
         let mutated = Mutated::new(original, &mut random);
         mutated.write(&path, &original.metadata);
         // The adapter fits the narrow models.
-        let adapter = (mutation % 4 == 1).then_some(adapter_path.as_path());
+        let adapter = (mutation % 4 == 1).then_some(adapter_paths[kind].as_path());
         match outcome(&path, &tokens, &mutated, adapter) {
             Ok(outcome) => counts[outcome as usize] += 1,
             Err(fault) => {
