@@ -1,12 +1,15 @@
 //! A context's cache as bytes, for a file.
 //!
 //! ```text
-//! SHA-256 of the rest | key length u32 | key | n_tokens u32 | tokens i32… | llama.cpp's state of the sequence
+//! SHA-256 of the rest | key length u32 | key | n_tokens u32 | tokens i32… | llama.cpp's state of the context
 //! ```
+//!
+//! llama.cpp's state of a sequence would lack what sliding attention does not see from the last token: a restored cache could
+//! not be cut.
 
 use sha2::{Digest, Sha256};
 
-use super::{Context, SEQUENCE, Token, log, sys};
+use super::{Context, Token, log, sys};
 use crate::error::MemoryUser;
 use crate::llama::system::free_memory;
 use crate::{Error, Result};
@@ -21,7 +24,7 @@ impl Context {
     pub fn save(&mut self, key: &str) -> Result<Vec<u8>> {
         log::forget();
         // SAFETY: the context is live.
-        let n_bytes = unsafe { sys::llama_state_seq_get_size(self.raw(), SEQUENCE) };
+        let n_bytes = unsafe { sys::llama_state_get_size(self.raw()) };
         // llama.cpp's bytes, and all bytes together.
         let needed = 2 * n_bytes as u64;
         if let Some(free) = free_memory().filter(|&free| needed > free) {
@@ -32,8 +35,7 @@ impl Context {
         let mut state = vec![0; n_bytes];
         let pointer = state.as_mut_ptr();
         // SAFETY: the context is live; the buffer has as many bytes as llama.cpp asked for.
-        let n_written =
-            unsafe { sys::llama_state_seq_get_data(self.raw(), pointer, n_bytes, SEQUENCE) };
+        let n_written = unsafe { sys::llama_state_get_data(self.raw(), pointer, n_bytes) };
         if n_written != state.len() || state.is_empty() {
             return Err(log::error("save the context's cache"));
         }
@@ -63,9 +65,7 @@ impl Context {
         }
         log::forget();
         // SAFETY: the context is live, and llama.cpp wrote these bytes for a context of the same kind.
-        let n_read = unsafe {
-            sys::llama_state_seq_set_data(self.raw(), state.as_ptr(), state.len(), SEQUENCE)
-        };
+        let n_read = unsafe { sys::llama_state_set_data(self.raw(), state.as_ptr(), state.len()) };
         if n_read != state.len() {
             self.clear();
             return false;
@@ -77,7 +77,7 @@ impl Context {
     /// `key` with everything else that a cache depends on: its layout, and the version of llama.cpp.
     fn full_key(&self, key: &str) -> String {
         let layout = self.layout();
-        format!("{key}; {layout}; llama-cpp-sys-2 {BINDINGS}")
+        format!("{key}; {layout}; whole state; llama-cpp-sys-2 {BINDINGS}")
     }
 }
 
