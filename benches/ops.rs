@@ -1,4 +1,5 @@
-//! The speed of the operations of a training step, forward and backward, at the sizes of SmolLM2-135M.
+//! The speed of the operations of a training step, forward and backward, at the sizes of SmolLM2-135M, and of the delta rule
+//! at those of Qwen3.5-0.8B.
 //!
 //! ```text
 //! cargo bench --bench ops
@@ -12,8 +13,10 @@ use std::sync::Arc;
 use candle_core::{Device, Var};
 use cope_llama::train::head::{Head, HeadOp, Predictions};
 use cope_llama::train::ops::attention::{Heads, Mask, Segment, attend, attend_backward};
+use cope_llama::train::ops::delta_rule::{DeltaHeads, DeltaInputs};
 use cope_llama::train::ops::dropout::Dropout;
 use cope_llama::train::ops::gate::{Activation, gated, gated_backward};
+use cope_llama::train::ops::lineage::Lineage;
 use cope_llama::train::ops::linear::{FrozenWeight, LowRank, WeightType};
 use cope_llama::train::ops::matrix::Into;
 use cope_llama::train::ops::norm::RmsNorm;
@@ -98,6 +101,43 @@ fn attention(criterion: &mut Criterion) {
     group.bench_function("backward", |bencher| {
         bencher.iter(|| black_box(attend_backward(&q, &kv, &kv, HEADS, mask, &q)));
     });
+}
+
+/// The delta rule at the sizes of a block of Qwen3.5-0.8B, over one text of each length.
+fn delta_rule(criterion: &mut Criterion) {
+    const HEADS: DeltaHeads = DeltaHeads {
+        n_k: 16,
+        n_v: 16,
+        dim_k: 128,
+        dim_v: 128,
+    };
+    let mut group = criterion.benchmark_group("delta_rule");
+    group.sample_size(10);
+    for t in [512, 2048, 8192] {
+        let width = HEADS.n_v * HEADS.dim_v;
+        let rows: Vec<f32> = values(t * width).iter().map(|x| 0.3 * x).collect();
+        let decays: Vec<f32> = values(t * HEADS.n_v).iter().map(|x| x - 0.5).collect();
+        let strengths: Vec<f32> = values(t * HEADS.n_v).iter().map(|x| x + 0.5).collect();
+        let inputs = DeltaInputs {
+            q: &rows,
+            k: &rows,
+            v: &rows,
+            log_decay: &decays,
+            beta: &strengths,
+        };
+        let text = Segment {
+            queries: 0..t,
+            keys: vec![0..0, 0..t],
+        };
+        let lineage = Lineage::new(&[text]);
+        group.throughput(Throughput::Elements((t * width) as u64));
+        group.bench_function(format!("{t}/forward"), |bencher| {
+            bencher.iter(|| black_box(HEADS.forward(inputs, &lineage, |_| None)));
+        });
+        group.bench_function(format!("{t}/backward"), |bencher| {
+            bencher.iter(|| black_box(HEADS.backward(inputs, &lineage, &rows)));
+        });
+    }
 }
 
 fn rows(criterion: &mut Criterion) {
@@ -187,6 +227,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(1));
-    targets = linear, attention, rows, head
+    targets = linear, attention, delta_rule, rows, head
 }
 criterion_main!(benches);

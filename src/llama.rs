@@ -52,7 +52,7 @@ pub use factor_sets::rope_factors;
 pub use grammar::Grammar;
 pub use model::Model;
 #[cfg(feature = "train")]
-pub(crate) use preflight::sliding_layers;
+pub(crate) use preflight::{recurrent_layers, sliding_layers};
 pub use sequences::Sequences;
 pub use system::{
     CpuFeature, Device, computing_device, cpu_features, devices, missing_instructions,

@@ -58,10 +58,10 @@ impl TrainOptions {
         config.weight_type = self.weights.unwrap_or(self.device.fastest_weights());
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
-        config
-            .lora
-            .target_modules
-            .clone_from(&self.adapter.target_modules);
+        if !self.adapter.target_modules.is_empty() {
+            let modules = &self.adapter.target_modules;
+            config.lora.target_modules.clone_from(modules);
+        }
         self.fit.set(&mut config.sft);
         self.fit.set(&mut config.dpo.fit);
         config.sft.learning_rate = self.sft.learning_rate;
@@ -91,8 +91,15 @@ struct AdapterArgs {
     /// LoRA's alpha: the adapter's output is multiplied by alpha / rank
     #[arg(long, value_name = "X", value_parser = positive, default_value_t = TrainConfig::default().lora.lora_alpha)]
     lora_alpha: f32,
-    /// Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down
-    #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',', hide_possible_values = true, default_values_t = TrainConfig::default().lora.target_modules)]
+    /// The layers that get an adapter; empty for all.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LIST",
+        value_delimiter = ',',
+        hide_possible_values = true,
+        help = "Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj [default: all that the model has]"
+    )]
     target_modules: Vec<TargetModule>,
 }
 

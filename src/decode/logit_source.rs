@@ -52,6 +52,11 @@ pub trait LogitSource: Send {
     ) -> Result<()>;
     /// Shortens the sequence to its first `len` tokens, or to none if the model cannot go back.
     fn truncate(&mut self, len: usize);
+    /// The most tokens by which the sequence can be shortened after a pass over more tokens than these; `usize::MAX` if it
+    /// can be shortened at any time, to any length.
+    fn max_cut(&self) -> usize {
+        usize::MAX
+    }
     /// Whether [`shift`](Self::shift) is possible.
     fn can_shift(&self) -> bool;
     /// Removes the `discard` tokens after the first `keep` from the sequence.
@@ -104,6 +109,10 @@ impl LogitSource for Context {
 
     fn truncate(&mut self, len: usize) {
         self.truncate(len);
+    }
+
+    fn max_cut(&self) -> usize {
+        self.max_cut()
     }
 
     fn can_shift(&self) -> bool {

@@ -91,6 +91,20 @@ impl PassSchedule {
 }
 
 impl PassSchedule {
+    /// This schedule for models that can go back by at most `max_cut` tokens of a pass ([`LogitSource::max_cut`]): drafts are
+    /// not longer, and where guesses could not be taken back, none are read ahead one by one.
+    fn within(self, max_cut: usize) -> Self {
+        Self {
+            speculate: if max_cut == usize::MAX {
+                self.speculate
+            } else {
+                0
+            },
+            draft: self.draft.min(max_cut),
+            ..self
+        }
+    }
+
     /// This schedule without the parts that leave out logits that explanations need.
     #[must_use]
     pub fn explained(self) -> Self {
@@ -169,10 +183,11 @@ impl<'a, S: LogitSource> Scheduler<'a, S> {
             // The last token is always read again, for a row of the kind that this schedule needs.
             model.truncate(common_len(model.tokens(), prompt).min(prompt.len() - 1));
         });
+        let max_cut = policy.each_mut().map(|model| model.max_cut()).min();
         drafter.extend(prompt);
         Self {
             policy,
-            schedule,
+            schedule: schedule.within(max_cut.unwrap_or(usize::MAX)),
             plausibility,
             text: prompt.to_vec(),
             n_forgotten: 0,

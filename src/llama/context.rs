@@ -32,6 +32,8 @@ pub struct Context {
     pace: Pace,
     /// Whether a pass that starves may be ended and run again: its cache can be cut, and no GPU is waited for.
     is_repeatable: bool,
+    /// The least number of tokens that the cache can be cut to, besides none.
+    least_len: usize,
     /// The kind of cache, which a saved cache must have in common with the context that it is restored into.
     layout: String,
     /// The rows of the last pass that are still valid.
@@ -115,9 +117,7 @@ impl Context {
         n_sequences: u32,
     ) -> Result<Self> {
         if !model.has_weights() {
-            return Err(Error::bug(
-                "a context needs a model with weights, not a vocabulary",
-            ));
+            return Err(Error::bug("a context needs a model with weights"));
         }
         if let Some((adapter, _)) = &adapter {
             check_factors(model, adapter, options)?;
@@ -151,6 +151,7 @@ impl Context {
             n_sharing: 1,
             pace: Pace::new(options.threads()),
             is_repeatable: model.can_cut_caches() && !devices().iter().any(|it| it.is_gpu),
+            least_len: 0,
             layout: layout(model, options),
             rows: KeptRows::default(),
             has_whole_rows: false,
@@ -350,24 +351,44 @@ impl Context {
         self.logits_of_at(token, row, candidates, logits)
     }
 
-    /// Keeps the first `len` tokens in the cache. A cache that cannot be cut there (that of a recurrent model) is emptied;
-    /// [`len`](Self::len) tells.
+    /// Keeps the first `len` tokens in the cache. A cache that cannot be cut there is emptied; [`len`](Self::len) tells. That
+    /// of a recurrent or hybrid model can be cut once after each pass, by at most [`max_cut`](Self::max_cut) tokens, to a
+    /// length within the pass.
     pub fn truncate(&mut self, len: usize) {
         if len >= self.tokens.len() {
             return;
         }
         let Range { start, end } = self.rows.lens;
         self.rows.lens = start..end.min(len + 1);
+        // llama.cpp itself would also cut to lengths whose states it has written over.
         // SAFETY: the memory belongs to the live context.
-        let is_cut = unsafe {
-            let memory = sys::llama_get_memory(self.raw.as_ptr());
-            sys::llama_memory_seq_rm(memory, SEQUENCE, len as i32, -1)
-        };
+        let is_cut = len >= self.least_len
+            && unsafe {
+                let memory = sys::llama_get_memory(self.raw.as_ptr());
+                sys::llama_memory_seq_rm(memory, SEQUENCE, len as i32, -1)
+            };
         if is_cut {
             self.tokens.truncate(len);
+            self.keep_from(len);
         } else {
             self.clear();
         }
+    }
+
+    /// The most tokens by which the cache can be cut after a pass over more tokens; `usize::MAX` for a cache that can be cut
+    /// anywhere.
+    #[must_use]
+    pub fn max_cut(&self) -> usize {
+        if self.model.can_cut_caches() {
+            return usize::MAX;
+        }
+        // SAFETY: the context is live.
+        unsafe { sys::llama_n_rs_seq(self.raw.as_ptr()) as usize }
+    }
+
+    /// Notes that the states before `len` tokens are gone, in a cache that has any.
+    fn keep_from(&mut self, len: usize) {
+        self.least_len = if self.model.can_cut_caches() { 0 } else { len };
     }
 
     /// The most tokens of one batch.
@@ -385,6 +406,7 @@ impl Context {
 
     /// Records that llama.cpp's cache now holds `tokens`.
     pub(super) fn set_tokens(&mut self, tokens: Vec<Token>) {
+        self.keep_from(tokens.len());
         self.tokens = tokens;
         self.rows = KeptRows::default();
     }
@@ -401,6 +423,7 @@ impl Context {
     pub fn can_shift(&self) -> bool {
         // SAFETY: the memory belongs to the live context.
         self.model.rotations_add_up()
+            && self.model.can_cut_caches()
             && unsafe { sys::llama_memory_can_shift(sys::llama_get_memory(self.raw.as_ptr())) }
     }
 

@@ -99,6 +99,11 @@ impl ContextOptions {
         params.n_batch = self.n_batch.max(1);
         params.n_ubatch = params.n_batch;
         params.n_outputs_max = self.n_outputs.clamp(1, params.n_batch);
+        // Only passes of one sequence read ahead. llama.cpp sets this to 0 for caches that can be cut anywhere.
+        params.n_rs_seq = match n_sequences {
+            1 => params.n_outputs_max - 1,
+            _ => 0,
+        };
         params.n_threads = self.threads();
         params.n_threads_batch = params.n_threads;
         params.type_k = match self.kv_type {

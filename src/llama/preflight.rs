@@ -5,6 +5,7 @@
 //! The attention heads and the types of tensors are checked for the families that can be trained. For others it is not
 //! known what the operations of their graphs take.
 
+mod recurrent;
 mod tensors;
 
 use std::collections::HashSet;
@@ -15,18 +16,20 @@ use cope_convert::gguf::{Array, Gguf, Value};
 
 use crate::{Error, Result};
 
+pub use recurrent::recurrent_layers;
+
 /// llama.cpp's `LLAMA_MAX_LAYERS`.
 const MAX_LAYERS: u32 = 512;
 /// llama.cpp's `LLAMA_MAX_EXPERTS`.
 const MAX_EXPERTS: u32 = 1024;
 
 /// The families whose graphs are known.
-const FAMILIES: [&str; 10] = [
-    "gemma2", "gemma3", "granite", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3",
-    "smollm3",
+const FAMILIES: [&str; 12] = [
+    "gemma2", "gemma3", "granite", "lfm2", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3",
+    "qwen35", "smollm3",
 ];
 /// The families whose heads have the whole width between them.
-const WHOLE_WIDTH: [&str; 2] = ["olmo2", "phi3"];
+const WHOLE_WIDTH: [&str; 3] = ["lfm2", "olmo2", "phi3"];
 /// The families whose blocks can have sliding attention, with the number of blocks of which the last one has full attention
 /// if the file does not say.
 const SLIDING: &[(&str, u32)] = &[("gemma2", 2), ("gemma3", 6), ("olmo2", 4)];
@@ -44,6 +47,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_experts,
         check_heads,
         check_sliding,
+        recurrent::check,
         check_numbers,
         check_scales,
         tensors::check,
@@ -96,6 +100,11 @@ impl Metadata<'_> {
     /// A count; 0 if it is missing. An array has one count for each layer, and the largest is returned.
     fn count(&self, key: &str) -> u32 {
         self.counts(key).into_iter().max().unwrap_or(0)
+    }
+
+    /// A single count, or `default`.
+    fn count_or(&self, key: &str, default: u32) -> u32 {
+        self.get(key).and_then(Value::as_u32).unwrap_or(default)
     }
 
     /// The counts of an array, or a single one; none if it is missing.
@@ -176,9 +185,11 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     for (layer, &n_kv) in n_heads_kv.iter().enumerate() {
         let n_head = n_heads.get(layer).or(n_heads.first()).copied();
         let n_head = n_head.unwrap_or(0);
-        require(n_head > 0 && n_kv > 0 && n_head % n_kv == 0, || {
-            format!("its {n_head} heads of attention cannot share {n_kv} heads of keys")
-        })?;
+        let is_absent = n_kv == 0 && metadata.architecture == "lfm2";
+        require(
+            is_absent || n_head > 0 && n_kv > 0 && n_head % n_kv == 0,
+            || format!("its {n_head} heads of attention cannot share {n_kv} heads of keys"),
+        )?;
     }
     let n_head = n_heads.first().copied().unwrap_or(1);
     let head = metadata.count("embedding_length") / n_head;
@@ -189,7 +200,8 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
         format!("the keys of its heads have {keys} features, and their values {values}")
     })?;
     let rotated = or_head("rope.dimension_count", keys);
-    let is_partial = ["gemma2", "gemma3", "phi3"].contains(&metadata.architecture);
+    let is_partial =
+        ["gemma2", "gemma3", "lfm2", "phi3", "qwen35"].contains(&metadata.architecture);
     let fits = if is_partial {
         rotated <= keys
     } else {

@@ -11,22 +11,25 @@
 
 pub mod attention;
 pub mod branch;
+pub mod delta_net;
 pub mod feed_forward;
+pub mod mixer;
 pub mod projection;
 pub mod recall;
+pub mod short_conv;
 
 use super::lora::{BlockAdapters, LoraGradients};
 use super::ops::attention::Mask;
 use super::ops::rope::Ropes;
-use attention::{Attention, KeptAttention};
 use branch::{Branch, KeptBranch};
 use feed_forward::{FeedForward, KeptFeedForward};
+use mixer::{KeptMixer, Mixer};
 use projection::{BackwardPass, ForwardPass, Low};
 use recall::Recall;
 
 /// A block's frozen weights.
 pub struct Block {
-    pub mixer: Branch<Attention>,
+    pub mixer: Branch<Mixer>,
     pub feed_forward: Branch<FeedForward>,
 }
 
@@ -41,7 +44,7 @@ pub struct View<'a> {
 
 /// The values of a forward pass that its backward pass needs; `t` rows each.
 pub struct Activations {
-    mixer: KeptBranch<KeptAttention>,
+    mixer: KeptBranch<KeptMixer>,
     /// The residual stream between the mixer and the feed-forward layers.
     mid: Vec<f32>,
     feed_forward: KeptBranch<KeptFeedForward>,

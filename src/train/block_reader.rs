@@ -1,17 +1,23 @@
 //! Reading the blocks of a model from its file.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::block::Block;
 use super::block::attention::Attention;
 use super::block::branch::Branch;
+use super::block::delta_net::DeltaNet;
 use super::block::feed_forward::FeedForward;
+use super::block::mixer::Mixer;
 use super::block::projection::Projection;
-use super::family::{Family, QueryNorms};
+use super::block::short_conv::ShortConv;
+use super::family::{Family, Mixers, QueryNorms};
 use super::lora::TargetModule;
+use super::ops::causal_conv::CausalConv;
+use super::ops::delta_core::{DeltaCore, channels};
 use super::ops::linear::FrozenWeight;
 use super::ops::norm::RmsNorm;
-use super::shape::Shape;
+use super::shape::{DeltaShape, MixerShape, Shape};
 use super::target::LinearTensor;
 use super::weights::Weights;
 use crate::{Error, Result};
@@ -35,13 +41,13 @@ pub fn read(weights: &mut Weights, layer: usize, shape: &Shape, family: &Family)
     Ok(Block {
         mixer: Branch {
             norm: block.norm(before, "attn_norm", n_embd)?,
-            layers: block.attention(family)?,
-            output: block.linear(TargetModule::O)?,
+            layers: block.mixer(family)?,
+            output: block.linear(shape.mixers[layer].output())?,
             post_norm: block.norm(after, "post_attention_norm", n_embd)?,
             residual_scale: shape.residual_scale,
         },
         feed_forward: Branch {
-            norm: block.norm(before, "ffn_norm", n_embd)?,
+            norm: block.norm(before, family.feed_forward_norm, n_embd)?,
             layers: FeedForward {
                 gate: block.linear(TargetModule::Gate)?,
                 up: block.linear(TargetModule::Up)?,
@@ -102,6 +108,52 @@ impl BlockReader<'_, '_> {
         Ok(weight.map(|weight| RmsNorm::new(weight, self.shape.epsilon)))
     }
 
+    fn mixer(&mut self, family: &Family) -> Result<Mixer> {
+        Ok(match self.shape.mixers[self.layer] {
+            MixerShape::Attention => Mixer::Attention(self.attention(family)?),
+            MixerShape::ShortConv { n_taps } => Mixer::ShortConv(self.short_conv(n_taps)?),
+            MixerShape::DeltaNet(shape) => Mixer::DeltaNet(self.delta_net(shape)?),
+        })
+    }
+
+    fn short_conv(&mut self, n_taps: usize) -> Result<ShortConv> {
+        let (n_embd, name) = (self.shape.n_embd, self.name("shortconv.conv.weight"));
+        let kernel = self.weights.rows(&name, n_embd, n_taps)?;
+        Ok(ShortConv {
+            input: self.linear(TargetModule::ConvInProj)?,
+            conv: Arc::new(CausalConv::new(&kernel, n_embd)),
+        })
+    }
+
+    fn delta_net(&mut self, DeltaShape { heads, n_taps }: DeltaShape) -> Result<DeltaNet> {
+        let kernel = self.name("ssm_conv1d.weight");
+        let kernel = self.weights.rows(&kernel, channels(heads), n_taps)?;
+        let [a, dt] = ["ssm_a", "ssm_dt.bias"].map(|name| {
+            let name = self.name(name);
+            self.weights.vector(&name, heads.n_v)
+        });
+        let norm = self.name("ssm_norm.weight");
+        let norm = self.weights.vector(&norm, heads.dim_v)?;
+        Ok(DeltaNet {
+            qkv: self.linear(TargetModule::InProjQkv)?,
+            z: self.linear(TargetModule::InProjZ)?,
+            alpha: self.linear(TargetModule::InProjA)?,
+            beta: self.linear(TargetModule::InProjB)?,
+            core: Arc::new(DeltaCore::new(
+                heads,
+                &kernel,
+                (a?, dt?),
+                self.shape.epsilon,
+            )),
+            norm: RmsNorm::new(norm, self.shape.epsilon),
+        })
+    }
+
+    /// The name of a tensor of this block.
+    fn name(&self, name: &str) -> String {
+        format!("blk.{}.{name}", self.layer)
+    }
+
     fn attention(&mut self, family: &Family) -> Result<Attention> {
         let heads = self.shape.heads;
         let is_normed = family.query_norms != QueryNorms::Absent;
@@ -116,6 +168,7 @@ impl BlockReader<'_, '_> {
             q_norm: self.norm(is_normed, "attn_q_norm", width(heads.n_head))?,
             k_norm: self.norm(is_normed, "attn_k_norm", width(heads.n_head_kv))?,
             heads,
+            has_gate: family.mixers == Mixers::DeltaNet,
         })
     }
 }

@@ -10,6 +10,8 @@ mod cache;
 mod cap;
 mod custom_grad;
 mod linear;
+mod mixing;
+mod rows;
 
 use std::sync::Arc;
 
@@ -18,12 +20,16 @@ use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
 pub(super) use cache::CandleCache;
 
 use self::attention::AttentionPlan;
-use self::block::{CandleBlock, Norm, Rotations};
+use self::block::CandleBlock;
 use self::custom_grad::custom_grad;
 use self::linear::{CandleAdapters, CandleLinear};
+use self::mixing::CandleView;
+use self::rows::{Norm, Rotations};
+use super::block::recall::{Memory, Recall};
 use super::head::{Head, LogitScaling, Predictions, ROWS};
 use super::lora::Lora;
 use super::ops::attention::{Mask, Segment};
+use super::ops::lineage::Lineage;
 use super::packing::PackedRows;
 use super::stem::{ByWindow, Stem};
 use crate::Result;
@@ -37,6 +43,15 @@ pub(super) struct CandleModel {
     norm: Norm,
     head: CandleLinear,
     logit_scaling: Option<LogitScaling>,
+}
+
+/// The rows of a pass.
+struct CandlePass<'a> {
+    tokens: &'a [Token],
+    positions: &'a [usize],
+    segments: &'a [Segment],
+    /// The memories of the blocks, of which only those of states are used, and the rows that are written.
+    memory: Option<(&'a mut [Memory], &'a [usize])>,
 }
 
 impl CandleModel {
@@ -66,7 +81,13 @@ impl CandleModel {
     pub fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Tensor> {
         let plans = self.plans(&rows.segments)?;
         let heads = self.stem.shape.heads;
-        self.run(&rows.tokens, &rows.positions, lora, |layer, q, k, v| {
+        let pass = CandlePass {
+            tokens: &rows.tokens,
+            positions: &rows.positions,
+            segments: &rows.segments,
+            memory: None,
+        };
+        self.run(pass, lora, |layer, q, k, v| {
             plans.get(self.stem.window(layer)).attend(q, k, v, heads)
         })
     }
@@ -81,11 +102,17 @@ impl CandleModel {
     /// Returns `[t, n_embd]`, before the last norm.
     fn run(
         &self,
-        tokens: &[Token],
-        positions: &[usize],
+        pass: CandlePass,
         lora: Option<&Lora>,
         mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
     ) -> Result<Tensor> {
+        let CandlePass {
+            tokens,
+            positions,
+            segments,
+            mut memory,
+        } = pass;
+        let lineage = Arc::new(Lineage::new(segments));
         let ropes = self.stem.ropes(positions);
         let rotations = ropes.try_map(|ropes| Rotations::new(&ropes, &self.device))?;
         let mut x = self.rows(self.stem.embed(tokens)?, self.stem.shape.n_embd)?;
@@ -94,8 +121,17 @@ impl CandleModel {
                 Some(lora) => CandleAdapters::new(lora.layer(layer)?, &self.device)?,
                 None => CandleAdapters::default(),
             };
-            let rotation = self.stem.rotation(&rotations, layer);
-            x = block.forward(&x, &adapters, rotation, |q, k, v| attend(layer, q, k, v))?;
+            let recall = memory.as_mut().map(|(memories, rows)| Recall {
+                memory: &mut memories[layer],
+                rows,
+            });
+            let view = CandleView {
+                adapters: &adapters,
+                rotations: self.stem.rotation(&rotations, layer),
+                lineage: &lineage,
+                recall,
+            };
+            x = block.forward(&x, view, |q, k, v| attend(layer, q, k, v))?;
         }
         Ok(x)
     }

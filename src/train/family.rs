@@ -25,6 +25,12 @@ pub struct Family {
     pub query_norms: QueryNorms,
     /// Whether the output head may be a matrix of its own.
     pub head: OutputHead,
+    /// Which blocks have another mixer than attention.
+    pub mixers: Mixers,
+    /// The name of the last norm's tensor, before `.weight`.
+    pub output_norm: &'static str,
+    /// The name of the norm's tensor before the feed-forward layers, within a block and before `.weight`.
+    pub feed_forward_norm: &'static str,
     /// Whether the embedding is multiplied by `√n_embd`.
     pub scales_embedding: bool,
     /// Sliding attention, in families that have it.
@@ -111,6 +117,17 @@ pub enum Divisors {
     TwoSets,
 }
 
+/// The mixers of the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mixers {
+    /// All have attention.
+    Attention,
+    /// Blocks without heads of keys have a short convolution.
+    ShortConv,
+    /// Most blocks have a gated delta net; the others' attention has a gate.
+    DeltaNet,
+}
+
 /// The output head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputHead {
@@ -150,6 +167,9 @@ const PLAIN: Family = Family {
     norms: Norms::Before,
     query_norms: QueryNorms::Absent,
     head: OutputHead::OwnOrTied,
+    mixers: Mixers::Attention,
+    output_norm: "output_norm",
+    feed_forward_norm: "ffn_norm",
     scales_embedding: false,
     sliding: None,
     unrotated: Unrotated::Never,
@@ -240,6 +260,20 @@ const FAMILIES: &[Family] = &[
         wide_scores: Some(46),
         score_cap: Some(50.0),
         logit_cap: Some(30.0),
+        ..PLAIN
+    },
+    Family {
+        architecture: "lfm2",
+        query_norms: QueryNorms::Head,
+        mixers: Mixers::ShortConv,
+        output_norm: "token_embd_norm",
+        ..PLAIN
+    },
+    Family {
+        architecture: "qwen35",
+        query_norms: QueryNorms::Head,
+        mixers: Mixers::DeltaNet,
+        feed_forward_norm: "post_attention_norm",
         ..PLAIN
     },
 ];

@@ -19,6 +19,9 @@ use super::target::LinearTensor;
 pub use super::target::TargetModule;
 use crate::{Error, Result};
 
+/// Streams of random numbers that a block has of each seed.
+const STREAMS: u64 = 7;
+
 /// The size and scale of an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraConfig {
@@ -26,8 +29,38 @@ pub struct LoraConfig {
     pub rank: usize,
     /// Numerator of `lora_scale`.
     pub lora_alpha: f32,
-    /// The layers of each block that get a pair of matrices.
+    /// The layers of each block that get a pair of matrices, where the block has them.
+    #[serde(with = "recorded")]
     pub target_modules: Vec<TargetModule>,
+}
+
+/// The target modules in records. All of them are written as those that a llama has, as they were when no model had
+/// others, so that the records of earlier versions stay valid.
+mod recorded {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::TargetModule;
+
+    const ALL: &[TargetModule] = TargetModule::ALL.split_at(7).0;
+
+    pub fn serialize<S: Serializer>(
+        modules: &[TargetModule],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let are_all = TargetModule::ALL.iter().all(|it| modules.contains(it));
+        if are_all { ALL } else { modules }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<TargetModule>, D::Error> {
+        let modules = Vec::deserialize(deserializer)?;
+        Ok(if modules == ALL {
+            TargetModule::ALL.to_vec()
+        } else {
+            modules
+        })
+    }
 }
 
 /// An adapter in training: a pair of variables for each adapted tensor.
@@ -58,8 +91,8 @@ impl Lora {
     /// amounts to; `B` is zero, so that the adapter changes nothing yet. Equal seeds give equal adapters.
     ///
     /// # Errors
-    /// The rank is zero, there are no target modules, or a tensor of the file holds some of them together with another
-    /// layer.
+    /// The rank is zero, there are no target modules or none that the model has, or a tensor of the file holds some of them
+    /// together with another layer.
     pub fn new(config: &LoraConfig, shape: &Shape, seed: u64) -> Result<Self> {
         if config.rank == 0 || config.target_modules.is_empty() {
             return Err(Error::input(
@@ -95,6 +128,11 @@ impl Lora {
                     b: variable(vec![0.0; n_out * config.rank], n_out, config.rank)?,
                 });
             }
+        }
+        if lora.pairs().next().is_none() {
+            return Err(Error::input(
+                "the model has none of the target modules that were asked for",
+            ));
         }
         Ok(lora)
     }
@@ -223,7 +261,7 @@ impl Lora {
             dropout: self.dropout.map(|(rate, seed, number)| Dropout {
                 rate,
                 seed,
-                stream: (number * self.blocks.len() as u64 + layer as u64) * 7,
+                stream: (number * self.blocks.len() as u64 + layer as u64) * STREAMS,
             }),
         };
         Ok(LayerLora { flat, layout })
@@ -324,7 +362,8 @@ pub(super) struct LoraLayout {
     pub lora_scale: f32,
     /// The pairs of the adapted tensors, in the order of the tensors.
     pairs: Vec<PairLayout>,
-    /// Dropout of the first target module; each of the others has the next stream of random numbers.
+    /// Dropout of the first target module. Each of the others has the next stream of random numbers, and after
+    /// [`STREAMS`] of them the first one of the next seed.
     dropout: Option<Dropout>,
 }
 
@@ -362,7 +401,8 @@ impl LoraLayout {
                     n_in: *n_in,
                     // The layers of one tensor see the same input.
                     dropout: self.dropout.map(|dropout| Dropout {
-                        stream: dropout.stream + layers[0] as u64,
+                        seed: dropout.seed.wrapping_add(layers[0] as u64 / STREAMS),
+                        stream: dropout.stream + layers[0] as u64 % STREAMS,
                         ..dropout
                     }),
                 });

@@ -14,7 +14,7 @@ use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
 use super::replay;
 use super::sample::SLOTS;
-use super::shape::Shape;
+use super::shape::{MixerShape, Shape};
 use crate::home::Stage;
 
 /// Bytes for the program itself, its temporary buffers, and freed memory that the allocator keeps.
@@ -108,14 +108,20 @@ impl MemoryEstimate<'_> {
             shape.heads.n_head * shape.heads.head_dim,
             shape.heads.n_head_kv * shape.heads.head_dim,
         );
-        let kept = 2 * q + 2 * kv + shape.n_embd + 2 * shape.n_ff;
-        let temporary = 8 * shape.n_embd + 5 * shape.n_ff;
-        let blocks = if self.config.recompute {
-            1
-        } else {
-            shape.n_layer
+        let of_mixer = |mixer: &MixerShape| match *mixer {
+            MixerShape::Attention => 2 * q + 2 * kv,
+            MixerShape::ShortConv { .. } => 4 * shape.n_embd,
+            MixerShape::DeltaNet(shape) => shape.kept(),
         };
-        let a_token = blocks * kept + temporary + shape.n_layer * shape.n_embd;
+        let mixers = shape.mixers.iter().map(of_mixer);
+        let kept = shape.n_embd + 2 * shape.n_ff;
+        let kept = if self.config.recompute {
+            mixers.max().unwrap_or(0) + kept
+        } else {
+            mixers.sum::<usize>() + shape.n_layer * kept
+        };
+        let temporary = 8 * shape.n_embd + 5 * shape.n_ff + shape.temporary_of_mixers();
+        let a_token = kept + temporary + shape.n_layer * shape.n_embd;
         let logits = head::ROWS * shape.n_vocab;
         // The gradients of the keys and values that each block of queries sees, which are half of all on average.
         let seen = |length: &usize| length * length.div_ceil(QUERIES);
@@ -130,8 +136,12 @@ impl MemoryEstimate<'_> {
         let slots = SLOTS.min(self.examples.len());
         let rows = |x: &Encoded| x.prompt.len() + mine.n_samples * self.sample_len(x);
         let rows: usize = self.longest(slots, rows).iter().sum();
-        let row = 2 * shape.n_layer * shape.heads.n_head_kv * shape.heads.head_dim;
-        (rows * row + slots * mine.n_samples * shape.n_vocab) as u64
+        let is_attention = |mixer: &&MixerShape| **mixer == MixerShape::Attention;
+        let n_attention = shape.mixers.iter().filter(is_attention).count();
+        let row = 2 * n_attention * shape.heads.n_head_kv * shape.heads.head_dim;
+        // The states of the samples, of the prompt and of the given response.
+        let states = slots * (mine.n_samples + 2) * shape.states();
+        (rows * row + states + slots * mine.n_samples * shape.n_vocab) as u64
     }
 
     /// Number of values that calibration holds of some texts: their states under every model, the temporary values of

@@ -28,7 +28,7 @@ use super::ops::linear::WeightType;
 use super::ops::map_f32;
 use super::ops::norm::RmsNorm;
 use super::packing::{PackedBatch, PackedRows};
-use super::shape::Shape;
+use super::shape::{MixerShape, Shape};
 use super::stem::Stem;
 use super::weights::Weights;
 use crate::Result;
@@ -97,7 +97,7 @@ impl TrainModel {
             blocks.push(block_reader::read(&mut weights, layer, &shape, family)?);
         }
         let norm = RmsNorm::new(
-            weights.vector("output_norm.weight", shape.n_embd)?,
+            weights.vector(&format!("{}.weight", family.output_norm), shape.n_embd)?,
             shape.epsilon,
         );
         let (table, head) = ("token_embd.weight", "output.weight");
@@ -127,6 +127,7 @@ impl TrainModel {
         let usual = llama::rope_factors(gguf, ContextOptions::default().n_ctx);
         let rope_factors = usual.map(|usual| rope_factors.unwrap_or(usual));
         let rope_divisors = read_divisors(&mut weights, &shape, family, rope_factors)?;
+        weights.leave_blocks(shape.n_layer..shape.n_layer + shape.n_further);
         weights.finish()?;
         Ok(Self {
             stem: Arc::new(Stem {
@@ -330,7 +331,12 @@ impl TrainModel {
     /// An empty memory of `rows` rows for each block.
     pub(super) fn memories(&self, rows: usize) -> Vec<Memory> {
         let heads = self.shape().heads;
-        let memory = |_: &Block| Memory::new(rows, heads.n_head_kv * heads.head_dim);
-        self.blocks.iter().map(memory).collect()
+        let memory = |mixer: &MixerShape| match mixer {
+            MixerShape::Attention => {
+                Memory::keys_and_values(rows, heads.n_head_kv * heads.head_dim)
+            }
+            MixerShape::ShortConv { .. } | MixerShape::DeltaNet(_) => Memory::states(),
+        };
+        self.shape().mixers.iter().map(memory).collect()
     }
 }

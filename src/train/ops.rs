@@ -8,10 +8,14 @@
 
 pub mod attention;
 pub mod bf16;
+pub mod causal_conv;
+pub mod delta_core;
+pub mod delta_rule;
 pub mod dropout;
 #[cfg(test)]
 pub(super) mod finite_differences;
 pub mod gate;
+pub mod lineage;
 pub mod linear;
 pub mod low_rank;
 pub mod matrix;

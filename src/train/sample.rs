@@ -156,6 +156,7 @@ impl<'a> SampleRun<'a> {
             if slot.is_none() {
                 *slot = self.waiting.next().map(|number| {
                     let first_row = n_shared + index * self.slot_rows;
+                    self.cache.forget(&(first_row..first_row + self.slot_rows));
                     let request = self.requests[number];
                     PromptSlot::new(number, request, n_shared, first_row, self.config)
                 });

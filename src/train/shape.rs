@@ -1,21 +1,28 @@
 //! The sizes and settings of a model, as its GGUF file gives them.
 
+mod mixers;
+
 use cope_convert::gguf::{Gguf, Value};
 
-use super::family::{Divisors, Family, SlidingRope, Unrotated};
+use super::family::{Divisors, Family, Mixers, SlidingRope, Unrotated};
 use super::head::LogitScaling;
 use super::ops::attention::Heads;
+use super::ops::delta_core::channels;
 use super::ops::soft_cap::SoftCap;
 use super::rotary::{RopeSettings, Temperature, Yarn};
 use super::target::{LinearTensor, TargetModule};
 use crate::llama::sliding_layers;
 use crate::{Error, Result};
 
+pub use mixers::{DeltaShape, MixerShape};
+
 /// The sizes of a model.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Number of blocks.
+    /// Number of blocks, without those that predict further tokens.
     pub n_layer: usize,
+    /// Number of blocks that predict further tokens, which have no part in training.
+    pub n_further: usize,
     /// Number of features of the residual stream.
     pub n_embd: usize,
     /// Number of features of the feed-forward layers.
@@ -24,6 +31,10 @@ pub struct Shape {
     pub linear_tensors: Vec<Vec<LinearTensor>>,
     /// The shape of the attention heads, and how they score keys.
     pub heads: Heads,
+    /// Whether the queries' projection gives a gate of attention too.
+    pub has_gate: bool,
+    /// The mixer of each block.
+    pub mixers: Vec<MixerShape>,
     /// Number of tokens of the vocabulary.
     pub n_vocab: usize,
     /// Number of positions that the model was trained for.
@@ -88,10 +99,14 @@ impl Shape {
         let embedding = gguf
             .tensor("token_embd.weight")
             .ok_or_else(|| settings.flaw("the tensor token_embd.weight is missing"))?;
-        let (n_layer, n_embd) = (
+        let (n_blocks, n_embd) = (
             settings.size("block_count")?,
             settings.size("embedding_length")?,
         );
+        let n_further = settings.n_further(n_blocks)?;
+        let n_layer = n_blocks - n_further;
+        let mut mixers = settings.mixers(n_blocks)?;
+        mixers.truncate(n_layer);
         let n_vocab = embedding.shape.get(1).map_or(0, |&n| n as usize);
         let n_ctx = settings.size("context_length")?;
         let heads = settings.heads(n_layer, n_embd)?;
@@ -103,12 +118,18 @@ impl Shape {
         };
         Ok(Self {
             n_layer,
+            n_further,
             n_embd,
             n_ff: settings.size("feed_forward_length")?,
             linear_tensors: (0..n_layer)
-                .map(|layer| LinearTensor::of_block(gguf, family, layer))
+                .map(|layer| {
+                    let has = |target| mixers[layer].has(target);
+                    LinearTensor::of_block(gguf, family, layer, has)
+                })
                 .collect(),
             heads,
+            has_gate: family.mixers == Mixers::DeltaNet,
+            mixers,
             n_vocab,
             n_ctx,
             epsilon: gguf.f32(&settings.key("attention.layer_norm_rms_epsilon"))?,
@@ -142,18 +163,44 @@ impl Shape {
     }
 
     /// `(out, in)` of a linear layer of a block; `None` if the block has no such layer.
-    pub fn linear(&self, _layer: usize, target: TargetModule) -> Option<(usize, usize)> {
+    pub fn linear(&self, layer: usize, target: TargetModule) -> Option<(usize, usize)> {
+        match target {
+            TargetModule::Gate | TargetModule::Up => return Some((self.n_ff, self.n_embd)),
+            TargetModule::Down => return Some((self.n_embd, self.n_ff)),
+            _ => (),
+        }
+        match self.mixers[layer] {
+            MixerShape::Attention => self.of_attention(target),
+            MixerShape::ShortConv { .. } => match target {
+                TargetModule::ConvInProj => Some((3 * self.n_embd, self.n_embd)),
+                TargetModule::ConvOutProj => Some((self.n_embd, self.n_embd)),
+                _ => None,
+            },
+            MixerShape::DeltaNet(DeltaShape { heads, .. }) => {
+                let width = heads.n_v * heads.dim_v;
+                match target {
+                    TargetModule::InProjQkv => Some((channels(heads), self.n_embd)),
+                    TargetModule::InProjZ => Some((width, self.n_embd)),
+                    TargetModule::InProjA | TargetModule::InProjB => Some((heads.n_v, self.n_embd)),
+                    TargetModule::OutProj => Some((self.n_embd, width)),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    fn of_attention(&self, target: TargetModule) -> Option<(usize, usize)> {
         let (q, kv) = (
             self.heads.n_head * self.heads.head_dim,
             self.heads.n_head_kv * self.heads.head_dim,
         );
-        Some(match target {
-            TargetModule::Q => (q, self.n_embd),
-            TargetModule::K | TargetModule::V => (kv, self.n_embd),
-            TargetModule::O => (self.n_embd, q),
-            TargetModule::Gate | TargetModule::Up => (self.n_ff, self.n_embd),
-            TargetModule::Down => (self.n_embd, self.n_ff),
-        })
+        match target {
+            TargetModule::Q if self.has_gate => Some((2 * q, self.n_embd)),
+            TargetModule::Q => Some((q, self.n_embd)),
+            TargetModule::K | TargetModule::V => Some((kv, self.n_embd)),
+            TargetModule::O => Some((self.n_embd, q)),
+            _ => None,
+        }
     }
 }
 
@@ -203,6 +250,9 @@ impl ShapeReader<'_> {
         }
         if self.family.logit_cap.is_none() {
             unknown.push(LOGIT_CAP);
+        }
+        if self.family.mixers == Mixers::ShortConv {
+            unknown.push("attention.sliding_window");
         }
         for key in unknown {
             let name = self.key(key);
@@ -255,7 +305,10 @@ impl ShapeReader<'_> {
 
     fn heads(&self, n_layer: usize, n_embd: usize) -> Result<Heads> {
         let n_head = self.size("attention.head_count")?;
-        let n_head_kv = self.size_or("attention.head_count_kv", n_head)?;
+        let n_head_kv = match self.family.mixers {
+            Mixers::ShortConv => self.n_head_kv()?.into_iter().max().unwrap_or(0),
+            _ => self.size_or("attention.head_count_kv", n_head)?,
+        };
         if n_head == 0 || n_head_kv == 0 || n_head % n_head_kv != 0 {
             return Err(self.flaw(&format!(
                 "{n_head} heads cannot share {n_head_kv} key heads"

@@ -20,18 +20,42 @@ pub enum TargetModule {
     /// Output projection of attention.
     O,
     /// Gate of the feed-forward layers.
+    #[value(alias = "w1")]
     Gate,
     /// Upward projection of the feed-forward layers.
+    #[value(alias = "w3")]
     Up,
     /// Downward projection of the feed-forward layers.
+    #[value(alias = "w2")]
     Down,
+    /// Queries, keys and values of a gated delta net.
+    #[value(name = "in_proj_qkv")]
+    InProjQkv,
+    /// Gate of a gated delta net.
+    #[value(name = "in_proj_z")]
+    InProjZ,
+    /// Decay of a gated delta net.
+    #[value(name = "in_proj_a")]
+    InProjA,
+    /// Strength of what a gated delta net writes.
+    #[value(name = "in_proj_b")]
+    InProjB,
+    /// Output projection of a gated delta net.
+    #[value(name = "out_proj")]
+    OutProj,
+    /// Input projection of a short convolution.
+    #[value(name = "conv.in_proj")]
+    ConvInProj,
+    /// Output projection of a short convolution.
+    #[value(name = "conv.out_proj")]
+    ConvOutProj,
 }
 
 impl TargetModule {
     /// Number of target modules.
-    pub const N: usize = 7;
+    pub const N: usize = 14;
 
-    /// All target modules, in the order of the forward pass.
+    /// All target modules.
     pub const ALL: [Self; Self::N] = [
         Self::Q,
         Self::K,
@@ -40,19 +64,19 @@ impl TargetModule {
         Self::Gate,
         Self::Up,
         Self::Down,
+        Self::InProjQkv,
+        Self::InProjZ,
+        Self::InProjA,
+        Self::InProjB,
+        Self::OutProj,
+        Self::ConvInProj,
+        Self::ConvOutProj,
     ];
 
     /// The layer's name on the command line.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Q => "q",
-            Self::K => "k",
-            Self::V => "v",
-            Self::O => "o",
-            Self::Gate => "gate",
-            Self::Up => "up",
-            Self::Down => "down",
-        }
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// The tensor's name in a GGUF file in which the layer has a tensor of its own.
@@ -72,7 +96,10 @@ pub struct LinearTensor {
 
 /// The tensors of a block in which each layer has its own, in the order of [`TargetModule::ALL`].
 const OWN: [LinearTensor; TargetModule::N] = {
-    use TargetModule::{Down, Gate, K, O, Q, Up, V};
+    use TargetModule::{
+        ConvInProj, ConvOutProj, Down, Gate, InProjA, InProjB, InProjQkv, InProjZ, K, O, OutProj,
+        Q, Up, V,
+    };
     [
         LinearTensor::new("attn_q", &[Q]),
         LinearTensor::new("attn_k", &[K]),
@@ -81,6 +108,13 @@ const OWN: [LinearTensor; TargetModule::N] = {
         LinearTensor::new("ffn_gate", &[Gate]),
         LinearTensor::new("ffn_up", &[Up]),
         LinearTensor::new("ffn_down", &[Down]),
+        LinearTensor::new("attn_qkv", &[InProjQkv]),
+        LinearTensor::new("attn_gate", &[InProjZ]),
+        LinearTensor::new("ssm_alpha", &[InProjA]),
+        LinearTensor::new("ssm_beta", &[InProjB]),
+        LinearTensor::new("ssm_out", &[OutProj]),
+        LinearTensor::new("shortconv.in_proj", &[ConvInProj]),
+        LinearTensor::new("shortconv.out_proj", &[ConvOutProj]),
     ]
 };
 
@@ -98,8 +132,14 @@ impl LinearTensor {
         Self { name, layers }
     }
 
-    /// The tensors that hold the linear layers of a file's block, in the order of [`TargetModule::ALL`].
-    pub fn of_block(gguf: &Gguf, family: &Family, layer: usize) -> Vec<Self> {
+    /// The tensors that hold the linear layers of a file's block, which has those that `has` says, in the order of
+    /// [`TargetModule::ALL`].
+    pub fn of_block(
+        gguf: &Gguf,
+        family: &Family,
+        layer: usize,
+        has: impl Fn(TargetModule) -> bool,
+    ) -> Vec<Self> {
         let mut fused = Vec::new();
         if family.gate == GateTensor::WithUp {
             fused.push(GATE_UP);
@@ -111,7 +151,8 @@ impl LinearTensor {
             let holds = |tensor: &&Self| tensor.layers.contains(&own.layers[0]);
             fused.iter().find(holds).copied().unwrap_or(own)
         };
-        let mut tensors = OWN.map(holder).to_vec();
+        let own = OWN.into_iter().filter(|own| has(own.layers[0]));
+        let mut tensors: Vec<_> = own.map(holder).collect();
         tensors.dedup();
         tensors
     }

@@ -1,6 +1,7 @@
 //! Reading the frozen weights of a GGUF file, from any of the types that it may hold them in.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
@@ -86,6 +87,28 @@ impl<'a> Weights<'a> {
             }
         };
         Ok(stored.split(rows).into_iter().map(layer).collect())
+    }
+
+    /// Reads all values of a small matrix, `[rows, cols]`.
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn rows(&mut self, name: &str, rows: usize, cols: usize) -> Result<Vec<f32>> {
+        let stored = self.stored(name, rows, cols)?;
+        Ok((0..rows).flat_map(|row| stored.row(row)).collect())
+    }
+
+    /// Leaves the tensors of these blocks alone: those predict further tokens, and have no part in the next.
+    pub fn leave_blocks(&mut self, layers: Range<usize>) {
+        let is_left = |name: &str| {
+            let number = name
+                .strip_prefix("blk.")
+                .and_then(|it| it.split('.').next());
+            let number = number.and_then(|it| it.parse().ok());
+            number.is_some_and(|number: usize| layers.contains(&number))
+        };
+        let tensors = self.gguf.tensors.iter().map(|it| it.name.as_str());
+        self.read.extend(tensors.filter(|name| is_left(name)));
     }
 
     /// Reads a matrix of which only single rows are used. It is held in the type of the file.

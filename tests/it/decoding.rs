@@ -162,18 +162,28 @@ fn every_schedule_gives_the_naive_text() {
 
 #[test]
 fn a_second_turn_reuses_the_cache_of_the_first_and_gives_the_text_of_a_fresh_chat() {
-    let tiny = Fixture::new();
-    let mut chat = tiny.twin(&adapter(), 1.0);
+    for architecture in ["llama", "lfm2", "qwen35"] {
+        check_turns(architecture);
+    }
+}
+
+fn check_turns(architecture: &'static str) {
+    let tiny = Fixture::of(TinyModel {
+        architecture,
+        ..TinyModel::default()
+    });
+    let adapter = family_adapter(architecture, 7, 4, &["attn_q", "attn_v"]);
+    let mut chat = tiny.twin(&adapter, 1.0);
     let mut prompt = tiny.prompt();
     let first = response(&mut chat, cope(0.3, 0.1), &prompt);
-    prompt.extend(&first[..20]);
+    prompt.extend(first.iter().take(20));
     prompt.extend(
         tiny.model
             .tokenize(" and thanks", Boundary::Omit, Special::ByName)
             .unwrap(),
     );
     let second = response(&mut chat, cope(0.3, 0.1), &prompt);
-    let mut fresh = tiny.twin(&adapter(), 1.0);
+    let mut fresh = tiny.twin(&adapter, 1.0);
     assert_eq!(second, response(&mut fresh, cope(0.3, 0.1), &prompt));
     assert_eq!(
         second,

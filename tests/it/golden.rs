@@ -51,11 +51,10 @@ impl Golden {
     fn adapter(&self, strength: f32) -> Adapter {
         let shape = self.model.shape();
         let mut tensors = Vec::new();
-        for (t, (layer, target)) in (0..shape.n_layer)
+        let places = (0..shape.n_layer)
             .flat_map(|layer| TargetModule::ALL.map(|target| (layer, target)))
-            .enumerate()
-        {
-            let (n_out, n_in) = shape.linear(layer, target).unwrap();
+            .filter_map(|(layer, target)| Some((layer, target, shape.linear(layer, target)?)));
+        for (t, (layer, target, (n_out, n_in))) in places.enumerate() {
             let t = t as f64 + 1.0;
             let a = |i: f64, j: f64| 0.02 * (0.37 * t + 1.3 * i + 0.011 * j).sin();
             let b = |o: f64, i: f64| {

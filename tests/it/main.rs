@@ -16,6 +16,7 @@ mod gpu;
 mod grammars;
 mod histories;
 mod homes;
+mod hybrid;
 mod llama;
 mod memory;
 mod merged;

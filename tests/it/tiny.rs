@@ -2,12 +2,16 @@
 //! blocks (`smollm3` has four) and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete
 //! enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
 
+mod mixers;
+
 use std::path::Path;
 
 use cope_convert::gguf::{self, Array, Gguf, TensorData, TensorInfo, Value};
 use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+pub use mixers::ALL_LINEARS;
 
 /// Width of the residual stream.
 pub const N_EMBD: usize = 64;
@@ -56,6 +60,10 @@ pub struct TinyModel {
     pub rope_factors: bool,
     /// Whether queries, keys and values are one matrix, as converters can write them.
     pub fused: bool,
+    /// Value heads of `qwen35`'s delta net, which has two key heads.
+    pub n_value_heads: usize,
+    /// Blocks of `qwen35` that predict further tokens.
+    pub n_further: usize,
     /// Number of blocks, if not the few that show the family's structure.
     pub n_layer: Option<usize>,
 }
@@ -64,10 +72,11 @@ pub struct TinyModel {
 /// post-norms, and sliding attention over [`WINDOW`] tokens in the first block, as `gemma2` with soft caps and `olmo2`
 /// without other norms have. The last of `smollm3`'s four blocks has no rotary embedding, `granite` has factors, and
 /// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature. `phi3` has fused layers, rotates a part of each head,
-/// and has factors for contexts up to [`N_CTX_TRAIN`] and for longer ones.
-pub const FAMILIES: [&str; 10] = [
+/// and has factors for contexts up to [`N_CTX_TRAIN`] and for longer ones. The first block of `lfm2` has a short convolution,
+/// and that of `qwen35` a gated delta net.
+pub const FAMILIES: [&str; 12] = [
     "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
-    "phi3",
+    "phi3", "lfm2", "qwen35",
 ];
 
 /// Window of sliding attention, in tokens.
@@ -100,6 +109,8 @@ impl Default for TinyModel {
             architecture: "llama",
             rope_factors: false,
             fused: false,
+            n_value_heads: mixers::N_V,
+            n_further: 0,
             n_layer: None,
         }
     }
@@ -143,12 +154,15 @@ impl TinyModel {
         };
         let norms: &[&str] = match self.architecture {
             "olmo2" => &[],
-            _ => &["attn_norm", "ffn_norm"],
+            other => mixers::norms(other).unwrap_or(&["attn_norm", "ffn_norm"]),
         };
 
         let mut tensors = vec![
             matrix("token_embd.weight".into(), N_EMBD, n_vocab),
-            norm("output_norm.weight".into()),
+            norm(match self.architecture {
+                "lfm2" => "token_embd_norm.weight".into(),
+                _ => "output_norm.weight".into(),
+            }),
         ];
         if has_head {
             tensors.push(matrix("output.weight".into(), N_EMBD, n_vocab));
@@ -157,8 +171,9 @@ impl TinyModel {
             for name in norms {
                 tensors.push(norm(tensor_name(layer, name)));
             }
-            for name in linears(self.architecture) {
-                let (n_in, n_out) = dimensions(self.architecture, name);
+            for name in block_linears(self.architecture, layer) {
+                let of_mixer = mixers::dimensions(self.architecture, name, self.n_value_heads);
+                let (n_in, n_out) = of_mixer.unwrap_or_else(|| dimensions(self.architecture, name));
                 tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
             }
         }
@@ -215,6 +230,7 @@ impl TinyModel {
             _ => &[],
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 1);
+        let mut rng_of_further = ChaCha8Rng::seed_from_u64(self.seed + 9);
         let mut vector = |name: String, len: usize| {
             let values = (0..len).map(|_| rng.random_range(0.5..1.5)).collect();
             (name, vec![len as u64], values)
@@ -229,6 +245,15 @@ impl TinyModel {
             for name in ["long", "short"] {
                 vectors.push(vector(format!("rope_factors_{name}.weight"), N_ROT_PHI / 2));
             }
+        }
+        for layer in 0..self.n_layer() {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 2 + layer as u64);
+            let architecture = self.architecture;
+            let tensors = mixers::mixer_tensors(architecture, layer, self.n_value_heads, &mut rng);
+            vectors.extend(tensors);
+        }
+        for layer in self.n_layer()..self.n_layer() + self.n_further {
+            vectors.extend(mixers::further_tensors(layer, &mut rng_of_further));
         }
         if self.rope_factors {
             vectors.push(vector("rope_freqs.weight".into(), HEAD_DIM / 2));
@@ -281,7 +306,8 @@ pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&st
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut tensors = Vec::new();
     for layer in 0..n_layer(architecture) {
-        for target in targets {
+        let has = |target: &&&str| mixers::has(architecture, layer, target);
+        for target in targets.iter().filter(has) {
             let (n_in, n_out) = dimensions(architecture, target);
             tensors.push(LoraTensor {
                 name: tensor_name(layer, target),
@@ -325,8 +351,15 @@ const PHI_LINEARS: [&str; 4] = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"]
 pub fn linears(architecture: &str) -> &'static [&'static str] {
     match architecture {
         "phi3" => &PHI_LINEARS,
+        "lfm2" | "qwen35" => &mixers::ALL_LINEARS,
         _ => &LINEARS,
     }
+}
+
+/// Those of them that a block has.
+fn block_linears(architecture: &str, layer: usize) -> Vec<&'static str> {
+    let has = |name: &&&str| mixers::has(architecture, layer, name);
+    linears(architecture).iter().filter(has).copied().collect()
 }
 
 /// The tensors of `linears` that hold queries and values.
@@ -343,6 +376,9 @@ fn tensor_name(layer: usize, linear: &str) -> String {
 
 /// Input and output width of a linear layer.
 fn dimensions(architecture: &str, linear: &str) -> (usize, usize) {
+    if let Some(dimensions) = mixers::dimensions(architecture, linear, mixers::N_V) {
+        return dimensions;
+    }
     let head_dim = head_dim(architecture);
     match linear {
         "attn_q" => (N_EMBD, N_HEAD * head_dim),
@@ -492,9 +528,9 @@ fn family_settings(architecture: &str) -> Vec<(&'static str, Value)> {
     }
 }
 
-fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+/// The settings of a model, without the prefix of their keys.
+fn settings(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(&'static str, Value)> {
     let architecture = tiny.architecture;
-    let text = |text: &str| Value::String(text.into());
     let count = |n: usize| Value::U32(n as u32);
     let n_rot = match architecture {
         "phi3" => N_ROT_PHI,
@@ -503,7 +539,7 @@ fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
     let mut settings = vec![
         ("context_length", Value::U32(N_CTX_TRAIN)),
         ("embedding_length", count(N_EMBD)),
-        ("block_count", count(tiny.n_layer())),
+        ("block_count", count(tiny.n_layer() + tiny.n_further)),
         ("feed_forward_length", count(N_FF)),
         ("attention.head_count", count(N_HEAD)),
         ("attention.head_count_kv", count(N_HEAD_KV)),
@@ -513,7 +549,19 @@ fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
         ("vocab_size", count(vocabulary.tokens.len())),
     ];
     settings.extend(family_settings(architecture));
-    let settings = settings
+    let of_mixers = mixers::settings(architecture, tiny.n_layer(), tiny.n_value_heads);
+    settings.retain(|it| of_mixers.iter().all(|other| other.0 != it.0));
+    settings.extend(of_mixers);
+    if tiny.n_further > 0 {
+        settings.push(("nextn_predict_layers", count(tiny.n_further)));
+    }
+    settings
+}
+
+fn metadata(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(String, Value)> {
+    let architecture = tiny.architecture;
+    let text = |text: &str| Value::String(text.into());
+    let settings = settings(tiny, vocabulary)
         .into_iter()
         .map(|(key, value)| (format!("{architecture}.{key}"), value));
     let general = [

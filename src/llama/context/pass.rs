@@ -84,6 +84,9 @@ impl Context {
                 return Err(error);
             }
             self.tokens.extend_from_slice(batch);
+            // A state is kept after each of the last tokens of the batch.
+            let n_kept = (self.max_cut()).min(batch.len() - 1);
+            self.keep_from(self.len() - n_kept);
         }
         self.rows.lens = self.len() + 1 - n_rows..self.len() + 1;
         Ok(())
@@ -287,6 +290,7 @@ impl Context {
     fn forget_after(&mut self, len: usize) {
         // One token more than there is, so that `truncate` does not return early.
         self.tokens.resize(len + 1, 0);
+        self.keep_from(len + 1);
         self.truncate(len);
     }
 }

@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | rows of a table | `token_embd.weight` | floating-point and quantised, except Q8_1 and Q8_K |
 //! | product with a matrix | `output.weight` or the embedding, `attn_*.weight`, `ffn_*.weight` | the same |
-//! | product with or sum of a vector | norms, biases, scales | F32 |
+//! | product with or sum of a vector | norms, biases, scales, `ssm_a`, `ssm_dt.bias` | F32 |
+//! | convolution | `shortconv.conv.weight`, `ssm_conv1d.weight` | F32 |
 //! | factors of RoPE's frequencies | `rope_freqs.weight`, `rope_factors_*.weight` | F32 |
 
 use cope_convert::gguf::{GgmlType, TensorInfo, Value};
@@ -39,6 +40,15 @@ const MATRICES: [&str; 8] = [
     "ffn_up",
     "ffn_down",
 ];
+
+/// The matrices of a block with another mixer than attention, by family.
+const OF_MIXERS: [(&str, &[&str]); 2] = [
+    ("lfm2", &["shortconv.in_proj", "shortconv.out_proj"]),
+    ("qwen35", &["attn_gate", "ssm_alpha", "ssm_beta", "ssm_out"]),
+];
+
+/// The kernels of convolutions.
+const KERNELS: [&str; 2] = ["shortconv.conv.weight", "ssm_conv1d.weight"];
 
 /// The matrices of a block with experts.
 const EXPERTS: [&str; 7] = [
@@ -87,7 +97,7 @@ fn check_queries(metadata: &Metadata<'_>) -> Check {
     })
 }
 
-/// Refuses factors of RoPE's frequencies at the end of a file, of which a part of each head of `head` features is rotated:
+/// Refuses factors of the rotary frequencies at the end of a file, of which a part of each head of `head` features is rotated:
 /// ggml reads a factor for every pair of features, and so beyond the factors.
 fn check_factors(tensors: &[TensorInfo], head: u32) -> Check {
     let n_read = u64::from(head / 2);
@@ -118,13 +128,15 @@ fn check_type(tensor: &TensorInfo) -> Check {
     // llama.cpp reads a vector with further dimensions of 1 as the vector.
     let is_vector = tensor.shape.iter().skip(1).all(|&n| n == 1);
     let ggml_type = tensor.ggml_type;
-    let is_sound = if is_vector {
+    let is_kernel = KERNELS.iter().any(|it| tensor.name.ends_with(it));
+    let is_f32 = is_vector || is_kernel;
+    let is_sound = if is_f32 {
         ggml_type == GgmlType::F32
     } else {
         !NO_WEIGHTS.contains(&ggml_type)
     };
     require(is_sound, || {
-        let needed = if is_vector {
+        let needed = if is_f32 {
             "F32"
         } else {
             "a floating-point or a quantised type"
@@ -254,14 +266,18 @@ const LIKE_LLAMA: [&str; 3] = ["granite", "llama", "mistral3"];
 /// Whether llama.cpp reads this tensor outside the blocks of a family.
 fn is_outside_blocks(architecture: &str, name: &str) -> bool {
     match name {
-        "token_embd.weight" | "output_norm.weight" | "output.scale" | "output.input_scale" => true,
+        "token_embd.weight" | "output.scale" | "output.input_scale" => true,
+        "output_norm.weight" => architecture != "lfm2",
+        "token_embd_norm.weight" => architecture == "lfm2",
         "output.weight" => architecture != "gemma2",
         "output.bias" => architecture == "qwen2",
         "rope_freqs.weight" => LIKE_LLAMA.contains(&architecture),
         "rope_factors_long.weight" | "rope_factors_short.weight" => {
             LIKE_LLAMA.contains(&architecture) || architecture == "phi3"
         }
-        "cls.output.weight" => architecture == "qwen3",
+        "cls.output.weight" => ["qwen3", "qwen35"].contains(&architecture),
+        "cls.output.bias" => architecture == "qwen35",
+        "dense_2.weight" if architecture == "lfm2" => true,
         "dense_2.weight" | "dense_3.weight" => architecture == "gemma3",
         _ => false,
     }
@@ -270,18 +286,25 @@ fn is_outside_blocks(architecture: &str, name: &str) -> bool {
 /// Whether llama.cpp reads this tensor of a block, without the block's prefix, in a family.
 fn is_in_blocks(architecture: &str, name: &str) -> bool {
     let Some((name, ending)) = name.rsplit_once('.') else {
-        return false;
+        return architecture == "qwen35" && name == "ssm_a";
     };
+    let of_mixers = OF_MIXERS.iter().find(|it| it.0 == architecture);
     let is_matrix = MATRICES.contains(&name) && (architecture, name) != ("phi3", "ffn_gate")
+        || of_mixers.is_some_and(|it| it.1.contains(&name))
         || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
     match ending {
         "weight" => {
             is_matrix
                 || match name {
-                    "attn_norm" | "ffn_norm" => architecture != "olmo2",
+                    "attn_norm" => architecture != "olmo2",
+                    "ffn_norm" => !["olmo2", "qwen35"].contains(&architecture),
+                    "shortconv.conv" => architecture == "lfm2",
+                    "ssm_conv1d" | "ssm_norm" => architecture == "qwen35",
                     "attn_q_norm" | "attn_k_norm" => {
-                        ["qwen3", "gemma3", "olmo2"].contains(&architecture)
+                        ["qwen3", "gemma3", "olmo2", "lfm2", "qwen35"].contains(&architecture)
                     }
+                    "post_attention_norm" if architecture == "qwen35" => true,
+                    _ if name.starts_with("nextn.") => architecture == "qwen35",
                     "post_attention_norm" | "post_ffw_norm" => {
                         ["gemma2", "gemma3", "olmo2"].contains(&architecture)
                     }
@@ -290,6 +313,7 @@ fn is_in_blocks(architecture: &str, name: &str) -> bool {
         }
         "bias" => match name {
             "attn_q" | "attn_k" | "attn_v" | "attn_qkv" => true,
+            "ssm_dt" => architecture == "qwen35",
             _ => LIKE_LLAMA.contains(&architecture) && MATRICES.contains(&name),
         },
         "scale" | "input_scale" => is_matrix,
@@ -486,11 +510,15 @@ mod tests {
             ("rope_factors_long.weight", "granite llama mistral3 phi3"),
             (
                 "blk.0.ffn_gate.weight",
-                "gemma2 gemma3 granite llama mistral3 olmo2 qwen2 qwen3 smollm3",
+                "gemma2 gemma3 granite lfm2 llama mistral3 olmo2 qwen2 qwen3 qwen35 smollm3",
             ),
             ("blk.0.rope_freqs.weight", ""),
             ("blk.0.attn_output.bias", "granite llama mistral3"),
-            ("blk.0.attn_q_norm.weight", "gemma3 olmo2 qwen3"),
+            ("blk.0.attn_q_norm.weight", "gemma3 lfm2 olmo2 qwen3 qwen35"),
+            ("blk.0.ssm_a", "qwen35"),
+            ("blk.0.ssm_dt.bias", "qwen35"),
+            ("blk.0.shortconv.in_proj.weight", "lfm2"),
+            ("token_embd_norm.weight", "lfm2"),
             ("blk.0.post_ffw_norm.weight", "gemma2 gemma3 olmo2"),
             ("blk.0.ffn_up_exps.weight", "granite llama mistral3"),
             ("blk.0.attn_norm.bias", ""),

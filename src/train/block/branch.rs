@@ -22,7 +22,7 @@ pub struct Branch<L> {
 /// The layers of a branch between its norm and its output projection.
 pub trait Layers {
     /// The values of a forward pass that the result and the backward pass need; `t` rows each.
-    type Kept: Default;
+    type Kept;
 
     /// Runs the layers on `n`, `[t, n_embd]`.
     fn forward(&self, n: &[f32], pass: &mut ForwardPass) -> Self::Kept;
@@ -41,7 +41,6 @@ pub trait Layers {
 }
 
 /// The values of a branch's forward pass that its backward pass needs.
-#[derive(Default)]
 pub struct KeptBranch<K> {
     layers: K,
     /// The input of the post-norm; empty where there is none.

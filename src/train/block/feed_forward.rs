@@ -15,7 +15,6 @@ pub struct FeedForward {
 }
 
 /// The results of both projections, `[t, n_ff]` each.
-#[derive(Default)]
 pub struct KeptFeedForward {
     gate: Vec<f32>,
     up: Vec<f32>,

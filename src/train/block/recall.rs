@@ -1,9 +1,16 @@
 //! The memory that a block has of earlier passes, for passes over only the newest tokens.
 
-/// The keys and values of a block with attention, `[rows, n_head_kv · head_dim]` each.
-pub struct Memory {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::super::ops::lineage::{Lineage, Predecessor};
+
+/// The memory of a block, by its mixer.
+pub enum Memory {
+    /// The keys and values of attention, `[rows, n_head_kv · head_dim]` each.
+    KeysAndValues { keys: Vec<f32>, values: Vec<f32> },
+    /// The states of another mixer, by the row after which each is.
+    States(BTreeMap<usize, Vec<f32>>),
 }
 
 /// A block's memory in one pass.
@@ -15,22 +22,60 @@ pub struct Recall<'a> {
 
 impl Memory {
     /// The memory of `rows` rows for keys and values of `width` features each.
-    pub fn new(rows: usize, width: usize) -> Self {
+    pub fn keys_and_values(rows: usize, width: usize) -> Self {
         // Zeros from the system, not copies of a vector: rows that are never written then take no memory.
-        Self {
+        Self::KeysAndValues {
             keys: vec![0.0; rows * width],
             values: vec![0.0; rows * width],
+        }
+    }
+
+    /// The memory of states, of which there are none yet.
+    pub fn states() -> Self {
+        Self::States(BTreeMap::new())
+    }
+
+    /// Frees the states after `rows`, from which no sequence will go on.
+    pub fn forget(&mut self, rows: Range<usize>) {
+        if let Self::States(states) = self {
+            states.retain(|row, _| !rows.contains(row));
         }
     }
 }
 
 impl Recall<'_> {
     /// Adds the keys and values of the pass, `[t, width]` each. Returns those of all rows.
+    ///
+    /// # Panics
+    /// The memory is one of states.
     pub fn keys_and_values(&mut self, k: &[f32], v: &[f32]) -> (&[f32], &[f32]) {
-        let Memory { keys, values } = self.memory;
+        let Memory::KeysAndValues { keys, values } = self.memory else {
+            panic!("a block with attention remembers keys and values");
+        };
         store(keys, k, self.rows);
         store(values, v, self.rows);
         (keys, values)
+    }
+
+    /// The state after a row.
+    pub fn state(&self, row: usize) -> Option<&[f32]> {
+        match &*self.memory {
+            Memory::States(states) => states.get(&row).map(Vec::as_slice),
+            Memory::KeysAndValues { .. } => None,
+        }
+    }
+
+    /// Keeps the states after the segments of the pass, in their order.
+    pub fn keep_states(&mut self, lineage: &Lineage, states_after: Vec<Vec<f32>>) {
+        let Memory::States(states) = self.memory else {
+            return;
+        };
+        for (link, state) in lineage.links().iter().zip(states_after) {
+            if let Predecessor::Earlier { row, is_own: true } = link.before {
+                states.remove(&row);
+            }
+            states.insert(link.last, state);
+        }
     }
 }
 

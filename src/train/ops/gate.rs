@@ -1,4 +1,5 @@
-//! The gate of the feed-forward block: `y = f(gate) · up`, with `f` the `SiLU` or the GELU (Shazeer 2020).
+//! Gates: `y = f(gate) · up`, with `f` the `SiLU` or the GELU in the feed-forward layers (Shazeer 2020), and the sigmoid
+//! after attention.
 //!
 //! The gradients are `d gate = dy · up · f′(gate)` and `d up = dy · f(gate)`.
 
@@ -17,6 +18,20 @@ pub enum Activation {
     /// `x (1 + tanh u) / 2`, `u = √(2/π) (x + 0.044715 x³)` (Hendrycks & Gimpel 2016): the approximation of GELU that
     /// the models were trained with.
     Gelu,
+    /// `σ(x)`, the logistic function.
+    Sigmoid,
+}
+
+/// `f(x)`, element by element.
+pub fn activated(x: &[f32], activation: Activation) -> Vec<f32> {
+    gated(x, &vec![1.0; x.len()], activation)
+}
+
+/// Replaces `dy` by the gradient of `x`, from that of [`activated`].
+pub fn activated_backward(x: &[f32], dy: &mut [f32], activation: Activation) {
+    let (mut dx, mut ones) = (x.to_vec(), vec![1.0; x.len()]);
+    gated_backward(&mut dx, &mut ones, dy, activation);
+    dy.copy_from_slice(&dx);
 }
 
 /// `f(gate) · up`, element by element.
@@ -27,6 +42,7 @@ pub fn gated(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
         .for_each(|(gate, up)| match activation {
             Activation::Silu => apply(gate, up, silu),
             Activation::Gelu => apply(gate, up, gelu),
+            Activation::Sigmoid => apply(gate, up, sigmoid),
         });
     y
 }
@@ -39,6 +55,7 @@ pub fn gated_backward(gate: &mut [f32], up: &mut [f32], dy: &[f32], activation: 
         .for_each(|((gate, up), dy)| match activation {
             Activation::Silu => apply_backward(gate, up, dy, silu),
             Activation::Gelu => apply_backward(gate, up, dy, gelu),
+            Activation::Sigmoid => apply_backward(gate, up, dy, sigmoid),
         });
 }
 
@@ -68,6 +85,12 @@ fn silu(x: f32) -> (f32, f32) {
     (x * s, s * (1.0 + x * (1.0 - s)))
 }
 
+/// `σ(x)`, and its derivative.
+fn sigmoid(x: f32) -> (f32, f32) {
+    let s = (1.0 + exp(-x)).recip();
+    (s, s * (1.0 - s))
+}
+
 /// The approximation of GELU in [`Activation::Gelu`], and its derivative.
 fn gelu(x: f32) -> (f32, f32) {
     const CUBIC: f32 = 0.044_715;
@@ -88,7 +111,7 @@ mod tests {
 
     #[test]
     fn gradients_are_finite_differences() {
-        for activation in [Activation::Silu, Activation::Gelu] {
+        for activation in [Activation::Silu, Activation::Gelu, Activation::Sigmoid] {
             let (gate, up, dy) = (values(300, 1), values(300, 2), values(300, 3));
             let (mut d_gate, mut d_up) = (gate.clone(), up.clone());
             gated_backward(&mut d_gate, &mut d_up, &dy, activation);

@@ -91,6 +91,12 @@ impl<'a> Matrix<'a> {
         (self.rows, self.cols)
     }
 
+    /// Row `index` of a view that is not a transpose.
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        debug_assert_eq!(self.col_stride, 1, "the rows are contiguous");
+        &self.data[index * self.row_stride..][..self.cols]
+    }
+
     /// The transpose: the same data with its strides exchanged.
     #[must_use]
     pub fn t(self) -> Self {

@@ -88,6 +88,16 @@ impl<'a> KvCache<'a> {
         })
     }
 
+    /// Frees the states of `rows`, which a new prompt will have.
+    pub fn forget(&mut self, rows: &Range<usize>) {
+        match self {
+            Self::Own(memories) => {
+                (memories.iter_mut()).for_each(|memory| memory.forget(rows.clone()));
+            }
+            Self::Candle(_, cache) => cache.forget(rows),
+        }
+    }
+
     /// Runs the pass, and adds its rows to the cache. Returns `[t, n_embd]`, before the last norm.
     pub fn run(
         &mut self,

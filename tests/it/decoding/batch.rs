@@ -9,6 +9,7 @@ use cope_llama::decode::{
 use cope_llama::llama::{Boundary, Model, Rows, Sequences, Special, Token, Twin};
 
 use crate::fixture::{Decoded, Fixture, adapter, decode, exact, limit};
+use crate::tiny::{TinyModel, family_adapter};
 
 /// Sequences of each model in the first test: fewer than texts, so that some wait.
 const N_SEQUENCES: usize = 3;
@@ -81,12 +82,22 @@ fn run(
 
 #[test]
 fn texts_of_a_batch_equal_the_texts_decoded_alone() {
-    let tiny = Fixture::new();
+    for architecture in ["llama", "lfm2", "qwen35"] {
+        check_batch(architecture);
+    }
+}
+
+fn check_batch(architecture: &'static str) {
+    let tiny = Fixture::of(TinyModel {
+        architecture,
+        ..TinyModel::default()
+    });
+    let adapter = family_adapter(architecture, 7, 4, &["attn_q", "attn_v"]);
     let prompts = TEXTS.map(|text| prompt(&tiny, text));
     let alone: Vec<_> = (0..)
         .zip(&prompts)
         .map(|(number, prompt)| {
-            let mut twin = tiny.twin(&adapter(), 1.0);
+            let mut twin = tiny.twin(&adapter, 1.0);
             let text = decode(&mut twin, Arm::Cope(contrast()), prompt, options(number));
             Some(text)
         })
@@ -94,7 +105,7 @@ fn texts_of_a_batch_equal_the_texts_decoded_alone() {
     let changed = |text: &Decoded| text.n_changed > 0;
     assert!(alone.iter().flatten().any(changed));
 
-    let loaded = tiny.load(&adapter()).unwrap();
+    let loaded = tiny.load(&adapter).unwrap();
     let sequences = |adapter| Sequences::new(&tiny.model, adapter, &exact(), N_SEQUENCES).unwrap();
     for n_prompt in [1, usize::MAX] {
         let mut batch = Batch::new(Arc::clone(&tiny.model), PassSchedule::default(), n_prompt);
@@ -115,7 +126,7 @@ fn texts_of_a_batch_equal_the_texts_decoded_alone() {
         });
         let ids: Vec<_> = requests.map(|it| batch.push(it).unwrap()).collect();
         let (shown, together) = run(&mut batch, &ids);
-        assert_eq!(together, alone);
+        assert_eq!(together, alone, "{architecture}");
         for (shown, text) in shown.iter().zip(together.iter().flatten()) {
             let bytes = text
                 .tokens

@@ -1,0 +1,208 @@
+//! The mixers of the blocks, as a file gives them.
+
+use cope_convert::gguf::{Array, Value};
+
+use super::super::family::Mixers;
+use super::super::ops::delta_core::channels;
+use super::super::ops::delta_rule::DeltaHeads;
+use super::super::target::TargetModule;
+use super::{Shape, ShapeReader};
+use crate::Result;
+use crate::llama::recurrent_layers;
+
+/// The shape of a block's mixer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MixerShape {
+    /// Attention, with the heads of [`Shape::heads`].
+    Attention,
+    /// A short convolution of as many features as the residual stream has, over this many rows.
+    ShortConv {
+        /// Number of rows that a row sees, itself among them.
+        n_taps: usize,
+    },
+    /// A gated delta net.
+    DeltaNet(DeltaShape),
+}
+
+/// The shape of a gated delta net.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaShape {
+    /// The heads.
+    pub heads: DeltaHeads,
+    /// Number of rows that the convolution of a row sees, itself among them.
+    pub n_taps: usize,
+}
+
+impl DeltaShape {
+    /// Number of values that a forward pass keeps of a row.
+    pub fn kept(self) -> usize {
+        let DeltaHeads { n_v, dim_v, .. } = self.heads;
+        channels(self.heads) + 2 * n_v * dim_v + 2 * n_v
+    }
+}
+
+impl Shape {
+    /// Number of values that the backward pass of a mixer holds of a row for a while, beyond those of attention.
+    pub fn temporary_of_mixers(&self) -> usize {
+        let of_mixer = |mixer: &MixerShape| match *mixer {
+            MixerShape::Attention => 0,
+            MixerShape::ShortConv { .. } => 5 * self.n_embd,
+            MixerShape::DeltaNet(shape) => 5 * channels(shape.heads),
+        };
+        self.mixers.iter().map(of_mixer).max().unwrap_or(0)
+    }
+
+    /// Number of values of the states of all mixers after a row.
+    pub fn states(&self) -> usize {
+        let of_mixer = |mixer: &MixerShape| match *mixer {
+            MixerShape::Attention => 0,
+            MixerShape::ShortConv { n_taps } => (n_taps - 1) * self.n_embd,
+            MixerShape::DeltaNet(DeltaShape { heads, n_taps }) => {
+                heads.state_len() + (n_taps - 1) * channels(heads)
+            }
+        };
+        self.mixers.iter().map(of_mixer).sum()
+    }
+}
+
+impl MixerShape {
+    /// Whether a block with this mixer has this linear layer.
+    pub fn has(self, target: TargetModule) -> bool {
+        use TargetModule::{
+            ConvInProj, ConvOutProj, Down, Gate, InProjA, InProjB, InProjQkv, InProjZ, K, O,
+            OutProj, Q, Up, V,
+        };
+        match target {
+            Gate | Up | Down => true,
+            Q | K | V | O => self == Self::Attention,
+            ConvInProj | ConvOutProj => matches!(self, Self::ShortConv { .. }),
+            InProjQkv | InProjZ | InProjA | InProjB | OutProj => {
+                matches!(self, Self::DeltaNet(_))
+            }
+        }
+    }
+
+    /// The output projection.
+    pub fn output(self) -> TargetModule {
+        match self {
+            Self::Attention => TargetModule::O,
+            Self::ShortConv { .. } => TargetModule::ConvOutProj,
+            Self::DeltaNet(_) => TargetModule::OutProj,
+        }
+    }
+}
+
+impl ShapeReader<'_> {
+    /// The heads of keys of each block, in families in which some have none.
+    pub(super) fn n_head_kv(&self) -> Result<Vec<usize>> {
+        let key = self.key("attention.head_count_kv");
+        let counts: Vec<usize> = match self.gguf.get(&key) {
+            Some(Value::Array(Array::U32(counts))) => {
+                counts.iter().map(|&count| count as usize).collect()
+            }
+            Some(Value::Array(Array::I32(counts))) => {
+                counts.iter().map(|&count| count.max(0) as usize).collect()
+            }
+            _ => return Err(self.flaw(&format!("{key} is no list with a count for each block"))),
+        };
+        let most = counts.iter().copied().max().unwrap_or(0);
+        if counts.iter().any(|&count| count != 0 && count != most) {
+            return Err(self.flaw(
+                "its blocks differ in the number of key heads, which is not supported in training",
+            ));
+        }
+        Ok(counts)
+    }
+
+    /// Number of blocks that predict further tokens.
+    pub(super) fn n_further(&self, n_blocks: usize) -> Result<usize> {
+        let key = "nextn_predict_layers";
+        if self.family.mixers != Mixers::DeltaNet {
+            return Ok(0);
+        }
+        match self.size_or(key, 0)? {
+            n if n < n_blocks => Ok(n),
+            n => Err(self.flaw(&format!("{} is {n}, of {n_blocks} blocks", self.key(key)))),
+        }
+    }
+
+    /// The mixer of each block.
+    pub(super) fn mixers(&self, n_blocks: usize) -> Result<Vec<MixerShape>> {
+        match self.family.mixers {
+            Mixers::Attention => Ok(vec![MixerShape::Attention; n_blocks]),
+            Mixers::ShortConv => {
+                let (counts, n_taps) = (self.n_head_kv()?, self.size("shortconv.l_cache")?);
+                if counts.len() < n_blocks || n_taps < 2 {
+                    return Err(self.flaw("its short convolutions have no sound shape"));
+                }
+                let mixer = |&count: &usize| match count {
+                    0 => MixerShape::ShortConv { n_taps },
+                    _ => MixerShape::Attention,
+                };
+                Ok(counts.iter().take(n_blocks).map(mixer).collect())
+            }
+            Mixers::DeltaNet => {
+                let shape = self.delta_shape()?;
+                self.check_sections()?;
+                let mixer = |is_recurrent| {
+                    if is_recurrent {
+                        MixerShape::DeltaNet(shape)
+                    } else {
+                        MixerShape::Attention
+                    }
+                };
+                let architecture = self.family.architecture;
+                let layers = recurrent_layers(self.gguf, architecture, n_blocks);
+                Ok(layers.into_iter().map(mixer).collect())
+            }
+        }
+    }
+
+    /// Refuses sections of the rotary embedding that leave out pairs: llama.cpp rotates these by another position, which is
+    /// 0 in texts. The sections of all other pairs have the same position in texts.
+    fn check_sections(&self) -> Result<()> {
+        let key = self.key("rope.dimension_sections");
+        let sections: Vec<usize> = match self.gguf.get(&key) {
+            Some(Value::Array(Array::U32(sizes))) => sizes.iter().map(|&it| it as usize).collect(),
+            Some(Value::Array(Array::I32(sizes))) => {
+                sizes.iter().map(|&it| it.max(0) as usize).collect()
+            }
+            _ => Vec::new(),
+        };
+        let total: usize = sections.iter().sum();
+        let n_rot = self.size("rope.dimension_count")?;
+        let is_covered = |pair: usize| {
+            let sector = pair % total.max(1);
+            sections.len() == 4 && sector < 3 * sections[sector % 3]
+        };
+        if (0..n_rot / 2).all(is_covered) {
+            Ok(())
+        } else {
+            Err(self.flaw(&format!(
+                "{key} are {sections:?}, which is not supported in training"
+            )))
+        }
+    }
+
+    fn delta_shape(&self) -> Result<DeltaShape> {
+        let (n_k, n_v) = (
+            self.size("ssm.group_count")?,
+            self.size("ssm.time_step_rank")?,
+        );
+        let (dim, inner) = (self.size("ssm.state_size")?, self.size("ssm.inner_size")?);
+        let n_taps = self.size("ssm.conv_kernel")?;
+        let is_sound = n_k > 0 && n_v % n_k == 0 && n_v > 0 && dim > 0 && inner == n_v * dim;
+        if !is_sound || n_taps < 2 {
+            return Err(self.flaw(&format!(
+                "a delta net of {n_k} key heads and {n_v} value heads with {dim} features each, {inner} in all, and {n_taps} taps is not supported in training"
+            )));
+        }
+        let heads = DeltaHeads {
+            n_k,
+            n_v,
+            dim_k: dim,
+            dim_v: dim,
+        };
+        Ok(DeltaShape { heads, n_taps })
+    }
+}
