@@ -127,7 +127,7 @@ fn delta_rule(criterion: &mut Criterion) {
         };
         let text = Segment {
             queries: 0..t,
-            keys: vec![0..t],
+            keys: vec![0..0, 0..t],
         };
         let lineage = Lineage::new(&[text]);
         group.throughput(Throughput::Elements((t * width) as u64));

@@ -117,9 +117,7 @@ impl Context {
         n_sequences: u32,
     ) -> Result<Self> {
         if !model.has_weights() {
-            return Err(Error::bug(
-                "a context needs a model with weights, not a vocabulary",
-            ));
+            return Err(Error::bug("a context needs a model with weights"));
         }
         if let Some((adapter, _)) = &adapter {
             check_factors(model, adapter, options)?;

@@ -127,9 +127,7 @@ impl TrainModel {
         let usual = llama::rope_factors(gguf, ContextOptions::default().n_ctx);
         let rope_factors = usual.map(|usual| rope_factors.unwrap_or(usual));
         let rope_divisors = read_divisors(&mut weights, &shape, family, rope_factors)?;
-        if shape.n_further > 0 {
-            weights.leave_blocks(shape.n_layer);
-        }
+        weights.leave_blocks(shape.n_layer..shape.n_layer + shape.n_further);
         weights.finish()?;
         Ok(Self {
             stem: Arc::new(Stem {

@@ -1,6 +1,7 @@
 //! Reading the frozen weights of a GGUF file, from any of the types that it may hold them in.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
@@ -97,13 +98,14 @@ impl<'a> Weights<'a> {
         Ok((0..rows).flat_map(|row| stored.row(row)).collect())
     }
 
-    /// Leaves the tensors of the blocks from `layer` on alone: those predict further tokens, and have no part in the next.
-    pub fn leave_blocks(&mut self, layer: usize) {
+    /// Leaves the tensors of these blocks alone: those predict further tokens, and have no part in the next.
+    pub fn leave_blocks(&mut self, layers: Range<usize>) {
         let is_left = |name: &str| {
             let number = name
                 .strip_prefix("blk.")
                 .and_then(|it| it.split('.').next());
-            number.is_some_and(|it| it.parse().is_ok_and(|number: usize| number >= layer))
+            let number = number.and_then(|it| it.parse().ok());
+            number.is_some_and(|number: usize| layers.contains(&number))
         };
         let tensors = self.gguf.tensors.iter().map(|it| it.name.as_str());
         self.read.extend(tensors.filter(|name| is_left(name)));

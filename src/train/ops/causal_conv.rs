@@ -155,7 +155,7 @@ mod tests {
             queries: keys[keys.len() - 1].clone(),
         };
         vec![
-            segment(&[0..6]),
+            segment(&[0..0, 0..6]),
             segment(&[0..6, 6..8]),
             segment(&[0..6, 8..13]),
             segment(&[0..6, 6..8, 13..14]),

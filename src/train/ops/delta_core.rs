@@ -264,7 +264,7 @@ mod tests {
         let segments = [
             Segment {
                 queries: 0..70,
-                keys: vec![0..70],
+                keys: vec![0..0, 0..70],
             },
             Segment {
                 queries: 70..74,

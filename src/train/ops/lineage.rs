@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn continuations_go_on_from_their_prompt() {
         let segments = [
-            segment(&[0..3], 0..3),
+            segment(&[0..0, 0..3], 0..3),
             segment(&[0..3, 3..5], 3..5),
             segment(&[0..3, 3..5, 5..9], 5..9),
             segment(&[0..3, 3..5, 9..10], 9..10),

@@ -101,22 +101,12 @@ impl<'a> Chunk<'a> {
         }
         let last = self.decay[n - 1];
         state.iter_mut().for_each(|s| *s *= last);
-        let w = self.scaled_rows(self.k, self.to_last());
+        let w = scaled_rows(self.k, self.to_last());
         add_product(state, Matrix::new(&w, n, self.heads.dim_k).t(), u);
     }
 
     fn state<'s>(&self, state: &'s [f32]) -> Matrix<'s> {
         Matrix::new(state, self.heads.dim_k, self.heads.dim_v)
-    }
-
-    /// `factors ∘ x`, `[n, cols]`.
-    fn scaled_rows(&self, x: Matrix, factors: &[f32]) -> Vec<f32> {
-        let cols = x.shape().1;
-        let mut y = Vec::with_capacity(factors.len() * cols);
-        for (row, factor) in factors.iter().enumerate() {
-            y.extend(x.row(row).iter().map(|x| factor * x));
-        }
-        y
     }
 
     /// `M`, `[n, n]`
@@ -203,7 +193,7 @@ impl<'a> Chunk<'a> {
     /// The gradient of the right side of the equation for `U`, from those of the results and of the state after the chunk.
     fn d_right(&self, (m, l): (&[f32], &[f32]), d_state: &[f32], d_o: Matrix) -> Vec<f32> {
         let n = self.rows.len();
-        let w = self.scaled_rows(self.k, self.to_last());
+        let w = scaled_rows(self.k, self.to_last());
         let mut d = product(Matrix::new(m, n, n).t(), d_o);
         add_product(
             &mut d,
@@ -258,9 +248,9 @@ impl<'a> Chunk<'a> {
         let (n, dim_k) = (self.rows.len(), self.heads.dim_k);
         let last = self.decay[n - 1];
         d_state.iter_mut().for_each(|d| *d *= last);
-        let q = self.scaled_rows(self.q, &self.decay);
+        let q = scaled_rows(self.q, &self.decay);
         add_product(d_state, Matrix::new(&q, n, dim_k).t(), d_o);
-        let k = self.scaled_rows(self.k, &self.of_seen());
+        let k = scaled_rows(self.k, &self.of_seen());
         add_product(d_state, Matrix::new(&k, n, dim_k).t(), r);
     }
 
@@ -324,6 +314,16 @@ impl<'a> Chunk<'a> {
             rest.fill(0.0);
         }
     }
+}
+
+/// `factors ∘ x`, `[n, cols]`.
+fn scaled_rows(x: Matrix, factors: &[f32]) -> Vec<f32> {
+    let cols = x.shape().1;
+    let mut y = Vec::with_capacity(factors.len() * cols);
+    for (row, factor) in factors.iter().enumerate() {
+        y.extend(x.row(row).iter().map(|x| factor * x));
+    }
+    y
 }
 
 /// `y += factors ∘ x`, `[n, cols]`, a factor for each row.

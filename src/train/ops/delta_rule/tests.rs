@@ -49,7 +49,7 @@ fn segments() -> (Vec<Segment>, usize) {
         queries: keys[keys.len() - 1].clone(),
     };
     let segments = vec![
-        segment(&[0..70]),
+        segment(&[0..0, 0..70]),
         segment(&[0..70, 70..200]),
         segment(&[0..70, 200..203]),
         segment(&[0..0, 203..210]),
