@@ -237,6 +237,13 @@ fn lacking_beside(metadata: &Metadata<'_>, name: &str) -> Option<String> {
         let weight = format!("{fused}attn_qkv.weight");
         return model.tensor(&weight).is_none().then_some(weight);
     }
+    let scaled = name.strip_suffix(".input_scale");
+    if let Some(layer) = scaled.or_else(|| name.strip_suffix(".scale"))
+        && layer.starts_with("blk.")
+    {
+        let weight = format!("{layer}.weight");
+        return model.tensor(&weight).is_none().then_some(weight);
+    }
     match name {
         "output.scale" | "output.input_scale" => {
             let head = model.tensor("output.weight");
