@@ -105,7 +105,7 @@ fn an_adapter_changes_fused_layers_together_or_not_at_all() {
         model.lora(&config, 1)
     };
     let all = lora(&TargetModule::ALL).unwrap();
-    assert_eq!(all.config().target_modules, TargetModule::ALL);
+    assert_eq!(all.config().target_modules, TargetModule::ALL[..7]);
     let names: Vec<_> = all.variables().into_iter().map(|it| it.0).collect();
     assert_eq!(names[0], "blk.0.attn_qkv.weight.lora_a");
     assert_eq!(names.len(), 2 * 5 * 2);
