@@ -128,6 +128,8 @@ pub enum MemoryUser {
         /// The number of tokens in it.
         n_tokens: usize,
     },
+    /// A training, at its peak.
+    Training,
 }
 
 impl fmt::Display for MemoryUser {
@@ -146,6 +148,7 @@ impl fmt::Display for MemoryUser {
             Self::SavedCache { n_tokens } => {
                 write!(f, "saving the cache of {n_tokens} tokens")
             }
+            Self::Training => f.write_str("the training"),
         }
     }
 }
@@ -416,6 +419,7 @@ mod tests {
                 },
                 "the layout of m.gguf's weights for this CPU",
             ),
+            (MemoryUser::Training, "the training"),
             (
                 MemoryUser::SavedCache { n_tokens: 7 },
                 "saving the cache of 7 tokens",

@@ -1,5 +1,8 @@
 //! The program `cope-llama`: parses the command line, runs the command and sets the exit code.
 
+// `say!` does not end the program where stderr is closed.
+#![deny(clippy::print_stderr)]
+
 mod cli;
 
 use std::io;
@@ -7,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cope_convert::cli::{cpu, signals};
+use cope_convert::say;
 
 fn main() -> ExitCode {
     if !cpu::is_sufficient() {
@@ -19,7 +23,7 @@ fn main() -> ExitCode {
 #[inline(never)]
 fn run() -> ExitCode {
     if let Some(instead) = cli::refused_download(std::env::args_os().skip(1)) {
-        eprintln!("error: {instead}");
+        say!("error: {instead}");
         return ExitCode::from(2);
     }
     signals::watch();
@@ -31,7 +35,7 @@ fn run() -> ExitCode {
             if is_interrupted(&error) {
                 signals::die_of_received();
             }
-            eprintln!("error: {}", cli::with_hint(&error));
+            say!("error: {}", cli::with_hint(&error));
             ExitCode::FAILURE
         }
     }

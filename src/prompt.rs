@@ -2,7 +2,7 @@
 //!
 //! A model's template is Jinja, written for `transformers`, and is rendered as there: `jinja.rs` has what differs from
 //! minijinja. A model without a template, as most models that are not instruction-tuned, gets [`FALLBACK`], and one with the
-//! name of a template gets that (`named.rs`).
+//! name of a template gets that (`named.rs`). A template that reads a content as a list of parts gets one.
 //!
 //! A voice does not think before it answers, neither in training nor in decoding, unless [`PromptSettings`] say otherwise: the
 //! template is told so by the variables that templates ask for, and a thought that it opens all the same is closed at once.
@@ -19,7 +19,7 @@ use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::{Message, Role};
 use crate::profile::Example;
 use crate::retrieval::Retriever;
-use crate::thought::{ThoughtSplitter, ThoughtTags, without_thoughts};
+use crate::thought::{ThoughtSplitter, ThoughtTags, begins_with_tag, without_thoughts};
 use crate::{Error, Result};
 pub use minijinja::Value;
 
@@ -33,6 +33,9 @@ pub const FALLBACK: &str = "\
     {{- '\n\n' }}
 {%- endfor %}
 {{- 'Assistant:\n' }}";
+
+/// The text of a message by which it is seen what a template does with texts. Neither filters nor JSON change it.
+const PROBE: &str = "314159265";
 
 /// The tokens that a template adds to a message, or a few more.
 const TURN_TOKENS: usize = 8;
@@ -72,6 +75,10 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     settings: PromptSettings,
+    /// The roles whose contents the template reads as lists of parts, as templates of vision models do.
+    roles_of_parts: Vec<Role>,
+    /// What the template writes at the end of a prompt, and not before an answer that is given, if that begins with a tag.
+    tag_of_prompts: Option<String>,
 }
 
 /// Whether a rendered chat ends with the beginning of an answer.
@@ -89,7 +96,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// [`Error::Template`] when `source` is neither valid Jinja nor a name that is known.
+    /// [`Error::Template`] when `source` is neither valid Jinja nor a name that is known, or leaves out what the user says.
     pub fn new(source: Option<&str>, bos: &str, eos: &str) -> Result<Self> {
         let source = match source.filter(|source| !source.trim().is_empty()) {
             None => FALLBACK.to_owned(),
@@ -100,12 +107,17 @@ impl ChatTemplate {
         environment
             .add_template_owned(Self::NAME, jinja::without_generation_tags(&source))
             .map_err(template_error)?;
-        Ok(Self {
+        let mut template = Self {
             environment: Arc::new(environment),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             settings: PromptSettings::default(),
-        })
+            roles_of_parts: Vec::new(),
+            tag_of_prompts: None,
+        };
+        template.find_roles_of_parts()?;
+        template.tag_of_prompts = template.find_tag_of_prompts();
+        Ok(template)
     }
 
     /// The template that is stored in `model`.
@@ -201,13 +213,68 @@ impl ChatTemplate {
         Ok(tokens)
     }
 
+    /// Finds the roles whose texts are missing from a chat unless they are parts of a list. A template that fails says why
+    /// when a chat is rendered.
+    ///
+    /// # Errors
+    ///
+    /// What the user says is missing in either form.
+    fn find_roles_of_parts(&mut self) -> Result<()> {
+        let asked = Message::user("?");
+        let answered = vec![asked.clone(), Message::assistant(PROBE), asked.clone()];
+        for (role, chat) in [
+            (Role::User, vec![Message::user(PROBE)]),
+            (Role::Assistant, answered),
+            (Role::System, vec![Message::system(PROBE), asked]),
+        ] {
+            let holds = |template: &Self| {
+                let text = template.render_as(&chat, Ending::Answer);
+                text.map(|text| text.contains(PROBE))
+            };
+            let as_text = holds(self);
+            if matches!(as_text, Ok(true)) {
+                continue;
+            }
+            self.roles_of_parts.push(role);
+            if matches!(holds(self), Ok(true)) {
+                continue;
+            }
+            self.roles_of_parts.pop();
+            if role == Role::User && as_text.is_ok() {
+                return Err(Error::Template(
+                    "it leaves out what the user says, so that every prompt would be the same; use a base model with another template".into(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds what the template writes after the header of an answer in a prompt alone, if that begins with a tag.
+    fn find_tag_of_prompts(&self) -> Option<String> {
+        let asked = Message::user("?");
+        let chat = self.render_as(std::slice::from_ref(&asked), Ending::Chat);
+        let prompt = self.render_as(std::slice::from_ref(&asked), Ending::Answer);
+        let answered = self.render_as(&[asked, Message::assistant(PROBE)], Ending::Chat);
+        let (chat, prompt, answered) = (chat.ok()?, prompt.ok()?, answered.ok()?);
+        let (header, _) = answered.strip_prefix(&chat)?.split_once(PROBE)?;
+        let header = Some(header.trim()).filter(|header| !header.is_empty())?;
+        let ending = prompt.strip_prefix(&chat)?.trim_start();
+        let added = ending.strip_prefix(header)?.trim_start();
+        begins_with_tag(added).then(|| added.to_owned())
+    }
+
     fn render_as(&self, messages: &[Message], ending: Ending) -> Result<String> {
         let message = |message: &Message| {
             let thoughtless = match message.role {
                 Role::Assistant => without_thoughts(&message.content),
                 Role::System | Role::User => None,
             };
-            let content = thoughtless.as_deref().unwrap_or(&message.content);
+            let text = thoughtless.as_deref().unwrap_or(&message.content);
+            let content = if self.roles_of_parts.contains(&message.role) {
+                Value::from(vec![context! { type => "text", text }])
+            } else {
+                Value::from(text)
+            };
             context! { role => message.role.name(), content }
         };
         let messages: Vec<Value> = messages.iter().map(message).collect();
@@ -234,7 +301,19 @@ impl ChatTemplate {
     fn opened_thought(&self, messages: &[Message], text: &str) -> Result<Option<ThoughtTags>> {
         let template = self.environment.get_template(Self::NAME);
         let source = template.as_ref().map_or("", |template| template.source());
-        let left_open = |text: &str| ThoughtTags::left_open(text, |tag| source.contains(tag));
+        let mentions = |tag: &str| source.contains(tag);
+        let left_open = |text: &str| ThoughtTags::left_open(text, mentions);
+        let refused = |tag: String| {
+            Error::Template(format!(
+                "it opens a thought with {tag}, and nothing is known to close it, so that an answer would be a thought; use a base model whose template can leave thoughts out"
+            ))
+        };
+        if let Some(tag) = self.tag_of_prompts.as_deref()
+            && text.ends_with(tag)
+            && left_open(tag) == Ok(None)
+        {
+            return ThoughtTags::of_any_name(tag, mentions).map_err(refused);
+        }
         // Most prompts leave no tag open anywhere, so that they need not be rendered again.
         if left_open(text) == Ok(None) {
             return Ok(None);
@@ -247,11 +326,7 @@ impl ChatTemplate {
             // The template does not tell the ending from the chat.
             _ => text.rfind(last).map_or(text, |at| &text[at + last.len()..]),
         };
-        left_open(ending).map_err(|tag| {
-            Error::Template(format!(
-                "it opens a thought with {tag}, and nothing is known to close it, so that an answer would be a thought; use a base model whose template can leave thoughts out"
-            ))
-        })
+        left_open(ending).map_err(refused)
     }
 }
 

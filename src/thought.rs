@@ -1,24 +1,61 @@
 //! Thoughts: the text that some models write between tags, such as `<think>` and `</think>`, before an answer. They are cut
 //! from the texts that a voice learns and from the earlier turns of a chat, and told from the answer while it is written.
 
+#[cfg(test)]
+mod tests;
+
 /// The tags of most models.
 const THINK: (&str, &str) = ("<think>", "</think>");
 
 /// The tags that are known, each with its opening and its closing text.
-const KNOWN: [(&str, &str); 9] = [
+const KNOWN: [(&str, &str); 14] = [
     THINK,
     ("<thinking>", "</thinking>"),
     ("<thought>", "</thought>"),
     ("<reasoning>", "</reasoning>"),
+    ("<reflect>", "</reflect>"),
+    ("<reflection>", "</reflection>"),
+    ("<scratchpad>", "</scratchpad>"),
     ("<seed:think>", "</seed:think>"),
     ("[THINK]", "[/THINK]"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("◁think▷", "◁/think▷"),
     ("<|channel>thought", "<channel|>"),
 ];
 
 /// A sentence that Apriel's template writes instead of a tag.
 const APRIEL: (&str, &str) = ("Here are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]\n");
+
+/// The texts around a thought in the Harmony format, in which several special tokens make a tag.
+const HARMONY: (&str, &str) = (
+    "<|channel|>analysis<|message|>",
+    "<|end|><|start|>assistant<|channel|>final<|message|>",
+);
+
+/// The tags that some models write around the answer after a thought.
+const ANSWER_TAGS: [(&str, &str); 7] = [
+    ("<answer>", "</answer>"),
+    ("<output>", "</output>"),
+    ("<response>", "</response>"),
+    ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ("<|begin_of_solution|>", "<|end_of_solution|>"),
+    // What stands before the answer ends the thought.
+    ("", "<|return|>"),
+    ("", "[END FINAL RESPONSE]"),
+];
+
+/// The words by which the name of a tag speaks of thoughts.
+const WORDS: [&str; 7] = [
+    "think",
+    "thought",
+    "reason",
+    "reflect",
+    "ponder",
+    "deliberat",
+    "scratch",
+];
 
 /// The form of thoughts in chats that Open WebUI exports.
 const DETAILS: (&str, &str) = ("<details type=\"reasoning\"", "</details>");
@@ -54,7 +91,7 @@ impl ThoughtTags {
         prompt: &str,
         mentions: impl Fn(&str) -> bool,
     ) -> Result<Option<Self>, String> {
-        let known = || KNOWN.into_iter().chain([APRIEL]);
+        let known = || KNOWN.into_iter().chain([APRIEL, HARMONY]);
         let opened = known().filter_map(|tags| Some((prompt.rfind(tags.0)?, tags)));
         let opened = opened.max_by_key(|(start, _)| *start);
         let is_known =
@@ -62,14 +99,7 @@ impl ThoughtTags {
         let unknown = last_tag(prompt).filter(|(_, tag)| !is_known(tag));
         let after_known = |start: usize| opened.is_none_or(|(known, _)| known < start);
         match (unknown, opened) {
-            (Some((start, tag)), _) if after_known(start) => match counterpart(tag) {
-                None => Ok(None),
-                Some(closing) if mentions(&closing) => Ok(Some(Self {
-                    opening: tag.to_owned(),
-                    closing,
-                })),
-                Some(_) => Err(tag.to_owned()),
-            },
+            (Some((start, tag)), _) if after_known(start) => Self::of_tag(tag, mentions),
             (_, Some((start, (opening, closing)))) if !prompt[start..].contains(closing) => {
                 Ok(Some(Self {
                     opening: opening.to_owned(),
@@ -77,6 +107,40 @@ impl ThoughtTags {
                 }))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// The tags of the thought that `text`, which a template writes at the end of prompts alone, opens and does not close with
+    /// a tag at its beginning. The tag may have any name, and `mentions` is that of [`left_open`](Self::left_open).
+    ///
+    /// # Errors
+    ///
+    /// The opening tag, if nothing is known to close it.
+    pub fn of_any_name(
+        text: &str,
+        mentions: impl Fn(&str) -> bool,
+    ) -> Result<Option<Self>, String> {
+        let is_known = |tag: &str| {
+            let mut known = KNOWN.iter().chain(&ANSWER_TAGS);
+            known.any(|(opening, closing)| [opening, closing].contains(&&tag))
+        };
+        match tag_at(text, 0).filter(|tag| !is_known(tag)) {
+            Some(tag) if !counterpart(tag).is_some_and(|closing| text.contains(&closing)) => {
+                Self::of_tag(tag, mentions)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The tags of a thought that an unknown tag opens; `None` if the tag closes one.
+    fn of_tag(tag: &str, mentions: impl Fn(&str) -> bool) -> Result<Option<Self>, String> {
+        match counterpart(tag) {
+            None => Ok(None),
+            Some(closing) if mentions(&closing) => Ok(Some(Self {
+                opening: tag.to_owned(),
+                closing,
+            })),
+            Some(_) => Err(tag.to_owned()),
         }
     }
 
@@ -92,28 +156,43 @@ impl ThoughtTags {
     }
 }
 
+/// Whether a text begins with a tag.
+#[must_use]
+pub fn begins_with_tag(text: &str) -> bool {
+    tag_at(text, 0).is_some()
+}
+
 /// The last tag in `text` whose name speaks of thoughts, and where it starts.
 fn last_tag(text: &str) -> Option<(usize, &str)> {
     let tag = |start: usize| {
-        let end = if text[start..].starts_with('<') {
-            '>'
-        } else {
-            ']'
-        };
-        let tag = &text[start..=start + text[start..].find(end)?];
+        let tag = tag_at(text, start)?;
         let name = tag.to_ascii_lowercase();
-        let speaks = ["think", "thought", "reason"].map(|word| name.contains(word));
-        let is_tag = tag.len() <= MAX_TAG && !tag.contains('\n');
-        (is_tag && speaks.contains(&true)).then_some((start, tag))
+        let speaks = WORDS.iter().any(|word| name.contains(word));
+        speaks.then_some((start, tag))
     };
-    let starts = text.rmatch_indices(['<', '[']);
+    let starts = text.rmatch_indices(['<', '[', '◁']);
     starts.map(|(start, _)| start).find_map(tag)
+}
+
+/// The tag that begins at this place of a text.
+fn tag_at(text: &str, start: usize) -> Option<&str> {
+    let end = match text[start..].chars().next()? {
+        '<' => '>',
+        '[' => ']',
+        '◁' => '▷',
+        _ => return None,
+    };
+    let length = text[start..].find(end)? + end.len_utf8();
+    let tag = &text[start..start + length];
+    (length <= MAX_TAG && !tag.contains('\n')).then_some(tag)
 }
 
 /// The closing tag of an opening one; `None` for a tag that closes.
 fn counterpart(tag: &str) -> Option<String> {
-    let name = tag[1..].trim_start_matches('|').to_ascii_lowercase();
-    if name.starts_with('/') || name.starts_with("end") {
+    let name = tag.trim_start_matches(['<', '[', '◁', '|']);
+    let bracket = &tag[..tag.len() - tag.trim_start_matches(['<', '[', '◁']).len()];
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with('/') || lower.starts_with("end") {
         return None;
     }
     for (begin, end) in [("START", "END"), ("begin", "end"), ("start", "end")] {
@@ -121,15 +200,18 @@ fn counterpart(tag: &str) -> Option<String> {
             return Some(tag.replace(begin, end));
         }
     }
-    Some(format!("{}/{}", &tag[..1], &tag[1..]))
+    Some(format!("{bracket}/{}", &tag[bracket.len()..]))
 }
 
-/// `text` without its thoughts; `None` if it has none. A thought opens at the beginning of a line. The first one may lack
-/// its opening tag, which then was part of the prompt, and one with nothing before it its closing tag, if it was cut off.
+/// `text` without its thoughts, and without tags around the answer after them; `None` if it has no thought. Tags are known in
+/// upper and lower case. A thought opens at the beginning of a line. The first one may lack its opening tag, which then was
+/// part of the prompt, and one with nothing before it its closing tag, if it was cut off.
 #[must_use]
 pub fn without_thoughts(text: &str) -> Option<String> {
     let mut kept = String::new();
-    let mut rest = match text.split_once(THINK.1) {
+    let closing = text.to_ascii_lowercase().find(THINK.1);
+    let closing = closing.map(|at| (&text[..at], &text[at + THINK.1.len()..]));
+    let mut rest = match closing {
         Some((thought, rest)) if ends_thought(thought, rest) => rest.trim_start(),
         _ => text,
     };
@@ -139,36 +221,64 @@ pub fn without_thoughts(text: &str) -> Option<String> {
         }
         rest = rest[end..].trim_start();
     }
+    if rest.len() == text.len() {
+        return None;
+    }
+    if kept.is_empty() {
+        rest = without_answer_tags(rest);
+    }
     if rest.is_empty() {
         kept.truncate(kept.trim_end().len());
     }
-    (rest.len() < text.len()).then(|| kept + rest)
+    Some(kept + rest)
+}
+
+/// An answer without the tags around it.
+fn without_answer_tags(answer: &str) -> &str {
+    let mut answer = answer;
+    for (opening, closing) in ANSWER_TAGS {
+        if let Some(inner) = answer.strip_prefix(opening)
+            && (!opening.is_empty() || inner.trim_end().ends_with(closing))
+        {
+            let inner = inner.trim_start();
+            let end = inner.trim_end();
+            answer = end.strip_suffix(closing).map_or(inner, str::trim_end);
+        }
+    }
+    answer
 }
 
 /// Whether a closing tag between these texts ends a thought that the prompt has opened, and is not one that a sentence
 /// mentions: those stand between blanks or quotation marks.
 fn ends_thought(before: &str, after: &str) -> bool {
     let touches = |c: char| c.is_alphanumeric() || ['\n', '.', '!', '?'].contains(&c);
-    !before.contains(THINK.0)
+    !before.to_ascii_lowercase().contains(THINK.0)
         && (before.chars().next_back().is_none_or(touches) || after.starts_with('\n'))
 }
 
 /// Where the first thought of `text` begins and ends.
 fn first_thought(text: &str) -> Option<(usize, usize)> {
+    // In ASCII, upper and lower case have equal lengths.
+    let lower = text.to_ascii_lowercase();
     let thought = |(opening, closing): (&str, &str)| {
         let begins_line = |start: &usize| {
             let before = text[..*start].trim_end_matches([' ', '\t']);
             before.is_empty() || before.ends_with('\n')
         };
-        let starts = text.match_indices(opening).map(|(start, _)| start);
+        let opening_tag = opening.to_ascii_lowercase();
+        let starts = lower.match_indices(&opening_tag).map(|(start, _)| start);
         let start = starts.into_iter().find(begins_line)?;
-        match text[start..].find(closing) {
+        let closing_tag = closing.to_ascii_lowercase();
+        match lower[start..].find(&closing_tag) {
             Some(length) => Some((start, start + length + closing.len())),
-            None if text[..start].trim().is_empty() => Some((start, text.len())),
+            // Apriel's sentence may also begin an answer.
+            None if opening != APRIEL.0 && text[..start].trim().is_empty() => {
+                Some((start, text.len()))
+            }
             None => None,
         }
     };
-    let thoughts = KNOWN.into_iter().chain([DETAILS]);
+    let thoughts = KNOWN.into_iter().chain([DETAILS, APRIEL, HARMONY]);
     thoughts.filter_map(thought).min()
 }
 
@@ -294,125 +404,4 @@ fn certain(text: &str, closing: &str) -> usize {
         .find(|&n| text.ends_with(&closing[..n]))
         .unwrap_or(0);
     text[..text.len() - n_tag].trim_end().len()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thoughts_are_cut_from_a_text_and_mere_mentions_are_not() {
-        for (text, rest) in [
-            ("<think>\nhm\n</think>\n\nin the shed", Some("in the shed")),
-            ("<think></think>yes", Some("yes")),
-            ("  <think>a</think>\n<think>b</think>\nyes\n", Some("yes\n")),
-            // The opening tag was part of the prompt.
-            (
-                "hm, the shed?\n</think>\n\nin the shed",
-                Some("in the shed"),
-            ),
-            ("hm, the shed?</think>in the shed", Some("in the shed")),
-            ("Why does it write </think> before the answer?", None),
-            // The text was cut off within the thought.
-            ("<think>\nhm, the", Some("")),
-            ("first\n<think>hm</think>\nsecond", Some("first\nsecond")),
-            ("[THINK]hm[/THINK]yes", Some("yes")),
-            ("<|channel>thought\nhm<channel|>yes", Some("yes")),
-            (
-                "<details type=\"reasoning\" done=\"true\">\nhm\n</details>\nyes",
-                Some("yes"),
-            ),
-            ("the tags <think> and </think> mark a thought", None),
-            ("a line\n<think> that never ends", None),
-            ("<details>\nmore\n</details>", None),
-            ("nothing here", None),
-            ("", None),
-        ] {
-            assert_eq!(without_thoughts(text).as_deref(), rest, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_prompt_opens_a_thought_or_not() {
-        let tags = |prompt: &str| {
-            let opened = ThoughtTags::left_open(prompt, |tag| tag == "</my-thoughts>");
-            opened.map(|tags| tags.map(|tags| (tags.empty_thought(prompt), tags.opening)))
-        };
-        let opened = |empty: &str, opening: &str| Ok(Some((empty.into(), opening.into())));
-        let think = "<think>";
-        for (prompt, expected) in [
-            ("<|assistant|>\n", Ok(None)),
-            ("<|assistant|><think>", opened("</think>", think)),
-            ("<|assistant|>\n<think>\n", opened("\n</think>\n\n", think)),
-            ("<|assistant|>\n<think>\n\n</think>\n\n", Ok(None)),
-            ("<|assistant|></think>", Ok(None)),
-            (
-                "<think>a</think><|assistant|><think>\nOkay, ",
-                opened("\n</think>\n\n", think),
-            ),
-            (
-                "<|START_THINKING|>",
-                opened("<|END_THINKING|>", "<|START_THINKING|>"),
-            ),
-            ("<my-thoughts>", opened("</my-thoughts>", "<my-thoughts>")),
-            ("<|begin_reasoning|>", Err("<|begin_reasoning|>".to_owned())),
-            ("<|begin_reasoning|><|end_reasoning|>", Ok(None)),
-            ("<their-thoughts>\n", Err("<their-thoughts>".to_owned())),
-        ] {
-            assert_eq!(tags(prompt), expected, "{prompt:?}");
-        }
-    }
-
-    /// The thought and the answer of a text that comes in pieces of `n` characters.
-    fn split(text: &str, opened: bool, n: usize) -> (String, String) {
-        let tags = ThoughtTags {
-            opening: THINK.0.to_owned(),
-            closing: THINK.1.to_owned(),
-        };
-        let mut splitter = ThoughtSplitter::new(opened.then_some(tags));
-        let characters: Vec<char> = text.chars().collect();
-        let pieces = characters.chunks(n).map(|piece| piece.iter().collect());
-        let mut splits: Vec<SplitText> =
-            pieces.map(|piece: String| splitter.push(&piece)).collect();
-        splits.push(splitter.finish());
-        let thought = splits.iter().map(|it| it.thought.as_str()).collect();
-        let answer = splits.iter().map(|it| it.answer.as_str()).collect();
-        (thought, answer)
-    }
-
-    #[test]
-    fn a_text_in_pieces_of_any_length_is_divided_alike() {
-        for (text, opened, thought, answer) in [
-            (
-                "<think>\nhm,\n so\n</think>\n\nyes\n",
-                false,
-                "hm,\n so",
-                "yes\n",
-            ),
-            ("\nhm, </ so\n</think>\n\nyes", true, "hm, </ so", "yes"),
-            (" yes <think> no", false, "", " yes <think> no"),
-            ("<thin", false, "", "<thin"),
-            ("<think>cut off </thi", false, "cut off </thi", ""),
-            ("</think>yes", true, "", "yes"),
-            ("<think></think>", false, "", ""),
-            ("<think>a</think> <think>b</think> yes", false, "ab", "yes"),
-            ("[THINK]ü[/THINK]ß", false, "ü", "ß"),
-            ("  ", false, "", "  "),
-        ] {
-            for n in [1, 2, 3, 5, 100] {
-                let expected = (thought.to_owned(), answer.to_owned());
-                assert_eq!(split(text, opened, n), expected, "{text:?} by {n}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_certain_is_not_held_back() {
-        let mut splitter = ThoughtSplitter::default();
-        assert_eq!(splitter.push("<think>hm, the").thought, "hm, the");
-        assert_eq!(splitter.push(" shed?\n</").thought, " shed?");
-        assert_eq!(splitter.push("think>\n"), SplitText::default());
-        assert_eq!(splitter.push("\nin").answer, "in");
-        assert_eq!(splitter.push(" the shed").answer, " the shed");
-    }
 }

@@ -8,6 +8,7 @@ mod inspect;
 mod merge;
 mod model;
 mod requantize;
+mod say;
 pub mod signals;
 
 use std::io::{self, Write};
@@ -20,6 +21,7 @@ use crate::adapter::{Adapter, StoredPair};
 use crate::error::{AdapterFlaw, Error, MergeFlaw, PeftFlaw};
 use crate::gguf::{GgmlType, Gguf};
 use crate::peft::{is_peft, locate};
+use crate::say;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -60,7 +62,7 @@ pub fn run(command: &Command) -> ExitCode {
             if let Failure::Convert(Error::Interrupted) = error {
                 signals::die_of_received();
             }
-            eprintln!("error: {error}{}", hint(&error));
+            say!("error: {error}{}", hint(&error));
             match error {
                 Failure::Usage(_) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,

@@ -1,6 +1,6 @@
 //! Opening regular files, and replacing files at once or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -114,7 +114,7 @@ pub fn write_atomic(
 }
 
 /// Gives `path` the content that `write` writes, or leaves everything as it was. On Unix only its owner may read the
-/// file.
+/// file. Where `path` is a link, the file that it leads to is replaced. A device or a pipe is written into instead.
 ///
 /// # Errors
 ///
@@ -124,7 +124,21 @@ pub(crate) fn replace_file(
     write: impl FnOnce(&mut dyn Write) -> Result<()>,
 ) -> Result<()> {
     let io = || Error::io("write", path);
-    let folder = path
+    if path
+        .metadata()
+        .is_ok_and(|it| !it.is_file() && !it.is_dir())
+    {
+        let file = OpenOptions::new().write(true).open(path).map_err(io())?;
+        let mut out = BufWriter::new(file);
+        write(&mut out)?;
+        return out.flush().map_err(io());
+    }
+    let target = if path.is_symlink() {
+        path.canonicalize().map_err(io())?
+    } else {
+        path.to_owned()
+    };
+    let folder = target
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     // The temporary file has mode 0600, and is removed when dropped.
@@ -134,7 +148,7 @@ pub(crate) fn replace_file(
     out.flush().map_err(io())?;
     drop(out);
     file.as_file().sync_all().map_err(io())?;
-    file.persist(path)
+    file.persist(&target)
         .map_err(|failed| Error::io("write", path)(failed.error))?;
     Ok(())
 }
@@ -163,5 +177,34 @@ mod tests {
         ));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_one_and_its_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_atomic(&link, |out| out.write_all(b"new")).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_into() {
+        use std::os::unix::fs::FileTypeExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write_atomic(&pipe, |out| out.write_all(b"text")).unwrap();
+        assert_eq!(reader.join().unwrap(), b"text");
+        assert!(pipe.metadata().unwrap().file_type().is_fifo());
     }
 }

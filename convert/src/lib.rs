@@ -32,6 +32,8 @@
 
 // One function asks the CPU for its features, by an instruction that older compilers call unsafe.
 #![deny(unsafe_code)]
+// `say!` does not end a program where stderr is closed.
+#![deny(clippy::print_stderr)]
 
 mod adapter;
 pub mod cli;

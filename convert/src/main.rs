@@ -1,5 +1,8 @@
 //! The program `cope-convert`.
 
+// `say!` does not end the program where stderr is closed.
+#![deny(clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
+use cope_convert::say;
 use cope_llama::bundle::{BasePlace, bundle};
 use cope_llama::home::{Home, UserName};
 
@@ -36,7 +37,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     let stop = Arc::default();
     signals::stop_sets(&stop);
     bundle(home, &user, &args.folder, place, &stop)?;
-    eprintln!(
+    say!(
         "created {}; its README.md says how to run the model",
         args.folder.display()
     );

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
+use cope_convert::say;
 use cope_llama::decode::{DecoderOptions, Steered};
 use cope_llama::home::{Home, UserName};
 use cope_llama::message::{Message, Role};
@@ -29,7 +30,7 @@ use super::decode_options::DecodeArgs;
 use super::explain;
 use super::hint::with_hint;
 use super::options::{ModelArgs, VoiceArgs, user_source};
-use super::session::{ReplyEvent, Session};
+use super::session::{ReplyEvent, Session, show_thought};
 use super::terminal::{self, Quiet};
 
 #[derive(ClapArgs)]
@@ -88,7 +89,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
     if is_terminal {
         terminal::remember();
         signals::interrupt_sets(&chat.stop);
-        eprintln!("chatting with {}; /help shows the commands", chat.name());
+        say!("chatting with {}; /help shows the commands", chat.name());
     }
     while let Some(command) = entry::next_command(&mut lines)? {
         if matches!(command, Ok(Command::Exit)) {
@@ -103,7 +104,7 @@ pub fn run(home: &Home, args: Args) -> Result<()> {
         match result {
             // At a terminal the chat goes on after an error, unless stdout is closed.
             Err(error) if is_terminal && !error.is::<io::Error>() => {
-                eprintln!("error: {}", with_hint(&error));
+                say!("error: {}", with_hint(&error));
             }
             result => result?,
         }
@@ -124,10 +125,17 @@ struct Chat<'a> {
     messages: Vec<Message>,
     /// Number of answers so far to the last message; added to the seed, so that each is drawn anew.
     n_answers: u32,
-    /// The choices of the last answer; `None` if there is none, or if it is not as the model gave it in this chat.
-    steered: Option<Vec<Steered>>,
+    /// The last answer's choices and settings; `None` if there is none, or if it is not as the model gave it in this chat.
+    given: Option<Given>,
     /// The name that the chat was saved or loaded under.
     saved_as: Option<UserName>,
+}
+
+/// How the model gave an answer.
+struct Given {
+    /// Its tokens, with what each would have been without the contrast.
+    steered: Vec<Steered>,
+    settings: ChatSettings,
 }
 
 /// Which answer to a message is generated.
@@ -159,7 +167,7 @@ impl<'a> Chat<'a> {
             settings,
             messages: Vec::new(),
             n_answers: 0,
-            steered: None,
+            given: None,
             saved_as: None,
         })
     }
@@ -186,13 +194,13 @@ impl<'a> Chat<'a> {
             Command::Set(setting) => {
                 let note = setting.note();
                 self.adopt(self.settings.with(setting))?;
-                eprintln!("[{note}]");
+                say!("[{note}]");
             }
             Command::Show => self.show()?,
             Command::User(name) => self.change_user(&name)?,
             Command::Save(name) => self.save(name.as_deref())?,
             Command::Load(name) => self.load(&name)?,
-            Command::Help => eprintln!("{HELP}"),
+            Command::Help => say!("{HELP}"),
             Command::Exit => {}
         }
         Ok(())
@@ -221,21 +229,24 @@ impl<'a> Chat<'a> {
                     out.write_all(text.as_bytes())?;
                     out.flush()?;
                 }
-                ReplyEvent::Thought(text) => eprint!("{text}"),
-                ReplyEvent::Note(note) => eprintln!("[{note}]"),
+                ReplyEvent::Thought(text) => show_thought(text),
+                ReplyEvent::Note(note) => say!("[{note}]"),
             }
             Ok(())
         })?;
         writeln!(out)?;
         if let Some(note) = answer.note() {
-            eprintln!("[{note}]");
+            say!("[{note}]");
         }
         if self.args.decode.timings {
-            eprintln!("[{}]", answer.statistics);
+            say!("[{}]", answer.statistics);
         }
         self.n_answers += 1;
         self.messages.push(Message::assistant(answer.text));
-        self.steered = Some(answer.steered);
+        self.given = Some(Given {
+            steered: answer.steered,
+            settings: self.settings.clone(),
+        });
         Ok(())
     }
 
@@ -256,7 +267,7 @@ impl<'a> Chat<'a> {
     fn clear(&mut self) {
         self.messages.clear();
         self.n_answers = 0;
-        self.steered = None;
+        self.given = None;
         self.saved_as = None;
     }
 
@@ -265,13 +276,14 @@ impl<'a> Chat<'a> {
     fn explain(&self) -> Result<()> {
         self.session.require_adapter()?;
         self.last_answer()?;
-        let steered = self.steered.as_deref().context(
+        let given = self.given.as_ref().context(
             "the last answer is not as the model gave it in this chat; /regen draws one that /why explains",
         )?;
+        let steered = &given.steered;
         let mut out = io::stdout();
         let text = explain::text(self.session.model(), steered, &out);
         writeln!(out, "{text}")?;
-        eprintln!("[{}]", explain::legend(steered));
+        say!("[{}]", explain::legend(steered));
         Ok(())
     }
 
@@ -316,8 +328,8 @@ impl<'a> Chat<'a> {
         };
         self.save_feedback(&[feedback])?;
         match verdict {
-            Verdict::Good => eprintln!("[saved as a good answer]"),
-            Verdict::Bad => eprintln!(
+            Verdict::Good => say!("[saved as a good answer]"),
+            Verdict::Bad => say!(
                 "[saved as a bad answer; training needs a better one too: /edit TEXT, or /regen and /good]"
             ),
         }
@@ -334,8 +346,8 @@ impl<'a> Chat<'a> {
         if let Some(last) = self.messages.last_mut() {
             last.content = text;
         }
-        self.steered = None;
-        eprintln!("[saved as the better answer]");
+        self.given = None;
+        say!("[saved as the better answer]");
         Ok(())
     }
 
@@ -372,7 +384,7 @@ impl<'a> Chat<'a> {
         self.settings.plausibility = contrast.plausibility();
         self.settings.scale = self.session.adapter().map(|(_, scale)| scale);
         self.clear();
-        eprintln!("[now chatting with {} in a new chat]", self.name());
+        say!("[now chatting with {} in a new chat]", self.name());
         Ok(())
     }
 
@@ -385,7 +397,7 @@ impl<'a> Chat<'a> {
             *sampling = sampling.again(self.n_answers, self.settings.regen_temperature);
             if sampling.seed != u32::MAX {
                 let (temperature, seed) = (sampling.temperature, sampling.seed);
-                eprintln!("[drawn at temperature {temperature} with seed {seed}]");
+                say!("[drawn at temperature {temperature} with seed {seed}]");
             }
         }
         Ok(options)

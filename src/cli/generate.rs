@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args as ClapArgs};
 use cope_convert::cli::signals;
+use cope_convert::say;
 use cope_llama::Error;
 use cope_llama::decode::{ArmKind, DecoderOptions, Finish};
 use cope_llama::home::Home;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use super::decode_options::DecodeArgs;
 use super::explain;
 use super::options::{ModelArgs, VoiceArgs};
-use super::session::{Reply, ReplyEvent, Session};
+use super::session::{Reply, ReplyEvent, Session, show_thought};
 
 /// The largest prompt that is read, in bytes; no context has room for more.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
@@ -90,9 +91,9 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
                 out.write_all(text.as_bytes())?;
                 out.flush()?;
             }
-            ReplyEvent::Thought(text) if !args.json => eprint!("{text}"),
+            ReplyEvent::Thought(text) if !args.json => show_thought(text),
             ReplyEvent::Text(_) | ReplyEvent::Thought(_) => {}
-            ReplyEvent::Note(note) => eprintln!("[{note}]"),
+            ReplyEvent::Note(note) => say!("[{note}]"),
         }
         Ok(())
     })?;
@@ -106,17 +107,17 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         }
         writeln!(out)?;
         if let Some(note) = answer.note() {
-            eprintln!("[{note}]");
+            say!("[{note}]");
         }
         if args.explain {
-            eprintln!("[{}]", explain::legend(&answer.steered));
+            say!("[{}]", explain::legend(&answer.steered));
         }
     }
     if args.decode.seed.is_none() && sampling.temperature > 0.0 && !args.json {
-        eprintln!("[seed {}]", sampling.seed);
+        say!("[seed {}]", sampling.seed);
     }
     if args.decode.timings {
-        eprintln!("[{}]", answer.statistics);
+        say!("[{}]", answer.statistics);
     }
     session.save_prompt_cache()?;
     if answer.finish == Finish::Interrupted {

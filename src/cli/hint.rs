@@ -7,6 +7,7 @@ use std::path::Path;
 use cope_llama::Error;
 use cope_llama::bases;
 use cope_llama::error::{CpuWork, MemoryUser, Missing, Unspecified};
+use cope_llama::home::UserName;
 
 /// The error with its causes on one line, followed by a hint where there is one.
 pub fn with_hint(error: &anyhow::Error) -> String {
@@ -46,6 +47,9 @@ fn for_no_room(user: &MemoryUser) -> &'static str {
             "lower -c (--ctx-size) or --parallel, or close other programs"
         }
         MemoryUser::SavedCache { .. } => "leave out --prompt-cache, or close other programs",
+        MemoryUser::Training => {
+            "add --weights quantized --recompute, use a smaller --micro-batch-size, or close other programs"
+        }
         _ => "use a smaller model (`cope-llama model list`), or close other programs",
     }
 }
@@ -86,6 +90,9 @@ fn pull(path: &Path) -> Option<String> {
 
 fn for_missing(missing: &Missing) -> Option<String> {
     Some(match missing {
+        Missing::User { name, .. } if name.eq_ignore_ascii_case(UserName::BASE) => {
+            format!("{name} stands for the base model, which answers where no user is named")
+        }
         Missing::User { name, .. } => {
             format!("`cope-llama user import {name} FILE` makes this user")
         }
@@ -145,6 +152,12 @@ mod tests {
             work: CpuWork::Recompute,
             device: "cuda".into(),
         });
+        let no_user = |name: &str| {
+            Error::from(Missing::User {
+                name: name.into(),
+                known: Vec::new(),
+            })
+        };
         let user = "ann".to_owned();
         let missing_task = Error::from(Missing::Task { name: "t".into() });
         for (error, hint) in [
@@ -164,6 +177,14 @@ mod tests {
                 "`cope-llama user import ann FILE` adds texts",
             ),
             (missing_task, "`cope-llama train-task t FILE…` trains it"),
+            (
+                no_user("ann"),
+                "`cope-llama user import ann FILE` makes this user",
+            ),
+            (
+                no_user("Base"),
+                "Base stands for the base model, which answers where no user is named",
+            ),
         ] {
             let message = error.to_string();
             let shown = with_hint(&anyhow::Error::from(error).context("while trying"));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use cope_convert::cli::signals;
+use cope_convert::say;
 use cope_llama::Error;
 
 /// The exit code of work that was stopped after it got further: the same command resumes it. Schedulers can be told to run
@@ -62,10 +63,10 @@ impl LongWork {
         match result {
             Err(error) if is_stopped(&error) => {
                 if self.has_progressed.load(Ordering::Relaxed) {
-                    eprintln!("stopped; the same command resumes");
+                    say!("stopped; the same command resumes");
                     return Ok(ExitCode::from(RESUMABLE));
                 }
-                eprintln!("error: stopped before anything was done; the same command tries again");
+                say!("error: stopped before anything was done; the same command tries again");
                 Ok(ExitCode::FAILURE)
             }
             result => result.map(|()| ExitCode::SUCCESS),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use cope_convert::cli::signals;
+use cope_convert::say;
 use cope_llama::Error;
 use cope_llama::bases::{self, Base};
 use cope_llama::home::Home;
@@ -53,7 +54,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
         .base_ref(&path)
         .is_ok_and(|found| found.sha256 == base.sha256)
     {
-        eprintln!("{} is already installed", base.name);
+        say!("{} is already installed", base.name);
     } else {
         if let Some(reason) = base.consent.as_deref().filter(|_| !args.accept_licence) {
             bail!(
@@ -61,7 +62,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
                 base.name
             );
         }
-        eprintln!(
+        say!(
             "pulling {}: {} ({}, licence: {})",
             base.name,
             base.title,

@@ -198,7 +198,15 @@ impl VoiceArgs {
     }
 
     /// The contrast of a voice, with the options of the command line over the adapter's own settings.
+    ///
+    /// # Errors
+    ///
+    /// An option of the contrast is given where there is no voice to contrast with the base, or is out of range.
     pub fn contrast(&self, voice: Option<&Voice>) -> Result<Contrast> {
+        ensure!(
+            voice.is_some() || self.contrast.is_none() && self.plausibility.is_none(),
+            "--contrast and --plausibility compare a user's model with the base; add --user NAME, or --lora FILE"
+        );
         Ok(voice::contrast(voice, self.contrast, self.plausibility)?)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
+use cope_convert::say;
 use cope_llama::home::Home;
 use cope_llama::llama::Sequences;
 use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
@@ -45,7 +46,7 @@ pub struct Args {
     predict: usize,
     /// Number of items of a user's history, those most like a message, to put before each message of a chat; a request's
     /// field `retrieve` overrides it
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = retrieved)]
     retrieve: usize,
     /// Number of answers that may wait while --parallel texts are being generated
     #[arg(long, value_name = "N", default_value_t = 64)]
@@ -77,6 +78,14 @@ fn texts_at_once(number: &str) -> Result<usize, String> {
         return Err(format!("it must be at most {}", Sequences::MAX));
     }
     Ok(number)
+}
+
+/// Parses a number of items of a history.
+fn retrieved(number: &str) -> Result<usize, String> {
+    let most = ServeOptions::MAX_RETRIEVED;
+    let number = number.parse::<usize>().ok();
+    let number = number.filter(|number| *number <= most);
+    number.ok_or_else(|| format!("it must be a whole number from 0 to {most}"))
 }
 
 pub fn run(home: &Home, args: &Args) -> Result<()> {
@@ -120,7 +129,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     serve(
         home,
         options,
-        |address| eprintln!("listening on http://{address}"),
+        |address| say!("listening on http://{address}"),
         stopped,
     )?;
     Ok(())

@@ -1,11 +1,13 @@
 //! A loaded base with the contexts of one voice, which answers the prompts of `chat` and `generate`.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail, ensure};
 use cope_convert::gguf::Gguf;
+use cope_convert::say;
 use cope_llama::decode::{
     Arm, Choice, Contrast, Decoder, DecoderOptions, Drafter, Finish, Piece, Policy, Statistics,
     Steered,
@@ -80,6 +82,11 @@ pub enum ReplyEvent<'a> {
     Thought(&'a str),
     /// A note for the person, such as that older messages were left out.
     Note(String),
+}
+
+/// Writes a piece of a thought to stderr. As with [`say!`], one that cannot be written is dropped.
+pub fn show_thought(piece: &str) {
+    let _ = write!(io::stderr(), "{piece}");
 }
 
 impl Session {
@@ -408,7 +415,7 @@ impl AppliedAdapter {
 fn chat_template(model: &Model, thinking: Thinking) -> Result<ChatTemplate> {
     let template = ChatTemplate::of_model(model)?.with_settings(thinking);
     if thinking == Thinking::On && !template.offers_thinking()? {
-        eprintln!("[the model's chat template has no setting for thinking; it may not think]");
+        say!("[the model's chat template has no setting for thinking; it may not think]");
     }
     Ok(template)
 }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{ArgAction, Args as ClapArgs};
 use cope_convert::Adapter;
 use cope_convert::gguf::Gguf;
+use cope_convert::say;
 use cope_llama::home::{BaseRef, Home, Stage, UserFolder, UserName};
 use cope_llama::train::mine::{Preference, SampleSource};
 use cope_llama::train::{TrainConfig, Training, train};
@@ -181,14 +182,14 @@ fn train_users(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     let mut failed = Vec::new();
     for name in &users {
         if users.len() > 1 {
-            eprintln!("── {name}");
+            say!("── {name}");
         }
         match train_user(home, args, name, work) {
             Ok(()) => {}
             // The only user's error, or a signal, ends the command.
             Err(error) if users.len() == 1 || work.is_stopped() => return Err(error),
             Err(error) => {
-                eprintln!("{name}: {}", with_hint(&error));
+                say!("{name}: {}", with_hint(&error));
                 failed.push(name.as_str());
             }
         }
@@ -210,7 +211,7 @@ fn undo(home: &Home, users: &[String]) -> Result<()> {
     for name in users {
         let user = home.user(UserName::new(name)?)?;
         user.restore_previous(&user.lock()?)?;
-        eprintln!("{name} answers with the adapter of the training before again");
+        say!("{name} answers with the adapter of the training before again");
     }
     Ok(())
 }
@@ -268,7 +269,7 @@ fn suggest_tasks(home: &Home, user: &UserFolder, base: &BaseRef) -> Result<()> {
         }
     }
     if !options.is_empty() {
-        eprintln!(
+        say!(
             "{} has few texts ({n_texts}); a task adapter may help: {}",
             user.name(),
             options.join(" or ")

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use cope_convert::say;
 use cope_llama::Error;
 use cope_llama::home::{Calibration, Stage};
 use cope_llama::train::TrainEvent;
@@ -28,7 +29,7 @@ impl Waiting {
         let (ended, has_ended) = channel();
         std::thread::spawn(move || {
             if has_ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{what}");
+                say!("{what}");
             }
         });
         Self { _ended: ended }
@@ -68,16 +69,16 @@ impl TrainProgress {
         }
         match event {
             TrainEvent::UpToDate { stage, figures } => {
-                eprintln!("{stage} is done already");
+                say!("{stage} is done already");
                 show(stage, &figures)
             }
             TrainEvent::Memory { bytes } => {
                 let gigabytes = bytes as f64 / 1e9;
-                eprintln!("memory: about {gigabytes:.2} GB{}", self.less_memory_hint);
+                say!("memory: about {gigabytes:.2} GB{}", self.less_memory_hint);
                 work.check()
             }
             TrainEvent::LeftOut { file, lines, n_ctx } => {
-                eprintln!("{}", left_out(&file, &lines, n_ctx));
+                say!("{}", left_out(&file, &lines, n_ctx));
                 work.check()
             }
             TrainEvent::Replay { done, total } => {
@@ -104,7 +105,7 @@ impl TrainProgress {
                 self.bar.finish_and_clear();
                 let ended = Instant::now();
                 let seconds = (ended - std::mem::replace(&mut self.started, ended)).as_secs();
-                eprintln!("{stage} took {seconds} s");
+                say!("{stage} took {seconds} s");
                 let figures = figures
                     .into_iter()
                     .map(|(name, figure)| (name.to_owned(), figure))
@@ -123,7 +124,7 @@ impl TrainProgress {
 
     fn start(&mut self, stage: Stage, what: &str, (total, done): (usize, usize)) {
         if !io::stderr().is_terminal() {
-            eprintln!("{stage}: {what}, {total} steps");
+            say!("{stage}: {what}, {total} steps");
         }
         let style = "{prefix} {wide_bar} {pos}/{len} {msg} {eta} left";
         self.bar = ProgressBar::new(total as u64)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
+use cope_convert::say;
 use cope_llama::home::{Home, Stage, UserName};
 use cope_llama::profile::{self, Example, ImportOptions, Profile, lamp};
 use cope_llama::train::{Training, train_locked};
@@ -60,7 +61,7 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
         history,
         held_out: Vec::new(),
     };
-    eprintln!("{}: {} items", folder.name(), profile.history.len());
+    say!("{}: {} items", folder.name(), profile.history.len());
     let mut progress = TrainProgress::new(args.options.less_memory_hint(), waiting);
     let mut config = args.options.config(&base_path)?;
     // A task adapter is not calibrated: users' adapters are, on top of it.

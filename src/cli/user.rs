@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use cope_convert::say;
 use cope_llama::home::{Home, Manifest, StageRecord, StartAdapter, UserFolder, UserName};
 
 #[derive(Subcommand)]
@@ -146,11 +147,8 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
                 user.name()
             );
         }
-        eprint!(
-            "delete {} with {}? [y/N] ",
-            user.path().display(),
-            contents(&user)
-        );
+        let (path, contents) = (user.path().display(), contents(&user));
+        write!(io::stderr(), "delete {path} with {contents}? [y/N] ")?;
         let mut answer = String::new();
         io::stdin().read_line(&mut answer)?;
         if !answer.trim().eq_ignore_ascii_case("y") {
@@ -159,14 +157,14 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
     }
     let name = user.name().clone();
     user.delete()?;
-    eprintln!("deleted {name}");
+    say!("deleted {name}");
     for other in home.users()? {
         // A manifest that cannot be read says nothing of what it started from.
         let manifest = other.manifest().ok().flatten();
         let mut starts = manifest.iter().flat_map(Manifest::starts);
         if starts.any(|start| start.user == name.as_str()) {
             let other = other.name();
-            eprintln!(
+            say!(
                 "{other}'s adapter started from {name}'s and keeps what it learnt from it; train {other} again without it"
             );
         }

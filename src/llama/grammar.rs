@@ -1,5 +1,7 @@
 //! llama.cpp's grammars, which restrict a text: in GBNF, or from a JSON schema.
 
+mod repetition;
+
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -16,6 +18,9 @@ const MAX_BYTES: usize = 128 << 10;
 /// The deepest nesting of brackets. llama.cpp's parser recurses at each of them, and a thread's stack has to hold that.
 const MAX_DEPTH: usize = 200;
 
+/// The refusal of a grammar by llama.cpp, which follows the grammar's name.
+const UNSOUND: &str = "is not sound GBNF with a rule `root`, as llama.cpp reads it";
+
 /// A grammar with its state, which determines the tokens that may follow those accepted so far.
 #[derive(Debug, Clone)]
 pub struct Grammar {
@@ -31,15 +36,20 @@ impl Grammar {
     ///
     /// [`Error::Input`] if llama.cpp does not accept it.
     pub fn new(model: &Arc<Model>, gbnf: &str) -> Result<Self> {
-        let text = checked(gbnf, "grammar")?;
+        Self::parse(model, gbnf).map_err(|reason| Error::input(format!("the grammar {reason}")))
+    }
+
+    /// The grammar `gbnf`, or the reason why it cannot be used, which follows the grammar's name.
+    fn parse(model: &Arc<Model>, gbnf: &str) -> Result<Self, String> {
+        let text = checked(gbnf)?;
+        repetition::check(gbnf)?;
         // SAFETY: the vocabulary lives as long as the model; both texts are NUL-terminated; the wrapper catches what
         // llama.cpp throws, and gives null for what it refuses.
         let raw = unsafe {
             sys::llama_rs_sampler_init_grammar(model.vocab(), text.as_ptr(), c"root".as_ptr())
         };
         // llama.cpp prints the reason to stderr instead of its log.
-        let refusal = "the grammar is not sound GBNF with a rule `root`, as llama.cpp reads it";
-        let raw = NonNull::new(raw).ok_or_else(|| Error::input(refusal))?;
+        let raw = NonNull::new(raw).ok_or(UNSOUND)?;
         Ok(Self {
             // SAFETY: just made; grammars can be cloned.
             sampler: unsafe { RawSampler::new(raw) },
@@ -59,7 +69,8 @@ impl Grammar {
         };
         // serde_json says where a text is no JSON, and llama.cpp does not.
         let value = serde_json::from_str(schema).map_err(|error| refuse(&error))?;
-        let text = checked(schema, "JSON schema")?;
+        let text = checked(&json_schema::counts::as_integers(schema))
+            .map_err(|reason| Error::input(format!("the JSON schema {reason}")))?;
         json_schema::check(&value).map_err(|reason| refuse(&reason))?;
         let mut gbnf = std::ptr::null_mut();
         start();
@@ -75,7 +86,16 @@ impl Grammar {
             sys::llama_rs_string_free(gbnf);
             grammar
         };
-        Self::new(model, &grammar)
+        Self::parse(model, &grammar).map_err(|reason| {
+            let reason = match reason.as_str() {
+                // A grammar that llama.cpp wrote itself has no other fault.
+                UNSOUND => "repeats repetitions more than 2000 times",
+                reason => reason,
+            };
+            refuse(&format!(
+                "its grammar {reason}; use fewer properties or smaller counts"
+            ))
+        })
     }
 
     /// Removes from `candidates` the tokens that may not come next; the others keep their order.
@@ -103,14 +123,13 @@ impl Grammar {
     }
 }
 
-/// `text` as a C string for llama.cpp, if it is within the limits of its parser.
-fn checked(text: &str, what: &str) -> Result<CString> {
-    let refuse = |reason: String| Err(Error::input(format!("the {what} {reason}")));
+/// `text` as a C string for llama.cpp, if it is within the limits of its parser, or the reason why not.
+fn checked(text: &str) -> Result<CString, String> {
     if text.trim().is_empty() {
-        return refuse("is empty".to_owned());
+        return Err("is empty".to_owned());
     }
     if text.len() > MAX_BYTES {
-        return refuse(format!("has more than {} KiB", MAX_BYTES >> 10));
+        return Err(format!("has more than {} KiB", MAX_BYTES >> 10));
     }
     let mut depth = 0_usize;
     for byte in text.bytes() {
@@ -120,8 +139,8 @@ fn checked(text: &str, what: &str) -> Result<CString> {
             _ => {}
         }
         if depth > MAX_DEPTH {
-            return refuse(format!("is nested more than {MAX_DEPTH} deep"));
+            return Err(format!("is nested more than {MAX_DEPTH} deep"));
         }
     }
-    CString::new(text).or_else(|_| refuse("holds a NUL byte".to_owned()))
+    CString::new(text).map_err(|_| "holds a NUL byte".to_owned())
 }

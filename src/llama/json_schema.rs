@@ -1,9 +1,10 @@
 //! The JSON schemas that llama.cpp's grammars hold. llama.cpp drops what it cannot express, so that an answer could break
 //! the schema; here, that is an error which names the keyword and its place.
 
+pub(super) mod counts;
 mod pattern;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -73,6 +74,18 @@ const FORMATS: &[&str] = &[
 /// The most repetitions that a grammar has.
 const MAX_COUNT: u64 = 2000;
 
+/// The most items of an array. llama.cpp counts two more rules for the list around them.
+const MAX_ITEMS: u64 = MAX_COUNT - 2;
+
+/// The most properties of an object that may be left out. The time that llama.cpp takes grows with their third power.
+const MAX_OPTIONAL: usize = 200;
+
+/// The longest name of a property, in characters. llama.cpp recurses at each character of a name.
+const MAX_NAME: usize = 128;
+
+/// The longest reference, in bytes, for the same reason.
+const MAX_REFERENCE: usize = 512;
+
 /// The bounds of integers that a grammar holds, which writes numbers of at most 16 digits.
 const MAX_BOUND: f64 = 1e15;
 
@@ -84,7 +97,7 @@ const MAX_BOUND: f64 = 1e15;
 pub(super) fn check(schema: &Value) -> Result<(), String> {
     let mut checker = Checker {
         root: schema,
-        seen: BTreeSet::new(),
+        seen: BTreeMap::new(),
         waiting: Vec::new(),
     };
     checker.node(schema, "#")?;
@@ -96,8 +109,8 @@ pub(super) fn check(schema: &Value) -> Result<(), String> {
 
 struct Checker<'a> {
     root: &'a Value,
-    /// The references that were met.
-    seen: BTreeSet<String>,
+    /// The references that were met, by the names that llama.cpp gives to their rules.
+    seen: BTreeMap<String, String>,
     /// Those of them whose schemas are not checked yet.
     waiting: Vec<String>,
 }
@@ -112,10 +125,7 @@ impl Checker<'_> {
             only(map, &["$ref"], "any", path)?;
             let pointer = reference.as_str().unwrap_or_default();
             resolve(self.root, pointer)?;
-            if self.seen.insert(pointer.to_owned()) {
-                self.waiting.push(pointer.to_owned());
-            }
-            return Ok(());
+            return self.refer(pointer);
         }
         if let Some(key) = ["oneOf", "anyOf"]
             .into_iter()
@@ -134,6 +144,24 @@ impl Checker<'_> {
                 "`type` at {path:?} has to be a text or a list of texts"
             )),
         }
+    }
+
+    /// Notes a reference, whose schema is checked later. Two schemas whose rules llama.cpp would call by one name are refused,
+    /// since it would take the first for both.
+    fn refer(&mut self, pointer: &str) -> Result<(), String> {
+        match self.seen.get(&rule_name(pointer)) {
+            Some(other) if other == pointer => {}
+            Some(other) => {
+                return Err(format!(
+                    "`$ref` cannot tell {pointer:?} from {other:?}: rename one with letters and digits"
+                ));
+            }
+            None => {
+                self.seen.insert(rule_name(pointer), pointer.to_owned());
+                self.waiting.push(pointer.to_owned());
+            }
+        }
+        Ok(())
     }
 
     fn alternatives(&mut self, map: &Object, key: &str, path: &str) -> Result<(), String> {
@@ -188,14 +216,24 @@ impl Checker<'_> {
             Some(Value::Object(properties)) => properties,
             Some(_) => return Err(format!("`properties` at {path:?} has to be an object")),
         };
-        for name in list(map, "required", path)? {
+        let required = list(map, "required", path)?;
+        for name in required {
             if !name.as_str().is_some_and(|it| properties.contains_key(it)) {
                 return Err(format!(
                     "`required` at {path:?} names {name}, which `properties` does not have"
                 ));
             }
         }
+        let required: BTreeSet<_> = required.iter().filter_map(Value::as_str).collect();
+        let is_optional = |name: &&String| !required.contains(name.as_str());
+        let n_optional = properties.keys().filter(is_optional).count();
+        if n_optional > MAX_OPTIONAL {
+            return Err(format!(
+                "the object at {path:?} has {n_optional} properties that `required` does not name, and at most {MAX_OPTIONAL} are supported"
+            ));
+        }
         for (name, schema) in properties {
+            property_name(name, path)?;
             self.node(schema, &format!("{path}/properties/{name}"))?;
         }
         match map.get("additionalProperties") {
@@ -208,9 +246,9 @@ impl Checker<'_> {
         let mut keys = ["items", "prefixItems"].into_iter();
         let Some(key) = keys.find(|it| map.contains_key(*it)) else {
             only(map, &["type", "minItems", "maxItems"], "array", path)?;
-            return counts(map, "minItems", "maxItems", path);
+            return item_counts(map, path);
         };
-        counts(map, "minItems", "maxItems", path)?;
+        item_counts(map, path)?;
         let Value::Array(items) = &map[key] else {
             only(map, &["type", key, "minItems", "maxItems"], "array", path)?;
             return self.node(&map[key], &format!("{path}/{key}"));
@@ -252,6 +290,7 @@ impl Checker<'_> {
                 .into_iter()
                 .flat_map(Map::keys)
             {
+                property_name(name, path.trim_end_matches("/allOf"))?;
                 if !names.insert(name) {
                     return Err(format!(
                         "two schemas at {path:?} have the property {name:?}"
@@ -261,6 +300,38 @@ impl Checker<'_> {
         }
         self.each(schemas, &path)
     }
+}
+
+/// Checks the name of a property of the object at `path`.
+fn property_name(name: &str, path: &str) -> Result<(), String> {
+    let refuse = |what: String| {
+        Err(format!(
+            "{what} in `properties` at {path:?} is not supported"
+        ))
+    };
+    // llama.cpp calls the rule of the first like that of the whole schema, and that of the second like that of all further
+    // properties.
+    if (name.is_empty() && path == "#") || name == "*" {
+        return refuse(format!("the name {name:?}"));
+    }
+    if name.chars().count() > MAX_NAME {
+        return refuse(format!("a name of more than {MAX_NAME} characters"));
+    }
+    Ok(())
+}
+
+/// The name of the rule that llama.cpp makes of the schema at `pointer`, in which a hyphen stands for all other characters
+/// in a row.
+fn rule_name(pointer: &str) -> String {
+    let mut name = String::new();
+    for c in pointer.chars() {
+        let c = if c.is_ascii_alphanumeric() { c } else { '-' };
+        let repeats = c == '-' && name.ends_with('-');
+        if !repeats {
+            name.push(c);
+        }
+    }
+    name
 }
 
 /// The schema that `schema` refers to, or itself.
@@ -371,7 +442,7 @@ fn integer(map: &Object, path: &str) -> Result<(), String> {
         value.map(|it| Some((key, it))).ok_or_else(wrong)
     };
     match (bound(least)?, bound(most)?) {
-        (Some((_, least)), Some((_, most))) if least > most => {
+        (Some(least), Some(most)) if first_from(least) > last_to(most) => {
             Err(format!("no integer is in the range at {path:?}"))
         }
         // llama.cpp's rules for numbers of any length lose zeros inside a bound.
@@ -385,15 +456,40 @@ fn integer(map: &Object, path: &str) -> Result<(), String> {
     }
 }
 
+/// The least integer that a lower bound allows.
+fn first_from((key, bound): (&str, f64)) -> f64 {
+    match key {
+        "minimum" => bound.ceil(),
+        _ => bound.floor() + 1.0,
+    }
+}
+
+/// The greatest integer that an upper bound allows.
+fn last_to((key, bound): (&str, f64)) -> f64 {
+    match key {
+        "maximum" => bound.floor(),
+        _ => bound.ceil() - 1.0,
+    }
+}
+
 /// Whether a bound that no other bound meets has a zero after its first digit that other digits follow.
 fn loses_zeros(key: &str, bound: f64) -> bool {
-    let least = if key == "minimum" {
-        bound.ceil()
-    } else {
-        bound.floor() + 1.0
-    };
+    let least = first_from((key, bound));
     let digits = (least.max(0.0) as u64).to_string();
     digits.len() > 2 && digits[1..digits.len() - 1].contains('0')
+}
+
+/// Checks the bounds of a number of items.
+fn item_counts(map: &Object, path: &str) -> Result<(), String> {
+    counts(map, "minItems", "maxItems", path)?;
+    for key in ["minItems", "maxItems"] {
+        if let Some(n) = count(map, key, path)?.filter(|it| *it > MAX_ITEMS) {
+            return Err(format!(
+                "`{key}` at {path:?} is at most {MAX_ITEMS}, not {n}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Checks the bounds of a number of items or characters.
@@ -410,8 +506,10 @@ fn count(map: &Object, key: &str, path: &str) -> Result<Option<u64>, String> {
     let Some(value) = map.get(key) else {
         return Ok(None);
     };
-    let count = value.as_u64().filter(|it| *it <= MAX_COUNT);
-    count.map(Some).ok_or_else(|| {
+    // Some programs write whole numbers as `2.0`.
+    let count = value.as_f64().filter(|it| it.fract() == 0.0);
+    let count = count.filter(|it| (0.0..=MAX_COUNT as f64).contains(it));
+    count.map(|it| Some(it as u64)).ok_or_else(|| {
         format!("`{key}` at {path:?} has to be a whole number from 0 to {MAX_COUNT}, not {value}")
     })
 }
@@ -428,6 +526,11 @@ fn list<'a>(map: &'a Object, key: &str, path: &str) -> Result<&'a [Value], Strin
 /// The schema that `$ref: pointer` means, as llama.cpp follows it: a path in the same document.
 fn resolve<'a>(root: &'a Value, pointer: &str) -> Result<&'a Value, String> {
     let unresolved = || format!("`$ref` to {pointer:?} leads to no schema of this document");
+    if pointer.len() > MAX_REFERENCE {
+        return Err(format!(
+            "a `$ref` of more than {MAX_REFERENCE} bytes is not supported"
+        ));
+    }
     let path = pointer.strip_prefix("#/").ok_or_else(unresolved)?;
     let step = |schema: &'a Value, name: &str| match schema {
         Value::Array(items) => name.parse().ok().and_then(|it: usize| items.get(it)),

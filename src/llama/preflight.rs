@@ -23,6 +23,19 @@ const MAX_LAYERS: u32 = 512;
 /// llama.cpp's `LLAMA_MAX_EXPERTS`.
 const MAX_EXPERTS: u32 = 1024;
 
+/// Largest `rope.scaling.attn_factor`. Those of real models are below 2; a cache of half precision overflows at some
+/// thousands.
+const MAX_ATTENTION_FACTOR: f32 = 1000.0;
+
+/// The kinds of vocabularies that models of the known families have.
+const VOCABULARIES: [&str; 3] = ["llama", "gpt2", "gemma4"];
+/// The kinds of vocabularies whose tokenizers end the process at a token that stands for a byte.
+const WITHOUT_BYTES: [&str; 2] = ["bert", "rwkv"];
+/// The kinds of vocabularies in which the text of such a token is its byte, as in `<0x0A>`.
+const WITH_BYTES: [&str; 4] = ["llama", "gpt2", "gemma4", "t5"];
+/// llama.cpp's type of a token that stands for a byte.
+const BYTE: i32 = 6;
+
 /// The families whose graphs are known.
 const FAMILIES: [&str; 12] = [
     "gemma2", "gemma3", "granite", "lfm2", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3",
@@ -52,6 +65,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_scales,
         tensors::check,
         check_tokens,
+        check_vocabulary,
     ]
     .into_iter()
     .try_for_each(|check| check(&metadata))
@@ -291,8 +305,26 @@ pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize) -> Vec<b
 }
 
 fn check_numbers(metadata: &Metadata<'_>) -> Check {
-    if let Some(length) = metadata.get("context_length").and_then(Value::as_u32) {
-        require(length > 0, || "its context_length is 0".to_owned())?;
+    for (key, least) in [
+        ("context_length", 1),
+        ("rope.scaling.original_context_length", 0),
+        ("attention.sliding_window", 0),
+    ] {
+        // llama.cpp counts with signed numbers of 32 bits.
+        let most = i32::MAX as u32;
+        for length in metadata.counts(key) {
+            require((least..=most).contains(&length), || {
+                format!("its {key} is {length}")
+            })?;
+        }
+    }
+    if let Some(factor) = metadata
+        .get("rope.scaling.attn_factor")
+        .and_then(Value::as_f32)
+    {
+        require(factor <= MAX_ATTENTION_FACTOR, || {
+            format!("its rope.scaling.attn_factor is {factor}, with which no score is a number")
+        })?;
     }
     for key in ["rope.freq_base", "rope.freq_base_swa"] {
         if let Some(base) = metadata.get(key).and_then(Value::as_f32) {
@@ -384,4 +416,46 @@ fn check_tokens(metadata: &Metadata<'_>) -> Check {
     require(kind != Some("llama") || (0..=u8::MAX).all(has_byte), || {
         "its vocabulary does not have all bytes as tokens".to_owned()
     })
+}
+
+/// Refuses vocabularies whose tokenizers would end the process, or not end: of a kind that no model of the family has, and
+/// tokens that stand for a byte and do not name it.
+fn check_vocabulary(metadata: &Metadata<'_>) -> Check {
+    let model = metadata.model;
+    let Some(kind) = model.get("tokenizer.ggml.model").and_then(Value::as_str) else {
+        return Ok(());
+    };
+    let is_of_family = VOCABULARIES.contains(&kind) || !FAMILIES.contains(&metadata.architecture);
+    require(
+        is_of_family && !["none", "no_vocab"].contains(&kind),
+        || {
+            let architecture = metadata.architecture;
+            format!(
+                "its vocabulary is of the kind {kind:?}, which is none for texts in models of the family {architecture}"
+            )
+        },
+    )?;
+    let tokens = model.get("tokenizer.ggml.tokens");
+    let types = model.get("tokenizer.ggml.token_type");
+    let (Some(Value::Array(Array::String(tokens))), Some(Value::Array(Array::I32(types)))) =
+        (tokens, types)
+    else {
+        return Ok(());
+    };
+    let names_byte = |token: &str| {
+        let digits = token
+            .strip_prefix("<0x")
+            .and_then(|it| it.strip_suffix('>'));
+        digits.is_some_and(|it| it.len() == 2 && u8::from_str_radix(it, 16).is_ok())
+    };
+    let is_unsound = |token: &&String| {
+        WITHOUT_BYTES.contains(&kind) || WITH_BYTES.contains(&kind) && !names_byte(token)
+    };
+    let bytes = tokens.iter().zip(types).filter(|it| *it.1 == BYTE);
+    match bytes.map(|it| it.0).find(is_unsound) {
+        Some(token) => Err(format!(
+            "its token {token:?} is to stand for a byte, which it does not name, or cannot in a vocabulary of the kind {kind:?}"
+        )),
+        None => Ok(()),
+    }
 }

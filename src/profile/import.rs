@@ -5,6 +5,7 @@ mod git;
 pub mod json;
 pub mod lamp;
 mod mail;
+mod marks;
 mod posts;
 mod source;
 pub mod text;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use json::{Speaker, sharegpt};
-use source::{malformed, read};
+use source::{malformed, read, require_text};
 
 use super::Example;
 use crate::Result;
@@ -81,6 +82,7 @@ fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
 }
 
 fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
+    require_text(path)?;
     let extension = path.extension().and_then(|extension| extension.to_str());
     let extension = extension.unwrap_or_default().to_ascii_lowercase();
     let is_json = match extension.as_str() {
@@ -126,13 +128,17 @@ impl Imported {
         self.add_example(Example::new(prompt, response));
     }
 
-    /// Adds an example if it can be trained on and is not too long, and skips it otherwise.
+    /// Adds an example if it can be trained on, is not too long and has no marks of a chat template around its texts, and skips it otherwise.
     fn add_example(&mut self, example: Example) {
         let example = self.cut_thoughts(example);
         let texts = example.prompt.iter().map(|message| &message.content);
         let n = texts.chain([&example.response]).map(String::len);
         if n.sum::<usize>() > MAX_BYTES {
             self.skip_long();
+            return;
+        }
+        if let Some(why) = marks::why_marked(&example) {
+            self.skip(why);
             return;
         }
         match example.checked() {

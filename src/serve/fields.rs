@@ -1,6 +1,8 @@
 //! The fields of a request's body, read one by one: an error names its field by its path, and what no code has read is
 //! refused by name instead of dropped.
 
+mod repeated_key;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -38,8 +40,13 @@ impl Fields {
     ///
     /// # Errors
     ///
-    /// [`ApiError::invalid`] when the body is no JSON object.
+    /// [`ApiError::invalid`] when the body is no JSON object; [`ApiError::invalid_field`] when an object in it has a key
+    /// twice.
     pub fn of_body(body: &[u8]) -> Result<Self, ApiError> {
+        if let Some(path) = repeated_key::find(body) {
+            let message = format!("`{path}` is there twice");
+            return Err(ApiError::invalid_field(path, message));
+        }
         let rest = serde_json::from_slice(body)
             .map_err(|error| ApiError::invalid(format!("the body: {error}")))?;
         Ok(Self::new(String::new(), rest))
@@ -135,7 +142,7 @@ impl Field {
     /// [`ApiError::invalid_field`] when it has another type.
     pub fn read<T: FieldType>(&self) -> Result<T, ApiError> {
         let value = self.value()?;
-        T::of(&value).ok_or_else(|| self.not_a(T::KIND, &value))
+        T::of(&value).ok_or_else(|| self.not_a(T::kind(&value), &value))
     }
 
     /// The elements of a list.
@@ -189,6 +196,18 @@ pub trait FieldType: Sized {
     const KIND: &'static str;
     /// The value, if it has this type.
     fn of(value: &Value) -> Option<Self>;
+    /// What a `value` that is not of this type has to be.
+    fn kind(_value: &Value) -> &'static str {
+        Self::KIND
+    }
+}
+
+/// What a number that is whole but not of an integer's range has to be.
+const WITHIN_RANGE: &str = "a whole number of at most 15 digits";
+
+/// Whether a number has no fraction.
+fn is_whole(value: &Value) -> bool {
+    value.as_f64().is_some_and(|it| it.fract() == 0.0)
 }
 
 impl FieldType for bool {
@@ -212,6 +231,14 @@ impl FieldType for i64 {
         };
         value.as_i64().or_else(|| value.as_f64().and_then(whole))
     }
+
+    fn kind(value: &Value) -> &'static str {
+        if is_whole(value) {
+            WITHIN_RANGE
+        } else {
+            Self::KIND
+        }
+    }
 }
 
 impl FieldType for usize {
@@ -219,6 +246,15 @@ impl FieldType for usize {
 
     fn of(value: &Value) -> Option<Self> {
         i64::of(value).and_then(|number| Self::try_from(number).ok())
+    }
+
+    fn kind(value: &Value) -> &'static str {
+        let is_negative = value.as_f64().is_some_and(|it| it < 0.0);
+        if is_whole(value) && !is_negative {
+            WITHIN_RANGE
+        } else {
+            Self::KIND
+        }
     }
 }
 
@@ -263,7 +299,7 @@ mod tests {
             let mut fields = fields(&format!("{{\"top_k\": {text}}}"));
             assert_eq!(fields.read::<i64>("top_k").unwrap(), number, "{text}");
         }
-        for text in ["4.5", "1e300", "\"4\"", "true", "18446744073709551615"] {
+        for text in ["4.5", "\"4\"", "true"] {
             let mut fields = fields(&format!("{{\"top_k\": {text}}}"));
             let (param, message) = told(fields.read::<i64>("top_k"));
             assert_eq!(param, "top_k");
@@ -271,6 +307,13 @@ mod tests {
                 message.starts_with("`top_k` has to be a whole number, not "),
                 "{message}"
             );
+        }
+        for text in ["1e+300", "18446744073709551615"] {
+            let body = format!("{{\"top_k\": {text}}}");
+            let expected =
+                format!("`top_k` has to be a whole number of at most 15 digits, not {text}");
+            assert_eq!(told(fields(&body).read::<i64>("top_k")).1, expected);
+            assert_eq!(told(fields(&body).read::<usize>("top_k")).1, expected);
         }
         let negative = told(fields("{\"n\": -1}").read::<usize>("n")).1;
         assert_eq!(negative, "`n` has to be a whole number from 0 on, not -1");
@@ -305,6 +348,20 @@ mod tests {
         );
         let list = told(fields("{\"stop\": 3}").take("stop").unwrap().items());
         assert_eq!(list.1, "`stop` has to be a list, not 3");
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_named_by_its_path() {
+        for (body, path) in [
+            (r#"{"n": 1, "m": {}, "n": 1}"#, "n"),
+            (r#"{"a": [1, {"b": {"c": 1, "c": null}}]}"#, "a[1].b.c"),
+            (r#"{"a": 1, "\u0061": 2}"#, "a"),
+        ] {
+            let (param, message) = told(Fields::of_body(body.as_bytes()));
+            assert_eq!(param, path);
+            assert_eq!(message, format!("`{path}` is there twice"));
+        }
+        fields(r#"{"a": {"a": [{"a": 1}, {"a": 1}]}, "b": 1}"#);
     }
 
     #[test]

@@ -61,9 +61,15 @@ impl ModelCache {
     ///
     /// # Errors
     ///
-    /// The base's file cannot be read; [`Error::NoRoom`] when not even the base's context fits into the free memory.
+    /// The base's file cannot be read; [`Error::Memory`] when not even the base's context fits into the memory that contexts may
+    /// take, [`Error::NoRoom`] when it does not fit into the free memory.
     pub fn new(home: &Home, model: &Arc<Model>, settings: &EngineSettings) -> Result<Self> {
         let path = model.path();
+        let needed = settings.context.kv_bytes(model) * settings.parallel as u64;
+        if needed > settings.memory {
+            let limit = settings.memory;
+            return Err(Error::Memory { needed, limit });
+        }
         Sequences::check_memory(model, &settings.context, settings.parallel)?;
         Ok(Self {
             home: home.clone(),

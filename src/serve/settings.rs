@@ -29,6 +29,11 @@ pub struct ServeOptions {
     pub open_webui_secret: Option<Vec<u8>>,
 }
 
+impl ServeOptions {
+    /// The most items of a history that can be put before a message.
+    pub const MAX_RETRIEVED: usize = 16;
+}
+
 /// The limits of each request.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {

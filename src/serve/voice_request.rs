@@ -19,11 +19,11 @@ pub struct VoiceFields {
     pub model: Option<String>,
     /// A user's name, where `model` names no user. A name that no user has is ignored.
     pub user: Option<String>,
-    /// Adapters by their numbers, as llama-server has them, where `model` names no user.
+    /// Adapters by their numbers, as llama-server has them; where `model` names a user, that user's alone.
     pub lora: Option<Vec<LoraRequest>>,
     /// The arm; without it CoPe for a user, and the base without one.
     pub arm: Option<ArmKind>,
-    /// α, the strength of the contrast; without it the adapter's own.
+    /// α, the strength of CoPe's contrast; without it the adapter's own.
     pub contrast: Option<f32>,
     /// τ, the least plausibility of a candidate; without it the adapter's own.
     pub plausibility: Option<f32>,
@@ -104,6 +104,7 @@ impl VoiceFields {
                 "only a user's model has this arm: name a user as the model",
             ));
         }
+        self.check_contrast(arm)?;
         let model = self.model.as_deref().filter(|model| !model.is_empty());
         let name = model.unwrap_or_else(|| user.map_or(UserName::BASE, UserName::as_str));
         let request = VoiceRequest {
@@ -117,6 +118,24 @@ impl VoiceFields {
             name: name.to_owned(),
             request,
         })
+    }
+
+    /// Checks that α and τ are given to CoPe alone: the other arms have neither.
+    fn check_contrast(&self, arm: ArmKind) -> Result<(), ApiError> {
+        let fields = [
+            ("contrast", self.contrast),
+            ("plausibility", self.plausibility),
+        ];
+        let given = fields.into_iter().find(|(_, value)| value.is_some());
+        match given {
+            Some((param, _)) if arm != ArmKind::Cope => {
+                let message = format!(
+                    "`{param}` is for the arm `cope`, which a user's model has by default: name a user as the model, and leave `arm` out"
+                );
+                Err(ApiError::invalid_field(param, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The user whose adapter is meant, among those that the caller may use, and the adapter's scale. `model` names the
@@ -134,7 +153,7 @@ impl VoiceFields {
         let model = self.model.as_deref().unwrap_or_default();
         if let Some(name) = user_in_model(model, base_name) {
             let user = find(name).ok_or_else(|| ApiError::no_model(model))?;
-            return Ok((Some(user), 1.0));
+            return Ok((Some(user), self.scale_of(user, users)?));
         }
         if let Some(lora) = &self.lora {
             return adapter_by_number(lora, users);
@@ -145,6 +164,22 @@ impl VoiceFields {
         match caller {
             Caller::User(name) if model.is_empty() => Ok((find(name.as_str()), 1.0)),
             _ => Ok((None, 1.0)),
+        }
+    }
+
+    /// The scale of the adapter of `user`, whom `model` names: 1, or that of `lora`, which may name no other user.
+    fn scale_of(&self, user: &UserName, users: &[UserFolder]) -> Result<f32, ApiError> {
+        let Some(lora) = self.lora.as_deref().filter(|lora| !lora.is_empty()) else {
+            return Ok(1.0);
+        };
+        match adapter_by_number(lora, users)? {
+            (Some(named), scale) if named == user => Ok(scale),
+            _ => Err(ApiError::invalid_field(
+                "lora",
+                format!(
+                    "`lora` does not name the adapter of `model`, {user}: leave out one of both"
+                ),
+            )),
         }
     }
 }
@@ -164,8 +199,12 @@ fn lora(field: &Field) -> Result<Vec<LoraRequest>, ApiError> {
 }
 
 fn arm(field: &Field) -> Result<ArmKind, ApiError> {
+    const ARMS: &str = "`base`, `user` or `cope`";
     let value = field.value()?;
-    ArmKind::deserialize(&value).map_err(|_| field.not_a("`base`, `user` or `cope`", &value))
+    ArmKind::deserialize(&value).map_err(|_| match value.as_str() {
+        Some(name) => field.wrong(format!("has to be {ARMS}, not {name:?}")),
+        None => field.not_a(ARMS, &value),
+    })
 }
 
 /// The name of the user in a model's name: `user` or `base:user`; `None` if the model is the base, or is not given.

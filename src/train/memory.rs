@@ -15,12 +15,29 @@ use super::ops::linear::WeightType;
 use super::replay;
 use super::sample::SLOTS;
 use super::shape::{MixerShape, Shape};
+use crate::error::MemoryUser;
 use crate::home::Stage;
+use crate::{Error, Result, llama};
 
 /// Bytes for the program itself, its temporary buffers, and freed memory that the allocator keeps.
 const PROGRAM: u64 = 30 << 20;
 /// Bytes of llama.cpp's vocabulary for each token.
 const TOKEN: u64 = 200;
+
+/// Refuses a training that takes `bytes` at its peak if less memory is free. The system would end it on the way.
+///
+/// # Errors
+/// [`Error::NoRoom`] if less is free.
+pub(super) fn check(bytes: u64) -> Result<()> {
+    match llama::free_memory() {
+        Some(free) if bytes > free => Err(Error::NoRoom {
+            user: MemoryUser::Training,
+            needed: bytes,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
 
 /// The quantities that a training's memory depends on.
 pub(super) struct MemoryEstimate<'a> {
@@ -166,5 +183,26 @@ impl MemoryEstimate<'_> {
         lengths.sort_unstable_by(|x, y| y.cmp(x));
         lengths.truncate(n);
         lengths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_that_takes_more_than_all_memory_is_refused() {
+        check(1 << 20).unwrap();
+        let needed = 1 << 60;
+        let error = check(needed).unwrap_err();
+        assert!(
+            matches!(&error, Error::NoRoom { user: MemoryUser::Training, needed: it, .. } if *it == needed),
+            "{error}"
+        );
+        let message = error.to_string();
+        assert!(
+            message.starts_with("the training takes 1099511627776 MiB, and "),
+            "{message}"
+        );
     }
 }

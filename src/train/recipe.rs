@@ -19,7 +19,7 @@ use super::fit::fit;
 use super::hold_out::HoldOut;
 use super::journal::Journal;
 use super::lora::Lora;
-use super::memory::MemoryEstimate;
+use super::memory::{self, MemoryEstimate};
 use super::mine::{Found, Miner};
 use super::model::TrainModel;
 use super::ops::linear::WeightType;
@@ -91,6 +91,7 @@ impl<'a> Recipe<'a> {
             let n_replayed = replay::n_items(config, hold_out, texts.examples.len());
             let bytes = memory(training, &gguf, &shape, &texts.examples, n_replayed)?;
             observe(TrainEvent::Memory { bytes })?;
+            memory::check(bytes)?;
             load(config.weight_type)?.recomputing(config.recompute)
         };
         Ok(Self {

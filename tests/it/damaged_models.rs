@@ -189,3 +189,47 @@ fn a_refusal_by_llama_cpp_is_reported_with_its_reason() {
     let message = refusal(&[("llama.feed_forward_length", Value::U32(256))]);
     assert!(message.contains("shape"), "{message}");
 }
+
+#[test]
+fn counts_that_are_negative_to_llama_cpp_are_refused() {
+    let gemma = TinyModel {
+        architecture: "gemma3",
+        ..TinyModel::default()
+    };
+    for (key, value, flaw) in [
+        (
+            "gemma3.attention.sliding_window",
+            Value::U32(1 << 31),
+            "sliding_window is 2147483648",
+        ),
+        (
+            "gemma3.context_length",
+            Value::U32(u32::MAX),
+            "context_length is 4294967295",
+        ),
+        (
+            "gemma3.rope.scaling.original_context_length",
+            Value::U32(u32::MAX),
+            "original_context_length is 4294967295",
+        ),
+        (
+            "gemma3.rope.scaling.attn_factor",
+            Value::F32(1e10),
+            "attn_factor is 10000000000",
+        ),
+    ] {
+        let message = refusal_of(gemma, &[(key, value)]);
+        assert!(message.contains(flaw), "{message}");
+    }
+}
+
+#[test]
+fn a_vocabulary_that_no_model_of_the_family_has_is_refused() {
+    for kind in ["t5", "none"] {
+        let message = refusal(&[("tokenizer.ggml.model", kind.into())]);
+        assert!(
+            message.contains(&format!("its vocabulary is of the kind {kind:?}")),
+            "{message}"
+        );
+    }
+}

@@ -229,6 +229,7 @@ fn malformed_grammars_and_schemas_are_refused() {
         "root ::= missing",
         "root ::= root \"a\"",
         "root ::= \"a\0b\"",
+        "root ::= \"a\"{0,2001}",
         &deep,
     ] {
         let error = Grammar::new(&tiny.model, gbnf).err();
@@ -245,4 +246,31 @@ fn malformed_grammars_and_schemas_are_refused() {
             "{schema:.40}: {error:?}"
         );
     }
+}
+
+#[test]
+fn a_schema_whose_grammar_is_too_large_is_told_as_a_schema() {
+    let tiny = Fixture::new();
+    let names: Vec<String> = (0..600).map(|it| format!("{it:0>100}")).collect();
+    let properties: Vec<String> = names.iter().map(|it| format!("{it:?}: {{}}")).collect();
+    let schema = format!(
+        r#"{{ "type": "object", "properties": {{ {} }}, "required": {names:?} }}"#,
+        properties.join(", ")
+    );
+    let error = Grammar::from_json_schema(&tiny.model, &schema).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the JSON schema cannot be used: its grammar has more than 128 KiB; use fewer properties or smaller counts"
+    );
+}
+
+#[test]
+fn counts_of_a_schema_may_be_written_with_a_fraction_of_0() {
+    let tiny = Fixture::new();
+    let schema =
+        r#"{ "type": "array", "items": { "const": 1 }, "minItems": 2.0, "maxItems": 2e0 }"#;
+    let grammar = Grammar::from_json_schema(&tiny.model, schema).unwrap();
+    let answer = answer(&tiny, arm(), &grammar, DecoderOptions::default());
+    let text: String = text(&tiny, &answer.tokens).split_whitespace().collect();
+    assert_eq!(text, "[1,1]");
 }

@@ -347,6 +347,34 @@ fn files_without_examples_and_of_unknown_formats_are_refused() {
 }
 
 #[test]
+fn files_that_are_no_text_in_utf_8_say_what_they_are() {
+    let folder = Folder::new();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n";
+    let pointed = "is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`";
+    let utf_16 = "is in UTF-16; save it in UTF-8";
+    for name in ["a.txt", "a.md", "a.csv", "a.tsv", "a.jsonl", "a.mbox"] {
+        for (bytes, what) in [
+            (pointer.as_bytes(), pointed),
+            (b"\xff\xfet\0", utf_16),
+            (b"\xfe\xff\0t", utf_16),
+            (b"t\0i\0", utf_16),
+            (b"\x1f\x8b\x08\0", "is compressed by gzip; unpack it first"),
+        ] {
+            assert_eq!(folder.refusal(name, bytes), format!("{name}: {what}"));
+        }
+    }
+    let posts = Folder::new();
+    posts.file("a.md", pointer);
+    posts.file("b.md", "# A walk\n\nIt rained.");
+    let imported = import(posts.0.path(), &ImportOptions::default()).unwrap();
+    assert_eq!(imported.examples.len(), 1);
+    assert_eq!(
+        imported.skipped,
+        [(format!("a file that {pointed}"), 1)].into()
+    );
+}
+
+#[test]
 fn an_example_is_added_once_and_to_one_part_only() {
     let example = |n: usize| Example::new(format!("{n}?"), "yes");
     let mut profile = Profile::default();

@@ -277,6 +277,89 @@ fn the_answer_after_an_opened_thought_begins_with_the_thought() {
 }
 
 #[test]
+fn a_template_that_reads_lists_of_parts_gets_them() {
+    let chat = [
+        Message::system("Be kind."),
+        Message::user("One?"),
+        Message::assistant("<think>hm</think>Two."),
+        Message::user("Why?"),
+    ];
+    let parts = "{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}";
+    let turns = |system: &str, others: &str| {
+        format!(
+            "{{% for m in messages %}}<{{{{ m.role }}}}>{{% if m.role == 'system' %}}{system}{{% else %}}{others}{{% endif %}}{{% endfor %}}<assistant>"
+        )
+    };
+    let text = "{{ m.content }}";
+    let either =
+        format!("{{% if m.content is string %}}{text}{{% else %}}list{parts}{{% endif %}}");
+    let expected = "<system>Be kind.<user>One?<assistant>Two.<user>Why?<assistant>";
+    for source in [
+        turns(parts, parts),
+        turns(text, parts),
+        turns(parts, text),
+        turns(text, text),
+        turns(&either, &either),
+        // Filters change neither the texts' form nor the probe.
+        turns("{{ m.content | trim }}", "{{ m.content | trim }}"),
+    ] {
+        assert_eq!(prompts(&source, &chat), [expected; 2], "{source}");
+    }
+}
+
+#[test]
+fn a_template_that_leaves_out_what_the_user_says_is_refused() {
+    for source in [
+        "{% for m in messages %}<{{ m.role }}>{% endfor %}<assistant>",
+        "{% for m in messages %}{{ m.text }}{% endfor %}",
+        "{% for m in messages %}{% for p in m.content %}{{ p.image }}{% endfor %}{% endfor %}",
+    ] {
+        let refused = ChatTemplate::new(Some(source), "", "").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the model's chat template failed: it leaves out what the user says, so that every prompt would be the same; use a base model with another template",
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn a_tag_that_prompts_alone_have_opens_a_thought() {
+    let ending =
+        |tag: &str| format!("{TURNS}{{% if add_generation_prompt %}}<assistant>{tag}{{% endif %}}");
+    let chat = [Message::user("?")];
+    let refused = |source: &str| {
+        let template = ChatTemplate::new(Some(source), "", "").unwrap();
+        template.render(&chat).unwrap_err().to_string()
+    };
+    for tag in ["<brood>", "◁brood▷", "<|brood|>"] {
+        let expected = format!("the model's chat template failed: it opens a thought with {tag}, ");
+        let said = refused(&ending(tag));
+        assert!(said.starts_with(&expected), "{said}");
+    }
+    for (tag, closed) in [
+        ("<brood>{# </brood> #}", "<brood></brood>"),
+        ("<scratchpad>", "<scratchpad></scratchpad>"),
+        ("<reflect>", "<reflect></reflect>"),
+        ("◁think▷", "◁think▷◁/think▷"),
+        ("<|inner_prefix|>", "<|inner_prefix|><|inner_suffix|>"),
+        (
+            "<|channel|>analysis<|message|>",
+            "<|channel|>analysis<|message|><|end|><|start|>assistant<|channel|>final<|message|>",
+        ),
+        // What is closed, or is there around answers too, opens nothing.
+        ("<brood></brood>", "<brood></brood>"),
+        ("<answer>", "<answer>"),
+        ("now ", "now "),
+    ] {
+        let [off, _] = prompts(&ending(tag), &chat);
+        assert_eq!(off, format!("<user>?</user><assistant>{closed}"), "{tag}");
+    }
+    let header = "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}<brood>{% endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant><brood>{% endif %}";
+    assert_eq!(prompts(header, &chat), ["<user>?<assistant><brood>"; 2]);
+}
+
+#[test]
 fn values_are_tested_and_written_as_in_python() {
     for (source, expected) in [
         (
@@ -328,8 +411,9 @@ fn values_are_tested_and_written_as_in_python() {
             "ab ab a | a",
         ),
     ] {
-        let template = ChatTemplate::new(Some(source), "", "").unwrap();
+        let source = format!("{{{{ messages[0].content }}}}{source}");
+        let template = ChatTemplate::new(Some(&source), "", "").unwrap();
         let text = template.render(&[Message::user("!")]).unwrap();
-        assert_eq!(text, expected, "{source}");
+        assert_eq!(text, format!("!{expected}"), "{source}");
     }
 }

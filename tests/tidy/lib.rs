@@ -91,6 +91,7 @@ const RULES: [Rule; 8] = [
             "print!",
             "eprintln!",
             "eprint!",
+            "say!(",
             "dbg!",
             "stdout()",
             "stderr()",

@@ -1,5 +1,7 @@
 //! The CPU that a program needs: `target-cpu=native` lets the compiler use whatever the CPU of the building machine has.
 
+use crate::say;
+
 /// Whether this CPU has all instructions that the program was compiled to use. If not, a line on stderr names what is
 /// missing. A program asks this first, since its other code may end in an illegal instruction.
 #[inline(never)]
@@ -7,7 +9,7 @@
 pub fn is_sufficient() -> bool {
     let missing = missing_instructions();
     if let Some(name) = missing {
-        eprintln!(
+        say!(
             "error: this program was built for a CPU with {name}, and this CPU does not have it; build it on this machine"
         );
     }

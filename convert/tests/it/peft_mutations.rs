@@ -57,6 +57,10 @@ fn base(path: &Path, architecture: &str, layer: &[Module], is_tied: bool) -> Ggu
         ("general.architecture".to_owned(), Value::from(architecture)),
         number("attention.head_count", 2),
         number("attention.head_count_kv", 1),
+        // Those of a gated delta net, which only one family reads.
+        number("ssm.group_count", 1),
+        number("ssm.time_step_rank", 1),
+        number("ssm.state_size", 2),
     ];
     let weights = [0.5; 24 * N_EMBD];
     let tensor = |name: String, rows: usize, cols: usize| {

@@ -3,6 +3,7 @@
 use std::io::{self, Stdout, Write};
 
 use anyhow::{Context, Result, bail};
+use cope_convert::say;
 use cope_llama::decode::{ArmKind, Finish};
 use cope_llama::message::{Message, Role};
 
@@ -25,11 +26,14 @@ enum CompareOutput {
 }
 
 impl Chat<'_> {
-    /// Answers the last message by each arm. The answers are columns that fit into the width of `screen`, or stand one below
+    /// Answers the last message by each arm; the answer that was given already, with the settings that are still in force, is
+    /// its arm's. The answers are columns that fit into the width of `screen`, or stand one below
     /// the other where columns would be too narrow; a terminal shows them as they come.
     pub(super) fn compare(&mut self, screen: Screen) -> Result<()> {
         let mut messages = self.prompt();
-        messages.pop_if(|message| message.role == Role::Assistant);
+        let last = messages.pop_if(|message| message.role == Role::Assistant);
+        let is_in_force = (self.given.as_ref()).is_some_and(|it| it.settings == self.settings);
+        let given = last.filter(|_| is_in_force).map(|last| last.content);
         if messages
             .last()
             .is_none_or(|message| message.role != Role::User)
@@ -38,21 +42,28 @@ impl Chat<'_> {
         }
         self.session.require_adapter()?;
         let mut comparison = CompareOutput::begin(screen)?;
-        let result = self.answer_by_each_arm(&messages, &mut comparison);
+        let result = self.answer_by_each_arm(&messages, given.as_deref(), &mut comparison);
         // The cursor leaves the columns before an error is shown.
         comparison.finish(screen.width, matches!(result, Ok(true)))?;
         result?;
         Ok(())
     }
 
-    /// Returns whether no answer was interrupted.
+    /// Answers with each arm, but for the one in force if it has `given` its answer. Returns whether no answer was
+    /// interrupted.
     fn answer_by_each_arm(
         &mut self,
         messages: &[Message],
+        given: Option<&str>,
         comparison: &mut CompareOutput,
     ) -> Result<bool> {
         for kind in ArmKind::ALL {
             let arm = kind.with(self.session.contrast);
+            if let Some(given) = given.filter(|_| arm == self.session.default_arm()) {
+                comparison.push(given)?;
+                comparison.end(kind, given.to_owned())?;
+                continue;
+            }
             let options = self.options(Answering::First)?;
             let answer = self
                 .session
@@ -128,7 +139,7 @@ impl CompareOutput {
 
     fn note(&mut self, note: String) {
         match self {
-            Self::AtEnd(_) => eprintln!("{note}"),
+            Self::AtEnd(_) => say!("{note}"),
             Self::Live(_, notes) => notes.push(note),
         }
     }
@@ -152,7 +163,7 @@ impl CompareOutput {
             Self::AtEnd(_) => Ok(()),
             Self::Live(mut texts, notes) => {
                 texts.close()?;
-                notes.iter().for_each(|note| eprintln!("{note}"));
+                notes.iter().for_each(|note| say!("{note}"));
                 Ok(())
             }
         }

@@ -1,6 +1,7 @@
 //! Reads what a person enters, a line or a block of lines between `"""`, as a command.
 
 use anyhow::Result;
+use cope_convert::say;
 
 use super::command::Command;
 use super::lines::{Lines, Typed};
@@ -17,7 +18,7 @@ pub fn next_command(lines: &mut Lines) -> Result<Option<Result<Command, String>>
         let line = match lines.next("> ")? {
             Typed::Line(line) => line,
             Typed::Interrupted => {
-                eprintln!("(/exit or Ctrl-D leaves the chat)");
+                say!("(/exit or Ctrl-D leaves the chat)");
                 continue;
             }
             Typed::End => return Ok(None),
@@ -40,7 +41,7 @@ pub fn next_command(lines: &mut Lines) -> Result<Option<Result<Command, String>>
         if text.is_closed {
             return Ok(Some(Command::with_text(command, text.finish())));
         }
-        eprintln!("(the text was discarded)");
+        say!("(the text was discarded)");
     }
 }
 

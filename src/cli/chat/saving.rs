@@ -1,6 +1,7 @@
 //! `/save` and `/load`: chats in the user's folder, or in the home's where there is no user.
 
 use anyhow::{Context, Result, bail};
+use cope_convert::say;
 use cope_llama::home::{SavedChats, UserFolder, UserName};
 use cope_llama::message::Message;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ impl Chat<'_> {
             n_answers: self.n_answers,
         };
         chats.save(&name, &chat)?;
-        eprintln!(
+        say!(
             "[saved {} messages; /load {name} brings them back]",
             self.messages.len()
         );
@@ -58,8 +59,8 @@ impl Chat<'_> {
             .with_context(|| format!("the saved chat {name} cannot be used"))?;
         self.messages = messages;
         self.n_answers = n_answers;
-        self.steered = None;
-        eprintln!("[loaded {name}: {} messages]", self.messages.len());
+        self.given = None;
+        say!("[loaded {name}: {} messages]", self.messages.len());
         self.saved_as = Some(name);
         Ok(())
     }

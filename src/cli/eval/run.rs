@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
+use cope_convert::say;
 use cope_llama::eval::{Shard, StudyEvent, run as run_units, units};
 use cope_llama::home::Home;
 use cope_llama::train;
@@ -51,7 +52,7 @@ fn answer(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
         progress.show(&event, work);
         Ok(())
     })?;
-    eprintln!("{} of {0} units of work are done", units.len());
+    say!("{} of {0} units of work are done", units.len());
     Ok(())
 }
 
@@ -92,7 +93,7 @@ impl Progress {
                 method,
                 error,
             } => {
-                bar.suspend(|| eprintln!("{whose}, {}: {error}", method.title()));
+                bar.suspend(|| say!("{whose}, {}: {error}", method.title()));
             }
             StudyEvent::Answered { answers, done } => {
                 work.note_progress();
@@ -104,7 +105,7 @@ impl Progress {
                 );
                 bar.set_position(*done as u64);
                 if bar.is_hidden() {
-                    eprintln!("{done}: {what}: ROUGE-L {:.3}", answers.rouge_l());
+                    say!("{done}: {what}: ROUGE-L {:.3}", answers.rouge_l());
                 }
                 bar.set_message(what);
                 if Some(*done as u64) == bar.length() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use cope_convert::say;
 use cope_llama::home::{Home, UserName};
 
 #[derive(Args)]
@@ -28,6 +29,6 @@ pub fn run(home: &Home, args: &Export) -> Result<()> {
     let user = home.user(UserName::new(&args.user)?)?;
     let _lock = user.lock()?;
     user.export(&args.folder)?;
-    eprintln!("exported {} to {}", user.name(), args.folder.display());
+    say!("exported {} to {}", user.name(), args.folder.display());
     Ok(())
 }

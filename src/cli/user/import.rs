@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{ArgGroup, Args};
+use cope_convert::say;
 use cope_llama::home::{Home, UserName};
 use cope_llama::profile::{self, Example, HistoryPart, ImportOptions, Speaker};
 
@@ -88,7 +89,7 @@ pub fn run(home: &Home, args: &Import) -> Result<()> {
             HistoryPart::History => "to the history",
             HistoryPart::HeldOut => "to the held-out texts",
         };
-        eprintln!(
+        say!(
             "{}: {} added {place}, {} already there",
             folder.name(),
             added.new,
@@ -122,16 +123,16 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         .collect::<Result<_, _>>()?;
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
-        eprintln!("{}: {} items read", file.display(), imported.examples.len());
+        say!("{}: {} items read", file.display(), imported.examples.len());
         if imported.n_thoughts > 0 {
-            eprintln!(
+            say!(
                 "{}: thoughts of a model cut from {} items",
                 file.display(),
                 imported.n_thoughts
             );
         }
         for (why, n) in &imported.skipped {
-            eprintln!("{}: {n} skipped: {why}", file.display());
+            say!("{}: {n} skipped: {why}", file.display());
         }
         examples.extend(imported.examples);
     }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args};
+use cope_convert::say;
 use cope_llama::home::{Home, UserName};
 use cope_llama::serve::{Identity, KeyOf};
 
@@ -40,10 +41,10 @@ pub fn key(home: &Home, args: &KeyArgs) -> Result<()> {
     };
     if args.revoke {
         of.revoke(home)?;
-        eprintln!("the key is revoked");
+        say!("the key is revoked");
     } else {
         writeln!(io::stdout(), "{}", of.make(home)?)?;
-        eprintln!("only the hash of the key is stored: it cannot be shown again");
+        say!("only the hash of the key is stored: it cannot be shown again");
     }
     Ok(())
 }

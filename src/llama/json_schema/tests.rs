@@ -14,7 +14,7 @@ fn schemas_that_grammars_hold_are_taken() {
         json!({ "type": "object", "properties": { "b": { "type": "integer" }, "a": {} }, "required": ["b"] }),
         json!({ "type": "object", "properties": { "a": {} }, "additionalProperties": false, "unevaluatedProperties": false }),
         json!({ "type": "object", "additionalProperties": { "type": "number" } }),
-        json!({ "type": ["string", "null"], "minLength": 3, "maxLength": 9 }),
+        json!({ "type": ["string", "null"], "minLength": 3, "maxLength": 9.0 }),
         json!({ "type": "string", "format": "date-time" }),
         json!({ "type": "string", "pattern": "^[a-z]{2,3}-(x|y)+$" }),
         // A format of numbers is an annotation, and so is what restricts values of other types.
@@ -164,6 +164,22 @@ fn a_schema_that_makes_no_sense_says_where() {
             "`maxLength` at \"#\" has to be a whole number from 0 to 2000, not 4000",
         ),
         (
+            json!({ "type": "integer", "exclusiveMinimum": 4, "exclusiveMaximum": 5 }),
+            "no integer is in the range at \"#\"",
+        ),
+        (
+            json!({ "type": "integer", "minimum": 4.2, "maximum": 4.9 }),
+            "no integer is in the range at \"#\"",
+        ),
+        (
+            json!({ "type": "string", "maxLength": 2.5 }),
+            "`maxLength` at \"#\" has to be a whole number from 0 to 2000, not 2.5",
+        ),
+        (
+            json!({ "type": "array", "items": {}, "maxItems": 2000 }),
+            "`maxItems` at \"#\" is at most 1998, not 2000",
+        ),
+        (
             json!({ "type": "array", "minItems": 4, "maxItems": 3 }),
             "`minItems` at \"#\" is larger than `maxItems`",
         ),
@@ -187,6 +203,59 @@ fn a_schema_that_makes_no_sense_says_where() {
     for (schema, message) in cases {
         assert_eq!(told(&schema), message, "{schema}");
     }
+}
+
+#[test]
+fn names_that_llama_cpp_would_confuse_are_refused() {
+    let named = |name: &str| json!({ "type": "object", "properties": { name: { "type": "null" } }, "required": [name] });
+    let cases = [
+        (
+            named(""),
+            "the name \"\" in `properties` at \"#\" is not supported",
+        ),
+        (
+            json!({ "allOf": [named("")] }),
+            "the name \"\" in `properties` at \"#\" is not supported",
+        ),
+        (
+            json!({ "type": "array", "items": named("*") }),
+            "the name \"*\" in `properties` at \"#/items\" is not supported",
+        ),
+        (
+            named(&"é".repeat(129)),
+            "a name of more than 128 characters in `properties` at \"#\" is not supported",
+        ),
+        (
+            json!({
+                "anyOf": [{ "$ref": "#/$defs/a b" }, { "$ref": "#/$defs/a_b" }],
+                "$defs": { "a b": { "type": "null" }, "a_b": { "type": "string" } },
+            }),
+            "`$ref` cannot tell \"#/$defs/a_b\" from \"#/$defs/a b\": rename one with letters and digits",
+        ),
+    ];
+    for (schema, message) in cases {
+        assert_eq!(told(&schema), message, "{schema}");
+    }
+    // Elsewhere an empty name has a rule of its own.
+    for schema in [
+        json!({ "type": "array", "items": named("") }),
+        named(&"é".repeat(128)),
+    ] {
+        assert_eq!(check(&schema), Ok(()), "{schema}");
+    }
+}
+
+#[test]
+fn properties_that_may_be_left_out_are_bounded() {
+    let names: Vec<String> = (0..201).map(|it| format!("k{it}")).collect();
+    let properties: Object = names.iter().map(|it| (it.clone(), json!({}))).collect();
+    let of =
+        |n: usize| json!({ "type": "object", "properties": properties, "required": names[..n] });
+    assert_eq!(check(&of(1)), Ok(()));
+    assert_eq!(
+        told(&of(0)),
+        "the object at \"#\" has 201 properties that `required` does not name, and at most 200 are supported"
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@
 //!
 //! A message of a chat is `{"role": …, "content": …}` or `{"from": …, "value": …}`. Each text of the assistant becomes an
 //! example with what was said before as its prompt. A content may be a list of parts, of which the texts are taken. An
-//! answer with the `weight` 0 is not learnt, and stays in the prompts of those that follow.
+//! answer with the `weight` 0, or marked so by another field, is not learnt, and stays in the prompts of those that follow.
 //!
 //! Parts of an item that are left are counted by reason: messages of unknown speakers, calls of tools and their results, parts
 //! that are no text, empty messages. After a message that was left, an answer is taken only when another question has
@@ -48,7 +48,7 @@ use serde::de::IgnoredAny;
 use stream::{JsonItem, for_each_item};
 pub use turn::{Speaker, sharegpt};
 
-use super::source::{malformed, open};
+use super::source::open;
 use super::{ImportOptions, Imported, lamp};
 use crate::Result;
 
@@ -67,14 +67,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Imported> {
 ///
 /// Those of [`parse`], and those of LaMP files.
 pub(super) fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let mut reader = BufReader::new(open(path)?);
-    let beginning = reader.fill_buf().map_err(crate::Error::io("read", path))?;
-    if let Some((_, what)) = OTHERS
-        .iter()
-        .find(|(magic, _)| beginning.starts_with(magic))
-    {
-        return Err(malformed(path, what));
-    }
+    let reader = BufReader::new(open(path)?);
     if is_lamp(reader) {
         let lamp = lamp::read(path)?;
         let user = lamp.into_user(path, options.lamp_user.as_deref())?;
@@ -82,19 +75,6 @@ pub(super) fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     }
     items(path, BufReader::new(open(path)?), options.speaker)
 }
-
-/// Beginnings of files that are no UTF-8, with what they are.
-const OTHERS: [(&[u8], &str); 6] = [
-    (b"\xff\xfe", "is in UTF-16; save it in UTF-8"),
-    (b"\xfe\xff", "is in UTF-16; save it in UTF-8"),
-    (b"\x1f\x8b", "is compressed by gzip; unpack it first"),
-    (
-        b"\x28\xb5\x2f\xfd",
-        "is compressed by Zstandard; unpack it first",
-    ),
-    (b"PK\x03\x04", "is a zip archive; unpack it first"),
-    (b"PAR1", "is a Parquet file; write it as JSON Lines first"),
-];
 
 /// Whether the file at `path` begins with a JSON object, or a list of objects.
 pub(super) fn is_json(path: &Path) -> Result<bool> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Imported;
-use super::source::{entries, malformed, read, utf8};
+use super::source::{entries, malformed, read, utf8, why_no_text};
 use super::text::{FrontMatter, post};
 use crate::{Error, Result};
 
@@ -19,6 +19,10 @@ pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
     let mut posts = Vec::new();
     for path in paths {
         let bytes = read(&path)?;
+        if let Some(what) = why_no_text(&bytes) {
+            imported.skip(format!("a file that {what}"));
+            continue;
+        }
         let Ok(text) = utf8(&path, &bytes) else {
             imported.skip("not UTF-8");
             continue;

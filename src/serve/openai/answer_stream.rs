@@ -27,21 +27,14 @@ pub type Client = Sender<Result<Event, Infallible>>;
 pub struct WantedText {
     /// The tokens of the prompt.
     pub prompt: Vec<Token>,
+    /// The text of the prompt, if the answer begins with it.
+    pub echo: Option<String>,
     /// Options of sampling, and the limits of the answer.
     pub options: AnswerOptions,
     /// The number of candidates that are explained beside each token, if tokens are explained.
     pub explained: Option<usize>,
     /// Divides the answer into a thought and the rest, if it may have a thought.
     pub splitter: Option<ThoughtSplitter>,
-}
-
-/// Whether an answer begins with its prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Echo {
-    /// The prompt's text comes first.
-    Prompt,
-    /// The answer alone.
-    Off,
 }
 
 /// One answer while it is decoded. Dropping it cancels the text.
@@ -67,6 +60,8 @@ pub struct AnswerStream {
     pending: Vec<Explained>,
     /// The number of whole characters of the tokens so far, of which some may be U+FFFD.
     n_chars: usize,
+    /// The number of characters that the tokens of an echo begin with and its text does not, such as those of BOS.
+    n_added: usize,
     /// The bytes after them, which begin a character.
     tail: Vec<u8>,
     /// The first part, if [`wait`](Self::wait) has waited for it.
@@ -88,17 +83,19 @@ impl AnswerStream {
         voice: VoiceRequest,
         index: usize,
         text: WantedText,
-        echo: Echo,
     ) -> Result<Self, ApiError> {
         let permit = app.permit()?;
         let prompt = text.prompt;
         let (reply, events) = unbounded_channel();
         let began = Instant::now();
-        let is_echoed = echo == Echo::Prompt;
+        let is_echoed = text.echo.is_some();
         let first = prompt.first().filter(|_| is_echoed).copied();
-        let echo = match echo {
-            Echo::Prompt => text_of(&prompt, &base.model),
-            Echo::Off => String::new(),
+        let echo = text.echo.unwrap_or_default();
+        let n_added = if is_echoed {
+            let n_chars = text_of(&prompt, &base.model).chars().count();
+            n_chars.saturating_sub(echo.chars().count())
+        } else {
+            0
         };
         let usage = Usage {
             n_prompt: prompt.len(),
@@ -128,6 +125,7 @@ impl AnswerStream {
             is_echoed,
             pending: Vec::new(),
             n_chars: 0,
+            n_added,
             tail: Vec::new(),
             first_part: None,
             _permit: permit,
@@ -141,7 +139,7 @@ impl AnswerStream {
 
     /// Keeps a token until its text is sent.
     fn keep(&mut self, token: Token, told: Option<(Choice, Vec<Choice>)>) {
-        let offset = self.n_chars;
+        let offset = self.n_chars.saturating_sub(self.n_added);
         let bytes = self.model.token_bytes(token, Special::ByName);
         self.tail.extend(bytes);
         self.n_chars += take_chars(&mut self.tail);

@@ -194,10 +194,9 @@ impl CommonRequest {
             ("max_tokens", self.max_tokens),
             ("n_predict", self.n_predict),
         ];
-        let given = fields.into_iter().find(|(_, value)| value.is_some());
-        match given {
-            None | Some((_, None | Some(-1))) => Ok(most),
-            Some((param, Some(value))) => match usize::try_from(value) {
+        match one_of(&fields)? {
+            None | Some((_, -1)) => Ok(most),
+            Some((param, value)) => match usize::try_from(value) {
                 Ok(value) => Ok(value.min(most)),
                 Err(_) => Err(not_a_count(param)),
             },
@@ -287,8 +286,31 @@ fn refuse_tools(fields: &mut Fields) -> Result<(), ApiError> {
 
 /// The locally typical sampling of llama-server's requests, which its page sends under another name.
 fn typical_p(fields: &mut Fields) -> Result<Option<f32>, ApiError> {
-    let short = fields.read("typ_p")?;
-    Ok(fields.read("typical_p")?.or(short))
+    let given = [
+        ("typical_p", fields.read("typical_p")?),
+        ("typ_p", fields.read("typ_p")?),
+    ];
+    Ok(one_of(&given)?.map(|(_, value)| value))
+}
+
+/// The value that fields of one meaning give, with the name of the first that is given.
+fn one_of<T: Copy + PartialEq>(
+    fields: &[(&'static str, Option<T>)],
+) -> Result<Option<(&'static str, T)>, ApiError> {
+    let given = |(name, value): &(&'static str, Option<T>)| value.map(|value| (*name, value));
+    let mut given = fields.iter().filter_map(given);
+    let Some((name, value)) = given.next() else {
+        return Ok(None);
+    };
+    match given.find(|(_, other)| *other != value) {
+        None => Ok(Some((name, value))),
+        Some((other, _)) => {
+            let message = format!(
+                "`{other}` has another value than `{name}`, and both mean the same: leave out one"
+            );
+            Err(ApiError::invalid_field(other, message))
+        }
+    }
 }
 
 fn include_usage(options: &Field) -> Result<bool, ApiError> {
@@ -350,6 +372,9 @@ fn schema_of(format: &Field) -> Result<Option<String>, ApiError> {
         let mut named = named.fields()?;
         let inner = named.take("schema").map(|it| it.text().to_owned());
         named.finish(&Harmless::JSON_SCHEMA)?;
+        if inner.is_some() && schema.is_some() && inner != schema {
+            return Err(format.wrong("has two schemas, `schema` and `json_schema.schema`"));
+        }
         schema = inner.or(schema);
     }
     fields.finish(&Harmless::NONE)?;

@@ -12,13 +12,12 @@ use tokio::sync::mpsc::channel;
 use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::answer_stream::{AnswerStream, Client, Echo, WantedText, send};
+use super::answer_stream::{AnswerStream, Client, WantedText, send};
 use super::common_request::CommonRequest;
-use super::request::{ChatRequest, ChatTurns, CompletionRequest};
+use super::request::{ChatRequest, ChatTurns, CompletionPrompt, CompletionRequest};
 use super::response::{AnswerPart, Envelope, Kind};
 use crate::decode::AnswerOptions;
 use crate::home::UserName;
-use crate::llama::Token;
 use crate::serve::api_error::ApiError;
 use crate::serve::app::{App, LoadedBase};
 use crate::serve::auth::Caller;
@@ -40,20 +39,35 @@ pub async fn chat(
     JsonFields(request): JsonFields<ChatRequest>,
 ) -> Result<Response, ApiError> {
     let base = app.base()?;
-    let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
+    let request = Arc::new(request);
+    let (shared, asked) = (Arc::clone(&app), Arc::clone(&request));
+    let options = move || asked.options(&shared.base()?.model, shared.limits.n_predict);
+    let (options, explained) = aside(options).await?;
     let voice = voice(&app, base, &caller, &request.common)?;
     let turns = turns_with_items(&app, &request, voice.request.user.as_ref()).await?;
+    let prompt = CompletionPrompt {
+        tokens: turns.tokens(&base.template, &base.model)?,
+        text: String::new(),
+    };
     let wanted = Wanted {
         kind: Kind::Chat,
         voice,
         splitter: Some(turns.splitter(&base.template)?),
-        prompts: vec![turns.tokens(&base.template, &base.model)?],
+        prompts: vec![prompt],
         n: request.common.n(1)?,
         options,
         explained,
-        echo: Echo::Off,
+        is_echoed: false,
     };
     answer(&app, base, &caller, &request.common, wanted).await
+}
+
+/// Does work that can take a while, such as making a grammar, during which other requests go on.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|_: JoinError| ApiError::panicked())?
 }
 
 /// The voice of a request by `caller`.
@@ -73,31 +87,27 @@ async fn turns_with_items(
     request: &ChatRequest,
     user: Option<&UserName>,
 ) -> Result<ChatTurns, ApiError> {
-    let turns = request.turns()?;
-    let n_items = request.n_retrieved(app.options.retrieve)?;
+    let turns = request.turns(&app.base()?.template)?;
+    let n_items = request.n_retrieved(app.options.retrieve, user)?;
     let Some(user) = user.filter(|_| n_items > 0) else {
         return Ok(turns);
     };
     let (app, user) = (Arc::clone(app), user.clone());
-    let retrieve = move || -> Result<ChatTurns, ApiError> {
+    aside(move || {
         let base = app.base()?;
         let retriever = app.retrievers.get(&app.home.user(user)?)?;
         Ok(turns.with_items(&retriever, n_items, &base.model, base.n_ctx))
-    };
-    let retrieved = spawn_blocking(retrieve).await;
-    retrieved.map_err(|_: JoinError| ApiError::panicked())?
+    })
+    .await
 }
 
-/// The turns of a chat whose prompt alone is wanted. Its voice matters only where items are retrieved.
+/// The turns of a chat whose prompt alone is wanted, by the same rules as for an answer.
 async fn turns_of_prompt(
     app: &Arc<App>,
     base: &LoadedBase,
     caller: &Caller,
     request: &ChatRequest,
 ) -> Result<ChatTurns, ApiError> {
-    if request.n_retrieved(app.options.retrieve)? == 0 {
-        return request.turns();
-    }
     let voice = voice(app, base, caller, &request.common)?;
     turns_with_items(app, request, voice.request.user.as_ref()).await
 }
@@ -109,8 +119,14 @@ pub async fn completion(
     JsonFields(request): JsonFields<CompletionRequest>,
 ) -> Result<Response, ApiError> {
     let base = app.base()?;
-    let prompts = request.prompts(&base.model)?;
-    let (options, explained) = request.options(&base.model, app.limits.n_predict)?;
+    let request = Arc::new(request);
+    let (shared, asked) = (Arc::clone(&app), Arc::clone(&request));
+    let (prompts, (options, explained)) = aside(move || {
+        let model = &shared.base()?.model;
+        let options = asked.options(model, shared.limits.n_predict)?;
+        Ok((asked.prompts(model)?, options))
+    })
+    .await?;
     let wanted = Wanted {
         kind: Kind::Completion,
         voice: voice(&app, base, &caller, &request.common)?,
@@ -119,11 +135,7 @@ pub async fn completion(
         prompts,
         options,
         explained,
-        echo: if request.echo {
-            Echo::Prompt
-        } else {
-            Echo::Off
-        },
+        is_echoed: request.echo,
     };
     answer(&app, base, &caller, &request.common, wanted).await
 }
@@ -158,12 +170,13 @@ pub async fn input_tokens(
 struct Wanted {
     kind: Kind,
     voice: ResolvedVoice,
-    prompts: Vec<Vec<Token>>,
+    prompts: Vec<CompletionPrompt>,
     n: usize,
     options: AnswerOptions,
     /// The number of candidates that are explained beside each token, if tokens are explained.
     explained: Option<usize>,
-    echo: Echo,
+    /// Whether each answer begins with its prompt.
+    is_echoed: bool,
     /// Divides an answer into a thought and the rest, in a chat.
     splitter: Option<ThoughtSplitter>,
 }
@@ -176,7 +189,8 @@ impl Wanted {
                 let mut options = self.options.clone();
                 options.sampling.seed = options.sampling.nth_seed(number);
                 WantedText {
-                    prompt: prompt.clone(),
+                    prompt: prompt.tokens.clone(),
+                    echo: self.is_echoed.then(|| prompt.text.clone()),
                     options,
                     explained: self.explained,
                     splitter: self.splitter.clone(),
@@ -194,11 +208,11 @@ async fn answer(
     wanted: Wanted,
 ) -> Result<Response, ApiError> {
     for prompt in &wanted.prompts {
-        base.check_length(wanted.kind.prompt_field(), prompt.len())?;
+        base.check_length(wanted.kind.prompt_field(), prompt.tokens.len())?;
     }
     let begin = |(index, text)| {
         let voice = wanted.voice.request.clone();
-        AnswerStream::begin(app, base, caller, voice, index, text, wanted.echo)
+        AnswerStream::begin(app, base, caller, voice, index, text)
     };
     let texts = wanted.each().enumerate().map(begin);
     let mut texts: Vec<AnswerStream> = texts.collect::<Result<_, _>>()?;

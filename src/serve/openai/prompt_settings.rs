@@ -35,6 +35,12 @@ pub fn prompt_settings(field: Option<Field>) -> Result<PromptSettings, ApiError>
         Value::Object(variables) => variables,
         other => return Err(field.not_a("an object", &other)),
     };
+    let switches = ["enable_thinking", "thinking"].map(|name| variables.get(name));
+    if let [Some(one), Some(other)] = switches
+        && one != other
+    {
+        return Err(field.wrong("says two things by `enable_thinking` and `thinking`"));
+    }
     for (name, value) in variables {
         match (name.as_str(), &value) {
             ("enable_thinking" | "thinking", Value::Bool(true)) => {

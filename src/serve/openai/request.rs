@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::common_request::CommonRequest;
 use super::prompt_settings::{KWARGS, prompt_settings};
 use crate::decode::AnswerOptions;
+use crate::home::UserName;
 use crate::llama::{Boundary, Model, Special, Token};
 use crate::message::{Message, Role};
 use crate::prompt::{ChatTemplate, PromptSettings, Thinking, with_retrieved_items};
@@ -14,13 +15,11 @@ use crate::retrieval::Retriever;
 use crate::serve::api_error::ApiError;
 use crate::serve::fields::{Field, FieldType, Fields, FromFields};
 use crate::serve::harmless::Harmless;
+use crate::serve::settings::ServeOptions;
 use crate::thought::ThoughtSplitter;
 
 /// The most candidates that are explained beside each token.
 const MAX_TOP_LOGPROBS: usize = 20;
-
-/// The most items that are retrieved for a message.
-const MAX_RETRIEVED: usize = 16;
 
 /// A request for the next message of a chat.
 #[derive(Debug)]
@@ -144,27 +143,38 @@ impl ChatTurns {
 }
 
 impl ChatRequest {
-    /// The number of items that are retrieved for each message, `default` unless the request says another.
+    /// The number of items that are retrieved for each message, `default` unless the request says another, in the voice of a
+    /// user or, without one, of the base, which has no items.
     ///
     /// # Errors
     ///
-    /// [`ApiError::invalid_field`] when it is more than [`MAX_RETRIEVED`].
-    pub fn n_retrieved(&self, default: usize) -> Result<usize, ApiError> {
-        let n = self.retrieve.unwrap_or(default);
-        if n > MAX_RETRIEVED {
-            let message = format!("`retrieve` is at most {MAX_RETRIEVED}, not {n}");
-            return Err(ApiError::invalid_field("retrieve", message));
+    /// [`ApiError::invalid_field`] when the request wants more than [`ServeOptions::MAX_RETRIEVED`], or some of the base.
+    pub fn n_retrieved(&self, default: usize, user: Option<&UserName>) -> Result<usize, ApiError> {
+        let most = ServeOptions::MAX_RETRIEVED;
+        let wrong = |what: String| Err(ApiError::invalid_field("retrieve", what));
+        match self.retrieve {
+            Some(n) if n > most => wrong(format!("`retrieve` is at most {most}, not {n}")),
+            Some(1..) if user.is_none() => wrong(
+                "`retrieve` is for a user's model, since the base has no history: name a user as the model".into(),
+            ),
+            Some(n) => Ok(n),
+            None => Ok(user.map_or(0, |_| default)),
         }
-        Ok(n)
     }
 
-    /// The turns. If the last message is the assistant's, the answer continues it, as in llama-server.
+    /// The turns, of which `template` makes a prompt. If the last message is the assistant's, the answer continues it, as in
+    /// llama-server.
     ///
     /// # Errors
     ///
-    /// [`ApiError::invalid_field`] when the messages cannot be used.
-    pub fn turns(&self) -> Result<ChatTurns, ApiError> {
+    /// [`ApiError::invalid_field`] when the messages cannot be used, or the template cannot ask for the thought that is
+    /// wanted.
+    pub fn turns(&self, template: &ChatTemplate) -> Result<ChatTurns, ApiError> {
         let settings = &self.settings;
+        if settings.thinking == Thinking::On && !template.offers_thinking()? {
+            let message = "`chat_template_kwargs` switches thoughts on, which this model's chat template cannot ask for";
+            return Err(ApiError::invalid_field(KWARGS, message));
+        }
         let turns = |messages, beginning: Option<String>| {
             if beginning.is_some() && settings.thinking == Thinking::On {
                 return Err(ApiError::invalid_field(
@@ -247,17 +257,24 @@ fn messages(field: &Field) -> Result<Vec<Message>, ApiError> {
 fn message(field: &Field) -> Result<Message, ApiError> {
     let mut fields = field.fields()?;
     let role = fields.need("role")?;
-    let content = fields.take("content");
+    let role = match role.read::<String>()?.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        name => {
+            return Err(role.wrong(format!(
+                "{name:?} is not known: use `system`, `user` or `assistant`"
+            )));
+        }
+    };
+    let content = match role {
+        // Clients send an answer back that had a thought alone.
+        Role::Assistant => fields.take("content"),
+        Role::System | Role::User => Some(fields.need("content")?),
+    };
     fields.finish(&Harmless::MESSAGE)?;
     let content = content.as_ref().map_or(Ok(String::new()), content_text)?;
-    match role.read::<String>()?.as_str() {
-        "system" | "developer" => Ok(Message::system(content)),
-        "user" => Ok(Message::user(content)),
-        "assistant" => Ok(Message::assistant(content)),
-        name => Err(role.wrong(format!(
-            "{name:?} is not known: use `system`, `user` or `assistant`"
-        ))),
-    }
+    Ok(Message { role, content })
 }
 
 /// The text of a message: a string, or the parts of one joined.
@@ -283,43 +300,15 @@ fn part_text(field: &Field) -> Result<String, ApiError> {
 }
 
 impl CompletionRequest {
-    /// The tokens of each prompt. A prompt is a text, or a list of tokens and texts; several prompts are a list of these.
+    /// The prompts. A prompt is a text, or a list of tokens and texts; several prompts are a list of these.
     ///
     /// # Errors
     ///
-    /// [`ApiError::invalid_field`] when there is no prompt, or one has another form.
-    pub fn prompts(&self, model: &Model) -> Result<Vec<Vec<Token>>, ApiError> {
-        let wrong = |what| ApiError::invalid_field("prompt", what);
-        let text = |text: &str, is_first| {
-            let boundary = if is_first {
-                Boundary::Add
-            } else {
-                Boundary::Omit
-            };
-            Ok::<_, ApiError>(model.tokenize(text, boundary, Special::ByName)?)
-        };
-        let token = |value: &Value| {
-            let token = i64::of(value).and_then(|it| Token::try_from(it).ok());
-            let token = token.filter(|token| model.contains(*token));
-            token.ok_or_else(|| wrong("`prompt` holds a number that is not a token of the model"))
-        };
-        let mixed = |parts: &[Value]| -> Result<Vec<Token>, ApiError> {
-            let mut tokens = Vec::new();
-            for part in parts {
-                match part {
-                    Value::String(part) => tokens.extend(text(part, tokens.is_empty())?),
-                    part => tokens.push(token(part)?),
-                }
-            }
-            Ok(tokens)
-        };
-        let one = |prompt: &Value| match prompt {
-            Value::String(prompt) => text(prompt, true),
-            Value::Array(parts) => mixed(parts),
-            _ => Err(wrong("`prompt` is neither a text nor a list of tokens")),
-        };
+    /// [`ApiError::invalid_field`] when there is no prompt, or one is empty or has another form.
+    pub fn prompts(&self, model: &Model) -> Result<Vec<CompletionPrompt>, ApiError> {
+        let one = |prompt: &Value| CompletionPrompt::new(prompt, model);
         match &self.prompt {
-            Value::Array(prompts) if prompts.is_empty() => Err(wrong("`prompt` is empty")),
+            Value::Array(prompts) if prompts.is_empty() => Err(wrong_prompt("is empty")),
             Value::Array(prompts) if !prompts.iter().any(Value::is_number) => {
                 prompts.iter().map(one).collect()
             }
@@ -344,4 +333,60 @@ impl CompletionRequest {
         }
         Ok((self.common.options(model, n_predict)?, self.logprobs))
     }
+}
+
+/// A prompt of a completion.
+pub struct CompletionPrompt {
+    /// Its tokens, at least one.
+    pub tokens: Vec<Token>,
+    /// Its text as the client wrote it, with the texts of tokens that the client gave as numbers.
+    pub text: String,
+}
+
+impl CompletionPrompt {
+    fn new(prompt: &Value, model: &Model) -> Result<Self, ApiError> {
+        let parts = match prompt {
+            Value::String(_) => std::slice::from_ref(prompt),
+            Value::Array(parts) => parts,
+            _ => return Err(wrong_prompt("is neither a text nor a list of tokens")),
+        };
+        let (mut tokens, mut text) = (Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Value::String(part) => {
+                    let boundary = if tokens.is_empty() {
+                        Boundary::Add
+                    } else {
+                        Boundary::Omit
+                    };
+                    tokens.extend(model.tokenize(part, boundary, Special::ByName)?);
+                    text.extend(part.as_bytes());
+                }
+                Value::Number(_) => {
+                    let token = i64::of(part).and_then(|it| Token::try_from(it).ok());
+                    let token = token
+                        .filter(|token| model.contains(*token))
+                        .ok_or_else(|| {
+                            wrong_prompt("holds a number that is not a token of the model")
+                        })?;
+                    tokens.push(token);
+                    text.extend(model.token_bytes(token, Special::ByName));
+                }
+                _ => {
+                    return Err(wrong_prompt(
+                        "holds something that is neither a text nor a token's number",
+                    ));
+                }
+            }
+        }
+        if tokens.is_empty() {
+            return Err(wrong_prompt("is empty"));
+        }
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok(Self { tokens, text })
+    }
+}
+
+fn wrong_prompt(what: &str) -> ApiError {
+    ApiError::invalid_field("prompt", format!("`prompt` {what}"))
 }

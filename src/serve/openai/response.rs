@@ -60,7 +60,7 @@ pub struct AnswerPart {
 pub struct Explained {
     /// The token.
     pub token: Token,
-    /// The number of characters before it.
+    /// The number of characters of the text before it.
     pub offset: usize,
     /// Its explanation, and the best candidates at its position, the best first; `None` for the first token of a prompt.
     pub told: Option<(Choice, Vec<Choice>)>,

@@ -146,7 +146,7 @@ function body(arm, before) {
   }
   if (isUser()) {
     asked.arm = arm;
-    asked.contrast = Number($("contrast").value);
+    if (arm === "cope") asked.contrast = Number($("contrast").value);
   }
   return asked;
 }

@@ -338,6 +338,36 @@ fn another_answer_is_drawn_with_the_next_seed() {
 }
 
 #[test]
+fn a_comparison_shows_the_answer_that_was_given() {
+    let sandbox = with_adapter();
+    let hello = |temperature, seed| {
+        let options = [&VOICE[..4], &["--temp", temperature, "-s", seed]].concat();
+        chat(&sandbox, &options, "hello\n").0
+    };
+    // CoPe's answer is the last of the three.
+    let compared = |input: &str| chat(&sandbox, &VOICE, input).0.trim_end().to_owned();
+    let (first, again) = (hello("0", "42"), hello("0.7", "43"));
+    assert_ne!(first, again);
+    let shown = compared("hello\n/compare\n");
+    assert!(
+        shown.ends_with(&format!("CoPe\n{}", first.trim())),
+        "{shown}"
+    );
+    let shown = compared("hello\n/regen\n/compare\n");
+    assert!(
+        shown.ends_with(&format!("CoPe\n{}", again.trim())),
+        "{shown}"
+    );
+    // With other settings than those of the answer, there is another one.
+    let shown = compared("hello\n/regen\n/set seed 42\n/set temperature 0.7\n/compare\n");
+    let drawn = hello("0.7", "42");
+    assert!(
+        shown.ends_with(&format!("CoPe\n{}", drawn.trim())),
+        "{shown}"
+    );
+}
+
+#[test]
 fn an_adapter_file_has_a_scale_on_the_command_line() {
     let sandbox = with_adapter();
     let generate = |voice: &[&str]| {

@@ -167,7 +167,9 @@ fn a_damaged_file_of_a_user_is_500() {
 
 #[test]
 fn a_voice_that_needs_more_memory_than_there_is_is_503() {
-    let server = Server::with(|options| options.settings.memory = 1 << 10);
+    let fixture = Fixture::new();
+    let of_base = 4 * exact().kv_bytes(&fixture.model);
+    let server = Server::of(fixture, |options| options.settings.memory = of_base);
     server.chat("ann", &json!({})).assert_refused(&Refusal {
         code: Some("insufficient_memory"),
         retry_after: Some("10"),
@@ -192,6 +194,14 @@ fn a_server_without_memory_for_the_base_does_not_start() {
     };
     match error {
         Error::NoRoom { user: it, .. } => assert_eq!(it, user),
+        error => panic!("{error}"),
+    }
+    let mut options = super::options(&fixture.path);
+    options.settings.memory = 0;
+    let error = serve(&home, options, |_| (), std::future::pending()).unwrap_err();
+    let expected = 4 * exact().kv_bytes(&fixture.model);
+    match error {
+        Error::Memory { needed, limit } => assert_eq!((needed, limit), (expected, 0)),
         error => panic!("{error}"),
     }
 }

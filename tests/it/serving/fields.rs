@@ -76,8 +76,9 @@ const OBEYED: &[&str] = &[
     r#"{"model": "bob"}"#,
     r#"{"temperature": 0}"#,
     r#"{"max_tokens": 3.0}"#,
-    r#"{"max_completion_tokens": 3}"#,
+    r#"{"max_tokens": null, "max_completion_tokens": 3}"#,
     r#"{"max_tokens": null, "n_predict": 3}"#,
+    r#"{"lora": [{"id": 0, "scale": 3}]}"#,
     r#"{"seed": 6}"#,
     r#"{"top_k": 1.0}"#,
     r#"{"top_p": 0.01}"#,
@@ -114,6 +115,8 @@ const IGNORED: &[&str] = &[
     r#"{"dynatemp_range": 0, "xtc_probability": 0.0, "mirostat": 0, "dry_multiplier": 0, "dry_base": 1.75}"#,
     r#"{"backend_sampling": false, "reasoning_format": "auto", "typ_p": 1, "typical_p": 1}"#,
     r#"{"samplers": ["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]}"#,
+    r#"{"lora": [], "n_predict": 12, "max_completion_tokens": 12.0}"#,
+    r#"{"lora": [{"id": 0}, {"id": 1, "scale": 0}]}"#,
     r#"{"nobody_sends_this": null, "functions": [], "function_call": "auto"}"#,
 ];
 
@@ -279,7 +282,57 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (
         r#"{"arm": "both"}"#,
         "arm",
-        "has to be `base`, `user` or `cope`, not a text",
+        "has to be `base`, `user` or `cope`, not \"both\"",
+    ),
+    (
+        r#"{"max_completion_tokens": 3}"#,
+        "max_tokens",
+        "has another value than `max_completion_tokens`",
+    ),
+    (
+        r#"{"n_predict": -1}"#,
+        "n_predict",
+        "has another value than `max_tokens`",
+    ),
+    (
+        r#"{"typical_p": 0.5, "typ_p": 0.4}"#,
+        "typ_p",
+        "has another value than `typical_p`",
+    ),
+    (
+        r#"{"seed": 18446744073709551615}"#,
+        "seed",
+        "has to be a whole number of at most 15 digits",
+    ),
+    (
+        r#"{"arm": "user", "contrast": 1}"#,
+        "contrast",
+        "is for the arm `cope`",
+    ),
+    (
+        r#"{"model": "base", "contrast": 0.5}"#,
+        "contrast",
+        "is for the arm `cope`",
+    ),
+    (
+        r#"{"arm": "base", "plausibility": 0.1}"#,
+        "plausibility",
+        "is for the arm `cope`",
+    ),
+    (
+        r#"{"lora": [{"id": 1}]}"#,
+        "lora",
+        "does not name the adapter of `model`, ann",
+    ),
+    (
+        r#"{"lora": [{"id": 0, "scale": 0}]}"#,
+        "lora",
+        "does not name the adapter of `model`, ann",
+    ),
+    (
+        r#"{"response_format": {"type": "json_schema", "schema": {"const": 1}, "json_schema": {"schema": {"const": 2}}}}"#,
+        "response_format",
+        "has two schemas",
     ),
     (r#"{"lora": [{"scale": 1}]}"#, "lora[0].id", "is missing"),
 ];
@@ -352,6 +405,22 @@ fn a_field_of_a_chat_is_obeyed_or_changes_nothing_or_is_refused_by_name() {
             Refused("retrieve", "has to be a whole number from 0 on, not 0.5"),
         ),
         (
+            json!({ "model": "base", "retrieve": 1 }),
+            Refused("retrieve", "is for a user's model"),
+        ),
+        (
+            json!({ "chat_template_kwargs": { "enable_thinking": true } }),
+            Refused("chat_template_kwargs", "chat template cannot ask for"),
+        ),
+        (
+            json!({ "chat_template_kwargs": { "enable_thinking": true, "thinking": false } }),
+            Refused("chat_template_kwargs", "says two things"),
+        ),
+        (
+            message(json!({ "content": null })),
+            Refused("messages[0].content", "is missing"),
+        ),
+        (
             message(json!({ "role": 3 })),
             Refused("messages[0].role", "has to be a text, not 3"),
         ),
@@ -403,6 +472,11 @@ fn a_field_of_a_completion_is_obeyed_or_changes_nothing_or_is_refused_by_name() 
             json!({ "prompt": {} }),
             Refused("prompt", "neither a text nor a list of tokens"),
         ),
+        (json!({ "prompt": [[]] }), Refused("prompt", "is empty")),
+        (
+            json!({ "prompt": [[["a"]]] }),
+            Refused("prompt", "neither a text nor a token's number"),
+        ),
         (
             json!({ "logprobs": true }),
             Refused("logprobs", "has to be a whole number from 0 on, not true"),
@@ -445,4 +519,22 @@ fn minus_one_last_tokens_are_those_of_the_context() {
     assert_eq!(said(json!(-1)), said(json!(256.0)));
     assert_ne!(said(json!(-1)), said(json!(4)));
     assert_ne!(said(json!(-1)), said(json!(0)));
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_refused_by_its_path() {
+    let server = Server::new();
+    let body =
+        r#"{"model": "ann", "messages": [{"role": "user", "content": "a", "content": "b"}]}"#;
+    let request = super::agent().post(server.url("/v1/chat/completions"));
+    let request = request.header("Content-Type", "application/json");
+    let reply = super::reply(request.send(body).unwrap());
+    reply.assert_refused(&super::Refusal {
+        param: Some("messages[0].content"),
+        ..super::Refusal::new(
+            400,
+            "invalid_request_error",
+            "`messages[0].content` is there twice",
+        )
+    });
 }

@@ -144,7 +144,7 @@ fn models_are_evicted_for_others_and_not_for_their_own_text() {
     assert_eq!(server.chat("base", &json!({})).status, 200);
     assert!(server.chat("ann", &json!({})).error().contains("--memory"));
     assert_eq!(server.chat("ann", &json!({ "arm": "user" })).status, 200);
-    let server = Server::with(|options| options.settings.memory = base_bytes / 2);
+    let server = Server::with(|options| options.settings.memory = base_bytes);
     let refused = server.chat("ann", &json!({}));
     assert_eq!(refused.status, 503);
     assert!(refused.error().contains("--memory"));

@@ -68,12 +68,15 @@ fn retrieved_items_stand_before_the_message_as_if_they_had_been_sent() {
     assert_eq!(said("ann", json!({ "retrieve": 2 })), expected);
     assert_ne!(said("ann", json!({})), expected);
     // Nobody else's prompt has them.
-    for other in ["base", "bob"] {
-        assert_eq!(
-            said(other, json!({ "retrieve": 2 })),
-            said(other, json!({}))
-        );
-    }
+    assert_eq!(
+        said("bob", json!({ "retrieve": 2 })),
+        said("bob", json!({}))
+    );
+    // The base has none, and a server's default is not meant for it.
+    assert_eq!(
+        said("base", json!({ "retrieve": 0 })),
+        said("base", json!({}))
+    );
     let many = server.chat("ann", &json!({ "retrieve": 17 }));
     many.assert_refused(&Refusal {
         param: Some("retrieve"),
@@ -99,6 +102,15 @@ fn the_prompt_is_counted_and_shown_with_its_items() {
     assert_eq!(count.json()["input_tokens"], n_prompt);
     let unknown = json!({ "model": "carol", "retrieve": 1, "messages": body["messages"] });
     assert_eq!(server.post("/apply-template", &unknown, None).status, 404);
+    // A model that does not exist is as wrong here as in a chat, with items or without.
+    let unknown = json!({ "model": "carol", "messages": body["messages"] });
+    for path in ["/apply-template", "/v1/chat/completions/input_tokens"] {
+        let reply = server.post(path, &unknown, None);
+        assert_eq!(
+            (reply.status, &reply.json()["error"]["param"]),
+            (404, &json!("model"))
+        );
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Makes examples of the messages of a chat.
 
 use super::super::{Imported, MAX_BYTES};
-use super::turn::{Learning, Party, Speaker, TOOL, Turn};
+use super::turn::{Learning, Party, Speaker, THOUGHT, TOOL, Turn};
 use crate::message::{Message, Role};
 use crate::profile::Example;
 use crate::thought::without_thoughts;
@@ -89,6 +89,7 @@ impl<'a> Dialogue<'a> {
                     self.forget();
                 }
             }
+            Party::Thought => self.imported.skip(THOUGHT),
             Party::Unknown(name) => {
                 self.skip_unknown(name);
                 self.forget();
@@ -164,6 +165,10 @@ impl<'a> Dialogue<'a> {
         match turn.learning {
             Learning::Learnt => {}
             Learning::WeightZero => return self.imported.skip("an answer of weight 0"),
+            Learning::InPart => {
+                let why = "an answer of which only a part is to be learnt";
+                return self.imported.skip(why);
+            }
             Learning::Context => return,
         }
         // Both lengths are checked before the messages are copied: a chat may have many thousands.

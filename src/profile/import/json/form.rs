@@ -3,10 +3,13 @@
 use serde_json::Value;
 
 use super::super::Imported;
+use super::super::marks::written_out;
 use super::chatgpt;
 use super::dialogue::Dialogue;
-use super::object::{ANSWERS, CHATS, JsonObject, LISTS, MATERIALS, QUESTIONS, SYSTEMS, wrong_type};
-use super::turn::{Learning, Party, Speaker, Turn};
+use super::object::{
+    ANSWERS, CHATS, JsonObject, LABELS, LISTS, MATERIALS, QUESTIONS, SYSTEMS, wrong_type,
+};
+use super::turn::{Learning, Party, Speaker, Turn, is_weightless};
 use crate::profile::text_value::{kind, text_of};
 
 /// The forms, for messages.
@@ -22,21 +25,8 @@ const AUTHORS: [&str; 9] = [
     "author", "from", "name", "role", "sender", "speaker", "user", "username", "is_user",
 ];
 
-/// Beginnings of chats that are written out as one text, with the marks of a model's template.
-const WRITTEN_OUT: [&str; 12] = [
-    "### Human:",
-    "### Instruction",
-    "### User:",
-    "Human:",
-    "Below is an instruction",
-    "<s>[INST]",
-    "[INST]",
-    "<|im_start|>",
-    "<|user|>",
-    "<|system|>",
-    "<|begin_of_text|>",
-    "<start_of_turn>",
-];
+/// Texts by which a label says that an answer is not wanted.
+const UNWANTED: [&str; 6] = ["false", "0", "0.0", "-1", "rejected", "undesirable"];
 
 /// Adds the examples of an item to `imported`. `speaker` is the speaker of a chat whose texts are the user's.
 ///
@@ -57,6 +47,11 @@ pub(super) fn add(
     let chat_field = object.one_of(&CHATS)?;
     // Tables that were made of several data sets have columns of other forms, which are null or empty.
     let has_answer = object.one_of(&ANSWERS).is_ok_and(|it| it.is_some());
+    let holds_answer = has_answer || chat_field.is_some() || Turn::pair(&object).is_some();
+    if let Some(why) = why_left(&object).filter(|_| holds_answer) {
+        imported.skip(why);
+        return Ok(());
+    }
     let is_chat = |(name, value): &(&str, &Value)| match value.as_array() {
         Some(list) => !(has_answer && list.is_empty()),
         // A text under this name is that of a Discord message.
@@ -73,10 +68,6 @@ pub(super) fn add(
         };
     }
     if let Some((name, value)) = object.one_of(&ANSWERS)? {
-        if object.given("label") == Some(&Value::Bool(false)) {
-            imported.skip("an answer that is marked as unwanted");
-            return Ok(());
-        }
         let turns = answered(&object, name, value)?;
         Dialogue::add(turns, Speaker::Assistant, imported);
         return Ok(());
@@ -97,6 +88,24 @@ pub(super) fn add(
     match name.map(|name| (name, object.take(name))) {
         Some((name, Some(Value::Array(list)))) => chat(&object, name, list, speaker, imported),
         _ => Err(unknown(&object)),
+    }
+}
+
+/// The reason to leave an item that is marked as one not to be learnt.
+fn why_left(object: &JsonObject) -> Option<&'static str> {
+    let is_unwanted = |label: &Value| match label {
+        Value::Bool(is_wanted) => !is_wanted,
+        Value::Number(label) => label.as_f64().is_some_and(|label| label <= 0.0),
+        Value::String(label) => UNWANTED.contains(&label.trim().to_lowercase().as_str()),
+        _ => false,
+    };
+    let mut labels = LABELS.iter().filter_map(|it| object.given(it));
+    if labels.any(is_unwanted) {
+        Some("an answer that is marked as unwanted")
+    } else if is_weightless(object) {
+        Some("an answer of weight 0")
+    } else {
+        None
     }
 }
 
@@ -337,8 +346,7 @@ fn text_alone(object: &JsonObject, value: &Value) -> Result<Vec<Turn>, String> {
 
 /// Refuses a chat that is written out as one text: it holds other people's words and marks of a template.
 fn not_written_out(name: &str, text: &str) -> Result<(), String> {
-    let text = text.trim_start();
-    match WRITTEN_OUT.iter().find(|mark| text.starts_with(**mark)) {
+    match written_out(text) {
         Some(mark) => Err(format!(
             "the field {name:?} is a chat written out as one text (it begins with {mark:?}); give it as {{\"messages\": […]}}"
         )),

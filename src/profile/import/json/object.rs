@@ -49,10 +49,26 @@ pub(super) const LISTS: [&str; 10] = [
     "rows",
     "samples",
 ];
+/// Fields that say whether a text is learnt: it is not where one of them is 0 or false.
+pub(super) const WEIGHTS: [&str; 10] = [
+    "weight",
+    "train",
+    "loss",
+    "loss_weight",
+    "loss_scale",
+    "loss_mask",
+    "train_on_turn",
+    "trainable",
+    "training",
+    "learn",
+];
+/// Fields that say that a text is not learnt, where one of them is 1 or true.
+pub(super) const MASKS: [&str; 2] = ["mask", "masked"];
+/// Fields that say whether an answer is wanted.
+pub(super) const LABELS: [&str; 2] = ["label", "kto_tag"];
 /// Further fields of items and messages.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 16] = [
     "history",
-    "label",
     "text",
     "title",
     "mapping",
@@ -64,8 +80,8 @@ const OTHERS: [&str; 17] = [
     "parts",
     "tool_calls",
     "function_call",
-    "weight",
-    "loss",
+    "train_detail",
+    "channel",
     "type",
     "thought",
 ];
@@ -179,8 +195,9 @@ fn canonical(name: &str) -> String {
 }
 
 fn is_known(name: &str) -> bool {
-    let groups: [&[&str]; 9] = [
-        &CHATS, &ANSWERS, &QUESTIONS, &MATERIALS, &SYSTEMS, &ASKERS, &ANSWERERS, &LISTS, &OTHERS,
+    let groups: [&[&str]; 12] = [
+        &CHATS, &ANSWERS, &QUESTIONS, &MATERIALS, &SYSTEMS, &ASKERS, &ANSWERERS, &LISTS, &WEIGHTS,
+        &MASKS, &LABELS, &OTHERS,
     ];
     groups.iter().any(|group| group.contains(&name))
 }

@@ -132,6 +132,24 @@ fn of_a_prompt_with_answers_nothing_is_learnt() {
     assert_eq!(read(whole), "U: a / A: b / U: c / A: d");
     let unwanted = r#"{"prompt": "a", "completion": "b", "label": false}"#;
     assert_eq!(read(unwanted), "1 an answer that is marked as unwanted");
+    for label in ["0", "-1", "\"false\"", "\" FALSE\"", "\"rejected\""] {
+        let unwanted = unwanted.replace("false", label);
+        let why = "1 an answer that is marked as unwanted";
+        assert_eq!(read(&unwanted), why, "{label}");
+    }
+    for label in ["1", "\"true\"", "null", "\"cats\""] {
+        let wanted = unwanted.replace("false", label);
+        assert_eq!(read(&wanted), "U: a / A: b", "{label}");
+    }
+    let chat = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "kto_tag": false}"#;
+    assert_eq!(read(chat), "1 an answer that is marked as unwanted");
+    for field in ["\"weight\": 0", "\"train\": false", "\"mask\": true"] {
+        let weightless = unwanted.replace("\"label\": false", field);
+        assert_eq!(read(&weightless), "1 an answer of weight 0", "{field}");
+    }
+    // In a set for a classifier the label is that of a kind.
+    let text = r#"{"text": "b", "label": 0}"#;
+    assert_eq!(read(text), "U: Write a text. / A: b");
     assert_eq!(
         refusal(&whole.replacen('{', r#"{"prompt": "x", "#, 1)),
         "line 1: the chat in \"chosen\" does not begin with the prompt"
@@ -184,13 +202,5 @@ fn the_beginning_of_a_file_tells_json() {
     ] {
         std::fs::write(&path, text).unwrap();
         assert_eq!(is_json(&path).unwrap(), json, "{text:?}");
-    }
-    for (bytes, what) in [
-        (&b"\xff\xfe{\0"[..], "is in UTF-16; save it in UTF-8"),
-        (b"\x1f\x8b\x08\0", "is compressed by gzip; unpack it first"),
-    ] {
-        std::fs::write(&path, bytes).unwrap();
-        let error = import(&path, &ImportOptions::default()).unwrap_err();
-        assert_eq!(error.to_string(), format!("{}: {what}", path.display()));
     }
 }

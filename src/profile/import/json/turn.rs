@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::object::{ANSWERERS, ASKERS, JsonObject, shortened, wrong_type};
+use super::object::{ANSWERERS, ASKERS, JsonObject, MASKS, WEIGHTS, shortened, wrong_type};
 use crate::message::{Message, Role};
 use crate::profile::text_value::{kind, text_of};
 
@@ -23,6 +23,8 @@ pub(super) enum Party {
     Speaker(Speaker),
     /// A tool, or a call of one that stands as a message of its own.
     Tool,
+    /// The assistant, who thinks.
+    Thought,
     /// Somebody whose part in the chat the name does not tell.
     Unknown(String),
 }
@@ -33,6 +35,8 @@ pub(super) enum Learning {
     Learnt,
     /// The file says that it is not to be learnt.
     WeightZero,
+    /// The file says that only a part of it is to be learnt.
+    InPart,
     /// It is part of a prompt.
     Context,
 }
@@ -66,8 +70,11 @@ const CALLS: [&str; 4] = [
     "[TOOL_CALLS]",
 ];
 
-/// Fields that say whether a message is learnt.
-const WEIGHTS: [&str; 3] = ["weight", "train", "loss"];
+/// The field in which Axolotl says which places of a message are learnt.
+const DETAIL: &str = "train_detail";
+
+/// The reason for thoughts that are not part of a text.
+pub(super) const THOUGHT: &str = "a thought";
 
 impl Party {
     /// The party of a name, in any case.
@@ -143,7 +150,22 @@ impl Turn {
             .iter()
             .any(|it| object.given(it).is_some_and(is_filled));
         turn.learning = learning(object, place)?;
+        if turn.is_of(Speaker::Assistant) {
+            turn.speak_in(object.given("channel").and_then(Value::as_str));
+        }
         Ok(turn)
+    }
+
+    /// Takes the assistant's message as one in this channel of the Harmony format.
+    fn speak_in(&mut self, channel: Option<&str>) {
+        match channel {
+            Some("analysis") => self.party = Party::Thought,
+            Some("commentary") => {
+                self.calls_tool = true;
+                self.text.clear();
+            }
+            _ => {}
+        }
     }
 
     /// A message with this content: a text, a list of parts or one part.
@@ -205,24 +227,47 @@ impl Turn {
     }
 }
 
-/// Whether a message is learnt, by its weight.
+/// Whether a message is learnt, by the fields that tell it.
 fn learning(object: &JsonObject, place: &str) -> Result<Learning, String> {
-    for field in WEIGHTS {
-        let is_zero = match object.given(field) {
-            None => false,
-            Some(Value::Bool(is_learnt)) => !is_learnt,
-            Some(Value::Number(weight)) if weight.as_f64() >= Some(0.0) => {
-                weight.as_f64() == Some(0.0)
-            }
-            Some(weight) => {
-                return Err(wrong_type(&format!("{place}.{field}"), weight, "0 or 1"));
-            }
-        };
-        if is_zero {
+    let wrong = |field: &str, value, needed| wrong_type(&format!("{place}.{field}"), value, needed);
+    let is_set = |field: &str| match object.given(field) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(Value::Number(weight)) if weight.as_f64() >= Some(0.0) => {
+            Ok(Some(weight.as_f64() != Some(0.0)))
+        }
+        Some(value) => Err(wrong(field, value, "0 or 1")),
+    };
+    let (weights, masks) = (WEIGHTS.map(|it| (it, false)), MASKS.map(|it| (it, true)));
+    for (field, left) in weights.into_iter().chain(masks) {
+        if is_set(field)? == Some(left) {
             return Ok(Learning::WeightZero);
         }
     }
-    Ok(Learning::Learnt)
+    match object.given(DETAIL) {
+        None => Ok(Learning::Learnt),
+        Some(Value::Array(places)) => {
+            let is_left = |place: &Value| place.get("train") == Some(&Value::Bool(false));
+            Ok(if places.iter().any(is_left) {
+                Learning::InPart
+            } else {
+                Learning::Learnt
+            })
+        }
+        Some(value) => Err(wrong(DETAIL, value, "a list")),
+    }
+}
+
+/// Whether the fields of a whole item say that it is not to be learnt. Other programs give these names to other values too,
+/// which say nothing about that.
+pub(super) fn is_weightless(object: &JsonObject) -> bool {
+    let is_zero = |value: &Value| *value == Value::Bool(false) || value.as_f64() == Some(0.0);
+    let is_true = |value: &Value| *value == Value::Bool(true);
+    let given = |names: &[&str], holds: &dyn Fn(&Value) -> bool| {
+        let mut values = names.iter().filter_map(|it| object.given(it));
+        values.any(holds)
+    };
+    given(&WEIGHTS, &is_zero) || given(&MASKS, &is_true)
 }
 
 fn is_filled(value: &Value) -> bool {
@@ -276,7 +321,7 @@ impl Parts {
         let kind = part.given("type").and_then(Value::as_str);
         let is_thought = part.given("thought") == Some(&Value::Bool(true));
         match (kind, part.given("text")) {
-            _ if is_thought => self.left.push("a thought".into()),
+            _ if is_thought => self.left.push(THOUGHT.into()),
             (None | Some("text" | "input_text" | "output_text"), Some(text)) => {
                 let wrong = || wrong_type(&format!("{place}.text"), text, "a text");
                 self.texts.push(text_of(text).ok_or_else(wrong)?);
@@ -287,7 +332,7 @@ impl Parts {
             }
             (Some("tool_result" | "function_response"), _) => self.has_result = true,
             (Some("thinking" | "redacted_thinking" | "reasoning" | "thought"), _) => {
-                self.left.push("a thought".into());
+                self.left.push(THOUGHT.into());
             }
             (Some(kind), _) => {
                 let kind = shortened(kind);

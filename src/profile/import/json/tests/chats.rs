@@ -42,6 +42,9 @@ fn each_answer_is_learnt_but_those_of_weight_0() {
         "\"weight\": null",
         "\"train\": true",
         "\"weight\": 0.5",
+        "\"mask\": 0",
+        "\"learn\": true",
+        "\"train_detail\": [{\"begin_offset\": 0, \"end_offset\": 0, \"train\": true}]",
     ] {
         assert_eq!(with(field), both, "{field}");
     }
@@ -50,15 +53,69 @@ fn each_answer_is_learnt_but_those_of_weight_0() {
         "\"weight\": 0.0",
         "\"train\": false",
         "\"loss\": false",
+        "\"loss_weight\": 0",
+        "\"train_on_turn\": false",
+        "\"learn\": false",
+        "\"mask\": 1",
+        "\"masked\": true",
     ] {
         let last = "U: a / A: b / U: c / A: d\n1 an answer of weight 0";
         assert_eq!(with(field), last, "{field}");
     }
+    let part = with(r#""train_detail": [{"begin_offset": 0, "end_offset": 0, "train": false}]"#);
+    let last = "U: a / A: b / U: c / A: d\n1 an answer of which only a part is to be learnt";
+    assert_eq!(part, last);
     let item = item.replace(r#""content": "b""#, r#""content": "b", "weight": "0""#);
     assert_eq!(
         read_by(&item, None).unwrap_err(),
         "line 1: the field \"messages[1].weight\" is a text, where 0 or 1 is needed"
     );
+}
+
+#[test]
+fn of_channels_the_final_one_is_the_answer() {
+    let item = openai("user a | assistant hm | assistant b | user c | assistant d");
+    let in_channel = |content: &str, channel: &str| {
+        let content = format!("\"content\": \"{content}\"");
+        item.replace(&content, &format!("{content}, \"channel\": \"{channel}\""))
+    };
+    let both = "U: a / A: b\nU: a / A: b / U: c / A: d\n1 a";
+    assert_eq!(
+        read(&in_channel("hm", "analysis")),
+        format!("{both} thought")
+    );
+    assert_eq!(
+        read(&in_channel("hm", "commentary")),
+        format!("{both} call of a tool or its result")
+    );
+    // Elsewhere a channel is a place where people write.
+    let elsewhere = in_channel("d", "general");
+    assert!(read(&elsewhere).contains("A: d"));
+}
+
+#[test]
+fn texts_between_marks_of_a_template_are_counted() {
+    for (item, why) in [
+        (
+            r#"{"prompt": "q", "completion": "a<|im_end|>"}"#,
+            "an answer",
+        ),
+        (
+            r#"{"prompt": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "completion": "a"}"#,
+            "a prompt",
+        ),
+        (
+            r####"{"prompt": "### Instruction:\nq\n\n### Response:\n", "completion": "a"}"####,
+            "a prompt",
+        ),
+        (
+            r#"{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a</s>"}]}"#,
+            "an answer",
+        ),
+    ] {
+        let expected = format!("1 {why} with marks of a chat template");
+        assert_eq!(read(item), expected, "{item}");
+    }
 }
 
 #[test]
