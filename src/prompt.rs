@@ -77,7 +77,7 @@ pub struct ChatTemplate {
     settings: PromptSettings,
     /// The roles whose contents the template reads as lists of parts, as templates of vision models do.
     roles_of_parts: Vec<Role>,
-    /// What the template writes at the end of a prompt, and not before an answer that is given, if that begins with a tag.
+    /// The tag that the template writes at the end of a prompt, and not before an answer that is given, and all after it.
     tag_of_prompts: Option<String>,
 }
 
@@ -218,7 +218,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     ///
-    /// What the user says is missing in either form.
+    /// [`Error::Template`] if the user's text is missing in either form.
     fn find_roles_of_parts(&mut self) -> Result<()> {
         let asked = Message::user("?");
         let answered = vec![asked.clone(), Message::assistant(PROBE), asked.clone()];

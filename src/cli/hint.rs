@@ -130,36 +130,35 @@ fn for_unspecified(unspecified: &Unspecified) -> String {
 mod tests {
     use super::*;
 
+    fn no_user(name: &str) -> Error {
+        Error::from(Missing::User {
+            name: name.into(),
+            known: Vec::new(),
+        })
+    }
+
     #[test]
     fn an_error_its_causes_and_the_hint_are_one_line() {
         let path = || "a.file".into();
-        let unspecified = |unspecified: Unspecified| Error::from(unspecified);
-        let author = unspecified(Unspecified::Author {
+        let author = Error::from(Unspecified::Author {
             path: path(),
             texts: "commits".into(),
         });
-        let columns = unspecified(Unspecified::Columns {
+        let columns = Error::from(Unspecified::Columns {
             path: path(),
             known: vec!["one".into(), "two".into()],
         });
-        let lamp_user = unspecified(Unspecified::LampUser {
+        let lamp_user = Error::from(Unspecified::LampUser {
             path: path(),
             asked: None,
             count: 2,
             some: vec!["7".into(), "8".into()],
         });
-        let cpu_only = unspecified(Unspecified::CpuOnly {
+        let cpu_only = Error::from(Unspecified::CpuOnly {
             work: CpuWork::Recompute,
             device: "cuda".into(),
         });
-        let no_user = |name: &str| {
-            Error::from(Missing::User {
-                name: name.into(),
-                known: Vec::new(),
-            })
-        };
         let user = "ann".to_owned();
-        let missing_task = Error::from(Missing::Task { name: "t".into() });
         for (error, hint) in [
             (author, "name the author with --author"),
             (columns, "name them with --columns PROMPT,RESPONSE"),
@@ -176,7 +175,10 @@ mod tests {
                 Missing::History { user }.into(),
                 "`cope-llama user import ann FILE` adds texts",
             ),
-            (missing_task, "`cope-llama train-task t FILE…` trains it"),
+            (
+                Missing::Task { name: "t".into() }.into(),
+                "`cope-llama train-task t FILE…` trains it",
+            ),
             (
                 no_user("ann"),
                 "`cope-llama user import ann FILE` makes this user",

@@ -101,7 +101,7 @@ impl ContextOptions {
         params.n_outputs_max = self.n_outputs.clamp(1, params.n_batch);
         // Only passes of one sequence read ahead. llama.cpp sets this to 0 for caches that can be cut anywhere, and for others
         // it needs a pass that is longer than these rows and the one before them.
-        let n_rows = params.n_ubatch.min(self.padded_ctx(model)) - 1;
+        let n_rows = params.n_ubatch.min(n_ctx) - 1;
         params.n_rs_seq = match n_sequences {
             1 => params.n_outputs_max.min(n_rows).saturating_sub(1),
             _ => 0,

@@ -1,6 +1,6 @@
 //! llama.cpp's grammars, which restrict a text: in GBNF, or from a JSON schema.
 
-mod repetition;
+mod repeat_counts;
 
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
@@ -42,7 +42,7 @@ impl Grammar {
     /// The grammar `gbnf`, or the reason why it cannot be used, which follows the grammar's name.
     fn parse(model: &Arc<Model>, gbnf: &str) -> Result<Self, String> {
         let text = checked(gbnf)?;
-        repetition::check(gbnf)?;
+        repeat_counts::check(gbnf)?;
         // SAFETY: the vocabulary lives as long as the model; both texts are NUL-terminated; the wrapper catches what
         // llama.cpp throws, and gives null for what it refuses.
         let raw = unsafe {

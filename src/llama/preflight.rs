@@ -61,6 +61,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_heads,
         check_sliding,
         recurrent::check,
+        check_counts,
         check_numbers,
         check_scales,
         tensors::check,
@@ -304,13 +305,13 @@ pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize) -> Vec<b
     layers
 }
 
-fn check_numbers(metadata: &Metadata<'_>) -> Check {
+/// Refuses counts that are negative to llama.cpp, which counts with signed numbers of 32 bits, and a context of no tokens.
+fn check_counts(metadata: &Metadata<'_>) -> Check {
     for (key, least) in [
         ("context_length", 1),
         ("rope.scaling.original_context_length", 0),
         ("attention.sliding_window", 0),
     ] {
-        // llama.cpp counts with signed numbers of 32 bits.
         let most = i32::MAX as u32;
         for length in metadata.counts(key) {
             require((least..=most).contains(&length), || {
@@ -318,6 +319,10 @@ fn check_numbers(metadata: &Metadata<'_>) -> Check {
             })?;
         }
     }
+    Ok(())
+}
+
+fn check_numbers(metadata: &Metadata<'_>) -> Check {
     if let Some(factor) = metadata
         .get("rope.scaling.attn_factor")
         .and_then(Value::as_f32)

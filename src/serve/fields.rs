@@ -196,13 +196,13 @@ pub trait FieldType: Sized {
     const KIND: &'static str;
     /// The value, if it has this type.
     fn of(value: &Value) -> Option<Self>;
-    /// What a `value` that is not of this type has to be.
+    /// The description of a `value` that would be of this type, for an error about one that is not.
     fn kind(_value: &Value) -> &'static str {
         Self::KIND
     }
 }
 
-/// What a number that is whole but not of an integer's range has to be.
+/// The description of an integer, for an error about a whole number that is out of its range.
 const WITHIN_RANGE: &str = "a whole number of at most 15 digits";
 
 /// Whether a number has no fraction.

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn thoughts_are_cut_from_a_text_and_mere_mentions_are_not() {
+fn thoughts_are_cut_from_a_text() {
     for (text, rest) in [
         ("<think>\nhm\n</think>\n\nin the shed", Some("in the shed")),
         ("<think></think>yes", Some("yes")),
@@ -56,13 +56,21 @@ fn thoughts_are_cut_from_a_text_and_mere_mentions_are_not() {
             "<details type=\"reasoning\" done=\"true\">\nhm\n</details>\nyes",
             Some("yes"),
         ),
-        ("the tags <think> and </think> mark a thought", None),
-        ("a line\n<think> that never ends", None),
-        ("<details>\nmore\n</details>", None),
-        ("nothing here", None),
-        ("", None),
     ] {
         assert_eq!(without_thoughts(text).as_deref(), rest, "{text:?}");
+    }
+}
+
+#[test]
+fn mere_mentions_of_a_thought_are_not_cut() {
+    for text in [
+        "the tags <think> and </think> mark a thought",
+        "a line\n<think> that never ends",
+        "<details>\nmore\n</details>",
+        "nothing here",
+        "",
+    ] {
+        assert_eq!(without_thoughts(text), None, "{text:?}");
     }
 }
 

@@ -16,7 +16,7 @@ const BEGINNINGS: [&str; 7] = [
 /// Marks that end a turn or a chat, besides special tokens.
 const ENDINGS: [&str; 5] = ["<end_of_turn>", "<eos>", "<turn|>", "[/INST]", "</s>"];
 
-/// What a written-out chat ends with before an answer.
+/// The ends of a written-out chat before an answer.
 const HEADERS: [&str; 6] = [
     "### Response:",
     "### Assistant:",

@@ -29,7 +29,15 @@ fn a_context_without_memory_ends_a_command_with_one_line_that_names_the_remedy()
         assert!(line.starts_with(&start) && line.ends_with(end), "{line}");
         assert!(line.contains(" MiB of memory are free; "), "{line}");
     }
-    let serve = run(&["serve", "--port", "0", "--parallel", "2"]);
+    let serve = run(&[
+        "serve",
+        "--port",
+        "0",
+        "--parallel",
+        "2",
+        "--memory",
+        "4000000",
+    ]);
     assert_eq!(serve.status.code(), Some(1));
     let lines = stderr(&serve);
     let start = format!("error: a context of 2 texts of {N_CTX} tokens each takes ");

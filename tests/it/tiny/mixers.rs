@@ -61,7 +61,7 @@ pub fn has(architecture: &str, layer: usize, linear: &str) -> bool {
 pub fn dimensions(architecture: &str, linear: &str, n_v: usize) -> Option<(usize, usize)> {
     Some(match linear {
         "attn_q" if architecture == "qwen35" => (N_EMBD, 2 * N_EMBD),
-        "attn_qkv" => (N_EMBD, channels(n_v)),
+        "attn_qkv" if architecture == "qwen35" => (N_EMBD, channels(n_v)),
         "attn_gate" => (N_EMBD, n_v * DIM),
         "ssm_alpha" | "ssm_beta" => (N_EMBD, n_v),
         "ssm_out" => (n_v * DIM, N_EMBD),
