@@ -114,8 +114,7 @@ fn check_quotes(text: &[u8], delimiter: u8) -> Result<(), (usize, &'static str)>
         place = match (place, byte) {
             (Place::FieldBegins, b'"') => Place::Quoted(line),
             (Place::Quoted(begin), b'"') => Place::QuoteEnds(begin),
-            (Place::Quoted(begin), _) => Place::Quoted(begin),
-            (Place::QuoteEnds(begin), b'"') => Place::Quoted(begin),
+            (Place::Quoted(begin), _) | (Place::QuoteEnds(begin), b'"') => Place::Quoted(begin),
             _ if ends_field => Place::FieldBegins,
             (Place::QuoteEnds(_), b' ') => place,
             (Place::QuoteEnds(_), _) => {

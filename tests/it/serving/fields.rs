@@ -347,37 +347,10 @@ fn common() -> Vec<(Value, Fate)> {
     obeyed.chain(ignored).chain(refused).collect()
 }
 
-#[test]
-fn a_field_of_a_chat_is_obeyed_or_changes_nothing_or_is_refused_by_name() {
-    let server = Server::new();
-    let message = |more: Value| {
-        let mut message = json!({ "role": "user", "content": "hello alice" });
-        super::merge(&mut message, &more);
-        json!({ "messages": [message] })
-    };
-    let part = |more: Value| {
-        let mut part = json!({ "type": "text", "text": "hello alice" });
-        super::merge(&mut part, &more);
-        message(json!({ "content": [part] }))
-    };
-    let mut cases = common();
-    cases.extend([
+/// Fields of a chat beside its messages.
+fn of_chats() -> Vec<(Value, Fate)> {
+    vec![
         (json!({ "logprobs": true, "top_logprobs": 2.0 }), Obeyed),
-        (message(json!({ "content": "hello bob" })), Obeyed),
-        (message(json!({ "role": "developer" })), Obeyed),
-        (part(json!({})), Ignored),
-        (
-            part(json!({ "cache_control": { "type": "ephemeral" } })),
-            Ignored,
-        ),
-        (
-            message(json!({ "name": "tom", "type": "text", "refusal": null, "tool_calls": [] })),
-            Ignored,
-        ),
-        (
-            message(json!({ "reasoning_content": "a thought", "annotations": [] })),
-            Ignored,
-        ),
         (
             json!({ "add_generation_prompt": true, "chat_template_kwargs": {} }),
             Ignored,
@@ -415,6 +388,37 @@ fn a_field_of_a_chat_is_obeyed_or_changes_nothing_or_is_refused_by_name() {
         (
             json!({ "chat_template_kwargs": { "enable_thinking": true, "thinking": false } }),
             Refused("chat_template_kwargs", "says two things"),
+        ),
+    ]
+}
+
+/// Fields of a chat's messages.
+fn of_messages() -> Vec<(Value, Fate)> {
+    let message = |more: Value| {
+        let mut message = json!({ "role": "user", "content": "hello alice" });
+        super::merge(&mut message, &more);
+        json!({ "messages": [message] })
+    };
+    let part = |more: Value| {
+        let mut part = json!({ "type": "text", "text": "hello alice" });
+        super::merge(&mut part, &more);
+        message(json!({ "content": [part] }))
+    };
+    vec![
+        (message(json!({ "content": "hello bob" })), Obeyed),
+        (message(json!({ "role": "developer" })), Obeyed),
+        (part(json!({})), Ignored),
+        (
+            part(json!({ "cache_control": { "type": "ephemeral" } })),
+            Ignored,
+        ),
+        (
+            message(json!({ "name": "tom", "type": "text", "refusal": null, "tool_calls": [] })),
+            Ignored,
+        ),
+        (
+            message(json!({ "reasoning_content": "a thought", "annotations": [] })),
+            Ignored,
         ),
         (
             message(json!({ "content": null })),
@@ -454,8 +458,14 @@ fn a_field_of_a_chat_is_obeyed_or_changes_nothing_or_is_refused_by_name() {
             part(json!({ "text": null })),
             Refused("messages[0].content[0].text", "is missing"),
         ),
-    ]);
-    check(&server, "/v1/chat/completions", &chat_body(), cases);
+    ]
+}
+
+#[test]
+fn a_field_of_a_chat_is_obeyed_or_changes_nothing_or_is_refused_by_name() {
+    let cases = [common(), of_chats(), of_messages()];
+    let cases = cases.into_iter().flatten().collect();
+    check(&Server::new(), "/v1/chat/completions", &chat_body(), cases);
 }
 
 #[test]
