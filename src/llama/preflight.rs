@@ -16,6 +16,7 @@ use cope_convert::gguf::{Array, Gguf, Value};
 
 use crate::{Error, Result};
 
+#[cfg(feature = "train")]
 pub use recurrent::recurrent_layers;
 
 /// llama.cpp's `LLAMA_MAX_LAYERS`.

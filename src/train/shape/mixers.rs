@@ -170,7 +170,12 @@ impl ShapeReader<'_> {
             _ => Vec::new(),
         };
         let total: usize = sections.iter().sum();
-        let n_rot = self.size("rope.dimension_count")?;
+        let count = self.key("rope.dimension_count");
+        let n_rot = self.size("rope.dimension_count").map_err(|_| {
+            self.flaw(&format!(
+                "{count} is missing, which is not supported in training"
+            ))
+        })?;
         let is_covered = |pair: usize| {
             let sector = pair % total.max(1);
             sections.len() == 4 && sector < 3 * sections[sector % 3]

@@ -13,7 +13,13 @@ use rand::{RngExt, SeedableRng};
 
 use super::{assert_no_faults, largest_difference, train_logits};
 use crate::fixture::{exact, folder_in_memory};
-use crate::tiny::{FAMILIES, TinyModel, family_adapter};
+use crate::tiny::{TinyModel, family_adapter};
+
+/// The families whose tables are changed. The wide tiny models of hybrid families are not written yet.
+const FAMILIES: [&str; 10] = [
+    "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
+    "phi3",
+];
 
 /// Mutations of each family's table.
 const N_MUTATIONS: usize = 2000;
