@@ -38,16 +38,6 @@ pub fn write(base: &Path, path: &Path) -> Result<()> {
         }
     }
     tensors.sort_by(|x, y| x.name.cmp(&y.name));
-    let adapter = Adapter {
-        architecture: gguf.architecture()?.to_owned(),
-        lora_alpha: lora.lora_alpha,
-        base_sha256: None,
-        task_sha256: None,
-        contrast: None,
-        plausibility: None,
-        rope_factors: None,
-        name: None,
-        tensors,
-    };
+    let adapter = Adapter::new(gguf.architecture()?, lora.lora_alpha, tensors);
     Ok(adapter.write_gguf(path)?)
 }

@@ -112,6 +112,24 @@ impl Adapter<StoredPair> {
     }
 }
 
+impl<P> Adapter<P> {
+    /// An adapter of pairs that are sorted by name, which says nothing of its base, its settings and its name.
+    #[must_use]
+    pub fn new(architecture: impl Into<String>, lora_alpha: f32, tensors: Vec<P>) -> Self {
+        Self {
+            architecture: architecture.into(),
+            lora_alpha,
+            base_sha256: None,
+            task_sha256: None,
+            contrast: None,
+            plausibility: None,
+            rope_factors: None,
+            name: None,
+            tensors,
+        }
+    }
+}
+
 impl<P: LoraPair> Adapter<P> {
     /// One adapter whose change to the base is the sum of the changes of `adapters`, each times its factor. Name,
     /// contrast and plausibility are those of the last adapter.

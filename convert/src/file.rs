@@ -178,6 +178,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
+
     #[cfg(unix)]
     #[test]
     fn a_link_stays_one_and_its_file_is_replaced() {

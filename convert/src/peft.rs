@@ -3,7 +3,8 @@
 //! PEFT and llama.cpp hold `A` and `B` in the same orientation. They differ in the names of tensors, in the factor
 //! (PEFT's is `lora_alpha / r`, or `lora_alpha / √r` with `use_rslora`, with `r` and `lora_alpha` of each module;
 //! llama.cpp's is `alpha / r` with one `alpha` for all), and in some families in the order of the rows of q and k
-//! or of value heads, and therefore of their `B` or `A`. Where one `alpha` cannot express the factors, `B` is multiplied by what is left.
+//! or of value heads, and therefore of their `B` or `A`. Where one `alpha` cannot express the factors, `B` is multiplied
+//! by what is left.
 //!
 //! Adapters of MLX are read too. There the folder has `adapters.safetensors`, the matrices are transposed, and the
 //! factor is given itself (`scale`).

@@ -209,13 +209,12 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     }
     let n_head = n_heads.first().copied().unwrap_or(1);
     let head = metadata.count("embedding_length") / n_head;
-    let or_head = |key, default| metadata.get(key).and_then(Value::as_u32).unwrap_or(default);
-    let keys = or_head("attention.key_length", head);
-    let values = or_head("attention.value_length", head);
+    let keys = metadata.count_or("attention.key_length", head);
+    let values = metadata.count_or("attention.value_length", head);
     require(keys == values, || {
         format!("the keys of its heads have {keys} features, and their values {values}")
     })?;
-    let rotated = or_head("rope.dimension_count", keys);
+    let rotated = metadata.count_or("rope.dimension_count", keys);
     let is_partial =
         ["gemma2", "gemma3", "lfm2", "phi3", "qwen35"].contains(&metadata.architecture);
     let fits = if is_partial {
@@ -223,7 +222,7 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     } else {
         rotated == keys
     };
-    require(fits && rotated > 0 && rotated % 2 == 0, || {
+    require(fits && rotated > 0 && rotated.is_multiple_of(2), || {
         format!("RoPE cannot rotate {rotated} of a head's {keys} features in this family")
     })?;
     if !WHOLE_WIDTH.contains(&metadata.architecture) {
@@ -271,7 +270,7 @@ fn check_sliding(metadata: &Metadata<'_>) -> Check {
     .into_iter()
     .filter(|_| architecture == "olmo2")
     .try_for_each(|key| {
-        let length = metadata.get(key).and_then(Value::as_u32).unwrap_or(head);
+        let length = metadata.count_or(key, head);
         require(length == head, || {
             format!("its {key} is {length}, and {head} in this family at its width")
         })

@@ -128,7 +128,8 @@ impl Imported {
         self.add_example(Example::new(prompt, response));
     }
 
-    /// Adds an example if it can be trained on, is not too long and has no marks of a chat template around its texts, and skips it otherwise.
+    /// Adds an example if it can be trained on, is not too long and has no marks of a chat template around its texts, and skips
+    /// it otherwise.
     fn add_example(&mut self, example: Example) {
         let example = self.cut_thoughts(example);
         let texts = example.prompt.iter().map(|message| &message.content);

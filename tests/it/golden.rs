@@ -67,17 +67,7 @@ impl Golden {
             });
         }
         tensors.sort_by(|x, y| x.name.cmp(&y.name));
-        Adapter {
-            architecture: "llama".into(),
-            lora_alpha: 8.0,
-            base_sha256: None,
-            task_sha256: None,
-            contrast: None,
-            plausibility: None,
-            rope_factors: None,
-            name: None,
-            tensors,
-        }
+        Adapter::new("llama", 8.0, tensors)
     }
 
     fn lora(&self) -> Lora {

@@ -1,11 +1,20 @@
 //! Contexts of hybrid models, whose states cannot be cut like a KV cache.
 
-use cope_llama::llama::{Context, Rows};
+use cope_llama::llama::{Context, Rows, Token};
 
 use crate::fixture::{Fixture, exact};
 use crate::tiny::TinyModel;
 
 const FAMILIES: [&str; 2] = ["lfm2", "qwen35"];
+
+/// The tiny model of a family, and 30 tokens.
+fn tiny(architecture: &'static str) -> (Fixture, Vec<Token>) {
+    let tiny = Fixture::of(TinyModel {
+        architecture,
+        ..TinyModel::default()
+    });
+    (tiny, (0..30).map(|n| 20 + n * 7 % 300).collect())
+}
 
 fn assert_same(context: &Context, expected: &Context) {
     let pairs = std::iter::zip(context.logits(), expected.logits());
@@ -17,12 +26,8 @@ fn assert_same(context: &Context, expected: &Context) {
 #[test]
 fn caches_of_hybrid_models_are_cut_where_a_state_was_kept() {
     for architecture in FAMILIES {
-        let tiny = Fixture::of(TinyModel {
-            architecture,
-            ..TinyModel::default()
-        });
+        let (tiny, tokens) = tiny(architecture);
         let new = || Context::new(&tiny.model, None, &exact()).unwrap();
-        let tokens: Vec<_> = (0..30).map(|n| 20 + n * 7 % 300).collect();
         let mut fresh = new();
         fresh.extend(&tokens[..21], 1, Rows::Full).unwrap();
         fresh.extend(&[50], 1, Rows::Full).unwrap();
@@ -52,12 +57,8 @@ fn caches_of_hybrid_models_are_cut_where_a_state_was_kept() {
 #[test]
 fn a_saved_cache_of_a_hybrid_model_goes_on_where_it_was_saved() {
     for architecture in FAMILIES {
-        let tiny = Fixture::of(TinyModel {
-            architecture,
-            ..TinyModel::default()
-        });
+        let (tiny, tokens) = tiny(architecture);
         let new = || Context::new(&tiny.model, None, &exact()).unwrap();
-        let tokens: Vec<_> = (0..30).map(|n| 20 + n * 7 % 300).collect();
         for cut in [26, 22] {
             let mut first = new();
             first.extend(&tokens[..20], 1, Rows::Full).unwrap();

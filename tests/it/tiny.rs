@@ -317,17 +317,7 @@ pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&st
         }
     }
     tensors.sort_by(|x, y| x.name.cmp(&y.name));
-    Adapter {
-        architecture: architecture.into(),
-        lora_alpha: 2.0 * rank as f32,
-        base_sha256: None,
-        task_sha256: None,
-        contrast: None,
-        plausibility: None,
-        rope_factors: None,
-        name: None,
-        tensors,
-    }
+    Adapter::new(architecture, 2.0 * rank as f32, tensors)
 }
 
 /// The linear layers of a block, by their GGUF names.

@@ -147,17 +147,7 @@ mod tests {
             a: matrix(rank, 6),
             b: matrix(4, rank),
         };
-        Adapter {
-            architecture: "llama".into(),
-            lora_alpha,
-            base_sha256: None,
-            task_sha256: None,
-            contrast: None,
-            plausibility: None,
-            rope_factors: None,
-            name: None,
-            tensors: names.iter().map(tensor).collect(),
-        }
+        Adapter::new("llama", lora_alpha, names.iter().map(tensor).collect())
     }
 
     /// `lora_scale · B A` for one tensor, `(4, 6)`; all 0 if the adapter does not adapt the tensor.

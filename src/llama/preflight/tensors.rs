@@ -465,20 +465,16 @@ mod tests {
             cols,
             data: vec![0.0; rows * cols],
         };
-        let adapter = |name: &str| Adapter {
-            architecture: "llama".into(),
-            lora_alpha: 1.0,
-            base_sha256: None,
-            task_sha256: None,
-            contrast: None,
-            plausibility: None,
-            rope_factors: None,
-            name: None,
-            tensors: vec![LoraTensor {
-                name: name.to_owned(),
-                a: zeros(1, 64),
-                b: zeros(64, 1),
-            }],
+        let adapter = |name: &str| {
+            Adapter::new(
+                "llama",
+                1.0,
+                vec![LoraTensor {
+                    name: name.to_owned(),
+                    a: zeros(1, 64),
+                    b: zeros(64, 1),
+                }],
+            )
         };
         let mut base = Vec::new();
         for layer in ["attn_q", "ffn_up", "ffn_down"] {

@@ -93,18 +93,23 @@ impl MixerShape {
 }
 
 impl ShapeReader<'_> {
+    /// The counts that the file lists by `key`, of which those below 0 are 0; `None` if it has no such list.
+    fn counts(&self, key: &str) -> Option<Vec<usize>> {
+        match self.gguf.get(key)? {
+            Value::Array(Array::U32(counts)) => Some(counts.iter().map(|&n| n as usize).collect()),
+            Value::Array(Array::I32(counts)) => {
+                Some(counts.iter().map(|&n| n.max(0) as usize).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// The heads of keys of each block, in families in which some have none.
     pub(super) fn n_head_kv(&self) -> Result<Vec<usize>> {
         let key = self.key("attention.head_count_kv");
-        let counts: Vec<usize> = match self.gguf.get(&key) {
-            Some(Value::Array(Array::U32(counts))) => {
-                counts.iter().map(|&count| count as usize).collect()
-            }
-            Some(Value::Array(Array::I32(counts))) => {
-                counts.iter().map(|&count| count.max(0) as usize).collect()
-            }
-            _ => return Err(self.flaw(&format!("{key} is no list with a count for each block"))),
-        };
+        let counts = self
+            .counts(&key)
+            .ok_or_else(|| self.flaw(&format!("{key} is no list with a count for each block")))?;
         let most = counts.iter().copied().max().unwrap_or(0);
         if counts.iter().any(|&count| count != 0 && count != most) {
             return Err(self.flaw(
@@ -162,13 +167,7 @@ impl ShapeReader<'_> {
     /// 0 in texts. The sections of all other pairs have the same position in texts.
     fn check_sections(&self) -> Result<()> {
         let key = self.key("rope.dimension_sections");
-        let sections: Vec<usize> = match self.gguf.get(&key) {
-            Some(Value::Array(Array::U32(sizes))) => sizes.iter().map(|&it| it as usize).collect(),
-            Some(Value::Array(Array::I32(sizes))) => {
-                sizes.iter().map(|&it| it.max(0) as usize).collect()
-            }
-            _ => Vec::new(),
-        };
+        let sections = self.counts(&key).unwrap_or_default();
         let total: usize = sections.iter().sum();
         let count = self.key("rope.dimension_count");
         let n_rot = self.size("rope.dimension_count").map_err(|_| {

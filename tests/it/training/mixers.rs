@@ -40,17 +40,7 @@ fn adapter_of(base: &Fixture) -> Adapter {
         })
         .collect();
     tensors.sort_by(|x, y| x.name.cmp(&y.name));
-    Adapter {
-        architecture: base.base.architecture().unwrap().into(),
-        lora_alpha: 3.0,
-        base_sha256: None,
-        task_sha256: None,
-        contrast: None,
-        plausibility: None,
-        rope_factors: None,
-        name: None,
-        tensors,
-    }
+    Adapter::new(base.base.architecture().unwrap(), 3.0, tensors)
 }
 
 fn tokens(n: i32) -> Vec<Token> {
