@@ -20,7 +20,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::adapter::{Adapter, StoredPair};
 use crate::error::{AdapterFlaw, Error, MergeFlaw, PeftFlaw};
 use crate::gguf::{GgmlType, Gguf};
-use crate::peft::{is_peft, locate};
+use crate::peft::{is_peft, left_out, locate};
 use crate::say;
 
 /// The commands.
@@ -118,7 +118,15 @@ fn open(path: &Path, base: Option<&Path>) -> Outcome<Adapter<StoredPair>> {
             path.display()
         ))
     })?;
-    Ok(Adapter::open_peft(path, &Gguf::open(base)?)?)
+    let base = Gguf::open(base)?;
+    let adapter = Adapter::open_peft(path, &base)?;
+    if let Some(module) = left_out(path, &base)? {
+        say!(
+            "{}: {module} is left out, since llama.cpp does not apply an adapter of it",
+            path.display()
+        );
+    }
+    Ok(adapter)
 }
 
 /// The option of all commands that may read an adapter of PEFT or MLX.

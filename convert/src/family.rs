@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::gguf::{Gguf, TensorInfo, Value};
+use crate::gguf::{Array, Gguf, TensorInfo, Value};
 use crate::value_heads::{Along, ValueHeads};
 
 /// The weights of a layer that can be adapted: the name of each module in transformers, and of its tensor in GGUF
@@ -48,10 +48,19 @@ const DELTA_NET: &[(&str, &str)] = &[
     ("linear_attn.out_proj", "ssm_out"),
 ];
 
+/// The weights that a layer has beside those of [`LAYER`], where it has an input of its own beside the residual stream.
+const LAYER_INPUT: &[(&str, &str)] = &[
+    ("per_layer_input_gate", "inp_gate"),
+    ("per_layer_projection", "proj"),
+];
+
+/// The module that makes the inputs of all layers in that family. llama.cpp loads an adapter of it and does not apply it.
+const UNAPPLIED: &str = "per_layer_model_projection";
+
 /// The `general.architecture` of each family that is known. The `mistral` of transformers is `llama` in llama.cpp.
-const ARCHITECTURES: [&str; 12] = [
-    "llama", "qwen2", "qwen3", "qwen35", "gemma2", "gemma3", "granite", "lfm2", "mistral3",
-    "olmo2", "phi3", "smollm3",
+const ARCHITECTURES: [&str; 13] = [
+    "llama", "qwen2", "qwen3", "qwen35", "gemma2", "gemma3", "gemma4", "granite", "lfm2",
+    "mistral3", "olmo2", "phi3", "smollm3",
 ];
 
 /// The tensor of the head.
@@ -82,13 +91,18 @@ const LFM2: &str = "lfm2";
 /// The family with gated delta nets.
 const QWEN35: &str = "qwen35";
 
+/// The family whose layers have inputs of their own.
+const GEMMA4: &str = "gemma4";
+
 /// The facts about a base on which names and the order of rows depend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Family {
     /// `general.architecture`.
     pub architecture: String,
-    /// The number of heads of queries, and of keys and values, where all layers have the same.
-    n_head: Option<[u32; 2]>,
+    /// The number of heads of queries.
+    n_head: u32,
+    /// The number of heads of keys and values: of all layers, or of each.
+    n_head_kv: Vec<u32>,
     /// The number of key heads and of value heads of delta nets, and the features of a head, where there are any.
     delta_heads: Option<[u32; 3]>,
 }
@@ -108,14 +122,21 @@ impl Family {
                 known: ARCHITECTURES.join(", "),
             });
         }
-        let n_head = heads(base, architecture)?;
+        let n_head = base.u32(&format!("{architecture}.attention.head_count"))?;
+        let n_head_kv = key_heads(base, architecture)?.unwrap_or_else(|| vec![n_head]);
         let has_delta_nets = architecture == QWEN35;
         let delta_heads = has_delta_nets.then(|| delta_heads(base)).transpose()?;
         Ok(Self {
             architecture: architecture.to_owned(),
             n_head,
+            n_head_kv,
             delta_heads,
         })
+    }
+
+    /// Whether llama.cpp loads an adapter of this module and does not apply it.
+    pub fn is_unapplied(&self, module: &str) -> bool {
+        self.architecture == GEMMA4 && split(module) == Some((None, UNAPPLIED))
     }
 
     /// The tensor of a module such as `model.layers.0.self_attn.q_proj`; `None` if the module cannot be adapted.
@@ -146,7 +167,7 @@ impl Family {
         if self.layer().any(|(_, tensor)| *tensor == name) {
             return None;
         }
-        let [n_head, n_head_kv] = self.n_head?.map(|n| n as usize);
+        let [n_head, n_head_kv] = self.heads(fused)?;
         let n_heads = [n_head, n_head_kv, n_head_kv];
         let d = n_out.checked_div(n_heads.iter().sum())?;
         let mut first = 0;
@@ -175,6 +196,7 @@ impl Family {
             FUSED => (FUSED_LAYER, &[][..]),
             LFM2 => (LFM2_LAYER, &[][..]),
             QWEN35 => (LAYER, DELTA_NET),
+            GEMMA4 => (LAYER, LAYER_INPUT),
             _ => (LAYER, &[][..]),
         };
         layer.iter().chain(more)
@@ -187,15 +209,29 @@ impl Family {
     /// the second half at the same place; in llama.cpp it is two neighbours, and the files of some families are ordered
     /// for that.
     pub fn moved_heads(&self, tensor: &str) -> Option<usize> {
-        let is_moved = MOVED_ROWS.contains(&self.architecture.as_str());
-        let [n_head, n_head_kv] = self.n_head.filter(|_| is_moved)?;
+        if !MOVED_ROWS.contains(&self.architecture.as_str()) {
+            return None;
+        }
+        let [n_head, n_head_kv] = self.heads(tensor)?;
         if tensor.ends_with(".attn_q.weight") {
-            Some(n_head as usize)
+            Some(n_head)
         } else if tensor.ends_with(".attn_k.weight") {
-            Some(n_head_kv as usize)
+            Some(n_head_kv)
         } else {
             None
         }
+    }
+
+    /// The number of heads of queries, and of keys and values, in the layer of a tensor such as `blk.0.attn_q.weight`.
+    fn heads(&self, tensor: &str) -> Option<[usize; 2]> {
+        let n_head_kv = match *self.n_head_kv {
+            [n_head_kv] => n_head_kv,
+            _ => {
+                let (layer, _) = tensor.strip_prefix("blk.")?.split_once('.')?;
+                *self.n_head_kv.get(layer.parse::<usize>().ok()?)?
+            }
+        };
+        Some([self.n_head as usize, n_head_kv as usize])
     }
 
     /// The value heads of a tensor, if they are in another order in GGUF files.
@@ -220,16 +256,17 @@ impl Family {
     }
 }
 
-/// The number of heads of queries, and of keys and values; `None` where the layers differ.
-fn heads(base: &Gguf, architecture: &str) -> Result<Option<[u32; 2]>> {
-    let n_head = base.u32(&format!("{architecture}.attention.head_count"))?;
+/// The number of heads of keys and values, of all layers or of each; `None` if the file does not give it.
+fn key_heads(base: &Gguf, architecture: &str) -> Result<Option<Vec<u32>>> {
     let key = format!("{architecture}.attention.head_count_kv");
-    let n_head_kv = match base.get(&key) {
-        Some(Value::Array(_)) => return Ok(None),
-        Some(_) => base.u32(&key)?,
-        None => n_head,
-    };
-    Ok(Some([n_head, n_head_kv]))
+    Ok(match base.get(&key) {
+        Some(Value::Array(Array::U32(counts))) => Some(counts.clone()),
+        Some(Value::Array(Array::I32(counts))) => {
+            Some(counts.iter().map(|&n| n.max(0).unsigned_abs()).collect())
+        }
+        Some(_) => Some(vec![base.u32(&key)?]),
+        None => None,
+    })
 }
 
 /// The number of key heads and of value heads of delta nets, and the features of a head.
@@ -313,7 +350,8 @@ mod tests {
     fn family(architecture: &str) -> Family {
         Family {
             architecture: architecture.into(),
-            n_head: Some([4, 2]),
+            n_head: 4,
+            n_head_kv: vec![2],
             delta_heads: (architecture == QWEN35).then_some([2, 4, 8]),
         }
     }
@@ -346,6 +384,13 @@ mod tests {
         assert_eq!(gate.as_deref(), Some("blk.1.attn_gate.weight"));
         let w2 = family("lfm2").tensor("model.layers.1.feed_forward.w2");
         assert_eq!(w2.as_deref(), Some("blk.1.ffn_down.weight"));
+        let gate = family("gemma4").tensor("model.language_model.layers.2.per_layer_input_gate");
+        assert_eq!(gate.as_deref(), Some("blk.2.inp_gate.weight"));
+        let unapplied = "model.language_model.per_layer_model_projection";
+        assert!(
+            family("gemma4").is_unapplied(unapplied) && !family("gemma3").is_unapplied(unapplied)
+        );
+        assert!(!family("gemma4").is_unapplied("model.layers.0.per_layer_model_projection"));
         assert!(!family("lfm2").is_part("model.layers.1.mlp.down_proj"));
         assert!(family("phi3").is_part("model.layers.0.self_attn.q_proj"));
         assert!(!family("phi3").is_part("model.layers.0.self_attn.o_proj"));
@@ -377,6 +422,21 @@ mod tests {
             assert_eq!(places("qwen35", name), expected, "{name}");
             assert_eq!(places("phi3", name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn fused_layers_have_the_heads_of_their_own_layer() {
+        let family = Family {
+            n_head_kv: vec![2, 1],
+            ..family("gemma4")
+        };
+        let rows = |layer: u32, n_out| {
+            let parts = family.parts(&format!("blk.{layer}.attn_qkv.weight"), n_out);
+            parts.map(|parts| parts.map(|(_, rows)| rows))
+        };
+        assert_eq!(rows(0, 64), Some([0..32, 32..48, 48..64]));
+        assert_eq!(rows(1, 96), Some([0..64, 64..80, 80..96]));
+        assert_eq!(rows(2, 64), None);
     }
 
     #[test]

@@ -60,5 +60,6 @@ pub use error::{
 pub use family::fused_tensor;
 pub use file::write_atomic;
 pub use hash::{files, sha256};
+pub use peft::left_out;
 pub use rewrite::{Merged, Retyped, merge, requantize};
 pub use rope_factors::RopeFactors;

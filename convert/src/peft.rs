@@ -66,6 +66,16 @@ impl Adapter<StoredPair> {
     }
 }
 
+/// The module that [`Adapter::open_peft`] leaves out of an adapter, since llama.cpp would load its matrices and not apply
+/// them: `per_layer_model_projection` of Gemma 4. `None` if the adapter is read as a whole.
+///
+/// # Errors
+///
+/// A file is missing or damaged, or the family of the base is not known.
+pub fn left_out(path: &Path, base: &Gguf) -> Result<Option<String>> {
+    read::left_out(path, base)
+}
+
 impl<P: LoraPair> Adapter<P> {
     /// Writes the adapter into `folder` for PEFT, pair by pair. The folder is created if it is missing. Weights become
     /// `dtype`, or keep their own type with `None`. `base` is the adapter's base as a GGUF file; `base_name` is the

@@ -81,6 +81,17 @@ pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
     Ok(adapter)
 }
 
+/// The module of an adapter that is left out of it, see [`super::left_out`].
+pub(super) fn left_out(path: &Path, base: &Gguf) -> Result<Option<String>> {
+    let location = locate(path)?;
+    let family = Family::read(base)?;
+    let origin = Config::read(&location.config)?.origin;
+    let weights = SafeTensors::open(&location.weights)?;
+    let modules = (weights.tensors.iter()).filter_map(|tensor| module(&tensor.name, origin));
+    let mut unapplied = modules.filter(|module| family.is_unapplied(module));
+    Ok(unapplied.next().map(excerpt))
+}
+
 /// The matrices of one module, as far as they have been found.
 #[derive(Default)]
 struct Halves<'w> {
@@ -101,6 +112,9 @@ fn halves<'w>(
     let mut adapters = BTreeSet::new();
     for tensor in &weights.tensors {
         if origin == Origin::Peft && is_copy(tensor, family, base)? {
+            continue;
+        }
+        if module(&tensor.name, origin).is_some_and(|it| family.is_unapplied(it)) {
             continue;
         }
         let place = place(family, &tensor.name, origin)?;
@@ -230,11 +244,7 @@ struct Place<'w> {
 /// Reads the name of a tensor.
 fn place<'w>(family: &Family, tensor: &'w str, origin: Origin) -> Result<Place<'w>, PeftFlaw> {
     let unknown = || PeftFlaw::Tensor(excerpt(tensor));
-    let (module, half, adapter) = match origin {
-        Origin::Peft => peft_name(tensor),
-        Origin::Mlx => mlx_name(tensor),
-    }
-    .ok_or_else(unknown)?;
+    let (module, half, adapter) = parts(tensor, origin).ok_or_else(unknown)?;
     let Some(name) = family.tensor(module) else {
         let (module, architecture) = (excerpt(module), family.architecture.clone());
         return Err(if family.is_part(&module) {
@@ -255,6 +265,19 @@ fn place<'w>(family: &Family, tensor: &'w str, origin: Origin) -> Result<Place<'
         adapter,
         half,
     })
+}
+
+/// The module of a tensor of a pair.
+fn module(tensor: &str, origin: Origin) -> Option<&str> {
+    parts(tensor, origin).map(|(module, ..)| module)
+}
+
+/// The module, the half and the adapter's name in the name of a tensor.
+fn parts(tensor: &str, origin: Origin) -> Option<(&str, Half, &str)> {
+    match origin {
+        Origin::Peft => peft_name(tensor),
+        Origin::Mlx => mlx_name(tensor),
+    }
 }
 
 /// The module, the half and the adapter's name in a name such as `base_model.model.MODULE.lora_A.default.weight`. PEFT

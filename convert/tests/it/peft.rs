@@ -7,16 +7,18 @@ use std::path::Path;
 
 use cope_convert::gguf::{self, GgmlType, Gguf, TensorData, Value};
 use cope_convert::safetensors::{self, Dtype, SafeTensors, TensorSpec};
-use cope_convert::{Adapter, AdapterFlaw, Error, LoraTensor, Matrix, PeftFlaw, RopeFactors};
+use cope_convert::{
+    Adapter, AdapterFlaw, Error, LoraPair, LoraTensor, Matrix, PeftFlaw, RopeFactors, left_out,
+};
 use serde_json::{Value as Json, json};
 
 use crate::files::Folder;
 
 const N_EMBD: usize = 8;
 const N_KV: usize = 4;
-pub const FAMILIES: [&str; 12] = [
-    "llama", "qwen2", "qwen3", "qwen35", "gemma2", "gemma3", "granite", "lfm2", "mistral3",
-    "olmo2", "phi3", "smollm3",
+pub const FAMILIES: [&str; 13] = [
+    "llama", "qwen2", "qwen3", "qwen35", "gemma2", "gemma3", "gemma4", "granite", "lfm2",
+    "mistral3", "olmo2", "phi3", "smollm3",
 ];
 
 /// A base with one layer, two heads of queries and one head of keys, with four rows each.
@@ -56,6 +58,12 @@ fn base(folder: &Folder, architecture: &str) -> Gguf {
         vec![
             tensor("attn_output", N_EMBD),
             tensor("shortconv.in_proj", 2 * N_EMBD),
+        ]
+    } else if architecture == "gemma4" {
+        vec![
+            tensor("attn_q", N_EMBD),
+            tensor("inp_gate", N_KV),
+            tensor("proj", N_EMBD),
         ]
     } else {
         vec![
@@ -399,6 +407,24 @@ fn a_base_that_does_not_fit_is_refused() {
         Adapter::open_peft(&folder.join("nowhere"), &other),
         Err(Error::Missing { .. })
     ));
+}
+
+/// An adapter of all linear layers of Gemma 4 has one that llama.cpp loads and does not apply.
+#[test]
+fn a_module_that_llama_cpp_does_not_apply_is_left_out() {
+    let folder = Folder::new();
+    let base = base(&folder, "gemma4");
+    let path = folder.join("peft");
+    let outside = "base_model.model.model.language_model.per_layer_model_projection";
+    let [a, b] = ["lora_A", "lora_B"].map(|half| format!("{outside}.{half}.weight"));
+    peft(&path, &json!({}), &[A, B]);
+    assert_eq!(left_out(&path, &base).unwrap(), None);
+    peft(&path, &json!({}), &[A, B, &a, &b]);
+    let adapter = Adapter::open_peft(&path, &base).unwrap();
+    let names: Vec<_> = adapter.tensors.iter().map(LoraPair::name).collect();
+    assert_eq!(names, ["blk.0.attn_q.weight"]);
+    let module = &outside["base_model.model.".len()..];
+    assert_eq!(left_out(&path, &base).unwrap().as_deref(), Some(module));
 }
 
 /// A base has one value head of each key head, then a second of each; PEFT's file has those of a key head side by side.

@@ -31,6 +31,34 @@ pub const FUSED_LAYER: [Module; 4] = [
     ("mlp.down_proj", "ffn_down", N_EMBD, 12),
 ];
 
+const LFM2_LAYER: [Module; 9] = [
+    ("self_attn.q_proj", "attn_q", 8, N_EMBD),
+    ("self_attn.k_proj", "attn_k", 4, N_EMBD),
+    ("self_attn.v_proj", "attn_v", 4, N_EMBD),
+    ("self_attn.out_proj", "attn_output", N_EMBD, 8),
+    ("conv.in_proj", "shortconv.in_proj", 24, N_EMBD),
+    ("conv.out_proj", "shortconv.out_proj", N_EMBD, 8),
+    ("feed_forward.w1", "ffn_gate", 12, N_EMBD),
+    ("feed_forward.w3", "ffn_up", 12, N_EMBD),
+    ("feed_forward.w2", "ffn_down", N_EMBD, 12),
+];
+
+/// The modules that a layer has beside those of [`LAYER`], where it has a gated delta net: of two key heads and four value
+/// heads, with two features each.
+const DELTA_NET: [Module; 5] = [
+    ("linear_attn.in_proj_qkv", "attn_qkv", 16, N_EMBD),
+    ("linear_attn.in_proj_z", "attn_gate", 8, N_EMBD),
+    ("linear_attn.in_proj_a", "ssm_alpha", 4, N_EMBD),
+    ("linear_attn.in_proj_b", "ssm_beta", 4, N_EMBD),
+    ("linear_attn.out_proj", "ssm_out", N_EMBD, 8),
+];
+
+/// The same where it has an input of its own.
+const LAYER_INPUT: [Module; 2] = [
+    ("per_layer_input_gate", "inp_gate", 4, N_EMBD),
+    ("per_layer_projection", "proj", N_EMBD, 4),
+];
+
 const WRAPPERS: [&str; 6] = [
     "model.",
     "language_model.model.",
@@ -105,7 +133,8 @@ impl Key {
     fn is_of(self, layer: Option<usize>, module: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Named(named) => named == module,
+            // Modules of one name in other places have the value too.
+            Self::Named(named) => named.rsplit('.').next() == module.rsplit('.').next(),
             Self::InLayer(in_layer, named) => layer == Some(in_layer) && named == module,
         }
     }
@@ -232,7 +261,7 @@ impl Factors {
 /// A sound adapter.
 pub fn sound(rng: &mut Rng, architecture: &str) -> Case {
     let layer = layer(architecture);
-    let factors = Factors::draw(rng, layer);
+    let factors = Factors::draw(rng, &layer);
     let is_mlx = factors.is_mlx;
     let mut case = Case {
         settings: factors.settings(),
@@ -299,20 +328,43 @@ const MOVED_ROWS: [&str; 4] = ["llama", "mistral3", "granite", "smollm3"];
 fn delta(architecture: &str, module: Module, factor: f64, a: &[f32], b: &[f32]) -> Vec<f64> {
     let (_, tensor, rows, cols) = module;
     let rank = b.len() / rows;
-    let d = match tensor {
-        "attn_q" | "attn_k" if MOVED_ROWS.contains(&architecture) => 4,
-        _ => 1,
+    let moves = match tensor {
+        "attn_q" | "attn_k" => MOVED_ROWS.contains(&architecture),
+        _ => architecture == "qwen35",
     };
-    let from = |row: usize| match d {
-        1 => row,
-        _ => row / d * d + row % 2 * (d / 2) + row % d / 2,
-    };
-    let places = (0..rows).flat_map(|row| (0..cols).map(move |col| (from(row), col)));
+    let row = |row| if moves { moved_row(tensor, row) } else { row };
+    let col = |col| if moves { moved_col(tensor, col) } else { col };
+    let places = (0..rows).flat_map(|at| (0..cols).map(move |to| (row(at), col(to))));
     let sum = |(row, col): (usize, usize)| {
         let terms = (0..rank).map(|r| f64::from(b[row * rank + r]) * f64::from(a[r * cols + col]));
         factor * terms.sum::<f64>()
     };
     places.map(sum).collect()
+}
+
+/// The row in transformers of a row of a tensor whose rows llama.cpp moves: in heads of four rows of a rotated tensor, or
+/// among the value heads.
+fn moved_row(tensor: &str, row: usize) -> usize {
+    match tensor {
+        "attn_q" | "attn_k" => row / 4 * 4 + row % 2 * 2 + row % 4 / 2,
+        "attn_qkv" if row >= 8 => 8 + moved_value(row - 8, 2),
+        "attn_gate" => moved_value(row, 2),
+        "ssm_alpha" | "ssm_beta" => moved_value(row, 1),
+        _ => row,
+    }
+}
+
+fn moved_col(tensor: &str, col: usize) -> usize {
+    match tensor {
+        "ssm_out" => moved_value(col, 2),
+        _ => col,
+    }
+}
+
+/// The place in transformers of a place among value heads of `dim` features: the second head of GGUF files is the first of
+/// the second key head.
+fn moved_value(place: usize, dim: usize) -> usize {
+    [0, 2, 1, 3][place / dim] * dim + place % dim
 }
 
 impl Case {
@@ -391,10 +443,12 @@ fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
     values.iter().flat_map(bytes).collect()
 }
 
-pub fn layer(architecture: &str) -> &'static [Module] {
-    if architecture == "phi3" {
-        &FUSED_LAYER
-    } else {
-        &LAYER
+pub fn layer(architecture: &str) -> Vec<Module> {
+    match architecture {
+        "phi3" => FUSED_LAYER.to_vec(),
+        "lfm2" => LFM2_LAYER.to_vec(),
+        "qwen35" => [&LAYER[..], &DELTA_NET].concat(),
+        "gemma4" => [&LAYER[..], &LAYER_INPUT].concat(),
+        _ => LAYER.to_vec(),
     }
 }
