@@ -224,12 +224,11 @@ impl Family {
 
     /// The number of heads of queries, and of keys and values, in the layer of a tensor such as `blk.0.attn_q.weight`.
     fn heads(&self, tensor: &str) -> Option<[usize; 2]> {
-        let n_head_kv = match *self.n_head_kv {
-            [n_head_kv] => n_head_kv,
-            _ => {
-                let (layer, _) = tensor.strip_prefix("blk.")?.split_once('.')?;
-                *self.n_head_kv.get(layer.parse::<usize>().ok()?)?
-            }
+        let n_head_kv = if let [of_all] = *self.n_head_kv {
+            of_all
+        } else {
+            let (layer, _) = tensor.strip_prefix("blk.")?.split_once('.')?;
+            *self.n_head_kv.get(layer.parse::<usize>().ok()?)?
         };
         Some([self.n_head as usize, n_head_kv as usize])
     }

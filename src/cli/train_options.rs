@@ -98,7 +98,7 @@ struct AdapterArgs {
         value_name = "LIST",
         value_delimiter = ',',
         hide_possible_values = true,
-        help = "Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj [default: all that the model has]"
+        help = "Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj, per_layer_input_gate, per_layer_projection [default: all that the model has]"
     )]
     target_modules: Vec<TargetModule>,
 }

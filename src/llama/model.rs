@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cope_convert::gguf::{Gguf, TensorInfo, Value};
+use cope_convert::gguf::{Array, Gguf, TensorInfo, Value};
 
 use super::factor_sets::FactorSets;
 use super::system::free_memory;
@@ -247,19 +247,30 @@ impl Drop for Model {
 }
 
 /// The number of values in a KV cache for each token, from the header: heads times the lengths of keys and values, times
-/// layers.
+/// layers. Where layers differ, the most of any layer counts.
 fn kv_values(header: &Gguf) -> u64 {
     let architecture = header.architecture().unwrap_or_default();
     let number = |name: &str| {
-        let value = header.get(&format!("{architecture}.{name}"))?;
-        value.as_u32().map(u64::from)
+        let largest = match header.get(&format!("{architecture}.{name}"))? {
+            Value::Array(Array::U32(counts)) => counts.iter().copied().max(),
+            Value::Array(Array::I32(counts)) => {
+                let largest = counts.iter().copied().max();
+                largest.and_then(|it| u32::try_from(it).ok())
+            }
+            value => value.as_u32(),
+        };
+        largest.map(u64::from)
     };
     let n_head = number("attention.head_count").unwrap_or(1).max(1);
     let n_head_kv = number("attention.head_count_kv").unwrap_or(n_head);
     let head_dim = number("embedding_length").unwrap_or_default() / n_head;
-    let dims =
-        ["key", "value"].map(|it| number(&format!("attention.{it}_length")).unwrap_or(head_dim));
-    number("block_count").unwrap_or_default() * n_head_kv * (dims[0] + dims[1])
+    let dims = ["key", "value"].map(|it| {
+        let full = number(&format!("attention.{it}_length")).unwrap_or(head_dim);
+        full.max(number(&format!("attention.{it}_length_swa")).unwrap_or(0))
+    });
+    let shared = number("attention.shared_kv_layers").unwrap_or(0);
+    let n_layer = number("block_count").unwrap_or_default();
+    n_layer.saturating_sub(shared) * n_head_kv * (dims[0] + dims[1])
 }
 
 /// Whether a second rotation of keys adds up with their first. llama.cpp rotates the keys of `SmolLM3`'s blocks without

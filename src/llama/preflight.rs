@@ -5,6 +5,7 @@
 //! The attention heads and the types of tensors are checked for the families that can be trained. For others it is not
 //! known what the operations of their graphs take.
 
+mod gemma4;
 mod recurrent;
 mod tensors;
 
@@ -38,15 +39,30 @@ const WITH_BYTES: [&str; 4] = ["llama", "gpt2", "gemma4", "t5"];
 const BYTE: i32 = 6;
 
 /// The families whose graphs are known.
-const FAMILIES: [&str; 12] = [
-    "gemma2", "gemma3", "granite", "lfm2", "llama", "mistral3", "olmo2", "phi3", "qwen2", "qwen3",
-    "qwen35", "smollm3",
+const FAMILIES: [&str; 13] = [
+    "gemma2", "gemma3", "gemma4", "granite", "lfm2", "llama", "mistral3", "olmo2", "phi3", "qwen2",
+    "qwen3", "qwen35", "smollm3",
 ];
 /// The families whose heads have the whole width between them.
 const WHOLE_WIDTH: [&str; 3] = ["lfm2", "olmo2", "phi3"];
-/// The families whose blocks can have sliding attention, with the number of blocks of which the last one has full attention
-/// if the file does not say.
-const SLIDING: &[(&str, u32)] = &[("gemma2", 2), ("gemma3", 6), ("olmo2", 4)];
+/// The families whose blocks can have sliding attention, and which of them have it if the file does not say.
+const SLIDING: &[(&str, SlidingPattern)] = &[
+    ("gemma2", SlidingPattern::FullEach(2)),
+    ("gemma3", SlidingPattern::FullEach(6)),
+    ("gemma4", SlidingPattern::Listed),
+    ("olmo2", SlidingPattern::FullEach(4)),
+];
+/// Those of them that always have a window.
+const ALWAYS_SLIDING: [&str; 2] = ["gemma2", "gemma4"];
+
+/// The blocks with sliding attention, if the file does not say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SlidingPattern {
+    /// All but the last of this many blocks in a row.
+    FullEach(u32),
+    /// The file has to list them.
+    Listed,
+}
 
 /// Refuses a model that would make llama.cpp end the process, or that does not generate text; the error names the file.
 pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
@@ -62,6 +78,7 @@ pub(super) fn check(path: &Path, model: &Gguf) -> Result<()> {
         check_heads,
         check_sliding,
         recurrent::check,
+        gemma4::check,
         check_counts,
         check_numbers,
         check_scales,
@@ -216,7 +233,7 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     })?;
     let rotated = metadata.count_or("rope.dimension_count", keys);
     let is_partial =
-        ["gemma2", "gemma3", "lfm2", "phi3", "qwen35"].contains(&metadata.architecture);
+        ["gemma2", "gemma3", "gemma4", "lfm2", "phi3", "qwen35"].contains(&metadata.architecture);
     let fits = if is_partial {
         rotated <= keys
     } else {
@@ -237,14 +254,20 @@ fn check_heads(metadata: &Metadata<'_>) -> Check {
     })
 }
 
-/// A window is for blocks that have one: llama.cpp ends the process where the file lists none. Gemma 2 always has a window.
+/// A window is for blocks that have one: llama.cpp ends the process where the file lists none. Gemma 2 and 4 always have a
+/// window.
 fn check_sliding(metadata: &Metadata<'_>) -> Check {
     let architecture = metadata.architecture;
-    if sliding_period(architecture).is_none() {
+    let Some(usual) = sliding_pattern(architecture) else {
         return Ok(());
-    }
+    };
+    let pattern = metadata.get("attention.sliding_window_pattern");
+    let is_list = matches!(pattern, Some(Value::Array(_)));
+    require(is_list || usual != SlidingPattern::Listed, || {
+        "its attention.sliding_window_pattern is not a list".to_owned()
+    })?;
     let key = "attention.sliding_window";
-    let always_slides = architecture == "gemma2";
+    let always_slides = ALWAYS_SLIDING.contains(&architecture);
     let has_window = match metadata.get(key) {
         Some(_) => metadata.count(key) > 0,
         None => always_slides,
@@ -277,16 +300,16 @@ fn check_sliding(metadata: &Metadata<'_>) -> Check {
     })
 }
 
-fn sliding_period(architecture: &str) -> Option<u32> {
+fn sliding_pattern(architecture: &str) -> Option<SlidingPattern> {
     let family = SLIDING.iter().find(|it| it.0 == architecture);
-    family.map(|&(_, period)| period)
+    family.map(|&(_, pattern)| pattern)
 }
 
 /// For each of `n_layer` blocks, whether it has sliding attention: a file lists the blocks (those that it does not list have
 /// full attention), or gives the number of blocks of which the last one has full attention, or its family has one. None has
 /// it in other families.
 pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize) -> Vec<bool> {
-    let Some(period) = sliding_period(architecture) else {
+    let Some(usual) = sliding_pattern(architecture) else {
         return vec![false; n_layer];
     };
     let pattern = model.get(&format!("{architecture}.attention.sliding_window_pattern"));
@@ -294,12 +317,15 @@ pub fn sliding_layers(model: &Gguf, architecture: &str, n_layer: usize) -> Vec<b
         Some(Value::Array(Array::Bool(layers))) => layers.clone(),
         Some(Value::Array(Array::U32(layers))) => layers.iter().map(|&it| it != 0).collect(),
         Some(Value::Array(Array::I32(layers))) => layers.iter().map(|&it| it != 0).collect(),
-        number => {
+        number => match usual {
             // llama.cpp refuses a number of another type.
-            let n = number.and_then(Value::as_u32).unwrap_or(period) as usize;
-            let is_sliding = |layer| n == 0 || layer % n < n - 1;
-            (0..n_layer).map(is_sliding).collect()
-        }
+            SlidingPattern::FullEach(period) => {
+                let n = number.and_then(Value::as_u32).unwrap_or(period) as usize;
+                let is_sliding = |layer| n == 0 || layer % n < n - 1;
+                (0..n_layer).map(is_sliding).collect()
+            }
+            SlidingPattern::Listed => Vec::new(),
+        },
     };
     layers.resize(n_layer, false);
     layers

@@ -8,16 +8,18 @@ use super::block::attention::Attention;
 use super::block::branch::Branch;
 use super::block::delta_net::DeltaNet;
 use super::block::feed_forward::FeedForward;
+use super::block::key_layers::KeyLayers;
+use super::block::layer_input::LayerInput;
 use super::block::mixer::Mixer;
 use super::block::projection::Projection;
 use super::block::short_conv::ShortConv;
-use super::family::{Family, Mixers, QueryNorms};
+use super::family::{Blocks, Family, QueryNorms};
 use super::lora::TargetModule;
 use super::ops::causal_conv::CausalConv;
 use super::ops::delta_core::{DeltaCore, channels};
 use super::ops::linear::FrozenWeight;
 use super::ops::norm::RmsNorm;
-use super::shape::{DeltaShape, MixerShape, Shape};
+use super::shape::{AttentionShape, DeltaShape, KeySource, MixerShape, Shape};
 use super::target::LinearTensor;
 use super::weights::Weights;
 use crate::{Error, Result};
@@ -57,6 +59,8 @@ pub fn read(weights: &mut Weights, layer: usize, shape: &Shape, family: &Family)
             post_norm: block.norm(after, "post_ffw_norm", n_embd)?,
             residual_scale: shape.residual_scale,
         },
+        input: block.input(family)?,
+        output_scale: block.output_scale(family)?,
     })
 }
 
@@ -110,7 +114,7 @@ impl BlockReader<'_, '_> {
 
     fn mixer(&mut self, family: &Family) -> Result<Mixer> {
         Ok(match self.shape.mixers[self.layer] {
-            MixerShape::Attention => Mixer::Attention(self.attention(family)?),
+            MixerShape::Attention(shape) => Mixer::Attention(self.attention(shape, family)?),
             MixerShape::ShortConv { n_taps } => Mixer::ShortConv(self.short_conv(n_taps)?),
             MixerShape::DeltaNet(shape) => Mixer::DeltaNet(self.delta_net(shape)?),
         })
@@ -154,21 +158,58 @@ impl BlockReader<'_, '_> {
         format!("blk.{}.{name}", self.layer)
     }
 
-    fn attention(&mut self, family: &Family) -> Result<Attention> {
-        let heads = self.shape.heads;
+    fn attention(&mut self, shape: AttentionShape, family: &Family) -> Result<Attention> {
+        let heads = shape.heads;
         let is_normed = family.query_norms != QueryNorms::Absent;
         let width = |n_heads: usize| match family.query_norms {
             QueryNorms::Width => n_heads * heads.head_dim,
             _ => heads.head_dim,
         };
+        let keys = match shape.keys {
+            KeySource::Earlier(_) => None,
+            source => Some(KeyLayers {
+                k: self.linear(TargetModule::K)?,
+                v: (source == KeySource::Own)
+                    .then(|| self.linear(TargetModule::V))
+                    .transpose()?,
+                k_norm: self.norm(is_normed, "attn_k_norm", width(heads.n_head_kv))?,
+                v_norm: (family.blocks == Blocks::Varied)
+                    .then(|| RmsNorm::new(vec![1.0; heads.head_dim], self.shape.epsilon)),
+            }),
+        };
         Ok(Attention {
             q: self.linear(TargetModule::Q)?,
-            k: self.linear(TargetModule::K)?,
-            v: self.linear(TargetModule::V)?,
             q_norm: self.norm(is_normed, "attn_q_norm", width(heads.n_head))?,
-            k_norm: self.norm(is_normed, "attn_k_norm", width(heads.n_head_kv))?,
+            keys,
             heads,
-            has_gate: family.mixers == Mixers::DeltaNet,
+            has_gate: shape.has_gate,
         })
+    }
+
+    /// The branch of the block's own input, if it has one.
+    fn input(&mut self, family: &Family) -> Result<Option<Branch<LayerInput>>> {
+        if self.shape.n_input.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Branch {
+            norm: None,
+            layers: LayerInput {
+                gate: self.linear(TargetModule::PerLayerInputGate)?,
+                activation: family.activation,
+            },
+            output: self.linear(TargetModule::PerLayerProjection)?,
+            post_norm: self.norm(true, "post_norm", self.shape.n_embd)?,
+            residual_scale: None,
+        }))
+    }
+
+    /// The factor of the block's result, if the file has one.
+    fn output_scale(&mut self, family: &Family) -> Result<Option<f32>> {
+        if family.blocks == Blocks::Alike {
+            return Ok(None);
+        }
+        let name = self.name("layer_output_scale.weight");
+        let scale = self.weights.vector_if_there(&name, 1)?;
+        Ok(scale.map(|scale| scale[0]))
     }
 }

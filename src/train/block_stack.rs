@@ -3,10 +3,12 @@
 //! With an operation for each block, candle would add each gradient to zeros, and would wait for threads of its own,
 //! which spin beside ours and slow them down.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
+use super::block::key_layers::SharedKeys;
 use super::block::{Activations, Block, View};
 use super::lora::{LoraLayout, StackLora};
 use super::ops::attention::{Mask, Segment};
@@ -18,23 +20,33 @@ pub struct StackOp {
     blocks: Arc<Vec<Block>>,
     /// The layout of each block's adapters.
     layouts: Vec<LoraLayout>,
-    /// The rotations and the window of each block.
+    /// The rotations, the window, the keys and the input of each block.
     views: Vec<BlockView>,
     segments: Arc<Vec<Segment>>,
     /// The embedded tokens, `[t, n_embd]`.
     x: Vec<f32>,
-    /// Values that the forward pass leaves for the backward pass, for each block.
-    kept: Mutex<Vec<Kept>>,
+    /// Values that the forward pass leaves for the backward pass.
+    kept: Mutex<Option<KeptPass>>,
     /// Whether the backward pass recomputes activations.
     recompute: bool,
 }
 
-/// The rotations of a block's positions, and the window of its attention.
+/// The rotations of a block's positions, the window of its attention, and what it is given beside the residual stream.
 pub struct BlockView {
     /// `None` for a block without a rotation.
     pub rope: Option<Ropes>,
     /// The most keys that a query sees; `None` for full attention.
     pub window: Option<usize>,
+    /// The earlier block whose keys and values it uses, if it has none of its own.
+    pub earlier_keys: Option<usize>,
+    /// Its own input, `[t, n_input]`, if it has one.
+    pub input: Option<Arc<Vec<f32>>>,
+}
+
+/// What a forward pass leaves.
+struct KeptPass {
+    blocks: Vec<Kept>,
+    keys: SharedKeys,
 }
 
 /// The input of a block, `[t, n_embd]`, and its activations, unless the backward pass recomputes these.
@@ -68,19 +80,27 @@ impl StackOp {
     }
 
     /// Runs one block, with the adapter matrices in `flat`.
-    fn block(&self, layer: usize, x: &[f32], flat: &[f32]) -> (Vec<f32>, Activations) {
+    fn block(
+        &self,
+        layer: usize,
+        x: &[f32],
+        flat: &[f32],
+        keys: &SharedKeys,
+    ) -> (Vec<f32>, Activations) {
         let adapters = self.layouts[layer].split(flat);
-        self.blocks[layer].forward(x, &adapters, self.view(layer), None)
+        self.blocks[layer].forward(x, &adapters, self.view(layer, keys), None)
     }
 
-    fn view(&self, layer: usize) -> View<'_> {
-        let BlockView { rope, window } = &self.views[layer];
+    fn view<'a>(&'a self, layer: usize, keys: &'a SharedKeys) -> View<'a> {
+        let view = &self.views[layer];
         View {
-            rope: rope.as_ref(),
+            rope: view.rope.as_ref(),
             mask: Mask {
                 segments: &self.segments,
-                window: *window,
+                window: view.window,
             },
+            keys: view.earlier_keys.and_then(|layer| keys.of(layer)),
+            input: view.input.as_ref(),
         }
     }
 
@@ -94,30 +114,42 @@ impl StackOp {
         self.layouts.iter().map(part).collect()
     }
 
-    fn forward(&self, flat: &[f32]) -> (Vec<f32>, Vec<Kept>) {
+    fn forward(&self, flat: &[f32]) -> (Vec<f32>, KeptPass) {
         let mut x = self.x.clone();
-        let mut kept = Vec::with_capacity(self.blocks.len());
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        let mut keys = SharedKeys::default();
         for (layer, flat) in self.parts(flat).into_iter().enumerate() {
-            let (y, activations) = self.block(layer, &x, flat);
-            kept.push(Kept {
+            let (y, activations) = self.block(layer, &x, flat, &keys);
+            let is_source = |view: &BlockView| view.earlier_keys == Some(layer);
+            if self.views.iter().any(is_source)
+                && let Some(own) = activations.keys()
+            {
+                keys.keep(layer, Arc::clone(own));
+            }
+            blocks.push(Kept {
                 x: std::mem::replace(&mut x, y),
                 activations: (!self.recompute).then_some(activations),
             });
         }
-        (x, kept)
+        (x, KeptPass { blocks, keys })
     }
 
     /// The gradient of `flat`, from `dy`, that of the result.
-    fn backward(&self, flat: &[f32], kept: Vec<Kept>, dy: &[f32]) -> Vec<f32> {
+    fn backward(&self, flat: &[f32], kept: KeptPass, dy: &[f32]) -> Vec<f32> {
+        let KeptPass { blocks, keys } = kept;
         let mut dy = dy.to_vec();
         let mut gradients = Vec::with_capacity(self.blocks.len());
-        let blocks = self.parts(flat).into_iter().zip(kept).enumerate();
+        // The gradients of the keys and values of each block that has made some.
+        let mut d_keys = BTreeMap::new();
+        let blocks = self.parts(flat).into_iter().zip(blocks).enumerate();
         for (layer, (flat, Kept { x, activations })) in blocks.rev() {
-            let activations = activations.unwrap_or_else(|| self.block(layer, &x, flat).1);
+            let activations = activations.unwrap_or_else(|| self.block(layer, &x, flat, &keys).1);
             let adapters = self.layouts[layer].split(flat);
-            let (block, view) = (&self.blocks[layer], self.view(layer));
+            let (block, view) = (&self.blocks[layer], self.view(layer, &keys));
+            let source = self.views[layer].earlier_keys.unwrap_or(layer);
+            let d_keys = d_keys.entry(source).or_default();
             let lora_gradients;
-            (dy, lora_gradients) = block.backward(&x, activations, &adapters, view, dy);
+            (dy, lora_gradients) = block.backward(&x, activations, &adapters, view, dy, d_keys);
             gradients.push(self.layouts[layer].flat_gradients(lora_gradients));
         }
         gradients.reverse();
@@ -132,7 +164,7 @@ impl CustomOp1 for StackOp {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (y, kept) = self.forward(contiguous(storage, layout)?);
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let t = self
             .segments
             .iter()
@@ -143,10 +175,14 @@ impl CustomOp1 for StackOp {
     }
 
     fn bwd(&self, flat: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        if kept.len() != self.blocks.len() {
+        let kept = self
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(kept) = kept else {
             bail!("the backward pass of this forward pass has already run");
-        }
+        };
         let d_flat = map_f32(flat, |flat| map_f32(dy, |dy| self.backward(flat, kept, dy)))??;
         Ok(Some(Tensor::from_vec(d_flat, flat.shape(), flat.device())?))
     }

@@ -13,6 +13,7 @@ mod linear;
 mod mixing;
 mod rows;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result as CandleResult, Tensor, bail};
@@ -23,7 +24,7 @@ use self::attention::AttentionPlan;
 use self::block::CandleBlock;
 use self::custom_grad::custom_grad;
 use self::linear::{CandleAdapters, CandleLinear};
-use self::mixing::CandleView;
+use self::mixing::{Attended, CandleView};
 use self::rows::{Norm, Rotations};
 use super::block::recall::{Memory, Recall};
 use super::head::{Head, LogitScaling, Predictions, ROWS};
@@ -80,14 +81,21 @@ impl CandleModel {
     /// adapter and it is not frozen.
     pub fn run_rows(&self, rows: &PackedRows, lora: Option<&Lora>) -> Result<Tensor> {
         let plans = self.plans(&rows.segments)?;
-        let heads = self.stem.shape.heads;
+        let mut all_keys = BTreeMap::new();
         let pass = CandlePass {
             tokens: &rows.tokens,
             positions: &rows.positions,
             segments: &rows.segments,
             memory: None,
         };
-        self.run(pass, lora, |layer, q, k, v| {
+        self.run(pass, lora, |layer, Attended { q, keys, heads }| {
+            if let Some(own) = keys {
+                all_keys.insert(layer, own);
+            }
+            let source = self.stem.shape.earlier_keys(layer).unwrap_or(layer);
+            let Some((k, v)) = all_keys.get(&source) else {
+                bail!("block {source} has no keys")
+            };
             plans.get(self.stem.window(layer)).attend(q, k, v, heads)
         })
     }
@@ -98,13 +106,12 @@ impl CandleModel {
         self.stem.windows().try_map(plan)
     }
 
-    /// Runs the blocks, with `attend(layer, q, k, v)` for attention, which is given `[t, n_heads, head_dim]` each.
-    /// Returns `[t, n_embd]`, before the last norm.
+    /// Runs the blocks, with `attend` for the attention of each block, whose number it is given. Returns `[t, n_embd]`, before the last norm.
     fn run(
         &self,
         pass: CandlePass,
         lora: Option<&Lora>,
-        mut attend: impl FnMut(usize, &Tensor, &Tensor, &Tensor) -> CandleResult<Tensor>,
+        mut attend: impl FnMut(usize, Attended) -> CandleResult<Tensor>,
     ) -> Result<Tensor> {
         let CandlePass {
             tokens,
@@ -115,7 +122,9 @@ impl CandleModel {
         let lineage = Arc::new(Lineage::new(segments));
         let ropes = self.stem.ropes(positions);
         let rotations = ropes.try_map(|ropes| Rotations::new(&ropes, &self.device))?;
-        let mut x = self.rows(self.stem.embed(tokens)?, self.stem.shape.n_embd)?;
+        let embedded = self.stem.embed(tokens)?;
+        let inputs = self.inputs(tokens, &embedded)?;
+        let mut x = self.rows(embedded, self.stem.shape.n_embd)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             let adapters = match lora {
                 Some(lora) => CandleAdapters::new(lora.layer(layer)?, &self.device)?,
@@ -129,11 +138,21 @@ impl CandleModel {
                 adapters: &adapters,
                 rotations: self.stem.rotation(&rotations, layer),
                 lineage: &lineage,
+                input: inputs.get(layer),
                 recall,
             };
-            x = block.forward(&x, view, |q, k, v| attend(layer, q, k, v))?;
+            x = block.forward(&x, view, |attended| attend(layer, attended))?;
         }
         Ok(x)
+    }
+
+    /// The blocks' own inputs, of embedded tokens.
+    fn inputs(&self, tokens: &[Token], embedded: &[f32]) -> Result<Vec<Tensor>> {
+        let width = self.stem.shape.n_input.unwrap_or(0);
+        let inputs = self.stem.inputs(tokens, embedded)?.into_iter();
+        inputs
+            .map(|input| Ok(self.rows(Arc::unwrap_or_clone(input), width)?))
+            .collect()
     }
 
     /// The same as [`Head::logits`]: `[r, n_embd]` → `[r, n_vocab]`.

@@ -37,9 +37,10 @@ pub struct Family {
     pub sliding: Option<SlidingBlocks>,
     /// Which blocks have no rotary embedding.
     pub unrotated: Unrotated,
-    /// The number of blocks of the one model of the family whose scores are divided by `√(n_embd / n_head)`, and not by
-    /// `√head_dim`.
-    pub wide_scores: Option<usize>,
+    /// The divisor of the scores of attention.
+    pub score_divisor: ScoreDivisor,
+    /// Whether blocks differ in more than their mixers.
+    pub blocks: Blocks,
     /// Whether a file gives factors of the embedding, the scores, the residuals and the logits.
     pub has_multipliers: bool,
     /// Whether a file gives the ramp and the magnitude of `YaRN`, and a temperature of attention.
@@ -108,11 +109,35 @@ pub enum GateTensor {
     WithUp,
 }
 
+/// The divisor of the scores of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreDivisor {
+    /// `√head_dim`
+    Head,
+    /// `√(n_embd / n_head)` in the one model of the family that has this many blocks, and `√head_dim` in the others.
+    WidthOf(usize),
+    /// 1: the norms of queries and keys set the size of the scores.
+    One,
+}
+
+/// The shapes of the blocks beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// They have the same heads and the same width of the feed-forward layers.
+    Alike,
+    /// As in Gemma 4: heads of blocks with sliding attention have a length of their own, the last blocks use the keys and
+    /// values of earlier ones, values have a norm without a weight and may be the keys, and a block may have an input
+    /// beside the residual stream and a factor of its result.
+    Varied,
+}
+
 /// The divisors of the rotary frequencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Divisors {
     /// One set for all contexts.
     OneSet,
+    /// One set for all contexts, with a divisor for every pair of a head's features, whether they are rotated or not.
+    WholeHead,
     /// A set for short contexts, and another for long ones.
     TwoSets,
 }
@@ -173,7 +198,8 @@ const PLAIN: Family = Family {
     scales_embedding: false,
     sliding: None,
     unrotated: Unrotated::Never,
-    wide_scores: None,
+    score_divisor: ScoreDivisor::Head,
+    blocks: Blocks::Alike,
     has_multipliers: false,
     has_yarn_settings: false,
     gate: GateTensor::Own,
@@ -207,7 +233,7 @@ const FAMILIES: &[Family] = &[
             window: 0,
             rope: SlidingRope::OwnBase,
         }),
-        wide_scores: Some(62),
+        score_divisor: ScoreDivisor::WidthOf(62),
         logit_cap: Some(0.0),
         ..PLAIN
     },
@@ -257,8 +283,24 @@ const FAMILIES: &[Family] = &[
             window: 4096,
             rope: SlidingRope::Scaled,
         }),
-        wide_scores: Some(46),
+        score_divisor: ScoreDivisor::WidthOf(46),
         score_cap: Some(50.0),
+        logit_cap: Some(30.0),
+        ..PLAIN
+    },
+    Family {
+        architecture: "gemma4",
+        activation: Activation::Gelu,
+        norms: Norms::Both,
+        query_norms: QueryNorms::Head,
+        scales_embedding: true,
+        sliding: Some(SlidingBlocks {
+            window: 0,
+            rope: SlidingRope::OwnBase,
+        }),
+        score_divisor: ScoreDivisor::One,
+        blocks: Blocks::Varied,
+        divisors: Divisors::WholeHead,
         logit_cap: Some(30.0),
         ..PLAIN
     },

@@ -14,7 +14,7 @@ use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
 use super::replay;
 use super::sample::SLOTS;
-use super::shape::{MixerShape, Shape};
+use super::shape::{AttentionShape, MixerShape, Shape};
 use crate::error::MemoryUser;
 use crate::home::Stage;
 use crate::{Error, Result, llama};
@@ -42,7 +42,7 @@ pub(super) fn check(bytes: u64) -> Result<()> {
 /// The quantities that a training's memory depends on.
 pub(super) struct MemoryEstimate<'a> {
     pub shape: &'a Shape,
-    /// Size of the model's file in bytes.
+    /// Size in bytes of the model's file, without the table that stays in it.
     pub file_bytes: u64,
     /// Size in bytes of the token embedding in the file, if the head is another tensor; else 0.
     pub table_bytes: u64,
@@ -86,11 +86,13 @@ impl MemoryEstimate<'_> {
         let linears = shape.linears(&TargetModule::ALL);
         let blocks: u64 = linears.map(|(n_out, n_in)| (n_out * n_in) as u64).sum();
         let head = (shape.n_vocab * shape.n_embd) as u64;
-        match self.config.weight_type {
+        let of_inputs = (shape.n_layer * shape.n_input.unwrap_or(0) * shape.n_embd) as u64;
+        let others = match self.config.weight_type {
             WeightType::F32 => 4 * (blocks + head) + self.table_bytes,
             WeightType::Bf16 => 2 * (blocks + head) + self.table_bytes,
             WeightType::Quantized => self.file_bytes,
-        }
+        };
+        others + 4 * of_inputs
     }
 
     /// Number of values of the adapter, its gradient, its two moments, and two temporary copies.
@@ -121,30 +123,47 @@ impl MemoryEstimate<'_> {
     /// Number of activations of a step over texts of these lengths in tokens.
     fn step(&self, lengths: &[usize]) -> u64 {
         let shape = self.shape;
-        let (q, kv) = (
-            shape.heads.n_head * shape.heads.head_dim,
-            shape.heads.n_head_kv * shape.heads.head_dim,
-        );
-        let of_mixer = |mixer: &MixerShape| match *mixer {
-            MixerShape::Attention => 2 * q + 2 * kv,
-            MixerShape::ShortConv { .. } => 4 * shape.n_embd,
-            MixerShape::DeltaNet(shape) => shape.kept(),
-        };
-        let mixers = shape.mixers.iter().map(of_mixer);
-        let kept = shape.n_embd + 2 * shape.n_ff;
-        let kept = if self.config.recompute {
-            mixers.max().unwrap_or(0) + kept
+        let blocks = (0..shape.n_layer).map(|layer| self.kept(layer));
+        let kept: usize = if self.config.recompute {
+            blocks.max().unwrap_or(0)
         } else {
-            mixers.sum::<usize>() + shape.n_layer * kept
+            blocks.sum()
         };
-        let temporary = 8 * shape.n_embd + 5 * shape.n_ff + shape.temporary_of_mixers();
-        let a_token = kept + temporary + shape.n_layer * shape.n_embd;
+        let temporary = 8 * shape.n_embd + 5 * self.widest() + shape.temporary_of_mixers();
+        let inputs = shape.n_layer * shape.n_input.unwrap_or(0);
+        let a_token = kept + temporary + inputs + shape.n_layer * shape.n_embd;
         let logits = head::ROWS * shape.n_vocab;
         // The gradients of the keys and values that each block of queries sees, which are half of all on average.
         let seen = |length: &usize| length * length.div_ceil(QUERIES);
-        let attention = q * lengths.iter().map(seen).sum::<usize>();
+        let queries = self.attention().map(AttentionShape::query_width);
+        let attention = queries.max().unwrap_or(0) * lengths.iter().map(seen).sum::<usize>();
         let tokens: usize = lengths.iter().sum();
         (tokens * a_token + logits + attention) as u64
+    }
+
+    /// Number of values that the forward pass of a block keeps of a token.
+    fn kept(&self, layer: usize) -> usize {
+        let shape = self.shape;
+        let of_mixer = match shape.mixers[layer] {
+            MixerShape::Attention(attention) => {
+                let own = usize::from(attention.has_own_keys());
+                2 * attention.query_width() + 2 * own * attention.key_width()
+            }
+            MixerShape::ShortConv { .. } => 4 * shape.n_embd,
+            MixerShape::DeltaNet(shape) => shape.kept(),
+        };
+        let of_input = shape.n_input.map_or(0, |n_input| n_input + shape.n_embd);
+        of_mixer + of_input + shape.n_embd + 2 * shape.n_ff[layer]
+    }
+
+    /// Number of features of the widest feed-forward layers.
+    fn widest(&self) -> usize {
+        self.shape.n_ff.iter().copied().max().unwrap_or(0)
+    }
+
+    /// The attention of all blocks that have it.
+    fn attention(&self) -> impl Iterator<Item = &AttentionShape> {
+        (0..self.shape.n_layer).filter_map(|layer| self.shape.attention(layer))
     }
 
     /// Number of values in the KV cache of the samples, and in their logits.
@@ -153,9 +172,10 @@ impl MemoryEstimate<'_> {
         let slots = SLOTS.min(self.examples.len());
         let rows = |x: &Encoded| x.prompt.len() + mine.n_samples * self.sample_len(x);
         let rows: usize = self.longest(slots, rows).iter().sum();
-        let is_attention = |mixer: &&MixerShape| **mixer == MixerShape::Attention;
-        let n_attention = shape.mixers.iter().filter(is_attention).count();
-        let row = 2 * n_attention * shape.heads.n_head_kv * shape.heads.head_dim;
+        let own = self
+            .attention()
+            .filter(|attention| attention.has_own_keys());
+        let row: usize = own.map(|attention| 2 * attention.key_width()).sum();
         // The states of the samples, of the prompt and of the given response.
         let states = slots * (mine.n_samples + 2) * shape.states();
         (rows * row + states + slots * mine.n_samples * shape.n_vocab) as u64
@@ -168,7 +188,7 @@ impl MemoryEstimate<'_> {
         let tokens = |x: &Encoded| x.prompt.len() + x.response.len();
         let texts: usize = self.longest(calibrate::TEXTS, tokens).iter().sum();
         let tokens = texts.max(calibrate::QUESTIONS * calibrate::QUESTION);
-        let a_token = (calibrate::MODELS + 8) * shape.n_embd + 5 * shape.n_ff;
+        let a_token = (calibrate::MODELS + 8) * shape.n_embd + 5 * self.widest();
         (tokens * a_token + 4 * head::ROWS * shape.n_vocab) as u64
     }
 

@@ -15,6 +15,7 @@ use candle_core::{DType, Device, Tensor};
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, RopeFactors};
 
+use super::block::key_layers::SharedKeys;
 use super::block::recall::{Memory, Recall};
 use super::block::{Block, View};
 use super::block_reader;
@@ -22,13 +23,14 @@ use super::block_stack::{BlockView, StackOp};
 use super::candle::CandleModel;
 use super::family::{Divisors, Family, OutputHead};
 use super::head::{Head, HeadOp, Predictions, gather};
+use super::layer_inputs::LayerInputs;
 use super::lora::{Lora, LoraConfig};
 use super::ops::attention::{Mask, Segment};
-use super::ops::linear::WeightType;
+use super::ops::linear::{FrozenWeight, WeightType};
 use super::ops::map_f32;
 use super::ops::norm::RmsNorm;
 use super::packing::{PackedBatch, PackedRows};
-use super::shape::{MixerShape, Shape};
+use super::shape::Shape;
 use super::stem::Stem;
 use super::weights::Weights;
 use crate::Result;
@@ -56,8 +58,13 @@ fn read_divisors(
     rope_factors: Option<RopeFactors>,
 ) -> Result<Option<Vec<f32>>> {
     let n = shape.rope.n_rot / 2;
-    if family.divisors == Divisors::OneSet {
-        return weights.vector_if_there("rope_freqs.weight", n);
+    let n_read = match family.divisors {
+        Divisors::OneSet => Some(n),
+        Divisors::WholeHead => Some(shape.rope.head_dim / 2),
+        Divisors::TwoSets => None,
+    };
+    if let Some(n_read) = n_read {
+        return weights.vector_if_there("rope_freqs.weight", n_read);
     }
     let short = weights.vector_if_there("rope_factors_short.weight", n)?;
     let long = weights.vector_if_there("rope_factors_long.weight", n)?;
@@ -65,6 +72,43 @@ fn read_divisors(
         Some(RopeFactors::Long) => long,
         _ => short,
     })
+}
+
+/// Reads the token embedding and the head, which may be one matrix.
+fn read_ends(
+    weights: &mut Weights,
+    shape: &Shape,
+    family: &Family,
+) -> Result<(FrozenWeight, Head)> {
+    let norm = RmsNorm::new(
+        weights.vector(&format!("{}.weight", family.output_norm), shape.n_embd)?,
+        shape.epsilon,
+    );
+    let (table, head) = ("token_embd.weight", "output.weight");
+    let has_head = match family.head {
+        OutputHead::OwnOrTied => weights.contains(head),
+        OutputHead::Own => true,
+        OutputHead::Tied => false,
+    };
+    let (embedding, head) = if has_head {
+        let embedding = weights.table(table, shape.n_vocab, shape.n_embd)?;
+        let head = weights.linear(head, shape.n_vocab, shape.n_embd)?;
+        (embedding, head)
+    } else {
+        let tied = weights.linear(table, shape.n_vocab, shape.n_embd)?;
+        let bias = weights.vector_if_there("output.bias", shape.n_vocab)?;
+        let head = match bias {
+            Some(bias) => tied.clone().with_bias(bias),
+            None => tied.clone(),
+        };
+        (tied, head)
+    };
+    let head = Head {
+        norm,
+        weight: head,
+        scaling: shape.logit_scaling,
+    };
+    Ok((embedding, head))
 }
 
 impl TrainModel {
@@ -96,37 +140,14 @@ impl TrainModel {
         for layer in 0..shape.n_layer {
             blocks.push(block_reader::read(&mut weights, layer, &shape, family)?);
         }
-        let norm = RmsNorm::new(
-            weights.vector(&format!("{}.weight", family.output_norm), shape.n_embd)?,
-            shape.epsilon,
-        );
-        let (table, head) = ("token_embd.weight", "output.weight");
-        let has_head = match family.head {
-            OutputHead::OwnOrTied => weights.contains(head),
-            OutputHead::Own => true,
-            OutputHead::Tied => false,
-        };
-        let (embedding, head) = if has_head {
-            let embedding = weights.table(table, shape.n_vocab, shape.n_embd)?;
-            let head = weights.linear(head, shape.n_vocab, shape.n_embd)?;
-            (embedding, head)
-        } else {
-            let tied = weights.linear(table, shape.n_vocab, shape.n_embd)?;
-            let bias = weights.vector_if_there("output.bias", shape.n_vocab)?;
-            let head = match bias {
-                Some(bias) => tied.clone().with_bias(bias),
-                None => tied.clone(),
-            };
-            (tied, head)
-        };
-        let head = Head {
-            norm,
-            weight: head,
-            scaling: shape.logit_scaling,
-        };
+        let (embedding, head) = read_ends(&mut weights, &shape, family)?;
         let usual = llama::rope_factors(gguf, ContextOptions::default().n_ctx);
         let rope_factors = usual.map(|usual| rope_factors.unwrap_or(usual));
         let rope_divisors = read_divisors(&mut weights, &shape, family, rope_factors)?;
+        let layer_inputs = LayerInputs::read(&mut weights, &shape)?;
+        for layer in (0..shape.n_layer).filter(|&it| shape.earlier_keys(it).is_some()) {
+            weights.leave_keys(layer);
+        }
         weights.leave_blocks(shape.n_layer..shape.n_layer + shape.n_further);
         weights.finish()?;
         Ok(Self {
@@ -135,6 +156,7 @@ impl TrainModel {
                 shape,
                 embedding,
                 rope_divisors,
+                layer_inputs,
             }),
             rope_factors,
             blocks: Arc::new(blocks),
@@ -272,15 +294,19 @@ impl TrainModel {
     /// n_embd]`, before the last norm.
     fn graph(&self, rows: &PackedRows, lora: &Lora) -> Result<Tensor> {
         let ropes = self.stem.ropes(&rows.positions);
+        let x = self.stem.embed(&rows.tokens)?;
+        let inputs = self.stem.inputs(&rows.tokens, &x)?;
         let view = |layer| BlockView {
             rope: self.stem.rotation(&ropes, layer).cloned(),
             window: self.stem.window(layer),
+            earlier_keys: self.shape().earlier_keys(layer),
+            input: inputs.get(layer).cloned(),
         };
         Ok(StackOp::apply(
             &self.blocks,
             (0..self.shape().n_layer).map(view).collect(),
             &rows.segments,
-            self.stem.embed(&rows.tokens)?,
+            x,
             lora.stack()?,
             self.recompute,
         )?)
@@ -302,41 +328,51 @@ impl TrainModel {
     ) -> Result<Vec<f32>> {
         let ropes = self.stem.ropes(positions);
         let mut x = self.stem.embed(tokens)?;
+        let inputs = self.stem.inputs(tokens, &x)?;
+        let mut keys = SharedKeys::default();
         for (layer, block) in self.blocks.iter().enumerate() {
+            let earlier_keys = self.shape().earlier_keys(layer);
             let view = View {
                 rope: self.stem.rotation(&ropes, layer),
                 mask: Mask {
                     segments,
                     window: self.stem.window(layer),
                 },
+                keys: earlier_keys.and_then(|layer| keys.of(layer)),
+                input: inputs.get(layer),
             };
             let recall = memory.as_mut().map(|(memories, rows)| Recall {
-                memory: &mut memories[layer],
+                memory: &mut memories[earlier_keys.unwrap_or(layer)],
                 rows,
             });
-            x = match lora {
-                None => block.forward(&x, &Default::default(), view, recall).0,
+            let (y, kept) = match lora {
+                None => block.forward(&x, &Default::default(), view, recall),
                 Some(lora) => {
                     let lora = lora.layer(layer)?;
                     map_f32(&lora.flat, |flat| {
                         let adapters = lora.layout.split(flat);
-                        block.forward(&x, &adapters, view, recall).0
+                        block.forward(&x, &adapters, view, recall)
                     })?
                 }
             };
+            x = y;
+            if self.shape().are_keys_shared(layer)
+                && let Some(own) = kept.keys()
+            {
+                keys.keep(layer, Arc::clone(own));
+            }
         }
         Ok(x)
     }
 
     /// An empty memory of `rows` rows for each block.
     pub(super) fn memories(&self, rows: usize) -> Vec<Memory> {
-        let heads = self.shape().heads;
-        let memory = |mixer: &MixerShape| match mixer {
-            MixerShape::Attention => {
-                Memory::keys_and_values(rows, heads.n_head_kv * heads.head_dim)
+        let memory = |layer| match self.shape().attention(layer) {
+            Some(attention) if attention.has_own_keys() => {
+                Memory::keys_and_values(rows, attention.key_width())
             }
-            MixerShape::ShortConv { .. } | MixerShape::DeltaNet(_) => Memory::states(),
+            _ => Memory::states(),
         };
-        self.shape().mixers.iter().map(memory).collect()
+        (0..self.shape().n_layer).map(memory).collect()
     }
 }

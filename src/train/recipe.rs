@@ -18,6 +18,7 @@ use super::family::Family;
 use super::fit::fit;
 use super::hold_out::HoldOut;
 use super::journal::Journal;
+use super::layer_inputs;
 use super::lora::Lora;
 use super::memory::{self, MemoryEstimate};
 use super::mine::{Found, Miner};
@@ -504,9 +505,11 @@ fn memory(
     }
     let embedding = gguf.tensor("token_embd.weight");
     let untied = gguf.tensor("output.weight").and(embedding);
+    let left = gguf.tensor(layer_inputs::TABLE);
+    let n_left = left.map_or(0, |table| table.n_bytes);
     let estimate = MemoryEstimate {
         shape,
-        file_bytes,
+        file_bytes: file_bytes.saturating_sub(n_left),
         table_bytes: untied.map_or(0, |table| table.n_bytes),
         config,
         stages,

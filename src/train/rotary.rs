@@ -18,6 +18,8 @@ use std::f32::consts::PI;
 /// The rotary embedding of a block.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeSettings {
+    /// Number of features of a head.
+    pub head_dim: usize,
     /// Number of a head's features that are rotated.
     pub n_rot: usize,
     /// Base of the frequencies.
@@ -115,6 +117,7 @@ mod tests {
 
     fn settings(yarn: Option<Yarn>) -> RopeSettings {
         RopeSettings {
+            head_dim: 64,
             n_rot: 64,
             base: 10_000.0,
             factor: 4.0,

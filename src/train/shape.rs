@@ -1,19 +1,19 @@
 //! The sizes and settings of a model, as its GGUF file gives them.
 
+mod heads;
 mod mixers;
 
 use cope_convert::gguf::{Gguf, Value};
 
-use super::family::{Divisors, Family, Mixers, SlidingRope, Unrotated};
+use super::family::{Blocks, Divisors, Family, Mixers, SlidingRope, Unrotated};
 use super::head::LogitScaling;
-use super::ops::attention::Heads;
-use super::ops::delta_core::channels;
 use super::ops::soft_cap::SoftCap;
 use super::rotary::{RopeSettings, Temperature, Yarn};
 use super::target::{LinearTensor, TargetModule};
 use crate::llama::sliding_layers;
 use crate::{Error, Result};
 
+pub use heads::{AttentionShape, KeySource};
 pub use mixers::{DeltaShape, MixerShape};
 
 /// The sizes of a model.
@@ -25,14 +25,12 @@ pub struct Shape {
     pub n_further: usize,
     /// Number of features of the residual stream.
     pub n_embd: usize,
-    /// Number of features of the feed-forward layers.
-    pub n_ff: usize,
+    /// Number of features of each block's feed-forward layers.
+    pub n_ff: Vec<usize>,
+    /// Number of features of the input that each block has beside the residual stream, if it has one.
+    pub n_input: Option<usize>,
     /// The tensors that hold the linear layers of each block.
     pub linear_tensors: Vec<Vec<LinearTensor>>,
-    /// The shape of the attention heads, and how they score keys.
-    pub heads: Heads,
-    /// Whether the queries' projection gives a gate of attention too.
-    pub has_gate: bool,
     /// The mixer of each block.
     pub mixers: Vec<MixerShape>,
     /// Number of tokens of the vocabulary.
@@ -75,8 +73,10 @@ impl Sliding {
     }
 }
 
+/// The number of experts in the feed-forward layers.
+const EXPERTS: &str = "expert_count";
 /// Settings that change what a model computes, and that training does not implement.
-const UNKNOWN: [&str; 3] = ["attention.clamp_kqv", "deepstack_mapping", "expert_count"];
+const UNKNOWN: [&str; 3] = ["attention.clamp_kqv", "deepstack_mapping", EXPERTS];
 /// Factors of the embedding, the residuals, the scores and the logits, which training implements for the families that
 /// have them.
 const MULTIPLIERS: [&str; 4] = [
@@ -105,42 +105,64 @@ impl Shape {
         );
         let n_further = settings.n_further(n_blocks)?;
         let n_layer = n_blocks - n_further;
-        let mut mixers = settings.mixers(n_blocks)?;
-        mixers.truncate(n_layer);
         let n_vocab = embedding.shape.get(1).map_or(0, |&n| n as usize);
         let n_ctx = settings.size("context_length")?;
         let heads = settings.heads(n_layer, n_embd)?;
-        let rope = settings.rope(heads, n_ctx)?;
+        let rope = settings.rope(heads.head_dim, n_ctx)?;
+        let sliding = settings.sliding(n_layer, rope)?;
+        let attention = settings.attention(n_layer, heads, sliding.as_ref())?;
         let embedding_scale = if family.scales_embedding {
             Some((n_embd as f32).sqrt())
         } else {
             settings.multiplier("embedding_scale")?
         };
-        Ok(Self {
+        let mut shape = Self {
             n_layer,
             n_further,
             n_embd,
-            n_ff: settings.size("feed_forward_length")?,
-            linear_tensors: (0..n_layer)
-                .map(|layer| {
-                    let has = |target| mixers[layer].has(target);
-                    LinearTensor::of_block(gguf, family, layer, has)
-                })
-                .collect(),
-            heads,
-            has_gate: family.mixers == Mixers::DeltaNet,
-            mixers,
+            n_ff: settings.n_ff(n_layer)?,
+            n_input: settings.n_input()?,
+            linear_tensors: Vec::new(),
+            mixers: settings.mixers(n_blocks, attention)?,
             n_vocab,
             n_ctx,
             epsilon: gguf.f32(&settings.key("attention.layer_norm_rms_epsilon"))?,
             rope,
             rotates: settings.rotates(n_layer)?,
             temperature: settings.temperature(n_ctx)?,
-            sliding: settings.sliding(n_layer, heads, rope)?,
+            sliding,
             embedding_scale,
             residual_scale: settings.multiplier("residual_scale")?,
             logit_scaling: settings.logit_scaling()?,
-        })
+        };
+        let tensors = |layer| {
+            let has = |target| shape.linear(layer, target).is_some();
+            LinearTensor::of_block(gguf, family, layer, has)
+        };
+        shape.linear_tensors = (0..n_layer).map(tensors).collect();
+        Ok(shape)
+    }
+
+    /// The attention of a block, if its mixer is that.
+    pub fn attention(&self, layer: usize) -> Option<&AttentionShape> {
+        match &self.mixers[layer] {
+            MixerShape::Attention(attention) => Some(attention),
+            MixerShape::ShortConv { .. } | MixerShape::DeltaNet(_) => None,
+        }
+    }
+
+    /// Whether later blocks use the keys and values of a block too.
+    pub fn are_keys_shared(&self, layer: usize) -> bool {
+        let mut later = layer + 1..self.n_layer;
+        later.any(|later| self.earlier_keys(later) == Some(layer))
+    }
+
+    /// The earlier block whose keys and values a block uses, if it has none of its own.
+    pub fn earlier_keys(&self, layer: usize) -> Option<usize> {
+        match self.attention(layer)?.keys {
+            KeySource::Earlier(source) => Some(source),
+            KeySource::Own | KeySource::Single => None,
+        }
     }
 
     /// `(out, in)` of all linear layers of these kinds, in all blocks.
@@ -164,42 +186,13 @@ impl Shape {
 
     /// `(out, in)` of a linear layer of a block; `None` if the block has no such layer.
     pub fn linear(&self, layer: usize, target: TargetModule) -> Option<(usize, usize)> {
+        let (n_embd, n_ff) = (self.n_embd, self.n_ff[layer]);
         match target {
-            TargetModule::Gate | TargetModule::Up => return Some((self.n_ff, self.n_embd)),
-            TargetModule::Down => return Some((self.n_embd, self.n_ff)),
-            _ => (),
-        }
-        match self.mixers[layer] {
-            MixerShape::Attention => self.of_attention(target),
-            MixerShape::ShortConv { .. } => match target {
-                TargetModule::ConvInProj => Some((3 * self.n_embd, self.n_embd)),
-                TargetModule::ConvOutProj => Some((self.n_embd, self.n_embd)),
-                _ => None,
-            },
-            MixerShape::DeltaNet(DeltaShape { heads, .. }) => {
-                let width = heads.n_v * heads.dim_v;
-                match target {
-                    TargetModule::InProjQkv => Some((channels(heads), self.n_embd)),
-                    TargetModule::InProjZ => Some((width, self.n_embd)),
-                    TargetModule::InProjA | TargetModule::InProjB => Some((heads.n_v, self.n_embd)),
-                    TargetModule::OutProj => Some((self.n_embd, width)),
-                    _ => None,
-                }
-            }
-        }
-    }
-
-    fn of_attention(&self, target: TargetModule) -> Option<(usize, usize)> {
-        let (q, kv) = (
-            self.heads.n_head * self.heads.head_dim,
-            self.heads.n_head_kv * self.heads.head_dim,
-        );
-        match target {
-            TargetModule::Q if self.has_gate => Some((2 * q, self.n_embd)),
-            TargetModule::Q => Some((q, self.n_embd)),
-            TargetModule::K | TargetModule::V => Some((kv, self.n_embd)),
-            TargetModule::O => Some((self.n_embd, q)),
-            _ => None,
+            TargetModule::Gate | TargetModule::Up => Some((n_ff, n_embd)),
+            TargetModule::Down => Some((n_embd, n_ff)),
+            TargetModule::PerLayerInputGate => Some((self.n_input?, n_embd)),
+            TargetModule::PerLayerProjection => Some((n_embd, self.n_input?)),
+            _ => self.mixers[layer].linear(target, n_embd),
         }
     }
 }
@@ -259,7 +252,13 @@ impl ShapeReader<'_> {
             let off =
                 matches!(self.gguf.u32(&name), Ok(0)) || matches!(self.gguf.f32(&name), Ok(0.0));
             if self.has(key) && !off {
-                return Err(self.flaw(&format!("the setting {name} is not supported in training")));
+                let chat = match key {
+                    EXPERTS => ", and its model can be used for chats without an adapter",
+                    _ => "",
+                };
+                return Err(self.flaw(&format!(
+                    "the setting {name} is not supported in training{chat}"
+                )));
             }
         }
         Ok(())
@@ -303,39 +302,25 @@ impl ShapeReader<'_> {
         }))
     }
 
-    fn heads(&self, n_layer: usize, n_embd: usize) -> Result<Heads> {
-        let n_head = self.size("attention.head_count")?;
-        let n_head_kv = match self.family.mixers {
-            Mixers::ShortConv => self.n_head_kv()?.into_iter().max().unwrap_or(0),
-            _ => self.size_or("attention.head_count_kv", n_head)?,
-        };
-        if n_head == 0 || n_head_kv == 0 || n_head % n_head_kv != 0 {
-            return Err(self.flaw(&format!(
-                "{n_head} heads cannot share {n_head_kv} key heads"
-            )));
+    /// The width of each block's feed-forward layers.
+    fn n_ff(&self, n_layer: usize) -> Result<Vec<usize>> {
+        let key = "feed_forward_length";
+        match self.of_each(key, n_layer)? {
+            Some(widths) => Ok(widths),
+            None => Ok(vec![self.size(key)?; n_layer]),
         }
-        let head_dim = self.size_or("attention.key_length", n_embd / n_head)?;
-        if head_dim == 0 || self.size_or("attention.value_length", head_dim)? != head_dim {
-            return Err(self.flaw(
-                "keys and values have different lengths, which is not supported in training",
-            ));
-        }
-        let scored = if self.family.wide_scores == Some(n_layer) {
-            n_embd / n_head
-        } else {
-            head_dim
-        };
-        let scale = self.multiplier("attention.scale")?;
-        Ok(Heads {
-            n_head,
-            n_head_kv,
-            head_dim,
-            scale: scale.unwrap_or_else(|| (scored as f32).sqrt().recip()),
-            soft_cap: self.soft_cap(SCORE_CAP, self.family.score_cap)?,
-        })
     }
 
-    fn rope(&self, heads: Heads, n_ctx: usize) -> Result<RopeSettings> {
+    /// Number of features of the input that each block has beside the residual stream.
+    fn n_input(&self) -> Result<Option<usize>> {
+        if self.family.blocks == Blocks::Alike {
+            return Ok(None);
+        }
+        let n_input = self.size_or("embedding_length_per_layer_input", 0)?;
+        Ok((n_input > 0).then_some(n_input))
+    }
+
+    fn rope(&self, head_dim: usize, n_ctx: usize) -> Result<RopeSettings> {
         // Without a type, the scaling is linear.
         let scaling = if self.has("rope.scaling.type") {
             self.gguf.str(&self.key("rope.scaling.type"))?
@@ -353,16 +338,10 @@ impl ShapeReader<'_> {
                 )));
             }
         };
-        let (n_rot, head_dim) = (
-            self.size_or("rope.dimension_count", heads.head_dim)?,
-            heads.head_dim,
-        );
-        if n_rot == 0 || n_rot % 2 != 0 || n_rot > head_dim {
-            return Err(self.flaw(&format!(
-                "RoPE cannot rotate {n_rot} of a head's {head_dim} features"
-            )));
-        }
+        let n_rot = self.size_or("rope.dimension_count", head_dim)?;
+        self.check_rotated(n_rot, head_dim)?;
         let mut rope = RopeSettings {
+            head_dim,
             n_rot,
             base: self.f32("rope.freq_base", 10_000.0)?,
             factor,
@@ -438,7 +417,17 @@ impl ShapeReader<'_> {
         })
     }
 
-    fn sliding(&self, n_layer: usize, heads: Heads, rope: RopeSettings) -> Result<Option<Sliding>> {
+    fn check_rotated(&self, n_rot: usize, head_dim: usize) -> Result<()> {
+        if n_rot == 0 || !n_rot.is_multiple_of(2) || n_rot > head_dim {
+            return Err(self.flaw(&format!(
+                "RoPE cannot rotate {n_rot} of a head's {head_dim} features"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Sliding attention, with `rope` in blocks with full attention.
+    fn sliding(&self, n_layer: usize, rope: RopeSettings) -> Result<Option<Sliding>> {
         let Some(blocks) = self.family.sliding else {
             return Ok(None);
         };
@@ -446,22 +435,33 @@ impl ShapeReader<'_> {
         if window == 0 {
             return Ok(None);
         }
-        for (key, full) in [
-            ("attention.key_length_swa", heads.head_dim),
-            ("attention.value_length_swa", heads.head_dim),
-            ("rope.dimension_count_swa", rope.n_rot),
-        ] {
-            if self.size_or(key, full)? != full {
+        let mut lengths = [rope.head_dim, rope.head_dim, rope.n_rot];
+        let keys = [
+            "attention.key_length_swa",
+            "attention.value_length_swa",
+            "rope.dimension_count_swa",
+        ];
+        for (key, length) in keys.into_iter().zip(&mut lengths) {
+            let full = std::mem::replace(length, self.size_or(key, *length)?);
+            if *length != full && self.family.blocks == Blocks::Alike {
                 return Err(self.flaw(&format!(
                     "heads of another size in blocks with sliding attention ({}) are not supported in training",
                     self.key(key)
                 )));
             }
         }
+        let [head_dim, value_length, n_rot] = lengths;
+        self.check_lengths(head_dim, value_length)?;
+        self.check_rotated(n_rot, head_dim)?;
+        let sliding_rope = self.sliding_rope(blocks.rope, rope)?;
         Ok(Some(Sliding {
             window,
             layers: sliding_layers(self.gguf, self.family.architecture, n_layer),
-            rope: self.sliding_rope(blocks.rope, rope)?,
+            rope: RopeSettings {
+                head_dim,
+                n_rot,
+                ..sliding_rope
+            },
         }))
     }
 

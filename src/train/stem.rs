@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::family::Family;
+use super::layer_inputs::LayerInputs;
 use super::ops::linear::FrozenWeight;
 use super::ops::rope::{Rope, Ropes};
 use super::rotary::RopeSettings;
@@ -20,8 +21,10 @@ pub(super) struct Stem {
     /// The token embedding, `[n_vocab, n_embd]`.
     pub embedding: FrozenWeight,
     /// Divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, where the file has them
-    /// (Llama 3, Phi-3).
+    /// (Llama 3, Phi-3, Gemma 4).
     pub rope_divisors: Option<Vec<f32>>,
+    /// What the blocks' own inputs are made with, if they have some.
+    pub layer_inputs: Option<LayerInputs>,
 }
 
 impl Stem {
@@ -45,6 +48,17 @@ impl Stem {
             x.iter_mut().for_each(|x| *x *= scale);
         }
         Ok(x)
+    }
+
+    /// The blocks' own inputs, `[t, n_input]` each, of embedded tokens `x`, `[t, n_embd]`; none if the blocks have none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn inputs(&self, tokens: &[Token], x: &[f32]) -> Result<Vec<Arc<Vec<f32>>>> {
+        match &self.layer_inputs {
+            Some(inputs) => inputs.of(tokens, x),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The window of a block's attention: the most keys that a query sees, its own among them. `None` for full
@@ -76,7 +90,7 @@ impl Stem {
             positions,
             (&settings.frequencies(divisors), settings.magnitude),
             self.family.pairs,
-            self.shape.heads.head_dim,
+            settings.head_dim,
         ));
         let q = match self.shape.temperature {
             Some(temperature) => {

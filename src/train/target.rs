@@ -49,11 +49,17 @@ pub enum TargetModule {
     /// Output projection of a short convolution.
     #[value(name = "conv.out_proj")]
     ConvOutProj,
+    /// Gate of a block's own input.
+    #[value(name = "per_layer_input_gate")]
+    PerLayerInputGate,
+    /// Output projection of a block's own input.
+    #[value(name = "per_layer_projection")]
+    PerLayerProjection,
 }
 
 impl TargetModule {
     /// Number of target modules.
-    pub const N: usize = 14;
+    pub const N: usize = 16;
 
     /// All target modules.
     pub const ALL: [Self; Self::N] = [
@@ -71,6 +77,8 @@ impl TargetModule {
         Self::OutProj,
         Self::ConvInProj,
         Self::ConvOutProj,
+        Self::PerLayerInputGate,
+        Self::PerLayerProjection,
     ];
 
     /// The layer's name on the command line.
@@ -98,7 +106,7 @@ pub struct LinearTensor {
 const OWN: [LinearTensor; TargetModule::N] = {
     use TargetModule::{
         ConvInProj, ConvOutProj, Down, Gate, InProjA, InProjB, InProjQkv, InProjZ, K, O, OutProj,
-        Q, Up, V,
+        PerLayerInputGate, PerLayerProjection, Q, Up, V,
     };
     [
         LinearTensor::new("attn_q", &[Q]),
@@ -115,6 +123,8 @@ const OWN: [LinearTensor; TargetModule::N] = {
         LinearTensor::new("ssm_out", &[OutProj]),
         LinearTensor::new("shortconv.in_proj", &[ConvInProj]),
         LinearTensor::new("shortconv.out_proj", &[ConvOutProj]),
+        LinearTensor::new("inp_gate", &[PerLayerInputGate]),
+        LinearTensor::new("proj", &[PerLayerProjection]),
     ]
 };
 

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use cope_convert::Adapter;
-use cope_convert::gguf::Gguf;
+use cope_convert::gguf::{Gguf, TensorInfo};
 
+use super::file_table::FileTable;
 use super::ops::linear::{FrozenWeight, WeightType};
 use super::ops::stored::Stored;
+use crate::llama::can_dequantize;
 use crate::{Error, Result};
 
 /// A reader of the tensors of one file, which remembers which it has read.
@@ -58,6 +60,15 @@ impl<'a> Weights<'a> {
     pub fn linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
         let mut layers = self.linear_layers(name, &[n_out], n_in)?;
         Ok(layers.remove(0))
+    }
+
+    /// Reads a linear layer without a bias, and holds it in f32, whatever the others are held in.
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn exact_linear(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<FrozenWeight> {
+        let stored = self.stored(name, n_out, n_in)?;
+        Ok(FrozenWeight::new(stored, WeightType::F32))
     }
 
     /// Reads linear layers that one matrix holds, with `rows` output features each: the matrix `[sum of rows, n_in]` called
@@ -111,6 +122,15 @@ impl<'a> Weights<'a> {
         self.read.extend(tensors.filter(|name| is_left(name)));
     }
 
+    /// Leaves the keys and values of a block alone, which uses those of an earlier one.
+    pub fn leave_keys(&mut self, layer: usize) {
+        let names = ["attn_k", "attn_v", "attn_k_norm"];
+        let names = names.map(|name| format!("blk.{layer}.{name}.weight"));
+        let tensors = self.gguf.tensors.iter().map(|it| it.name.as_str());
+        self.read
+            .extend(tensors.filter(|name| names.iter().any(|it| it == name)));
+    }
+
     /// Reads a matrix of which only single rows are used. It is held in the type of the file.
     ///
     /// # Errors
@@ -118,6 +138,18 @@ impl<'a> Weights<'a> {
     pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<FrozenWeight> {
         let stored = self.stored(name, rows, cols)?;
         Ok(FrozenWeight::new(stored, WeightType::Quantized))
+    }
+
+    /// Leaves a matrix, of which only single rows are used, in the file.
+    ///
+    /// # Errors
+    /// The tensor is missing, has another shape, or is of a type that cannot be read.
+    pub fn file_table(&mut self, name: &str, rows: usize, cols: usize) -> Result<FileTable> {
+        let tensor = self.tensor(name, rows, cols)?;
+        if !can_dequantize(tensor.ggml_type) {
+            return Err(self.type_flaw(tensor));
+        }
+        FileTable::open(tensor.clone(), cols)
     }
 
     /// Whether the file has this tensor.
@@ -143,7 +175,8 @@ impl<'a> Weights<'a> {
         }
     }
 
-    fn stored(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Stored> {
+    /// The tensor of a matrix `[n_out, n_in]`, or of a vector, which is read from here on.
+    fn tensor(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<&'a TensorInfo> {
         let tensor = self.gguf.tensor(name);
         let tensor = tensor.ok_or_else(|| self.flaw(name, "is missing"))?;
         // ggml gives the fastest-varying dimension first.
@@ -153,18 +186,17 @@ impl<'a> Weights<'a> {
             let reason = format!("has the shape {:?}, expected {shape:?}", tensor.shape);
             return Err(self.flaw(name, &reason));
         }
+        self.read.insert(&tensor.name);
+        Ok(tensor)
+    }
+
+    fn stored(&mut self, name: &str, n_out: usize, n_in: usize) -> Result<Stored> {
+        let tensor = self.tensor(name, n_out, n_in)?;
         let stored = Stored::new(tensor.ggml_type, self.gguf.read(tensor)?, n_out, n_in);
-        let stored = stored.ok_or_else(|| {
-            let ggml_type = tensor.ggml_type;
-            self.flaw(
-                name,
-                &format!("is of type {ggml_type}, which cannot be trained on"),
-            )
-        })?;
+        let stored = stored.ok_or_else(|| self.type_flaw(tensor))?;
         if !stored.is_finite() {
             return Err(self.flaw(name, "holds values that are not finite"));
         }
-        self.read.insert(&tensor.name);
         let added = self.task.and_then(|task| {
             let pair = task.tensors.iter().find(|pair| pair.name == name)?;
             let scale = task.lora_scale(pair.rank());
@@ -175,6 +207,14 @@ impl<'a> Weights<'a> {
             Some((a, b)) => stored.adding(a, b),
             None => stored,
         })
+    }
+
+    fn type_flaw(&self, tensor: &TensorInfo) -> Error {
+        let ggml_type = tensor.ggml_type;
+        self.flaw(
+            &tensor.name,
+            &format!("is of type {ggml_type}, which cannot be trained on"),
+        )
     }
 
     fn flaw(&self, name: &str, reason: &str) -> Error {

@@ -162,7 +162,7 @@ fn every_schedule_gives_the_naive_text() {
 
 #[test]
 fn a_second_turn_reuses_the_cache_of_the_first_and_gives_the_text_of_a_fresh_chat() {
-    for architecture in ["llama", "lfm2", "qwen35"] {
+    for architecture in ["llama", "gemma4", "lfm2", "qwen35"] {
         check_turns(architecture);
     }
 }

@@ -505,7 +505,7 @@ fn a_pass_that_other_programs_starve_of_time_runs_again_as_a_whole() {
 #[test]
 fn a_saved_cache_is_restored_for_its_own_key_alone() {
     // The families with sliding attention too, of which llama.cpp can leave out what a later token does not see.
-    ["llama", "gemma2", "gemma3", "olmo2"]
+    ["llama", "gemma2", "gemma3", "gemma4", "olmo2"]
         .into_iter()
         .for_each(check_saved_cache);
 }

@@ -1,8 +1,10 @@
 //! Tiny models with random weights, one of each family that can be trained, and random adapters for them. They have two
-//! blocks (`smollm3` has four) and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete
+//! blocks (`smollm3` and `gemma4` have four) and a vocabulary of some hundred tokens: small enough for exact comparisons, and complete
 //! enough (grouped queries, SentencePiece vocabulary, chat template) for llama.cpp.
 
+mod gemma4;
 mod mixers;
+mod words;
 
 use std::path::Path;
 
@@ -11,7 +13,9 @@ use cope_convert::{Adapter, LoraTensor, Matrix};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+pub use gemma4::Size;
 pub use mixers::ALL_LINEARS;
+use words::Vocabulary;
 
 /// Width of the residual stream.
 pub const N_EMBD: usize = 64;
@@ -41,11 +45,6 @@ pub fn set_template(metadata: &mut [(String, Value)], template: &str) {
     *value = Value::String(template.into());
 }
 
-/// Words that are tokens of the vocabulary, so that texts are encoded as tokens of several lengths.
-const WORDS: [&str; 12] = [
-    "the", "and", "you", "wine", "note", "dear", "thanks", "fine", "alice", "hello", "th", "an",
-];
-
 /// The description of a tiny model; [`write`](Self::write) makes its file.
 #[derive(Clone, Copy)]
 pub struct TinyModel {
@@ -64,6 +63,8 @@ pub struct TinyModel {
     pub n_value_heads: usize,
     /// Blocks of `qwen35` that predict further tokens.
     pub n_further: usize,
+    /// Which models `gemma4` is like, see [`gemma4`].
+    pub size: Size,
     /// Number of blocks, if not the few that show the family's structure.
     pub n_layer: Option<usize>,
 }
@@ -73,10 +74,10 @@ pub struct TinyModel {
 /// without other norms have. The last of `smollm3`'s four blocks has no rotary embedding, `granite` has factors, and
 /// `mistral3` has wider heads (as `gemma2`), `YaRN` and a temperature. `phi3` has fused layers, rotates a part of each head,
 /// and has factors for contexts up to [`N_CTX_TRAIN`] and for longer ones. The first block of `lfm2` has a short convolution,
-/// and that of `qwen35` a gated delta net.
-pub const FAMILIES: [&str; 12] = [
+/// and that of `qwen35` a gated delta net. `gemma4` is in [`gemma4`].
+pub const FAMILIES: [&str; 13] = [
     "llama", "qwen2", "qwen3", "gemma3", "smollm3", "granite", "mistral3", "olmo2", "gemma2",
-    "phi3", "lfm2", "qwen35",
+    "gemma4", "phi3", "lfm2", "qwen35",
 ];
 
 /// Window of sliding attention, in tokens.
@@ -85,7 +86,7 @@ const WINDOW: u32 = 5;
 /// The number of blocks in a family's tiny model.
 fn n_layer(architecture: &str) -> usize {
     match architecture {
-        "smollm3" => 4,
+        "smollm3" | "gemma4" => 4,
         _ => N_LAYER,
     }
 }
@@ -97,6 +98,7 @@ const N_ROT_PHI: usize = 12;
 fn head_dim(architecture: &str) -> usize {
     match architecture {
         "mistral3" | "gemma2" => 24,
+        "gemma4" => gemma4::FULL_DIM,
         _ => N_EMBD / N_HEAD,
     }
 }
@@ -111,6 +113,7 @@ impl Default for TinyModel {
             fused: false,
             n_value_heads: mixers::N_V,
             n_further: 0,
+            size: Size::Small,
             n_layer: None,
         }
     }
@@ -171,10 +174,14 @@ impl TinyModel {
             for name in norms {
                 tensors.push(norm(tensor_name(layer, name)));
             }
-            for name in block_linears(self.architecture, layer) {
-                let of_mixer = mixers::dimensions(self.architecture, name, self.n_value_heads);
-                let (n_in, n_out) = of_mixer.unwrap_or_else(|| dimensions(self.architecture, name));
+            for name in block_linears(self.architecture, layer, self.size.is_large()) {
+                let (n_in, n_out) = self.dimensions(layer, name);
                 tensors.push(matrix(tensor_name(layer, name), n_in, n_out));
+            }
+        }
+        if self.architecture == "gemma4" {
+            for (name, n_in, n_out) in gemma4::tables(self.size.is_large(), n_vocab) {
+                tensors.push(matrix(name.into(), n_in, n_out));
             }
         }
         // Phi-3's factors come first, as converters write them: ggml reads beyond them.
@@ -189,46 +196,48 @@ impl TinyModel {
         tensors
     }
 
+    /// A random adapter of the given rank on `targets`, see [`tiny_adapter`].
+    pub fn adapter(self, seed: u64, rank: usize, targets: &[&str]) -> Adapter {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut tensors = Vec::new();
+        for layer in 0..self.n_layer() {
+            let has = |target: &&&str| {
+                mixers::has(self.architecture, layer, target, self.size.is_large())
+            };
+            for target in targets.iter().filter(has) {
+                let (n_in, n_out) = self.dimensions(layer, target);
+                tensors.push(LoraTensor {
+                    name: tensor_name(layer, target),
+                    a: random_matrix(&mut rng, rank, n_in),
+                    b: random_matrix(&mut rng, n_out, rank),
+                });
+            }
+        }
+        tensors.sort_by(|x, y| x.name.cmp(&y.name));
+        Adapter::new(self.architecture, 2.0 * rank as f32, tensors)
+    }
+
+    /// Input and output width of a linear layer of a block.
+    fn dimensions(self, layer: usize, linear: &str) -> (usize, usize) {
+        if self.architecture == "gemma4" {
+            return gemma4::dimensions(self.size.is_large(), layer, linear);
+        }
+        let of_mixer = mixers::dimensions(self.architecture, linear, self.n_value_heads);
+        of_mixer.unwrap_or_else(|| dimensions(self.architecture, linear))
+    }
+
     /// The linear layers of a block, by their GGUF names.
     pub fn linears(self) -> &'static [&'static str] {
-        if self.fused && self.architecture != "phi3" {
-            &FUSED_LINEARS
-        } else {
-            linears(self.architecture)
+        match self.architecture {
+            "phi3" | "lfm2" | "qwen35" | "gemma4" => linears(self.architecture),
+            _ if self.fused => &FUSED_LINEARS,
+            _ => &LINEARS,
         }
     }
 
     /// The biases and norms that only some families have, and Llama 3's rotary factors.
     fn vectors(self) -> Vec<Tensor> {
-        const HEAD_DIM: usize = N_EMBD / N_HEAD;
-        let names: &[(&str, usize)] = match self.architecture {
-            "qwen2" => &[
-                ("attn_q.bias", N_EMBD),
-                ("attn_k.bias", HEAD_DIM * N_HEAD_KV),
-                ("attn_v.bias", HEAD_DIM * N_HEAD_KV),
-            ],
-            "qwen3" => &[
-                ("attn_q_norm.weight", HEAD_DIM),
-                ("attn_k_norm.weight", HEAD_DIM),
-            ],
-            "gemma2" => &[
-                ("post_attention_norm.weight", N_EMBD),
-                ("post_ffw_norm.weight", N_EMBD),
-            ],
-            "olmo2" => &[
-                ("attn_q_norm.weight", N_EMBD),
-                ("attn_k_norm.weight", HEAD_DIM * N_HEAD_KV),
-                ("post_attention_norm.weight", N_EMBD),
-                ("post_ffw_norm.weight", N_EMBD),
-            ],
-            "gemma3" => &[
-                ("attn_q_norm.weight", HEAD_DIM),
-                ("attn_k_norm.weight", HEAD_DIM),
-                ("post_attention_norm.weight", N_EMBD),
-                ("post_ffw_norm.weight", N_EMBD),
-            ],
-            _ => &[],
-        };
+        let names = block_vectors(self.architecture);
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 1);
         let mut rng_of_further = ChaCha8Rng::seed_from_u64(self.seed + 9);
         let mut vector = |name: String, len: usize| {
@@ -252,26 +261,73 @@ impl TinyModel {
             let tensors = mixers::mixer_tensors(architecture, layer, self.n_value_heads, &mut rng);
             vectors.extend(tensors);
         }
+        if self.architecture == "gemma4" {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed + 2);
+            vectors.extend(gemma4::vectors(
+                self.size.is_large(),
+                self.n_layer(),
+                &mut rng,
+            ));
+        }
         for layer in self.n_layer()..self.n_layer() + self.n_further {
             vectors.extend(mixers::further_tensors(layer, &mut rng_of_further));
         }
         if self.rope_factors {
-            vectors.push(vector("rope_freqs.weight".into(), HEAD_DIM / 2));
+            vectors.push(vector("rope_freqs.weight".into(), N_EMBD / N_HEAD / 2));
         }
         vectors
+    }
+}
+
+/// The biases and norms of a block that only some families have, with their lengths.
+fn block_vectors(architecture: &str) -> &'static [(&'static str, usize)] {
+    const HEAD_DIM: usize = N_EMBD / N_HEAD;
+    match architecture {
+        "qwen2" => &[
+            ("attn_q.bias", N_EMBD),
+            ("attn_k.bias", HEAD_DIM * N_HEAD_KV),
+            ("attn_v.bias", HEAD_DIM * N_HEAD_KV),
+        ],
+        "qwen3" => &[
+            ("attn_q_norm.weight", HEAD_DIM),
+            ("attn_k_norm.weight", HEAD_DIM),
+        ],
+        "gemma2" => &[
+            ("post_attention_norm.weight", N_EMBD),
+            ("post_ffw_norm.weight", N_EMBD),
+        ],
+        "olmo2" => &[
+            ("attn_q_norm.weight", N_EMBD),
+            ("attn_k_norm.weight", HEAD_DIM * N_HEAD_KV),
+            ("post_attention_norm.weight", N_EMBD),
+            ("post_ffw_norm.weight", N_EMBD),
+        ],
+        "gemma3" => &[
+            ("attn_q_norm.weight", HEAD_DIM),
+            ("attn_k_norm.weight", HEAD_DIM),
+            ("post_attention_norm.weight", N_EMBD),
+            ("post_ffw_norm.weight", N_EMBD),
+        ],
+        _ => &[],
     }
 }
 
 /// The name, the ggml shape and the values of a tensor.
 type Tensor = (String, Vec<u64>, Vec<f32>);
 
-/// Puts queries, keys and values of each block into one matrix, and their biases into one vector.
+/// Puts queries, keys and values of each block that has all of them into one matrix, and their biases into one vector.
 fn fuse(tensors: &mut Vec<Tensor>) {
-    let is_part = |name: &str| ["attn_q", "attn_k", "attn_v"].contains(&name);
+    let names = tensors.iter().map(|it| it.0.clone()).collect::<Vec<_>>();
+    let has = |name: &String| names.contains(name);
+    let is_part = |layer: &str, name: &str| {
+        let parts = ["attn_q", "attn_k", "attn_v"];
+        let all = parts.map(|part| format!("blk.{layer}.{part}.weight"));
+        parts.contains(&name) && all.iter().all(has)
+    };
     let mut fused = Vec::<Tensor>::new();
     for (name, mut shape, values) in tensors.drain(..) {
         let name = match name.split('.').collect::<Vec<_>>()[..] {
-            ["blk", layer, part, ending] if is_part(part) => {
+            ["blk", layer, part, ending] if is_part(layer, part) => {
                 format!("blk.{layer}.attn_qkv.{ending}")
             }
             _ => name,
@@ -302,22 +358,17 @@ pub fn tiny_adapter(seed: u64, rank: usize, targets: &[&str]) -> Adapter {
 }
 
 /// The same for the tiny model of a family.
-pub fn family_adapter(architecture: &str, seed: u64, rank: usize, targets: &[&str]) -> Adapter {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut tensors = Vec::new();
-    for layer in 0..n_layer(architecture) {
-        let has = |target: &&&str| mixers::has(architecture, layer, target);
-        for target in targets.iter().filter(has) {
-            let (n_in, n_out) = dimensions(architecture, target);
-            tensors.push(LoraTensor {
-                name: tensor_name(layer, target),
-                a: random_matrix(&mut rng, rank, n_in),
-                b: random_matrix(&mut rng, n_out, rank),
-            });
-        }
-    }
-    tensors.sort_by(|x, y| x.name.cmp(&y.name));
-    Adapter::new(architecture, 2.0 * rank as f32, tensors)
+pub fn family_adapter(
+    architecture: &'static str,
+    seed: u64,
+    rank: usize,
+    targets: &[&str],
+) -> Adapter {
+    let model = TinyModel {
+        architecture,
+        ..TinyModel::default()
+    };
+    model.adapter(seed, rank, targets)
 }
 
 /// The linear layers of a block, by their GGUF names.
@@ -341,14 +392,14 @@ const PHI_LINEARS: [&str; 4] = ["attn_qkv", "attn_output", "ffn_up", "ffn_down"]
 pub fn linears(architecture: &str) -> &'static [&'static str] {
     match architecture {
         "phi3" => &PHI_LINEARS,
-        "lfm2" | "qwen35" => &mixers::ALL_LINEARS,
+        "lfm2" | "qwen35" | "gemma4" => &mixers::ALL_LINEARS,
         _ => &LINEARS,
     }
 }
 
 /// Those of them that a block has.
-fn block_linears(architecture: &str, layer: usize) -> Vec<&'static str> {
-    let has = |name: &&&str| mixers::has(architecture, layer, name);
+fn block_linears(architecture: &str, layer: usize, large: bool) -> Vec<&'static str> {
+    let has = |name: &&&str| mixers::has(architecture, layer, name, large);
     linears(architecture).iter().filter(has).copied().collect()
 }
 
@@ -364,11 +415,8 @@ fn tensor_name(layer: usize, linear: &str) -> String {
     format!("blk.{layer}.{linear}.weight")
 }
 
-/// Input and output width of a linear layer.
+/// Input and output width of a linear layer of attention or of the feed-forward layers, in most families.
 fn dimensions(architecture: &str, linear: &str) -> (usize, usize) {
-    if let Some(dimensions) = mixers::dimensions(architecture, linear, mixers::N_V) {
-        return dimensions;
-    }
     let head_dim = head_dim(architecture);
     match linear {
         "attn_q" => (N_EMBD, N_HEAD * head_dim),
@@ -398,69 +446,6 @@ fn gaussian(rng: &mut ChaCha8Rng, n: usize, std: f32) -> Vec<f32> {
         std * radius * angle.cos()
     };
     (0..n).map(|_| draw()).collect()
-}
-
-/// A SentencePiece vocabulary: special tokens, all bytes, printable ASCII, and the words with all their prefixes, so
-/// that the tokenizer can merge pair by pair up to them.
-struct Vocabulary {
-    tokens: Vec<String>,
-    scores: Vec<f32>,
-    types: Vec<i32>,
-}
-
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const BYTE: i32 = 6;
-
-impl Vocabulary {
-    fn new() -> Self {
-        let mut vocabulary = Self {
-            tokens: Vec::new(),
-            scores: Vec::new(),
-            types: Vec::new(),
-        };
-        vocabulary.add("<unk>", 0.0, UNKNOWN);
-        for special in [
-            "<s>",
-            "</s>",
-            "<|system|>",
-            "<|user|>",
-            "<|assistant|>",
-            "<|end|>",
-        ] {
-            vocabulary.add(special, 0.0, CONTROL);
-        }
-        for byte in 0..=u8::MAX {
-            vocabulary.add(&format!("<0x{byte:02X}>"), 0.0, BYTE);
-        }
-        for letter in std::iter::once('▁').chain('!'..='~') {
-            vocabulary.add(&letter.to_string(), -1000.0, NORMAL);
-        }
-        for word in WORDS {
-            let spaced = format!("▁{word}");
-            for text in [word, &spaced] {
-                for (end, letter) in text.char_indices().skip(1) {
-                    vocabulary.add(&text[..end + letter.len_utf8()], -(end as f32), NORMAL);
-                }
-            }
-        }
-        vocabulary
-    }
-
-    /// Adds a token, unless the vocabulary has it already: llama.cpp aborts on duplicates.
-    fn add(&mut self, text: &str, score: f32, kind: i32) {
-        if !self.tokens.iter().any(|token| token == text) {
-            self.tokens.push(text.into());
-            self.scores.push(score);
-            self.types.push(kind);
-        }
-    }
-
-    fn id(&self, text: &str) -> Value {
-        let id = self.tokens.iter().position(|token| token == text);
-        Value::U32(id.expect("a special token") as u32)
-    }
 }
 
 /// The settings that only some families have.
@@ -539,7 +524,10 @@ fn settings(tiny: TinyModel, vocabulary: &Vocabulary) -> Vec<(&'static str, Valu
         ("vocab_size", count(vocabulary.tokens.len())),
     ];
     settings.extend(family_settings(architecture));
-    let of_mixers = mixers::settings(architecture, tiny.n_layer(), tiny.n_value_heads);
+    let of_mixers = match architecture {
+        "gemma4" => gemma4::settings(tiny.size.is_large()),
+        _ => mixers::settings(architecture, tiny.n_layer(), tiny.n_value_heads),
+    };
     settings.retain(|it| of_mixers.iter().all(|other| other.0 != it.0));
     settings.extend(of_mixers);
     if tiny.n_further > 0 {

@@ -4,6 +4,7 @@
 mod calibration;
 mod candle;
 mod fused;
+mod gemma4;
 mod mixers;
 mod rope_factors;
 mod sampling;
@@ -24,7 +25,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::fixture::{Fixture, exact};
-use crate::tiny::{FAMILIES, TinyModel, family_adapter, tiny_adapter};
+use crate::tiny::{FAMILIES, Size, TinyModel, tiny_adapter};
 
 /// Asserts that mutated files of the families have no faults, of which `faults` makes a list for one family. Each family has
 /// a thread of its own.
@@ -101,8 +102,8 @@ impl Tiny {
     }
 }
 
-/// A tiny model of each family, a second `llama` with an output head of its own and Llama 3's rotary factors, and models
-/// whose queries, keys and values are one matrix.
+/// A tiny model of each family, a second `llama` with an output head of its own and Llama 3's rotary factors, a second
+/// `gemma4` that is like its larger models, and models whose queries, keys and values are one matrix.
 fn families() -> Vec<Tiny> {
     let llama3 = TinyModel {
         tied: false,
@@ -118,17 +119,22 @@ fn families() -> Vec<Tiny> {
         architecture,
         ..TinyModel::default()
     };
+    let large = TinyModel {
+        size: Size::Large,
+        tied: false,
+        ..family("gemma4")
+    };
     FAMILIES
         .into_iter()
         .map(family)
-        .chain([llama3])
+        .chain([llama3, large])
         .chain(["llama", "qwen2", "olmo2"].map(fused))
         .map(Tiny::of)
         .collect()
 }
 
 fn all_targets(tiny: &Tiny) -> Adapter {
-    family_adapter(tiny.kind.architecture, 3, 4, tiny.kind.linears())
+    tiny.kind.adapter(3, 4, tiny.kind.linears())
 }
 
 fn lora(tiny: &Tiny, adapter: &Adapter) -> Lora {
@@ -173,13 +179,16 @@ fn logits_agree_with_llama_cpp() {
 
         // ggml reads GELU from a table in half precision. With the same rounding here, the logits differ by 1e-5.
         let tolerance = match adapter.architecture.as_str() {
-            "gemma2" | "gemma3" => 5e-3,
+            "gemma2" | "gemma3" | "gemma4" => 5e-3,
             _ => 1e-3,
         };
-        let ours = train_logits(&tiny.model, &tokens, None);
-        assert!(largest_difference(&ours, &base) < tolerance);
-        let ours = train_logits(&tiny.model, &tokens, Some(&lora(&tiny, &adapter)));
-        assert!(largest_difference(&ours, &user) < tolerance);
+        let check = |lora: Option<&Lora>, theirs: &[f32]| {
+            let ours = train_logits(&tiny.model, &tokens, lora);
+            let error = largest_difference(&ours, theirs);
+            assert!(error < tolerance, "{}: {error}", adapter.architecture);
+        };
+        check(None, &base);
+        check(Some(&lora(&tiny, &adapter)), &user);
         // A missing adapter would fail the comparison.
         assert!(largest_difference(&base, &user) > 0.1);
     }

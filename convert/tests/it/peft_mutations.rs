@@ -160,6 +160,14 @@ fn spoil_settings(case: &mut Case, rng: &mut Rng) -> String {
     needle.to_owned()
 }
 
+/// The name of a tensor with a module that there is not.
+fn misspelt(name: &str) -> String {
+    let name = name.replace("_proj", "_prong");
+    let name = name.replace("lm_head", "lm_prong");
+    let name = name.replace("input_gate", "input_prong");
+    name.replace("feed_forward.w", "feed_prong.w")
+}
+
 /// Changes the name, the shape or a value of a tensor, or adds or removes one. `None` where the fault would be none.
 fn spoil_tensors(case: &mut Case, rng: &mut Rng) -> Option<String> {
     let chosen = rng.below(case.tensors.len());
@@ -183,12 +191,7 @@ fn spoil_tensors(case: &mut Case, rng: &mut Rng) -> Option<String> {
             "shape"
         }
         3 => {
-            tensor.name = tensor
-                .name
-                .replace("_proj", "_prong")
-                .replace("lm_head", "lm_prong")
-                .replace("input_gate", "input_prong")
-                .replace("feed_forward.w", "feed_prong.w");
+            tensor.name = misspelt(&tensor.name);
             "_prong"
         }
         4 => {

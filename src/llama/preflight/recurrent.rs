@@ -55,6 +55,30 @@ pub fn recurrent_layers(model: &Gguf, architecture: &str, n_blocks: usize) -> Ve
     layers
 }
 
+/// Whether a tensor of a block, without the block's prefix, is one of the block's own mixer, or of none.
+pub(super) fn is_of_mixer(metadata: &Metadata<'_>, block: u32, name: &str) -> bool {
+    let has_prefix = |prefixes: &[&str]| prefixes.iter().any(|it| name.starts_with(it));
+    let (of_attention, of_other) = match metadata.architecture {
+        "lfm2" => (
+            name.starts_with("attn_") && !name.starts_with("attn_norm"),
+            name.starts_with("shortconv."),
+        ),
+        "qwen35" => (
+            has_prefix(&["attn_q.", "attn_k.", "attn_v.", "attn_output."])
+                || has_prefix(&["attn_q_norm", "attn_k_norm", "attn_qkv.bias"]),
+            has_prefix(&["ssm_", "attn_gate."]),
+        ),
+        _ => return true,
+    };
+    let n_blocks = metadata.count("block_count") as usize;
+    let layers = recurrent_layers(metadata.model, metadata.architecture, n_blocks);
+    if layers.get(block as usize) == Some(&true) {
+        !of_attention
+    } else {
+        !of_other
+    }
+}
+
 /// Refuses settings of the other mixers that llama.cpp does not check.
 pub(super) fn check(metadata: &Metadata<'_>) -> Check {
     match metadata.architecture {

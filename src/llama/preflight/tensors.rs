@@ -13,7 +13,7 @@
 use cope_convert::gguf::{GgmlType, TensorInfo, Value};
 use cope_convert::{Adapter, fused_tensor};
 
-use super::{Check, FAMILIES, Metadata, require};
+use super::{Check, FAMILIES, Metadata, gemma4, recurrent, require};
 
 /// Types of weights that ggml can neither multiply by nor take rows of on the CPU.
 const NO_WEIGHTS: [GgmlType; 7] = [
@@ -41,8 +41,9 @@ const MATRICES: [&str; 8] = [
     "ffn_down",
 ];
 
-/// The matrices of a block with another mixer than attention, by family.
-const OF_MIXERS: [(&str, &[&str]); 2] = [
+/// The matrices that only blocks of some families have, by family.
+const OF_MIXERS: [(&str, &[&str]); 3] = [
+    ("gemma4", &["inp_gate", "proj"]),
     ("lfm2", &["shortconv.in_proj", "shortconv.out_proj"]),
     ("qwen35", &["attn_gate", "ssm_alpha", "ssm_beta", "ssm_out"]),
 ];
@@ -209,10 +210,12 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
         }
         let is_known = match block_tensor(name) {
             Some((block, name)) => {
-                block < metadata.count("block_count") && is_in_blocks(architecture, name)
+                block < metadata.count("block_count")
+                    && is_in_blocks(architecture, name)
+                    && recurrent::is_of_mixer(metadata, block, name)
             }
             None => is_outside_blocks(architecture, name),
-        };
+        } && gemma4::is_of_inputs(metadata, name);
         (!is_known)
             .then(|| format!("its tensor {name} is unknown in models of the family {architecture}"))
     };
@@ -278,7 +281,10 @@ fn is_outside_blocks(architecture: &str, name: &str) -> bool {
         "token_embd_norm.weight" => architecture == "lfm2",
         "output.weight" => architecture != "gemma2",
         "output.bias" => architecture == "qwen2",
-        "rope_freqs.weight" => LIKE_LLAMA.contains(&architecture),
+        "rope_freqs.weight" => LIKE_LLAMA.contains(&architecture) || architecture == "gemma4",
+        "per_layer_token_embd.weight"
+        | "per_layer_model_proj.weight"
+        | "per_layer_proj_norm.weight" => architecture == "gemma4",
         "rope_factors_long.weight" | "rope_factors_short.weight" => {
             LIKE_LLAMA.contains(&architecture) || architecture == "phi3"
         }
@@ -296,9 +302,11 @@ fn is_in_blocks(architecture: &str, name: &str) -> bool {
         return architecture == "qwen35" && name == "ssm_a";
     };
     let of_mixers = OF_MIXERS.iter().find(|it| it.0 == architecture);
+    let has_experts = LIKE_LLAMA.contains(&architecture) || architecture == "gemma4";
+    let is_own = of_mixers.is_some_and(|it| it.1.contains(&name));
     let is_matrix = MATRICES.contains(&name) && (architecture, name) != ("phi3", "ffn_gate")
-        || of_mixers.is_some_and(|it| it.1.contains(&name))
-        || LIKE_LLAMA.contains(&architecture) && EXPERTS.contains(&name);
+        || is_own
+        || has_experts && EXPERTS.contains(&name);
     match ending {
         "weight" => {
             is_matrix
@@ -308,22 +316,24 @@ fn is_in_blocks(architecture: &str, name: &str) -> bool {
                     "shortconv.conv" => architecture == "lfm2",
                     "ssm_conv1d" | "ssm_norm" => architecture == "qwen35",
                     "attn_q_norm" | "attn_k_norm" => {
-                        ["qwen3", "gemma3", "olmo2", "lfm2", "qwen35"].contains(&architecture)
+                        ["qwen3", "gemma3", "gemma4", "olmo2", "lfm2", "qwen35"]
+                            .contains(&architecture)
                     }
                     "post_attention_norm" if architecture == "qwen35" => true,
                     _ if name.starts_with("nextn.") => architecture == "qwen35",
                     "post_attention_norm" | "post_ffw_norm" => {
-                        ["gemma2", "gemma3", "olmo2"].contains(&architecture)
+                        ["gemma2", "gemma3", "gemma4", "olmo2"].contains(&architecture)
                     }
+                    "post_norm" | "layer_output_scale" => architecture == "gemma4",
                     _ => false,
                 }
         }
         "bias" => match name {
-            "attn_q" | "attn_k" | "attn_v" | "attn_qkv" => true,
+            "attn_q" | "attn_k" | "attn_v" | "attn_qkv" => architecture != "gemma4",
             "ssm_dt" => architecture == "qwen35",
             _ => LIKE_LLAMA.contains(&architecture) && MATRICES.contains(&name),
         },
-        "scale" | "input_scale" => is_matrix,
+        "scale" | "input_scale" => is_matrix && (architecture != "gemma4" || !is_own),
         _ => false,
     }
 }
@@ -504,26 +514,33 @@ mod tests {
             families.join(" ")
         };
         let all = FAMILIES.join(" ");
+        let with_biases = all.replace("gemma4 ", "");
         for (name, families) in [
             ("token_embd.weight", all.as_str()),
-            ("blk.0.attn_qkv.bias", &all),
+            ("blk.0.attn_qkv.bias", &with_biases),
             ("blk.11.ffn_down.scale", &all),
             ("output.bias", "qwen2"),
-            ("rope_freqs.weight", "granite llama mistral3"),
+            ("rope_freqs.weight", "gemma4 granite llama mistral3"),
             ("rope_factors_long.weight", "granite llama mistral3 phi3"),
             (
                 "blk.0.ffn_gate.weight",
-                "gemma2 gemma3 granite lfm2 llama mistral3 olmo2 qwen2 qwen3 qwen35 smollm3",
+                "gemma2 gemma3 gemma4 granite lfm2 llama mistral3 olmo2 qwen2 qwen3 qwen35 smollm3",
             ),
             ("blk.0.rope_freqs.weight", ""),
             ("blk.0.attn_output.bias", "granite llama mistral3"),
-            ("blk.0.attn_q_norm.weight", "gemma3 lfm2 olmo2 qwen3 qwen35"),
+            (
+                "blk.0.attn_q_norm.weight",
+                "gemma3 gemma4 lfm2 olmo2 qwen3 qwen35",
+            ),
+            ("blk.0.inp_gate.weight", "gemma4"),
+            ("blk.0.inp_gate.scale", ""),
+            ("per_layer_token_embd.weight", "gemma4"),
             ("blk.0.ssm_a", "qwen35"),
             ("blk.0.ssm_dt.bias", "qwen35"),
             ("blk.0.shortconv.in_proj.weight", "lfm2"),
             ("token_embd_norm.weight", "lfm2"),
-            ("blk.0.post_ffw_norm.weight", "gemma2 gemma3 olmo2"),
-            ("blk.0.ffn_up_exps.weight", "granite llama mistral3"),
+            ("blk.0.post_ffw_norm.weight", "gemma2 gemma3 gemma4 olmo2"),
+            ("blk.0.ffn_up_exps.weight", "gemma4 granite llama mistral3"),
             ("blk.0.attn_norm.bias", ""),
             ("blk.0.attn_q.weight.weight", ""),
             ("blk.x.attn_q.weight", ""),

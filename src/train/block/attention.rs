@@ -1,25 +1,26 @@
-//! Attention as a mixer: `attention(rope(norm(Q n)), rope(norm(K n)), V n) ∘ σ(gate)`. The norms, the rotation and the gate
-//! are optional. Where there is a gate, Q gives it too: for each head the query, then its gate.
+//! Attention as a mixer: `attention(rope(norm(Q n)), keys, values) ∘ σ(gate)`. The norm, the rotation and the gate are
+//! optional. Where there is a gate, Q gives it too: for each head the query, then its gate. The keys and values are the
+//! block's own ([`super::key_layers`]), or those of an earlier block.
 
 use std::borrow::Cow;
 use std::mem;
+use std::sync::Arc;
 
 use super::super::ops::attention::{Heads, attend, attend_backward};
 use super::super::ops::gate::{Activation, gated, gated_backward};
 use super::super::ops::matrix::Into;
 use super::super::ops::norm::RmsNorm;
 use super::branch::{Layers, d_normed, normed};
+use super::key_layers::{KeyLayers, KeysAndValues, RawKeys};
 use super::projection::{BackwardPass, ForwardPass, Projection};
 
 /// Attention before its output projection.
 pub struct Attention {
     pub q: Projection,
-    pub k: Projection,
-    pub v: Projection,
     /// Over each head, or over all of them, which is as long as its weight.
     pub q_norm: Option<RmsNorm>,
-    /// Over each head, or over all of them, as `q_norm` is.
-    pub k_norm: Option<RmsNorm>,
+    /// `None` where the keys and values are those of an earlier block.
+    pub keys: Option<KeyLayers>,
     pub heads: Heads,
     /// Whether Q gives a gate too.
     pub has_gate: bool,
@@ -29,16 +30,21 @@ pub struct Attention {
 pub struct KeptAttention {
     /// Q before its norm; empty where Q has no norm.
     q_raw: Vec<f32>,
-    /// K before its norm; empty where K has no norm.
-    k_raw: Vec<f32>,
     /// Q after the rotation.
     q: Vec<f32>,
-    /// K after the rotation.
-    k: Vec<f32>,
-    v: Vec<f32>,
+    /// The rows' keys after the rotation and their values, of this block or of an earlier one.
+    keys: Arc<KeysAndValues>,
+    raw_keys: RawKeys,
     attended: Vec<f32>,
     /// The gate; empty where there is none.
     gate: Vec<f32>,
+}
+
+impl KeptAttention {
+    /// The rows' keys and values.
+    pub fn keys(&self) -> &Arc<KeysAndValues> {
+        &self.keys
+    }
 }
 
 impl Layers for Attention {
@@ -47,26 +53,35 @@ impl Layers for Attention {
     fn forward(&self, n: &[f32], pass: &mut ForwardPass) -> KeptAttention {
         let (q, gate) = self.divided(pass.apply(&self.q, n));
         let (mut q, q_raw) = normed(self.q_norm.as_ref(), q);
-        let (mut k, k_raw) = normed(self.k_norm.as_ref(), pass.apply(&self.k, n));
-        let v = pass.apply(&self.v, n);
         if let Some(rope) = pass.view.rope {
             rope.q.forward(&mut q);
-            rope.k.forward(&mut k);
         }
+        let (keys, raw_keys) = match &self.keys {
+            Some(layers) => {
+                let (keys, raw) = layers.forward(n, pass);
+                (Arc::new(keys), raw)
+            }
+            None => (
+                pass.view.keys.cloned().unwrap_or_default(),
+                RawKeys::default(),
+            ),
+        };
         let mask = pass.view.mask;
         let attended = match &mut pass.recall {
             Some(recall) => {
-                let (keys, values) = recall.keys_and_values(&k, &v);
+                if self.keys.is_some() {
+                    recall.add_keys(&keys);
+                }
+                let KeysAndValues { keys, values } = recall.keys();
                 attend(&q, keys, values, self.heads, mask)
             }
-            None => attend(&q, &k, &v, self.heads, mask),
+            None => attend(&q, &keys.keys, &keys.values, self.heads, mask),
         };
         KeptAttention {
             q_raw,
-            k_raw,
             q,
-            k,
-            v,
+            keys,
+            raw_keys,
             attended,
             gate,
         }
@@ -95,20 +110,24 @@ impl Layers for Attention {
         } else {
             Cow::Borrowed(d_result)
         };
-        let KeptAttention { q, k, v, .. } = &kept;
-        let [mut dq, mut dk, dv] =
-            attend_backward(q, k, v, self.heads, pass.view.mask, &d_attended);
+        let KeysAndValues { keys: k, values: v } = &*kept.keys;
+        let [mut dq, keys, values] =
+            attend_backward(&kept.q, k, v, self.heads, pass.view.mask, &d_attended);
+        let mut d_keys = KeysAndValues { keys, values };
+        if let Some(of_later) = pass.d_keys.take() {
+            d_keys.add(&of_later);
+        }
         if let Some(rope) = pass.view.rope {
             rope.q.backward(&mut dq);
-            rope.k.backward(&mut dk);
         }
         let dq = d_normed(self.q_norm.as_ref(), &kept.q_raw, &dq).unwrap_or(dq);
         let dq = self.joined(dq, &d_gate);
-        let dk = d_normed(self.k_norm.as_ref(), &kept.k_raw, &dk).unwrap_or(dk);
         let mut d_n = vec![0.0; n.len()];
         pass.store(&self.q, n, &dq, Into::Set, &mut d_n);
-        pass.store(&self.k, n, &dk, Into::Add, &mut d_n);
-        pass.store(&self.v, n, &dv, Into::Add, &mut d_n);
+        match &self.keys {
+            Some(layers) => layers.backward(n, &kept.raw_keys, d_keys, pass, &mut d_n),
+            None => *pass.d_keys = Some(d_keys),
+        }
         d_n
     }
 }

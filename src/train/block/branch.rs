@@ -47,6 +47,13 @@ pub struct KeptBranch<K> {
     raw: Vec<f32>,
 }
 
+impl<K> KeptBranch<K> {
+    /// The values that the layers have kept.
+    pub fn layers(&self) -> &K {
+        &self.layers
+    }
+}
+
 impl<L: Layers> Branch<L> {
     /// Runs the branch: `[t, n_embd]` → `[t, n_embd]`.
     pub fn forward(&self, x: &[f32], pass: &mut ForwardPass) -> (Vec<f32>, KeptBranch<L::Kept>) {

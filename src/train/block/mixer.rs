@@ -1,10 +1,12 @@
 //! The mixers: the layers of a block that bring together the rows of a sequence.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::attention::{Attention, KeptAttention};
 use super::branch::Layers;
 use super::delta_net::{DeltaNet, KeptDeltaNet};
+use super::key_layers::KeysAndValues;
 use super::projection::{BackwardPass, ForwardPass};
 use super::short_conv::{KeptShortConv, ShortConv};
 
@@ -20,6 +22,16 @@ pub enum KeptMixer {
     Attention(KeptAttention),
     ShortConv(KeptShortConv),
     DeltaNet(KeptDeltaNet),
+}
+
+impl KeptMixer {
+    /// The rows' keys and values, of attention.
+    pub fn keys(&self) -> Option<&Arc<KeysAndValues>> {
+        match self {
+            Self::Attention(kept) => Some(kept.keys()),
+            Self::ShortConv(_) | Self::DeltaNet(_) => None,
+        }
+    }
 }
 
 impl Layers for Mixer {

@@ -3,6 +3,7 @@
 use super::super::lora::{BlockAdapters, LoraGradients, TargetModule};
 use super::super::ops::linear::{FrozenWeight, LowRank};
 use super::super::ops::matrix::Into;
+use super::key_layers::KeysAndValues;
 use super::{Recall, View};
 
 /// A linear layer, and its name, by which its adapter is found.
@@ -61,6 +62,8 @@ impl<'a> ForwardPass<'a> {
 /// A backward pass through one block.
 pub struct BackwardPass<'a> {
     pub view: View<'a>,
+    /// The gradients of the keys and values that the block's attention uses, by the later blocks that use them too.
+    pub d_keys: &'a mut Option<KeysAndValues>,
     adapters: &'a BlockAdapters<'a>,
     /// From the forward pass.
     low: Low,
@@ -69,9 +72,15 @@ pub struct BackwardPass<'a> {
 
 impl<'a> BackwardPass<'a> {
     /// The backward pass of a forward pass that has left `low`.
-    pub fn new(adapters: &'a BlockAdapters<'a>, view: View<'a>, low: Low) -> Self {
+    pub fn new(
+        adapters: &'a BlockAdapters<'a>,
+        view: View<'a>,
+        d_keys: &'a mut Option<KeysAndValues>,
+        low: Low,
+    ) -> Self {
         Self {
             view,
+            d_keys,
             adapters,
             low,
             gradients: LoraGradients::default(),

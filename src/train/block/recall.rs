@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::ops::lineage::{Lineage, Predecessor};
+use super::key_layers::KeysAndValues;
 
 /// The memory of a block, by its mixer.
 pub enum Memory {
-    /// The keys and values of attention, `[rows, n_head_kv · head_dim]` each.
-    KeysAndValues { keys: Vec<f32>, values: Vec<f32> },
+    /// The keys and values of attention, of all rows.
+    KeysAndValues(KeysAndValues),
     /// The states of another mixer, by the row after which each is.
     States(BTreeMap<usize, Vec<f32>>),
 }
@@ -24,10 +25,10 @@ impl Memory {
     /// The memory of `rows` rows for keys and values of `width` features each.
     pub fn keys_and_values(rows: usize, width: usize) -> Self {
         // Zeros from the system, not copies of a vector: rows that are never written then take no memory.
-        Self::KeysAndValues {
+        Self::KeysAndValues(KeysAndValues {
             keys: vec![0.0; rows * width],
             values: vec![0.0; rows * width],
-        }
+        })
     }
 
     /// The memory of states, of which there are none yet.
@@ -44,24 +45,31 @@ impl Memory {
 }
 
 impl Recall<'_> {
-    /// Adds the keys and values of the pass, `[t, width]` each. Returns those of all rows.
+    /// Adds the keys and values of the pass.
+    pub fn add_keys(&mut self, new: &KeysAndValues) {
+        let rows = self.rows;
+        if let Memory::KeysAndValues(KeysAndValues { keys, values }) = self.memory {
+            store(keys, &new.keys, rows);
+            store(values, &new.values, rows);
+        }
+    }
+
+    /// The keys and values of all rows.
     ///
     /// # Panics
     /// The memory is one of states.
-    pub fn keys_and_values(&mut self, k: &[f32], v: &[f32]) -> (&[f32], &[f32]) {
-        let Memory::KeysAndValues { keys, values } = self.memory else {
-            panic!("a block with attention remembers keys and values");
-        };
-        store(keys, k, self.rows);
-        store(values, v, self.rows);
-        (keys, values)
+    pub fn keys(&self) -> &KeysAndValues {
+        match &*self.memory {
+            Memory::KeysAndValues(all) => all,
+            Memory::States(_) => panic!("a block with attention remembers keys and values"),
+        }
     }
 
     /// The state after a row.
     pub fn state(&self, row: usize) -> Option<&[f32]> {
         match &*self.memory {
             Memory::States(states) => states.get(&row).map(Vec::as_slice),
-            Memory::KeysAndValues { .. } => None,
+            Memory::KeysAndValues(_) => None,
         }
     }
 

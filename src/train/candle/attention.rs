@@ -59,7 +59,7 @@ impl AttentionPlan {
     }
 
     /// Attention of `q`, `[t, n_head, head_dim]`, over `k` and `v`, `[t_kv, n_head_kv, head_dim]` each. Returns
-    /// `[t, n_head · head_dim]`, with gradients if `q` has one; `t_kv` must then be `t`.
+    /// `[t, n_head · head_dim]`, with gradients if one of them has some; `t_kv` must then be `t`.
     pub fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads) -> Result<Tensor> {
         let values = [q, k, v].map(Tensor::detach);
         let passes = self.groups.iter();
@@ -67,7 +67,7 @@ impl AttentionPlan {
         let passes: Vec<GroupPass> = passes.collect::<Result<_>>()?;
         let outputs: Vec<_> = passes.iter().map(|pass| &pass.output).collect();
         let output = Tensor::cat(&outputs, 0)?.index_select(&self.places, 0)?;
-        if !q.track_op() {
+        if ![q, k, v].iter().any(|x| x.track_op()) {
             return Ok(output);
         }
         let groups = self.groups.clone();

@@ -4,10 +4,11 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::block;
 use super::super::block::branch::{Branch, Layers};
+use super::super::block::layer_input::LayerInput;
 use super::super::ops::gate::Activation;
 use super::custom_grad::custom_grad;
 use super::linear::{CandleAdapters, CandleProjection};
-use super::mixing::{CandleMixer, CandleView};
+use super::mixing::{Attended, CandleMixer, CandleView};
 use super::rows::{Norm, copied, normed, sigmoid};
 
 /// A block's frozen weights.
@@ -18,6 +19,14 @@ pub struct CandleBlock {
     gate: CandleProjection,
     up: CandleProjection,
     activation: Activation,
+    input: Option<CandleInput>,
+    output_scale: Option<f32>,
+}
+
+/// The branch of a block's own input.
+struct CandleInput {
+    gate: CandleProjection,
+    branch: CandleBranch,
 }
 
 /// A branch without the layers between its norm and its output projection.
@@ -40,31 +49,56 @@ impl CandleBlock {
             gate: linear(&feed_forward.gate)?,
             up: linear(&feed_forward.up)?,
             activation: feed_forward.activation,
+            input: (block.input.as_ref())
+                .map(|input| CandleInput::new(input, device, dtype))
+                .transpose()?,
+            output_scale: block.output_scale,
         })
     }
 
-    /// Runs the block: `[t, n_embd]` → `[t, n_embd]`. `attend(q, k, v)` is given `[t, n_heads, head_dim]` each, and
-    /// returns `[t, n_head · head_dim]`.
+    /// Runs the block: `[t, n_embd]` → `[t, n_embd]`, with `attend` for attention.
     pub fn forward(
         &self,
         x: &Tensor,
         view: CandleView,
-        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+        attend: impl FnOnce(Attended) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let adapters = view.adapters;
+        let (adapters, own_input) = (view.adapters, view.input);
         let n = self.mixing.input(x)?;
         let mixed = self.mixer.forward(&n, view, attend)?;
         let mid = self.mixing.add(x, &mixed, adapters)?;
 
         let m = self.feed_forward.input(&mid)?;
-        let gate = adapters.apply(&self.gate, &m)?;
-        let gate = match self.activation {
-            Activation::Silu => gate.silu()?,
-            Activation::Gelu => gelu(&gate)?,
-            Activation::Sigmoid => sigmoid(&gate)?,
-        };
+        let gate = self.activated(&adapters.apply(&self.gate, &m)?)?;
         let product = (gate * adapters.apply(&self.up, &m)?)?;
-        self.feed_forward.add(&mid, &product, adapters)
+        let mut y = self.feed_forward.add(&mid, &product, adapters)?;
+
+        if let (Some(CandleInput { gate, branch }), Some(input)) = (&self.input, own_input) {
+            let product = (self.activated(&adapters.apply(gate, &y)?)? * input)?;
+            y = branch.add(&y, &product, adapters)?;
+        }
+        match self.output_scale {
+            Some(scale) => y * f64::from(scale),
+            None => Ok(y),
+        }
+    }
+
+    fn activated(&self, gate: &Tensor) -> Result<Tensor> {
+        match self.activation {
+            Activation::Silu => gate.silu(),
+            Activation::Gelu => gelu(gate),
+            Activation::Sigmoid => sigmoid(gate),
+        }
+    }
+}
+
+impl CandleInput {
+    /// A copy on `device`, with its matrices in `dtype`.
+    fn new(input: &Branch<LayerInput>, device: &Device, dtype: DType) -> Result<Self> {
+        Ok(Self {
+            gate: CandleProjection::new(&input.layers.gate, device, dtype)?,
+            branch: CandleBranch::new(input, device, dtype)?,
+        })
     }
 }
 

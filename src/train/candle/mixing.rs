@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::super::block::attention::Attention;
 use super::super::block::delta_net::DeltaNet;
+use super::super::block::key_layers::KeyLayers;
 use super::super::block::mixer::Mixer;
 use super::super::block::recall::Recall;
 use super::super::block::short_conv::ShortConv;
@@ -31,8 +32,18 @@ pub struct CandleView<'a> {
     /// `None` for a block without a rotation.
     pub rotations: Option<&'a Rotations>,
     pub lineage: &'a Arc<Lineage>,
+    /// The block's own input, `[t, n_input]`, if it has one.
+    pub input: Option<&'a Tensor>,
     /// The memory of a mixer with states.
     pub recall: Option<Recall<'a>>,
+}
+
+/// What attention is given, `[t, n_heads, head_dim]` each, to return `[t, n_head · head_dim]`.
+pub struct Attended<'a> {
+    pub q: &'a Tensor,
+    /// Keys and values; `None` where they are those of an earlier block.
+    pub keys: Option<(Tensor, Tensor)>,
+    pub heads: Heads,
 }
 
 impl CandleMixer {
@@ -45,12 +56,12 @@ impl CandleMixer {
         })
     }
 
-    /// Runs the mixer on `n`, `[t, n_embd]`, with `attend(q, k, v)` for attention.
+    /// Runs the mixer on `n`, `[t, n_embd]`, with `attend` for attention.
     pub fn forward(
         &self,
         n: &Tensor,
         view: CandleView,
-        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+        attend: impl FnOnce(Attended) -> Result<Tensor>,
     ) -> Result<Tensor> {
         match self {
             Self::Attention(mixer) => mixer.forward(n, view.adapters, view.rotations, attend),
@@ -63,10 +74,8 @@ impl CandleMixer {
 /// Attention before its output projection.
 pub struct CandleAttention {
     q: CandleProjection,
-    k: CandleProjection,
-    v: CandleProjection,
     q_norm: Option<Norm>,
-    k_norm: Option<Norm>,
+    keys: Option<CandleKeys>,
     heads: Heads,
     has_gate: bool,
 }
@@ -74,13 +83,12 @@ pub struct CandleAttention {
 impl CandleAttention {
     /// A copy on `device`, with its matrices in `dtype`.
     pub fn new(attention: &Attention, device: &Device, dtype: DType) -> Result<Self> {
-        let linear = |linear| CandleProjection::new(linear, device, dtype);
+        let keys = attention.keys.as_ref();
+        let keys = keys.map(|keys| CandleKeys::new(keys, device, dtype));
         Ok(Self {
-            q: linear(&attention.q)?,
-            k: linear(&attention.k)?,
-            v: linear(&attention.v)?,
+            q: CandleProjection::new(&attention.q, device, dtype)?,
             q_norm: copied(attention.q_norm.as_ref(), device)?,
-            k_norm: copied(attention.k_norm.as_ref(), device)?,
+            keys: keys.transpose()?,
             heads: attention.heads,
             has_gate: attention.has_gate,
         })
@@ -92,30 +100,74 @@ impl CandleAttention {
         n: &Tensor,
         adapters: &CandleAdapters,
         rotations: Option<&Rotations>,
-        attend: impl FnOnce(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+        attend: impl FnOnce(Attended) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let by_head = |x: &Tensor, n: usize| x.reshape(((), n, self.heads.head_dim));
+        let heads = self.heads;
         let mut q = adapters.apply(&self.q, n)?;
         let mut gate = None;
         if self.has_gate {
-            let dim = self.heads.head_dim;
-            let parts = q.reshape(((), self.heads.n_head, 2 * dim))?;
+            let dim = heads.head_dim;
+            let parts = q.reshape(((), heads.n_head, 2 * dim))?;
             gate = Some(parts.narrow(2, dim, dim)?.flatten_from(1)?);
             q = parts.narrow(2, 0, dim)?.flatten_from(1)?;
         }
         let q = normed_parts(self.q_norm.as_ref(), q)?;
-        let k = normed_parts(self.k_norm.as_ref(), adapters.apply(&self.k, n)?)?;
-        let mut q = by_head(&q, self.heads.n_head)?;
-        let mut k = by_head(&k, self.heads.n_head_kv)?;
-        let v = by_head(&adapters.apply(&self.v, n)?, self.heads.n_head_kv)?;
+        let mut q = q.reshape(((), heads.n_head, heads.head_dim))?;
         if let Some(rotations) = rotations {
             q = rotations.q.forward(&q)?;
-            k = rotations.k.forward(&k)?;
         }
-        let attended = attend(&q, &k, &v)?;
+        let keys = self.keys.as_ref();
+        let keys = keys.map(|keys| keys.forward(n, adapters, rotations, heads));
+        let attended = attend(Attended {
+            q: &q,
+            keys: keys.transpose()?,
+            heads,
+        })?;
         match gate {
             Some(gate) => attended * sigmoid(&gate)?,
             None => Ok(attended),
+        }
+    }
+}
+
+/// [`KeyLayers`] on a device.
+struct CandleKeys {
+    k: CandleProjection,
+    v: Option<CandleProjection>,
+    k_norm: Option<Norm>,
+    v_norm: Option<Norm>,
+}
+
+impl CandleKeys {
+    fn new(keys: &KeyLayers, device: &Device, dtype: DType) -> Result<Self> {
+        let linear = |linear| CandleProjection::new(linear, device, dtype);
+        Ok(Self {
+            k: linear(&keys.k)?,
+            v: keys.v.as_ref().map(linear).transpose()?,
+            k_norm: copied(keys.k_norm.as_ref(), device)?,
+            v_norm: copied(keys.v_norm.as_ref(), device)?,
+        })
+    }
+
+    /// The keys and values of rows `n`, `[t, n_head_kv, head_dim]` each.
+    fn forward(
+        &self,
+        n: &Tensor,
+        adapters: &CandleAdapters,
+        rotations: Option<&Rotations>,
+        heads: Heads,
+    ) -> Result<(Tensor, Tensor)> {
+        let by_head = |x: &Tensor| x.reshape(((), heads.n_head_kv, heads.head_dim));
+        let k = adapters.apply(&self.k, n)?;
+        let v = match &self.v {
+            Some(v) => adapters.apply(v, n)?,
+            None => k.clone(),
+        };
+        let v = by_head(&normed_parts(self.v_norm.as_ref(), v)?)?;
+        let k = by_head(&normed_parts(self.k_norm.as_ref(), k)?)?;
+        match rotations {
+            Some(rotations) => Ok((rotations.k.forward(&k)?, v)),
+            None => Ok((k, v)),
         }
     }
 }

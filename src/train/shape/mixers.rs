@@ -6,15 +6,15 @@ use super::super::family::Mixers;
 use super::super::ops::delta_core::channels;
 use super::super::ops::delta_rule::DeltaHeads;
 use super::super::target::TargetModule;
-use super::{Shape, ShapeReader};
+use super::{AttentionShape, Shape, ShapeReader};
 use crate::Result;
 use crate::llama::recurrent_layers;
 
 /// The shape of a block's mixer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum MixerShape {
-    /// Attention, with the heads of [`Shape::heads`].
-    Attention,
+    /// Attention.
+    Attention(AttentionShape),
     /// A short convolution of as many features as the residual stream has, over this many rows.
     ShortConv {
         /// Number of rows that a row sees, itself among them.
@@ -45,7 +45,7 @@ impl Shape {
     /// Number of values that the backward pass of a mixer holds of a row for a while, beyond those of attention.
     pub fn temporary_of_mixers(&self) -> usize {
         let of_mixer = |mixer: &MixerShape| match *mixer {
-            MixerShape::Attention => 0,
+            MixerShape::Attention(_) => 0,
             MixerShape::ShortConv { .. } => 5 * self.n_embd,
             MixerShape::DeltaNet(shape) => 5 * channels(shape.heads),
         };
@@ -55,7 +55,7 @@ impl Shape {
     /// Number of values of the states of all mixers after a row.
     pub fn states(&self) -> usize {
         let of_mixer = |mixer: &MixerShape| match *mixer {
-            MixerShape::Attention => 0,
+            MixerShape::Attention(_) => 0,
             MixerShape::ShortConv { n_taps } => (n_taps - 1) * self.n_embd,
             MixerShape::DeltaNet(DeltaShape { heads, n_taps }) => {
                 heads.state_len() + (n_taps - 1) * channels(heads)
@@ -66,26 +66,32 @@ impl Shape {
 }
 
 impl MixerShape {
-    /// Whether a block with this mixer has this linear layer.
-    pub fn has(self, target: TargetModule) -> bool {
-        use TargetModule::{
-            ConvInProj, ConvOutProj, Down, Gate, InProjA, InProjB, InProjQkv, InProjZ, K, O,
-            OutProj, Q, Up, V,
-        };
-        match target {
-            Gate | Up | Down => true,
-            Q | K | V | O => self == Self::Attention,
-            ConvInProj | ConvOutProj => matches!(self, Self::ShortConv { .. }),
-            InProjQkv | InProjZ | InProjA | InProjB | OutProj => {
-                matches!(self, Self::DeltaNet(_))
+    /// `(out, in)` of a linear layer; `None` if the mixer has no such layer.
+    pub fn linear(&self, target: TargetModule, n_embd: usize) -> Option<(usize, usize)> {
+        match self {
+            Self::Attention(attention) => attention.linear(target, n_embd),
+            Self::ShortConv { .. } => match target {
+                TargetModule::ConvInProj => Some((3 * n_embd, n_embd)),
+                TargetModule::ConvOutProj => Some((n_embd, n_embd)),
+                _ => None,
+            },
+            Self::DeltaNet(DeltaShape { heads, .. }) => {
+                let width = heads.n_v * heads.dim_v;
+                match target {
+                    TargetModule::InProjQkv => Some((channels(*heads), n_embd)),
+                    TargetModule::InProjZ => Some((width, n_embd)),
+                    TargetModule::InProjA | TargetModule::InProjB => Some((heads.n_v, n_embd)),
+                    TargetModule::OutProj => Some((n_embd, width)),
+                    _ => None,
+                }
             }
         }
     }
 
     /// The output projection.
-    pub fn output(self) -> TargetModule {
+    pub fn output(&self) -> TargetModule {
         match self {
-            Self::Attention => TargetModule::O,
+            Self::Attention(_) => TargetModule::O,
             Self::ShortConv { .. } => TargetModule::ConvOutProj,
             Self::DeltaNet(_) => TargetModule::OutProj,
         }
@@ -94,7 +100,7 @@ impl MixerShape {
 
 impl ShapeReader<'_> {
     /// The counts that the file lists by `key`, of which those below 0 are 0; `None` if it has no such list.
-    fn counts(&self, key: &str) -> Option<Vec<usize>> {
+    pub(super) fn counts(&self, key: &str) -> Option<Vec<usize>> {
         match self.gguf.get(key)? {
             Value::Array(Array::U32(counts)) => Some(counts.iter().map(|&n| n as usize).collect()),
             Value::Array(Array::I32(counts)) => {
@@ -131,31 +137,39 @@ impl ShapeReader<'_> {
         }
     }
 
-    /// The mixer of each block.
-    pub(super) fn mixers(&self, n_blocks: usize) -> Result<Vec<MixerShape>> {
+    /// The mixers of the `n_layer` first of `n_blocks` blocks, of which some have these shapes of attention, and the others
+    /// other mixers.
+    pub(super) fn mixers(
+        &self,
+        n_blocks: usize,
+        attention: Vec<AttentionShape>,
+    ) -> Result<Vec<MixerShape>> {
+        let others = self.other_mixers(n_blocks)?.into_iter();
+        let mixer =
+            |(attention, other): (_, Option<_>)| other.unwrap_or(MixerShape::Attention(attention));
+        Ok(attention.into_iter().zip(others).map(mixer).collect())
+    }
+
+    /// For each block, its mixer if that is not attention.
+    fn other_mixers(&self, n_blocks: usize) -> Result<Vec<Option<MixerShape>>> {
         match self.family.mixers {
-            Mixers::Attention => Ok(vec![MixerShape::Attention; n_blocks]),
+            Mixers::Attention => Ok(vec![None; n_blocks]),
             Mixers::ShortConv => {
                 let (counts, n_taps) = (self.n_head_kv()?, self.size("shortconv.l_cache")?);
                 if counts.len() < n_blocks || n_taps < 2 {
                     return Err(self.flaw("its short convolutions have no sound shape"));
                 }
                 let mixer = |&count: &usize| match count {
-                    0 => MixerShape::ShortConv { n_taps },
-                    _ => MixerShape::Attention,
+                    0 => Some(MixerShape::ShortConv { n_taps }),
+                    _ => None,
                 };
                 Ok(counts.iter().take(n_blocks).map(mixer).collect())
             }
             Mixers::DeltaNet => {
                 let shape = self.delta_shape()?;
                 self.check_sections()?;
-                let mixer = |is_recurrent| {
-                    if is_recurrent {
-                        MixerShape::DeltaNet(shape)
-                    } else {
-                        MixerShape::Attention
-                    }
-                };
+                let mixer =
+                    |is_recurrent: bool| is_recurrent.then_some(MixerShape::DeltaNet(shape));
                 let architecture = self.family.architecture;
                 let layers = recurrent_layers(self.gguf, architecture, n_blocks);
                 Ok(layers.into_iter().map(mixer).collect())

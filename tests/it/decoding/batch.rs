@@ -82,7 +82,7 @@ fn run(
 
 #[test]
 fn texts_of_a_batch_equal_the_texts_decoded_alone() {
-    for architecture in ["llama", "lfm2", "qwen35"] {
+    for architecture in ["llama", "gemma4", "lfm2", "qwen35"] {
         check_batch(architecture);
     }
 }

@@ -4,10 +4,10 @@ use cope_convert::gguf::{Array, Value};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{LINEARS, N_EMBD, N_HEAD_KV};
+use super::{LINEARS, N_EMBD, N_HEAD_KV, gemma4};
 
-/// The linear layers of all mixers and of the feed-forward layers, by their GGUF names.
-pub const ALL_LINEARS: [&str; 14] = [
+/// The linear layers of all mixers, of the feed-forward layers and of blocks' own inputs, by their GGUF names.
+pub const ALL_LINEARS: [&str; 16] = [
     "attn_q",
     "attn_k",
     "attn_v",
@@ -22,6 +22,8 @@ pub const ALL_LINEARS: [&str; 14] = [
     "ssm_out",
     "shortconv.in_proj",
     "shortconv.out_proj",
+    "inp_gate",
+    "proj",
 ];
 
 /// Key heads of the delta net.
@@ -45,13 +47,14 @@ fn has_attention(architecture: &str, layer: usize) -> bool {
     !["lfm2", "qwen35"].contains(&architecture) || layer % 2 == 1
 }
 
-/// Whether a block has a linear layer of its family, by its GGUF name.
-pub fn has(architecture: &str, layer: usize, linear: &str) -> bool {
+/// Whether a block has a linear layer of its family, by its GGUF name; `large` as [`gemma4::Size::is_large`].
+pub fn has(architecture: &str, layer: usize, linear: &str, large: bool) -> bool {
     let (of_attention, feed_forward) = LINEARS.split_at(4);
     let mixer: &[&str] = match architecture {
         "lfm2" | "qwen35" if has_attention(architecture, layer) => of_attention,
         "lfm2" => &["shortconv.in_proj", "shortconv.out_proj"],
         "qwen35" => &["attn_qkv", "attn_gate", "ssm_alpha", "ssm_beta", "ssm_out"],
+        "gemma4" => return gemma4::has(large, layer, linear),
         _ => return true,
     };
     mixer.contains(&linear) || feed_forward.contains(&linear)
@@ -73,7 +76,12 @@ pub fn dimensions(architecture: &str, linear: &str, n_v: usize) -> Option<(usize
 
 /// The names of the norms of a block, besides those of heads; `None` for those of most families.
 pub fn norms(architecture: &str) -> Option<&'static [&'static str]> {
-    (architecture == "qwen35").then_some(&["attn_norm", "post_attention_norm"])
+    match architecture {
+        "qwen35" => Some(&["attn_norm", "post_attention_norm"]),
+        // With random weights, see `gemma4::vectors`.
+        "gemma4" => Some(&[]),
+        _ => None,
+    }
 }
 
 /// The norms, kernels and vectors of a block's mixer: name, ggml shape and values.
@@ -116,7 +124,8 @@ pub fn mixer_tensors(
 /// values.
 pub fn further_tensors(layer: usize, rng: &mut ChaCha8Rng) -> Vec<(String, Vec<u64>, Vec<f32>)> {
     let linears = LINEARS.map(|name| {
-        let (n_in, n_out) = super::dimensions("qwen35", name);
+        let of_mixer = dimensions("qwen35", name, N_V);
+        let (n_in, n_out) = of_mixer.unwrap_or_else(|| super::dimensions("qwen35", name));
         (name, vec![n_in, n_out])
     });
     let others = [

@@ -7,7 +7,6 @@ use cope_llama::train::Encoded;
 use cope_llama::train::calibrate::score::{TextScore, measure};
 
 use super::{Tiny, all_targets, families, lora, train_logits};
-use crate::tiny::family_adapter;
 
 const SCALES: [f32; 3] = [0.25, 1.0, 1.25];
 const CONTRASTS: [f32; 3] = [0.0, 0.1, 0.5];
@@ -71,7 +70,7 @@ fn scores_are_those_of_whole_passes_with_scaled_matrices() {
     for tiny in families() {
         let texts = texts(&tiny);
         let targets = [tiny.kind.linears()[0], "ffn_up"];
-        let second = family_adapter(tiny.kind.architecture, 4, 2, &targets);
+        let second = tiny.kind.adapter(4, 2, &targets);
         let adapters = [all_targets(&tiny), second];
         let settings = adapters
             .iter()

@@ -100,6 +100,21 @@ fn losses_and_gradients_of_both_implementations_agree() {
     }
 }
 
+/// The first adapted layers of a model have a gradient even where nothing else in their block has one.
+#[test]
+fn an_adapter_of_keys_or_of_values_alone_has_gradients_in_both_implementations() {
+    let tiny = Tiny::new();
+    for target in ["attn_k", "attn_v"] {
+        let adapter = tiny.kind.adapter(3, 4, &[target]);
+        let lora = Lora::from_adapter(&adapter, tiny.model.shape()).unwrap();
+        let sft = |model: TrainModel| {
+            let step = sft::batch_loss(&model, &lora, &tiny.examples()).unwrap();
+            step.loss
+        };
+        assert_same_step(&lora, &both(&tiny, &Device::Cpu).map(sft));
+    }
+}
+
 #[test]
 fn a_step_in_candle_gives_the_same_bits_each_time() {
     for (tiny, device) in models_on_devices() {

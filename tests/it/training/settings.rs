@@ -60,6 +60,61 @@ const KEYS: [&str; 39] = [
     "expert_count",
 ];
 
+/// The settings that llama.cpp reads for this family alone.
+fn own_keys(architecture: &str) -> &'static [&'static str] {
+    match architecture {
+        "gemma4" => &[
+            "attention.shared_kv_layers",
+            "embedding_length_per_layer_input",
+            "nextn_predict_layers",
+        ],
+        "lfm2" => &["shortconv.l_cache"],
+        "qwen35" => &[
+            "ssm.conv_kernel",
+            "ssm.group_count",
+            "ssm.time_step_rank",
+            "ssm.state_size",
+            "ssm.inner_size",
+            "full_attention_interval",
+            "attention.recurrent_layers",
+            "rope.dimension_sections",
+            "nextn_predict_layers",
+        ],
+        _ => &[],
+    }
+}
+
+/// A list with a value for each block, or for some.
+fn list(key: &str, n_blocks: usize, random: &mut StdRng) -> Value {
+    let n = match random.random_range(0..6) {
+        0 => random.random_range(1..6),
+        _ => n_blocks,
+    };
+    let choices: &[i32] = match key {
+        "attention.head_count_kv" => &[0, 1, 2, 2, 2],
+        "feed_forward_length" => &[128, 128, 256],
+        "rope.dimension_sections" => &[0, 1, 2, 3],
+        _ => &[0, 1],
+    };
+    let mut pick = |_| choices[random.random_range(0..choices.len())];
+    let values: Vec<i32> = (0..n).map(&mut pick).collect();
+    let are_flags = key.ends_with("pattern") || key.ends_with("layers");
+    Value::Array(if are_flags && random.random() {
+        Array::Bool(values.into_iter().map(|it| it != 0).collect())
+    } else {
+        Array::I32(values)
+    })
+}
+
+/// The keys of lists in families whose blocks differ.
+const LISTS: [&str; 5] = [
+    "attention.head_count_kv",
+    "attention.sliding_window_pattern",
+    "attention.recurrent_layers",
+    "feed_forward_length",
+    "rope.dimension_sections",
+];
+
 /// A value for a setting: mostly one that it may have, sometimes one of another type.
 fn value(key: &str, random: &mut StdRng) -> Value {
     let pick = |values: &[f32], random: &mut StdRng| values[random.random_range(0..values.len())];
@@ -110,12 +165,26 @@ fn value(key: &str, random: &mut StdRng) -> Value {
 
 /// Changes, adds or removes one or two settings.
 fn mutate(architecture: &str, metadata: &mut Vec<(String, Value)>, random: &mut StdRng) {
+    let own = own_keys(architecture);
+    let keys = [KEYS.as_slice(), own].concat();
+    let n_blocks = if architecture == "gemma4" { 4 } else { 2 };
     for _ in 0..random.random_range(1..3) {
-        let setting = KEYS[random.random_range(0..KEYS.len())];
+        let setting = keys[random.random_range(0..keys.len())];
         let key = format!("{architecture}.{setting}");
         metadata.retain(|entry| entry.0 != key);
         if random.random_range(0..8) > 0 {
-            metadata.push((key, value(setting, random)));
+            let is_list = !own.is_empty() && LISTS.contains(&setting);
+            let value = if is_list && random.random_range(0..3) > 0 {
+                let n = if setting.ends_with("sections") {
+                    4
+                } else {
+                    n_blocks
+                };
+                list(setting, n, random)
+            } else {
+                value(setting, random)
+            };
+            metadata.push((key, value));
         }
     }
 }
