@@ -3,6 +3,7 @@
 //! gradients; adapters there and back.
 
 mod reference;
+mod schedules;
 mod xllamacpp;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, WeightType, sf
 use reference::{Expected, Reference};
 
 use crate::Options;
+
+/// The families whose caches cannot be cut anywhere, or are shared by blocks.
+const SCHEDULED: [&str; 3] = ["gemma4", "lfm2", "qwen35"];
 
 /// The largest accepted differences of a logit: of training beside transformers, and of decoding beside transformers. In
 /// llama.cpp the Gemmas' GELU is a table of half precision.
@@ -46,9 +50,9 @@ pub fn table(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut reference = Reference::start(options, folder.path())?;
     println!(
-        "| model | logits, training − transformers: base, user | decoding − transformers: base, user | xllamacpp − decoding, nats | losses of SFT, DPO | gradients | our adapter in PEFT | bytes of llama.cpp's converter |"
+        "| model | logits, training − transformers: base, user | decoding − transformers: base, user | xllamacpp − decoding, nats | losses of SFT, DPO | gradients | our adapter in PEFT | llama.cpp's converter | schedules, prompts with equal tokens: greedy, drawn |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     let mut exceeded = Vec::new();
     while let Some(name) = reference.next_model()? {
         let subject = Subject::open(&folder.path().join(&name))?;
@@ -139,9 +143,13 @@ impl Subject {
             ("our adapter in PEFT", self.in_peft(reference)?, train),
         ];
         let is_equal = self.converts_alike(&ours)?;
+        let n_equal = self.n_equal(name, &ours)?;
+        let schedules = n_equal.map_or("–".to_owned(), |[greedy, drawn]| {
+            format!("{greedy}, {drawn}")
+        });
         let cells: Vec<_> = figures.iter().map(|it| format!("{:.0e}", it.1)).collect();
         println!(
-            "| {name} | {}, {} | {}, {} | {} | {}, {} | {} | {} | {} |",
+            "| {name} | {}, {} | {}, {} | {} | {}, {} | {} | {} | {} | {schedules} |",
             cells[0],
             cells[1],
             cells[2],
@@ -164,6 +172,9 @@ impl Subject {
         if is_equal == Some(false) && !name.starts_with(WRONGLY_CONVERTED) {
             exceeded.push(format!("{name}, the converter's tensors"));
         }
+        if n_equal.is_some_and(|it| it != [schedules::N_PROMPTS; 2]) {
+            exceeded.push(format!("{name}, schedules: {schedules} prompts"));
+        }
         Ok(exceeded)
     }
 
@@ -184,17 +195,35 @@ impl Subject {
             n_outputs: 128,
             kv_type: KvType::F32,
             flash_attention: FlashAttention::Off,
+            n_threads: 1,
             ..ContextOptions::default()
         };
-        let sha256 = cope_convert::sha256(&self.base.path)?;
-        let load = |path| LoraAdapter::load(&self.model, path, &self.base, &sha256);
-        let adapter = adapter.map(load).transpose()?;
+        let adapter = adapter.map(|path| self.load(path)).transpose()?;
         let mut context = Context::new(&self.model, adapter.map(|it| (it, 1.0)), &options)?;
         let logits = |tokens: &Vec<Token>| {
             context.truncate(0);
             Ok(context.extend_all(tokens)?)
         };
         texts.iter().map(logits).collect()
+    }
+
+    fn load(&self, adapter: &Path) -> Result<Arc<LoraAdapter>> {
+        let sha256 = cope_convert::sha256(&self.base.path)?;
+        Ok(LoraAdapter::load(
+            &self.model,
+            adapter,
+            &self.base,
+            &sha256,
+        )?)
+    }
+
+    /// The number of prompts that every schedule answers with the naive loop's tokens, greedy and drawn.
+    fn n_equal(&self, name: &str, adapter: &Path) -> Result<Option<[usize; 2]>> {
+        if !SCHEDULED.iter().any(|family| name.starts_with(family)) {
+            return Ok(None);
+        }
+        let adapter = self.load(adapter)?;
+        Ok(Some(schedules::n_equal(&self.model, adapter)?))
     }
 
     /// The losses of as many steps as the peer made, from the same adapter.

@@ -74,6 +74,7 @@ struct Options {
 fn main() -> Result<()> {
     let mut options = Options::parse();
     if options.smoke {
+        options.types.truncate(1);
         (options.length, options.items) = (64, 1);
         (options.predict, options.repeats) = (8, 1);
     }
