@@ -135,7 +135,8 @@ def bpe(folder):
 
 def gemma(folder):
     words = ["<pad>", "<eos>", "<bos>", "<unk>"] + [f"<0x{byte:02X}>" for byte in range(256)]
-    words += list("abcdefghijklmnopqrstuvwxyz")[:SIZE["vocab_size"] - len(words) - 1] + ["ab"]
+    words += list("abcdefghijklmnopqrstuvwxyz") + ["ab"]
+    words += [f"<|filler{n}|>" for n in range(SIZE["vocab_size"] - len(words))]
     tokenizer = Tokenizer(models.BPE({word: n for n, word in enumerate(words)}, [("a", "b")], byte_fallback=True,
                                      unk_token="<unk>"))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
@@ -302,7 +303,10 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
         model, texts = make(converters, folder, config(), tokenizer)
         print(name, flush=True)
-        model = PeftModel.from_pretrained(model, sys.stdin.readline().rstrip("\n")).eval()
+        adapter = sys.stdin.readline().rstrip("\n")
+        if not adapter:
+            sys.exit("no adapter was given")
+        model = PeftModel.from_pretrained(model, adapter).eval()
         print(json.dumps(logits(model, texts)), flush=True)
 
 

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, LoraTensor};
 use cope_llama::llama::{
-    Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token,
+    self, Context, ContextOptions, FlashAttention, KvType, LoraAdapter, Model, Token,
 };
 use cope_llama::train::dpo::{pair_logps, pair_loss};
 use cope_llama::train::fit::StepLoss;
@@ -24,6 +24,9 @@ use cope_llama::train::{AdamW, Encoded, EncodedPair, TrainConfig, WeightType, sf
 use reference::{Expected, Reference};
 
 use crate::Options;
+
+/// Tokens of the contexts, which also choose Phi-3's factors; transformers chooses them by the length of the text.
+const N_CTX: u32 = 256;
 
 /// The families whose caches cannot be cut anywhere, or are shared by blocks.
 const SCHEDULED: [&str; 3] = ["gemma4", "lfm2", "qwen35"];
@@ -85,7 +88,12 @@ impl Subject {
         let base = Gguf::open(&folder.join("base.gguf"))?;
         Ok(Self {
             model: Model::load(&base.path, Some(0))?,
-            trained: TrainModel::load(&base, WeightType::F32)?,
+            trained: TrainModel::load_with_task(
+                &base,
+                WeightType::F32,
+                None,
+                llama::rope_factors(&base, N_CTX),
+            )?,
             adapter: Adapter::open_peft(&folder.join("peft"), &base)?.load()?,
             expected: Expected::read(folder)?,
             folder: folder.to_owned(),
@@ -191,7 +199,7 @@ impl Subject {
     /// llama.cpp's logits here.
     fn decode_logits(&self, texts: &[Vec<Token>], adapter: Option<&Path>) -> Result<Vec<Vec<f32>>> {
         let options = ContextOptions {
-            n_ctx: 256,
+            n_ctx: N_CTX,
             n_outputs: 128,
             kv_type: KvType::F32,
             flash_attention: FlashAttention::Off,

@@ -10,6 +10,8 @@ use cope_llama::llama::{ContextOptions, FlashAttention, KvType, LoraAdapter, Mod
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::N_CTX;
+
 /// The number of prompts, and the most tokens of a prompt and of its answer.
 pub const N_PROMPTS: usize = 200;
 const MAX_PROMPT: usize = 48;
@@ -18,7 +20,7 @@ const N_PREDICT: usize = 16;
 /// The number of prompts whose answers by the schedules for CPU and GPU are those of the naive loop, greedy and drawn.
 pub fn n_equal(model: &Arc<Model>, adapter: Arc<LoraAdapter>) -> Result<[usize; 2]> {
     let options = ContextOptions {
-        n_ctx: 256,
+        n_ctx: N_CTX,
         kv_type: KvType::F32,
         flash_attention: FlashAttention::Off,
         n_threads: 1,

@@ -8,6 +8,7 @@ use cope_llama::llama::Token;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::N_CTX;
 use crate::Options;
 
 /// The answers of `tests/golden/consumer.py`.
@@ -40,7 +41,7 @@ pub fn difference(
             "/tests/golden/consumer.py"
         ))
         .args([base, adapter, prompts.path()])
-        .args(["--predict", "1"])
+        .args(["--predict", "1", "--ctx-size", &N_CTX.to_string()])
         .output()?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "consumer.py failed: {errors}");
