@@ -25,7 +25,7 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding smoke-answers smoke-first-token bench-templates bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
+	bench-decoding bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
 help:
@@ -124,6 +124,14 @@ bench-training: $(PEER)/ready
 bench-decoding: $(PEER)/ready
 	cargo bench --bench decoding -- --what report peer
 
+## bench-shapes: training and decoding at the sizes of published models, and training beside transformers + peft
+bench-shapes: $(PEER)/ready
+	cargo bench --bench shapes -- --what training,decoding,peer --python $(PEER)/bin/python
+
+## smoke-shapes: the same with a few blocks and tokens, without transformers
+smoke-shapes:
+	cargo bench --bench shapes -- --smoke
+
 ## smoke-answers: a few short answers of the default base by all settings of the bench answers
 smoke-answers:
 	cargo bench --bench answers -- --smoke --base $$($(PROGRAM) model pull)
@@ -191,7 +199,7 @@ $(TEMPLATES)/ready: $(EXCHANGE)/ready
 
 $(PEER)/ready: | $(UV)
 	python3 -m venv $(PEER)
-	$(UV_INSTALL) --python $(PEER)/bin/python torch==2.15.0 transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 gguf==0.19.0
+	$(UV_INSTALL) --python $(PEER)/bin/python torch==2.15.0 transformers==5.23.0 peft==0.21.2 accelerate==1.15.0 gguf==0.19.0 sentencepiece==0.2.1
 	touch $@
 
 ## environments: the other programs that .ci/run compares with, apart from the one that make test sets up

@@ -120,11 +120,11 @@ impl ThoughtTags {
         text: &str,
         mentions: impl Fn(&str) -> bool,
     ) -> Result<Option<Self>, String> {
-        let is_known = |tag: &str| {
-            let mut known = KNOWN.iter().chain(&ANSWER_TAGS);
-            known.any(|(opening, closing)| [opening, closing].contains(&&tag))
-        };
-        match tag_at(text, 0).filter(|tag| !is_known(tag)) {
+        // A known tag may be longer than what stands between its brackets.
+        let mut known = KNOWN.iter().chain([&APRIEL, &HARMONY]).chain(&ANSWER_TAGS);
+        let begins_with = |tag: &str| !tag.is_empty() && text.starts_with(tag);
+        let is_known = known.any(|(opening, closing)| begins_with(opening) || begins_with(closing));
+        match tag_at(text, 0).filter(|_| !is_known) {
             Some(tag) if !counterpart(tag).is_some_and(|closing| text.contains(&closing)) => {
                 Self::of_tag(tag, mentions)
             }

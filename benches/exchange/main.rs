@@ -1,4 +1,5 @@
-//! Exchanges adapters with other programs: PEFT, llama.cpp's own converter, transformers, xllamacpp, node-llama-cpp.
+//! Compares models and adapters with other programs: PEFT, llama.cpp's own converters, transformers, xllamacpp,
+//! node-llama-cpp.
 //!
 //! ```text
 //! make bench-exchange                                    # installs the other programs, runs all parts
@@ -18,7 +19,7 @@ use clap::{Parser, ValueEnum};
 
 #[derive(Parser)]
 struct Options {
-    /// The model families whose adapters are converted [default: all]
+    /// The small models of families, by their names in `families.py` [default: all]
     #[arg(long, num_args = 1..)]
     family: Vec<String>,
     /// The models to run [default: the three small bases of `model list`]
@@ -43,7 +44,7 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Convert an adapter of each family by our converter and by llama.cpp's
+    /// Compare small random models of each family
     Families,
     /// Run adapters trained here in other programs, and theirs here
     Programs,

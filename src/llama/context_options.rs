@@ -31,6 +31,10 @@ pub enum FlashAttention {
     Off,
 }
 
+/// The most earlier states of a recurrent layer that are kept. Each takes three nodes of a layer's graph, and llama.cpp ends the
+/// process where the graph outgrows the nodes that it has counted for the model's tensors: 64 for a block of `lfm2`.
+const MAX_STATES: u32 = 7;
+
 /// Options of a [`Context`](super::Context). The default is for a chat: small buffers, few rows of logits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextOptions {
@@ -103,7 +107,7 @@ impl ContextOptions {
         // it needs a pass that is longer than these rows and the one before them.
         let n_rows = params.n_ubatch.min(n_ctx) - 1;
         params.n_rs_seq = match n_sequences {
-            1 => params.n_outputs_max.min(n_rows).saturating_sub(1),
+            1 => MAX_STATES.min(params.n_outputs_max.min(n_rows).saturating_sub(1)),
             _ => 0,
         };
         params.n_threads = self.threads();

@@ -134,6 +134,8 @@ fn a_tag_of_any_name_opens_a_thought_unless_it_is_closed_or_stands_around_answer
         ("</brood>", Ok(None)),
         ("<answer>", Ok(None)),
         ("<think></think>", Ok(None)),
+        // Gemma 4's empty thought.
+        ("<|channel>thought\n<channel|>", Ok(None)),
         ("model <brood>", Ok(None)),
         ("", Ok(None)),
     ] {

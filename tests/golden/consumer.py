@@ -1,7 +1,7 @@
 """Greedy answers of stock llama.cpp, in its prebuilt `xllamacpp` wheel, with an adapter of ours.
 
     pip install xllamacpp==2026.10.11549
-    python tests/golden/consumer.py BASE.gguf ADAPTER.gguf PROMPTS.json [--predict N] > answers.json
+    python tests/golden/consumer.py BASE.gguf ADAPTER.gguf PROMPTS.json [--predict N] [--ctx-size N] > answers.json
 
 PROMPTS.json is a list; an item is a rendered prompt (text, special tokens are parsed) or its token ids.
 Prints {"xllamacpp": version, "answers": [{"text", "tokens", "runners_up", "logprobs", "margins"}]};
@@ -21,6 +21,7 @@ def main():
     for name in ("base", "adapter", "prompts"):
         parser.add_argument(name)
     parser.add_argument("--predict", type=int, default=48, metavar="N", help="tokens an answer at most (default: 48)")
+    parser.add_argument("--ctx-size", type=int, default=2048, metavar="N", help="tokens of the context (default: 2048)")
     args = parser.parse_args()
     try:
         import xllamacpp
@@ -40,7 +41,7 @@ def main():
     params = xllamacpp.CommonParams()
     params.model.path = args.base
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(args.adapter, 1.0)]
-    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 2048, 1, False, 0
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = args.ctx_size, 1, False, 0
     try:
         server = xllamacpp.Server(params)
     except Exception as error:

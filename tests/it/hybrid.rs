@@ -1,6 +1,6 @@
 //! Contexts of hybrid models, whose states cannot be cut like a KV cache.
 
-use cope_llama::llama::{Context, Rows, Token};
+use cope_llama::llama::{Context, ContextOptions, Rows, Token};
 
 use crate::fixture::{Fixture, exact};
 use crate::tiny::TinyModel;
@@ -33,7 +33,7 @@ fn caches_of_hybrid_models_are_cut_where_a_state_was_kept() {
         fresh.extend(&[50], 1, Rows::Full).unwrap();
         // A pass of eight tokens, of which five are taken back.
         let mut context = new();
-        assert_eq!(context.max_cut(), exact().n_outputs as usize - 1);
+        assert_eq!(context.max_cut(), 7);
         context.extend(&tokens[..18], 1, Rows::Full).unwrap();
         context.extend(&tokens[18..26], 8, Rows::Full).unwrap();
         context.truncate(21);
@@ -51,6 +51,26 @@ fn caches_of_hybrid_models_are_cut_where_a_state_was_kept() {
         context.extend(&[50], 1, Rows::Full).unwrap();
         assert_same(&context, &fresh);
     }
+}
+
+/// llama.cpp counts the nodes of a graph by the model's tensors, and ends the process where the states that are kept need more.
+#[test]
+fn many_rows_of_logits_do_not_keep_more_states_than_a_graph_has_room_for() {
+    let tiny = Fixture::of(TinyModel {
+        architecture: "lfm2",
+        n_layer: Some(6),
+        ..TinyModel::default()
+    });
+    let options = ContextOptions {
+        n_outputs: 128,
+        ..exact()
+    };
+    let mut context = Context::new(&tiny.model, None, &options).unwrap();
+    assert_eq!(context.max_cut(), 7);
+    let tokens: Vec<Token> = (0..100).map(|n| 20 + n * 7 % 300).collect();
+    context.extend(&tokens, 100, Rows::Full).unwrap();
+    context.truncate(93);
+    assert_eq!(context.len(), 93);
 }
 
 /// A saved cache goes on where it was saved, also after a draft was taken back.
