@@ -110,7 +110,7 @@ MODELS = {
         final_logit_softcapping=30.0), "gemma"),
     "gemma4-dense": (lambda: tf.Gemma4TextConfig(
         **GEMMA4, hidden_size_per_layer_input=0, num_kv_shared_layers=0, layer_types=[SLIDING, FULL] * 2,
-        attention_k_eq_v=True, num_global_key_value_heads=1), "gemma"),
+        attention_k_eq_v=True, num_global_key_value_heads=1, final_logit_softcapping=30.0), "gemma"),
 }
 
 
@@ -145,7 +145,9 @@ def gemma(folder):
 
 
 def set_random(model):
-    """Values of about the size that trained models have, from a seed of their own for each tensor's place."""
+    """Values of about the size that trained models have."""
+    # Nothing else divides these scores, and large ones multiply rounding.
+    is_unscaled = model.config.model_type.startswith("gemma4")
     random = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, values in model.named_parameters():
@@ -154,6 +156,8 @@ def set_random(model):
                 values.copy_(drawn * (0.4 if "conv" in name and "proj" not in name else 0.08))
             else:
                 values.copy_(values + 0.2 * drawn if "norm" in name else 0.3 * drawn)
+            if "layers" in name and is_unscaled and ("q_norm" in name or "k_norm" in name):
+                values.mul_(0.5)
         for name, values in model.named_buffers():
             if "layer_scalar" in name:
                 values.fill_(0.5 + torch.rand(1, generator=random).item())

@@ -71,7 +71,7 @@ impl FileType {
     /// The type of a tensor, as llama.cpp's own tool chooses it.
     fn of(self, tensor: &ShapeTensor, n_layer: usize) -> GgmlType {
         match (self, tensor.kind) {
-            (_, Kind::Around(_)) => GgmlType::F32,
+            (_, Kind::Around(_) | Kind::Divisors) => GgmlType::F32,
             (Self::Q80, _) => GgmlType::Q8_0,
             (Self::Q4KM, Kind::Embedding) => GgmlType::Q6_K,
             (Self::Q4KM, Kind::Sensitive) if has_more_bits(tensor, n_layer) => GgmlType::Q6_K,
@@ -96,9 +96,20 @@ fn write_values(
     out: &mut Sink<'_>,
 ) -> cope_convert::Result<()> {
     let n: u64 = tensor.shape.iter().product();
-    if let Kind::Around(mean) = tensor.kind {
-        let values = (0..n).map(|_| random.random_range(mean - 0.2..mean + 0.2));
-        let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
+    let vector: Option<Vec<f32>> = match tensor.kind {
+        Kind::Around(mean) => {
+            let values = (0..n).map(|_| random.random_range(mean - 0.2..mean + 0.2));
+            Some(values.collect())
+        }
+        Kind::Divisors => Some(
+            (0..n)
+                .map(|it| if it < n / 4 { 1.0 } else { 1e30 })
+                .collect(),
+        ),
+        _ => None,
+    };
+    if let Some(values) = vector {
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
         return out.write(&bytes);
     }
     let mut left = (n / ggml_type.block_size()) as usize;
