@@ -5,7 +5,8 @@
 CASES/tools holds mkbase.py and mkpeft.py, which make the inputs. VOCABS is the folder of vocabulary files
 (vendor/llama.cpp/models) in the source archive of llama-cpp-python. Needs numpy, safetensors and gguf.
 
-An adapter is read right if B·A times the factor in the GGUF file equals that of its own format. A refusal is right if it
+An adapter is read right if B·A times the factor in the GGUF file, or the change of a merged base, equals that of its own
+format. A refusal is right if it
 is one line of stderr with the words that name the cause, exits with 1 or 2, and leaves no file behind.
 """
 
@@ -77,6 +78,39 @@ class Cases:
         error = max(numpy.abs(got[name] - expected[name]).max() / numpy.abs(expected[name]).max() for name in got)
         self.note(case, None if error < 1e-5 else f"the change is off by {error:.1e}")
 
+    def taken(self, case, *arguments, tensors_of=None):
+        """The command succeeds; what it writes has the tensors of the model `tensors_of`."""
+        out = self.folder / "out.gguf"
+        out.unlink(missing_ok=True)
+        done = self.run(*arguments)
+        flaw = None
+        if done is None:
+            flaw = "it hangs"
+        elif done.returncode != 0:
+            flaw = done.stderr.strip()
+        elif tensors_of and weights(out).keys() != weights(self.folder / tensors_of).keys():
+            flaw = "it writes other tensors"
+        self.note(case, flaw)
+
+    def merged(self, case, base, adapter, whole):
+        """The base changes by the adapter plain.gguf; q, k and v may be one matrix. `whole` is the base as one file."""
+        out = self.folder / "out.gguf"
+        out.unlink(missing_ok=True)
+        done = self.run("convert", "merge", base, adapter, "--output", out)
+        if done is None or done.returncode != 0:
+            return self.note(case, done.stderr.strip() if done else "it hangs")
+        deltas = deltas_of_gguf(self.folder / "plain.gguf")
+        before, after = weights(self.folder / whole), weights(out)
+        if before.keys() != after.keys():
+            return self.note(case, "it writes other tensors")
+        error = 0
+        for name in before:
+            parts = [name.replace("attn_qkv", f"attn_{it}") for it in "qkv"] if "attn_qkv" in name else [name]
+            zero = numpy.zeros_like(before[name])
+            delta = numpy.vstack([deltas[it] for it in parts]) if parts[0] in deltas else zero
+            error = max(error, numpy.abs(after[name] - before[name] - delta).max())
+        self.note(case, None if error < 1e-5 else f"the change is off by {error:.1e}")
+
     def refused(self, case, words, *arguments):
         """The command fails with one line that holds one of the alternatives of each word, and writes nothing."""
         out = self.folder / "out.gguf"
@@ -137,6 +171,14 @@ def deltas_of_gguf(path):
     names = [name.removesuffix(".lora_a") for name in tensors if name.endswith(".lora_a")]
     pairs = {name: (tensors[name + ".lora_a"], tensors[name + ".lora_b"]) for name in names}
     return {name: (alpha / len(a) if alpha else 1) * (b @ a) for name, (a, b) in pairs.items()}
+
+
+def weights(path):
+    reader = gguf.GGUFReader(path)
+    return {
+        tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(numpy.float64)
+        for tensor in reader.tensors
+    }
 
 
 def usual(_name, rank):
@@ -213,25 +255,25 @@ def other_bases(cases):
     cases.run("convert", "adapter", "plain", "plain.gguf", "--base", "llama.gguf")
     (cases.folder / "texts.jsonl").write_text('{"prompt": "Who is there?", "response": "Me, as ever."}\n' * 12)
     cases.run("user", "import", "ann", "texts.jsonl")
-    fused = "this base is fused|layers are fused"
     for adapter in ("plain", "plain.gguf"):
-        cases.refused(f"check {adapter} with a fused base", [fused], "convert", "check", adapter, "fused.gguf")
-        merge = ["convert", "merge", "fused.gguf", adapter, "--output", "out.gguf"]
-        cases.refused(f"merge {adapter} into a fused base", [fused], *merge)
-    run = ["generate", "-m", "fused.gguf", "--lora", "plain.gguf", "-n", "1", "-p", "hi"]
-    cases.refused("--lora on a fused base", [fused], *run)
-    cases.refused("train on a fused base", [fused], "train", "ann", "-m", "fused.gguf")
+        cases.taken(f"check {adapter} with a fused base", "convert", "check", adapter, "fused.gguf")
+        cases.merged(f"merge {adapter} into a fused base", "fused.gguf", adapter, "fused.gguf")
+    run = ["generate", "-m", "fused.gguf", "-n", "1", "-p", "hi", "--lora"]
+    cases.refused("--lora on a fused base", ["this base is fused"], *run, "plain.gguf")
+    cases.run("convert", "adapter", "plain.gguf", "for-fused.gguf", "--base", "fused.gguf")
+    cases.taken("--lora on a fused base, converted for it", *run, "for-fused.gguf")
+    cases.taken("train on a fused base", "train", "ann", "-m", "fused.gguf", "--stage", "sft")
     for part in (1, 2):
         split(cases.folder, part)
     part = "part-00001-of-00002.gguf"
-    words = ["split", "parts"]
     requantize = ["convert", "requantize", part, "--dtype", "q8_0", "--output", "out.gguf"]
-    cases.refused("requantize one part", words, *requantize)
-    cases.refused("check with one part", words, "convert", "check", "plain", part)
-    cases.refused("merge into one part", words, "convert", "merge", part, "plain", "--output", "out.gguf")
-    cases.refused("-m one part", words, "generate", "-m", part, "-n", "1", "-p", "hi")
-    cases.refused("-m the second part", words, "generate", "-m", "part-00002-of-00002.gguf", "-n", "1", "-p", "hi")
-    cases.refused("train on one part", words, "train", "ann", "-m", part)
+    cases.taken("requantize a model in parts", *requantize, tensors_of="llama.gguf")
+    cases.taken("check with a model in parts", "convert", "check", "plain", part)
+    cases.merged("merge into a model in parts", part, "plain", "llama.gguf")
+    run = ["generate", "-n", "1", "-p", "hi", "-m"]
+    cases.taken("-m the first part", *run, part)
+    cases.refused("-m the second part", ["2 parts", part], *run, "part-00002-of-00002.gguf")
+    cases.taken("train on a model in parts", "train", "ann", "-m", part, "--stage", "sft")
 
 
 def settings_and_texts(cases):

@@ -9,6 +9,7 @@
 
 pub(crate) mod check;
 mod delta;
+pub(crate) mod fuse;
 mod read;
 mod stack;
 mod tensor_pair;

@@ -106,10 +106,20 @@ fn hint(error: &Failure) -> &'static str {
     }
 }
 
-/// Opens an adapter: a GGUF file, or an adapter of PEFT or MLX, which can only be read with its base.
+/// Opens an adapter: a GGUF file, which has to fit `base` and is fused as that is, or an adapter of PEFT or MLX, which can only be read with its
+/// base.
 fn open(path: &Path, base: Option<&Path>) -> Outcome<Adapter<StoredPair>> {
     if !is_peft(path) {
-        return Ok(Adapter::open_gguf(path)?);
+        let adapter = Adapter::open_gguf(path)?;
+        let Some(base) = base else {
+            return Ok(adapter);
+        };
+        let base = Gguf::open(base)?;
+        let adapter = adapter.fused_for(&base)?;
+        // Commands that need the base's own hash compare it too.
+        let recorded = adapter.base_sha256.clone().unwrap_or_default();
+        adapter.check_fits(&base, &recorded)?;
+        return Ok(adapter);
     }
     locate(path)?;
     let base = base.ok_or_else(|| {

@@ -127,6 +127,9 @@ pub enum Error {
     /// A GGUF file without the weight matrices of layers, such as one that holds a vocabulary alone.
     #[error("{} has no layers with weight matrices", .0.display())]
     NoMatrices(PathBuf),
+    /// An adapter in the place of a model.
+    #[error("{} is an adapter, not a model; give a model, or change an adapter's type with `convert adapter ADAPTER NEW.gguf --dtype TYPE`", .0.display())]
+    NotModel(PathBuf),
     /// Adapters that cannot be added up.
     #[error("the adapters cannot be stacked: {0}")]
     Stack(String),

@@ -114,6 +114,7 @@ impl Family {
     ///
     /// The family is not known, or the file does not give the number of heads.
     pub fn read(base: &Gguf) -> Result<Self> {
+        base.require_model()?;
         let architecture = base.architecture()?;
         if !ARCHITECTURES.contains(&architecture) {
             return Err(Error::Family {

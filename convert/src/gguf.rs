@@ -110,6 +110,18 @@ impl Gguf {
         self.str("general.architecture")
     }
 
+    /// Makes sure that the file is no adapter's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotModel`].
+    pub fn require_model(&self) -> Result<()> {
+        match self.get("general.type").and_then(Value::as_str) {
+            Some("adapter") => Err(Error::NotModel(self.path.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// The tensor with this name, if the file has it.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {

@@ -62,6 +62,7 @@ pub fn merge<P: LoraPair>(
     path: &Path,
     progress: &dyn Fn(u64) -> Result<()>,
 ) -> Result<Merged> {
+    base.require_model()?;
     if adapters.is_empty() {
         return Err(Error::Stack("there are no adapters to merge".into()));
     }
@@ -91,6 +92,7 @@ pub fn requantize(
     path: &Path,
     progress: &dyn Fn(u64) -> Result<()>,
 ) -> Result<Retyped> {
+    base.require_model()?;
     let is_matrix = |tensor: &&TensorInfo| {
         let name = &tensor.name;
         name.starts_with("blk.") && tensor.shape.len() > 1 && !name.ends_with(ROUTER)

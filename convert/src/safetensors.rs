@@ -58,7 +58,7 @@ pub struct TensorEntry {
 }
 
 /// The element types that are supported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// Four bytes, IEEE 754's single precision.
     F32,
@@ -90,6 +90,21 @@ impl TryFrom<GgmlType> for Dtype {
 }
 
 impl Dtype {
+    /// The name of the type in a header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        let all = [Self::F32, Self::F16, Self::BF16];
+        all.into_iter().find(|it| it.name() == name)
+    }
+
     /// Bytes per element.
     #[must_use]
     pub fn n_bytes(self) -> u64 {
@@ -219,7 +234,7 @@ struct Header {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct JsonEntry {
-    dtype: Dtype,
+    dtype: String,
     shape: Vec<u64>,
     data_offsets: [u64; 2],
 }
@@ -301,7 +316,13 @@ fn place(
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, entry) in entries {
         let [first, last] = entry.data_offsets;
-        let Some(n_bytes) = n_bytes(entry.dtype, &entry.shape) else {
+        let Some(dtype) = Dtype::of_name(&entry.dtype) else {
+            return Err(SafetensorsFlaw::Type {
+                tensor: excerpt(&name),
+                dtype: excerpt(&entry.dtype),
+            });
+        };
+        let Some(n_bytes) = n_bytes(dtype, &entry.shape) else {
             return Err(SafetensorsFlaw::Shape {
                 tensor: excerpt(&name),
                 shape: entry.shape,
@@ -313,7 +334,7 @@ fn place(
         end = last;
         tensors.push(TensorEntry {
             name,
-            dtype: entry.dtype,
+            dtype,
             shape: entry.shape,
             offset: start.saturating_add(first),
             n_bytes,
@@ -353,7 +374,7 @@ fn encode_header(
             });
         };
         let entry = JsonEntry {
-            dtype: *dtype,
+            dtype: dtype.name().to_owned(),
             shape: shape.clone(),
             data_offsets: [end, last],
         };

@@ -82,6 +82,7 @@ pub(super) fn check_fits<P: LoraPair>(
             misfit,
         })
     };
+    base.require_model()?;
     let architecture = base.architecture()?;
     if adapter.architecture != architecture {
         let (expected, got) = (excerpt(&adapter.architecture), excerpt(architecture));

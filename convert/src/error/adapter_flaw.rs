@@ -78,6 +78,18 @@ pub enum AdapterFlaw {
         /// Columns of `lora_b`.
         b: usize,
     },
+    /// A half that does not fit the part of the base's matrix that it adapts.
+    #[error(
+        "the tensor {tensor:?} has the shape {shape:?}, which does not fit the base's {whole:?}, of which it adapts a part"
+    )]
+    Part {
+        /// The adapter's tensor.
+        tensor: String,
+        /// Its rows and columns.
+        shape: [usize; 2],
+        /// The base's tensor.
+        whole: String,
+    },
     /// A rank of 0, or a rank too large for a low-rank adapter.
     #[error("{tensor:?} has rank {got}; ranks from 1 to {limit} are supported")]
     Rank {
@@ -264,7 +276,7 @@ pub enum Misfit {
     TiedHead,
     /// A part of a matrix that the base holds as one.
     #[error(
-        "it adapts {tensor:?}, and this base is fused: it holds that matrix as a part of {fused:?}; give a file of the model in which they are separate"
+        "it adapts {tensor:?}, and this base is fused: it holds that matrix as a part of {fused:?}; convert the adapter for it (`convert adapter ADAPTER NEW.gguf --base BASE`), or give a file of the model in which they are separate"
     )]
     Fused {
         /// The tensor that is adapted.

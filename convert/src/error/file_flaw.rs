@@ -201,9 +201,19 @@ pub enum SafetensorsFlaw {
         /// The cap.
         limit: u64,
     },
-    /// A header that is not the JSON of the format, or has a tensor whose type is not F32, F16 or BF16.
+    /// A header that is not the JSON of the format.
     #[error("the header cannot be read: {0}")]
     Json(String),
+    /// A tensor of another type than those of adapters.
+    #[error(
+        "the tensor {tensor:?} has the type {dtype}, and only F32, F16 and BF16 are read; save it again in one of these"
+    )]
+    Type {
+        /// The tensor's name.
+        tensor: String,
+        /// Its type, as the file names it.
+        dtype: String,
+    },
     /// A shape without dimensions, with a dimension of 0, or larger than any file.
     #[error("the tensor {tensor:?} has the impossible shape {shape:?}")]
     Shape {

@@ -127,8 +127,13 @@ impl Names {
     /// The file that holds the weights: the one that PEFT or MLX writes, or else the only safetensors file. `None` if
     /// there is none.
     fn weights(&self) -> Result<Option<String>, LocationFlaw> {
-        if let Some(usual) = [WEIGHTS, MLX_WEIGHTS].into_iter().find(|it| self.has(it)) {
-            return Ok(Some(usual.to_owned()));
+        let usual = [WEIGHTS, MLX_WEIGHTS].into_iter().filter(|it| self.has(it));
+        let mut usual: Vec<_> = usual.map(str::to_owned).collect();
+        if usual.len() > 1 {
+            return Err(LocationFlaw::Several(usual));
+        }
+        if let Some(usual) = usual.pop() {
+            return Ok(Some(usual));
         }
         if self.has("config.json") && !self.has(CONFIG) {
             // The parts of a whole model need no word of their own.

@@ -6,13 +6,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::adapter::check::{check, check_ranks};
+use crate::adapter::fuse::fuse;
 use crate::adapter::{
     Adapter, BASE_SHA256, CONTRAST, GENERAL_NAME, Half, LORA_ALPHA, LoraPair, PLAUSIBILITY,
-    ROPE_FACTORS, StoredMatrix, StoredPair, StoredPart, TASK_SHA256,
+    ROPE_FACTORS, StoredMatrix, StoredPair, TASK_SHA256,
 };
 use crate::error::{Error, PeftFlaw, Result, excerpt};
-use crate::family::{Family, fused_tensor};
-use crate::gguf::{GgmlType, Gguf, TensorInfo};
+use crate::family::Family;
+use crate::gguf::{GgmlType, Gguf};
 use crate::quant::WRITTEN;
 use crate::rope_factors::RopeFactors;
 use crate::safetensors::{SafeTensors, TensorEntry};
@@ -41,7 +42,8 @@ pub(super) fn open(path: &Path, base: &Gguf) -> Result<Adapter<StoredPair>> {
         pair(&config, name, module, a, b)
     });
     let pairs = pairs.collect::<Result<Vec<_>, _>>().map_err(refuse)?;
-    let tensors = fuse(pairs, &family, base).map_err(refuse)?;
+    let tensors = fuse(pairs, config.gguf_alpha(), &family, base);
+    let tensors = tensors.map_err(|flaw| refuse(flaw.into()))?;
     let text = |key: &str| weights.metadata.get(&format!("{GGUF_PREFIX}{key}"));
     let number = |key: &str| {
         let number = text(key).map(|text| f32::from_str(text));
@@ -119,6 +121,11 @@ fn halves<'w>(
         }
         let place = place(family, &tensor.name, origin)?;
         adapters.insert(place.adapter);
+        if let [Some(one), Some(other)] = [adapters.first(), adapters.last()]
+            && one != other
+        {
+            return Err(PeftFlaw::Names(excerpt(one), excerpt(other)));
+        }
         let heads = (place.half == Half::B).then(|| family.moved_heads(&place.name));
         let mut matrix = matrix(&path, tensor, origin, heads.flatten())?;
         matrix.value_heads =
@@ -149,11 +156,7 @@ fn halves<'w>(
             return Err(PeftFlaw::Twice(excerpt(&tensor.name)));
         }
     }
-    let mut adapters = adapters.into_iter();
-    match (adapters.next(), adapters.next()) {
-        (Some(one), Some(other)) => Err(PeftFlaw::Names(excerpt(one), excerpt(other))),
-        _ => Ok(halves),
-    }
+    Ok(halves)
 }
 
 /// The pair of a module. `B` carries what one `alpha` for all modules does not express of the module's factor.
@@ -179,55 +182,6 @@ fn pair(
         b.written_as = GgmlType::F32;
     }
     Ok(StoredPair::new(name, a, b))
-}
-
-/// Puts the pairs together whose tensors the base holds as one. Pairs are sorted by name, before and after.
-fn fuse(pairs: Vec<StoredPair>, family: &Family, base: &Gguf) -> Result<Vec<StoredPair>, PeftFlaw> {
-    let mut all = BTreeMap::<String, StoredPair>::new();
-    for pair in pairs {
-        let is_own = base.tensor(&pair.name).is_some();
-        let (name, mut pair) = match fused_tensor(base, &pair.name).filter(|_| !is_own) {
-            Some(whole) => (whole.name.clone(), part(pair, whole, family)?),
-            None => (pair.name.clone(), pair),
-        };
-        match all.get_mut(&name) {
-            Some(fused) => fused.parts.append(&mut pair.parts),
-            None => drop(all.insert(name, pair)),
-        }
-    }
-    for pair in all.values_mut().filter(|pair| pair.is_fused()) {
-        pair.parts.sort_by_key(|part| part.first_row);
-        // The factor alpha / rank of the tensor has the rank of all parts, and each part was read with its own.
-        let rank = pair.rank() as f32;
-        for part in &mut pair.parts {
-            part.b.factor *= rank / part.a.rows as f32;
-        }
-    }
-    Ok(all.into_values().collect())
-}
-
-/// The pair of a layer as a pair of the tensor `whole`, which holds it.
-fn part(mut pair: StoredPair, whole: &TensorInfo, family: &Family) -> Result<StoredPair, PeftFlaw> {
-    let &[n_in, n_out] = &*whole.shape else {
-        return Ok(pair);
-    };
-    let parts = family.parts(&whole.name, n_out as usize);
-    let place = parts.and_then(|it| it.into_iter().find(|(name, _)| *name == pair.name));
-    let rows = place.map_or(0..0, |(_, rows)| rows);
-    for StoredPart { a, b, first_row } in &mut pair.parts {
-        for (matrix, fits) in [(&*a, a.cols == n_in as usize), (b, b.rows == rows.len())] {
-            if !fits {
-                return Err(PeftFlaw::Shape {
-                    tensor: excerpt(&matrix.tensor),
-                    shape: [matrix.rows, matrix.cols].map(|n| n as u64).to_vec(),
-                });
-            }
-        }
-        *first_row = rows.start;
-    }
-    pair.name.clone_from(&whole.name);
-    pair.n_out = n_out as usize;
-    Ok(pair)
 }
 
 /// The meaning of a tensor's name.

@@ -186,3 +186,14 @@ fn pointers_of_git_lfs_are_named() {
         assert!(matches!(read, Err(Error::LfsPointer { path }) if path == at));
     }
 }
+
+#[test]
+fn weights_of_peft_beside_those_of_mlx_are_not_chosen_between() {
+    let (folder, base) = folder();
+    let path = folder.join("adapter");
+    fs::copy(path.join(WEIGHTS), path.join("adapters.safetensors")).unwrap();
+    let both = vec![WEIGHTS.to_owned(), "adapters.safetensors".to_owned()];
+    assert_eq!(flaw(&path, &base), LocationFlaw::Several(both));
+    // The file of weights itself leaves no choice.
+    assert!(Adapter::open_peft(&path.join(WEIGHTS), &base).is_ok());
+}

@@ -365,8 +365,15 @@ fn tensors_outside_of_lora_pairs_are_refused_by_name() {
     let embedding = "base_model.model.model.embed_tokens.lora_A.weight";
     assert!(matches!(flaw(&[A, B, embedding]), PeftFlaw::Module { .. }));
     assert!(matches!(flaw(&[A]), PeftFlaw::Half(_)));
-    let again = A.replace(".weight", ".default.weight");
+    let again = A.replace("model.model.", "model.");
     assert!(matches!(flaw(&[A, B, &again]), PeftFlaw::Twice(_)));
+    // Two adapters of the same module.
+    let named = |adapter| [A, B].map(|name| name.replace(".weight", &format!(".{adapter}.weight")));
+    let [[a, b], [other_a, other_b]] = ["ann", "bob"].map(named);
+    assert_eq!(
+        flaw(&[&a, &b, &other_a, &other_b]),
+        PeftFlaw::Names("ann".into(), "bob".into())
+    );
     assert!(matches!(flaw(&[]), PeftFlaw::Adapter(_)));
     let others = [A, B].map(|name| {
         name.replace("q_proj.", "k_proj.")

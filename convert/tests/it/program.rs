@@ -182,3 +182,25 @@ fn a_model_is_merged_and_an_input_is_never_overwritten() {
         ]
     );
 }
+
+#[test]
+fn an_adapter_in_the_place_of_a_model_is_told_as_one() {
+    let folder = folder();
+    for arguments in [
+        &[
+            "requantize",
+            "alice.gguf",
+            "--dtype",
+            "q8_0",
+            "--output",
+            "out.gguf",
+        ][..],
+        &["merge", "alice.gguf", "alice.gguf", "--output", "out.gguf"],
+        &["check", "alice.gguf", "alice.gguf"],
+    ] {
+        let (code, _, errors) = run(&folder, arguments);
+        let told = "error: alice.gguf is an adapter, not a model; give a model, or change an adapter's type with `convert adapter ADAPTER NEW.gguf --dtype TYPE`\n";
+        assert_eq!((code, errors.as_str()), (1, told), "{arguments:?}");
+        assert!(!folder.join("out.gguf").exists());
+    }
+}
