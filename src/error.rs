@@ -345,6 +345,13 @@ impl Error {
         Self::Lack(message.to_string())
     }
 
+    /// The error for a thread that the system does not start, with its reason.
+    pub fn no_thread(reason: impl fmt::Display) -> Self {
+        Self::lack(format_args!(
+            "a thread cannot be started ({reason}); raise the limit on processes (ulimit -u) or on memory, or end other programs"
+        ))
+    }
+
     /// An [`Error::Bug`] from anything that displays.
     pub fn bug(message: impl fmt::Display) -> Self {
         Self::Bug(message.to_string())

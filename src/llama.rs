@@ -55,6 +55,7 @@ pub use model::Model;
 pub(crate) use preflight::{recurrent_layers, sliding_layers};
 pub use sequences::Sequences;
 pub use system::{CpuFeature, Device, computing_device, cpu_features, devices, free_memory};
+pub use threads::check_threads;
 pub use twin::Twin;
 pub use vocabulary::{Boundary, Special};
 

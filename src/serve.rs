@@ -55,6 +55,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::home::Home;
+use crate::llama::check_threads;
 use crate::{Error, Result};
 
 /// The interval at which indexes of histories that have changed or are gone are dropped.
@@ -81,12 +82,7 @@ pub fn serve(
     if !address.ip().is_loopback() && !app.auth.has_keys()? {
         return Err(Error::NoKeys(address));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|error| Error::lack(format!("cannot start the server: {error}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let failed = |error| Error::lack(format!("cannot listen on {address}: {error}"));
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         listening(listener.local_addr().map_err(failed)?);
@@ -128,6 +124,17 @@ pub fn serve(
         app.trainer.end();
         ended
     })
+}
+
+/// The runtime of the server.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    // It starts two threads of its own and would panic without them.
+    check_threads(2)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::lack(format!("cannot start the server: {error}")))
 }
 
 /// Drops the indexes of users' histories that nobody can ask for any more, again and again.

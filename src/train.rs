@@ -67,6 +67,7 @@ mod train_event;
 mod weights;
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 pub use checkpoint::Checkpoint;
@@ -125,9 +126,25 @@ pub fn train(training: Training, observe: TrainObserver) -> Result<()> {
 ///
 /// See [`train`].
 pub fn train_locked(_lock: &Lock, training: Training, observe: TrainObserver) -> Result<()> {
+    start_threads()?;
     // A parallel loop starts faster from a thread of rayon's pool, since no other thread has to be woken and waited
     // for.
     rayon::scope(|_| run_stages(training, observe))
+}
+
+/// Starts the threads of rayon's pool, which panics without them when it is first used.
+fn start_threads() -> Result<()> {
+    // The pool is made once, or never.
+    static FLAW: OnceLock<Option<String>> = OnceLock::new();
+    let start = || {
+        let error = rayon::ThreadPoolBuilder::new().build_global().err()?;
+        // A pool that is there already is no error of the system's.
+        std::error::Error::source(&error).map(ToString::to_string)
+    };
+    match FLAW.get_or_init(start) {
+        None => Ok(()),
+        Some(reason) => Err(Error::no_thread(reason)),
+    }
 }
 
 fn run_stages(training: Training, observe: TrainObserver) -> Result<()> {

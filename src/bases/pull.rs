@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -81,13 +81,13 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| no_pip(&format!("python3 cannot be started ({error})")))?;
-    let stderr = pip.stderr.take();
-    let messages = thread::spawn(move || {
-        let mut messages = Vec::new();
-        // Messages that cannot be read are missing from the error below.
-        let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut messages));
-        messages
-    });
+    let messages = match read_messages(pip.stderr.take()) {
+        Ok(messages) => messages,
+        Err(error) => {
+            interrupt(&mut pip)?;
+            return Err(Error::no_thread(error));
+        }
+    };
     let status = wait(&mut pip, stop)?;
     if status.success() {
         return Ok(());
@@ -110,6 +110,16 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
             .trim_start_matches("ERROR:")
             .trim()
     )))
+}
+
+/// Reads all that pip writes to stderr, in a thread of its own.
+fn read_messages(stderr: Option<ChildStderr>) -> io::Result<JoinHandle<Vec<u8>>> {
+    thread::Builder::new().spawn(move || {
+        let mut messages = Vec::new();
+        // Messages that cannot be read are missing from the error.
+        let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut messages));
+        messages
+    })
 }
 
 /// Waits for pip, and ends it once `stop` is true.

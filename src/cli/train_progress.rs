@@ -27,7 +27,8 @@ pub struct Waiting {
 impl Waiting {
     pub fn new(what: String) -> Self {
         let (ended, has_ended) = channel();
-        std::thread::spawn(move || {
+        // Where no thread can be started, nothing is said.
+        let _ = std::thread::Builder::new().spawn(move || {
             if has_ended.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
                 say!("{what}");
             }

@@ -511,7 +511,8 @@ pub(super) fn beside(
     other: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     std::thread::scope(|scope| {
-        let one = scope.spawn(one);
+        let one = std::thread::Builder::new().spawn_scoped(scope, one);
+        let one = one.map_err(Error::no_thread)?;
         let other = other();
         let one = one
             .join()

@@ -99,8 +99,8 @@ impl Context {
     /// # Errors
     ///
     /// [`Error::Bug`] if the adapter was loaded for another model or the model has no weights, [`Error::Input`] if the scale
-    /// is not finite or the adapter was trained for contexts in which the model rotates by other factors, [`Error::NoRoom`] if the context takes more memory than is free, [`Error::Llama`] if llama.cpp has no
-    /// memory or no kernels for the options.
+    /// is not finite or the adapter was trained for contexts in which the model rotates by other factors, [`Error::NoRoom`] if the context takes more memory than is free, [`Error::Lack`] if its threads
+    /// cannot be started, [`Error::Llama`] if llama.cpp has no memory or no kernels for the options.
     pub fn new(
         model: &Arc<Model>,
         adapter: Option<(Arc<LoraAdapter>, f32)>,
@@ -123,6 +123,7 @@ impl Context {
             check_factors(model, adapter, options)?;
         }
         context_size::check(model, options, n_sequences)?;
+        let threads = Threads::new(options.threads())?;
         let guard = exclusive();
         log::forget();
         let mut observer = Box::<NodeObserver>::default();
@@ -133,7 +134,6 @@ impl Context {
         let raw = unsafe { sys::llama_init_from_model(model.raw(), params) };
         let raw = NonNull::new(raw)
             .ok_or_else(|| log::error(format!("make a context of {} tokens", options.n_ctx)))?;
-        let threads = Threads::new(options.threads());
         if let Some(threads) = &threads {
             // SAFETY: both are live, and the context keeps the pool until it is gone itself.
             unsafe {

@@ -1,6 +1,6 @@
 //! llama.cpp's grammars, which restrict a text: in GBNF, or from a JSON schema.
 
-mod repeat_counts;
+mod gbnf;
 
 use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use cope_contrast::Candidate;
 
 use super::raw_sampler::RawSampler;
-use super::{Model, Token, json_schema, start, sys};
+use super::{Boundary, Model, Special, Token, json_schema, start, sys};
 use crate::{Error, Result};
 
 /// The longest grammar or schema. llama.cpp recurses over chains of rules, and a thread's stack has to hold that.
@@ -17,9 +17,6 @@ const MAX_BYTES: usize = 128 << 10;
 
 /// The deepest nesting of brackets. llama.cpp's parser recurses at each of them, and a thread's stack has to hold that.
 const MAX_DEPTH: usize = 200;
-
-/// The refusal of a grammar by llama.cpp, which follows the grammar's name.
-const UNSOUND: &str = "is not sound GBNF with a rule `root`, as llama.cpp reads it";
 
 /// A grammar with its state, which determines the tokens that may follow those accepted so far.
 #[derive(Debug, Clone)]
@@ -34,7 +31,7 @@ impl Grammar {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if llama.cpp does not accept it.
+    /// [`Error::Input`] if it is not sound, with the line, or beyond the limits of llama.cpp.
     pub fn new(model: &Arc<Model>, gbnf: &str) -> Result<Self> {
         Self::parse(model, gbnf).map_err(|reason| Error::input(format!("the grammar {reason}")))
     }
@@ -42,14 +39,13 @@ impl Grammar {
     /// The grammar `gbnf`, or the reason why it cannot be used, which follows the grammar's name.
     fn parse(model: &Arc<Model>, gbnf: &str) -> Result<Self, String> {
         let text = checked(gbnf)?;
-        repeat_counts::check(gbnf)?;
+        gbnf::check(gbnf, &|name| is_token(model, name))?;
         // SAFETY: the vocabulary lives as long as the model; both texts are NUL-terminated; the wrapper catches what
         // llama.cpp throws, and gives null for what it refuses.
         let raw = unsafe {
             sys::llama_rs_sampler_init_grammar(model.vocab(), text.as_ptr(), c"root".as_ptr())
         };
-        // llama.cpp prints the reason to stderr instead of its log.
-        let raw = NonNull::new(raw).ok_or(UNSOUND)?;
+        let raw = NonNull::new(raw).ok_or("is refused by llama.cpp, which does not say why")?;
         Ok(Self {
             // SAFETY: just made; grammars can be cloned.
             sampler: unsafe { RawSampler::new(raw) },
@@ -86,12 +82,8 @@ impl Grammar {
             sys::llama_rs_string_free(gbnf);
             grammar
         };
+        json_schema::check_built_in(&grammar).map_err(|reason| refuse(&reason))?;
         Self::parse(model, &grammar).map_err(|reason| {
-            let reason = match reason.as_str() {
-                // A grammar that llama.cpp wrote itself has no other fault.
-                UNSOUND => "repeats repetitions more than 2000 times",
-                reason => reason,
-            };
             refuse(&format!(
                 "its grammar {reason}; use fewer properties or smaller counts"
             ))
@@ -121,6 +113,16 @@ impl Grammar {
             })
         }
     }
+}
+
+/// Whether `name`, such as `<[7]>` or `<|end|>`, names one token of `model`.
+fn is_token(model: &Model, name: &str) -> bool {
+    let number = name.strip_prefix("<[").and_then(|it| it.strip_suffix("]>"));
+    if let Some(number) = number {
+        return number.parse().is_ok_and(|token| model.contains(token));
+    }
+    let tokens = model.tokenize(name, Boundary::Omit, Special::ByName);
+    tokens.is_ok_and(|tokens| tokens.len() == 1)
 }
 
 /// `text` as a C string for llama.cpp, if it is within the limits of its parser, or the reason why not.

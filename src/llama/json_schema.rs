@@ -3,12 +3,17 @@
 
 pub(super) mod counts;
 mod pattern;
+mod place;
+mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use place::SchemaPlace;
+pub(super) use place::check_built_in;
+use range::{count, counts, integer, item_counts};
 use serde_json::{Map, Value};
 
-type Object = Map<String, Value>;
+pub(super) type Object = Map<String, Value>;
 
 /// The keywords that restrict values, each with the type of the values that it restricts; `any` for all. Other keywords
 /// are annotations.
@@ -74,9 +79,6 @@ const FORMATS: &[&str] = &[
 /// The most repetitions that a grammar has.
 const MAX_COUNT: u64 = 2000;
 
-/// The most items of an array. llama.cpp counts two more rules for the list around them.
-const MAX_ITEMS: u64 = MAX_COUNT - 2;
-
 /// The most properties of an object that may be left out. The time that llama.cpp takes grows with their third power.
 const MAX_OPTIONAL: usize = 200;
 
@@ -86,8 +88,8 @@ const MAX_NAME: usize = 128;
 /// The longest reference, in bytes, for the same reason.
 const MAX_REFERENCE: usize = 512;
 
-/// The bounds of integers that a grammar holds, which writes numbers of at most 16 digits.
-const MAX_BOUND: f64 = 1e15;
+/// The most schemas, which schemas that are joined repeatedly count as often.
+const MAX_SCHEMAS: usize = 50_000;
 
 /// Checks that the grammar of `schema` holds all of it.
 ///
@@ -97,27 +99,45 @@ const MAX_BOUND: f64 = 1e15;
 pub(super) fn check(schema: &Value) -> Result<(), String> {
     let mut checker = Checker {
         root: schema,
+        joined: Vec::new(),
+        n_schemas: 0,
         seen: BTreeMap::new(),
         waiting: Vec::new(),
+        made: BTreeMap::new(),
     };
-    checker.node(schema, "#")?;
+    checker.node(schema, &SchemaPlace::root())?;
     while let Some(pointer) = checker.waiting.pop() {
-        checker.node(resolve(schema, &pointer)?, &pointer)?;
+        checker.node(
+            resolve(schema, &pointer)?,
+            &SchemaPlace::of_reference(&pointer),
+        )?;
     }
-    Ok(())
+    checker.check_references()
 }
 
 struct Checker<'a> {
     root: &'a Value,
+    /// The schemas of `allOf` around this place.
+    joined: Vec<&'a Value>,
+    n_schemas: usize,
     /// The references that were met, by the names that llama.cpp gives to their rules.
     seen: BTreeMap<String, String>,
     /// Those of them whose schemas are not checked yet.
     waiting: Vec<String>,
+    /// The rules that llama.cpp makes of other schemas than those of references, each with the places that it is made of.
+    made: BTreeMap<String, Vec<String>>,
 }
 
-impl Checker<'_> {
-    /// Checks the schema at `path`. It follows llama.cpp: a reference comes first, then alternatives, then the types.
-    fn node(&mut self, schema: &Value, path: &str) -> Result<(), String> {
+impl<'a> Checker<'a> {
+    /// Checks the schema at `place`. It follows llama.cpp: a reference comes first, then alternatives, then the types.
+    fn node(&mut self, schema: &'a Value, place: &SchemaPlace) -> Result<(), String> {
+        let path = place.path.as_str();
+        self.n_schemas += 1;
+        if self.n_schemas > MAX_SCHEMAS {
+            return Err(format!(
+                "it has more than {MAX_SCHEMAS} schemas, those that `allOf` repeats included"
+            ));
+        }
         let Some(map) = schema.as_object() else {
             return Err(format!("the schema at {path:?} has to be an object"));
         };
@@ -131,14 +151,20 @@ impl Checker<'_> {
             .into_iter()
             .find(|it| map.contains_key(*it))
         {
-            return self.alternatives(map, key, path);
+            return self.alternatives(map, key, place);
         }
         match map.get("type") {
-            None => self.typed(map, None, path),
-            Some(Value::String(kind)) => self.typed(map, Some(kind), path),
-            Some(Value::Array(kinds)) => {
-                let mut kinds = kinds.iter().map(|it| it.as_str().unwrap_or_default());
-                kinds.try_for_each(|kind| self.typed(map, Some(kind), path))
+            None => self.typed(map, None, place),
+            Some(Value::String(kind)) => self.typed(map, Some(kind), place),
+            Some(Value::Array(_)) => {
+                let kinds = some(map, "type", path)?;
+                let kinds = kinds.iter().map(|it| it.as_str().unwrap_or_default());
+                kinds.enumerate().try_for_each(|(number, kind)| {
+                    let of_kind = place.alternative("type", number);
+                    self.note(of_kind.rule(), path);
+                    // A message names the schema, which has all the types.
+                    self.typed(map, Some(kind), &of_kind.at(path))
+                })
             }
             Some(_) => Err(format!(
                 "`type` at {path:?} has to be a text or a list of texts"
@@ -149,58 +175,95 @@ impl Checker<'_> {
     /// Notes a reference, whose schema is checked later. Two schemas whose rules llama.cpp would call by one name are refused,
     /// since it would take the first for both.
     fn refer(&mut self, pointer: &str) -> Result<(), String> {
-        match self.seen.get(&rule_name(pointer)) {
+        let rule = SchemaPlace::of_reference(pointer).rule();
+        match self.seen.get(&rule) {
             Some(other) if other == pointer => {}
             Some(other) => {
-                return Err(format!(
-                    "`$ref` cannot tell {pointer:?} from {other:?}: rename one with letters and digits"
-                ));
+                return Err(confused(pointer, other));
             }
             None => {
-                self.seen.insert(rule_name(pointer), pointer.to_owned());
+                self.seen.insert(rule, pointer.to_owned());
                 self.waiting.push(pointer.to_owned());
             }
         }
         Ok(())
     }
 
-    fn alternatives(&mut self, map: &Object, key: &str, path: &str) -> Result<(), String> {
-        let schemas = list(map, key, path)?;
+    /// Notes that llama.cpp makes a rule of the schema at `path`.
+    fn note(&mut self, rule: String, path: &str) {
+        self.made.entry(rule).or_default().push(path.to_owned());
+    }
+
+    /// Checks the schema at `place`, which is no reference's.
+    fn below(&mut self, schema: &'a Value, place: &SchemaPlace) -> Result<(), String> {
+        self.note(place.rule(), &place.path);
+        self.node(schema, place)
+    }
+
+    /// Checks that llama.cpp takes no rule of another schema for that of a reference. Where it makes two rules of one name, the
+    /// later one has a number after it.
+    fn check_references(&self) -> Result<(), String> {
+        for (rule, pointer) in &self.seen {
+            let name = rule.trim_end_matches(|c: char| c.is_ascii_digit());
+            let of = |name: &str| self.made.get(name).map_or(&[][..], Vec::as_slice);
+            let n_same = of(name).len() + usize::from(self.seen.contains_key(name));
+            let numbered = of(name).first().filter(|_| name != rule && n_same > 1);
+            if let Some(other) = of(rule).first().or(numbered) {
+                return Err(confused(pointer, other));
+            }
+        }
+        Ok(())
+    }
+
+    fn alternatives(
+        &mut self,
+        map: &'a Object,
+        key: &str,
+        place: &SchemaPlace,
+    ) -> Result<(), String> {
+        let path = place.path.as_str();
+        let schemas = some(map, key, path)?;
         // A type beside the alternatives says nothing where each of them has it.
         if schemas.iter().all(|it| it.get("type") == map.get("type")) {
             only(map, &[key, "type"], "any", path)?;
         } else {
             only(map, &[key], "any", path)?;
         }
-        self.each(schemas, &format!("{path}/{key}"))
-    }
-
-    fn each(&mut self, schemas: &[Value], path: &str) -> Result<(), String> {
         let mut numbered = schemas.iter().enumerate();
-        numbered.try_for_each(|(number, it)| self.node(it, &format!("{path}/{number}")))
+        numbered.try_for_each(|(number, it)| self.below(it, &place.alternative(key, number)))
     }
 
     /// Checks a schema without reference and alternatives, for values of the type `kind`, which is inferred if it is not
     /// given.
-    fn typed(&mut self, map: &Object, kind: Option<&str>, path: &str) -> Result<(), String> {
+    fn typed(
+        &mut self,
+        map: &'a Object,
+        kind: Option<&str>,
+        place: &SchemaPlace,
+    ) -> Result<(), String> {
+        let path = place.path.as_str();
         let has = |key: &str| map.contains_key(key);
         if let Some(key) = ["const", "enum"].into_iter().find(|it| has(it)) {
+            if key == "enum" {
+                some(map, key, path)?;
+            }
             return only(map, &["type", key], kind.unwrap_or("any"), path);
         }
         let kind = kind.unwrap_or_else(|| inferred(map));
         match kind {
-            "any" | "string" if has("allOf") => self.all_of(map, kind, path),
-            "object" if has("allOf") && !has_properties(map) => self.all_of(map, kind, path),
-            "object" => self.object(map, path),
-            "array" => self.array(map, path),
-            "string" => string(map, path),
+            "any" | "string" if has("allOf") => self.all_of(map, kind, place),
+            "object" if has("allOf") && !has_properties(map) => self.all_of(map, kind, place),
+            "object" => self.object(map, place),
+            "array" => self.array(map, place),
+            "string" => self.string(map, place),
             "integer" => integer(map, path),
             "number" | "boolean" | "null" | "any" => only(map, &["type"], kind, path),
             kind => Err(format!("the type {kind:?} at {path:?} is not known")),
         }
     }
 
-    fn object(&mut self, map: &Object, path: &str) -> Result<(), String> {
+    fn object(&mut self, map: &'a Object, place: &SchemaPlace) -> Result<(), String> {
+        let path = place.path.as_str();
         let mut held = vec!["type", "properties", "required", "additionalProperties"];
         if ["properties", "additionalProperties"]
             .into_iter()
@@ -210,15 +273,15 @@ impl Checker<'_> {
             held.push("unevaluatedProperties");
         }
         only(map, &held, "object", path)?;
-        let none = Object::new();
         let properties = match map.get("properties") {
-            None => &none,
-            Some(Value::Object(properties)) => properties,
+            None => None,
+            Some(Value::Object(properties)) => Some(properties),
             Some(_) => return Err(format!("`properties` at {path:?} has to be an object")),
         };
         let required = list(map, "required", path)?;
         for name in required {
-            if !name.as_str().is_some_and(|it| properties.contains_key(it)) {
+            let is_property = |it| properties.is_some_and(|all| all.contains_key(it));
+            if !name.as_str().is_some_and(is_property) {
                 return Err(format!(
                     "`required` at {path:?} names {name}, which `properties` does not have"
                 ));
@@ -226,23 +289,42 @@ impl Checker<'_> {
         }
         let required: BTreeSet<_> = required.iter().filter_map(Value::as_str).collect();
         let is_optional = |name: &&String| !required.contains(name.as_str());
-        let n_optional = properties.keys().filter(is_optional).count();
+        let properties = || properties.into_iter().flatten();
+        let n_optional = properties().map(|it| it.0).filter(is_optional).count();
         if n_optional > MAX_OPTIONAL {
             return Err(format!(
                 "the object at {path:?} has {n_optional} properties that `required` does not name, and at most {MAX_OPTIONAL} are supported"
             ));
         }
-        for (name, schema) in properties {
+        for (name, schema) in properties() {
             property_name(name, path)?;
-            self.node(schema, &format!("{path}/properties/{name}"))?;
+            self.property(name, schema, place)?;
+        }
+        let further = |name| place.below("additionalProperties", name);
+        for name in ["additional-k", "additional-kv"] {
+            self.note(further(name).rule(), path);
         }
         match map.get("additionalProperties") {
             None | Some(Value::Bool(_)) => Ok(()),
-            Some(schema) => self.node(schema, &format!("{path}/additionalProperties")),
+            Some(schema) => self.below(schema, &further("additional-value")),
         }
     }
 
-    fn array(&mut self, map: &Object, path: &str) -> Result<(), String> {
+    fn property(
+        &mut self,
+        name: &str,
+        schema: &'a Value,
+        object: &SchemaPlace,
+    ) -> Result<(), String> {
+        let place = object.below(&format!("properties/{name}"), name);
+        for more in ["kv", "rest"] {
+            self.note(place.below("", more).rule(), &place.path);
+        }
+        self.below(schema, &place)
+    }
+
+    fn array(&mut self, map: &'a Object, place: &SchemaPlace) -> Result<(), String> {
+        let path = place.path.as_str();
         let mut keys = ["items", "prefixItems"].into_iter();
         let Some(key) = keys.find(|it| map.contains_key(*it)) else {
             only(map, &["type", "minItems", "maxItems"], "array", path)?;
@@ -251,7 +333,7 @@ impl Checker<'_> {
         item_counts(map, path)?;
         let Value::Array(items) = &map[key] else {
             only(map, &["type", key, "minItems", "maxItems"], "array", path)?;
-            return self.node(&map[key], &format!("{path}/{key}"));
+            return self.below(&map[key], &place.below(key, "item"));
         };
         // An array of exactly these items.
         let n = items.len() as u64;
@@ -263,16 +345,34 @@ impl Checker<'_> {
             held.push("maxItems");
         }
         only(map, &held, "array", path)?;
-        self.each(items, &format!("{path}/{key}"))
+        let mut numbered = items.iter().enumerate();
+        numbered.try_for_each(|(number, it)| {
+            let name = format!("tuple-{number}");
+            self.below(it, &place.below(&format!("{key}/{number}"), &name))
+        })
     }
 
-    /// Checks schemas that hold together. llama.cpp joins the properties of objects, and takes the values of one `enum`.
-    fn all_of(&mut self, map: &Object, kind: &str, path: &str) -> Result<(), String> {
+    fn string(&mut self, map: &Object, place: &SchemaPlace) -> Result<(), String> {
+        let pattern = map.get("pattern").and_then(Value::as_str);
+        // llama.cpp may make a rule of each part that has counts.
+        for number in 1..=pattern.map_or(0, |it| it.matches('{').count()) {
+            self.note(place.below("", &number.to_string()).rule(), &place.path);
+        }
+        string(map, &place.path)
+    }
+
+    /// Checks schemas that hold together. llama.cpp joins the properties of objects, and takes the values of one `enum`. The
+    /// schemas that are referred to count here as if they stood here.
+    fn all_of(&mut self, map: &'a Object, kind: &str, place: &SchemaPlace) -> Result<(), String> {
+        let path = place.path.as_str();
         only(map, &["type", "allOf"], kind, path)?;
-        let schemas = list(map, "allOf", path)?;
+        let schemas = some(map, "allOf", path)?;
         let path = format!("{path}/allOf");
         let mut names = BTreeSet::new();
         for (number, schema) in schemas.iter().enumerate() {
+            if let Some(map) = schema.as_object().filter(|it| it.contains_key("$ref")) {
+                only(map, &["$ref"], "any", &format!("{path}/{number}"))?;
+            }
             let schema = target(self.root, schema)?;
             let is_enum = schema.get("enum").is_some() && schema.get("const").is_none();
             if is_enum && schemas.len() == 1 {
@@ -298,7 +398,19 @@ impl Checker<'_> {
                 }
             }
         }
-        self.each(schemas, &path)
+        for (number, schema) in schemas.iter().enumerate() {
+            let schema = target(self.root, schema)?;
+            // llama.cpp would write out the properties of the properties without end.
+            if self.joined.iter().any(|it| std::ptr::eq(*it, schema)) {
+                return Err(format!(
+                    "the schema at {path:?} contains itself through `allOf`: write `$ref` without `allOf`"
+                ));
+            }
+            self.joined.push(schema);
+            self.node(schema, &place.at(&format!("{path}/{number}")))?;
+            self.joined.pop();
+        }
+        Ok(())
     }
 }
 
@@ -320,18 +432,9 @@ fn property_name(name: &str, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The name of the rule that llama.cpp makes of the schema at `pointer`, in which a hyphen stands for all other characters
-/// in a row.
-fn rule_name(pointer: &str) -> String {
-    let mut name = String::new();
-    for c in pointer.chars() {
-        let c = if c.is_ascii_alphanumeric() { c } else { '-' };
-        let repeats = c == '-' && name.ends_with('-');
-        if !repeats {
-            name.push(c);
-        }
-    }
-    name
+/// The reason for a refusal of two schemas whose rules llama.cpp would call by one name.
+fn confused(pointer: &str, other: &str) -> String {
+    format!("`$ref` cannot tell {pointer:?} from {other:?}: rename one with letters and digits")
 }
 
 /// The schema that `schema` refers to, or itself.
@@ -424,102 +527,20 @@ fn has_format(map: &Object) -> bool {
     format.is_some_and(|it| FORMATS.contains(&it))
 }
 
-fn integer(map: &Object, path: &str) -> Result<(), String> {
-    let first = |keys: [&'static str; 2]| {
-        let mut keys = keys.into_iter();
-        keys.find(|it| map.contains_key(*it))
-    };
-    let least = first(["minimum", "exclusiveMinimum"]);
-    let most = first(["maximum", "exclusiveMaximum"]);
-    let held: Vec<_> = ["type"].into_iter().chain(least).chain(most).collect();
-    only(map, &held, "integer", path)?;
-    let bound = |key: Option<&'static str>| {
-        let Some(key) = key else {
-            return Ok(None);
-        };
-        let value = map[key].as_f64().filter(|it| it.abs() <= MAX_BOUND);
-        let wrong = || format!("`{key}` at {path:?} has to be a number within ±{MAX_BOUND:e}");
-        value.map(|it| Some((key, it))).ok_or_else(wrong)
-    };
-    match (bound(least)?, bound(most)?) {
-        (Some(least), Some(most)) if first_from(least) > last_to(most) => {
-            Err(format!("no integer is in the range at {path:?}"))
-        }
-        // llama.cpp's rules for numbers of any length lose zeros inside a bound.
-        (Some((key, least)), None) if loses_zeros(key, least) => Err(format!(
-            "the keyword `{key}` at {path:?} is not supported with {least} and without a `maximum`"
-        )),
-        (None, Some((key, most))) if most < 0.0 => Err(format!(
-            "the keyword `{key}` at {path:?} is not supported with {most} and without a `minimum`"
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// The least integer that a lower bound allows.
-fn first_from((key, bound): (&str, f64)) -> f64 {
-    match key {
-        "minimum" => bound.ceil(),
-        _ => bound.floor() + 1.0,
-    }
-}
-
-/// The greatest integer that an upper bound allows.
-fn last_to((key, bound): (&str, f64)) -> f64 {
-    match key {
-        "maximum" => bound.floor(),
-        _ => bound.ceil() - 1.0,
-    }
-}
-
-/// Whether a bound that no other bound meets has a zero after its first digit that other digits follow.
-fn loses_zeros(key: &str, bound: f64) -> bool {
-    let least = first_from((key, bound));
-    let digits = (least.max(0.0) as u64).to_string();
-    digits.len() > 2 && digits[1..digits.len() - 1].contains('0')
-}
-
-/// Checks the bounds of a number of items.
-fn item_counts(map: &Object, path: &str) -> Result<(), String> {
-    counts(map, "minItems", "maxItems", path)?;
-    for key in ["minItems", "maxItems"] {
-        if let Some(n) = count(map, key, path)?.filter(|it| *it > MAX_ITEMS) {
-            return Err(format!(
-                "`{key}` at {path:?} is at most {MAX_ITEMS}, not {n}"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Checks the bounds of a number of items or characters.
-fn counts(map: &Object, least: &str, most: &str, path: &str) -> Result<(), String> {
-    match (count(map, least, path)?, count(map, most, path)?) {
-        (Some(n_least), Some(n_most)) if n_least > n_most => {
-            Err(format!("`{least}` at {path:?} is larger than `{most}`"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn count(map: &Object, key: &str, path: &str) -> Result<Option<u64>, String> {
-    let Some(value) = map.get(key) else {
-        return Ok(None);
-    };
-    // Some programs write whole numbers as `2.0`.
-    let count = value.as_f64().filter(|it| it.fract() == 0.0);
-    let count = count.filter(|it| (0.0..=MAX_COUNT as f64).contains(it));
-    count.map(|it| Some(it as u64)).ok_or_else(|| {
-        format!("`{key}` at {path:?} has to be a whole number from 0 to {MAX_COUNT}, not {value}")
-    })
-}
-
 /// The list under `key`, which is empty if there is none.
 fn list<'a>(map: &'a Object, key: &str, path: &str) -> Result<&'a [Value], String> {
     match map.get(key) {
         None => Ok(&[]),
         Some(Value::Array(items)) => Ok(items),
         Some(_) => Err(format!("`{key}` at {path:?} has to be a list")),
+    }
+}
+
+/// The list under `key`, which nothing satisfies if it is empty.
+fn some<'a>(map: &'a Object, key: &str, path: &str) -> Result<&'a [Value], String> {
+    match list(map, key, path)? {
+        [] => Err(format!("`{key}` at {path:?} is empty")),
+        list => Ok(list),
     }
 }
 

@@ -274,3 +274,28 @@ fn counts_of_a_schema_may_be_written_with_a_fraction_of_0() {
     let text: String = text(&tiny, &answer.tokens).split_whitespace().collect();
     assert_eq!(text, "[1,1]");
 }
+
+#[test]
+fn a_property_that_takes_the_name_of_a_rule_of_llama_cpp_is_refused() {
+    let tiny = Fixture::new();
+    let of = |property: &str| {
+        let schema = format!(
+            r#"{{ "properties": {{ "date_time": {property}, "when": {{ "type": "string", "format": "date-time" }} }},
+                "required": ["date_time", "when"] }}"#
+        );
+        Grammar::from_json_schema(&tiny.model, &schema)
+    };
+    let error = of(r#"{ "enum": ["x", "y"] }"#).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the JSON schema cannot be used: llama.cpp cannot tell a property's name from its own rule `date-time`: rename the property"
+    );
+    // Here, llama.cpp makes its own rule first, or no other of this name.
+    for property in [
+        r#"{ "type": "string", "format": "date-time" }"#,
+        r#"{ "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "null" }] }"#,
+        r#"{ "type": "string" }"#,
+    ] {
+        assert!(of(property).is_ok(), "{property}");
+    }
+}

@@ -30,6 +30,11 @@ fn schemas_that_grammars_hold_are_taken() {
         json!({ "$ref": "#/$defs/tree", "description": "d", "$defs": { "tree": { "type": "array", "items": { "$ref": "#/$defs/tree" } } } }),
         json!({ "allOf": [{ "$ref": "#/$defs/a" }], "$defs": { "a": { "type": "string", "enum": ["x"] } } }),
         json!({ "allOf": [{ "properties": { "a": {} } }, { "properties": { "b": {} } }] }),
+        // Names that are alike, and not the same to llama.cpp.
+        json!({
+            "properties": { "ref": { "$ref": "#/$defs/a" }, "ref-defs": { "const": 1 }, "a": { "$ref": "#/$defs/a-kv2" } },
+            "$defs": { "a": { "properties": { "b": { "const": 1 } } }, "a-kv2": { "const": 2 } },
+        }),
         // A definition that nothing refers to is not read.
         json!({ "type": "null", "$defs": { "unused": { "not": {} } } }),
     ];
@@ -321,5 +326,87 @@ fn a_pattern_is_taken_only_if_the_grammar_holds_it() {
     for (pattern, reason) in refused {
         let message = pattern::check(pattern).expect_err(pattern);
         assert!(message.contains(reason), "{pattern}: {message}");
+    }
+}
+
+#[test]
+fn schemas_that_allof_repeats_are_bounded() {
+    // Each schema has the next one twice.
+    let joined = |n: usize| json!({ "allOf": [{ "$ref": format!("#/$defs/{n}") }] });
+    let both = |n: usize| json!({ "properties": { "a": joined(n), "b": joined(n) } });
+    let of = |depth: usize| {
+        let mut defs: Map<String, Value> =
+            (0..depth).map(|n| (n.to_string(), both(n + 1))).collect();
+        defs.insert(
+            depth.to_string(),
+            json!({ "properties": { "a": { "type": "null" } } }),
+        );
+        json!({ "$ref": "#/$defs/0", "$defs": defs })
+    };
+    assert_eq!(check(&of(8)), Ok(()));
+    let refused = "it has more than 50000 schemas, those that `allOf` repeats included";
+    assert_eq!(told(&of(40)), refused);
+}
+
+#[test]
+fn references_that_llama_cpp_would_confuse_are_refused() {
+    let cases = [
+        (
+            json!({
+                "properties": {
+                    "ref": { "properties": { "definitions": { "properties": { "a": { "const": 1 } } } } },
+                    "b": { "$ref": "#/definitions/a" },
+                },
+                "definitions": { "a": { "const": 2 } },
+            }),
+            "`$ref` cannot tell \"#/definitions/a\" from \"#/properties/ref/properties/definitions/properties/a\": rename one with letters and digits",
+        ),
+        (
+            json!({
+                "items": { "$ref": "#/$defs/order" },
+                "$defs": {
+                    "order": { "properties": { "item": { "const": 1 }, "next": { "$ref": "#/$defs/order_item" } } },
+                    "order_item": { "const": 2 },
+                },
+            }),
+            "`$ref` cannot tell \"#/$defs/order_item\" from \"#/$defs/order/properties/item\": rename one with letters and digits",
+        ),
+        // llama.cpp calls the rule of the second `x` like the definition.
+        (
+            json!({
+                "properties": { "a": { "$ref": "#/$defs/a" }, "b": { "$ref": "#/$defs/a-x-0" } },
+                "$defs": {
+                    "a": { "properties": { "x-": { "const": 1 }, "x_": { "const": 2 } } },
+                    "a-x-0": { "const": 3 },
+                },
+            }),
+            "`$ref` cannot tell \"#/$defs/a-x-0\" from \"#/$defs/a/properties/x-\": rename one with letters and digits",
+        ),
+    ];
+    for (schema, message) in cases {
+        assert_eq!(told(&schema), message, "{schema}");
+    }
+}
+
+#[test]
+fn schemas_that_nothing_satisfies_or_that_have_no_end_are_refused() {
+    let cases = [
+        (
+            json!({ "properties": { "a": { "anyOf": [{ "enum": [] }] } } }),
+            "`enum` at \"#/properties/a/anyOf/0\" is empty",
+        ),
+        (json!({ "anyOf": [] }), "`anyOf` at \"#\" is empty"),
+        (json!({ "type": [] }), "`type` at \"#\" is empty"),
+        // llama.cpp would write out the rules of such a schema without end.
+        (
+            json!({
+                "$ref": "#/$defs/node",
+                "$defs": { "node": { "properties": { "next": { "allOf": [{ "$ref": "#/$defs/node" }] } } } },
+            }),
+            "the schema at \"#/$defs/node/properties/next/allOf/0/properties/next/allOf\" contains itself through `allOf`: write `$ref` without `allOf`",
+        ),
+    ];
+    for (schema, message) in cases {
+        assert_eq!(told(&schema), message, "{schema}");
     }
 }

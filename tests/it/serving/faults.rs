@@ -59,7 +59,7 @@ fn a_setting_out_of_its_range_is_400_and_named() {
         (
             json!({"grammar": "root ::= \"a"}),
             "grammar",
-            "the grammar is not sound GBNF with a rule `root`, as llama.cpp reads it",
+            "the grammar is wrong in line 1: a text has no closing quotation mark",
         ),
     ];
     for (more, param, message) in cases {
