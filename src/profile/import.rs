@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use json::{Speaker, sharegpt};
+use mail::Mailbox;
 use source::{malformed, read, require_text};
 
 use super::Example;
@@ -27,12 +28,14 @@ use crate::thought::without_thoughts;
 pub struct ImportOptions {
     /// The id of the user in a LaMP file.
     pub lamp_user: Option<String>,
-    /// The authors whose texts are the user's own: e-mail addresses, and for commits and posts also names or parts of names.
+    /// The authors whose texts are the user's own: e-mail addresses or names, and for commits and posts also parts of names.
     pub authors: Vec<String>,
     /// The names of a table's columns that hold prompts and responses.
     pub columns: Option<[String; 2]>,
     /// The speaker of a chat whose texts are the user's; by default the one that the format suggests.
     pub speaker: Option<Speaker>,
+    /// Whether the signatures of mails are kept.
+    pub keep_signature: bool,
 }
 
 /// Reads the examples in `path`. JSON is recognised by its content, and the extension of other files tells their format:
@@ -41,9 +44,9 @@ pub struct ImportOptions {
 /// |---|---|
 /// | JSON, and any `.json`, `.jsonl` or `.ndjson` | see [`json`] |
 /// | `.csv`, `.tsv` | a table with a header |
-/// | `.mbox` | a mailbox |
+/// | `.mbox`, `.eml`, `.emlx`, and files that begin as a mailbox | mails |
 /// | `.txt`, `.md`, `.markdown` | see [`text`] |
-/// | a folder | a git repository, a Maildir, or posts in Markdown |
+/// | a folder | a git repository, mails in any of these forms or a Maildir, or posts in Markdown |
 ///
 /// # Errors
 ///
@@ -74,8 +77,8 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
     if git::is_repository(path) {
         git::import(path, &options.authors)
-    } else if mail::is_maildir(path) {
-        mail::import_maildir(path, &options.authors)
+    } else if let Some(mailbox) = Mailbox::find(path)? {
+        mailbox.import(options)
     } else {
         posts::import(path, &options.authors)
     }
@@ -94,14 +97,16 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
     if is_json {
         return json::import(path, options);
     }
+    if let Some(mailbox) = Mailbox::find(path)? {
+        return mailbox.import(options);
+    }
     match extension.as_str() {
         "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref()),
         "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref()),
-        "mbox" => mail::import_mbox(path, &options.authors),
         "txt" | "md" | "markdown" => Ok(Imported::complete(vec![text::parse(path, &read(path)?)?])),
         _ => Err(malformed(
             path,
-            "is of an unknown format; known are JSON, .csv, .tsv, .mbox, .txt, .md and folders",
+            "is of an unknown format; known are JSON, .csv, .tsv, .mbox, .eml, .txt, .md and folders",
         )),
     }
 }
@@ -111,6 +116,9 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
 /// bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
+/// The thoughts that [`without_thoughts`] cuts.
+const THOUGHTS: &str = "thoughts of a model";
+
 /// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -118,8 +126,9 @@ pub struct Imported {
     pub examples: Vec<Example>,
     /// The number of skipped items, by the reason.
     pub skipped: BTreeMap<String, usize>,
-    /// The number of examples from which thoughts of a model were cut ([`without_thoughts`]).
-    pub n_thoughts: usize,
+    /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
+    /// and of mails quotations, signatures and the like.
+    pub cut: BTreeMap<&'static str, usize>,
 }
 
 impl Imported {
@@ -160,8 +169,15 @@ impl Imported {
                 is_cut = true;
             }
         }
-        self.n_thoughts += usize::from(is_cut);
+        self.count_cut(THOUGHTS, usize::from(is_cut));
         example
+    }
+
+    /// Counts `n` examples from which something was cut.
+    fn count_cut(&mut self, what: &'static str, n: usize) {
+        if n > 0 {
+            *self.cut.entry(what).or_default() += n;
+        }
     }
 
     /// Counts an item that is too long.

@@ -27,9 +27,11 @@ The extension of other files tells their format:
   .txt, .md   one item: the title (or first line) is the prompt, the rest is
               the user's text
   .csv, .tsv  a table, whose columns --columns names
-  .mbox       e-mails; those sent by --author are taken, without quoted text
-A folder is a Maildir, a git repository (commit messages by --author) or a
-folder of posts in Markdown.
+  .mbox, .eml, .emlx
+              e-mails; those sent by --author, or labelled as sent by Gmail,
+              are taken, without quoted text, forwards and signatures
+A folder holds mails in these forms or as a Maildir, a git repository (commit
+messages by --author) or posts in Markdown.
 
 Examples:
   cope-llama user import alice --demo
@@ -56,7 +58,7 @@ pub struct Import {
     /// Id of the user in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
-    /// Author whose e-mails, commits or posts are the user's own: an e-mail address, or for commits and posts a name or a
+    /// Author whose e-mails, commits or posts are the user's own: an e-mail address or a name, or for commits and posts a
     /// part of it; may be repeated
     #[arg(long, value_name = "NAME")]
     author: Vec<String>,
@@ -71,8 +73,11 @@ pub struct Import {
         hide_possible_values = true
     )]
     speaker: Option<Speaker>,
+    /// Keep the signatures of e-mails
+    #[arg(long)]
+    keep_signature: bool,
     /// Import the history of alice, an invented person: 100 items and 12 held-out ones
-    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker"])]
+    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker", "keep_signature"])]
     demo: bool,
 }
 
@@ -117,6 +122,7 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
             ),
         },
         speaker: args.speaker,
+        keep_signature: args.keep_signature,
     };
     let imported: Vec<_> = (args.files.iter())
         .map(|file| profile::import(file, &options))
@@ -124,12 +130,8 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
         say!("{}: {} items read", file.display(), imported.examples.len());
-        if imported.n_thoughts > 0 {
-            say!(
-                "{}: thoughts of a model cut from {} items",
-                file.display(),
-                imported.n_thoughts
-            );
+        for (what, n) in &imported.cut {
+            say!("{}: {what} cut from {n} items", file.display());
         }
         for (why, n) in &imported.skipped {
             say!("{}: {n} skipped: {why}", file.display());

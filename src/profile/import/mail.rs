@@ -1,212 +1,308 @@
-//! Mailboxes (mbox and Maildir): the user's own e-mails, without quoted text and signatures. The e-mail that is answered
-//! is the prompt.
+//! Mailboxes: the user's own e-mails, without what they quote and what programs add. The e-mail that is answered is the
+//! prompt.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
+mod body;
+mod footers;
+mod html;
+mod leave;
+mod mailbox;
+mod markers;
+mod reply;
+mod signature;
+mod template;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-use mail_parser::mailbox::mbox::MessageIterator;
-use mail_parser::{Message, MessageParser};
+use caseless::default_case_fold_str;
+use mail_parser::{Address, HeaderValue, Message, MessageParser};
+use unicode_normalization::UnicodeNormalization;
 
-use super::source::{entries, read};
-use super::{Imported, require_authors};
-use crate::{Error, Result};
+use self::mailbox::MailFile;
+use self::markers::MARKERS;
+use super::{ImportOptions, Imported, MAX_BYTES, require_authors};
+use crate::Result;
 
-/// The parts of an e-mail that are needed.
-struct Mail {
-    /// The message id.
-    id: String,
-    /// The message id of the e-mail that this one answers.
-    answers: Option<String>,
-    /// Seconds since 1970; 0 for an e-mail without a date.
+/// The mails at a path, if it is known to hold some by its name or content.
+pub(super) struct Mailbox<'a> {
+    path: &'a Path,
+    files: Vec<MailFile>,
+}
+
+impl<'a> Mailbox<'a> {
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`] when the file or folder cannot be read.
+    pub fn find(path: &'a Path) -> Result<Option<Self>> {
+        let files = if path.is_dir() {
+            mailbox::folder(path)?
+        } else {
+            mailbox::file(path)?.into_iter().collect()
+        };
+        Ok((!files.is_empty()).then_some(Self { path, files }))
+    }
+
+    /// The user's own mails: those from one of the authors, by address or name, and those that Gmail has labelled as sent.
+    ///
+    /// The files are read twice, at first the headers alone, because only the texts of mails that are the user's own or are
+    /// answered by one of these are kept in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`] when a file cannot be read; [`crate::Error::Unspecified`] when no author is named and nothing is
+    /// labelled.
+    pub fn import(&self, options: &ImportOptions) -> Result<Imported> {
+        let authors = Authors::new(&options.authors);
+        let mut mails = Mails::new(&authors, options.keep_signature);
+        for file in &self.files {
+            file.for_each(&mut |bytes| mails.note(bytes))?;
+        }
+        if !mails.has_sent {
+            require_authors(self.path, &options.authors, "mails")?;
+        }
+        for file in &self.files {
+            file.for_each(&mut |bytes| mails.read(bytes))?;
+        }
+        Ok(mails.into_examples())
+    }
+}
+
+/// The addresses and names of the user.
+struct Authors(Vec<Vec<String>>);
+
+impl Authors {
+    fn new(authors: &[String]) -> Self {
+        let authors = authors.iter().map(|author| words(author));
+        Self(authors.filter(|words| !words.is_empty()).collect())
+    }
+
+    /// Whether a mail is from one of these. The words of a name may stand in any order, as in `Hill, Bob`.
+    fn wrote(&self, message: &Message) -> bool {
+        let Some(sender) = message.from().and_then(Address::first) else {
+            return false;
+        };
+        let names = [sender.address(), sender.name()].into_iter().flatten();
+        let names: Vec<_> = names.map(words).collect();
+        self.0.iter().any(|author| names.contains(author))
+    }
+}
+
+/// The words of a name, in the order of the alphabet, with case and the forms of characters folded.
+fn words(name: &str) -> Vec<String> {
+    let folded = default_case_fold_str(&name.nfkc().collect::<String>());
+    let words =
+        folded.split(|character: char| character.is_whitespace() || ",\"'<>()".contains(character));
+    let mut words: Vec<_> = words
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect();
+    words.sort_unstable();
+    words
+}
+
+/// A mail of the user's own.
+struct OwnMail {
+    /// Seconds since 1970; 0 for a mail without a date.
     time: i64,
-    /// Whether it was sent from one of the authors' addresses.
-    is_own: bool,
+    /// The id of the mail that this one answers.
+    answers: Option<u64>,
     subject: String,
-    /// The text that its author wrote.
+    /// The sender's name.
+    name: String,
     text: String,
-    /// The text that its author quoted.
+    /// The text that it quotes; empty if the answered mail is in the mailbox.
     quoted: String,
 }
 
-pub(super) fn is_maildir(folder: &Path) -> bool {
-    ["cur", "new"].iter().all(|name| folder.join(name).is_dir())
+/// What is kept of a mailbox while it is read. Message ids are kept as hashes.
+struct Mails<'a> {
+    authors: &'a Authors,
+    keep_signature: bool,
+    hasher: RandomState,
+    /// Whether a mail is labelled as sent.
+    has_sent: bool,
+    ids: HashSet<u64>,
+    answered: HashSet<u64>,
+    /// The user's own mails that were read.
+    read: HashSet<u64>,
+    own: Vec<OwnMail>,
+    /// The texts of the answered mails.
+    texts: HashMap<u64, String>,
+    imported: Imported,
 }
 
-/// The user's own e-mails in a Maildir: those sent from one of the addresses `authors`.
-///
-/// # Errors
-///
-/// [`Error::Io`] when it cannot be read; [`Error::Unspecified`] when no author is named.
-pub(super) fn import_maildir(folder: &Path, authors: &[String]) -> Result<Imported> {
-    require_authors(folder, authors, "mails")?;
-    let mut imported = Imported::default();
-    let mut mails = Vec::new();
-    for part in ["cur", "new"].map(|name| folder.join(name)) {
-        for entry in entries(&part)? {
-            if entry.path().is_file() {
-                add_mail(&read(&entry.path())?, authors, &mut mails, &mut imported);
-            }
+impl<'a> Mails<'a> {
+    fn new(authors: &'a Authors, keep_signature: bool) -> Self {
+        Self {
+            authors,
+            keep_signature,
+            hasher: RandomState::new(),
+            has_sent: false,
+            ids: HashSet::new(),
+            answered: HashSet::new(),
+            read: HashSet::new(),
+            own: Vec::new(),
+            texts: HashMap::new(),
+            imported: Imported::default(),
         }
     }
-    Ok(examples(mails, imported))
-}
 
-/// The user's own e-mails in an mbox file. The file is read message by message, so that it may be large.
-///
-/// # Errors
-///
-/// The same as [`import_maildir`]'s.
-pub(super) fn import_mbox(path: &Path, authors: &[String]) -> Result<Imported> {
-    require_authors(path, authors, "mails")?;
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let mut imported = Imported::default();
-    let mut mails = Vec::new();
-    for message in MessageIterator::new(BufReader::new(file)) {
-        let message = message.map_err(Error::io("read", path))?;
-        add_mail(message.contents(), authors, &mut mails, &mut imported);
+    /// Notes which mails there are and which the user has answered, by the headers of a message.
+    fn note(&mut self, bytes: &[u8]) {
+        let Some(message) = MessageParser::default().parse_headers(bytes) else {
+            return;
+        };
+        self.ids.extend(self.id(&message));
+        self.has_sent |= is_sent(&message);
+        if self.is_own(&message) {
+            self.answered.extend(self.answered_id(&message));
+        }
     }
-    Ok(examples(mails, imported))
-}
 
-/// Parses a message and adds it to `mails`, or skips it.
-fn add_mail(bytes: &[u8], authors: &[String], mails: &mut Vec<Mail>, imported: &mut Imported) {
-    let message = MessageParser::default().parse(bytes);
-    match message.as_ref().and_then(|message| mail(message, authors)) {
-        Some(mail) => mails.push(mail),
-        None => imported.skip("not an e-mail with a sender"),
+    /// Reads a message if the user wrote or answered it.
+    fn read(&mut self, bytes: &[u8]) {
+        let parser = MessageParser::default();
+        let headers = parser.parse_headers(bytes);
+        let Some(headers) =
+            headers.filter(|headers| headers.from().and_then(Address::first).is_some())
+        else {
+            self.imported.skip("not an e-mail with a sender");
+            return;
+        };
+        let is_own = self.is_own(&headers);
+        let id = self.id(&headers);
+        let is_answered =
+            id.is_some_and(|id| self.answered.contains(&id) && !self.texts.contains_key(&id));
+        if is_own && id.is_some_and(|id| !self.read.insert(id)) {
+            self.imported.skip("a copy of another mail");
+            return;
+        }
+        if !is_own {
+            self.imported.skip("from somebody else");
+        }
+        if !is_own && !is_answered {
+            return;
+        }
+        let Some(message) = parser.parse(bytes) else {
+            return;
+        };
+        let left = leave::why_left(&message);
+        if let Some(why) = left.filter(|_| is_own) {
+            self.imported.skip(why);
+            return;
+        }
+        let name = message
+            .from()
+            .and_then(Address::first)
+            .and_then(|sender| sender.name());
+        let name = name.unwrap_or_default();
+        let reply = reply::divide(body::lines(&message), name, self.keep_signature && is_own);
+        if let Some(id) = id.filter(|_| is_answered) {
+            self.texts.insert(id, shortened(&reply.own));
+        }
+        if is_own {
+            self.add(&message, name, reply);
+        }
     }
-}
 
-fn mail(message: &Message, authors: &[String]) -> Option<Mail> {
-    let from = message.from()?.first()?.address()?;
-    let body = message.body_text(0).unwrap_or_default();
-    let (text, quoted) = own_and_quoted(&body);
-    Some(Mail {
-        id: message.message_id().unwrap_or_default().to_owned(),
-        answers: message.in_reply_to().as_text().map(str::to_owned),
-        time: message
-            .date()
-            .map_or(0, mail_parser::DateTime::to_timestamp),
-        is_own: authors
-            .iter()
-            .any(|author| author.trim().eq_ignore_ascii_case(from)),
-        subject: message.subject().unwrap_or_default().trim().to_owned(),
-        text,
-        quoted,
-    })
-}
+    fn add(&mut self, message: &Message, name: &str, reply: reply::Divided) {
+        if reply.own.is_empty() {
+            self.imported.skip(if reply.cuts.is_empty() {
+                "no text"
+            } else {
+                "nothing but quoted text"
+            });
+            return;
+        }
+        for cut in reply.cuts {
+            self.imported.count_cut(cut, 1);
+        }
+        let subject = message.subject().unwrap_or_default().trim().to_owned();
+        let answers = self.answered_id(message);
+        let is_answered_here = answers.is_some_and(|id| self.ids.contains(&id));
+        let is_forward = MARKERS.is_forward(&subject);
+        self.own.push(OwnMail {
+            time: message
+                .date()
+                .map_or(0, mail_parser::DateTime::to_timestamp),
+            answers,
+            name: name.to_owned(),
+            text: reply.own,
+            quoted: if is_answered_here || is_forward {
+                String::new()
+            } else {
+                shortened(&reply.quoted)
+            },
+            subject,
+        });
+    }
 
-/// Turns the user's own e-mails into examples, oldest first. The prompt has the e-mail that is answered if it is in the
-/// mailbox, else the text that is quoted from it, else the subject.
-fn examples(mut mails: Vec<Mail>, mut imported: Imported) -> Imported {
-    mails.sort_by_key(|mail| mail.time);
-    let texts: HashMap<&str, &str> = mails
-        .iter()
-        .filter(|mail| !mail.id.is_empty())
-        .map(|mail| (mail.id.as_str(), mail.text.as_str()))
-        .collect();
-    for mail in &mails {
-        let answered = mail
-            .answers
-            .as_deref()
-            .and_then(|id| texts.get(id).copied());
-        let answered = answered.unwrap_or(&mail.quoted).trim();
-        if !mail.is_own {
-            imported.skip("from somebody else");
-        } else if mail.text.is_empty() {
-            imported.skip("nothing but quoted text");
-        } else if !answered.is_empty() {
-            imported.add(format!("Answer this mail:\n\n{answered}"), &mail.text);
-        } else if mail.subject.is_empty() {
-            imported.skip("neither a subject nor an answered e-mail");
-        } else {
+    fn is_own(&self, message: &Message) -> bool {
+        self.authors.wrote(message) || is_sent(message)
+    }
+
+    fn id(&self, message: &Message) -> Option<u64> {
+        message.message_id().map(|id| self.hasher.hash_one(id))
+    }
+
+    fn answered_id(&self, message: &Message) -> Option<u64> {
+        message
+            .in_reply_to()
+            .as_text()
+            .map(|id| self.hasher.hash_one(id))
+    }
+
+    /// Turns the user's own mails into examples, oldest first. The prompt has the mail that is answered if it is in the
+    /// mailbox, else the text that is quoted from it, else the subject.
+    fn into_examples(mut self) -> Imported {
+        self.own.sort_by_key(|mail| mail.time);
+        if !self.keep_signature {
+            let texts = self
+                .own
+                .iter_mut()
+                .map(|mail| (&mut mail.text, mail.name.as_str()));
+            let n_cut = signature::cut_repeated(texts);
+            self.imported.count_cut(reply::SIGNATURES, n_cut);
+        }
+        for mail in self.own {
+            let answered = mail.answers.and_then(|id| self.texts.get(&id));
+            let answered = answered
+                .filter(|text| !text.is_empty())
+                .unwrap_or(&mail.quoted);
             let subject = &mail.subject;
-            imported.add(
-                format!("Write a mail with the subject \"{subject}\"."),
-                &mail.text,
-            );
-        }
-    }
-    imported
-}
-
-/// Splits a body into the author's own text and the text of lines that begin with `>`. Everything from the `-- ` of a
-/// signature or the header of a forwarded e-mail on is dropped, and so are lines that say who is quoted and quotes within
-/// quotes.
-fn own_and_quoted(body: &str) -> (String, String) {
-    let (mut own, mut quoted) = (Vec::new(), Vec::new());
-    for line in body.lines() {
-        if line == "-- " || line.trim_end() == "--" || is_forward_header(line) {
-            break;
-        }
-        match line.strip_prefix('>') {
-            None => own.push(line.trim_end()),
-            Some(line) => {
-                pop_empty(&mut own);
-                if let n @ 1.. = attribution_len(&own) {
-                    own.truncate(own.len() - n);
-                    pop_empty(&mut own);
-                }
-                if !line.trim_start().starts_with('>') {
-                    quoted.push(line.strip_prefix(' ').unwrap_or(line).trim_end());
-                }
+            if mail.text.is_empty() {
+                self.imported.skip("nothing but a signature");
+            } else if !answered.is_empty() {
+                self.imported
+                    .add(format!("Answer this mail:\n\n{answered}"), &mail.text);
+            } else if subject.is_empty() {
+                self.imported
+                    .skip("neither a subject nor an answered e-mail");
+            } else {
+                self.imported.add(
+                    format!("Write a mail with the subject \"{subject}\"."),
+                    &mail.text,
+                );
             }
         }
-    }
-    let text = |lines: &[&str]| lines.join("\n").trim().to_owned();
-    (text(&own), text(&quoted))
-}
-
-fn is_forward_header(line: &str) -> bool {
-    let line = line.trim();
-    let is_ruled = line.starts_with("-----") && line.ends_with("-----");
-    let names = ["Original Message", "Forwarded message", "Forwarded Message"];
-    is_ruled && names.iter().any(|name| line.contains(name))
-}
-
-fn pop_empty(lines: &mut Vec<&str>) {
-    while lines.last().is_some_and(|line| line.is_empty()) {
-        lines.pop();
+        self.imported
     }
 }
 
-/// The number of lines at the end that say who is quoted, such as `On Monday Ann <ann@example.org> wrote:`. A mail program
-/// may have broken that line in two.
-fn attribution_len(lines: &[&str]) -> usize {
-    const VERBS: [&str; 7] = [
-        "wrote",
-        "writes",
-        "schrieb",
-        "a écrit",
-        "escribió",
-        "scrisse",
-        "ha scritto",
-    ];
-    const OPENINGS: [&str; 5] = ["On ", "Am ", "Le ", "El ", "Il "];
-    let opens = |line: &str| OPENINGS.iter().any(|opening| line.starts_with(opening));
-    match lines {
-        [.., last] if !last.ends_with(':') || !VERBS.iter().any(|verb| last.contains(verb)) => 0,
-        [.., before, last] if !opens(last) && opens(before) => 2,
-        [.., _] => 1,
-        [] => 0,
-    }
+/// Whether Gmail has labelled a mail as one that the user has sent.
+fn is_sent(message: &Message) -> bool {
+    let labels = message
+        .header("X-Gmail-Labels")
+        .and_then(HeaderValue::as_text);
+    labels.is_some_and(|labels| MARKERS.is_sent(labels))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoted_text_and_the_signature_are_removed() {
-        let body = "Hello Ann,\n\nOn Monday, 2 March, Ann Lee\n<ann@example.org> wrote:\n> Shall we?\n>> Before.\n\
-            > Really?\n\nYes.\nBut when:\n> At six?\nAt six.\n-- \nBob\n> not this";
-        let (own, quoted) = own_and_quoted(body);
-        assert_eq!(own, "Hello Ann,\n\nYes.\nBut when:\nAt six.");
-        assert_eq!(quoted, "Shall we?\nReally?\nAt six?");
-        let (own, quoted) =
-            own_and_quoted("See below.\n\n-----Original Message-----\nFrom: Ann\nHi");
-        assert_eq!((own.as_str(), quoted.as_str()), ("See below.", ""));
-    }
+/// At most as much of a text as an example may have.
+fn shortened(text: &str) -> String {
+    let fitting = text
+        .char_indices()
+        .map(|(start, character)| start + character.len_utf8());
+    let end = fitting.take_while(|&end| end <= MAX_BYTES).last();
+    text[..end.unwrap_or_default()].to_owned()
 }

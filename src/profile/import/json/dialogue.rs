@@ -1,6 +1,6 @@
 //! Makes examples of the messages of a chat.
 
-use super::super::{Imported, MAX_BYTES};
+use super::super::{Imported, MAX_BYTES, THOUGHTS};
 use super::turn::{Learning, Party, Speaker, THOUGHT, TOOL, Turn};
 use crate::message::{Message, Role};
 use crate::profile::Example;
@@ -113,7 +113,8 @@ impl<'a> Dialogue<'a> {
             self.skip_unless_empty(&turn, "an answer without a question before it");
             self.forget();
         } else if let Some(why) = emptiness(&turn.text) {
-            self.imported.n_thoughts += usize::from(why == MERE_THOUGHT);
+            self.imported
+                .count_cut(THOUGHTS, usize::from(why == MERE_THOUGHT));
             self.skip_empty(&turn, why);
             self.forget();
         } else {
