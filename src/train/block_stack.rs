@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::block::key_layers::SharedKeys;
+use super::block::key_values::SharedKeys;
 use super::block::{Activations, Block, View};
 use super::lora::{LoraLayout, StackLora};
 use super::ops::attention::{Mask, Segment};
@@ -43,7 +43,7 @@ pub struct BlockView {
     pub input: Option<Arc<Vec<f32>>>,
 }
 
-/// What a forward pass leaves.
+/// The values that a forward pass leaves.
 struct KeptPass {
     blocks: Vec<Kept>,
     keys: SharedKeys,

@@ -125,7 +125,7 @@ pub enum ScoreDivisor {
 pub enum Blocks {
     /// They have the same heads and the same width of the feed-forward layers.
     Alike,
-    /// As in Gemma 4: heads of blocks with sliding attention have a length of their own, the last blocks use the keys and
+    /// Gemma 4's: heads of blocks with sliding attention have a length of their own, the last blocks use the keys and
     /// values of earlier ones, values have a norm without a weight and may be the keys, and a block may have an input
     /// beside the residual stream and a factor of its result.
     Varied,

@@ -15,7 +15,7 @@ use candle_core::{DType, Device, Tensor};
 use cope_convert::gguf::Gguf;
 use cope_convert::{Adapter, RopeFactors};
 
-use super::block::key_layers::SharedKeys;
+use super::block::key_values::SharedKeys;
 use super::block::recall::{Memory, Recall};
 use super::block::{Block, View};
 use super::block_reader;

@@ -23,7 +23,7 @@ pub(super) struct Stem {
     /// Divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, where the file has them
     /// (Llama 3, Phi-3, Gemma 4).
     pub rope_divisors: Option<Vec<f32>>,
-    /// What the blocks' own inputs are made with, if they have some.
+    /// The weights that make the blocks' own inputs, if they have some.
     pub layer_inputs: Option<LayerInputs>,
 }
 

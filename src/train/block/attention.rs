@@ -11,7 +11,8 @@ use super::super::ops::gate::{Activation, gated, gated_backward};
 use super::super::ops::matrix::Into;
 use super::super::ops::norm::RmsNorm;
 use super::branch::{Layers, d_normed, normed};
-use super::key_layers::{KeyLayers, KeysAndValues, RawKeys};
+use super::key_layers::{KeyLayers, RawKeys};
+use super::key_values::KeysAndValues;
 use super::projection::{BackwardPass, ForwardPass, Projection};
 
 /// Attention before its output projection.

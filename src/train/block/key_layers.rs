@@ -1,44 +1,11 @@
-//! The keys and values of attention: `rope(norm(K n))` and `norm(V n)`, with the norms and the rotation optional. Values may
-//! be made of `K n` too, by a norm of their own. Later blocks may use the keys and values of a block beside it.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! The layers of attention that make keys and values: `rope(norm(K n))` and `norm(V n)`, with the norms and the rotation
+//! optional. Values may be made of `K n` too, by a norm of their own.
 
 use super::super::ops::matrix::Into;
 use super::super::ops::norm::RmsNorm;
 use super::branch::{d_normed, normed};
+use super::key_values::KeysAndValues;
 use super::projection::{BackwardPass, ForwardPass, Projection};
-
-/// Keys and values, `[t, n_head_kv · head_dim]` each, or their gradients.
-#[derive(Default)]
-pub struct KeysAndValues {
-    pub keys: Vec<f32>,
-    pub values: Vec<f32>,
-}
-
-impl KeysAndValues {
-    /// Adds others of the same shape.
-    pub fn add(&mut self, other: &Self) {
-        Into::Add.store(&mut self.keys, other.keys.iter().copied());
-        Into::Add.store(&mut self.values, other.values.iter().copied());
-    }
-}
-
-/// The keys and values of a pass that later blocks use too, by the block that has made them.
-#[derive(Default)]
-pub struct SharedKeys(BTreeMap<usize, Arc<KeysAndValues>>);
-
-impl SharedKeys {
-    /// Those of a block.
-    pub fn of(&self, layer: usize) -> Option<&Arc<KeysAndValues>> {
-        self.0.get(&layer)
-    }
-
-    /// Keeps those of a block.
-    pub fn keep(&mut self, layer: usize, keys: Arc<KeysAndValues>) {
-        self.0.insert(layer, keys);
-    }
-}
 
 /// The layers that make keys and values.
 pub struct KeyLayers {

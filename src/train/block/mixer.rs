@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::attention::{Attention, KeptAttention};
 use super::branch::Layers;
 use super::delta_net::{DeltaNet, KeptDeltaNet};
-use super::key_layers::KeysAndValues;
+use super::key_values::KeysAndValues;
 use super::projection::{BackwardPass, ForwardPass};
 use super::short_conv::{KeptShortConv, ShortConv};
 

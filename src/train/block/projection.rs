@@ -3,7 +3,7 @@
 use super::super::lora::{BlockAdapters, LoraGradients, TargetModule};
 use super::super::ops::linear::{FrozenWeight, LowRank};
 use super::super::ops::matrix::Into;
-use super::key_layers::KeysAndValues;
+use super::key_values::KeysAndValues;
 use super::{Recall, View};
 
 /// A linear layer, and its name, by which its adapter is found.

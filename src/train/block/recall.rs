@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::super::ops::lineage::{Lineage, Predecessor};
-use super::key_layers::KeysAndValues;
+use super::key_values::KeysAndValues;
 
 /// The memory of a block, by its mixer.
 pub enum Memory {

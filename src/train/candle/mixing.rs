@@ -38,7 +38,7 @@ pub struct CandleView<'a> {
     pub recall: Option<Recall<'a>>,
 }
 
-/// What attention is given, `[t, n_heads, head_dim]` each, to return `[t, n_head · head_dim]`.
+/// The inputs of attention, `[t, n_heads, head_dim]` each. It returns `[t, n_head · head_dim]`.
 pub struct Attended<'a> {
     pub q: &'a Tensor,
     /// Keys and values; `None` where they are those of an earlier block.
