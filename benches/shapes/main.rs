@@ -36,7 +36,7 @@ enum What {
 
 #[derive(Parser)]
 struct Options {
-    /// What is measured
+    /// The parts to run
     #[arg(long, value_delimiter = ',', default_values_t = [What::Training, What::Decoding])]
     what: Vec<What>,
     /// A part of the names of the shapes

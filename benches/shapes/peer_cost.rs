@@ -10,7 +10,7 @@ use crate::Options;
 use crate::published::Shape;
 use crate::train_cost::sft;
 
-/// What the peer's script prints.
+/// The figures that the script of the peer prints.
 #[derive(Deserialize)]
 struct PeerRun {
     tokens_per_second: f64,
