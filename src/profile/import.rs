@@ -10,7 +10,7 @@ mod posts;
 mod source;
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use json::{Speaker, sharegpt};
@@ -19,8 +19,6 @@ use source::{malformed, read, require_text};
 use super::Example;
 use crate::Result;
 use crate::error::Unspecified;
-use crate::message::Role;
-use crate::thought::without_thoughts;
 
 /// Facts that a file itself does not state.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +31,19 @@ pub struct ImportOptions {
     pub columns: Option<[String; 2]>,
     /// The speaker of a chat whose texts are the user's; by default the one that the format suggests.
     pub speaker: Option<Speaker>,
+}
+
+/// One of the [`ImportOptions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImportOption {
+    /// [`ImportOptions::lamp_user`].
+    LampUser,
+    /// [`ImportOptions::authors`].
+    Authors,
+    /// [`ImportOptions::columns`].
+    Columns,
+    /// [`ImportOptions::speaker`].
+    Speaker,
 }
 
 /// Reads the examples in `path`. JSON is recognised by its content, and the extension of other files tells their format:
@@ -72,13 +83,14 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 }
 
 fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    if git::is_repository(path) {
+    let imported = if git::is_repository(path) {
         git::import(path, &options.authors)
     } else if mail::is_maildir(path) {
         mail::import_maildir(path, &options.authors)
     } else {
         posts::import(path, &options.authors)
-    }
+    };
+    Ok(imported?.with(ImportOption::Authors))
 }
 
 fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
@@ -95,9 +107,13 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
         return json::import(path, options);
     }
     match extension.as_str() {
-        "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref()),
-        "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref()),
-        "mbox" => mail::import_mbox(path, &options.authors),
+        "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref())
+            .map(|it| it.with(ImportOption::Columns)),
+        "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref())
+            .map(|it| it.with(ImportOption::Columns)),
+        "mbox" => {
+            mail::import_mbox(path, &options.authors).map(|it| it.with(ImportOption::Authors))
+        }
         "txt" | "md" | "markdown" => Ok(Imported::complete(vec![text::parse(path, &read(path)?)?])),
         _ => Err(malformed(
             path,
@@ -118,7 +134,9 @@ pub struct Imported {
     pub examples: Vec<Example>,
     /// The number of skipped items, by the reason.
     pub skipped: BTreeMap<String, usize>,
-    /// The number of examples from which thoughts of a model were cut ([`without_thoughts`]).
+    /// The options that apply to what was read, whether they were given or not.
+    pub applied: BTreeSet<ImportOption>,
+    /// The number of examples from which thoughts of a model were cut.
     pub n_thoughts: usize,
 }
 
@@ -130,8 +148,8 @@ impl Imported {
 
     /// Adds an example if it can be trained on, is not too long and has no marks of a chat template around its texts, and skips
     /// it otherwise.
-    fn add_example(&mut self, example: Example) {
-        let example = self.cut_thoughts(example);
+    fn add_example(&mut self, mut example: Example) {
+        self.n_thoughts += usize::from(example.cut_thoughts());
         let texts = example.prompt.iter().map(|message| &message.content);
         let n = texts.chain([&example.response]).map(String::len);
         if n.sum::<usize>() > MAX_BYTES {
@@ -148,20 +166,10 @@ impl Imported {
         }
     }
 
-    /// Cuts the thoughts of a model from the response and from the messages before it, whichever speaker is the user.
-    fn cut_thoughts(&mut self, mut example: Example) -> Example {
-        let messages = example.prompt.iter_mut();
-        let messages = messages.filter(|message| message.role != Role::System);
-        let texts = messages.map(|message| &mut message.content);
-        let mut is_cut = false;
-        for text in texts.chain([&mut example.response]) {
-            if let Some(rest) = without_thoughts(text) {
-                *text = rest;
-                is_cut = true;
-            }
-        }
-        self.n_thoughts += usize::from(is_cut);
-        example
+    /// Notes that `option` applies to what was read.
+    fn with(mut self, option: ImportOption) -> Self {
+        self.applied.insert(option);
+        self
     }
 
     /// Counts an item that is too long.
@@ -177,8 +185,9 @@ impl Imported {
     /// The result of an import that skips nothing but examples that are mere thoughts.
     fn complete(examples: Vec<Example>) -> Self {
         let mut imported = Self::default();
-        for example in examples {
-            match imported.cut_thoughts(example).checked() {
+        for mut example in examples {
+            imported.n_thoughts += usize::from(example.cut_thoughts());
+            match example.checked() {
                 Ok(example) => imported.examples.push(example),
                 Err(_) => imported.skip("a thought without an answer"),
             }
