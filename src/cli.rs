@@ -101,6 +101,11 @@ enum Command {
     Doctor,
 }
 
+/// Wrong usage that only a command itself can tell; its message.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
 /// The program's arguments, with llama.cpp's `-ngl` and `-np` replaced by their long forms: clap has no short options
 /// of several letters.
 pub fn arguments() -> impl Iterator<Item = OsString> {

@@ -36,7 +36,7 @@ fn run() -> ExitCode {
                 signals::die_of_received();
             }
             say!("error: {}", cli::with_hint(&error));
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<cli::UsageError>() { 2 } else { 1 })
         }
     }
 }

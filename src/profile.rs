@@ -8,12 +8,15 @@ mod text_value;
 
 use std::collections::HashSet;
 
-pub use import::{ImportOptions, Imported, Speaker, import, json, lamp, sharegpt, text};
+pub use import::{
+    ImportOption, ImportOptions, Imported, Speaker, import, json, lamp, sharegpt, text,
+};
 pub use lamp_task::{LampItem, LampTask};
 pub use pair::{BaseLogps, Pair};
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Message, Role};
+use crate::thought::without_thoughts;
 
 /// The largest example, in bytes of its texts together; no context has room for more.
 const MAX_TEXT_BYTES: usize = 1 << 20;
@@ -52,6 +55,22 @@ impl Example {
             prompt: vec![Message::user(prompt)],
             response: response.into(),
         }
+    }
+
+    /// Cuts the thoughts of a model from the response and from the messages before it, whichever speaker is the user. Returns
+    /// whether there were any.
+    fn cut_thoughts(&mut self) -> bool {
+        let messages = self.prompt.iter_mut();
+        let messages = messages.filter(|message| message.role != Role::System);
+        let texts = messages.map(|message| &mut message.content);
+        let mut is_cut = false;
+        for text in texts.chain([&mut self.response]) {
+            while let Some(rest) = without_thoughts(text) {
+                *text = rest;
+                is_cut = true;
+            }
+        }
+        is_cut
     }
 
     /// Returns the example if it can be trained on.
@@ -147,6 +166,20 @@ pub struct Added {
 }
 
 impl Profile {
+    /// Cuts the thoughts of a model from all texts, as an import does, and drops the examples that are nothing else. Returns the
+    /// number of examples that had any: earlier versions stored them.
+    pub fn cut_thoughts(&mut self) -> usize {
+        let mut n_cut = 0;
+        for list in [&mut self.history, &mut self.held_out] {
+            list.retain_mut(|example| {
+                let is_cut = example.cut_thoughts();
+                n_cut += usize::from(is_cut);
+                !is_cut || example.clone().checked().is_ok()
+            });
+        }
+        n_cut
+    }
+
     /// Adds those of `examples` that neither part has yet, so that no example is both trained and measured on.
     pub fn add(&mut self, part: HistoryPart, examples: Vec<Example>) -> Added {
         let mut seen: HashSet<Example> =

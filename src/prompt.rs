@@ -37,6 +37,9 @@ pub const FALLBACK: &str = "\
 /// The text of a message by which it is seen what a template does with texts. Neither filters nor JSON change it.
 const PROBE: &str = "314159265";
 
+/// The longest text of a chat, which no context has room for.
+const MAX_TEXT_BYTES: usize = 16 << 20;
+
 /// The tokens that a template adds to a message, or a few more.
 const TURN_TOKENS: usize = 8;
 
@@ -161,6 +164,16 @@ impl ChatTemplate {
             text.push_str(&thought.empty_thought(&text));
         }
         Ok(text)
+    }
+
+    /// Whether the template has the word `name`, without which no variable of this name changes a prompt. (minijinja's list of
+    /// a template's variables lacks those that the template gives a default.)
+    #[must_use]
+    pub fn mentions(&self, name: &str) -> bool {
+        let template = self.environment.get_template(Self::NAME);
+        let source = template.as_ref().map_or("", |template| template.source());
+        let mut words = source.split(|c: char| c != '_' && !c.is_alphanumeric());
+        words.any(|word| word == name)
     }
 
     /// Whether the prompt of a chat depends on [`Thinking`].
@@ -291,10 +304,18 @@ impl ChatTemplate {
             thinking => thinks,
         };
         let given = Value::from_pairs(self.settings.variables.clone());
-        self.environment
+        let text = self
+            .environment
             .get_template(Self::NAME)
             .and_then(|template| template.render(context! { ..given, ..variables }))
-            .map_err(template_error)
+            .map_err(template_error)?;
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(Error::Template(format!(
+                "the text of the chat has more than {} MiB",
+                MAX_TEXT_BYTES >> 20
+            )));
+        }
+        Ok(text)
     }
 
     /// The tags of the thought that `text`, the prompt of `messages`, opens for the answer, if it does.

@@ -208,6 +208,10 @@ fn counterpart(tag: &str) -> Option<String> {
 /// part of the prompt, and one with nothing before it its closing tag, if it was cut off.
 #[must_use]
 pub fn without_thoughts(text: &str) -> Option<String> {
+    // Most texts are told to have none by the bracket that every tag begins with.
+    if !text.contains(['<', '[', '◁']) {
+        return None;
+    }
     let mut kept = String::new();
     let closing = text.to_ascii_lowercase().find(THINK.1);
     let closing = closing.map(|at| (&text[..at], &text[at + THINK.1.len()..]));

@@ -17,13 +17,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
 use cope_convert::say;
-use cope_llama::decode::{DecoderOptions, Steered};
+use cope_llama::decode::{DecoderOptions, Sampling, Steered};
 use cope_llama::home::{Home, UserName};
 use cope_llama::message::{Message, Role};
 use cope_llama::profile::feedback::{Feedback, Verdict};
 use cope_llama::voice::AdapterSource;
 
-use self::chat_settings::ChatSettings;
+use self::chat_settings::{ChatSettings, Setting};
 use self::command::Command;
 use self::lines::{Lines, Screen};
 use super::decode_options::DecodeArgs;
@@ -136,6 +136,8 @@ struct Given {
     /// Its tokens, with what each would have been without the contrast.
     steered: Vec<Steered>,
     settings: ChatSettings,
+    /// How it was drawn, with the seed.
+    sampling: Sampling,
 }
 
 /// Which answer to a message is generated.
@@ -192,6 +194,9 @@ impl<'a> Chat<'a> {
             Command::Compare => self.compare(screen)?,
             Command::Why => self.explain()?,
             Command::Set(setting) => {
+                if matches!(setting, Setting::Contrast(_) | Setting::Plausibility(_)) {
+                    self.session.require_adapter()?;
+                }
                 let note = setting.note();
                 self.adopt(self.settings.with(setting))?;
                 say!("[{note}]");
@@ -220,6 +225,7 @@ impl<'a> Chat<'a> {
     /// Answers the last message, streams the answer to stdout and adds it to the chat.
     fn answer(&mut self, answering: Answering) -> Result<()> {
         let options = self.options(answering)?;
+        let sampling = options.answer.sampling;
         let arm = self.session.default_arm();
         let messages = self.prompt();
         let mut out = io::stdout().lock();
@@ -246,6 +252,7 @@ impl<'a> Chat<'a> {
         self.given = Some(Given {
             steered: answer.steered,
             settings: self.settings.clone(),
+            sampling,
         });
         Ok(())
     }
@@ -392,13 +399,14 @@ impl<'a> Chat<'a> {
         let args = &self.args;
         let mut options = args.decode.options(&args.model, self.session.model())?;
         self.settings.apply(&mut options.answer);
+        let sampling = &mut options.answer.sampling;
+        if sampling.seed == u32::MAX {
+            sampling.seed = Sampling::new_seed();
+        }
         if answering == Answering::Again {
-            let sampling = &mut options.answer.sampling;
             *sampling = sampling.again(self.n_answers, self.settings.regen_temperature);
-            if sampling.seed != u32::MAX {
-                let (temperature, seed) = (sampling.temperature, sampling.seed);
-                say!("[drawn at temperature {temperature} with seed {seed}]");
-            }
+            let (temperature, seed) = (sampling.temperature, sampling.seed);
+            say!("[drawn at temperature {temperature} with seed {seed}]");
         }
         Ok(options)
     }

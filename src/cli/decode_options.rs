@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 use cope_llama::decode::{AnswerOptions, DecoderOptions, PassSchedule, Processor, Sampling};
 use cope_llama::llama::{Grammar, Model, Token};
 
@@ -20,7 +20,8 @@ pub struct DecodeArgs {
         long,
         value_name = "N",
         default_value_t = 512,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        value_parser = value_parser!(i64).range(-1..)
     )]
     predict: i64,
     /// Temperature: 0 always takes the best token (greedy decoding); higher values make the draws more random

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, value_parser};
 use cope_llama::bases;
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
@@ -28,17 +28,17 @@ pub struct BaseArg {
 pub struct ModelArgs {
     #[command(flatten)]
     pub base: BaseArg,
-    /// Context size in tokens, at most the one that the model was trained with
-    #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_ctx)]
+    /// Context size in tokens, rounded up to a multiple of 256, at most the one that the model was trained with
+    #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_ctx, value_parser = value_parser!(u32).range(1..))]
     ctx_size: u32,
     /// Number of threads to compute with [default: one per core]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = count)]
     threads: Option<usize>,
     /// Number of layers to keep on a GPU, also spelled -ngl [default: all]
     #[arg(long, alias = "n-gpu-layers", value_name = "N")]
     pub gpu_layers: Option<u32>,
     /// Maximum number of prompt tokens per pass
-    #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_batch)]
+    #[arg(short, long, value_name = "N", default_value_t = ContextOptions::default().n_batch, value_parser = value_parser!(u32).range(1..))]
     batch_size: u32,
     /// Flash attention, which computes attention in one fused kernel; auto turns it on for GPUs and for `q8_0` caches
     #[arg(
@@ -79,7 +79,7 @@ impl ModelArgs {
         ContextOptions {
             n_ctx: self.ctx_size,
             n_batch: self.batch_size,
-            n_threads: self.threads.unwrap_or(default.n_threads).max(1),
+            n_threads: self.threads.unwrap_or(default.n_threads),
             kv_type: self.cache_type,
             flash_attention: self.flash_attn,
             ..default

@@ -262,12 +262,28 @@ impl AdapterFolder {
         }
     }
 
-    /// Reads the history and the held-out examples; missing files count as empty.
+    /// Reads the history and the held-out examples, without the thoughts of models that earlier versions stored; missing
+    /// files count as empty.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] when a file cannot be read; [`Error::Damaged`] when a line is malformed.
     pub fn profile(&self) -> Result<Profile> {
+        let mut profile = self.stored_profile()?;
+        profile.cut_thoughts();
+        Ok(profile)
+    }
+
+    /// Whether the stored texts have thoughts of models, which [`profile`](Self::profile) leaves out.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`profile`](Self::profile).
+    pub fn has_thoughts(&self) -> Result<bool> {
+        Ok(self.stored_profile()?.cut_thoughts() > 0)
+    }
+
+    fn stored_profile(&self) -> Result<Profile> {
         Ok(Profile {
             history: read_jsonl(&self.history())?,
             held_out: read_jsonl(&self.held_out())?,

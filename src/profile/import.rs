@@ -10,7 +10,7 @@ mod posts;
 mod source;
 pub mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use json::{Speaker, sharegpt};
@@ -20,8 +20,6 @@ use source::{malformed, read, require_text};
 use super::Example;
 use crate::Result;
 use crate::error::Unspecified;
-use crate::message::Role;
-use crate::thought::without_thoughts;
 
 /// Facts that a file itself does not state.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +34,21 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
     /// Whether the signatures of mails are kept.
     pub keep_signature: bool,
+}
+
+/// One of the [`ImportOptions`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImportOption {
+    /// [`ImportOptions::lamp_user`].
+    LampUser,
+    /// [`ImportOptions::authors`].
+    Authors,
+    /// [`ImportOptions::columns`].
+    Columns,
+    /// [`ImportOptions::speaker`].
+    Speaker,
+    /// [`ImportOptions::keep_signature`].
+    KeepSignature,
 }
 
 /// Reads the examples in `path`. JSON is recognised by its content, and the extension of other files tells their format:
@@ -75,13 +88,14 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 }
 
 fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    if git::is_repository(path) {
+    let imported = if git::is_repository(path) {
         git::import(path, &options.authors)
     } else if let Some(mailbox) = Mailbox::find(path)? {
-        mailbox.import(options)
+        return mailbox.import(options);
     } else {
         posts::import(path, &options.authors)
-    }
+    };
+    Ok(imported?.with(ImportOption::Authors))
 }
 
 fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
@@ -101,8 +115,10 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
         return mailbox.import(options);
     }
     match extension.as_str() {
-        "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref()),
-        "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref()),
+        "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref())
+            .map(|it| it.with(ImportOption::Columns)),
+        "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref())
+            .map(|it| it.with(ImportOption::Columns)),
         "txt" | "md" | "markdown" => Ok(Imported::complete(vec![text::parse(path, &read(path)?)?])),
         _ => Err(malformed(
             path,
@@ -116,7 +132,7 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
 /// bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
-/// The thoughts that [`without_thoughts`] cuts.
+/// What is cut from answers of models that think.
 const THOUGHTS: &str = "thoughts of a model";
 
 /// The result of an import.
@@ -129,6 +145,8 @@ pub struct Imported {
     /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
     /// and of mails quotations, signatures and the like.
     pub cut: BTreeMap<&'static str, usize>,
+    /// The options that apply to what was read, whether they were given or not.
+    pub applied: BTreeSet<ImportOption>,
 }
 
 impl Imported {
@@ -139,8 +157,9 @@ impl Imported {
 
     /// Adds an example if it can be trained on, is not too long and has no marks of a chat template around its texts, and skips
     /// it otherwise.
-    fn add_example(&mut self, example: Example) {
-        let example = self.cut_thoughts(example);
+    fn add_example(&mut self, mut example: Example) {
+        let is_cut = example.cut_thoughts();
+        self.count_cut(THOUGHTS, usize::from(is_cut));
         let texts = example.prompt.iter().map(|message| &message.content);
         let n = texts.chain([&example.response]).map(String::len);
         if n.sum::<usize>() > MAX_BYTES {
@@ -157,20 +176,10 @@ impl Imported {
         }
     }
 
-    /// Cuts the thoughts of a model from the response and from the messages before it, whichever speaker is the user.
-    fn cut_thoughts(&mut self, mut example: Example) -> Example {
-        let messages = example.prompt.iter_mut();
-        let messages = messages.filter(|message| message.role != Role::System);
-        let texts = messages.map(|message| &mut message.content);
-        let mut is_cut = false;
-        for text in texts.chain([&mut example.response]) {
-            if let Some(rest) = without_thoughts(text) {
-                *text = rest;
-                is_cut = true;
-            }
-        }
-        self.count_cut(THOUGHTS, usize::from(is_cut));
-        example
+    /// Notes that `option` applies to what was read.
+    fn with(mut self, option: ImportOption) -> Self {
+        self.applied.insert(option);
+        self
     }
 
     /// Counts `n` examples from which something was cut.
@@ -193,8 +202,10 @@ impl Imported {
     /// The result of an import that skips nothing but examples that are mere thoughts.
     fn complete(examples: Vec<Example>) -> Self {
         let mut imported = Self::default();
-        for example in examples {
-            match imported.cut_thoughts(example).checked() {
+        for mut example in examples {
+            let is_cut = example.cut_thoughts();
+            imported.count_cut(THOUGHTS, usize::from(is_cut));
+            match example.checked() {
                 Ok(example) => imported.examples.push(example),
                 Err(_) => imported.skip("a thought without an answer"),
             }

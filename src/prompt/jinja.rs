@@ -6,6 +6,9 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Output, State, Value};
 
+/// The most steps of one rendering. A chat of a thousand messages takes some hundred thousand.
+const MAX_STEPS: u64 = 20_000_000;
+
 type JinjaResult<T> = Result<T, minijinja::Error>;
 
 /// An environment without templates.
@@ -19,6 +22,7 @@ pub fn environment() -> JinjaResult<Environment<'static>> {
     syntax.trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build()?);
     environment.set_formatter(format);
+    environment.set_fuel(Some(MAX_STEPS));
     environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
@@ -36,14 +40,17 @@ pub fn environment() -> JinjaResult<Environment<'static>> {
 pub fn without_generation_tags(source: &str) -> String {
     let mut source = source.to_owned();
     for opening in ["{%", "{%-"] {
-        source = source.replace(
-            &format!("{opening} generation "),
-            &format!("{opening} if true "),
-        );
-        source = source.replace(
-            &format!("{opening} endgeneration "),
-            &format!("{opening} endif "),
-        );
+        for (tag, instead) in [("generation", "if true"), ("endgeneration", "endif")] {
+            for (before, after) in [" ", ""]
+                .into_iter()
+                .flat_map(|it| [(it, " "), (it, "%"), (it, "-")])
+            {
+                source = source.replace(
+                    &format!("{opening}{before}{tag}{after}"),
+                    &format!("{opening} {instead} {}", after.trim()),
+                );
+            }
+        }
     }
     source
 }

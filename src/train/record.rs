@@ -287,6 +287,8 @@ fn additions(
         let n_trained = n_texts.saturating_sub(hold_out.n_texts());
         let n_replayed = replay::n_items(config, hold_out, n_trained);
         additions.extend((n_replayed > 0).then(|| replay::inputs(n_replayed)));
+        // Versions that knew no thoughts have trained on them.
+        additions.extend(folder.has_thoughts()?.then(|| json!({ "thoughts": "cut" })));
     }
     let rope_factors = config.rope_factors;
     additions.extend(rope_factors.map(|factors| json!({ "rope_factors": factors })));

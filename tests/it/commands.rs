@@ -158,6 +158,113 @@ fn a_malformed_line_imports_nothing() {
 }
 
 #[test]
+fn an_import_option_that_applies_to_no_file_is_refused() {
+    let sandbox = Sandbox::new();
+    sandbox.file("pair.jsonl", "{\"text\": \"a long letter\"}\n");
+    sandbox.file("table.csv", "q,a\nWho?,Me.\n");
+    let import = |more: &[&str]| sandbox.run(&[&["user", "import", "bob"], more].concat());
+    for (arguments, told) in [
+        (
+            &["pair.jsonl", "--author", "bob"][..],
+            "--author applies to e-mails, commits and posts, and pair.jsonl has none; leave it out",
+        ),
+        (
+            &["pair.jsonl", "--columns", "q,a"],
+            "--columns applies to tables (.csv, .tsv), and pair.jsonl has none; leave it out",
+        ),
+        (
+            &["table.csv", "--columns", "q,a", "--speaker", "human"],
+            "--speaker applies to chats, and table.csv has none; leave it out",
+        ),
+        (
+            &[
+                "pair.jsonl",
+                "table.csv",
+                "--columns",
+                "q,a",
+                "--lamp-user",
+                "7",
+            ],
+            "--lamp-user applies to LaMP files, and none of these files has any; leave it out",
+        ),
+        (
+            &["table.csv", "--columns", "q"],
+            "--columns takes two names, that of the prompts and that of the responses, for example --columns question,answer",
+        ),
+    ] {
+        let output = import(arguments);
+        assert_eq!(stderr(&output), format!("error: {told}\n"), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!sandbox.path().join("home").exists(), "{arguments:?}");
+    }
+    // One file that it applies to is enough.
+    let both = import(&["pair.jsonl", "table.csv", "--columns", "q,a"]);
+    assert!(both.status.success(), "{}", stderr(&both));
+}
+
+#[test]
+fn a_refused_grammar_is_one_line() {
+    let sandbox = Sandbox::new();
+    sandbox.tiny_model();
+    let generate = [
+        "generate",
+        "-m",
+        "tiny.gguf",
+        "-p",
+        "hello",
+        "-n",
+        "4",
+        "--grammar",
+    ];
+    for (gbnf, told) in [
+        (
+            "root ::= item\nitem ::= \"a\\q\"",
+            "error: the grammar is wrong in line 2: the escape `\\q` is not known\n",
+        ),
+        (
+            "root ::= root \"a\" | \"b\"",
+            "error: the grammar is wrong in line 1: the rule `root` may begin with itself\n",
+        ),
+    ] {
+        assert_eq!(
+            error(&sandbox.run(&[&generate[..], &[gbnf]].concat())),
+            told
+        );
+    }
+}
+
+/// A stack of this many bytes is more than any system gives to a thread.
+const NO_STACK: (&str, &str) = ("RUST_MIN_STACK", "100000000000000000");
+
+#[test]
+fn threads_that_cannot_be_started_are_one_line() {
+    let sandbox = training::with_ann();
+    for arguments in [
+        &[
+            "generate",
+            "-m",
+            "tiny.gguf",
+            "-p",
+            "hello",
+            "-n",
+            "1",
+            "-t",
+            "2",
+        ][..],
+        &["chat", "-m", "tiny.gguf", "-t", "2"],
+        &["serve", "-m", "tiny.gguf", "--port", "0"],
+        &["train", "ann", "-m", "tiny.gguf", "--stage", "sft"],
+    ] {
+        let mut command = sandbox.command(arguments);
+        let message = error(&command.env(NO_STACK.0, NO_STACK.1).output().unwrap());
+        assert!(
+            message.starts_with("error: a thread cannot be started ("),
+            "{arguments:?}: {message}"
+        );
+    }
+}
+
+#[test]
 fn generate_prints_only_the_answer_to_stdout() {
     let sandbox = Sandbox::new();
     let model = default_model::path();

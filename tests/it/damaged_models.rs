@@ -191,6 +191,13 @@ fn a_refusal_by_llama_cpp_is_reported_with_its_reason() {
 }
 
 #[test]
+fn more_blocks_than_the_settings_have_are_named() {
+    let message = refusal(&[("llama.block_count", Value::U32(1))]);
+    let told = "its block_count is 1, and it has a tensor of one more block, blk.1.";
+    assert!(message.contains(told), "{message}");
+}
+
+#[test]
 fn counts_that_are_negative_to_llama_cpp_are_refused() {
     let gemma = TinyModel {
         architecture: "gemma3",

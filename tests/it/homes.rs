@@ -216,3 +216,32 @@ fn a_saved_chat_is_private_and_named_like_a_user() {
     user.delete().unwrap();
     assert!(!file.exists());
 }
+
+/// Earlier versions stored the thoughts of models with a history.
+#[test]
+fn thoughts_in_a_stored_history_are_left_out_when_it_is_read() {
+    let (_folder, home) = home();
+    let user = home.create_user(name("ann")).unwrap();
+    let line = |question: &str, answer: &str| {
+        let messages = serde_json::json!([
+            { "role": "user", "content": question },
+            { "role": "assistant", "content": answer },
+        ]);
+        format!("{}\n", serde_json::json!({ "messages": messages }))
+    };
+    assert!(!user.has_thoughts().unwrap());
+    let stored = [
+        line("One?", "<think>\nHm.\n</think>\n\nTwo."),
+        line("Three?", "<think>never ended"),
+        line("Four?", "a < b, and [c]"),
+    ];
+    fs::write(user.history(), stored.concat()).unwrap();
+    let expected = vec![
+        Example::new("One?", "Two."),
+        Example::new("Four?", "a < b, and [c]"),
+    ];
+    assert_eq!(user.profile().unwrap().history, expected);
+    assert!(user.has_thoughts().unwrap());
+    // Reading changes no file.
+    assert_eq!(fs::read_to_string(user.history()).unwrap(), stored.concat());
+}

@@ -417,3 +417,47 @@ fn values_are_tested_and_written_as_in_python() {
         assert_eq!(text, format!("!{expected}"), "{source}");
     }
 }
+
+#[test]
+fn tags_for_training_masks_change_nothing_however_they_are_written() {
+    let chat = [
+        Message::user("a"),
+        Message::assistant("b"),
+        Message::user("c"),
+    ];
+    for (begin, end) in [
+        ("{% generation %}", "{% endgeneration %}"),
+        ("{%- generation -%}", "{%- endgeneration -%}"),
+        ("{%generation%}", "{%endgeneration%}"),
+        ("{%-generation-%}", "{%-endgeneration-%}"),
+    ] {
+        let source =
+            format!("{{% for m in messages %}}{begin}[{{{{ m.content }}}}]{end}{{% endfor %}}");
+        let template = ChatTemplate::new(Some(&source), "", "").unwrap();
+        assert_eq!(template.render(&chat).unwrap(), "[a][b][c]", "{begin}");
+    }
+}
+
+/// A file from outside must not keep the program busy for ever.
+#[test]
+fn templates_without_an_end_are_refused() {
+    let loops = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}";
+    let long = "{{ 'a' * 20000000 }}";
+    for (source, told) in [
+        (
+            loops,
+            "the model's chat template failed: engine ran out of fuel",
+        ),
+        (
+            long,
+            "the model's chat template failed: the text of the chat has more than 16 MiB",
+        ),
+    ] {
+        let source = format!("{{% for m in messages %}}{{{{ m.content }}}}{{% endfor %}}{source}");
+        let error = ChatTemplate::new(Some(&source), "", "")
+            .and_then(|it| it.render(&[Message::user("?")]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(told), "{error}");
+    }
+}

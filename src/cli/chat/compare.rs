@@ -4,7 +4,7 @@ use std::io::{self, Stdout, Write};
 
 use anyhow::{Context, Result, bail};
 use cope_convert::say;
-use cope_llama::decode::{ArmKind, Finish};
+use cope_llama::decode::{ArmKind, Finish, Sampling};
 use cope_llama::message::{Message, Role};
 
 use super::columns;
@@ -27,13 +27,17 @@ enum CompareOutput {
 
 impl Chat<'_> {
     /// Answers the last message by each arm; the answer that was given already, with the settings that are still in force, is
-    /// its arm's. The answers are columns that fit into the width of `screen`, or stand one below
+    /// its arm's, and the other arms draw as it was drawn. The answers are columns that fit into the width of `screen`, or stand one below
     /// the other where columns would be too narrow; a terminal shows them as they come.
     pub(super) fn compare(&mut self, screen: Screen) -> Result<()> {
         let mut messages = self.prompt();
         let last = messages.pop_if(|message| message.role == Role::Assistant);
-        let is_in_force = (self.given.as_ref()).is_some_and(|it| it.settings == self.settings);
-        let given = last.filter(|_| is_in_force).map(|last| last.content);
+        let in_force = self
+            .given
+            .as_ref()
+            .filter(|it| it.settings == self.settings);
+        let given = last.zip(in_force.map(|it| it.sampling));
+        let given = given.map(|(last, sampling)| (last.content, sampling));
         if messages
             .last()
             .is_none_or(|message| message.role != Role::User)
@@ -42,7 +46,7 @@ impl Chat<'_> {
         }
         self.session.require_adapter()?;
         let mut comparison = CompareOutput::begin(screen)?;
-        let result = self.answer_by_each_arm(&messages, given.as_deref(), &mut comparison);
+        let result = self.answer_by_each_arm(&messages, given, &mut comparison);
         // The cursor leaves the columns before an error is shown.
         comparison.finish(screen.width, matches!(result, Ok(true)))?;
         result?;
@@ -54,17 +58,23 @@ impl Chat<'_> {
     fn answer_by_each_arm(
         &mut self,
         messages: &[Message],
-        given: Option<&str>,
+        given: Option<(String, Sampling)>,
         comparison: &mut CompareOutput,
     ) -> Result<bool> {
+        let mut options = self.options(Answering::First)?;
+        let given = given.map(|(text, sampling)| {
+            options.answer.sampling = sampling;
+            text
+        });
         for kind in ArmKind::ALL {
             let arm = kind.with(self.session.contrast);
+            let given = given.as_deref();
             if let Some(given) = given.filter(|_| arm == self.session.default_arm()) {
                 comparison.push(given)?;
                 comparison.end(kind, given.to_owned())?;
                 continue;
             }
-            let options = self.options(Answering::First)?;
+            let options = options.clone();
             let answer = self
                 .session
                 .answer(messages, arm, options, |event| match event {

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{ArgGroup, Args};
 use cope_convert::say;
 use cope_llama::home::{Home, UserName};
-use cope_llama::profile::{self, Example, HistoryPart, ImportOptions, Speaker};
+use cope_llama::profile::{
+    self, Example, HistoryPart, ImportOption, ImportOptions, Imported, Speaker,
+};
+
+use crate::cli::UsageError;
 
 const IMPORT_USAGE: &str = "\
 cope-llama user import [OPTIONS] <USER> <FILES>...
@@ -117,9 +121,10 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         columns: match args.columns.as_slice() {
             [prompt, response] => Some([prompt.clone(), response.clone()]),
             [] => None,
-            _ => bail!(
-                "--columns takes two names, that of the prompts and that of the responses, for example --columns question,answer"
-            ),
+            _ => {
+                let what = "--columns takes two names, that of the prompts and that of the responses, for example --columns question,answer";
+                return Err(UsageError(what.into()).into());
+            }
         },
         speaker: args.speaker,
         keep_signature: args.keep_signature,
@@ -127,6 +132,7 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let imported: Vec<_> = (args.files.iter())
         .map(|file| profile::import(file, &options))
         .collect::<Result<_, _>>()?;
+    require_use(args, &imported)?;
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
         say!("{}: {} items read", file.display(), imported.examples.len());
@@ -139,6 +145,47 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         examples.extend(imported.examples);
     }
     Ok(vec![(part, examples)])
+}
+
+/// Refuses options that apply to none of the files.
+fn require_use(args: &Import, imported: &[Imported]) -> Result<()> {
+    let given = [
+        (
+            !args.author.is_empty(),
+            ImportOption::Authors,
+            "--author applies to e-mails, commits and posts",
+        ),
+        (
+            !args.columns.is_empty(),
+            ImportOption::Columns,
+            "--columns applies to tables (.csv, .tsv)",
+        ),
+        (
+            args.speaker.is_some(),
+            ImportOption::Speaker,
+            "--speaker applies to chats",
+        ),
+        (
+            args.lamp_user.is_some(),
+            ImportOption::LampUser,
+            "--lamp-user applies to LaMP files",
+        ),
+        (
+            args.keep_signature,
+            ImportOption::KeepSignature,
+            "--keep-signature applies to e-mails",
+        ),
+    ];
+    for (is_given, option, purpose) in given {
+        if is_given && !imported.iter().any(|it| it.applied.contains(&option)) {
+            let which = match args.files.as_slice() {
+                [file] => format!("{} has none", file.display()),
+                _ => "none of these files has any".into(),
+            };
+            return Err(UsageError(format!("{purpose}, and {which}; leave it out")).into());
+        }
+    }
+    Ok(())
 }
 
 fn demo() -> Result<Vec<(HistoryPart, Vec<Example>)>> {

@@ -209,10 +209,14 @@ pub(super) fn unknown(metadata: &Metadata<'_>) -> Option<String> {
             return Some(format!("its tensor {name} has no use without {lacking}"));
         }
         let is_known = match block_tensor(name) {
+            Some((block, _)) if block >= metadata.count("block_count") => {
+                let n_blocks = metadata.count("block_count");
+                return Some(format!(
+                    "its block_count is {n_blocks}, and it has a tensor of one more block, {name}"
+                ));
+            }
             Some((block, name)) => {
-                block < metadata.count("block_count")
-                    && is_in_blocks(architecture, name)
-                    && recurrent::is_of_mixer(metadata, block, name)
+                is_in_blocks(architecture, name) && recurrent::is_of_mixer(metadata, block, name)
             }
             None => is_outside_blocks(architecture, name),
         } && gemma4::is_of_inputs(metadata, name);

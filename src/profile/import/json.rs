@@ -49,7 +49,7 @@ use stream::{JsonItem, for_each_item};
 pub use turn::{Speaker, sharegpt};
 
 use super::source::open;
-use super::{ImportOptions, Imported, lamp};
+use super::{ImportOption, ImportOptions, Imported, lamp};
 use crate::Result;
 
 /// The examples of a JSON text with these bytes, in any form but LaMP's; `path` is for messages only.
@@ -71,7 +71,8 @@ pub(super) fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
     if is_lamp(reader) {
         let lamp = lamp::read(path)?;
         let user = lamp.into_user(path, options.lamp_user.as_deref())?;
-        return Ok(Imported::complete(user.history));
+        let imported = Imported::complete(user.history);
+        return Ok(imported.with(ImportOption::LampUser));
     }
     items(path, BufReader::new(open(path)?), options.speaker)
 }

@@ -21,7 +21,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use self::mailbox::MailFile;
 use self::markers::MARKERS;
-use super::{ImportOptions, Imported, MAX_BYTES, require_authors};
+use super::{ImportOption, ImportOptions, Imported, MAX_BYTES, require_authors};
 use crate::Result;
 
 /// The mails at a path, if it is known to hold some by its name or content.
@@ -64,7 +64,8 @@ impl<'a> Mailbox<'a> {
         for file in &self.files {
             file.for_each(&mut |bytes| mails.read(bytes))?;
         }
-        Ok(mails.into_examples())
+        let imported = mails.into_examples().with(ImportOption::Authors);
+        Ok(imported.with(ImportOption::KeepSignature))
     }
 }
 

@@ -167,12 +167,19 @@ impl ChatRequest {
     ///
     /// # Errors
     ///
-    /// [`ApiError::invalid_field`] when the messages cannot be used, or the template cannot ask for the thought that is
-    /// wanted.
+    /// [`ApiError::invalid_field`] when the messages cannot be used, the template cannot ask for the thought that is wanted,
+    /// or it has no variable that is set.
     pub fn turns(&self, template: &ChatTemplate) -> Result<ChatTurns, ApiError> {
         let settings = &self.settings;
         if settings.thinking == Thinking::On && !template.offers_thinking()? {
             let message = "`chat_template_kwargs` switches thoughts on, which this model's chat template cannot ask for";
+            return Err(ApiError::invalid_field(KWARGS, message));
+        }
+        let mut names = settings.variables.keys();
+        if let Some(name) = names.find(|name| !template.mentions(name)) {
+            let message = format!(
+                "`chat_template_kwargs` sets `{name}`, and this model's chat template has no such variable"
+            );
             return Err(ApiError::invalid_field(KWARGS, message));
         }
         let turns = |messages, beginning: Option<String>| {

@@ -158,8 +158,14 @@ fn settings_are_changed_and_shown() {
         let message = error(&sandbox.run_with(&[&CHAT[..], &VOICE].concat(), line));
         assert!(message.contains(why), "{message}");
     }
-    let base = error(&sandbox.run_with(&[&CHAT[..], &BASE].concat(), "/set scale 1\n"));
-    assert!(base.contains("only the base can answer"), "{base}");
+    for line in [
+        "/set scale 1\n",
+        "/contrast 0.5\n",
+        "/set plausibility 0.5\n",
+    ] {
+        let base = error(&sandbox.run_with(&[&CHAT[..], &BASE].concat(), line));
+        assert!(base.contains("only the base can answer"), "{base}");
+    }
 }
 
 #[test]
@@ -357,6 +363,19 @@ fn a_comparison_shows_the_answer_that_was_given() {
     let (first, again) = (joined(&first), joined(&again));
     assert_eq!(compared("hello\n/compare\n"), first);
     assert_eq!(compared("hello\n/regen\n/compare\n"), again);
+    // The other arms draw with the seed of the answer that is shown: 43 is the second one's.
+    let base_of = |input: &str| {
+        let shown = chat(&sandbox, &VOICE, input).0;
+        let rows = shown.lines().skip_while(|it| !it.starts_with('─')).skip(1);
+        joined(
+            &rows
+                .map(|row| row.chars().take(26).collect::<String>())
+                .collect::<String>(),
+        )
+    };
+    let of_base = |seed| joined(&chat(&sandbox, &["--temp", "0.7", "-s", seed], "hello\n").0);
+    assert_ne!(of_base("42"), of_base("43"));
+    assert_eq!(base_of("hello\n/regen\n/compare\n"), of_base("43"));
     // With other settings than those of the answer, there is another one.
     let drawn = joined(&hello("0.7", "42"));
     assert_eq!(

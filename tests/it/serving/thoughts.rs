@@ -94,6 +94,11 @@ fn a_variable_of_the_template_that_cannot_be_set_is_refused() {
         json!({}),
         "`chat_template_kwargs` cannot set `messages`",
     );
+    refused(
+        json!({ "reasoning_effort": "high", "enable_thinking": false }),
+        json!({}),
+        "`chat_template_kwargs` sets `reasoning_effort`, and this model's chat template has no such variable",
+    );
     let begun = json!({ "messages": [
         { "role": "user", "content": "?" },
         { "role": "assistant", "content": "so" },
@@ -107,7 +112,8 @@ fn a_variable_of_the_template_that_cannot_be_set_is_refused() {
 
 #[test]
 fn other_variables_reach_the_template() {
-    let template = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}|{{ tone }}|{{ extra | tojson }}|";
+    // A variable with a default is one of the template's, too.
+    let template = "{% set tone = tone | default('dry') %}{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}|{{ tone }}|{{ extra | tojson }}|";
     let server = Server::of(Fixture::with_template(template), |_| {});
     let body = json!({
         "messages": [{ "role": "user", "content": "?" }],

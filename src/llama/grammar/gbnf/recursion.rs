@@ -49,26 +49,29 @@ impl Parser<'_> {
                 }
             }
         }
-        let is_stuck = |rule: &usize| n_waiting[*rule] > 0;
-        let mut stuck = (0..openings.len()).find(is_stuck);
-        if stuck.is_some() {
-            // A rule that waits for another leads to one that waits for itself, and some rule of each circle has a name.
-            for _ in 0..openings.len() {
-                stuck = stuck.and_then(|rule| openings[rule].iter().copied().find(is_stuck));
-            }
-            while let Some(rule) = stuck {
-                let rule = &self.rules[rule];
-                if !rule.name.is_empty() {
-                    let what = format!("the rule `{}` may begin with itself", rule.name);
-                    return Err(self.wrong_at(rule.at, &what));
-                }
-                stuck = stuck.and_then(|rule| openings[rule].iter().copied().find(is_stuck));
-            }
+        if let Some(rule) = self.circular(&openings, &n_waiting) {
+            let what = format!("the rule `{}` may begin with itself", rule.name);
+            return Err(self.wrong_at(rule.at, &what));
         }
         if n_most > MAX_WAYS || n_all > MAX_ALL_WAYS {
             return Err("has too many ways to begin a text".to_owned());
         }
         Ok(())
+    }
+
+    /// A rule that waits for itself, if any still waits for one that it may begin with.
+    fn circular(&self, openings: &[Vec<usize>], n_waiting: &[usize]) -> Option<&Rule<'_>> {
+        let waits = |rule: &usize| n_waiting[*rule] > 0;
+        let next = |rule: usize| openings[rule].iter().copied().find(waits);
+        let mut rule = (0..openings.len()).find(waits)?;
+        // A rule that waits leads to a circle, in which some rule has a name.
+        for _ in 0..openings.len() {
+            rule = next(rule)?;
+        }
+        while self.rules[rule].name.is_empty() {
+            rule = next(rule)?;
+        }
+        self.rules.get(rule)
     }
 
     /// For each rule, the rules with which its text may begin.

@@ -1,6 +1,6 @@
 //! Makes examples of the messages of a chat.
 
-use super::super::{Imported, MAX_BYTES, THOUGHTS};
+use super::super::{ImportOption, Imported, MAX_BYTES, THOUGHTS};
 use super::turn::{Learning, Party, Speaker, THOUGHT, TOOL, Turn};
 use crate::message::{Message, Role};
 use crate::profile::Example;
@@ -49,6 +49,7 @@ enum Standing {
 impl<'a> Dialogue<'a> {
     /// Adds the examples of a chat to `imported`.
     pub fn add(turns: Vec<Turn>, speaker: Speaker, imported: &'a mut Imported) {
+        imported.applied.insert(ImportOption::Speaker);
         let mut dialogue = Self {
             speaker,
             imported,
