@@ -25,7 +25,8 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates bench-exchange exchange-llama bench-serving serve-clients aarch64 bench-device
+	bench-decoding bench-mails bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates bench-exchange \
+	exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
 help:
@@ -162,6 +163,18 @@ aarch64:
 bench-device: aarch64
 	cargo bench --bench device -- \
 		--aarch64 $(CURDIR)/target/$(if $(ARM_ARCH),$(ARM_ARCH)/)aarch64-unknown-linux-gnu/release/cope-llama
+
+MAILS = target/mails
+## bench-mails: what the import of mails takes and cuts, of invented mails, beside four Python packages
+bench-mails: build $(MAILS)/ready
+	$(MAILS)/bin/python benches/mails/threads.py --count 2000 --seed 2 > $(MAILS)/mails.jsonl
+	$(MAILS)/bin/python benches/mails/compare.py $(MAILS)/mails.jsonl --program cope-llama=$(PROGRAM) --peers
+
+$(MAILS)/ready:
+	python3 -m venv $(MAILS)
+	$(MAILS)/bin/python -m pip install --disable-pip-version-check -q babel==2.19.0 mail-parser-reply==1.36 talon==1.4.4 \
+		quotequail==0.5.4 email-reply-parser==0.5.12
+	touch $@
 
 CLIENTS = target/clients
 ## bench-serving: the server with OpenAI's clients, a browser, Schemathesis, many clients at once, and beside llama-server

@@ -5,6 +5,7 @@ mod body;
 mod footers;
 mod html;
 mod leave;
+mod line;
 mod mailbox;
 mod markers;
 mod reply;
@@ -19,6 +20,7 @@ use caseless::default_case_fold_str;
 use mail_parser::{Address, HeaderValue, Message, MessageParser};
 use unicode_normalization::UnicodeNormalization;
 
+use self::line::SIGNATURES;
 use self::mailbox::MailFile;
 use self::markers::MARKERS;
 use super::{ImportOption, ImportOptions, Imported, MAX_BYTES, require_authors};
@@ -74,7 +76,9 @@ struct Authors(Vec<Vec<String>>);
 
 impl Authors {
     fn new(authors: &[String]) -> Self {
-        let authors = authors.iter().map(|author| words(author));
+        // `Tom Berg <tom@berg.example>` is a name and an address.
+        let authors = authors.iter().flat_map(|author| author.split(['<', '>']));
+        let authors = authors.map(words);
         Self(authors.filter(|words| !words.is_empty()).collect())
     }
 
@@ -116,7 +120,7 @@ struct OwnMail {
     quoted: String,
 }
 
-/// What is kept of a mailbox while it is read. Message ids are kept as hashes.
+/// The parts of a mailbox that are kept while it is read. Message ids are kept as hashes.
 struct Mails<'a> {
     authors: &'a Authors,
     keep_signature: bool,
@@ -264,7 +268,7 @@ impl<'a> Mails<'a> {
                 .iter_mut()
                 .map(|mail| (&mut mail.text, mail.name.as_str()));
             let n_cut = signature::cut_repeated(texts);
-            self.imported.count_cut(reply::SIGNATURES, n_cut);
+            self.imported.count_cut(SIGNATURES, n_cut);
         }
         for mail in self.own {
             let answered = mail.answers.and_then(|id| self.texts.get(&id));

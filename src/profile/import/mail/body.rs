@@ -10,7 +10,7 @@ use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding as TransferEncoding, Message, MessagePart, MimeHeaders, PartType};
 
 use super::html;
-use super::reply::{Line, LinePlace};
+use super::line::{Line, LinePlace};
 
 /// The lines of a mail. HTML comes before plain text, because its structure tells what is quoted, unless it is empty.
 pub(super) fn lines(message: &Message) -> Vec<Line> {
@@ -39,7 +39,14 @@ fn part_lines(message: &Message, part: &MessagePart) -> Vec<Line> {
     };
     let text = part_text(message, part);
     if is_html {
-        return html::lines(&text);
+        let mut lines = html::lines(&text);
+        // Some programs write marks of quotation into HTML.
+        for line in lines.iter_mut().filter(|line| line.is_own()) {
+            if let (depth @ 1.., rest) = quoted(&line.text) {
+                *line = Line::new(rest, LinePlace::Quoted(depth));
+            }
+        }
+        return lines;
     }
     let has = |name: &str, value: &str| {
         let attribute = part.content_type().and_then(|kind| kind.attribute(name));

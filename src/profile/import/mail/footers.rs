@@ -1,10 +1,10 @@
-//! What stands below a person's own text: the signature, the line of a phone, the footer of a list or a scanner of viruses,
+//! The parts below a person's own text: the signature, the line of a phone, the footer of a list or a scanner of viruses,
 //! and disclaimers.
 
 use std::ops::Range;
 
+use super::line::{Cut, Line, LinePlace};
 use super::markers::MARKERS;
-use super::reply::{Cut, Line, LinePlace};
 use super::template::has_address;
 
 /// The most lines of a signature whose `--` has lost its blank, and of the footer of a list.

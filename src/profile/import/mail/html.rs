@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use scraper::node::Node;
 use scraper::{ElementRef, Html, Selector};
 
-use super::reply::{Cut, Line, LinePlace};
+use super::line::{Cut, Line, LinePlace};
 
 /// The meaning of an element for what is in it or follows it.
 #[derive(Clone, Copy)]
@@ -22,13 +22,13 @@ enum Mark {
 /// The elements of mail programs: Gmail, Apple Mail, Thunderbird, Outlook (web, Mac, mobile), Yahoo, Proton, GMX, Zimbra.
 const MARKED: [(&str, Mark); 4] = [
     (
-        "blockquote, .yahoo_quoted, #yahoo_quoted, .protonmail_quote, div[name=quote], #OLK_SRC_BODY_SECTION, \
+        "blockquote, [class*=yahoo_quoted], [id*=yahoo_quoted], .protonmail_quote, div[name=quote], #OLK_SRC_BODY_SECTION, \
          #mail-editor-reference-message-container",
         Mark::Quoted,
     ),
     ("#divRplyFwdMsg, hr[data-marker=__DIVIDER__]", Mark::Rest),
     (
-        ".gmail_attr, .moz-cite-prefix, .yahoo_quoted_begin",
+        ".gmail_attr, .moz-cite-prefix",
         Mark::Cut(Cut::Attribution),
     ),
     (

@@ -121,7 +121,7 @@ fn is_separator(line: &[u8]) -> bool {
         return false;
     };
     let mut words = rest
-        .split(|byte| byte.is_ascii_whitespace())
+        .split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty());
     let is_number = |word: &[u8]| word.iter().all(u8::is_ascii_digit);
     let is_year = |word: &[u8]| word.len() == 4 && is_number(word);
@@ -145,7 +145,7 @@ fn is_separator(line: &[u8]) -> bool {
 fn is_header(line: &[u8]) -> bool {
     let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
     let name = name.strip_prefix(b">From ").unwrap_or(name);
-    !name.is_empty() && name.len() < line.len() && name.iter().all(|byte| byte.is_ascii_graphic())
+    !name.is_empty() && name.len() < line.len() && name.iter().all(u8::is_ascii_graphic)
 }
 
 impl MailFile {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::template::{Template, fold};
+use super::template::{Attribution, Template, fold};
 
 /// The rows of `markers.tsv`, by kind.
 pub(super) struct Markers {
@@ -32,25 +32,12 @@ pub(super) enum Label {
     ReplyTo,
 }
 
-/// How surely a text is a line of attribution, which says who wrote the quoted mail and when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Attribution {
-    /// A name and a verb: one only right above a quotation.
-    Named,
-    /// A date too, in the order of a language that begins with neither a word of its own nor a name.
-    Dated,
-    /// A date too, after a known beginning.
-    Opened,
-    /// The date with the year, and the address, or the time of day and a full name: one even if no mark of quotation follows.
-    Certain,
-}
-
 /// A line of hyphens or underscores, perhaps around words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     Original,
     Forward,
-    /// A rule without words, or the words above a forwarded mail: what follows decides.
+    /// A rule without words, or around unknown ones: what follows decides.
     Plain,
 }
 
@@ -92,7 +79,7 @@ impl Markers {
         }
     }
 
-    /// What line of attribution a text is, whose lines are joined.
+    /// The line of attribution that a text is, whose lines are joined.
     pub fn attribution(&self, text: &str) -> Option<Attribution> {
         if text.len() > MAX_ATTRIBUTION_BYTES {
             return None;
@@ -122,7 +109,14 @@ impl Markers {
         if self.forwards.contains(&words) {
             return Some(Rule::Forward);
         }
-        self.originals.contains(&words).then_some(Rule::Original)
+        let is_original = self.originals.contains(&words);
+        let is_wide = n_before >= 4 && n_after >= 4;
+        let other = is_wide.then_some(Rule::Plain);
+        if is_original {
+            Some(Rule::Original)
+        } else {
+            other
+        }
     }
 
     /// Whether a line says that a forwarded mail begins, as Apple's programs write it.
@@ -328,6 +322,7 @@ mod tests {
             ("________________________________", Some(Rule::Plain)),
             ("-----", None),
             ("--- News ---", None),
+            ("-------- Alkuperäinen --------", Some(Rule::Plain)),
         ] {
             assert_eq!(MARKERS.rule(line), rule, "{line}");
         }
@@ -379,6 +374,35 @@ mod tests {
             ),
         ] {
             assert_eq!(MARKERS.is_legal(text), is_legal, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_known_when_its_gaps_are_filled() {
+        for row in include_str!("markers.tsv").lines() {
+            let Some((kind, words)) = row.split_once('\t').zip(row.rsplit_once('\t')) else {
+                continue;
+            };
+            let (kind, words) = (kind.0, words.1);
+            let line = words
+                .replace("DATE", "2.3.2026")
+                .replace("TIME", "18:01")
+                .replace("NAME", "Ann Lee")
+                .replace("ADDR", "ann@example.org")
+                .replace('…', "iPhone 7");
+            let is_known = match kind {
+                "attribution" => MARKERS.attribution(&line).is_some(),
+                "original" => MARKERS.rule(&format!("-----{line}-----")) == Some(Rule::Original),
+                "forward" => MARKERS.rule(&format!("--- {line} ---")) == Some(Rule::Forward),
+                "begin" => MARKERS.begins_forward(&format!("{line} :")),
+                "phone" => MARKERS.is_phone_line(&format!("{line}.")),
+                "footer" => MARKERS.is_footer(&line),
+                "sent" => MARKERS.is_sent(&format!("Inbox,{line}")),
+                "prefix" => MARKERS.is_forward(&format!("{line} roof")),
+                "automatic" => MARKERS.is_automatic(&line),
+                _ => true,
+            };
+            assert!(is_known, "{row}");
         }
     }
 }

@@ -3,37 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::footers;
-use super::markers::{Attribution, Label, MARKERS, Rule};
-use super::template::{fold, has_address, is_moment};
-
-/// A line of a mail, without its marks of quotation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
-    pub text: String,
-    pub place: LinePlace,
-    /// Whether the line goes on in the next one (RFC 3676), to which it is joined as it is.
-    pub is_soft: bool,
-}
-
-/// To what part of a mail a line belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LinePlace {
-    Own,
-    /// Quoted, at this depth from 1.
-    Quoted(usize),
-    Cut(Cut),
-}
-
-/// A part of a mail that its author did not write for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cut {
-    Attribution,
-    Forward,
-    Signature,
-    Phone,
-    Footer,
-    Disclaimer,
-}
+use super::line::{Cut, Line, LinePlace};
+use super::markers::{Label, MARKERS, Rule};
+use super::template::{Attribution, fold, has_address, is_moment};
 
 /// A mail that is divided.
 #[derive(Debug, Default)]
@@ -51,44 +23,6 @@ const MAX_ATTRIBUTION_LINES: usize = 4;
 
 /// The most blank lines between a line of attribution or a rule and what belongs to it.
 const MAX_BLANK_LINES: usize = 2;
-
-impl Line {
-    pub fn new(text: impl Into<String>, place: LinePlace) -> Self {
-        Self {
-            text: text.into(),
-            place,
-            is_soft: false,
-        }
-    }
-
-    pub fn is_blank(&self) -> bool {
-        self.text.trim().is_empty()
-    }
-
-    pub fn is_own(&self) -> bool {
-        self.place == LinePlace::Own
-    }
-
-    fn is_quoted(&self) -> bool {
-        matches!(self.place, LinePlace::Quoted(_))
-    }
-}
-
-impl Cut {
-    /// The plural of the parts, for counts.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Attribution => "quotations",
-            Self::Forward => "forwarded mails",
-            Self::Signature => SIGNATURES,
-            Self::Phone => "lines of phones",
-            Self::Footer => "footers of lists and scanners",
-            Self::Disclaimer => "disclaimers",
-        }
-    }
-}
-
-pub(super) const SIGNATURES: &str = "signatures";
 
 /// Divides the lines of a mail. `author` is the author's name, by which a signature is known.
 pub(super) fn divide(mut lines: Vec<Line>, author: &str, keep_signature: bool) -> Divided {
@@ -188,7 +122,7 @@ fn cut_answered(lines: &mut [Line]) {
     }
 }
 
-/// What is known of a quotation while its lines are read.
+/// The state of a quotation while its lines are read.
 #[derive(Default)]
 struct Quotation {
     has_text: bool,
@@ -205,15 +139,15 @@ fn boundary(lines: &[Line], start: usize) -> Option<AnsweredMail> {
     let text = line.text.trim();
     let rule = MARKERS.rule(text);
     let begins = MARKERS.begins_forward(text);
-    let has_intro = rule.is_some() || begins;
-    let below = if has_intro {
+    let intro = if begins { Some(Rule::Forward) } else { rule };
+    let below = if intro.is_some() {
         next_text(lines, start + 1)
     } else {
         Some(start)
     };
     let below = below.filter(|&below| below <= start + 1 + MAX_BLANK_LINES);
-    let headers = below.and_then(|below| headers(lines, below, has_intro));
-    let is_forward = begins || rule == Some(Rule::Forward);
+    let headers = below.and_then(|below| headers(lines, below, intro));
+    let is_forward = intro == Some(Rule::Forward);
     match headers {
         Some(end) => Some(AnsweredMail { end, is_forward }),
         None if matches!(rule, Some(Rule::Forward | Rule::Original)) => Some(AnsweredMail {
@@ -242,10 +176,11 @@ fn certain_attribution(lines: &[Line], start: usize) -> Option<AnsweredMail> {
     })
 }
 
-/// The end of a block of headers that begins at a line: adjoining lines with a sender, a date and a subject. Instead of the
-/// subject it may have the recipient, if there is an address or words that introduce the block: without these,
-/// `From: Berlin`, `Date: Monday`, `To: Hamburg` is a person's own text.
-fn headers(lines: &[Line], start: usize, has_intro: bool) -> Option<usize> {
+/// The end of a block of headers that begins at a line, below the line `intro` if there is one: adjoining lines with a sender,
+/// a date and a subject. Instead of the subject it may have the recipient, if there is an address: without one,
+/// `From: Berlin`, `Date: Monday`, `To: Hamburg` is a person's own text. Below words such as `Begin forwarded message:`, a
+/// sender and one more header suffice.
+fn headers(lines: &[Line], start: usize, intro: Option<Rule>) -> Option<usize> {
     const MAX_HEADER_LINES: usize = 30;
     const MAX_WRAPPED: usize = 3;
     let place = lines[start].place;
@@ -258,7 +193,7 @@ fn headers(lines: &[Line], start: usize, has_intro: bool) -> Option<usize> {
     {
         let known = MARKERS.label(&lines[i].text);
         labels.extend(known);
-        if known.is_some() || has_intro && is_unknown_header(&lines[i].text) {
+        if known.is_some() || intro.is_some() && is_unknown_header(&lines[i].text) {
             end = i + 1;
         } else if i == start {
             return None;
@@ -267,10 +202,10 @@ fn headers(lines: &[Line], start: usize, has_intro: bool) -> Option<usize> {
     }
     let has = |label| labels.contains(&label);
     let has_address = || lines[start..end].iter().any(|line| line.text.contains('@'));
-    let is_block = has(Label::From)
-        && has(Label::Date)
-        && (has(Label::Subject) || has(Label::To) && (has_intro || has_address()));
-    (is_block || has_intro && labels.is_empty() && is_unknown_block(&lines[start..end]))
+    let is_named = matches!(intro, Some(Rule::Forward | Rule::Original));
+    let is_whole = has(Label::Date) && (has(Label::Subject) || has(Label::To) && has_address());
+    let is_block = has(Label::From) && (is_whole || is_named && labels.len() >= 2);
+    (is_block || intro.is_some() && labels.is_empty() && is_unknown_block(&lines[start..end]))
         .then_some(end)
 }
 

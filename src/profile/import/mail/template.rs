@@ -1,6 +1,17 @@
 //! Fixed words with gaps between them, and what may stand in the gaps of a line of attribution.
 
-use super::markers::Attribution;
+/// How surely a text is a line of attribution, which says who wrote the quoted mail and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Attribution {
+    /// A name and a verb: one only right above a quotation.
+    Named,
+    /// A date too, in the order of a language that begins with neither a word of its own nor a name.
+    Dated,
+    /// A date too, after a known beginning.
+    Opened,
+    /// The date with the year, and the address, or the time of day and a full name: one even if no mark of quotation follows.
+    Certain,
+}
 
 /// A row of the table of markers, cut at its gaps. Punctuation around a gap does not count.
 pub(super) struct Template {
@@ -92,7 +103,7 @@ impl Template {
         })
     }
 
-    /// What line of attribution a text is by this template.
+    /// The line of attribution that a text is by this template.
     pub fn attribution(&self, text: &str) -> Option<Attribution> {
         let text = match text.strip_suffix(':') {
             Some(text) => text,
@@ -133,7 +144,7 @@ impl Template {
         })
     }
 
-    /// What line of attribution a text is by its date, time and address alone, in whatever language.
+    /// The line of attribution that a text is by its date, time and address alone, in whatever language.
     pub fn any_attribution(text: &str) -> Option<Attribution> {
         let text = text.strip_suffix(':')?;
         let has_sender = has_address(text) && text.contains('<');
@@ -250,7 +261,7 @@ fn ends_as_name(text: &str) -> bool {
 /// Whether a text begins with a date: a number within its first three words, none of which is long.
 fn begins_as_date(text: &str) -> bool {
     let mut words = text.split(' ').take(3);
-    words.any(|word| has_digit(word))
+    words.any(has_digit)
         && text
             .split(' ')
             .next()
