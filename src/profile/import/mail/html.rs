@@ -27,10 +27,7 @@ const MARKED: [(&str, Mark); 4] = [
         Mark::Quoted,
     ),
     ("#divRplyFwdMsg, hr[data-marker=__DIVIDER__]", Mark::Rest),
-    (
-        ".gmail_attr, .moz-cite-prefix",
-        Mark::Cut(Cut::Attribution),
-    ),
+    (".gmail_attr, .moz-cite-prefix", Mark::Cut(Cut::Attribution)),
     (
         ".gmail_signature, .gmail_signature_prefix, .moz-signature, #AppleMailSignature, .AppleMailSignature, #Signature, \
          .protonmail_signature_block, #ms-outlook-mobile-signature",
