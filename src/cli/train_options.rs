@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use cope_convert::gguf::Gguf;
 use cope_llama::train::fit::{FitConfig, LrSchedule};
 use cope_llama::train::lora::TargetModule;
@@ -59,8 +59,8 @@ impl TrainOptions {
         config.lora.rank = self.adapter.rank;
         config.lora.lora_alpha = self.adapter.lora_alpha;
         if !self.adapter.target_modules.is_empty() {
-            let modules = &self.adapter.target_modules;
-            config.lora.target_modules.clone_from(modules);
+            let modules = self.adapter.target_modules.iter();
+            config.lora.target_modules = modules.flat_map(|it| it.0.clone()).collect();
         }
         self.fit.set(&mut config.sft);
         self.fit.set(&mut config.dpo.fit);
@@ -94,13 +94,39 @@ struct AdapterArgs {
     /// The layers that get an adapter; empty for all.
     #[arg(
         long,
-        value_enum,
+        value_parser = layers,
         value_name = "LIST",
         value_delimiter = ',',
-        hide_possible_values = true,
-        help = "Linear layers of each block that get an adapter, separated by commas: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj, per_layer_input_gate, per_layer_projection [default: all that the model has]"
+        help = "Linear layers of each block that get an adapter, separated by commas, also by PEFT's names: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj, per_layer_input_gate, per_layer_projection [default: all that the model has]"
     )]
-    target_modules: Vec<TargetModule>,
+    target_modules: Vec<Layers>,
+}
+
+/// The layers of one name.
+#[derive(Clone)]
+struct Layers(Vec<TargetModule>);
+
+/// The layers of a name of ours or of PEFT, in which a matrix may hold several layers (`qkv_proj`).
+fn layers(name: &str) -> Result<Layers, String> {
+    use TargetModule::{Gate, K, Q, Up, V};
+    let of_name = |name: &str| TargetModule::from_str(name, false);
+    let layers = match name {
+        "qkv_proj" => vec![Q, K, V],
+        "gate_up_proj" => vec![Gate, Up],
+        _ => {
+            let short = name.strip_suffix("_proj").unwrap_or(name);
+            let layer = of_name(name).or_else(|_| of_name(short));
+            vec![layer.map_err(|_| format!("the layers are {}", layer_names()))?]
+        }
+    };
+    Ok(Layers(layers))
+}
+
+/// The names of all layers, as an enumeration.
+fn layer_names() -> String {
+    let values = TargetModule::ALL.iter();
+    let names = values.filter_map(|it| Some(it.to_possible_value()?.get_name().to_owned()));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Args)]
@@ -184,5 +210,35 @@ fn finite(number: &str, in_range: impl Fn(f32) -> bool, range: &str) -> Result<f
         Ok(number)
     } else {
         Err(format!("it must be {range}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_has_our_name_and_that_of_peft() {
+        use TargetModule::{ConvInProj, Down, Gate, InProjQkv, K, OutProj, Q, Up, V};
+        for (name, expected) in [
+            ("q", vec![Q]),
+            ("q_proj", vec![Q]),
+            ("w2", vec![Down]),
+            ("down_proj", vec![Down]),
+            ("qkv_proj", vec![Q, K, V]),
+            ("gate_up_proj", vec![Gate, Up]),
+            ("out_proj", vec![OutProj]),
+            ("in_proj_qkv", vec![InProjQkv]),
+            ("conv.in_proj", vec![ConvInProj]),
+        ] {
+            assert_eq!(layers(name).map(|it| it.0), Ok(expected), "{name}");
+        }
+        for name in ["x", "_proj", "in_proj", ""] {
+            let refused = layers(name).map(|it| it.0).unwrap_err();
+            assert!(
+                refused.starts_with("the layers are q, k, v, o, gate, "),
+                "{name}: {refused}"
+            );
+        }
     }
 }
