@@ -24,7 +24,7 @@ endif
 # The contrast as a sampler for other programs, beside the shared llama.cpp that both use.
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
-.PHONY: help chat build sampler check lint test environments test-cuda test-metal test-vulkan fuzz bench-training \
+.PHONY: help chat build sampler check lint test mutations environments test-cuda test-metal test-vulkan fuzz bench-training \
 	bench-decoding bench-mails bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates bench-exchange \
 	exchange-llama bench-serving serve-clients aarch64 bench-device
 
@@ -73,6 +73,11 @@ test:
 	$(PROGRAM) model pull
 	$(TESTS)
 	cargo test --release --workspace --doc
+
+## mutations: 2,000 mutated models and adapters of each family, of which make test tries a quarter
+mutations:
+	@.ci/needs
+	COPE_MUTATIONS=2000 cargo test --release --workspace --test it -- --nocapture training::settings training::tensors peft_mutations
 
 $(ORACLE)/ready:
 	python3 -m venv $(ORACLE)

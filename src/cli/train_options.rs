@@ -99,15 +99,15 @@ struct AdapterArgs {
         value_delimiter = ',',
         help = "Linear layers of each block that get an adapter, separated by commas, also by PEFT's names: q, k, v, o, gate, up, down, and in some models in_proj_qkv, in_proj_z, in_proj_a, in_proj_b, out_proj, conv.in_proj, conv.out_proj, per_layer_input_gate, per_layer_projection [default: all that the model has]"
     )]
-    target_modules: Vec<Layers>,
+    target_modules: Vec<NamedLayers>,
 }
 
 /// The layers of one name.
 #[derive(Clone)]
-struct Layers(Vec<TargetModule>);
+struct NamedLayers(Vec<TargetModule>);
 
 /// The layers of a name of ours or of PEFT, in which a matrix may hold several layers (`qkv_proj`).
-fn layers(name: &str) -> Result<Layers, String> {
+fn layers(name: &str) -> Result<NamedLayers, String> {
     use TargetModule::{Gate, K, Q, Up, V};
     let of_name = |name: &str| TargetModule::from_str(name, false);
     let layers = match name {
@@ -119,7 +119,7 @@ fn layers(name: &str) -> Result<Layers, String> {
             vec![layer.map_err(|_| format!("the layers are {}", layer_names()))?]
         }
     };
-    Ok(Layers(layers))
+    Ok(NamedLayers(layers))
 }
 
 /// The names of all layers, as an enumeration.

@@ -132,7 +132,7 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
 /// bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
-/// What is cut from answers of models that think.
+/// The name of what is cut from answers of models that think.
 const THOUGHTS: &str = "thoughts of a model";
 
 /// The result of an import.

@@ -27,6 +27,12 @@ use rand_chacha::ChaCha8Rng;
 use crate::fixture::{Fixture, exact};
 use crate::tiny::{FAMILIES, Size, TinyModel, tiny_adapter};
 
+/// The number of mutated files of a family: a part of the many that `make mutations` tries.
+fn n_mutations() -> usize {
+    let n = std::env::var("COPE_MUTATIONS");
+    n.map_or(500, |n| n.parse().expect("COPE_MUTATIONS is a number"))
+}
+
 /// Asserts that mutated files of the families have no faults, of which `faults` makes a list for one family. Each family has
 /// a thread of its own.
 fn assert_no_faults(families: &[&'static str], faults: fn(&'static str) -> Vec<String>) {

@@ -12,8 +12,11 @@ use crate::files::Folder;
 use crate::peft::FAMILIES;
 use crate::random_peft::{Case, Module, N_EMBD, N_LAYER, N_VOCAB, Rng, Tensor, layer, sound};
 
-/// Cases of each family.
-const N_CASES: u64 = 2_000;
+/// The number of adapters of each family: a part of the many that `make mutations` tries.
+fn n_cases() -> u64 {
+    let n = std::env::var("COPE_MUTATIONS");
+    n.map_or(500, |n| n.parse().expect("COPE_MUTATIONS is a number"))
+}
 
 /// `layer` in a file that holds q, k and v as one matrix. `None` if the layer has a matrix of that name already.
 fn fused_layer(layer: &[Module]) -> Option<Vec<Module>> {
@@ -297,7 +300,7 @@ fn every_adapter_becomes_what_it_computes_or_is_refused_for_its_fault() {
                 .map(|layer| base(&folder.join("fused.gguf"), architecture, &layer, false)),
         };
         let (mut n_read, mut n_refused) = (0, 0);
-        for seed in 1..=N_CASES {
+        for seed in 1..=n_cases() {
             let mut rng = Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let mut case = sound(&mut rng, architecture);
             let (base, fault) = spoil(&mut case, &mut rng, &bases);

@@ -34,7 +34,7 @@ pub(super) enum Label {
 
 /// A line of hyphens or underscores, perhaps around words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum RuledLine {
     Original,
     Forward,
     /// A rule without words, or around unknown ones: what follows decides.
@@ -92,14 +92,14 @@ impl Markers {
     }
 
     /// Whether a line is a rule, which some programs draw above an answered or a forwarded mail.
-    pub fn rule(&self, line: &str) -> Option<Rule> {
+    pub fn rule(&self, line: &str) -> Option<RuledLine> {
         let line = fold(line);
         let line = line.trim_matches(['*', ' ']);
         let inner = line.trim_matches(['-', '_', '—', '=']);
         let n_drawn = |side: &str| side.len() - side.trim_start_matches(['-', '_', '—', '=']).len();
         let n_before = n_drawn(line);
         if inner.is_empty() {
-            return (n_before >= 20).then_some(Rule::Plain);
+            return (n_before >= 20).then_some(RuledLine::Plain);
         }
         let n_after = line.len() - n_before - inner.len();
         if n_before < 2 || n_after < 2 {
@@ -107,13 +107,13 @@ impl Markers {
         }
         let words = inner.trim().trim_end_matches(':').to_lowercase();
         if self.forwards.contains(&words) {
-            return Some(Rule::Forward);
+            return Some(RuledLine::Forward);
         }
         let is_original = self.originals.contains(&words);
         let is_wide = n_before >= 4 && n_after >= 4;
-        let other = is_wide.then_some(Rule::Plain);
+        let other = is_wide.then_some(RuledLine::Plain);
         if is_original {
-            Some(Rule::Original)
+            Some(RuledLine::Original)
         } else {
             other
         }
@@ -315,14 +315,20 @@ mod tests {
         for (line, rule) in [
             (
                 "---------- Forwarded message ---------",
-                Some(Rule::Forward),
+                Some(RuledLine::Forward),
             ),
-            ("--- Treść przekazanej wiadomości ---", Some(Rule::Forward)),
-            ("-----Ursprüngliche Nachricht-----", Some(Rule::Original)),
-            ("________________________________", Some(Rule::Plain)),
+            (
+                "--- Treść przekazanej wiadomości ---",
+                Some(RuledLine::Forward),
+            ),
+            (
+                "-----Ursprüngliche Nachricht-----",
+                Some(RuledLine::Original),
+            ),
+            ("________________________________", Some(RuledLine::Plain)),
             ("-----", None),
             ("--- News ---", None),
-            ("-------- Alkuperäinen --------", Some(Rule::Plain)),
+            ("-------- Alkuperäinen --------", Some(RuledLine::Plain)),
         ] {
             assert_eq!(MARKERS.rule(line), rule, "{line}");
         }
@@ -392,8 +398,10 @@ mod tests {
                 .replace('…', "iPhone 7");
             let is_known = match kind {
                 "attribution" => MARKERS.attribution(&line).is_some(),
-                "original" => MARKERS.rule(&format!("-----{line}-----")) == Some(Rule::Original),
-                "forward" => MARKERS.rule(&format!("--- {line} ---")) == Some(Rule::Forward),
+                "original" => {
+                    MARKERS.rule(&format!("-----{line}-----")) == Some(RuledLine::Original)
+                }
+                "forward" => MARKERS.rule(&format!("--- {line} ---")) == Some(RuledLine::Forward),
                 "begin" => MARKERS.begins_forward(&format!("{line} :")),
                 "phone" => MARKERS.is_phone_line(&format!("{line}.")),
                 "footer" => MARKERS.is_footer(&line),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::footers;
 use super::line::{Cut, Line, LinePlace};
-use super::markers::{Label, MARKERS, Rule};
+use super::markers::{Label, MARKERS, RuledLine};
 use super::template::{Attribution, fold, has_address, is_moment};
 
 /// A mail that is divided.
@@ -139,7 +139,11 @@ fn boundary(lines: &[Line], start: usize) -> Option<AnsweredMail> {
     let text = line.text.trim();
     let rule = MARKERS.rule(text);
     let begins = MARKERS.begins_forward(text);
-    let intro = if begins { Some(Rule::Forward) } else { rule };
+    let intro = if begins {
+        Some(RuledLine::Forward)
+    } else {
+        rule
+    };
     let below = if intro.is_some() {
         next_text(lines, start + 1)
     } else {
@@ -147,13 +151,15 @@ fn boundary(lines: &[Line], start: usize) -> Option<AnsweredMail> {
     };
     let below = below.filter(|&below| below <= start + 1 + MAX_BLANK_LINES);
     let headers = below.and_then(|below| headers(lines, below, intro));
-    let is_forward = intro == Some(Rule::Forward);
+    let is_forward = intro == Some(RuledLine::Forward);
     match headers {
         Some(end) => Some(AnsweredMail { end, is_forward }),
-        None if matches!(rule, Some(Rule::Forward | Rule::Original)) => Some(AnsweredMail {
-            end: start + 1,
-            is_forward,
-        }),
+        None if matches!(rule, Some(RuledLine::Forward | RuledLine::Original)) => {
+            Some(AnsweredMail {
+                end: start + 1,
+                is_forward,
+            })
+        }
         None => certain_attribution(lines, start),
     }
 }
@@ -180,7 +186,7 @@ fn certain_attribution(lines: &[Line], start: usize) -> Option<AnsweredMail> {
 /// a date and a subject. Instead of the subject it may have the recipient, if there is an address: without one,
 /// `From: Berlin`, `Date: Monday`, `To: Hamburg` is a person's own text. Below words such as `Begin forwarded message:`, a
 /// sender and one more header suffice.
-fn headers(lines: &[Line], start: usize, intro: Option<Rule>) -> Option<usize> {
+fn headers(lines: &[Line], start: usize, intro: Option<RuledLine>) -> Option<usize> {
     const MAX_HEADER_LINES: usize = 30;
     const MAX_WRAPPED: usize = 3;
     let place = lines[start].place;
@@ -202,7 +208,7 @@ fn headers(lines: &[Line], start: usize, intro: Option<Rule>) -> Option<usize> {
     }
     let has = |label| labels.contains(&label);
     let has_address = || lines[start..end].iter().any(|line| line.text.contains('@'));
-    let is_named = matches!(intro, Some(Rule::Forward | Rule::Original));
+    let is_named = matches!(intro, Some(RuledLine::Forward | RuledLine::Original));
     let is_whole = has(Label::Date) && (has(Label::Subject) || has(Label::To) && has_address());
     let is_block = has(Label::From) && (is_whole || is_named && labels.len() >= 2);
     (is_block || intro.is_some() && labels.is_empty() && is_unknown_block(&lines[start..end]))
