@@ -117,9 +117,8 @@ impl Grammar {
 
 /// Whether `name`, such as `<[7]>` or `<|end|>`, names one token of `model`.
 fn is_token(model: &Model, name: &str) -> bool {
-    let number = name.strip_prefix("<[").and_then(|it| it.strip_suffix("]>"));
-    if let Some(number) = number {
-        return number.parse().is_ok_and(|token| model.contains(token));
+    if let Some(digits) = gbnf::token_digits(name) {
+        return digits.parse().is_ok_and(|token| model.contains(token));
     }
     let tokens = model.tokenize(name, Boundary::Omit, Special::ByName);
     tokens.is_ok_and(|tokens| tokens.len() == 1)

@@ -36,6 +36,13 @@ pub(super) fn check(gbnf: &str, is_token: &dyn Fn(&str) -> bool) -> Result<(), S
     parser.check_rules()
 }
 
+/// The digits in a name such as `<[7]>`, empty if it has something else; `None` for the text of a token.
+pub(super) fn token_digits(name: &str) -> Option<&str> {
+    let digits = name.strip_prefix("<[")?.strip_suffix("]>");
+    let are_digits = |it: &&str| it.bytes().all(|byte| byte.is_ascii_digit());
+    Some(digits.filter(are_digits).unwrap_or_default())
+}
+
 /// A rule, or a group, which llama.cpp makes a rule of.
 struct Rule<'a> {
     /// Empty for a group.

@@ -2,17 +2,16 @@ use std::ffi::CString;
 use std::fmt::Write;
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::llama::sys;
 
 /// The result of [`check`], where the tokens are those with a number.
 fn checked(gbnf: &str) -> Result<(), String> {
-    let is_token = |name: &str| {
-        let number = name.strip_prefix("<[").and_then(|it| it.strip_suffix("]>"));
-        number.is_some_and(|it| it.parse::<u32>().is_ok())
-    };
-    check(gbnf, &is_token)
+    check(gbnf, &|name| {
+        token_digits(name).is_some_and(|it| it.parse::<u32>().is_ok())
+    })
 }
 
 /// Whether llama.cpp accepts a grammar, without a vocabulary.
@@ -93,6 +92,11 @@ const REFUSED: &[(&str, usize, &str)] = &[
         "root ::= <|none|>",
         1,
         "`<|none|>` is not one token of the model",
+    ),
+    (
+        "root ::= <[+3]>",
+        1,
+        "`<[+3]>` is not one token of the model",
     ),
     ("root ::= !a", 1, "a token is named as `<[7]>` or `<|end|>`"),
     (
@@ -245,7 +249,12 @@ fn repetitions_and_beginnings_are_bounded() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 10_000,
+        rng_seed: RngSeed::Fixed(7),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// Changed grammars are refused by both, or taken by both. What is refused here alone is not asked of llama.cpp.
     #[test]
@@ -262,6 +271,11 @@ proptest! {
         }
         let ours = checked(&gbnf);
         let only_ours = ["begin with itself", "defined twice", "class is empty", "count above", "too many ways", "repeats"];
+        // llama.cpp forgets what is repeated no times, whether it is defined or not.
+        let is_forgotten = |reason: &String| gbnf.contains("{0}") && reason.contains("not defined");
+        if ours.as_ref().is_err_and(is_forgotten) {
+            return Ok(());
+        }
         if !ours.as_ref().is_err_and(|reason| only_ours.iter().any(|it| reason.contains(it))) {
             prop_assert_eq!(ours.is_ok(), llama_cpp_accepts(&gbnf), "{:?}: {}", ours, gbnf);
         }
