@@ -25,7 +25,7 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test mutations environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding bench-mails bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates bench-exchange \
+	bench-decoding bench-mails bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates cases bench-exchange \
 	exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
@@ -150,6 +150,19 @@ smoke-first-token: $(ORACLE)/ready
 ## bench-templates: prompts by llama.cpp's collection of chat templates, beside those of transformers
 bench-templates: $(PEER)/ready $(TEMPLATES)/ready
 	cargo bench --bench templates -- --templates $(TEMPLATES)
+
+CASES = ../shared/cases
+VOCABS = target/vocabs
+## cases: adapters, bases and data sets as people have them, each with a verdict (CASES is their folder)
+cases: build $(PEER)/ready $(VOCABS)/ready
+	$(PEER)/bin/python benches/cases/adapters.py --cases $(CASES) --vocabs $(VOCABS) --program $(PROGRAM)
+	$(PEER)/bin/python benches/cases/datasets.py --cases $(CASES) --program $(PROGRAM)
+
+$(VOCABS)/ready: $(EXCHANGE)/ready
+	mkdir -p $(VOCABS)
+	tar -xzf $(EXCHANGE)/llama_cpp_python-0.3.36.tar.gz -C $(VOCABS) --strip-components=4 \
+		--wildcards '*/vendor/llama.cpp/models/*'
+	touch $@
 
 ## bench-exchange: our adapters in other programs, and theirs here
 bench-exchange: $(PEER)/ready $(ORACLE)/ready $(EXCHANGE)/ready

@@ -333,7 +333,7 @@ fn every_adapter_becomes_what_it_computes_or_is_refused_for_its_fault() {
             }
         }
         assert!(
-            n_read > 400 && n_refused > 1_000,
+            n_read > n_cases() / 5 && n_refused > n_cases() / 2,
             "{n_read} and {n_refused}"
         );
     }
