@@ -226,7 +226,6 @@ pub fn checked_scale(scale: f32) -> Result<f32> {
 }
 
 /// Parses a whole number above 0.
-#[cfg(any(feature = "serve", feature = "train"))]
 pub fn count(number: &str) -> Result<usize, String> {
     match number.parse() {
         Ok(0) | Err(_) => Err("it must be a whole number above 0".into()),
