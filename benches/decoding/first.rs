@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use cope_convert::gguf::Gguf;
 use cope_llama::decode::{Arm, Contrast, Decoder, PassSchedule};
-use cope_llama::llama::{Context, ContextOptions, LoraAdapter, Model, Rows, Token, Twin};
+use cope_llama::llama::{Context, ContextOptions, Model, Rows, Token, Twin};
 use cope_llama::message::Message;
 use cope_llama::prompt::{ChatTemplate, response_tokens};
 
 use crate::speed::options_of;
-use crate::{Options, prompt_texts, random_adapter};
+use crate::{Options, prompt_texts, random_twin};
 
 /// The words of the answer in a chat, and of the message after it.
 const N_ANSWER: usize = 24;
@@ -89,13 +88,7 @@ fn prompts(model: &Model, words: &[String], lengths: &[usize]) -> Result<Vec<Fir
 
 impl Reader {
     fn open(path: &Path) -> Result<Self> {
-        let model = Model::load(path, Some(0))?;
-        let folder = tempfile::tempdir()?;
-        let file = folder.path().join("adapter.gguf");
-        random_adapter::write(path, &file)?;
-        let sha256 = cope_convert::sha256(path)?;
-        let adapter = LoraAdapter::load(&model, &file, &Gguf::open(path)?, &sha256)?;
-        let twin = Twin::new(&model, None, adapter, 1.0, &ContextOptions::default())?;
+        let (model, twin) = random_twin::open(path, &ContextOptions::default())?;
         let mut reader = Self { model, twin };
         // The first pass of a context sizes its buffers, and shows whether it can leave the head out.
         let tokens = (100..140).collect();

@@ -26,6 +26,8 @@ mod process;
 mod prompt_texts;
 #[path = "../random_adapter.rs"]
 mod random_adapter;
+#[path = "../random_twin.rs"]
+mod random_twin;
 mod speed;
 #[path = "../spinning.rs"]
 mod spinning;

@@ -1,32 +1,24 @@
 //! The time a token of the user model alone and of CoPe.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
-use cope_convert::gguf::Gguf;
 use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder};
-use cope_llama::llama::{ContextOptions, LoraAdapter, Model, Token, Twin};
+use cope_llama::llama::{ContextOptions, Model, Token, Twin};
 
 use crate::process::memory_mb;
-use crate::random_adapter;
+use crate::random_twin;
 
 /// Tokens of the prompt.
 const N_PROMPT: Token = 64;
 
 /// Prints a row for each repetition, of answers of `n_predict` tokens.
 pub fn rows(name: &str, path: &Path, n_predict: usize, repeats: usize) -> Result<()> {
-    let model = Model::load(path, Some(0))?;
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("adapter.gguf");
-    random_adapter::write(path, &file)?;
-    let sha256 = cope_convert::sha256(path)?;
-    let adapter = LoraAdapter::load(&model, &file, &Gguf::open(path)?, &sha256)?;
     let options = ContextOptions {
         n_ctx: 512,
         ..ContextOptions::default()
     };
-    let mut twin = Twin::new(&model, None, adapter, 1.0, &options)?;
+    let (model, mut twin) = random_twin::open(path, &options)?;
     let cope = Arm::Cope(Contrast::default());
     // The first pass of a context sizes its buffers.
     answer(&mut twin, &model, cope, 2)?;
@@ -59,7 +51,7 @@ struct AnswerCost {
     undecided: f64,
 }
 
-fn answer(twin: &mut Twin, model: &Arc<Model>, arm: Arm, n_predict: usize) -> Result<AnswerCost> {
+fn answer(twin: &mut Twin, model: &Model, arm: Arm, n_predict: usize) -> Result<AnswerCost> {
     twin.base.truncate(0);
     twin.user.truncate(0);
     let prompt: Vec<Token> = (300..300 + N_PROMPT).collect();
@@ -67,7 +59,7 @@ fn answer(twin: &mut Twin, model: &Arc<Model>, arm: Arm, n_predict: usize) -> Re
         n_predict: Some(n_predict),
         ..AnswerOptions::default()
     };
-    let mut decoder = Decoder::new(twin.policy(arm), &**model, &prompt, options.into())?;
+    let mut decoder = Decoder::new(twin.policy(arm), model, &prompt, options.into())?;
     decoder.by_ref().try_for_each(|piece| piece.map(drop))?;
     let statistics = decoder.statistics();
     let n_chosen = statistics.n_chosen as f64;

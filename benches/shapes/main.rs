@@ -18,6 +18,8 @@ mod published;
 #[path = "../random_adapter.rs"]
 mod random_adapter;
 mod random_model;
+#[path = "../random_twin.rs"]
+mod random_twin;
 mod train_cost;
 
 use std::path::{Path, PathBuf};

@@ -116,17 +116,11 @@ fn layers(name: &str) -> Result<NamedLayers, String> {
         _ => {
             let short = name.strip_suffix("_proj").unwrap_or(name);
             let layer = of_name(name).or_else(|_| of_name(short));
-            vec![layer.map_err(|_| format!("the layers are {}", layer_names()))?]
+            let names = || TargetModule::ALL.map(TargetModule::name).join(", ");
+            vec![layer.map_err(|_| format!("the layers are {}", names()))?]
         }
     };
     Ok(NamedLayers(layers))
-}
-
-/// The names of all layers, as an enumeration.
-fn layer_names() -> String {
-    let values = TargetModule::ALL.iter();
-    let names = values.filter_map(|it| Some(it.to_possible_value()?.get_name().to_owned()));
-    names.collect::<Vec<_>>().join(", ")
 }
 
 #[derive(Args)]

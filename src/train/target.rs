@@ -82,7 +82,7 @@ impl TargetModule {
     ];
 
     /// The layer's name on the command line.
-    fn name(self) -> String {
+    pub fn name(self) -> String {
         self.to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned())
     }
