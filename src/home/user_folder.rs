@@ -1,10 +1,13 @@
 //! The folder of one user.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use super::{AdapterFolder, SavedChats, UserName};
+use super::{
+    AdapterFolder, AuditRecord, SavedChats, UserName, audit_record, create_folder, write_json,
+};
 use crate::{Error, Result};
 
 /// Everything stored about a user: the [`AdapterFolder`] with history and adapter, and these files beside it:
@@ -15,6 +18,8 @@ use crate::{Error, Result};
 /// identity.json                         e-mail address by which Open WebUI identifies the user
 /// prompt_cache.base  prompt_cache.user  KV caches of the last chat
 /// chats/<name>.json                     saved chats
+/// audit.json                            record of the audit of the adapter
+/// audit/                                the second training of an audit, while it runs
 /// ```
 #[derive(Clone, Debug)]
 pub struct UserFolder {
@@ -64,6 +69,51 @@ impl UserFolder {
     #[must_use]
     pub fn identity(&self) -> PathBuf {
         self.folder.path().join("identity.json")
+    }
+
+    /// Reads the record of the audit, if there is one of the present adapter.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AuditRecord::beside`].
+    pub fn audit_record(&self) -> Result<Option<AuditRecord>> {
+        AuditRecord::beside(&self.folder.adapter())
+    }
+
+    /// Replaces the record of the audit.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; it is then unchanged.
+    pub fn save_audit_record(&self, record: &AuditRecord) -> Result<()> {
+        write_json(&self.folder.path().join(audit_record::FILE), record)
+    }
+
+    /// The folder of an audit's second training, which is made with canaries among the user's texts. It is created if it is
+    /// not there, and goes on from where it was stopped if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be created.
+    pub fn audit_training(&self) -> Result<AdapterFolder> {
+        let path = self.folder.path().join("audit");
+        create_folder(&path)?;
+        Ok(AdapterFolder::at(path, self.name().clone()))
+    }
+
+    /// Deletes the folder of an audit's second training, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be removed.
+    pub fn remove_audit_training(&self) -> Result<()> {
+        let path = self.folder.path().join("audit");
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Deletes the folder with everything in it. The folder is renamed first, so that an interrupted deletion never leaves

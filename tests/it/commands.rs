@@ -1,6 +1,7 @@
 //! The command line: the transcripts `tests/cmd/*.trycmd`, each with a data folder of its own, and tests that need pipes
 //! or several commands.
 
+mod audits;
 mod decoding;
 mod evaluation;
 mod memory;
