@@ -1,6 +1,7 @@
 //! Imports histories from the files that people have: one module per format.
 
 mod csv;
+mod export_files;
 mod git;
 pub mod json;
 pub mod lamp;
