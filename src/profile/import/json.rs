@@ -10,7 +10,7 @@
 //! | `prompt`, `chosen`, `rejected` | a preference, of which the chosen response is taken |
 //! | `text`, `title` | a text without a prompt, or with a title alone |
 //! | `user`, `assistant` | a question and its answer |
-//! | `mapping` | a chat of `ChatGPT`'s export |
+//! | those of a program's export | a chat with an assistant: see `json/program.rs` |
 //! | `task`, `users` | see [`lamp`] |
 //!
 //! `question`, `query` and `instruction` may stand for `prompt`; `completion`, `output` and `answer` for `response`;
@@ -32,25 +32,35 @@
 //! ```
 
 mod chatgpt;
+mod claude;
 mod dialogue;
 mod form;
+mod gemini;
+mod librechat;
 mod object;
+mod open_webui;
+mod program;
 mod stream;
+mod tavern;
 #[cfg(test)]
 mod tests;
 mod turn;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufRead;
 use std::path::Path;
 
+use object::JsonObject;
+use program::Program;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use stream::{JsonItem, for_each_item};
+use tavern::Line;
+use turn::Turn;
 pub use turn::{Speaker, sharegpt};
 
-use super::source::open;
+use super::export_files::ExportFile;
 use super::{ImportOption, ImportOptions, Imported, lamp};
-use crate::Result;
+use crate::{Error, Result};
 
 /// The examples of a JSON text with these bytes, in any form but LaMP's; `path` is for messages only.
 ///
@@ -66,32 +76,82 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Imported> {
 /// # Errors
 ///
 /// Those of [`parse`], and those of LaMP files.
-pub(super) fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let reader = BufReader::new(open(path)?);
-    if is_lamp(reader) {
-        let lamp = lamp::read(path)?;
+pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
+    let path = file.path();
+    if file.read(|reader| Ok(is_lamp(reader)))? {
+        let lamp = lamp::read_file(file)?;
         let user = lamp.into_user(path, options.lamp_user.as_deref())?;
         let imported = Imported::complete(user.history);
         return Ok(imported.with(ImportOption::LampUser));
     }
-    items(path, BufReader::new(open(path)?), options.speaker)
+    file.read(|reader| items(path, reader, options.speaker))
 }
 
-/// Whether the file at `path` begins with a JSON object, or a list of objects.
-pub(super) fn is_json(path: &Path) -> Result<bool> {
-    let mut beginning = Vec::new();
-    open(path)?
-        .take(4096)
-        .read_to_end(&mut beginning)
-        .map_err(crate::Error::io("read", path))?;
-    let text = String::from_utf8_lossy(&beginning);
+/// What a file of JSON holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonKind {
+    /// Chats with an assistant, as a program exports them.
+    Chats,
+    /// Other items.
+    Items,
+    Unknown,
+}
+
+/// Tells what a file of JSON holds, by its first item.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be read.
+pub(super) fn kind(file: &ExportFile) -> Result<JsonKind> {
+    if file.read(|reader| Ok(is_lamp(reader)))? {
+        return Ok(JsonKind::Items);
+    }
+    let mut kind = JsonKind::Unknown;
+    let read = file.read(|reader| {
+        for_each_item(file.path(), reader, |item| {
+            let mut imported = Imported::default();
+            kind = match item {
+                JsonItem::Chat(_) => JsonKind::Items,
+                JsonItem::Object(object) if is_of_program(&object) => JsonKind::Chats,
+                JsonItem::Object(object) => match form::add(object, None, &mut imported) {
+                    Ok(()) => JsonKind::Items,
+                    Err(_) => JsonKind::Unknown,
+                },
+            };
+            Err("the first item is enough".to_owned())
+        })
+    });
+    match read {
+        Err(error @ Error::Io { .. }) => Err(error),
+        _ => Ok(kind),
+    }
+}
+
+fn is_of_program(object: &JsonObject) -> bool {
+    Program::of(object).is_some() || tavern::line(object).is_some()
+}
+
+/// Adds the example of a question to an assistant and its answer, which may be empty.
+pub(super) fn add_exchange(
+    question: &str,
+    answer: &str,
+    speaker: Option<Speaker>,
+    imported: &mut Imported,
+) {
+    let mut turns = vec![Turn::asked(question)];
+    if !answer.is_empty() {
+        turns.push(Turn::answered(answer));
+    }
+    program::add_chat(None, turns, speaker, imported);
+}
+
+/// Whether a file that begins with these bytes begins with a JSON object, or a list of objects.
+pub(super) fn begins(beginning: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(beginning);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_start();
-    let after = |text: &str, mark| {
-        text.strip_prefix(mark)
-            .map(|rest: &str| rest.trim_start().to_owned())
-    };
-    let object = after(text, '[').unwrap_or_else(|| text.to_owned());
-    Ok(after(&object, '{').is_some_and(|rest| rest.starts_with('"')))
+    let object = text.strip_prefix('[').map_or(text, str::trim_start);
+    let inner = object.strip_prefix('{').map(str::trim_start);
+    inner.is_some_and(|inner| inner.starts_with('"'))
 }
 
 /// Whether a text begins with an object that has the fields of a LaMP file. A serde struct could also be a list.
@@ -128,12 +188,35 @@ fn is_lamp(mut reader: impl BufRead) -> bool {
 
 fn items(path: &Path, reader: impl BufRead, speaker: Option<Speaker>) -> Result<Imported> {
     let mut imported = Imported::default();
-    for_each_item(path, reader, |item| match item {
-        JsonItem::Object(object) => form::add(object, speaker, &mut imported),
-        JsonItem::Chat(turns) => {
-            form::add_chat(turns, speaker, &mut imported);
-            Ok(())
+    // The messages of a chat in which each is an item.
+    let mut open = Vec::new();
+    for_each_item(path, reader, |item| {
+        let line = match &item {
+            JsonItem::Object(object) => tavern::line(object),
+            JsonItem::Chat(_) => None,
+        };
+        if let Some(Line::Message(turn)) = line {
+            open.push(turn);
+            return Ok(());
+        }
+        end_chat(&mut open, speaker, &mut imported);
+        match (item, line) {
+            (_, Some(_)) => Ok(()),
+            (JsonItem::Object(object), None) => form::add(object, speaker, &mut imported),
+            (JsonItem::Chat(turns), None) => {
+                form::add_chat(turns, speaker, &mut imported);
+                Ok(())
+            }
         }
     })?;
+    end_chat(&mut open, speaker, &mut imported);
     Ok(imported)
+}
+
+/// Adds the examples of a chat whose messages have been read.
+fn end_chat(turns: &mut Vec<Turn>, speaker: Option<Speaker>, imported: &mut Imported) {
+    let turns = std::mem::take(turns);
+    if !turns.is_empty() {
+        program::add_chat(None, turns, speaker, imported);
+    }
 }

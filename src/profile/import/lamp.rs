@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::export_files::ExportFile;
 use super::source::{malformed, utf8};
 use crate::error::Unspecified;
 use crate::profile::text_value::required;
@@ -75,8 +76,15 @@ struct StoredQuery {
 ///
 /// [`Error::Io`] when it cannot be read; [`Error::Input`] when it is malformed or its task is unknown.
 pub fn read(path: &Path) -> Result<Lamp> {
-    parse(path, &super::source::read(path)?)
+    read_file(&ExportFile::on_disk(path)?)
 }
+
+pub(super) fn read_file(file: &ExportFile) -> Result<Lamp> {
+    parse(file.path(), &file.content(MAX_FILE_BYTES)?)
+}
+
+/// The largest file that is read as a whole, in bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
     let mut deserializer = serde_json::Deserializer::from_str(utf8(path, bytes)?);

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess};
 use serde_json::{Map, Value};
 
+use super::program::PROGRAMS;
+use super::tavern;
 use crate::profile::text_value::kind;
 
 /// Fields that hold the messages of a chat.
@@ -67,12 +69,10 @@ pub(super) const MASKS: [&str; 2] = ["mask", "masked"];
 /// Fields that say whether an answer is wanted.
 pub(super) const LABELS: [&str; 2] = ["label", "kto_tag"];
 /// Further fields of items and messages.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 14] = [
     "history",
     "text",
     "title",
-    "mapping",
-    "current_node",
     "role",
     "from",
     "content",
@@ -195,11 +195,13 @@ fn canonical(name: &str) -> String {
 }
 
 fn is_known(name: &str) -> bool {
+    let of_programs = PROGRAMS.iter().flat_map(|program| program.fields);
+    let mut of_programs = of_programs.chain(&tavern::FIELDS);
     let groups: [&[&str]; 12] = [
         &CHATS, &ANSWERS, &QUESTIONS, &MATERIALS, &SYSTEMS, &ASKERS, &ANSWERERS, &LISTS, &WEIGHTS,
         &MASKS, &LABELS, &OTHERS,
     ];
-    groups.iter().any(|group| group.contains(&name))
+    groups.iter().any(|group| group.contains(&name)) || of_programs.any(|it| *it == name)
 }
 
 /// The beginning of a name that a file gives, for messages.
