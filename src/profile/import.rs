@@ -145,6 +145,8 @@ pub struct Imported {
     /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
     /// and of mails quotations, signatures and the like.
     pub cut: BTreeMap<&'static str, usize>,
+    /// Whose texts were taken of chats with assistants, in words: `of chats of ChatGPT the person's texts`.
+    pub taken: BTreeSet<String>,
     /// The options that apply to what was read, whether they were given or not.
     pub applied: BTreeSet<ImportOption>,
 }
@@ -176,6 +178,17 @@ impl Imported {
         }
     }
 
+    /// Notes that of a program's chats the texts of `speaker` are taken.
+    fn take_from(&mut self, program: &str, speaker: Speaker) {
+        let (whose, other) = match speaker {
+            Speaker::Human => ("person's", "assistant"),
+            Speaker::Assistant => ("assistant's", "human"),
+        };
+        self.taken.insert(format!(
+            "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
+        ));
+    }
+
     /// Notes that `option` applies to what was read.
     fn with(mut self, option: ImportOption) -> Self {
         self.applied.insert(option);
@@ -198,6 +211,7 @@ impl Imported {
         for (what, n) in other.cut {
             self.count_cut(what, n);
         }
+        self.taken.extend(other.taken);
         self.applied.extend(other.applied);
     }
 

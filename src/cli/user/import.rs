@@ -136,6 +136,9 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
         say!("{}: {} items read", file.display(), imported.examples.len());
+        for what in &imported.taken {
+            say!("{}: {what}", file.display());
+        }
         for (what, n) in &imported.cut {
             say!("{}: {what} cut from {n} items", file.display());
         }

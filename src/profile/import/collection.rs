@@ -83,7 +83,9 @@ impl<'a> Collection<'a> {
             _ if file.is_hidden() => {}
             FileKind::Json => match json::kind(file)? {
                 JsonKind::Chats => self.chats.push(file),
-                JsonKind::Items => self.items.push(file),
+                JsonKind::Items | JsonKind::Users | JsonKind::Questions => self.items.push(file),
+                // They are read with their questions.
+                JsonKind::Golds => {}
                 JsonKind::Unknown => self.imported.skip("a JSON file in no known form"),
             },
             FileKind::Activity => self.records.push(file),

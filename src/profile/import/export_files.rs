@@ -204,6 +204,27 @@ impl ExportFile {
         parts.any(|part| part.starts_with('.') || part == "__MACOSX")
     }
 
+    /// The file of this name in the same folder, if there is one.
+    pub fn beside(&self, name: &str) -> Option<Self> {
+        let path = self.path.with_file_name(name);
+        let Some((archive, _)) = &self.archive else {
+            return Self::on_disk(&path).ok().filter(|_| path.is_file());
+        };
+        let inside = path.strip_prefix(&archive.path).ok()?;
+        let mut indices = 0..archive.metadata.len();
+        let entry = |index: usize| archive.metadata.entry(index).ok();
+        let index = indices.find(|&index| {
+            let found = entry(index).and_then(|entry| entry.enclosed_name());
+            found.is_some_and(|found| found == inside)
+        })?;
+        Some(Self {
+            name: format!("{}{name}", self.folder()),
+            n_bytes: entry(index)?.size(),
+            archive: Some((Arc::clone(archive), index)),
+            path,
+        })
+    }
+
     /// Where the file lies, for messages.
     pub fn path(&self) -> &Path {
         &self.path

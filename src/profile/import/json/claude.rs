@@ -18,7 +18,7 @@ use super::object::JsonObject;
 use super::program::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::turn::{Party, Speaker, Turn};
 
-pub(super) const FIELDS: &[&str] = &["chat_messages", "name", "current_leaf_message_uuid"];
+pub(super) const FIELDS: &[&str] = &["chat_messages", "current_leaf_message_uuid"];
 
 /// Adds the examples of a chat.
 pub(super) fn add(

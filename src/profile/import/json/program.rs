@@ -12,6 +12,7 @@ use super::{chatgpt, claude, gemini, librechat, open_webui};
 
 /// A program, and how an item of its exports is told and read.
 pub(super) struct Program {
+    pub name: &'static str,
     /// Fields that are kept of an item, in lower case.
     pub fields: &'static [&'static str],
     /// Whether an item is one of this program.
@@ -23,26 +24,31 @@ pub(super) struct Program {
 /// The programs. `SillyTavern` is not among them, since each message of its chats is an item.
 pub(super) const PROGRAMS: [Program; 5] = [
     Program {
+        name: "ChatGPT",
         fields: chatgpt::FIELDS,
         wrote: |object| object.given("mapping").is_some_and(Value::is_object),
         add: chatgpt::add,
     },
     Program {
+        name: "Claude",
         fields: claude::FIELDS,
         wrote: |object| object.given("chat_messages").is_some_and(Value::is_array),
         add: claude::add,
     },
     Program {
+        name: "Gemini",
         fields: gemini::FIELDS,
         wrote: gemini::wrote,
         add: gemini::add,
     },
     Program {
+        name: "Open WebUI",
         fields: open_webui::FIELDS,
         wrote: open_webui::wrote,
         add: open_webui::add,
     },
     Program {
+        name: "LibreChat",
         fields: librechat::FIELDS,
         wrote: librechat::wrote,
         add: librechat::add,

@@ -13,6 +13,9 @@ use serde_json::Value;
 use super::object::JsonObject;
 use super::turn::{Party, Speaker, Turn};
 
+/// The program's name.
+pub(super) const NAME: &str = "SillyTavern";
+
 /// Fields that are kept of a line.
 pub(super) const FIELDS: [&str; 6] = [
     "user_name",

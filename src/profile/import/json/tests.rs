@@ -1,6 +1,7 @@
 //! Items in the forms that other programs write, and what becomes of them.
 
 mod chats;
+mod programs;
 mod refused;
 
 use std::fmt::Write as _;
