@@ -10,6 +10,7 @@ mod kind;
 pub mod lamp;
 mod mail;
 mod marks;
+mod parquet;
 mod posts;
 mod source;
 pub mod text;
@@ -62,7 +63,7 @@ pub enum ImportOption {
 ///
 /// | file | format |
 /// |---|---|
-/// | JSON, and any `.json`, `.jsonl` or `.ndjson` | see [`json`] |
+/// | JSON, and any `.json`, `.jsonl` or `.ndjson`; Parquet | see [`json`] |
 /// | `.csv`, `.tsv` | a table with a header |
 /// | `.mbox`, `.eml`, `.emlx`, files that begin as a mailbox, and those of a Maildir | mails |
 /// | `.txt` | see [`text`] |

@@ -1,5 +1,6 @@
 //! Importers of histories: the examples in well-formed files, and the errors for malformed ones.
 
+mod exports;
 mod mails;
 mod sources;
 

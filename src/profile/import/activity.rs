@@ -35,6 +35,9 @@ const TYPED: [&str; 8] = [
 /// Words before what a person said aloud.
 const SPOKEN: [&str; 1] = ["Said "];
 
+/// Words of activities with an answer that are no prompts.
+const OTHERS: [&str; 3] = ["Created ", "Used ", "Selected "];
+
 /// Beginnings of lines below a prompt about its files, after their number.
 const FILES: [&str; 4] = ["file.", "files.", "Datei angehängt", "Dateien angehängt"];
 
@@ -90,7 +93,10 @@ impl Activity<'_> {
                 );
             }
             (None, Some(_)) => imported.skip("a recording"),
-            (None, None) => imported.skip("an activity that is no prompt"),
+            (None, None) if self.answer.is_empty() || after(&OTHERS).is_some() => {
+                imported.skip("an activity that is no prompt");
+            }
+            (None, None) => imported.skip("a prompt after words of a language that are not known"),
         }
     }
 }

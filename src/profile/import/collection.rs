@@ -155,7 +155,7 @@ impl<'a> Collection<'a> {
                 .content(text::MAX_FILE_BYTES)
                 .and_then(|it| text::parse(file.path(), &it))
             {
-                Ok(example) => imported.merge(Imported::complete(vec![example])),
+                Ok(example) => imported.add_example(example),
                 Err(crate::Error::Input(_)) => imported.skip("no title, or no text below it"),
                 Err(error) => return Err(error),
             }

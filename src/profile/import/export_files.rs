@@ -235,6 +235,11 @@ impl ExportFile {
         self.n_bytes
     }
 
+    /// Whether the file lies in an archive.
+    pub fn is_zipped(&self) -> bool {
+        self.archive.is_some()
+    }
+
     /// Reads the file from its beginning by `read`.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ use turn::Turn;
 pub use turn::{Speaker, sharegpt};
 
 use super::export_files::ExportFile;
-use super::{ImportOptions, Imported, lamp};
+use super::{ImportOptions, Imported, lamp, parquet};
 use crate::{Error, Result};
 
 /// The examples of a JSON text with these bytes, in any form but LaMP's; `path` is for messages only.
@@ -81,7 +81,11 @@ pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Impor
         JsonKind::Users => lamp::import(file, false, user),
         JsonKind::Questions => lamp::import(file, true, user),
         JsonKind::Golds => Err(lamp::refuse_golds(file)),
-        _ => file.read(|reader| items(file.path(), reader, options.speaker)),
+        _ => {
+            let mut items = Items::new(options.speaker);
+            for_each(file, |item| items.add(item))?;
+            Ok(items.finish())
+        }
     }
 }
 
@@ -108,14 +112,12 @@ pub(super) enum JsonKind {
 /// [`Error::Io`] when it cannot be read.
 pub(super) fn kind(file: &ExportFile) -> Result<JsonKind> {
     let mut kind = JsonKind::Unknown;
-    let read = file.read(|reader| {
-        for_each_item(file.path(), reader, |item| {
-            kind = match item {
-                JsonItem::Chat(_) => JsonKind::Items,
-                JsonItem::Object(object) => kind_of(object),
-            };
-            Err("the first item is enough".to_owned())
-        })
+    let read = for_each(file, |item| {
+        kind = match item {
+            JsonItem::Chat(_) => JsonKind::Items,
+            JsonItem::Object(object) => kind_of(object),
+        };
+        Err("the first item is enough".to_owned())
     });
     match read {
         Err(error @ Error::Io { .. }) => Err(error),
@@ -148,12 +150,18 @@ pub(super) fn for_each_object(
     file: &ExportFile,
     mut take: impl FnMut(JsonObject) -> Result<(), String>,
 ) -> Result<()> {
-    file.read(|reader| {
-        for_each_item(file.path(), reader, |item| match item {
-            JsonItem::Object(object) => take(object),
-            JsonItem::Chat(_) => Err("a list, where an object is needed".to_owned()),
-        })
+    for_each(file, |item| match item {
+        JsonItem::Object(object) => take(object),
+        JsonItem::Chat(_) => Err("a list, where an object is needed".to_owned()),
     })
+}
+
+/// Calls `take` with each item of a file in JSON or Parquet.
+fn for_each(file: &ExportFile, mut take: impl FnMut(JsonItem) -> Result<(), String>) -> Result<()> {
+    if file.beginning(parquet::MAGIC.len() as u64)? == parquet::MAGIC {
+        return parquet::for_each_row(file, |row| take(JsonItem::Object(row.into())));
+    }
+    file.read(|reader| for_each_item(file.path(), reader, take))
 }
 
 /// Whether an object is a list of items of a program, such as `{"conversations": […]}`.
@@ -193,37 +201,84 @@ pub(super) fn begins(beginning: &[u8]) -> bool {
 }
 
 fn items(path: &Path, reader: impl BufRead, speaker: Option<Speaker>) -> Result<Imported> {
-    let mut imported = Imported::default();
-    // The messages of a chat in which each is an item.
-    let mut open = Vec::new();
-    for_each_item(path, reader, |item| {
+    let mut items = Items::new(speaker);
+    for_each_item(path, reader, |item| items.add(item))?;
+    Ok(items.finish())
+}
+
+/// Makes examples of items.
+struct Items {
+    speaker: Option<Speaker>,
+    /// The messages of a chat in which each is an item.
+    open: Vec<Turn>,
+    /// When the chats of programs began, and the place of the first example of each.
+    begun: Vec<(f64, usize)>,
+    imported: Imported,
+}
+
+impl Items {
+    fn new(speaker: Option<Speaker>) -> Self {
+        Self {
+            speaker,
+            open: Vec::new(),
+            begun: Vec::new(),
+            imported: Imported::default(),
+        }
+    }
+
+    fn add(&mut self, item: JsonItem) -> Result<(), String> {
         let line = match &item {
             JsonItem::Object(object) => tavern::line(object),
             JsonItem::Chat(_) => None,
         };
         if let Some(Line::Message(turn)) = line {
-            open.push(turn);
+            self.open.push(turn);
             return Ok(());
         }
-        end_chat(&mut open, speaker, &mut imported);
+        self.end_chat();
         match (item, line) {
             (_, Some(_)) => Ok(()),
-            (JsonItem::Object(object), None) => form::add(object, speaker, &mut imported),
+            (JsonItem::Object(object), None) => {
+                let time = program::time(&object).filter(|_| Program::of(&object).is_some());
+                let time = time.or(self.begun.last().map(|(time, _)| *time));
+                self.begun
+                    .extend(time.map(|time| (time, self.imported.examples.len())));
+                form::add(object, self.speaker, &mut self.imported)
+            }
             (JsonItem::Chat(turns), None) => {
-                form::add_chat(turns, speaker, &mut imported);
+                form::add_chat(turns, self.speaker, &mut self.imported);
                 Ok(())
             }
         }
-    })?;
-    end_chat(&mut open, speaker, &mut imported);
-    Ok(imported)
-}
+    }
 
-/// Adds the examples of a chat whose messages have been read.
-fn end_chat(turns: &mut Vec<Turn>, speaker: Option<Speaker>, imported: &mut Imported) {
-    let turns = std::mem::take(turns);
-    if !turns.is_empty() {
-        program::add_chat(None, turns, speaker, imported);
-        imported.take_from(tavern::NAME, speaker.unwrap_or(Speaker::Human));
+    /// Adds the examples of a chat whose messages have been read.
+    fn end_chat(&mut self) {
+        let turns = std::mem::take(&mut self.open);
+        if !turns.is_empty() {
+            program::add_chat(None, turns, self.speaker, &mut self.imported);
+            let speaker = self.speaker.unwrap_or(Speaker::Human);
+            self.imported.take_from(tavern::NAME, speaker);
+        }
+    }
+
+    fn finish(mut self) -> Imported {
+        self.end_chat();
+        self.sort_chats();
+        self.imported
+    }
+
+    /// Puts the examples of programs' chats in the order of time.
+    fn sort_chats(&mut self) {
+        let mut examples = std::mem::take(&mut self.imported.examples);
+        let mut chats = Vec::new();
+        for (time, start) in self.begun.drain(..).rev() {
+            chats.push((time, examples.split_off(start)));
+        }
+        chats.push((f64::NEG_INFINITY, examples));
+        chats.reverse();
+        chats.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let examples = chats.into_iter().flat_map(|(_, examples)| examples);
+        self.imported.examples = examples.collect();
     }
 }

@@ -2,12 +2,13 @@
 
 use super::export_files::ExportFile;
 use super::mail::MailForm;
-use super::{activity, json};
+use super::{activity, json, parquet};
 use crate::Result;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
+    /// Items in JSON, or in Parquet.
     Json,
     /// The page of Google's with what a person did.
     Activity,
@@ -26,10 +27,10 @@ pub(super) enum FileKind {
 
 /// What can be read, for messages.
 pub(super) const READABLE: &str =
-    "JSON, .csv, .tsv, .mbox, .eml, .txt, .md, and folders and zip archives of these";
+    "JSON, Parquet, .csv, .tsv, .mbox, .eml, .txt, .md, and folders and zip archives of these";
 
 /// Beginnings of files that hold no text in UTF-8, with what they are.
-const BEGINNINGS: [(&[u8], &str); 19] = [
+const BEGINNINGS: [(&[u8], &str); 18] = [
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
     (b"\x1f\x8b", "is compressed by gzip; unpack it first"),
@@ -46,7 +47,6 @@ const BEGINNINGS: [(&[u8], &str); 19] = [
         "is a zip archive in another; unpack the outer one first",
     ),
     (b"PK\x05\x06", "is an empty zip archive"),
-    (b"PAR1", "is a Parquet file; write it as JSON Lines first"),
     (b"%PDF", "is a PDF document; save its text as .txt"),
     (b"{\\rtf", "is a document in RTF; save it as .txt"),
     (
@@ -115,6 +115,13 @@ impl FileKind {
             return Ok(Self::NoText(what));
         }
         let beginning = file.beginning(N_BEGINNING)?;
+        if beginning.starts_with(parquet::MAGIC) {
+            return Ok(if file.is_zipped() {
+                Self::Unreadable("is a Parquet file in an archive; unpack it first")
+            } else {
+                Self::Json
+            });
+        }
         if let Some(what) = why_no_text(&beginning) {
             return Ok(Self::Unreadable(what));
         }

@@ -33,7 +33,7 @@ struct StoredNode {
 
 #[derive(Deserialize)]
 struct StoredMessage {
-    author: Author,
+    author: Option<Author>,
     content: Option<Content>,
     #[serde(default)]
     create_time: Option<f64>,
@@ -47,14 +47,13 @@ struct StoredMessage {
 
 #[derive(Deserialize)]
 struct Author {
-    role: String,
+    role: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Content {
-    content_type: String,
-    #[serde(default)]
-    parts: Vec<Value>,
+    content_type: Option<String>,
+    parts: Option<Vec<Value>>,
 }
 
 /// Adds the examples of one chat.
@@ -106,9 +105,9 @@ impl StoredMessage {
         if is_set("is_visually_hidden_from_conversation") || self.weight == Some(0.0) {
             return None;
         }
-        let who = match self.author.role.as_str() {
-            "user" => Speaker::Human,
-            "assistant" => Speaker::Assistant,
+        let who = match self.author.as_ref()?.role.as_deref() {
+            Some("user") => Speaker::Human,
+            Some("assistant") => Speaker::Assistant,
             _ => return None,
         };
         let Some(content) = &self.content else {
@@ -138,13 +137,14 @@ impl StoredMessage {
 impl Content {
     /// The message with this content; `None` if it is none of the chat.
     fn turn(&self, who: Speaker) -> Option<Turn> {
-        let texts = self.parts.iter().filter_map(Value::as_str);
+        let parts = self.parts.as_deref().unwrap_or_default();
+        let texts = parts.iter().filter_map(Value::as_str);
         let text = texts.collect::<Vec<_>>().join("\n");
         let mut turn = Turn::said(Party::Speaker(who), without_links(&text).trim());
-        match self.content_type.as_str() {
+        match self.content_type.as_deref().unwrap_or("text") {
             "text" => {}
             "multimodal_text" => {
-                let others = self.parts.iter().filter(|part| !part.is_string());
+                let others = parts.iter().filter(|part| !part.is_string());
                 turn.left = others.filter_map(left_part).map(str::to_owned).collect();
             }
             "code" => turn.calls_tool = true,

@@ -39,8 +39,7 @@ pub(super) fn add(
     imported: &mut Imported,
 ) -> Result<(), String> {
     if let Some(program) = Program::of(&object) {
-        imported.take_from(program.name, speaker.unwrap_or(Speaker::Human));
-        return (program.add)(object, speaker, imported);
+        return program.add(object, speaker, imported);
     }
     if object.has("profile") {
         return Err(unknown(&object));

@@ -70,7 +70,7 @@ pub(super) const MASKS: [&str; 2] = ["mask", "masked"];
 /// Fields that say whether an answer is wanted.
 pub(super) const LABELS: [&str; 2] = ["label", "kto_tag"];
 /// Further fields of items and messages.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 17] = [
     "history",
     "text",
     "title",
@@ -86,6 +86,8 @@ const OTHERS: [&str; 15] = [
     "type",
     "thought",
     "profile",
+    "create_time",
+    "created_at",
 ];
 /// Names and numbers of items and people, of which some are not read.
 const IDS: [&str; 5] = ["id", "user_id", "reviewerid", "author", "name"];

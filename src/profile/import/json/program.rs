@@ -18,7 +18,7 @@ pub(super) struct Program {
     /// Whether an item is one of this program.
     pub wrote: fn(&JsonObject) -> bool,
     /// Adds the examples of an item.
-    pub add: fn(JsonObject, Option<Speaker>, &mut Imported) -> Result<(), String>,
+    pub read: fn(JsonObject, Option<Speaker>, &mut Imported) -> Result<(), String>,
 }
 
 /// The programs. `SillyTavern` is not among them, since each message of its chats is an item.
@@ -27,31 +27,31 @@ pub(super) const PROGRAMS: [Program; 5] = [
         name: "ChatGPT",
         fields: chatgpt::FIELDS,
         wrote: |object| object.given("mapping").is_some_and(Value::is_object),
-        add: chatgpt::add,
+        read: chatgpt::add,
     },
     Program {
         name: "Claude",
         fields: claude::FIELDS,
         wrote: |object| object.given("chat_messages").is_some_and(Value::is_array),
-        add: claude::add,
+        read: claude::add,
     },
     Program {
         name: "Gemini",
         fields: gemini::FIELDS,
         wrote: gemini::wrote,
-        add: gemini::add,
+        read: gemini::add,
     },
     Program {
         name: "Open WebUI",
         fields: open_webui::FIELDS,
         wrote: open_webui::wrote,
-        add: open_webui::add,
+        read: open_webui::add,
     },
     Program {
         name: "LibreChat",
         fields: librechat::FIELDS,
         wrote: librechat::wrote,
-        add: librechat::add,
+        read: librechat::add,
     },
 ];
 
@@ -60,7 +60,26 @@ impl Program {
     pub fn of(object: &JsonObject) -> Option<&'static Self> {
         PROGRAMS.iter().find(|program| (program.wrote)(object))
     }
+
+    /// Adds the examples of an item.
+    ///
+    /// # Errors
+    ///
+    /// A field is of the wrong type.
+    pub fn add(
+        &self,
+        object: JsonObject,
+        speaker: Option<Speaker>,
+        imported: &mut Imported,
+    ) -> Result<(), String> {
+        imported.take_from(self.name, speaker.unwrap_or(Speaker::Human));
+        (self.read)(object, speaker, imported)
+    }
 }
+
+/// The bytes of what was said before that are kept with a text. Chats with assistants are long, and most of what they hold is
+/// the assistant's.
+const WINDOW: usize = 2_000;
 
 /// Adds the examples of a chat with an assistant.
 pub(super) fn add_chat(
@@ -87,7 +106,7 @@ pub(super) fn add_chat(
         };
         turns.insert(0, Turn::said(Party::Speaker(other), opening));
     }
-    Dialogue::add(turns, speaker, imported);
+    Dialogue::add_windowed(turns, speaker, WINDOW, imported);
 }
 
 /// The messages without those of the assistant that say nothing before another one: programs store an answer in pieces, with
@@ -108,6 +127,18 @@ fn without_pieces(turns: Vec<Turn>, speaker: Speaker, imported: &mut Imported) -
         }
     }
     kept
+}
+
+/// When a chat began, as a number that grows with time within one export: most list the newest chat first.
+pub(super) fn time(object: &JsonObject) -> Option<f64> {
+    let mut times = ["create_time", "created_at", "time"].into_iter();
+    times.find_map(|name| match object.given(name)? {
+        Value::String(text) => {
+            let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();
+            digits.parse().ok()
+        }
+        value => value.as_f64(),
+    })
 }
 
 /// A message in a tree of messages. A chat in which messages were edited or answered anew has branches.

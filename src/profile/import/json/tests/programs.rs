@@ -1,6 +1,8 @@
 //! Chats of assistants, as programs export them.
 
-use super::{Speaker, read, read_by};
+use proptest::prelude::*;
+
+use super::{Path, Speaker, items, read, read_by};
 
 /// A chat of `ChatGPT` with these nodes, `id < parent: message`, of which the last is the current one.
 fn chatgpt(nodes: &[(&str, &str, &str)]) -> String {
@@ -232,3 +234,77 @@ fn of_geminis_activity_prompts_are_read() {
         .replace("\n\n", "|")
     );
 }
+
+#[test]
+fn of_a_long_chat_the_last_messages_are_kept_with_each_text() {
+    let message = |number: usize| {
+        let sender = ["human", "assistant"][number % 2];
+        format!(
+            r#"{{"sender": "{sender}", "text": "{number:03}{}"}}"#,
+            "x".repeat(997)
+        )
+    };
+    let messages: Vec<_> = (0..400).map(message).collect();
+    let chat = format!(
+        r#"[{{"name": "", "chat_messages": [{}]}}]"#,
+        messages.join(",")
+    );
+    let said = read(&chat);
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.len(), 200);
+    let starts: Vec<_> = lines[100].split(" / ").map(|part| &part[..6]).collect();
+    assert_eq!(starts, ["U: 199", "A: 200"]);
+    let short = chat.replace(&"x".repeat(900), "");
+    let said = read(&short);
+    let last = said.lines().last().unwrap();
+    assert_eq!(last.split(" / ").count(), 20, "{last}");
+    assert!(last.starts_with("U: "), "{last}");
+}
+
+#[test]
+fn the_oldest_chat_comes_first() {
+    let chat = |time: &str, text: &str| {
+        format!(
+            r#"{{"name": "", "created_at": {time}, "chat_messages": [{{"sender": "human", "text": "{text}"}}]}}"#
+        )
+    };
+    let times = [
+        ("\"2026-02-03T10:00:00Z\"", "new"),
+        ("\"2025-12-30T09:00:00Z\"", "old"),
+        ("null", "beside"),
+    ];
+    let chats: Vec<_> = times.iter().map(|(time, text)| chat(time, text)).collect();
+    let said = read(&format!("[{}]", chats.join(",")));
+    let texts: Vec<_> = said
+        .lines()
+        .map(|line| line.rsplit(' ').next().unwrap())
+        .collect();
+    assert_eq!(texts, ["old", "beside", "new"]);
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_an_export_panics(case in 0..CHANGED.len(), changes in prop::collection::vec((any::<usize>(), any::<u8>()), 1..8)) {
+        let mut bytes = CHANGED[case].as_bytes().to_vec();
+        for (place, value) in changes {
+            let place = place % bytes.len();
+            bytes[place] = value;
+        }
+        for speaker in [None, Some(Speaker::Assistant)] {
+            if let Err(error) = items(Path::new("f"), bytes.as_slice(), speaker) {
+                prop_assert!(!error.to_string().contains('\n'));
+            }
+        }
+    }
+}
+
+/// Exports that are changed at random.
+const CHANGED: [&str; 5] = [
+    r#"[{"title": "a", "current_node": "b", "mapping": {"a": {"parent": "b", "message": {"author": {"role": "user"}, "content": {"content_type": "multimodal_text", "parts": ["x", {"content_type": "y"}]}, "metadata": {"attachments": [{}]}}}, "b": {"parent": "a", "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["x\ue200y"]}}}}}]"#,
+    r#"[{"name": "x", "chat_messages": [{"uuid": "a", "parent_message_uuid": "b", "sender": "human", "text": "t", "content": [{"type": "text", "text": "t"}], "files": [1]}, {"uuid": "b", "parent_message_uuid": "a", "sender": "assistant", "content": [{"type": "thinking"}]}]}]"#,
+    r#"[{"title": "x", "chat": {"history": {"currentId": "a", "messages": {"a": {"parentId": "a", "role": "user", "content": "<details type=\"tool_calls\""}}}, "messages": []}}]"#,
+    r#"{"messages": [{"messageId": "a", "isCreatedByUser": true, "text": "x", "content": [{"type": "text", "text": {"value": "y"}}], "children": [{"messageId": "a", "isCreatedByUser": false}]}]}"#,
+    r#"{"header": "Gemini", "title": "Prompted x\nAttached 1 file.", "time": "2", "products": [], "safeHtmlItem": [{"html": "<p>"}]}
+{"user_name": "a", "character_name": "b"}
+{"mes": "x", "is_user": true, "name": "a"}"#,
+];
