@@ -16,7 +16,7 @@ use crate::profile::import::source::malformed;
 use crate::{Error, Result};
 
 /// The largest item, in bytes of the file.
-const MAX_ITEM_BYTES: u64 = 256 << 20;
+const MAX_ITEM_BYTES: u64 = 64 << 20;
 
 /// An item of a JSON text.
 pub(super) enum JsonItem {
