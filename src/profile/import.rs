@@ -1,5 +1,6 @@
 //! Imports histories from the files that people have: one module per format.
 
+mod authors;
 mod csv;
 mod export_files;
 mod git;
@@ -7,6 +8,7 @@ pub mod json;
 pub mod lamp;
 mod mail;
 mod marks;
+mod messengers;
 mod posts;
 mod source;
 pub mod text;
@@ -14,6 +16,7 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use export_files::ExportFiles;
 pub use json::{Speaker, sharegpt};
 use mail::Mailbox;
 use source::{malformed, read, require_text};
@@ -68,7 +71,10 @@ pub enum ImportOption {
 /// where possible the line, when it is malformed, of an unknown format or without a usable example;
 /// [`Error::Unspecified`](crate::Error::Unspecified) when it needs an option that is not given.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let imported = if path.is_dir() {
+    let chats = messengers::import(&ExportFiles::find(path)?, options)?;
+    let imported = if let Some(chats) = chats {
+        chats.imported
+    } else if path.is_dir() {
         folder(path, options)?
     } else {
         file(path, options)?
@@ -223,6 +229,7 @@ fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
     Err(Unspecified::Author {
         path: path.to_owned(),
         texts: texts.to_owned(),
+        people: String::new(),
     }
     .into())
 }

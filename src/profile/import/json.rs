@@ -43,6 +43,7 @@ mod turn;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+pub(super) use form::NO_PROMPT;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use stream::{JsonItem, for_each_item};
