@@ -35,7 +35,7 @@ mod chatgpt;
 mod dialogue;
 mod form;
 mod object;
-mod stream;
+pub(super) mod stream;
 #[cfg(test)]
 mod tests;
 mod turn;

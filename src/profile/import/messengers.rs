@@ -5,28 +5,35 @@
 //! prompt. Notices, attachments, forwarded and deleted messages are left and counted. A message of somebody else that is
 //! left ends what was said before, so that no text becomes the answer to something that it does not answer.
 
+mod discord;
 mod exchange;
+mod formats;
+mod json_walk;
+mod line_talk;
+mod meta;
 mod placeholders;
+mod signal;
+mod slack;
 mod stamp;
 mod talk;
 mod talk_lines;
+mod telegram;
 #[cfg(test)]
 mod tests;
 mod whatsapp;
 mod who;
+mod x_archive;
 
 use std::collections::BTreeSet;
 
 use self::exchange::Exchange;
+use self::formats::{Beside, ChatFormat};
 use self::talk::{Said, Talk, TalkEvent};
 use self::who::{Survey, Whose};
 use super::authors::Authors;
-use super::export_files::{ExportFile, ExportFiles};
+use super::export_files::ExportFiles;
 use super::{ImportOption, ImportOptions, Imported};
 use crate::Result;
-
-/// The bytes at the beginning of a file that tell its format.
-const BEGINNING: u64 = 64 << 10;
 
 /// The most bytes of texts that are held to turn a file around that has the newest message first.
 const MAX_TURNED: usize = 64 << 20;
@@ -37,32 +44,6 @@ pub(super) struct ClaimedChats {
     pub imported: Imported,
     /// The names of the files.
     pub files: BTreeSet<String>,
-}
-
-/// A format of chats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ChatFormat {
-    WhatsApp,
-}
-
-impl ChatFormat {
-    /// The format of a file, by its content.
-    fn of(file: &ExportFile) -> Result<Option<Self>> {
-        if file.is_hidden() {
-            return Ok(None);
-        }
-        let beginning = file.beginning(BEGINNING)?;
-        let text = String::from_utf8_lossy(&beginning);
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        Ok(whatsapp::is_chat(text).then_some(Self::WhatsApp))
-    }
-
-    /// Calls `take` with each message of a file.
-    fn read(self, file: &ExportFile, take: &mut dyn FnMut(TalkEvent)) -> Result<()> {
-        match self {
-            Self::WhatsApp => whatsapp::read(file, take),
-        }
-    }
 }
 
 /// The user's texts of all chats among `files`; `None` if there is none. The files are read twice, at first to learn who
@@ -82,21 +63,27 @@ pub(super) fn import(files: &ExportFiles, options: &ImportOptions) -> Result<Opt
     if chats.is_empty() {
         return Ok(None);
     }
+    let beside = Beside::read(files)?;
     let mut survey = Survey::new(Authors::new(&options.authors));
     let mut is_newest_first = Vec::new();
     for (file, format) in &chats {
-        format.read(file, &mut |event| survey.note(&event))?;
-        is_newest_first.push(survey.ends_file());
+        format.read(file, &beside, &mut |event| survey.note(&event))?;
+        is_newest_first.push(survey.ends_file(format.is_newest_first()));
     }
     let whose = survey.decide(files.root())?;
     let mut exchange = Exchange::new();
+    let mut before = None;
     for ((file, format), is_newest_first) in chats.iter().zip(is_newest_first) {
+        let folder = format.continues().then_some(file.folder());
+        let continues = folder.is_some() && before == folder;
+        before = folder;
         let mut turned = Turned::new(is_newest_first);
-        format.read(file, &mut |event| {
-            turned.take(event, &mut |event| add(event, &whose, &mut exchange));
+        format.read(file, &beside, &mut |event| {
+            if !(continues && matches!(event, TalkEvent::Begins)) {
+                turned.take(event, &mut |event| add(event, &whose, &mut exchange));
+            }
         })?;
         turned.finish(&mut |event| add(event, &whose, &mut exchange));
-        exchange.begin();
     }
     let files = chats.iter().map(|(file, _)| file.name().to_owned());
     Ok(Some(ClaimedChats {

@@ -343,3 +343,51 @@ pub(super) fn day_number(year: u32, month: u32, day: u32) -> i64 {
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
         - 719_468
 }
+
+/// Days since 1970 of a line that is a date alone, perhaps with the day of the week: `2026/03/12(木)`, `Thu, 3/12/2026`.
+pub(super) fn day(text: &str) -> Option<i64> {
+    let text: String = text.chars().filter(|it| !is_mark(*it)).map(plain).collect();
+    let start = text.find(|it: char| it.is_ascii_digit())?;
+    let (numbers, words) = numbers(text[start..].trim())?;
+    let is_short = |words: &str| words.chars().count() <= MAX_WORDS;
+    let is_between = |at: usize| !words[at].is_empty() && is_short(&words[at]);
+    if numbers.len() != 3
+        || !is_between(0)
+        || !is_between(1)
+        || !is_short(&words[2])
+        || !is_short(&text[..start])
+    {
+        return None;
+    }
+    let [first, second, third] = [numbers[0], numbers[1], numbers[2]].map(|(number, _)| number);
+    let (year, month, day) = match numbers[0].1 {
+        4 => (first, second, third),
+        _ if first > 12 => (third, second, first),
+        _ => (third, first, second),
+    };
+    let is_date = (1..=12).contains(&month) && (1..=31).contains(&day);
+    is_date.then(|| day_number(year, month, day))
+}
+
+/// Seconds since 1970 of `2026-03-07T21:22:39.123+01:00` and shorter forms of it.
+pub(super) fn iso_time(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| text.get(from..to).and_then(|it| it.parse::<u32>().ok());
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let is_date =
+        text.get(4..5) == Some("-") && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let clock = [number(11, 13), number(14, 16), number(17, 19)].map(|it| it.unwrap_or(0));
+    let seconds = clock_seconds(&clock, "")?;
+    let zone = text
+        .get(19..)
+        .and_then(|rest| rest.rfind(['+', '-']).map(|at| &rest[at..]));
+    let offset = zone.and_then(|zone| {
+        let digits: String = zone.chars().filter(char::is_ascii_digit).collect();
+        let (hours, minutes) = (
+            digits.get(..2)?.parse::<i64>().ok()?,
+            digits.get(2..4)?.parse::<i64>().ok()?,
+        );
+        Some((hours * 3600 + minutes * 60) * if zone.starts_with('-') { -1 } else { 1 })
+    });
+    let time = day_number(year, month, day) * 86_400 + i64::from(seconds) - offset.unwrap_or(0);
+    is_date.then_some(time)
+}

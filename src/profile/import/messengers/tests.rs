@@ -1,6 +1,13 @@
 //! Chats in the layouts of messengers, with invented people. Each format has a file of its own.
 
+mod discord;
+mod line_talk;
+mod meta;
+mod signal;
+mod slack;
+mod telegram;
 mod whatsapp;
+mod x_archive;
 
 use tempfile::TempDir;
 

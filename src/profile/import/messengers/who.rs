@@ -1,5 +1,6 @@
 //! Decides whose texts are the user's: by the names that the user gave, or by what the file tells of its owner.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
@@ -65,9 +66,13 @@ impl Survey {
         }
     }
 
-    /// Ends a file. Returns whether its newest message comes first.
-    pub fn ends_file(&mut self) -> bool {
-        let is_newest_first = self.n_earlier > self.n_later;
+    /// Ends a file. Returns whether its newest message comes first; where the times do not tell that, it is as `usual`.
+    pub fn ends_file(&mut self, usual: bool) -> bool {
+        let is_newest_first = match self.n_earlier.cmp(&self.n_later) {
+            Ordering::Greater => true,
+            Ordering::Equal => usual,
+            Ordering::Less => false,
+        };
         (self.before, self.n_later, self.n_earlier) = (None, 0, 0);
         is_newest_first
     }
