@@ -81,7 +81,7 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
 }
 
 fn items(file: &Path, args: &Args) -> Result<Vec<Example>> {
-    if file.extension().is_none_or(|extension| extension != "json") {
+    if !lamp::is_lamp(file)? {
         return Ok(profile::import(file, &ImportOptions::default())?.examples);
     }
     let users = lamp::read(file)?.users.into_iter();

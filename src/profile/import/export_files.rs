@@ -66,15 +66,7 @@ impl ExportFiles {
         } else if is_archive(path)? {
             found.add_archive(path, "")?;
         } else {
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            let name = name.to_string_lossy().into_owned();
-            let n_bytes = fs::metadata(path).map_err(Error::io("read", path))?.len();
-            found.files.push(ExportFile {
-                name,
-                path: path.to_owned(),
-                n_bytes,
-                archive: None,
-            });
+            found.files.push(ExportFile::on_disk(path)?);
         }
         found.files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
@@ -83,6 +75,16 @@ impl ExportFiles {
     /// The path that was given.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The file that the person gave, or that is the only one of a folder or an archive. Hidden files do not count.
+    pub fn alone(&self) -> Option<&ExportFile> {
+        let mut seen = self.files.iter().filter(|file| !file.is_hidden());
+        let first = seen.next();
+        match (first, self.files.as_slice()) {
+            (_, [file]) => Some(file),
+            _ => first.filter(|_| seen.next().is_none()),
+        }
     }
 
     /// The files, in the order of their names.
@@ -104,7 +106,8 @@ impl ExportFiles {
             let path = entry.path();
             let kind = entry.file_type().map_err(Error::io("read", &path))?;
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if kind.is_dir() {
+            if kind.is_dir() && entry.file_name() == ".git" {
+            } else if kind.is_dir() {
                 self.add_folder(&path, &format!("{name}/"))?;
             } else if kind.is_file() && has_extension(&path, "zip") && is_archive(&path)? {
                 self.add_archive(&path, &format!("{name}/"))?;
@@ -157,6 +160,22 @@ impl ExportFiles {
 }
 
 impl ExportFile {
+    /// The file at a path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when there is none.
+    pub fn on_disk(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
+        Ok(Self {
+            name: name.to_string_lossy().into_owned(),
+            path: path.to_owned(),
+            n_bytes: metadata.len(),
+            archive: None,
+        })
+    }
+
     /// The path inside the folder or archive, with `/` between its parts; for a file alone its name.
     pub fn name(&self) -> &str {
         &self.name
@@ -185,6 +204,27 @@ impl ExportFile {
         parts.any(|part| part.starts_with('.') || part == "__MACOSX")
     }
 
+    /// The file of this name in the same folder, if there is one.
+    pub fn beside(&self, name: &str) -> Option<Self> {
+        let path = self.path.with_file_name(name);
+        let Some((archive, _)) = &self.archive else {
+            return Self::on_disk(&path).ok().filter(|_| path.is_file());
+        };
+        let inside = path.strip_prefix(&archive.path).ok()?;
+        let mut indices = 0..archive.metadata.len();
+        let entry = |index: usize| archive.metadata.entry(index).ok();
+        let index = indices.find(|&index| {
+            let found = entry(index).and_then(|entry| entry.enclosed_name());
+            found.is_some_and(|found| found == inside)
+        })?;
+        Some(Self {
+            name: format!("{}{name}", self.folder()),
+            n_bytes: entry(index)?.size(),
+            archive: Some((Arc::clone(archive), index)),
+            path,
+        })
+    }
+
     /// Where the file lies, for messages.
     pub fn path(&self) -> &Path {
         &self.path
@@ -193,11 +233,6 @@ impl ExportFile {
     /// The length in bytes.
     pub fn n_bytes(&self) -> u64 {
         self.n_bytes
-    }
-
-    /// Whether the file lies in an archive.
-    pub fn is_zipped(&self) -> bool {
-        self.archive.is_some()
     }
 
     /// Reads the file from its beginning by `read`.
@@ -240,7 +275,7 @@ impl ExportFile {
     /// [`Error::Io`] and [`Error::Input`] when it cannot be read.
     pub fn beginning(&self, n_bytes: u64) -> Result<Vec<u8>> {
         self.read(|reader| {
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(n_bytes.min(self.n_bytes) as usize);
             let read = reader.take(n_bytes).read_to_end(&mut bytes);
             read.map_err(Error::io("read", &self.path))?;
             Ok(bytes)

@@ -19,7 +19,7 @@ use std::path::Path;
 use mail_parser::{Address, HeaderValue, Message, MessageParser};
 
 use self::line::SIGNATURES;
-use self::mailbox::MailFile;
+pub(super) use self::mailbox::{MailFile, MailForm};
 use self::markers::MARKERS;
 use super::authors::{Authors, People};
 use super::source::malformed;
@@ -27,25 +27,14 @@ use super::{ImportOption, ImportOptions, Imported, MAX_BYTES};
 use crate::Result;
 use crate::error::Unspecified;
 
-/// The mails at a path, if it is known to hold some by its name or content.
+/// The mails in some files.
 pub(super) struct Mailbox<'a> {
-    path: &'a Path,
-    files: Vec<MailFile>,
+    /// What the person gave, for messages.
+    pub path: &'a Path,
+    pub files: Vec<MailFile>,
 }
 
-impl<'a> Mailbox<'a> {
-    /// # Errors
-    ///
-    /// [`crate::Error::Io`] when the file or folder cannot be read.
-    pub fn find(path: &'a Path) -> Result<Option<Self>> {
-        let files = if path.is_dir() {
-            mailbox::folder(path)?
-        } else {
-            mailbox::file(path)?.into_iter().collect()
-        };
-        Ok((!files.is_empty()).then_some(Self { path, files }))
-    }
-
+impl Mailbox<'_> {
     /// The user's own mails: those from one of the authors, by address or name, and those that Gmail has labelled as sent.
     ///
     /// The files are read twice, at first the headers alone, because only the texts of mails that are the user's own or are
@@ -82,6 +71,15 @@ impl<'a> Mailbox<'a> {
         let imported = mails.into_examples().with(ImportOption::Authors);
         Ok(imported.with(ImportOption::KeepSignature))
     }
+}
+
+/// The text of a piece of HTML, with a line for each block.
+pub(super) fn text_of_html(html: &str) -> String {
+    let lines: Vec<_> = html::lines(html)
+        .into_iter()
+        .map(|line| line.text)
+        .collect();
+    lines.join("\n").trim().to_owned()
 }
 
 /// A mail of the user's own.

@@ -6,6 +6,7 @@
 //! left ends what was said before, so that no text becomes the answer to something that it does not answer.
 
 mod discord;
+mod discord_text;
 mod exchange;
 mod formats;
 mod json_walk;
@@ -18,78 +19,90 @@ mod stamp;
 mod talk;
 mod talk_lines;
 mod telegram;
+mod telegram_page;
 #[cfg(test)]
 mod tests;
 mod whatsapp;
 mod who;
 mod x_archive;
 
-use std::collections::BTreeSet;
+use std::path::Path;
 
 use self::exchange::Exchange;
 use self::formats::{Beside, ChatFormat};
 use self::talk::{Said, Talk, TalkEvent};
 use self::who::{Survey, Whose};
 use super::authors::Authors;
-use super::export_files::ExportFiles;
+use super::export_files::{ExportFile, ExportFiles};
 use super::{ImportOption, ImportOptions, Imported};
 use crate::Result;
 
 /// The most bytes of texts that are held to turn a file around that has the newest message first.
 const MAX_TURNED: usize = 64 << 20;
 
-/// The files of an import that hold chats, and what became of them.
-pub(super) struct ClaimedChats {
-    /// The user's texts.
-    pub imported: Imported,
-    /// The names of the files.
-    pub files: BTreeSet<String>,
-}
+/// The files of an import that hold chats.
+#[derive(Default)]
+pub(super) struct Chats<'a>(Vec<(&'a ExportFile, ChatFormat)>);
 
-/// The user's texts of all chats among `files`; `None` if there is none. The files are read twice, at first to learn who
-/// speaks in them and in which order.
-///
-/// # Errors
-///
-/// [`crate::Error::Io`] and [`crate::Error::Input`] when a file cannot be read, or no text is by the author;
-/// [`crate::Error::Unspecified`] when no author is named and the files do not tell whose they are.
-pub(super) fn import(files: &ExportFiles, options: &ImportOptions) -> Result<Option<ClaimedChats>> {
-    let mut chats = Vec::new();
-    for file in files.iter() {
-        if let Some(format) = ChatFormat::of(file)? {
-            chats.push((file, format));
+impl<'a> Chats<'a> {
+    /// Takes a file, if it holds chats.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`] and [`crate::Error::Input`] when it cannot be read.
+    pub fn claim(&mut self, file: &'a ExportFile) -> Result<bool> {
+        let format = ChatFormat::of(file)?;
+        self.0.extend(format.map(|format| (file, format)));
+        Ok(format.is_some())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The files.
+    pub fn files(&self) -> impl Iterator<Item = &'a ExportFile> {
+        self.0.iter().map(|(file, _)| *file)
+    }
+
+    /// The user's texts in all these. The files are read twice, at first to learn who speaks in them and in which order. Other
+    /// files of the same export tell more about its people; `root` is what the person gave, for messages.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Io`] and [`crate::Error::Input`] when a file cannot be read, or no text is by the author;
+    /// [`crate::Error::Unspecified`] when no author is named and the files do not tell whose they are.
+    pub fn import(
+        &self,
+        root: &Path,
+        files: Option<&ExportFiles>,
+        options: &ImportOptions,
+    ) -> Result<Imported> {
+        let beside = files.map(Beside::read).transpose()?.unwrap_or_default();
+        let mut survey = Survey::new(Authors::new(&options.authors));
+        let mut is_newest_first = Vec::new();
+        for (file, format) in &self.0 {
+            format.read(file, &beside, &mut |event| survey.note(&event))?;
+            is_newest_first.push(survey.ends_file(format.is_newest_first()));
         }
+        let whose = survey.decide(root)?;
+        let mut exchange = Exchange::new();
+        let mut before = None;
+        for ((file, format), is_newest_first) in self.0.iter().zip(is_newest_first) {
+            let folder = format.continues().then_some(file.folder());
+            let continues = folder.is_some() && before == folder;
+            before = folder;
+            let mut turned = Turned::new(is_newest_first);
+            format.read(file, &beside, &mut |event| {
+                if !(continues && matches!(event, TalkEvent::Begins)) {
+                    turned.take(event, &mut |event| add(event, &whose, &mut exchange));
+                }
+            })?;
+            turned.finish(&mut |event| add(event, &whose, &mut exchange));
+        }
+        Ok(exchange.finish().with(ImportOption::Authors))
     }
-    if chats.is_empty() {
-        return Ok(None);
-    }
-    let beside = Beside::read(files)?;
-    let mut survey = Survey::new(Authors::new(&options.authors));
-    let mut is_newest_first = Vec::new();
-    for (file, format) in &chats {
-        format.read(file, &beside, &mut |event| survey.note(&event))?;
-        is_newest_first.push(survey.ends_file(format.is_newest_first()));
-    }
-    let whose = survey.decide(files.root())?;
-    let mut exchange = Exchange::new();
-    let mut before = None;
-    for ((file, format), is_newest_first) in chats.iter().zip(is_newest_first) {
-        let folder = format.continues().then_some(file.folder());
-        let continues = folder.is_some() && before == folder;
-        before = folder;
-        let mut turned = Turned::new(is_newest_first);
-        format.read(file, &beside, &mut |event| {
-            if !(continues && matches!(event, TalkEvent::Begins)) {
-                turned.take(event, &mut |event| add(event, &whose, &mut exchange));
-            }
-        })?;
-        turned.finish(&mut |event| add(event, &whose, &mut exchange));
-    }
-    let files = chats.iter().map(|(file, _)| file.name().to_owned());
-    Ok(Some(ClaimedChats {
-        imported: exchange.finish().with(ImportOption::Authors),
-        files: files.collect(),
-    }))
 }
 
 fn add(event: TalkEvent, whose: &Whose, exchange: &mut Exchange) {

@@ -24,6 +24,13 @@ const MAX_RECENT: usize = 256;
 /// How many threads of a conversation are followed at a time.
 const MAX_STRANDS: usize = 1_000;
 
+/// The most bytes of the user's texts and their prompts, and what is added for each. Training has no use for more.
+const MAX_KEPT: usize = 64 << 20;
+const EACH: usize = 256;
+
+/// The reason for texts beyond that.
+const OLDER: &str = "older than the newest texts that a training has time for";
+
 /// The reason for texts of other people.
 const OTHERS: &str = "from somebody else";
 
@@ -35,6 +42,8 @@ pub(super) struct Exchange {
     imported: Imported,
     /// The user's texts so far.
     texts: Vec<OwnExample>,
+    /// The bytes that they take.
+    n_bytes: usize,
     /// What has been said, by thread.
     strands: HashMap<Option<String>, Strand>,
     hasher: RandomState,
@@ -71,6 +80,7 @@ impl Exchange {
         Self {
             imported: Imported::default(),
             texts: Vec::new(),
+            n_bytes: 0,
             strands: HashMap::new(),
             hasher: RandomState::new(),
         }
@@ -81,7 +91,7 @@ impl Exchange {
         let mut strands: Vec<_> = self.strands.drain().collect();
         strands.sort_by(|(thread, _), (other, _)| thread.cmp(other));
         for (_, mut strand) in strands {
-            self.texts.extend(strand.flush());
+            self.keep(strand.flush());
         }
     }
 
@@ -101,7 +111,8 @@ impl Exchange {
             (Said::Left(why), is_own) => {
                 self.imported.skip(why);
                 if !is_own {
-                    self.texts.extend(strand.forget());
+                    let text = strand.forget();
+                    self.keep(text);
                 }
             }
             (Said::Text(text), true) => {
@@ -116,7 +127,8 @@ impl Exchange {
                     ReplyTo::Text(text) => Some(Some(text.clone())),
                     ReplyTo::Id(id) => Some(strand.said(hash(id))),
                 };
-                self.texts.extend(strand.speak(text, talk.time, answered));
+                let text = strand.speak(text, talk.time, answered);
+                self.keep(text);
             }
             (Said::Text(text), false) => {
                 self.imported.skip(OTHERS);
@@ -125,11 +137,30 @@ impl Exchange {
                     time: talk.time,
                     text: beginning_of(&text, MAX_ASKED_BYTES).to_owned(),
                 };
-                self.texts.extend(strand.hear(asked.clone(), id));
+                let mut ended = [strand.hear(asked.clone(), id), None];
                 if begins_thread {
                     let strand = self.strands.entry(talk.id).or_default();
-                    self.texts.extend(strand.hear(asked, None));
+                    ended[1] = strand.hear(asked, None);
                 }
+                ended.into_iter().for_each(|text| self.keep(text));
+            }
+        }
+    }
+
+    /// Keeps a text. If there are too many, the older half goes.
+    fn keep(&mut self, text: Option<OwnExample>) {
+        let size = |(_, prompt, text): &OwnExample| prompt.len() + text.len() + EACH;
+        let Some(text) = text else {
+            return;
+        };
+        self.n_bytes += size(&text);
+        self.texts.push(text);
+        if self.n_bytes > MAX_KEPT {
+            self.texts.sort_by_key(|(time, ..)| *time);
+            let half = self.texts.len().div_ceil(2);
+            for text in self.texts.drain(..half) {
+                self.n_bytes -= size(&text);
+                self.imported.skip(OLDER);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::slack::SlackUsers;
 use super::talk::{Sender, TalkEvent};
 use super::telegram::Telegram;
 use super::x_archive::{self, XFile};
-use super::{line_talk, meta, signal, slack, telegram, whatsapp};
+use super::{discord_text, line_talk, meta, signal, slack, telegram, telegram_page, whatsapp};
 use crate::Result;
 use crate::profile::import::export_files::{ExportFile, ExportFiles};
 use crate::profile::import::source::malformed;
@@ -16,18 +16,25 @@ use crate::profile::import::source::malformed;
 /// The bytes at the beginning of a file that tell its format.
 const BEGINNING: u64 = 128 << 10;
 
+/// Extensions of files that may hold chats. Others are not opened: they may be large recordings.
+const EXTENSIONS: [&str; 9] = [
+    "txt", "md", "json", "jsonl", "ndjson", "js", "csv", "html", "",
+];
+
 /// A format of chats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChatFormat {
     WhatsApp,
     Line,
     Telegram,
+    TelegramPage,
     /// The user's own messages in Discord's package, and the same as a table.
     DiscordOwn,
     DiscordOwnTable,
     /// A channel by `DiscordChatExporter`, and the same as a table.
     DiscordChannel,
     DiscordChannelTable,
+    DiscordChannelText,
     Meta,
     Sigexport,
     SignalFrames,
@@ -42,7 +49,7 @@ impl ChatFormat {
     ///
     /// [`crate::Error::Io`] when the file cannot be read.
     pub fn of(file: &ExportFile) -> Result<Option<Self>> {
-        if file.is_hidden() {
+        if !EXTENSIONS.contains(&file.extension().as_str()) {
             return Ok(None);
         }
         let bytes = file.beginning(BEGINNING)?;
@@ -56,8 +63,13 @@ impl ChatFormat {
         {
             return Ok(Some(format));
         }
+        if file.extension() == "html" {
+            return Ok(telegram_page::is_chat(text).then_some(Self::TelegramPage));
+        }
         Ok(if line_talk::is_chat(text) {
             Some(Self::Line)
+        } else if discord_text::is_chat(text) {
+            Some(Self::DiscordChannelText)
         } else if discord::is_table(text) {
             Some(if text.contains("AuthorID") {
                 Self::DiscordChannelTable
@@ -117,6 +129,8 @@ impl ChatFormat {
         let layout = match self {
             Self::WhatsApp => return whatsapp::read(file, give),
             Self::Line => return line_talk::read(file, give),
+            Self::TelegramPage => return telegram_page::read(file, give),
+            Self::DiscordChannelText => return discord_text::read(file, give),
             Self::DiscordOwnTable => return table(file, true, give),
             Self::DiscordChannelTable => return table(file, false, give),
             Self::Telegram | Self::DiscordChannel | Self::Meta | Self::X(XFile::Messages) => {
@@ -191,7 +205,7 @@ impl Beside {
 fn table(file: &ExportFile, is_own: bool, give: &mut dyn FnMut(TalkEvent)) -> Result<()> {
     give(TalkEvent::Begins);
     file.read(|reader| {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
+        let mut reader = csv::Reader::from_reader(reader);
         for row in reader.records() {
             let row = row.map_err(|error| malformed(file.path(), error))?;
             discord::row(&row, is_own, give);

@@ -4,9 +4,12 @@ use std::fmt;
 use std::io::BufRead;
 use std::path::Path;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
+use crate::profile::import::authors::shown;
 use crate::profile::import::export_files::ExportFile;
 use crate::profile::import::json::stream::{CountedBytes, ReadingPlace, explained};
 use crate::{Error, Result};
@@ -130,8 +133,13 @@ impl<'de> Visitor<'de> for JsonNode<'_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         if self.layout == JsonLayout::Flat {
             let mut message = Map::new();
-            while let Some((name, value)) = map.next_entry()? {
-                message.insert(name, value);
+            while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                if message.insert(name.clone(), value).is_some() {
+                    let name = shown(&name);
+                    return Err(A::Error::custom(format_args!(
+                        "a message has the field {name:?} twice"
+                    )));
+                }
             }
             (self.take)(JsonEvent::Message(message));
             return Ok(());

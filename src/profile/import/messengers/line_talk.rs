@@ -70,19 +70,17 @@ impl LineChat {
         let mut fields = line.splitn(3, '\t');
         let time = fields.next().and_then(clock);
         match (time, fields.next(), fields.next()) {
-            _ if is_open && !(time.is_some() && line.matches('\t').count() > 1) => {
+            _ if is_open && !line.contains('\t') => {
                 self.continue_text(line);
             }
             (Some(seconds), Some(name), text) => {
-                self.end(take);
                 let time = self.day.map(|day| day * 86_400 + i64::from(seconds));
                 let (name, text) = text.map_or(("", name), |text| (name, text));
-                self.message = Some(LineMessage {
-                    time,
-                    name: name.trim().to_owned(),
-                    text: text.to_owned(),
-                });
+                self.begin(time, name, text, take);
             }
+            // A damaged row does not continue the message before.
+            (None, Some(name), Some(text)) => self.begin(None, name, text, take),
+            (None, Some(_), None) => self.begin(None, "", line, take),
             _ => match day(line) {
                 Some(day) => {
                     self.end(take);
@@ -91,6 +89,21 @@ impl LineChat {
                 None => self.continue_text(line),
             },
         }
+    }
+
+    fn begin(
+        &mut self,
+        time: Option<i64>,
+        name: &str,
+        text: &str,
+        take: &mut dyn FnMut(TalkEvent),
+    ) {
+        self.end(take);
+        self.message = Some(LineMessage {
+            time,
+            name: name.trim().to_owned(),
+            text: text.to_owned(),
+        });
     }
 
     fn continue_text(&mut self, line: &str) {

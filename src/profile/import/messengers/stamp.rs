@@ -107,6 +107,10 @@ pub(super) enum DateOrder {
 impl Stamp {
     /// The date and time that a line begins with, and the rest of the line: `[…] ` or `… - `.
     pub fn read(line: &str) -> Option<(Self, &str)> {
+        let first = plain(line.chars().find(|it| !is_mark(*it))?);
+        if first != '[' && !first.is_ascii_digit() {
+            return None;
+        }
         let characters = line.char_indices().filter(|(_, it)| !is_mark(*it));
         let head: Vec<_> = characters
             .map(|(at, it)| (at, plain(it)))
@@ -152,6 +156,9 @@ impl Stamp {
     /// Whether a line is a message of somebody that was copied from a chat: `[12/03, 18:02] Nora: …`, or as Telegram and
     /// Discord copy it.
     pub fn is_pasted(line: &str) -> bool {
+        if is_row(line) {
+            return true;
+        }
         let line: String = line.chars().filter(|it| !is_mark(*it)).map(plain).collect();
         let line = line.trim();
         let is_clock = |text: &str| {
@@ -182,8 +189,52 @@ impl Stamp {
                 && [2, 5].contains(&numbers)
                 && is_clock(clock);
         }
-        Self::read(line).is_some_and(|(_, rest)| names(rest))
+        heads(line).any(|(_, rest)| names(rest))
     }
+}
+
+/// The places in a line after what may be a date and time, with the characters before each: after `] ` and ` - `. A date need
+/// not be well formed: what a damaged line says is still the text of the one whom it names.
+pub(super) fn heads(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    let ends = line.match_indices(['-', '–', ']']);
+    ends.filter_map(move |(at, end)| {
+        let before = &line[..at];
+        let rest = &line[at + end.len()..];
+        let is_apart = end == "]"
+            || before.ends_with(char::is_whitespace) && rest.starts_with(char::is_whitespace);
+        let stamp: Vec<_> = before
+            .chars()
+            .rev()
+            .take(MAX_STAMP / 2)
+            .map(plain)
+            .collect();
+        let n_digits = stamp.iter().filter(|it| it.is_ascii_digit()).count();
+        let n_separators = stamp
+            .iter()
+            .filter(|it| "/.:-年月년월".contains(**it))
+            .count();
+        (is_apart && n_digits > 5 && n_separators > 1).then_some((before, rest))
+    })
+}
+
+/// Whether a line begins as one with a date and time does, however it goes on.
+pub(super) fn begins_with_date(line: &str) -> bool {
+    let characters = line.chars().filter(|it| !is_mark(*it)).map(plain);
+    let head: Vec<_> = characters.take(MAX_STAMP / 2 - 6).collect();
+    let n = |known: &str| head.iter().filter(|it| known.contains(**it)).count();
+    let n_digits = head.iter().filter(|it| it.is_ascii_digit()).count();
+    let has_clock = n(":") > 0 || n(".") > 2;
+    n_digits > 5 && has_clock && n("/.-年月년월") > 1
+}
+
+/// Whether a line holds the beginning of a row of a table of messages: a time before a tab.
+fn is_row(line: &str) -> bool {
+    let Some((before, _)) = line.split_once('\t') else {
+        return false;
+    };
+    let clock: Vec<_> = before.chars().rev().take(10).collect();
+    let n_digits = clock.iter().filter(|it| it.is_ascii_digit()).count();
+    clock.contains(&':') && n_digits > 2
 }
 
 impl DateOrder {

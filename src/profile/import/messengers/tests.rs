@@ -3,6 +3,7 @@
 mod discord;
 mod line_talk;
 mod meta;
+mod mutated;
 mod signal;
 mod slack;
 mod telegram;
@@ -12,7 +13,6 @@ mod x_archive;
 use tempfile::TempDir;
 
 use super::*;
-use crate::Error;
 
 /// What an import of one file gives: `prompt → text` for each text of the user's, and what was left.
 pub(super) fn read(name: &str, content: &str, author: &str) -> Result<Vec<String>> {
@@ -49,11 +49,7 @@ fn imported(files: &[(&str, &str)], author: &str) -> Result<Imported> {
             .collect(),
         ..ImportOptions::default()
     };
-    let files = ExportFiles::find(folder.path())?;
-    let chats = import(&files, &options)?;
-    Ok(chats
-        .ok_or_else(|| Error::Input("x: no chats".into()))?
-        .imported)
+    crate::profile::import(folder.path(), &options)
 }
 
 /// The message of an import that fails, without the path.

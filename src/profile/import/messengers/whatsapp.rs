@@ -9,8 +9,10 @@
 //! otherwise continue the message above. What the program says itself begins with U+200E, or has no name, or is one of the
 //! words in `placeholders.tsv`. The facts are from public exports; <https://github.com/carderne/signal-export> for Signal.
 
+use std::collections::HashSet;
+
 use super::placeholders::Placeholder;
-use super::stamp::{DateOrder, Stamp, StampForm};
+use super::stamp::{DateOrder, Stamp, StampForm, begins_with_date, heads};
 use super::talk::{ATTACHMENT, NOTICE, Said, Sender, Talk, TalkEvent};
 use super::talk_lines::{for_each_line, push_line};
 use crate::Result;
@@ -23,6 +25,13 @@ const LEARNT: u64 = 1 << 20;
 /// The most characters of a name, and of what the program adds to a text.
 const MAX_NAME: usize = 100;
 const MAX_ADDED: usize = 100;
+
+/// The most characters, and letters among them, of a date and time that is damaged.
+const MAX_DAMAGED: usize = 40;
+const MAX_LETTERS: usize = 12;
+
+/// The most names that are known in damaged lines.
+const MAX_NAMES: usize = 10_000;
 
 /// The mark before what the program says.
 const MARK: char = '\u{200e}';
@@ -57,6 +66,11 @@ pub(super) fn read(file: &ExportFile, take: &mut dyn FnMut(TalkEvent)) -> Result
     let mut chat = ChatText {
         form,
         order: DateOrder::of(&stamps),
+        names: beginning
+            .lines()
+            .filter_map(|line| Some(named(Stamp::read(line)?.1)?.0))
+            .take(MAX_NAMES)
+            .collect(),
         message: None,
     };
     take(TalkEvent::Begins);
@@ -70,12 +84,14 @@ struct ChatText {
     /// The form of the first date. A line with one in another form was pasted into a message.
     form: Option<StampForm>,
     order: DateOrder,
+    /// The names so far.
+    names: HashSet<String>,
     message: Option<RawMessage>,
 }
 
 /// A message as it is written.
 struct RawMessage {
-    time: i64,
+    time: Option<i64>,
     /// The name; `None` for a line of the program.
     name: Option<String>,
     text: String,
@@ -84,19 +100,55 @@ struct RawMessage {
 impl ChatText {
     fn add(&mut self, line: &str, take: &mut dyn FnMut(TalkEvent)) {
         let stamp = Stamp::read(line).filter(|(stamp, _)| Some(stamp.form) == self.form);
-        let Some((stamp, rest)) = stamp else {
-            if let Some(message) = &mut self.message {
-                push_line(&mut message.text, line);
-            }
-            return;
+        let (time, named, text) = match stamp {
+            Some((stamp, rest)) => (Some(stamp.time(self.order)), named(rest), rest),
+            // The text below a damaged date is not that of the message before it.
+            None => match self.damaged(line) {
+                Some(named) => (None, Some(named), line),
+                None if begins_with_date(line) || damaged_head(line).is_some() => {
+                    (None, None, line)
+                }
+                None => {
+                    if let Some(message) = &mut self.message {
+                        push_line(&mut message.text, line);
+                    }
+                    return;
+                }
+            },
         };
         self.end(take);
-        let (name, text) = named(rest).map_or((None, rest), |(name, text)| (Some(name), text));
+        let (name, text) = named.map_or((None, text), |(name, text)| (Some(name), text));
         self.message = Some(RawMessage {
-            time: stamp.time(self.order),
+            time,
             name,
             text: text.to_owned(),
         });
+    }
+
+    /// The name and the text of a line that begins with a damaged date and time.
+    fn damaged<'a>(&self, line: &'a str) -> Option<(String, &'a str)> {
+        let head = damaged_head(line).and_then(named);
+        head.or_else(|| self.known(line))
+    }
+
+    /// The name of somebody who has spoken before, after some digits and before a colon, and the text after that.
+    fn known<'a>(&self, line: &'a str) -> Option<(String, &'a str)> {
+        let n_digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
+        for (end, _) in line.match_indices(':') {
+            let before = &line[..end];
+            if before.chars().count() > MAX_DAMAGED + MAX_NAME {
+                break;
+            }
+            let begins = |(at, _): &(usize, char)| !before[..*at].ends_with(char::is_alphanumeric);
+            let mut starts = before.char_indices().filter(begins);
+            let is_known = |start: usize| {
+                n_digits(&before[..start]) > 2 && self.names.contains(&before[start..])
+            };
+            if let Some((start, _)) = starts.find(|(start, _)| is_known(*start)) {
+                return Some((before[start..].to_owned(), line[end + 1..].trim_start()));
+            }
+        }
+        None
     }
 
     fn end(&mut self, take: &mut dyn FnMut(TalkEvent)) {
@@ -110,7 +162,7 @@ impl ChatText {
             }
             Some(name) => (Sender::named(name), said(&message.text)),
         };
-        take(TalkEvent::Talk(Talk::new(sender, Some(message.time), said)));
+        take(TalkEvent::Talk(Talk::new(sender, message.time, said)));
     }
 }
 
@@ -134,6 +186,13 @@ fn named(rest: &str) -> Option<(String, &str)> {
             rest[end + 1..].trim_start_matches([' ', '\u{a0}', '\u{202f}']),
         )
     })
+}
+
+/// What follows a damaged date and time at the beginning of a line.
+fn damaged_head(line: &str) -> Option<&str> {
+    let (before, rest) = heads(line).next()?;
+    let n_letters = before.chars().filter(|it| it.is_alphabetic()).count();
+    (before.chars().count() <= MAX_DAMAGED && n_letters < MAX_LETTERS).then_some(rest)
 }
 
 /// What a message says.

@@ -87,3 +87,26 @@ fn a_channel_is_read_from_a_table() {
         ["ladder? → mine, \"the\" one"]
     );
 }
+
+#[test]
+fn a_channel_is_read_from_plain_text() {
+    let rule = "=".repeat(62);
+    let text = format!(
+        "{rule}\nGuild: Shed\nChannel: paint\n{rule}\n\n[3/7/2026 9:20 PM] nora\nladder?\n\n\n[3/7/2026 9:21 PM] tomb (pinned)\nmine\n\nthe green one\n\n\
+         {{Attachments}}\nhttps://x.example\n\n\n[3/7/2026 9:22 PM] tomb\nPinned a message.\n\n\n{rule}\nExported 3 message(s)\n{rule}\n"
+    );
+    assert_eq!(
+        read("c.txt", &text, "tomb").unwrap(),
+        ["ladder? → mine\n\nthe green one"]
+    );
+    assert_eq!(
+        left(&[("c.txt", &text)], "tomb"),
+        ["1 a notice of the messenger", "1 from somebody else"]
+    );
+    // A header that lost the lines above it does not make the text below that of the message before.
+    let damaged = text.replace(
+        "\n\n\n[3/7/2026 9:21 PM] tomb (pinned)",
+        "[3/7/2026 9:21 PM] tomb",
+    );
+    assert!(failure(&[("c.txt", &damaged)], "nora").contains("no usable items"));
+}

@@ -42,6 +42,7 @@ fn threads_are_followed_across_days() {
     assert_eq!(
         left(&FILES, "U2"),
         [
+            "2 a JSON file in no known form",
             "1 a message of a bot",
             "1 a notice of the messenger",
             "1 an attachment without a text",

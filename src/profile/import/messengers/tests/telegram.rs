@@ -71,3 +71,58 @@ fn a_broken_file_is_named_with_its_place() {
         "line 11, item 11: no valid JSON (expected `,` or `}`, line 13, column 1)"
     );
 }
+
+#[test]
+fn web_pages_are_read() {
+    let message = |id: u32, class: &str, inner: &str| {
+        format!(
+            "<div class=\"message default clearfix{class}\" id=\"message{id}\">\n<div class=\"pull_left userpic_wrap\"><div class=\"userpic\"><div class=\"initials\">NL</div></div></div>\n\
+             <div class=\"body\">\n<div class=\"pull_right date details\" title=\"07.03.2026 21:{id:02}:00 UTC+01:00\">21:00</div>\n{inner}</div>\n</div>\n"
+        )
+    };
+    let from = |name: &str, text: &str| {
+        format!(
+            "<div class=\"from_name\">\n{name} \n</div>\n<div class=\"text\">\n{text}\n</div>\n"
+        )
+    };
+    let forward = "<div class=\"from_name\">Tom Berg</div><div class=\"forwarded body\"><div class=\"from_name\">Ada</div><div class=\"text\">a text of hers</div></div>";
+    let messages = [
+        "<div class=\"message service\" id=\"message-1\"><div class=\"body details\">7 March 2026</div></div>".to_owned(),
+        message(1, "", &from("Nora Lind", "home &amp; dry<br>yet?")),
+        message(2, " joined", "<div class=\"text\">and the paint?</div>"),
+        message(3, "", &format!("<div class=\"reply_to details\">In reply to <a href=\"#go_to_message1\">this message</a></div>{}", from("Tom Berg", "nearly. <strong>train</strong> is asleep"))),
+        message(4, " joined", "<div class=\"text\"><blockquote>and the paint?</blockquote>mud</div>"),
+        message(5, "", forward),
+        message(6, " joined", "<div class=\"media_wrap clearfix\"></div>"),
+    ];
+    let page = format!(
+        "<!DOCTYPE html><html><body><div class=\"page_wrap\"><div class=\"history\">{}</div></div></body></html>",
+        messages.concat()
+    );
+    assert_eq!(
+        read("messages.html", &page, "Tom Berg").unwrap(),
+        [
+            "home & dry\nyet? → nearly. train is asleep",
+            "and the paint? → mud"
+        ]
+    );
+    assert_eq!(
+        left(&[("messages.html", &page)], "Tom Berg"),
+        [
+            "1 a forwarded message",
+            "1 an attachment without a text",
+            "2 from somebody else"
+        ]
+    );
+    let damaged = page
+        .replace(
+            "<div class=\"from_name\">\nNora Lind",
+            "<div class=\"from_nime\">\nNora Lind",
+        )
+        .replace("asleep\n</div>", "asleep\n</dov>");
+    let texts = read("messages.html", &damaged, "Tom Berg").unwrap();
+    assert!(
+        !texts.concat().contains("yet") && !texts.concat().contains("hers"),
+        "{texts:?}"
+    );
+}

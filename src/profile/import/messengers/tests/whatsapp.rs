@@ -1,3 +1,4 @@
+use super::super::whatsapp::is_chat;
 use super::{failure, left, read};
 
 /// The beginnings of lines before a name, as phones of many locales write them.
@@ -167,19 +168,29 @@ fn names_are_told_where_several_people_asked() {
 }
 
 #[test]
-fn messages_that_others_were_pasted_into_are_left() {
+fn what_others_said_is_not_the_users_where_it_was_pasted() {
     for pasted in [
-        "look:\n[12/03, 18:02] Nora Lind: a secret",
+        "[12/03, 18:02] Nora Lind: a secret",
         "[6:02 PM, 3/12/2026] Nora Lind: a secret",
         "[12/03/26, 18:02:11] Nora Lind: a secret",
         "Nora Lind, [12.03.2026 18:02]\na secret",
         "Nora Lind — 03/12/2026 6:02 PM\na secret",
         "18:02, 12/03/2026 - Nora Lind: a secret",
     ] {
-        let chat =
-            format!("12/03/2026, 18:02 - Tom Berg: {pasted}\n12/03/2026, 18:03 - Tom Berg: well\n");
-        let texts = read("chat.txt", &chat, "Tom Berg").unwrap();
-        assert_eq!(texts, ["Write a text. → well"], "{pasted}");
+        for before in ["", "look:\n"] {
+            let chat = format!(
+                "12/03/2026, 18:02 - Tom Berg: {before}{pasted}\n12/03/2026, 18:33 - Tom Berg: well\n"
+            );
+            let texts = read("chat.txt", &chat, "Tom Berg").unwrap();
+            let texts: Vec<_> = texts
+                .iter()
+                .map(|it| it.split_once(" → ").unwrap().1)
+                .collect();
+            assert!(
+                texts == ["well"] || texts == ["look:", "well"],
+                "{pasted}: {texts:?}"
+            );
+        }
     }
 }
 
@@ -207,6 +218,42 @@ fn signals_chats_by_sigexport_tell_their_owner() {
 }
 
 #[test]
+fn a_damaged_line_stays_with_the_one_whom_it_names() {
+    for damaged in [
+        "12/03/2026, 1x:03 - Nora Lind: a secret\n",
+        "12/03/20026, 18:03 - Nora Lind: a secret\n",
+        "x12/03/2026, 18:03 - Nora Lind: a secret\n",
+        "12/03/2026, 18:03 - Nora Lind: a secret\nand more\n",
+    ] {
+        for glue in ["\n", ""] {
+            let chat = format!(
+                "12/03/2026, 18:02 - Tom Berg: aye{glue}{damaged}12/03/2026, 18:04 - Tom Berg: well\n"
+            );
+            let texts = read("chat.txt", &chat, "Tom Berg").unwrap();
+            assert!(
+                !texts
+                    .iter()
+                    .any(|it| it.split_once('→').unwrap().1.contains("secret")),
+                "{texts:?}"
+            );
+            assert!(texts.last().unwrap().ends_with("→ well"), "{texts:?}");
+        }
+    }
+}
+
+#[test]
+fn a_line_that_begins_with_a_date_ends_a_message() {
+    let chat = "12/03/2026, 18:02 - Tom Berg: aye\n12/03/2026, 18:03Nora Lind: a secret\n12/03/2026, 18:33 - Tom Berg: 10:00-11:30 ladder\n12:00-13:30 paint\n";
+    assert_eq!(
+        read("chat.txt", chat, "Tom Berg").unwrap(),
+        [
+            "Write a text. → aye",
+            "Write a text. → 10:00-11:30 ladder\n12:00-13:30 paint"
+        ]
+    );
+}
+
+#[test]
 fn prose_is_no_chat() {
     for text in [
         "A title\n\n12/03/2026 was a Thursday. At 18:02 - I think: it rained.",
@@ -215,6 +262,6 @@ fn prose_is_no_chat() {
         "18:02 - Nora: hello",
         "",
     ] {
-        assert_eq!(failure(&[("a.txt", text)], "Tom"), "no chats", "{text}");
+        assert!(!is_chat(text), "{text}");
     }
 }
