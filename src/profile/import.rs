@@ -1,6 +1,7 @@
 //! Imports histories from the files that people have: one module per format.
 
 mod activity;
+mod authors;
 mod collection;
 mod csv;
 mod export_files;
@@ -10,6 +11,7 @@ mod kind;
 pub mod lamp;
 mod mail;
 mod marks;
+mod messengers;
 mod parquet;
 mod posts;
 mod source;
@@ -22,6 +24,7 @@ use export_files::{ExportFile, ExportFiles};
 pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
+use messengers::Chats;
 use source::malformed;
 
 use super::Example;
@@ -63,6 +66,7 @@ pub enum ImportOption {
 ///
 /// | file | format |
 /// |---|---|
+/// | chats of messengers, by their content | see `messengers` |
 /// | JSON, and any `.json`, `.jsonl` or `.ndjson`; Parquet | see [`json`] |
 /// | `.csv`, `.tsv` | a table with a header |
 /// | `.mbox`, `.eml`, `.emlx`, files that begin as a mailbox, and those of a Maildir | mails |
@@ -103,6 +107,10 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 /// The examples of one file.
 fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     let path = file.path();
+    let mut chats = Chats::default();
+    if chats.claim(file)? {
+        return chats.import(path, None, options);
+    }
     match FileKind::of(file)? {
         FileKind::Json => json::import(file, options),
         FileKind::Activity => activity::import(file, options),
@@ -249,6 +257,7 @@ fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
     Err(Unspecified::Author {
         path: path.to_owned(),
         texts: texts.to_owned(),
+        people: String::new(),
     }
     .into())
 }

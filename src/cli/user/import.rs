@@ -29,6 +29,10 @@ Open WebUI, LibreChat or SillyTavern, of which the person's texts are taken
 (--speaker assistant takes the assistant's), or a LaMP file, whose user
 --lamp-user names. Rows of Parquet files are items too.
 
+Chats exported from WhatsApp, Telegram, Signal, LINE, Slack, Discord, Messenger,
+Instagram and X are recognised by their content, too. The messages of --author
+are taken, each with what it answers.
+
 The extension of other files tells their format:
   .txt, .md   one item: the title (or first line) is the prompt, the rest is
               the user's text
@@ -46,6 +50,7 @@ Examples:
   cope-llama user import bob chatgpt-export.zip takeout-001.zip
   cope-llama user import bob more.jsonl --held-out
   cope-llama user import bob sent.mbox --author bob@example.org
+  cope-llama user import bob \"WhatsApp Chat with Ann.txt\" --author \"Bob Hill\"
   cope-llama user import bob ~/src/project --author bob@example.org
   cope-llama user import bob answers.csv --columns question,answer
   cope-llama user import carol news_headline.json --lamp-user 42
@@ -66,8 +71,8 @@ pub struct Import {
     /// Id of the user in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
-    /// Author whose e-mails, commits or posts are the user's own: an e-mail address or a name, or for commits and posts a
-    /// part of it; may be repeated
+    /// Author whose messages, e-mails, commits or posts are the user's own: a name, an e-mail address or a telephone number,
+    /// or for commits and posts a part of it; may be repeated
     #[arg(long, value_name = "NAME")]
     author: Vec<String>,
     /// Names of the columns of a table that hold the prompts and the user's responses
@@ -160,7 +165,7 @@ fn require_use(args: &Import, imported: &[Imported]) -> Result<()> {
         (
             !args.author.is_empty(),
             ImportOption::Authors,
-            "--author applies to e-mails, commits and posts",
+            "--author applies to chats between people, e-mails, commits and posts",
         ),
         (
             !args.columns.is_empty(),
@@ -170,7 +175,7 @@ fn require_use(args: &Import, imported: &[Imported]) -> Result<()> {
         (
             args.speaker.is_some(),
             ImportOption::Speaker,
-            "--speaker applies to chats",
+            "--speaker applies to chats with a model",
         ),
         (
             args.lamp_user.is_some(),

@@ -40,7 +40,7 @@ mod librechat;
 mod object;
 mod open_webui;
 mod program;
-mod stream;
+pub(super) mod stream;
 mod tavern;
 #[cfg(test)]
 mod tests;
@@ -49,6 +49,7 @@ mod turn;
 use std::io::BufRead;
 use std::path::Path;
 
+pub(super) use form::NO_PROMPT;
 pub(super) use object::JsonObject;
 use object::{CHATS, LISTS};
 use program::Program;
