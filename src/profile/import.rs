@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use export_files::{ExportFile, ExportFiles};
+use json::JsonKind;
 pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
@@ -104,7 +105,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     let path = file.path();
     match FileKind::of(file)? {
-        FileKind::Json => json::import(file, options),
+        FileKind::Json => of_json(file, options),
         FileKind::Activity => activity::import(file, options),
         FileKind::Mail(form) => {
             let file = file.clone();
@@ -125,6 +126,17 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
             path,
             format_args!("is of an unknown format; known are {READABLE}"),
         )),
+    }
+}
+
+/// The examples of a file in JSON or Parquet.
+fn of_json(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
+    let user = options.lamp_user.as_deref();
+    match json::kind(file)? {
+        JsonKind::Users => lamp::import(file, false, user),
+        JsonKind::Questions => lamp::import(file, true, user),
+        JsonKind::Golds => Err(lamp::refuse_golds(file)),
+        _ => json::import(file, options),
     }
 }
 
