@@ -7,8 +7,8 @@
 //! The activity of Google's other programs has the same form. `header` and `products` are in the account's language and always
 //! hold the name.
 //!
-//! What a person typed stands after a verb in the language of the account. Nothing tells which prompts were of one chat, so each
-//! is a chat of its own. The verbs in English and German are those that public readers of real exports look for.
+//! The text that a person typed stands after a verb in the language of the account. Nothing tells which prompts were of one
+//! chat, so each is a chat of its own. The verbs in English and German are those that public readers of real exports look for.
 
 use serde_json::Value;
 
