@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use export_files::{ExportFile, ExportFiles};
+use json::JsonKind;
 pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
@@ -112,7 +113,7 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
         return chats.import(path, None, options);
     }
     match FileKind::of(file)? {
-        FileKind::Json => json::import(file, options),
+        FileKind::Json => of_json(file, options),
         FileKind::Activity => activity::import(file, options),
         FileKind::Mail(form) => {
             let file = file.clone();
@@ -133,6 +134,17 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
             path,
             format_args!("is of an unknown format; known are {READABLE}"),
         )),
+    }
+}
+
+/// The examples of a file in JSON or Parquet.
+fn of_json(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
+    let user = options.lamp_user.as_deref();
+    match json::kind(file)? {
+        JsonKind::Users => lamp::import(file, false, user),
+        JsonKind::Questions => lamp::import(file, true, user),
+        JsonKind::Golds => Err(lamp::refuse_golds(file)),
+        _ => json::import(file, options),
     }
 }
 
