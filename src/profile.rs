@@ -4,6 +4,7 @@ pub mod feedback;
 mod import;
 mod lamp_task;
 mod pair;
+mod secrets;
 mod text_value;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ pub use import::{
 };
 pub use lamp_task::{LampItem, LampTask};
 pub use pair::{BaseLogps, Pair};
+pub use secrets::{Contact, Masked, Masking};
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Message, Role};

@@ -17,7 +17,7 @@ pub use json::{Speaker, sharegpt};
 use mail::Mailbox;
 use source::{malformed, read, require_text};
 
-use super::Example;
+use super::{Example, Masked, Masking};
 use crate::Result;
 use crate::error::Unspecified;
 
@@ -34,6 +34,8 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
     /// Whether the signatures of mails are kept.
     pub keep_signature: bool,
+    /// What is masked in all texts.
+    pub masking: Masking,
 }
 
 /// One of the [`ImportOptions`].
@@ -67,11 +69,12 @@ pub enum ImportOption {
 /// where possible the line, when it is malformed, of an unknown format or without a usable example;
 /// [`Error::Unspecified`](crate::Error::Unspecified) when it needs an option that is not given.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let imported = if path.is_dir() {
+    let mut imported = if path.is_dir() {
         folder(path, options)?
     } else {
         file(path, options)?
     };
+    imported.mask(&options.masking);
     if imported.examples.is_empty() {
         let skipped = imported.skipped.iter();
         let skipped: Vec<_> = skipped
@@ -145,6 +148,8 @@ pub struct Imported {
     /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
     /// and of mails quotations, signatures and the like.
     pub cut: BTreeMap<&'static str, usize>,
+    /// The number of places where something was masked, by its kind.
+    pub masked: Masked,
     /// The options that apply to what was read, whether they were given or not.
     pub applied: BTreeSet<ImportOption>,
 }
@@ -173,6 +178,13 @@ impl Imported {
         match example.checked() {
             Ok(example) => self.examples.push(example),
             Err(why) => self.skip(why),
+        }
+    }
+
+    /// Masks the texts of all examples.
+    fn mask(&mut self, masking: &Masking) {
+        for example in &mut self.examples {
+            masking.mask(example, &mut self.masked);
         }
     }
 
