@@ -69,25 +69,32 @@ pub enum ImportOption {
 /// where possible the line, when it is malformed, of an unknown format or without a usable example;
 /// [`Error::Unspecified`](crate::Error::Unspecified) when it needs an option that is not given.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let mut imported = if path.is_dir() {
-        folder(path, options)?
-    } else {
-        file(path, options)?
-    };
-    imported.mask(&options.masking);
-    if imported.examples.is_empty() {
-        let skipped = imported.skipped.iter();
-        let skipped: Vec<_> = skipped
-            .map(|(why, n)| format!("{n} skipped: {why}"))
-            .collect();
-        let why = if skipped.is_empty() {
-            "holds no items".to_owned()
+    Ok(import_all(&[path], options)?.remove(0))
+}
+
+/// Reads the examples in several paths, each as [`import`] does. A path may be without a usable example if another has one.
+///
+/// # Errors
+///
+/// Those of [`import`].
+pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Vec<Imported>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        let mut imported = if path.is_dir() {
+            folder(path, options)?
         } else {
-            format!("holds no usable items ({})", skipped.join("; "))
+            file(path, options)?
         };
-        return Err(malformed(path, why));
+        imported.mask(&options.masking);
+        all.push(imported);
     }
-    Ok(imported)
+    if all.iter().all(|imported| imported.examples.is_empty())
+        && let Some((path, imported)) = paths.iter().zip(&all).next()
+    {
+        return Err(malformed(path.as_ref(), imported.why_empty()));
+    }
+    Ok(all)
 }
 
 fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
@@ -130,9 +137,8 @@ fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
     }
 }
 
-/// The longest example, in bytes, that is taken from JSON, tables, mailboxes, repositories and posts. Longer ones fit few
-/// contexts, and people rarely want a model to write such texts. Characters of other scripts than the Latin one take more
-/// bytes, as they take more tokens.
+/// The longest example, in bytes, that is taken. Longer ones fit few contexts, and people rarely want a model to write such
+/// texts. Characters of other scripts than the Latin one take more bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
 /// The name of what is cut from answers of models that think.
@@ -165,9 +171,7 @@ impl Imported {
     fn add_example(&mut self, mut example: Example) {
         let is_cut = example.cut_thoughts();
         self.count_cut(THOUGHTS, usize::from(is_cut));
-        let texts = example.prompt.iter().map(|message| &message.content);
-        let n = texts.chain([&example.response]).map(String::len);
-        if n.sum::<usize>() > MAX_BYTES {
+        if example.n_bytes() > MAX_BYTES {
             self.skip_long();
             return;
         }
@@ -181,10 +185,23 @@ impl Imported {
         }
     }
 
+    /// Says of an import without examples what became of the items.
+    fn why_empty(&self) -> String {
+        let skipped = self.skipped.iter();
+        let skipped: Vec<_> = skipped
+            .map(|(why, n)| format!("{n} skipped: {why}"))
+            .collect();
+        if skipped.is_empty() {
+            "holds no items".to_owned()
+        } else {
+            format!("holds no usable items ({})", skipped.join("; "))
+        }
+    }
+
     /// Masks the texts of all examples.
     fn mask(&mut self, masking: &Masking) {
         for example in &mut self.examples {
-            masking.mask(example, &mut self.masked);
+            masking.mask(example.texts_mut(), &mut self.masked);
         }
     }
 
@@ -211,12 +228,16 @@ impl Imported {
         *self.skipped.entry(why.into()).or_default() += 1;
     }
 
-    /// The result of an import that skips nothing but examples that are mere thoughts.
+    /// The result of an import that skips nothing but examples that are too long or mere thoughts.
     fn complete(examples: Vec<Example>) -> Self {
         let mut imported = Self::default();
         for mut example in examples {
             let is_cut = example.cut_thoughts();
             imported.count_cut(THOUGHTS, usize::from(is_cut));
+            if example.n_bytes() > MAX_BYTES {
+                imported.skip_long();
+                continue;
+            }
             match example.checked() {
                 Ok(example) => imported.examples.push(example),
                 Err(_) => imported.skip("a thought without an answer"),

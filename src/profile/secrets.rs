@@ -17,8 +17,6 @@ use std::ops::Range;
 
 use clap::ValueEnum;
 
-use super::Example;
-
 /// What is masked in the texts of an import. By default these are secrets: passwords, keys, tokens, private keys, PINs,
 /// seed phrases, and the numbers of cards, accounts and identity papers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,10 +62,9 @@ impl Contact {
 }
 
 impl Masking {
-    /// Masks the messages and the response of an example, and counts what it masked.
-    pub fn mask(&self, example: &mut Example, masked: &mut Masked) {
-        let messages = example.prompt.iter_mut().map(|it| &mut it.content);
-        for text in messages.chain([&mut example.response]) {
+    /// Masks texts in their place, and counts what it masked.
+    pub fn mask<'a>(&self, texts: impl Iterator<Item = &'a mut String>, masked: &mut Masked) {
+        for text in texts {
             if let Some(clean) = self.masked(text, masked) {
                 *text = clean;
             }

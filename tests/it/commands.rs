@@ -3,6 +3,7 @@
 
 mod decoding;
 mod evaluation;
+mod items;
 mod memory;
 mod privacy;
 mod repl;

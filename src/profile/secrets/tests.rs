@@ -5,6 +5,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::profile::Example;
 
 fn masked(text: &str) -> (String, Masked) {
     let mut masked = Masked::new();
@@ -259,7 +260,7 @@ fn secrets_can_be_kept() {
 fn all_texts_of_an_example_are_masked_and_counted() {
     let mut example = Example::new("My PIN is 4711, and yours?", "Password: hunter2");
     let mut counts = Masked::new();
-    Masking::default().mask(&mut example, &mut counts);
+    Masking::default().mask(example.texts_mut(), &mut counts);
     assert_eq!(
         example,
         Example::new("My PIN is [PIN], and yours?", "Password: [password]")
