@@ -34,7 +34,7 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
     /// Whether the signatures of mails are kept.
     pub keep_signature: bool,
-    /// What is masked in all texts.
+    /// The choice of what is masked in all texts.
     pub masking: Masking,
 }
 

@@ -6,9 +6,11 @@
 
 mod checks;
 mod identities;
+mod numbers;
 mod phrases;
 mod rules;
 mod seed_phrase;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -17,13 +19,13 @@ use std::ops::Range;
 
 use clap::ValueEnum;
 
-/// What is masked in the texts of an import. By default these are secrets: passwords, keys, tokens, private keys, PINs,
+/// The choice of what is masked in the texts of an import. By default these are secrets: passwords, keys, tokens, private keys, PINs,
 /// seed phrases, and the numbers of cards, accounts and identity papers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Masking {
     /// Whether secrets stay in the texts.
     pub keeps_secrets: bool,
-    /// What else is masked.
+    /// Contacts that are masked too.
     pub contacts: Vec<Contact>,
     /// Names that are masked wherever they stand as whole words, written as here.
     pub names: Vec<String>,
@@ -31,7 +33,7 @@ pub struct Masking {
     pub own_addresses: Vec<String>,
 }
 
-/// What a person can be reached by.
+/// A way to reach a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Contact {
     /// E-mail addresses.

@@ -1,6 +1,7 @@
 //! `user remove-item`: removes items from a user's history and from the held-out texts.
 
 use anyhow::{Result, bail};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use cope_convert::say;
 use cope_llama::home::{Home, UserFolder, UserName};
@@ -9,17 +10,21 @@ use cope_llama::profile::Example;
 use super::say_starts;
 
 #[derive(Args)]
-#[command(group = ArgGroup::new("which").required(true), after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("which").required(true), after_help = EXAMPLES, override_usage = USAGE)]
 pub struct Remove {
     /// Name of the user
     user: String,
     /// Ids of the items, as `user review` shows them; a part from their beginning will do if no other item has it
-    #[arg(group = "which", value_name = "ID")]
+    #[arg(group = "which", value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     items: Vec<String>,
     /// Remove the items that hold this text, in their prompt or their response, in upper or lower case
-    #[arg(long, group = "which", value_name = "TEXT")]
+    #[arg(long, group = "which", value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     matching: Option<String>,
 }
+
+const USAGE: &str = "\
+cope-llama user remove-item <USER> <ID>...
+       cope-llama user remove-item <USER> --matching <TEXT>";
 
 const EXAMPLES: &str = "\
 Mined pairs, a stopped training and the caches of chats are removed too, since they

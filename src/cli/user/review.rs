@@ -34,8 +34,8 @@ Examples:
   cope-llama user review bob
   cope-llama user review bob --matching \"Anna Berg\" | less";
 
-/// What a person decides about an item.
-enum Step {
+/// A person's decision about an item.
+enum Decision {
     Next,
     Previous,
     Drop,
@@ -89,20 +89,20 @@ impl Pager<'_> {
         while let Some(item) = items.get(at) {
             item::write(out, item, Length::Whole)?;
             match ask(at + 1, items.len(), input)? {
-                Step::Next => at += 1,
-                Step::Previous => at = at.saturating_sub(1),
-                Step::Drop => {
+                Decision::Next => at += 1,
+                Decision::Previous => at = at.saturating_sub(1),
+                Decision::Drop => {
                     n_changed += change(self.user, item, None)?;
                     items.remove(at);
                 }
-                Step::Edit => match edited(self.user, item, &self.editor) {
+                Decision::Edit => match edited(self.user, item, &self.editor) {
                     Ok(edited) => {
                         n_changed += change(self.user, item, Some(&edited))?;
                         items[at] = edited;
                     }
                     Err(error) => say!("{error:#}"),
                 },
-                Step::Quit => break,
+                Decision::Quit => break,
             }
         }
         Ok(n_changed)
@@ -122,7 +122,7 @@ fn change(user: &UserFolder, item: &Example, becomes: Option<&Example>) -> Resul
 }
 
 /// Asks what to do with an item.
-fn ask(number: usize, n_items: usize, input: &mut impl BufRead) -> Result<Step> {
+fn ask(number: usize, n_items: usize, input: &mut impl BufRead) -> Result<Decision> {
     loop {
         let mut err = io::stderr();
         write!(
@@ -133,12 +133,12 @@ fn ask(number: usize, n_items: usize, input: &mut impl BufRead) -> Result<Step> 
         let mut line = String::new();
         let is_end = input.read_line(&mut line)? == 0;
         return Ok(match line.trim() {
-            "q" => Step::Quit,
-            "" if is_end => Step::Quit,
-            "" | "n" => Step::Next,
-            "p" => Step::Previous,
-            "d" => Step::Drop,
-            "e" => Step::Edit,
+            "q" => Decision::Quit,
+            "" if is_end => Decision::Quit,
+            "" | "n" => Decision::Next,
+            "p" => Decision::Previous,
+            "d" => Decision::Drop,
+            "e" => Decision::Edit,
             _ => continue,
         });
     }

@@ -4,12 +4,10 @@ use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use super::identities;
-
-/// The part of a match that is a secret; `None` when nothing is.
-pub(super) type Check = fn(&str) -> Option<Range<usize>>;
+use super::numbers::{SecretCheck, digits, is_luhn, runs, whole};
 
 /// The check with this name in the tables.
-pub(super) fn named(name: &str) -> Option<Check> {
+pub(super) fn named(name: &str) -> Option<SecretCheck> {
     Some(match name {
         "-" => |text| Some(0..text.len()),
         "dense" => |text| whole(text, is_dense(text)),
@@ -26,15 +24,6 @@ pub(super) fn named(name: &str) -> Option<Check> {
         "ip" => |text| whole(text, is_address(text)),
         _ => return identities::named(name),
     })
-}
-
-pub(super) fn whole(text: &str, is_secret: bool) -> Option<Range<usize>> {
-    is_secret.then_some(0..text.len())
-}
-
-/// The digits of a text as numbers.
-pub(super) fn digits(text: &str) -> Vec<u32> {
-    text.chars().filter_map(|c| c.to_digit(10)).collect()
 }
 
 /// Whether a text has a long run of letters and digits, as random keys have and words joined by hyphens have not.
@@ -167,18 +156,6 @@ fn card(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// The places of the longest runs of such characters in a text.
-pub(super) fn runs(text: &str, is_in: fn(char) -> bool) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    for (at, c) in text.match_indices(is_in) {
-        match runs.last_mut() {
-            Some(last) if last.end == at => last.end += c.len(),
-            _ => runs.push(at..at + c.len()),
-        }
-    }
-    runs
-}
-
 /// The places of the groups of digits in a text.
 fn groups(text: &str) -> Vec<Range<usize>> {
     runs(text, |c| c.is_ascii_digit())
@@ -199,16 +176,6 @@ fn is_issued(number: &[u32]) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether the last digit is the check digit of those before it.
-pub(super) fn is_luhn(number: &[u32]) -> bool {
-    let doubled = |digit: u32| if digit > 4 { 2 * digit - 9 } else { 2 * digit };
-    let places = number.iter().rev().zip([false, true].into_iter().cycle());
-    let sum: u32 = places
-        .map(|(&digit, is_second)| if is_second { doubled(digit) } else { digit })
-        .sum();
-    sum.is_multiple_of(10) && number.iter().any(|&digit| digit != number[0])
 }
 
 /// The lengths of IBANs by country (SWIFT's IBAN registry).

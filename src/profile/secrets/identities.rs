@@ -1,9 +1,9 @@
 //! Checks of numbers by which states know people.
 
-use super::checks::{Check, digits, is_luhn, whole};
+use super::numbers::{SecretCheck, digits, is_luhn, whole};
 
 /// The check of a number with this name in the table of rules.
-pub(super) fn named(name: &str) -> Option<Check> {
+pub(super) fn named(name: &str) -> Option<SecretCheck> {
     Some(match name {
         "ssn" => |text| whole(text, is_ssn(text)),
         "nino" => |text| {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::rules::{Rule, rows};
+use super::table::{SecretRule, rows};
 
 const PHRASES: &str = include_str!("phrases.tsv");
 
-/// What may stand between a word and its secret without ending the sentence: "password *for the router*:".
+/// Words that may stand between a word and its secret without ending the sentence: "password *for the router*:".
 const GAP: &str = r"[^\n.!?;:=,，、。：＝|]{0,30}?";
 
 /// Signs between a word and its secret.
@@ -33,7 +33,7 @@ const NUMBER: &str =
     r"(?P<s>[A-Z]{0,3}[0-9](?:[ ./-]?[0-9]){4,24}[A-Z]?(?-u:\b)|[A-Z0-9]{6,12}(?-u:\b))";
 
 /// The rules of all phrases. All languages are looked for in every text.
-pub(super) fn rules() -> Vec<Rule> {
+pub(super) fn rules() -> Vec<SecretRule> {
     let mut groups: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     let mut verbs = Vec::new();
     for [kind, _language, form, words] in rows::<4>(PHRASES) {
@@ -52,7 +52,7 @@ pub(super) fn rules() -> Vec<Rule> {
         let words = words.join("|");
         let mut add = |between: &str, secret: &str, check: &str| {
             let pattern = format!("(?iu)(?:{words}){between}{secret}");
-            rules.push(Rule::new(kind, check, &pattern));
+            rules.push(SecretRule::new(kind, check, &pattern));
         };
         let ways = [
             (format!("{GAP}{SIGN}"), "after_sign"),

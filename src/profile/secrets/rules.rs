@@ -5,52 +5,26 @@ use std::sync::LazyLock;
 
 use regex::bytes::{Captures, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
-use super::checks::{Check, named};
 use super::phrases;
+use super::table::{SecretRule, rows};
 
 const RULES: &str = include_str!("rules.tsv");
 
 /// All rules; of two matches of one text the earlier rule names the kind.
-pub(super) static ALL: LazyLock<Rules> = LazyLock::new(Rules::new);
-
-/// Columns of a table, without its comments.
-pub(super) fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = [&'static str; N]> {
-    let lines = table.lines().filter(|line| !line.starts_with('#'));
-    lines.map(|line| {
-        let columns: Vec<_> = line.splitn(N, '\t').collect();
-        columns.try_into().expect("a row has all columns")
-    })
-}
-
-/// One pattern of secrets.
-pub(super) struct Rule {
-    pub kind: &'static str,
-    pattern: String,
-    check: Check,
-}
-
-impl Rule {
-    pub fn new(kind: &'static str, check: &str, pattern: &str) -> Self {
-        Self {
-            kind,
-            pattern: pattern.to_owned(),
-            check: named(check).expect("a check of the table is a function"),
-        }
-    }
-}
+pub(super) static ALL: LazyLock<SecretRules> = LazyLock::new(SecretRules::new);
 
 /// All rules, ready to be searched for.
-pub(super) struct Rules {
-    all: Vec<Rule>,
+pub(super) struct SecretRules {
+    all: Vec<SecretRule>,
     patterns: Vec<Regex>,
     /// Tells in one pass which patterns a text has at all.
     set: RegexSet,
 }
 
-impl Rules {
+impl SecretRules {
     fn new() -> Self {
-        let forms =
-            rows::<5>(RULES).map(|[kind, check, pattern, ..]| Rule::new(kind, check, pattern));
+        let forms = rows::<5>(RULES)
+            .map(|[kind, check, pattern, ..]| SecretRule::new(kind, check, pattern));
         let rules: Vec<_> = forms.chain(phrases::rules()).collect();
         let sources = || rules.iter().map(|rule| rule.pattern.as_str());
         let compile = |source| RegexBuilder::new(source).unicode(false).build();

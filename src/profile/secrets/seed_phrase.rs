@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bip39::{Language, Mnemonic};
 
-use super::checks::runs;
+use super::numbers::runs;
 
 /// The numbers of words that a phrase may have.
 const LENGTHS: [usize; 5] = [24, 21, 18, 15, 12];

@@ -1,4 +1,4 @@
-//! What `user import` masks and shows, and how items are reviewed and removed.
+//! Masking and dry runs of `user import`, and how items are reviewed and removed.
 
 use std::fs;
 
@@ -50,6 +50,17 @@ fn secrets_are_masked_before_anything_is_stored() {
     let said = stderr(&sandbox.run(&[&import[..], &["--keep-secrets"]].concat()));
     assert!(!said.contains("masked"), "{said}");
     assert!(history(&sandbox).contains("Password: Trawler9!x"));
+}
+
+#[test]
+fn the_demo_has_no_secrets() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&["user", "import", "alice", "--demo"]);
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/models/alice/history.jsonl");
+    let said = stderr(&sandbox.run(&["user", "import", "bob", demo]));
+    assert!(!said.contains("masked"), "{said}");
+    let alice = fs::read_to_string(sandbox.path().join("home/users/alice/history.jsonl"));
+    assert_eq!(alice.unwrap(), history(&sandbox));
 }
 
 #[test]
@@ -138,12 +149,12 @@ fn items_are_removed_by_the_ids_that_a_review_shows_or_by_their_text() {
         "{}",
         stderr(&unknown)
     );
-    let several = sandbox.run(&["user", "remove-item", "bob", ""]);
-    assert!(
-        stderr(&several).contains("several items have"),
-        "{}",
-        stderr(&several)
-    );
+    for nothing in [
+        ["user", "remove-item", "bob", ""],
+        ["user", "remove-item", "bob", "--matching="],
+    ] {
+        assert_eq!(sandbox.run(&nothing).status.code(), Some(2));
+    }
     assert_eq!(history(&sandbox).lines().count(), 3);
 
     let removed = sandbox.run(&["user", "remove-item", "bob", &ids[0][..6]]);
