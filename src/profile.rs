@@ -69,10 +69,9 @@ impl Example {
             hash.update(text);
         }
         let hash = hash.finalize();
-        hash.iter()
-            .take(5)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let beginning = hash.iter().take(5);
+        let beginning = beginning.fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        format!("{beginning:010x}")
     }
 
     /// Whether one of the texts holds this text, in upper or lower case.
