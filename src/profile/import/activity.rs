@@ -47,7 +47,7 @@ pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Impor
     let mut imported = Imported::default();
     file.read(|reader| {
         let read = for_each_cell(reader, |cell| {
-            add_cell(cell, options.speaker, &mut imported)
+            add_cell(cell, options.speaker, &mut imported);
         });
         read.map_err(Error::io("read", file.path()))
     })?;
@@ -134,7 +134,7 @@ mod tests {
     fn read(page: &str, speaker: Option<Speaker>) -> Imported {
         let mut imported = Imported::default();
         for_each_cell(&mut page.as_bytes(), |cell| {
-            add_cell(cell, speaker, &mut imported)
+            add_cell(cell, speaker, &mut imported);
         })
         .unwrap();
         imported

@@ -11,7 +11,7 @@ use super::turn::{Party, Speaker, TOOL, Turn};
 
 /// The bytes of what was said before that are kept with a text. Chats with assistants are long, and most of what they hold is
 /// the assistant's.
-const WINDOW: usize = 1_200;
+const WINDOW: usize = 1_000;
 
 /// Adds the examples of a chat with an assistant.
 pub(super) fn add_chat(
@@ -112,7 +112,7 @@ pub(super) fn turn_of(party: Party, content: Option<&Value>, text: Option<&str>)
         .and_then(|content| Turn::with_content(party.clone(), content, "content").ok());
     let mut turn = of_content.unwrap_or_else(|| Turn::said(party, ""));
     if turn.text.trim().is_empty() && !turn.calls_tool {
-        turn.text = text.unwrap_or_default().to_owned();
+        text.unwrap_or_default().clone_into(&mut turn.text);
     }
     turn.text = turn.text.trim().to_owned();
     turn
