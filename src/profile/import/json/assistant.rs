@@ -13,6 +13,9 @@ use super::turn::{Party, Speaker, TOOL, Turn};
 /// the assistant's.
 const WINDOW: usize = 1_000;
 
+/// Titles of chats that have none.
+const UNTITLED: [&str; 3] = ["", "new chat", "untitled"];
+
 /// Adds the examples of a chat with an assistant.
 pub(super) fn add_chat(
     title: Option<&str>,
@@ -31,7 +34,8 @@ pub(super) fn add_chat(
         .iter()
         .filter(|turn| matches!(turn.party, Party::Speaker(_)));
     if said.next().is_some_and(|turn| turn.is_of(speaker)) {
-        let title = title.map(str::trim).filter(|title| !title.is_empty());
+        let title = title.map(str::trim);
+        let title = title.filter(|title| !UNTITLED.iter().any(|it| title.eq_ignore_ascii_case(it)));
         let opening = match title {
             Some(title) => format!("Start a chat about \"{title}\"."),
             None => "Start a chat.".to_owned(),

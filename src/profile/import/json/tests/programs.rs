@@ -132,6 +132,9 @@ fn of_claude_own_words_of_the_current_branch_are_read() {
     let pasted = r#"[{"name": "", "chat_messages": [{"sender": "human", "text": "", "content": [], "attachments": [{"file_name": "", "extracted_content": "pasted"}]},
         {"sender": "assistant", "text": "I see."}, {"sender": "human", "text": "do you?", "files": [{"file_name": "a.png"}]}]}]"#;
     assert_eq!(read(pasted), "U: I see. / A: do you?\n2 an attached file");
+    let untitled =
+        r#"[{"name": "New chat", "chat_messages": [{"sender": "human", "text": "hi"}]}]"#;
+    assert_eq!(read(untitled), "U: Start a chat. / A: hi");
     assert_eq!(
         read(r#"[{"name": "x", "chat_messages": []}]"#),
         "1 a chat without a question"
