@@ -2,10 +2,16 @@
 
 mod export;
 mod import;
+mod item;
 #[cfg(feature = "serve")]
 mod keys;
+mod remove;
+mod review;
+#[cfg(feature = "train")]
+mod run_audit;
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -20,12 +26,19 @@ pub enum Command {
     List,
     /// Show one user: history, base model, stages of training
     Show(Show),
+    /// Look through a user's items, to drop or edit them
+    Review(review::Review),
+    /// Remove items from a user's history, and what was made of them
+    RemoveItem(remove::Remove),
     /// Create or revoke a key to the server
     #[cfg(feature = "serve")]
     Key(keys::KeyArgs),
     /// Set the e-mail address by which Open WebUI identifies a user
     #[cfg(feature = "serve")]
     Identity(keys::IdentityArgs),
+    /// Measure how much of a user's texts their adapter gives away
+    #[cfg(feature = "train")]
+    Audit(run_audit::AuditArgs),
     /// Export everything stored about a user, also in formats of other programs
     Export(export::Export),
     /// Delete everything stored about a user: history, adapter, feedback, chats, key
@@ -47,18 +60,23 @@ pub struct Delete {
     yes: bool,
 }
 
-pub fn run(home: &Home, command: Command) -> Result<()> {
+pub fn run(home: &Home, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Import(args) => import::run(home, &args),
-        Command::List => list(home),
-        Command::Show(args) => show(home, &args),
+        Command::Import(args) => import::run(home, &args)?,
+        Command::List => list(home)?,
+        Command::Show(args) => show(home, &args)?,
+        Command::Review(args) => review::run(home, &args)?,
+        Command::RemoveItem(args) => remove::run(home, &args)?,
         #[cfg(feature = "serve")]
-        Command::Key(args) => keys::key(home, &args),
+        Command::Key(args) => keys::key(home, &args)?,
         #[cfg(feature = "serve")]
-        Command::Identity(args) => keys::identity(home, &args),
-        Command::Export(args) => export::run(home, &args),
-        Command::Delete(args) => delete(home, &args),
+        Command::Identity(args) => keys::identity(home, &args)?,
+        #[cfg(feature = "train")]
+        Command::Audit(args) => return run_audit::run(home, &args),
+        Command::Export(args) => export::run(home, &args)?,
+        Command::Delete(args) => delete(home, &args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(home: &Home) -> Result<()> {
@@ -158,6 +176,11 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
     let name = user.name().clone();
     user.delete()?;
     say!("deleted {name}");
+    say_starts(home, &name)
+}
+
+/// Names the users whose adapters started from this user's and know what it knew.
+fn say_starts(home: &Home, name: &UserName) -> Result<()> {
     for other in home.users()? {
         // A manifest that cannot be read says nothing of what it started from.
         let manifest = other.manifest().ok().flatten();

@@ -1,6 +1,7 @@
 //! Imports histories from the files that people have: one module per format.
 
 mod activity;
+mod authors;
 mod collection;
 mod csv;
 mod export_files;
@@ -10,6 +11,7 @@ mod kind;
 pub mod lamp;
 mod mail;
 mod marks;
+mod messengers;
 mod parquet;
 mod posts;
 mod source;
@@ -23,9 +25,10 @@ use json::JsonKind;
 pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
+use messengers::Chats;
 use source::malformed;
 
-use super::Example;
+use super::{Example, Masked, Masking};
 use crate::Result;
 use crate::error::Unspecified;
 
@@ -42,6 +45,8 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
     /// Whether the signatures of mails are kept.
     pub keep_signature: bool,
+    /// The choice of what is masked in all texts.
+    pub masking: Masking,
 }
 
 /// One of the [`ImportOptions`].
@@ -64,6 +69,7 @@ pub enum ImportOption {
 ///
 /// | file | format |
 /// |---|---|
+/// | chats of messengers, by their content | see `messengers` |
 /// | JSON, and any `.json`, `.jsonl` or `.ndjson`; Parquet | see [`json`] |
 /// | `.csv`, `.tsv` | a table with a header |
 /// | `.mbox`, `.eml`, `.emlx`, files that begin as a mailbox, and those of a Maildir | mails |
@@ -77,33 +83,45 @@ pub enum ImportOption {
 /// where possible the line, when it is malformed, of an unknown format or without a usable example;
 /// [`Error::Unspecified`](crate::Error::Unspecified) when it needs an option that is not given.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let imported = if path.is_dir() && git::is_repository(path) {
-        git::import(path, &options.authors)?.with(ImportOption::Authors)
-    } else {
-        let files = ExportFiles::find(path)?;
-        match files.alone().filter(|file| file.path() == path) {
-            Some(file) => alone(file, options)?,
-            None => collection::import(&files, options)?,
-        }
-    };
-    if imported.examples.is_empty() {
-        let skipped = imported.skipped.iter();
-        let skipped: Vec<_> = skipped
-            .map(|(why, n)| format!("{n} skipped: {why}"))
-            .collect();
-        let why = if skipped.is_empty() {
-            "holds no items".to_owned()
+    Ok(import_all(&[path], options)?.remove(0))
+}
+
+/// Reads the examples in several paths, each as [`import`] does. A path may be without a usable example if another has one.
+///
+/// # Errors
+///
+/// Those of [`import`].
+pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Vec<Imported>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        let mut imported = if path.is_dir() && git::is_repository(path) {
+            git::import(path, &options.authors)?.with(ImportOption::Authors)
         } else {
-            format!("holds no usable items ({})", skipped.join("; "))
+            let files = ExportFiles::find(path)?;
+            match files.alone().filter(|file| file.path() == path) {
+                Some(file) => alone(file, options)?,
+                None => collection::import(&files, options)?,
+            }
         };
-        return Err(malformed(path, why));
+        imported.mask(&options.masking);
+        all.push(imported);
     }
-    Ok(imported)
+    if all.iter().all(|imported| imported.examples.is_empty())
+        && let Some((path, imported)) = paths.iter().zip(&all).next()
+    {
+        return Err(malformed(path.as_ref(), imported.why_empty()));
+    }
+    Ok(all)
 }
 
 /// The examples of one file.
 fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     let path = file.path();
+    let mut chats = Chats::default();
+    if chats.claim(file)? {
+        return chats.import(path, None, options);
+    }
     match FileKind::of(file)? {
         FileKind::Json => of_json(file, options),
         FileKind::Activity => activity::import(file, options),
@@ -140,9 +158,8 @@ fn of_json(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     }
 }
 
-/// The longest example, in bytes, that is taken from JSON, tables, mailboxes, repositories and posts. Longer ones fit few
-/// contexts, and people rarely want a model to write such texts. Characters of other scripts than the Latin one take more
-/// bytes, as they take more tokens.
+/// The longest example, in bytes, that is taken. Longer ones fit few contexts, and people rarely want a model to write such
+/// texts. Characters of other scripts than the Latin one take more bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
 /// The name of what is cut from answers of models that think.
@@ -160,6 +177,8 @@ pub struct Imported {
     pub cut: BTreeMap<&'static str, usize>,
     /// Whose texts were taken of chats with assistants, in words: `of chats of ChatGPT the person's texts`.
     pub taken: BTreeSet<String>,
+    /// The number of places where something was masked, by its kind.
+    pub masked: Masked,
     /// The options that apply to what was read, whether they were given or not.
     pub applied: BTreeSet<ImportOption>,
 }
@@ -175,9 +194,7 @@ impl Imported {
     fn add_example(&mut self, mut example: Example) {
         let is_cut = example.cut_thoughts();
         self.count_cut(THOUGHTS, usize::from(is_cut));
-        let texts = example.prompt.iter().map(|message| &message.content);
-        let n = texts.chain([&example.response]).map(String::len);
-        if n.sum::<usize>() > MAX_BYTES {
+        if example.n_bytes() > MAX_BYTES {
             self.skip_long();
             return;
         }
@@ -200,6 +217,26 @@ impl Imported {
         self.taken.insert(format!(
             "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
         ));
+    }
+
+    /// Says of an import without examples what became of the items.
+    fn why_empty(&self) -> String {
+        let skipped = self.skipped.iter();
+        let skipped: Vec<_> = skipped
+            .map(|(why, n)| format!("{n} skipped: {why}"))
+            .collect();
+        if skipped.is_empty() {
+            "holds no items".to_owned()
+        } else {
+            format!("holds no usable items ({})", skipped.join("; "))
+        }
+    }
+
+    /// Masks the texts of all examples.
+    fn mask(&mut self, masking: &Masking) {
+        for example in &mut self.examples {
+            masking.mask(example.texts_mut(), &mut self.masked);
+        }
     }
 
     /// Notes that `option` applies to what was read.
@@ -238,12 +275,16 @@ impl Imported {
         *self.skipped.entry(why.into()).or_default() += 1;
     }
 
-    /// The result of an import that skips nothing but examples that are mere thoughts.
+    /// The result of an import that skips nothing but examples that are too long or mere thoughts.
     fn complete(examples: Vec<Example>) -> Self {
         let mut imported = Self::default();
         for mut example in examples {
             let is_cut = example.cut_thoughts();
             imported.count_cut(THOUGHTS, usize::from(is_cut));
+            if example.n_bytes() > MAX_BYTES {
+                imported.skip_long();
+                continue;
+            }
             match example.checked() {
                 Ok(example) => imported.examples.push(example),
                 Err(_) => imported.skip("a thought without an answer"),
@@ -261,6 +302,7 @@ fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
     Err(Unspecified::Author {
         path: path.to_owned(),
         texts: texts.to_owned(),
+        people: String::new(),
     }
     .into())
 }

@@ -6,6 +6,7 @@ use super::export_files::{ExportFile, ExportFiles};
 use super::json::{self, JsonKind};
 use super::kind::FileKind;
 use super::mail::{MailFile, Mailbox};
+use super::messengers::Chats;
 use super::source::malformed;
 use super::{ImportOption, ImportOptions, Imported, activity, alone, csv, of_json, posts, text};
 use crate::Result;
@@ -39,6 +40,8 @@ const BESIDE: &str = "a file beside a program's chats";
 /// The files of a folder or an archive, by their kinds.
 #[derive(Default)]
 struct Collection<'a> {
+    /// Chats that people have with each other.
+    talks: Chats<'a>,
     /// JSON with a program's chats.
     chats: Vec<&'a ExportFile>,
     /// Other JSON.
@@ -81,6 +84,7 @@ impl<'a> Collection<'a> {
             }
             // Settings of programs.
             _ if file.is_hidden() => {}
+            _ if self.talks.claim(file)? => {}
             FileKind::Json => match json::kind(file)? {
                 JsonKind::Chats => self.chats.push(file),
                 JsonKind::Items | JsonKind::Users | JsonKind::Questions => self.items.push(file),
@@ -104,7 +108,8 @@ impl<'a> Collection<'a> {
 
     /// Leaves texts, tables and other JSON in the folders of a program's chats and below these.
     fn leave_what_is_beside_chats(&mut self) {
-        let folders: BTreeSet<_> = self.chats.iter().map(|file| file.folder()).collect();
+        let chats = self.chats.iter().copied().chain(self.talks.files());
+        let folders: BTreeSet<_> = chats.map(|file| file.folder()).collect();
         let is_beside = |file: &ExportFile| {
             let name = file.name();
             let ends = name.match_indices('/').map(|(at, _)| at + 1);
@@ -126,6 +131,9 @@ impl<'a> Collection<'a> {
 
     fn read(self, files: &ExportFiles, options: &ImportOptions) -> Result<Imported> {
         let mut imported = self.imported;
+        if !self.talks.is_empty() {
+            imported.merge(self.talks.import(files.root(), Some(files), options)?);
+        }
         for file in self.chats.iter().chain(&self.items) {
             imported.merge(of_json(file, options)?);
         }

@@ -41,7 +41,7 @@ mod librechat;
 mod object;
 mod open_webui;
 mod program;
-mod stream;
+pub(super) mod stream;
 mod tavern;
 #[cfg(test)]
 mod tests;
@@ -50,6 +50,7 @@ mod turn;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
+pub(super) use form::NO_PROMPT;
 pub(super) use gemini::{Activity, without_files};
 pub(super) use object::JsonObject;
 use object::{CHATS, LISTS};

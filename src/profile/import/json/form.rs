@@ -18,7 +18,7 @@ pub(super) const FORMS: &str = "{\"prompt\": …, \"response\": …}, {\"message
      the exports of ChatGPT, Claude, Gemini, Open WebUI, LibreChat and SillyTavern, and LaMP's {\"task\": …, \"users\": […]}";
 
 /// The prompt of a text that has none.
-const NO_PROMPT: &str = "Write a text.";
+pub(in crate::profile::import) const NO_PROMPT: &str = "Write a text.";
 
 /// Fields that make an item with a `text` one message among those of several people.
 const AUTHORS: [&str; 9] = [
