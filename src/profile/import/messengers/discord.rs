@@ -151,9 +151,9 @@ fn readable(text: &str, people: &HashMap<String, String>) -> String {
         let id = code.trim_start_matches(['@', '!', '&', '#']);
         if let Some((_, name)) = code.split_once(':') {
             let name = name.split(':').next().unwrap_or_default();
-            readable.push_str(&format!(":{name}:"));
+            readable.extend([":", name, ":"]);
         } else if let Some(name) = people.get(id) {
-            readable.push_str(&format!("@{name}"));
+            readable.extend(["@", name]);
         }
         rest = after;
     }

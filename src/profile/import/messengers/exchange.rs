@@ -67,6 +67,15 @@ struct Asked {
     text: String,
 }
 
+/// What a text of the user's answers.
+#[derive(PartialEq, Eq)]
+enum Question {
+    /// What was said last.
+    Latest,
+    /// This text, as the file tells it; `None` if that text is not there.
+    Told(Option<String>),
+}
+
 struct OwnText {
     prompt: String,
     text: String,
@@ -122,12 +131,13 @@ impl Exchange {
                 };
                 self.imported
                     .count_cut(QUOTATIONS, usize::from(quoted.is_some()));
-                let answered = match &talk.reply {
-                    ReplyTo::Latest => quoted.map(Some),
-                    ReplyTo::Text(text) => Some(Some(text.clone())),
-                    ReplyTo::Id(id) => Some(strand.said(hash(id))),
+                let question = match (&talk.reply, quoted) {
+                    (ReplyTo::Latest, None) => Question::Latest,
+                    (ReplyTo::Latest, quoted) => Question::Told(quoted),
+                    (ReplyTo::Text(text), _) => Question::Told(Some(text.clone())),
+                    (ReplyTo::Id(id), _) => Question::Told(strand.said(hash(id))),
                 };
-                let text = strand.speak(text, talk.time, answered);
+                let text = strand.speak(text, talk.time, question);
                 self.keep(text);
             }
             (Said::Text(text), false) => {
@@ -208,14 +218,9 @@ impl Strand {
 
     /// Notes what the user has said, and which text that answers, where the file tells it. Returns the text before it, if it
     /// is another one.
-    fn speak(
-        &mut self,
-        text: String,
-        time: Option<i64>,
-        answered: Option<Option<String>>,
-    ) -> Option<OwnExample> {
+    fn speak(&mut self, text: String, time: Option<i64>, question: Question) -> Option<OwnExample> {
         if let Some(own) = &mut self.own
-            && answered.is_none()
+            && question == Question::Latest
             && is_within(own.time, time, SAME_TEXT)
         {
             own.text.push('\n');
@@ -224,7 +229,10 @@ impl Strand {
             return None;
         }
         let before = self.flush();
-        let question = answered.unwrap_or_else(|| self.question(time));
+        let question = match question {
+            Question::Latest => self.question(time),
+            Question::Told(question) => question,
+        };
         self.asked.clear();
         self.own = Some(OwnText {
             prompt: question.unwrap_or_else(|| NO_PROMPT.to_owned()),

@@ -6,8 +6,8 @@
 //! Saved on: 2026/03/12 18:02
 //!
 //! 2026/03/12(Thu)
-//! 18:02	Nora Lind	are you bringing the ladder?
-//! 18:05	Tom Berg	"aye
+//! 18:02 ⇥ Nora Lind ⇥ are you bringing the ladder?
+//! 18:05 ⇥ Tom Berg ⇥ "aye
 //! and the paint"
 //! ```
 //!

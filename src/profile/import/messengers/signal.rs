@@ -158,6 +158,6 @@ fn names(person: &Value) -> Vec<String> {
     let names = NAMES
         .iter()
         .map(|parts| parts.iter().filter_map(field).collect::<Vec<_>>().join(" "));
-    let numbers = ["username", "e164"].iter().filter_map(|it| field(it));
+    let numbers = ["username", "e164"].iter().filter_map(field);
     names.filter(|it| !it.is_empty()).chain(numbers).collect()
 }
