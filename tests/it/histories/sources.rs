@@ -145,9 +145,9 @@ fn the_users_own_mails_are_imported_from_mbox_and_maildir() {
     };
     let message = import(&folder.file("a.mbox", MAILS), &carol).unwrap_err();
     assert!(
-        message
-            .to_string()
-            .ends_with("has no mails by that author; it has some by bob@example.org (3), ann@example.org (1)"),
+        message.to_string().ends_with(
+            "has no mails by that author; it has some by bob@example.org (3), ann@example.org (1)"
+        ),
         "{message}"
     );
 }
