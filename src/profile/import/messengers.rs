@@ -84,7 +84,7 @@ impl<'a> Chats<'a> {
         let mut is_newest_first = Vec::new();
         for (file, format) in &self.0 {
             format.read(file, &beside, &mut |event| survey.note(&event))?;
-            is_newest_first.push(survey.ends_file(format.is_newest_first()));
+            is_newest_first.push(survey.ends_file(*format));
         }
         let whose = survey.decide(root)?;
         let mut exchange = Exchange::new();

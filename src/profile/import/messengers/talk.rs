@@ -77,12 +77,26 @@ impl Sender {
         }
     }
 
-    /// The one whose export a file is.
-    pub fn owner() -> Self {
+    /// The one whose words alone a file holds.
+    pub fn sole() -> Self {
         Self {
             is_owner: true,
             ..Self::default()
         }
+    }
+
+    /// The one whose export a file is, where it does not tell a name.
+    pub fn owner() -> Self {
+        Self {
+            is_owner: true,
+            id: Some("the owner".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a file holds the words of this one alone.
+    pub fn is_sole(&self) -> bool {
+        self.is_owner && self.key().is_empty()
     }
 
     /// What the sender is told from others by: the id, or else the name.

@@ -100,7 +100,7 @@ pub(super) fn post(element: &Map<String, Value>, give: &mut dyn FnMut(TalkEvent)
     };
     let time = field("created_at").and_then(|it| post_time(&it));
     give(TalkEvent::Begins);
-    give(TalkEvent::Talk(Talk::new(Sender::owner(), time, said)));
+    give(TalkEvent::Talk(Talk::new(Sender::sole(), time, said)));
 }
 
 /// A long post.
@@ -113,7 +113,7 @@ pub(super) fn long_post(element: &Map<String, Value>, give: &mut dyn FnMut(TalkE
     let said = Said::text(without_names(&text), ATTACHMENT);
     let time = post.get("createdAt").and_then(|it| iso_time(it.as_str()?));
     give(TalkEvent::Begins);
-    give(TalkEvent::Talk(Talk::new(Sender::owner(), time, said)));
+    give(TalkEvent::Talk(Talk::new(Sender::sole(), time, said)));
 }
 
 /// A direct message; `owner` is the one whose archive it is, if that is known.

@@ -47,6 +47,10 @@ fn direct_messages_are_told_by_the_account() {
             ["ladder? https://ladder.example → mine"]
         );
     }
+    let all = [files[0], files[1], ("data/tweets.js", POSTS)];
+    for author in ["", "Tom Berg"] {
+        assert_eq!(read_all(&all, author).unwrap().len(), 3);
+    }
     assert!(
         failure(&[("data/direct-messages.js", MESSAGES)], "")
             .ends_with("They are by 11 (1), 22 (1)")
