@@ -12,6 +12,7 @@ mod formats;
 mod json_walk;
 mod line_talk;
 mod meta;
+mod other_chat;
 mod placeholders;
 mod signal;
 mod slack;
@@ -27,6 +28,8 @@ mod who;
 mod x_archive;
 
 use std::path::Path;
+
+pub(super) use self::other_chat::is_unknown_chat;
 
 use self::exchange::Exchange;
 use self::formats::{Beside, ChatFormat};

@@ -58,7 +58,8 @@ impl Placeholder {
             (1..=5).contains(&extension.len()) && extension.chars().all(char::is_alphanumeric)
         });
         let is_known = PLACEHOLDERS.after_files.iter().any(|it| it == words);
-        (is_file && (is_known || is_media_file(name))).then_some(Self::Attachment)
+        (is_file && (is_known || is_media_file(name) || name.ends_with(".vcf")))
+            .then_some(Self::Attachment)
     }
 
     /// The reason to leave the message.

@@ -377,6 +377,15 @@ fn clock_seconds(numbers: &[u32], words: &str) -> Option<u32> {
     Some(hours * 3600 + minutes * 60 + seconds)
 }
 
+/// Whether hours and minutes stand in a text.
+pub(super) fn holds_clock(text: &str) -> bool {
+    let text: Vec<_> = text.chars().map(plain).collect();
+    let mut parts = text.windows(4);
+    parts.any(|it| {
+        it[0].is_ascii_digit() && it[1] == ':' && it[2].is_ascii_digit() && it[3].is_ascii_digit()
+    })
+}
+
 /// The time of a text of hours and minutes alone, in seconds since midnight.
 pub(super) fn clock(text: &str) -> Option<u32> {
     let (before, numbers) = dated(text)?;
