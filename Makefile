@@ -25,7 +25,7 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test mutations environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding bench-mails bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates cases bench-exchange \
+	bench-decoding bench-mails bench-secrets bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates cases bench-exchange \
 	exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
@@ -193,6 +193,17 @@ $(MAILS)/ready:
 	python3 -m venv $(MAILS)
 	$(MAILS)/bin/python -m pip install --disable-pip-version-check -q babel==2.19.0 mail-parser-reply==1.36 talon==1.4.4 \
 		quotequail==0.5.4 email-reply-parser==0.5.12
+	touch $@
+
+SECRETS = target/secrets
+DATA = ../shared/data/lamp
+## bench-secrets: how many planted secrets the import masks, and how many texts of DATA, LaMP files, it alters
+bench-secrets: build $(SECRETS)/ready
+	$(SECRETS)/bin/python benches/secrets/measure.py --program $(PROGRAM) --seeds 101 102 103 --sets $(DATA)
+
+$(SECRETS)/ready:
+	python3 -m venv $(SECRETS)
+	$(SECRETS)/bin/python -m pip install --disable-pip-version-check -q mnemonic==0.21
 	touch $@
 
 CLIENTS = target/clients

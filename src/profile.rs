@@ -4,16 +4,19 @@ pub mod feedback;
 mod import;
 mod lamp_task;
 mod pair;
+mod secrets;
 mod text_value;
 
 use std::collections::HashSet;
 
 pub use import::{
-    ImportOption, ImportOptions, Imported, Speaker, import, json, lamp, sharegpt, text,
+    ImportOption, ImportOptions, Imported, Speaker, import, import_all, json, lamp, sharegpt, text,
 };
 pub use lamp_task::{LampItem, LampTask};
 pub use pair::{BaseLogps, Pair};
+pub use secrets::{Contact, Masked, Masking};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::message::{Message, Role};
 use crate::thought::without_thoughts;
@@ -57,6 +60,43 @@ impl Example {
         }
     }
 
+    /// A short name: the beginning of the SHA-256 of the texts, in hexadecimal. It stays the same while the texts do.
+    #[must_use]
+    pub fn id(&self) -> String {
+        let mut hash = Sha256::new();
+        for text in self.texts() {
+            hash.update(text.len().to_le_bytes());
+            hash.update(text);
+        }
+        let hash = hash.finalize();
+        let beginning = hash.iter().take(5);
+        let beginning = beginning.fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
+        format!("{beginning:010x}")
+    }
+
+    /// Whether one of the texts holds this text, in upper or lower case.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        self.texts().any(|it| it.to_lowercase().contains(&text))
+    }
+
+    /// The length of all texts together.
+    fn n_bytes(&self) -> usize {
+        self.texts().map(String::len).sum()
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let messages = self.prompt.iter().map(|message| &message.content);
+        messages.chain([&self.response])
+    }
+
+    /// All texts: the messages of the prompt, and the response.
+    pub fn texts_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let messages = self.prompt.iter_mut().map(|message| &mut message.content);
+        messages.chain([&mut self.response])
+    }
+
     /// Cuts the thoughts of a model from the response and from the messages before it, whichever speaker is the user. Returns
     /// whether there were any.
     fn cut_thoughts(&mut self) -> bool {
@@ -96,12 +136,7 @@ impl Example {
         if self.response.trim().is_empty() {
             return Err("the response is empty".into());
         }
-        let bytes = self.response.len()
-            + self
-                .prompt
-                .iter()
-                .map(|message| message.content.len())
-                .sum::<usize>();
+        let bytes = self.n_bytes();
         if bytes > MAX_TEXT_BYTES {
             return Err(format!(
                 "{bytes} bytes of text are too much for one item (at most {MAX_TEXT_BYTES})"

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args as ClapArgs;
 use cope_convert::say;
 use cope_llama::home::{Home, Stage, UserName};
-use cope_llama::profile::{self, Example, ImportOptions, Profile, lamp};
+use cope_llama::profile::{self, Example, ImportOptions, Masked, Masking, Profile, lamp};
 use cope_llama::train::{Training, train_locked};
 
 use super::long_work::LongWork;
@@ -29,6 +29,9 @@ pub struct Args {
     /// Number of newest items to take from each user of a LaMP file [default: all]
     #[arg(long, value_name = "N", value_parser = count)]
     per_user: Option<usize>,
+    /// Keep passwords, keys, tokens, and numbers of cards, accounts and identity papers, which are masked otherwise
+    #[arg(long)]
+    keep_secrets: bool,
     #[command(flatten)]
     options: TrainOptions,
 }
@@ -51,7 +54,11 @@ pub fn run(home: &Home, args: &Args) -> Result<ExitCode> {
 fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     let mut history = Vec::new();
     for file in &args.files {
-        history.extend(items(file, args)?);
+        let (examples, masked) = items(file, args)?;
+        history.extend(examples);
+        for (kind, n) in masked {
+            say!("{}: {n} masked: {kind}", file.display());
+        }
     }
     let base_path = args.options.base.path(home, None)?;
     let waiting = Waiting::new(format!("reading {}", base_path.display()));
@@ -80,14 +87,29 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
     Ok(())
 }
 
-fn items(file: &Path, args: &Args) -> Result<Vec<Example>> {
+/// The items of a file, and how much in them was masked.
+fn items(file: &Path, args: &Args) -> Result<(Vec<Example>, Masked)> {
+    let masking = Masking {
+        keeps_secrets: args.keep_secrets,
+        ..Masking::default()
+    };
     if !lamp::is_lamp(file)? {
-        return Ok(profile::import(file, &ImportOptions::default())?.examples);
+        let options = ImportOptions {
+            masking,
+            ..ImportOptions::default()
+        };
+        let imported = profile::import(file, &options)?;
+        return Ok((imported.examples, imported.masked));
     }
     let users = lamp::read(file)?.users.into_iter();
     let others = users.filter(|user| !args.except.contains(&user.id));
     let n = args.per_user.unwrap_or(usize::MAX);
-    Ok(others
+    let mut examples: Vec<_> = others
         .flat_map(|user| profile::newest(&user.history, n).to_vec())
-        .collect())
+        .collect();
+    let mut masked = Masked::new();
+    for example in &mut examples {
+        masking.mask(example.texts_mut(), &mut masked);
+    }
+    Ok((examples, masked))
 }

@@ -2,8 +2,11 @@
 
 mod export;
 mod import;
+mod item;
 #[cfg(feature = "serve")]
 mod keys;
+mod remove;
+mod review;
 #[cfg(feature = "train")]
 mod run_audit;
 
@@ -23,6 +26,10 @@ pub enum Command {
     List,
     /// Show one user: history, base model, stages of training
     Show(Show),
+    /// Look through a user's items, to drop or edit them
+    Review(review::Review),
+    /// Remove items from a user's history, and what was made of them
+    RemoveItem(remove::Remove),
     /// Create or revoke a key to the server
     #[cfg(feature = "serve")]
     Key(keys::KeyArgs),
@@ -58,6 +65,8 @@ pub fn run(home: &Home, command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(home, &args)?,
         Command::List => list(home)?,
         Command::Show(args) => show(home, &args)?,
+        Command::Review(args) => review::run(home, &args)?,
+        Command::RemoveItem(args) => remove::run(home, &args)?,
         #[cfg(feature = "serve")]
         Command::Key(args) => keys::key(home, &args)?,
         #[cfg(feature = "serve")]
@@ -167,6 +176,11 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
     let name = user.name().clone();
     user.delete()?;
     say!("deleted {name}");
+    say_starts(home, &name)
+}
+
+/// Names the users whose adapters started from this user's and know what it knew.
+fn say_starts(home: &Home, name: &UserName) -> Result<()> {
     for other in home.users()? {
         // A manifest that cannot be read says nothing of what it started from.
         let manifest = other.manifest().ok().flatten();

@@ -336,7 +336,7 @@ impl AdapterFolder {
         read_jsonl(&self.feedback_path())
     }
 
-    /// Appends verdicts of the user on answers.
+    /// Appends verdicts of the user on answers, with their secrets masked.
     ///
     /// # Errors
     ///
@@ -345,7 +345,7 @@ impl AdapterFolder {
         let path = self.feedback_path();
         feedback
             .iter()
-            .try_for_each(|verdict| append_jsonl(&path, verdict))
+            .try_for_each(|verdict| append_jsonl(&path, &verdict.masked()))
     }
 
     /// The file of the user's verdicts on answers.

@@ -6,8 +6,10 @@ use std::ops::Deref;
 use std::path::PathBuf;
 
 use super::{
-    AdapterFolder, AuditRecord, SavedChats, UserName, audit_record, create_folder, write_json,
+    AdapterFolder, AuditRecord, Lock, SavedChats, UserName, audit_record, create_folder,
+    remove_if_there, write_json,
 };
+use crate::profile::{Example, HistoryPart, Profile};
 use crate::{Error, Result};
 
 /// Everything stored about a user: the [`AdapterFolder`] with history and adapter, and these files beside it:
@@ -51,6 +53,48 @@ impl UserFolder {
     #[must_use]
     pub fn prompt_cache(&self, arm: &str) -> PathBuf {
         self.folder.path().join(format!("prompt_cache.{arm}"))
+    }
+
+    /// Replaces each example, in the history and among the held-out ones, by what `change` makes of it; `None` removes it.
+    /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training,
+    /// and the KV caches of chats, which may hold retrieved examples. Adapters stay. Returns the number of changed examples.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read, removed or written. The examples are then as they were.
+    pub fn change_examples(
+        &self,
+        _lock: &Lock,
+        mut change: impl FnMut(&Example) -> Option<Example>,
+    ) -> Result<usize> {
+        let Profile { history, held_out } = self.profile()?;
+        let mut n_changed = 0;
+        let mut kept = |examples: Vec<Example>| -> Vec<Example> {
+            let examples = examples.into_iter().filter_map(|example| {
+                let changed = change(&example);
+                n_changed += usize::from(changed.as_ref() != Some(&example));
+                changed
+            });
+            examples.collect()
+        };
+        let mut profile = Profile::default();
+        profile.add(HistoryPart::History, kept(history));
+        profile.add(HistoryPart::HeldOut, kept(held_out));
+        if n_changed > 0 {
+            let caches = ["base", "user"].map(|arm| self.prompt_cache(arm));
+            let made = [
+                self.pairs(),
+                self.held_out_pairs(),
+                self.mined(),
+                self.measured(),
+                self.checkpoint(),
+            ];
+            made.iter()
+                .chain(&caches)
+                .try_for_each(|path| remove_if_there(path))?;
+            self.save_profile(&profile)?;
+        }
+        Ok(n_changed)
     }
 
     /// The saved chats with this user.

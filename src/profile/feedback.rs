@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Example, Pair};
+use super::{Example, Masked, Masking, Pair};
 use crate::message::Message;
 
 /// A verdict of the user on one answer, which is a line of `feedback.jsonl`.
@@ -29,6 +29,16 @@ pub enum Verdict {
 }
 
 impl Feedback {
+    /// The same verdict with the secrets in its texts masked, as those of an import are.
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        let mut masked = self.clone();
+        let messages = masked.prompt.iter_mut().map(|message| &mut message.content);
+        let texts = messages.chain([&mut masked.response]);
+        Masking::default().mask(texts, &mut Masked::new());
+        masked
+    }
+
     /// The two verdicts of a correction: the answer is bad, the edited text is good.
     #[must_use]
     pub fn edit(prompt: &[Message], answer: &str, edited: &str) -> [Self; 2] {

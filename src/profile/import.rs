@@ -28,7 +28,7 @@ use mail::{MailFile, Mailbox};
 use messengers::{Chats, is_unknown_chat};
 use source::malformed;
 
-use super::Example;
+use super::{Example, Masked, Masking};
 use crate::Result;
 use crate::error::Unspecified;
 
@@ -45,6 +45,8 @@ pub struct ImportOptions {
     pub speaker: Option<Speaker>,
     /// Whether the signatures of mails are kept.
     pub keep_signature: bool,
+    /// The choice of what is masked in all texts.
+    pub masking: Masking,
 }
 
 /// One of the [`ImportOptions`].
@@ -81,28 +83,36 @@ pub enum ImportOption {
 /// where possible the line, when it is malformed, of an unknown format or without a usable example;
 /// [`Error::Unspecified`](crate::Error::Unspecified) when it needs an option that is not given.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let imported = if path.is_dir() && git::is_repository(path) {
-        git::import(path, &options.authors)?.with(ImportOption::Authors)
-    } else {
-        let files = ExportFiles::find(path)?;
-        match files.alone().filter(|file| file.path() == path) {
-            Some(file) => alone(file, options)?,
-            None => collection::import(&files, options)?,
-        }
-    };
-    if imported.examples.is_empty() {
-        let skipped = imported.skipped.iter();
-        let skipped: Vec<_> = skipped
-            .map(|(why, n)| format!("{n} skipped: {why}"))
-            .collect();
-        let why = if skipped.is_empty() {
-            "holds no items".to_owned()
+    Ok(import_all(&[path], options)?.remove(0))
+}
+
+/// Reads the examples in several paths, each as [`import`] does. A path may be without a usable example if another has one.
+///
+/// # Errors
+///
+/// Those of [`import`].
+pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Vec<Imported>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let path = path.as_ref();
+        let mut imported = if path.is_dir() && git::is_repository(path) {
+            git::import(path, &options.authors)?.with(ImportOption::Authors)
         } else {
-            format!("holds no usable items ({})", skipped.join("; "))
+            let files = ExportFiles::find(path)?;
+            match files.alone().filter(|file| file.path() == path) {
+                Some(file) => alone(file, options)?,
+                None => collection::import(&files, options)?,
+            }
         };
-        return Err(malformed(path, why));
+        imported.mask(&options.masking);
+        all.push(imported);
     }
-    Ok(imported)
+    if all.iter().all(|imported| imported.examples.is_empty())
+        && let Some((path, imported)) = paths.iter().zip(&all).next()
+    {
+        return Err(malformed(path.as_ref(), imported.why_empty()));
+    }
+    Ok(all)
 }
 
 /// The examples of one file.
@@ -151,13 +161,12 @@ fn of_json(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     }
 }
 
-/// What is said of a chat in no known form.
+/// The message about a chat in no known form.
 const UNKNOWN_CHAT: &str = "looks like a chat, with other people's words in it, of a program that is not known; known are \
      WhatsApp, Telegram, Signal, LINE, Slack, Discord, Messenger, Instagram and X. If all of it is the user's own, save it as .md";
 
-/// The longest example, in bytes, that is taken from JSON, tables, mailboxes, repositories and posts. Longer ones fit few
-/// contexts, and people rarely want a model to write such texts. Characters of other scripts than the Latin one take more
-/// bytes, as they take more tokens.
+/// The longest example, in bytes, that is taken. Longer ones fit few contexts, and people rarely want a model to write such
+/// texts. Characters of other scripts than the Latin one take more bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
 /// The name of what is cut from answers of models that think.
@@ -175,6 +184,8 @@ pub struct Imported {
     pub cut: BTreeMap<&'static str, usize>,
     /// Whose texts were taken of chats with assistants, in words: `of chats of ChatGPT the person's texts`.
     pub taken: BTreeSet<String>,
+    /// The number of places where something was masked, by its kind.
+    pub masked: Masked,
     /// The options that apply to what was read, whether they were given or not.
     pub applied: BTreeSet<ImportOption>,
 }
@@ -190,9 +201,7 @@ impl Imported {
     fn add_example(&mut self, mut example: Example) {
         let is_cut = example.cut_thoughts();
         self.count_cut(THOUGHTS, usize::from(is_cut));
-        let texts = example.prompt.iter().map(|message| &message.content);
-        let n = texts.chain([&example.response]).map(String::len);
-        if n.sum::<usize>() > MAX_BYTES {
+        if example.n_bytes() > MAX_BYTES {
             self.skip_long();
             return;
         }
@@ -215,6 +224,26 @@ impl Imported {
         self.taken.insert(format!(
             "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
         ));
+    }
+
+    /// Says of an import without examples what became of the items.
+    fn why_empty(&self) -> String {
+        let skipped = self.skipped.iter();
+        let skipped: Vec<_> = skipped
+            .map(|(why, n)| format!("{n} skipped: {why}"))
+            .collect();
+        if skipped.is_empty() {
+            "holds no items".to_owned()
+        } else {
+            format!("holds no usable items ({})", skipped.join("; "))
+        }
+    }
+
+    /// Masks the texts of all examples.
+    fn mask(&mut self, masking: &Masking) {
+        for example in &mut self.examples {
+            masking.mask(example.texts_mut(), &mut self.masked);
+        }
     }
 
     /// Notes that `option` applies to what was read.
@@ -253,12 +282,16 @@ impl Imported {
         *self.skipped.entry(why.into()).or_default() += 1;
     }
 
-    /// The result of an import that skips nothing but examples that are mere thoughts.
+    /// The result of an import that skips nothing but examples that are too long or mere thoughts.
     fn complete(examples: Vec<Example>) -> Self {
         let mut imported = Self::default();
         for mut example in examples {
             let is_cut = example.cut_thoughts();
             imported.count_cut(THOUGHTS, usize::from(is_cut));
+            if example.n_bytes() > MAX_BYTES {
+                imported.skip_long();
+                continue;
+            }
             match example.checked() {
                 Ok(example) => imported.examples.push(example),
                 Err(_) => imported.skip("a thought without an answer"),

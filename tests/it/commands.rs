@@ -4,6 +4,7 @@
 mod audits;
 mod decoding;
 mod evaluation;
+mod items;
 mod memory;
 mod privacy;
 mod repl;

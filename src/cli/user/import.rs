@@ -1,5 +1,6 @@
 //! `user import`: imports texts from files into a user's history.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -7,9 +8,11 @@ use clap::{ArgGroup, Args};
 use cope_convert::say;
 use cope_llama::home::{Home, UserName};
 use cope_llama::profile::{
-    self, Example, HistoryPart, ImportOption, ImportOptions, Imported, Speaker,
+    self, Contact, Example, HistoryPart, ImportOption, ImportOptions, Imported, Masking, Profile,
+    Speaker,
 };
 
+use super::item;
 use crate::cli::UsageError;
 
 const IMPORT_USAGE: &str = "\
@@ -54,8 +57,14 @@ Examples:
   cope-llama user import bob ~/src/project --author bob@example.org
   cope-llama user import bob answers.csv --columns question,answer
   cope-llama user import carol news_headline.json --lamp-user 42
+  cope-llama user import bob sent.mbox --author bob@example.org --dry-run
+  cope-llama user import bob chat.txt --mask email,phone --mask-name \"Anna Berg\"
 
-Items that the user already has are not added again.";
+Items that the user already has are not added again.
+
+Passwords, keys, tokens, PINs, seed phrases, and the numbers of cards, accounts and
+identity papers are replaced by placeholders such as [password], in prompts and
+in the user's texts, before anything is stored. See docs/secrets.md.";
 
 #[derive(Args)]
 #[command(after_help = IMPORT_EXAMPLES, group = ArgGroup::new("source").required(true), override_usage = IMPORT_USAGE)]
@@ -89,8 +98,26 @@ pub struct Import {
     /// Keep the signatures of e-mails
     #[arg(long)]
     keep_signature: bool,
+    /// Keep passwords, keys, tokens, and numbers of cards, accounts and identity papers, which are masked otherwise
+    #[arg(long)]
+    keep_secrets: bool,
+    /// Mask these too: e-mail addresses (except those of --author), phone numbers, IP addresses
+    #[arg(
+        long,
+        value_enum,
+        value_name = "email,phone,ip",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    mask: Vec<Contact>,
+    /// Mask this name wherever it stands as a whole word; may be repeated
+    #[arg(long, value_name = "NAME")]
+    mask_name: Vec<String>,
+    /// Show what would be taken, masked, cut and left, with some of the items, and store nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Import the history of alice, an invented person: 100 items and 12 held-out ones
-    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker", "keep_signature"])]
+    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker", "keep_signature", "keep_secrets", "mask", "mask_name", "dry_run"])]
     demo: bool,
 }
 
@@ -98,24 +125,45 @@ pub fn run(home: &Home, args: &Import) -> Result<()> {
     let name = UserName::new(&args.user)?;
     // All files are read before the user is created, so that a malformed one leaves nothing behind.
     let parts = if args.demo { demo()? } else { files(args)? };
+    if args.dry_run {
+        let stored = home.user(name.clone()).ok();
+        let stored = stored.map(|user| user.profile()).transpose()?;
+        add(
+            &name,
+            &mut stored.unwrap_or_default(),
+            parts,
+            "would be added",
+        );
+        say!("nothing was stored; the same command without --dry-run stores it");
+        return Ok(());
+    }
     let folder = home.create_user(name)?;
     let _lock = folder.lock()?;
     let mut profile = folder.profile()?;
+    add(folder.name(), &mut profile, parts, "added");
+    folder.save_profile(&profile)?;
+    Ok(())
+}
+
+/// Adds examples to a profile, and says how many there are; `added` is what happens to them.
+fn add(
+    user: &UserName,
+    profile: &mut Profile,
+    parts: Vec<(HistoryPart, Vec<Example>)>,
+    added: &str,
+) {
     for (part, examples) in parts {
-        let added = profile.add(part, examples);
+        let n = profile.add(part, examples);
         let place = match part {
             HistoryPart::History => "to the history",
             HistoryPart::HeldOut => "to the held-out texts",
         };
         say!(
-            "{}: {} added {place}, {} already there",
-            folder.name(),
-            added.new,
-            added.known
+            "{user}: {} {added} {place}, {} already there",
+            n.new,
+            n.known
         );
     }
-    folder.save_profile(&profile)?;
-    Ok(())
 }
 
 fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
@@ -137,10 +185,14 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         },
         speaker: args.speaker,
         keep_signature: args.keep_signature,
+        masking: Masking {
+            keeps_secrets: args.keep_secrets,
+            contacts: args.mask.clone(),
+            names: args.mask_name.clone(),
+            own_addresses: args.author.clone(),
+        },
     };
-    let imported: Vec<_> = (args.files.iter())
-        .map(|file| profile::import(file, &options))
-        .collect::<Result<_, _>>()?;
+    let imported = profile::import_all(&args.files, &options)?;
     require_use(args, &imported)?;
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
@@ -151,12 +203,30 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         for (what, n) in &imported.cut {
             say!("{}: {what} cut from {n} items", file.display());
         }
+        for (kind, n) in &imported.masked {
+            say!("{}: {n} masked: {kind}", file.display());
+        }
         for (why, n) in &imported.skipped {
             say!("{}: {n} skipped: {why}", file.display());
+        }
+        if args.dry_run {
+            samples(&imported.examples)?;
         }
         examples.extend(imported.examples);
     }
     Ok(vec![(part, examples)])
+}
+
+/// Prints some of the examples of a file: the first, the last and one between.
+fn samples(examples: &[Example]) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let last = examples.len().saturating_sub(1);
+    let mut places = vec![0, last / 2, last];
+    places.dedup();
+    for example in places.iter().filter_map(|&place| examples.get(place)) {
+        item::write(&mut out, example, item::Length::Short)?;
+    }
+    Ok(())
 }
 
 /// Refuses options that apply to none of the files.

@@ -24,9 +24,8 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Example> {
             "has no text after its title: write the title on the first line, the text below it",
         )
     })?;
-    Example::new(format!("Write a text titled \"{title}\"."), body)
-        .checked()
-        .map_err(|what| malformed(path, what))
+    let prompt = format!("Write a text titled \"{title}\".");
+    Ok(Example::new(prompt, body))
 }
 
 /// The title of a text, and the text below it; `None` when one of the two is missing.

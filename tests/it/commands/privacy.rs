@@ -101,6 +101,39 @@ fn a_deletion_leaves_nothing() {
 }
 
 #[test]
+fn a_removal_leaves_nothing_that_was_made_of_the_items() {
+    let (sandbox, _) = with_marked();
+    let user = sandbox.path().join("home/users/ann");
+    for stopped in ["mined.jsonl", "measured.jsonl", "checkpoint.gguf"] {
+        fs::write(user.join(stopped), MARKER).unwrap();
+    }
+    let remove = ["user", "remove-item", "ann", "--matching", MARKER];
+    let removed = sandbox.run(&remove);
+    assert!(removed.status.success(), "{}", stderr(&removed));
+    let said = stderr(&removed);
+    assert!(
+        said.contains("ann: 3 removed, 5 left") && said.contains("ann's adapter has learnt them"),
+        "{said}"
+    );
+    // What the person typed and rated in a chat is no item.
+    let is_chat = |path: &PathBuf| {
+        ["feedback.jsonl", "typed_lines", "letters.json"]
+            .iter()
+            .any(|name| path.ends_with(name))
+    };
+    let files = below(&user)
+        .into_iter()
+        .filter(|path| path.is_file() && has_marker(path));
+    let left: Vec<_> = files.filter(|path| !is_chat(path)).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+    for cache in ["prompt_cache.base", "prompt_cache.user", "pairs.jsonl"] {
+        assert!(!user.join(cache).exists(), "{cache}");
+    }
+    let trained = sandbox.run(&TRAIN);
+    assert!(trained.status.success(), "{}", stderr(&trained));
+}
+
+#[test]
 fn no_text_is_logged() {
     let (sandbox, outputs) = with_marked();
     for output in &outputs {

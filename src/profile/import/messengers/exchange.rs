@@ -44,15 +44,15 @@ pub(super) struct Exchange {
     texts: Vec<OwnExample>,
     /// The bytes that they take.
     n_bytes: usize,
-    /// What has been said, by thread.
+    /// The conversation so far, by thread.
     strands: HashMap<Option<String>, Strand>,
     hasher: RandomState,
 }
 
-/// What has been said in a thread.
+/// A thread so far.
 #[derive(Default)]
 struct Strand {
-    /// What the others have said since the user's last text.
+    /// The messages of the others since the user's last text.
     asked: VecDeque<Asked>,
     /// The user's text that may go on.
     own: Option<OwnText>,
@@ -67,10 +67,10 @@ struct Asked {
     text: String,
 }
 
-/// What a text of the user's answers.
+/// The message that a text of the user's answers.
 #[derive(PartialEq, Eq)]
-enum Question {
-    /// What was said last.
+enum ToldQuestion {
+    /// The one before it.
     Latest,
     /// This text, as the file tells it; `None` if that text is not there.
     Told(Option<String>),
@@ -132,10 +132,10 @@ impl Exchange {
                 self.imported
                     .count_cut(QUOTATIONS, usize::from(quoted.is_some()));
                 let question = match (&talk.reply, quoted) {
-                    (ReplyTo::Latest, None) => Question::Latest,
-                    (ReplyTo::Latest, quoted) => Question::Told(quoted),
-                    (ReplyTo::Text(text), _) => Question::Told(Some(text.clone())),
-                    (ReplyTo::Id(id), _) => Question::Told(strand.said(hash(id))),
+                    (ReplyTo::Latest, None) => ToldQuestion::Latest,
+                    (ReplyTo::Latest, quoted) => ToldQuestion::Told(quoted),
+                    (ReplyTo::Text(text), _) => ToldQuestion::Told(Some(text.clone())),
+                    (ReplyTo::Id(id), _) => ToldQuestion::Told(strand.said(hash(id))),
                 };
                 let text = strand.speak(text, talk.time, question);
                 self.keep(text);
@@ -218,9 +218,14 @@ impl Strand {
 
     /// Notes what the user has said, and which text that answers, where the file tells it. Returns the text before it, if it
     /// is another one.
-    fn speak(&mut self, text: String, time: Option<i64>, question: Question) -> Option<OwnExample> {
+    fn speak(
+        &mut self,
+        text: String,
+        time: Option<i64>,
+        question: ToldQuestion,
+    ) -> Option<OwnExample> {
         if let Some(own) = &mut self.own
-            && question == Question::Latest
+            && question == ToldQuestion::Latest
             && is_within(own.time, time, SAME_TEXT)
         {
             own.text.push('\n');
@@ -230,8 +235,8 @@ impl Strand {
         }
         let before = self.flush();
         let question = match question {
-            Question::Latest => self.question(time),
-            Question::Told(question) => question,
+            ToldQuestion::Latest => self.question(time),
+            ToldQuestion::Told(question) => question,
         };
         self.asked.clear();
         self.own = Some(OwnText {
@@ -255,7 +260,7 @@ impl Strand {
         found.map(|(_, text)| text.clone())
     }
 
-    /// What a text at this time answers, with names where several people have spoken.
+    /// The messages that a text at this time answers, with names where several people have spoken.
     fn question(&self, time: Option<i64>) -> Option<String> {
         let last = self.asked.back()?;
         if !is_within(last.time, time, STILL_ANSWERED) {

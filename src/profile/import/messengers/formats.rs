@@ -184,7 +184,7 @@ impl ChatFormat {
     }
 }
 
-/// What other files of an export tell about its people.
+/// Facts about the people of an export, from files without messages.
 #[derive(Default)]
 pub(super) struct Beside {
     users: SlackUsers,

@@ -132,7 +132,7 @@ impl LineMessage {
     }
 }
 
-/// What a message says.
+/// Reads the text of a message.
 fn said(text: &str) -> Said {
     let text = text.trim();
     let inner = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));

@@ -85,7 +85,7 @@ pub(super) struct Stamp {
     seconds: u32,
 }
 
-/// What all dates and times of one file have in common.
+/// The form that all dates and times of one file have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StampForm {
     is_bracketed: bool,

@@ -188,14 +188,14 @@ fn named(rest: &str) -> Option<(String, &str)> {
     })
 }
 
-/// What follows a damaged date and time at the beginning of a line.
+/// The text after a damaged date and time at the beginning of a line.
 fn damaged_head(line: &str) -> Option<&str> {
     let (before, rest) = heads(line).next()?;
     let n_letters = before.chars().filter(|it| it.is_alphabetic()).count();
     (before.chars().count() <= MAX_DAMAGED && n_letters < MAX_LETTERS).then_some(rest)
 }
 
-/// What a message says.
+/// Reads the text of a message.
 fn said(text: &str) -> Said {
     let text = text.trim_matches(|it: char| it.is_whitespace() || is_mark(it) && it != MARK);
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));

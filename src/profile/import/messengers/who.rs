@@ -14,7 +14,7 @@ use crate::profile::import::source::malformed;
 /// The most people who are told apart.
 const MAX_SENDERS: usize = 100_000;
 
-/// What is learnt of the chats before the user's texts are taken.
+/// The facts that are learnt of the chats before the user's texts are taken.
 pub(super) struct Survey {
     authors: Authors,
     people: People,

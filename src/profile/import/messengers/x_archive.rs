@@ -1,4 +1,4 @@
-//! What a person has written on X, from the archive that it sends: `data/tweets.js`, `data/note-tweet.js` and
+//! The posts and messages of a person on X, from the archive that it sends: `data/tweets.js`, `data/note-tweet.js` and
 //! `data/direct-messages.js`, JSON after `window.YTD.tweets.part0 = `.
 //!
 //! ```text

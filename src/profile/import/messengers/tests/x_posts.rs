@@ -1,3 +1,5 @@
+//! Posts and direct messages on X.
+
 use super::{failure, left, read, read_all};
 
 const POSTS: &str = r#"window.YTD.tweets.part0 = [

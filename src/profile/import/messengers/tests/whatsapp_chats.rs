@@ -1,3 +1,5 @@
+//! Chats of `WhatsApp`, and of Signal in the same form.
+
 use super::super::whatsapp::is_chat;
 use super::{failure, left, read};
 

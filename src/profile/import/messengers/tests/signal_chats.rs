@@ -1,3 +1,5 @@
+//! Chats of Signal.
+
 use super::{failure, left, read};
 
 #[test]
