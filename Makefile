@@ -153,10 +153,11 @@ bench-templates: $(PEER)/ready $(TEMPLATES)/ready
 
 CASES = ../shared/cases
 VOCABS = target/vocabs
-## cases: adapters, bases and data sets as people have them, each with a verdict (CASES is their folder)
+## cases: adapters, bases, data sets and exports and chats as people have them, each with a verdict (CASES is their folder)
 cases: build $(PEER)/ready $(VOCABS)/ready
 	$(PEER)/bin/python benches/cases/adapters.py --cases $(CASES) --vocabs $(VOCABS) --program $(PROGRAM)
-	$(PEER)/bin/python benches/cases/datasets.py --cases $(CASES) --program $(PROGRAM)
+	for kind in datasets chatgpt assistants lamp messengers; do \
+		$(PEER)/bin/python benches/cases/$$kind.py --cases $(CASES) --program $(PROGRAM) || exit 1; done
 
 $(VOCABS)/ready: $(EXCHANGE)/ready
 	mkdir -p $(VOCABS)

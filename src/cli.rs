@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand, each with its `Args` and `run`. Results go to stdout, everything else to
 //! stderr.
 
+mod audit_text;
 mod bundle;
 #[cfg(feature = "train")]
 mod calibration_text;
@@ -38,7 +39,8 @@ pub use terminal::restore as restore_terminal;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use cope_llama::home::Home;
+use cope_convert::say;
+use cope_llama::home::{AuditRecord, Home};
 
 /// Train and run language models that write like one person, on your own machine
 ///
@@ -133,7 +135,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let home = Home::open()?;
     match cli.command {
         Command::Model(command) => model::run(&home, command)?,
-        Command::User(command) => user::run(&home, command)?,
+        Command::User(command) => return user::run(&home, command),
         #[cfg(feature = "train")]
         Command::Train(args) => return train::run(&home, &args),
         #[cfg(feature = "train")]
@@ -142,7 +144,15 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => generate::run(&home, &args)?,
         #[cfg(feature = "serve")]
         Command::Serve(args) => serve::run(&home, &args)?,
-        Command::Convert(command) => return Ok(cope_convert::cli::run(&command)),
+        Command::Convert(command) => {
+            for adapter in command.written_adapters() {
+                // A record that cannot be read is no reason to refuse a conversion.
+                if let Ok(Some(record)) = AuditRecord::beside(adapter) {
+                    say!("{}: {}", adapter.display(), audit_text::summary(&record));
+                }
+            }
+            return Ok(cope_convert::cli::run(&command));
+        }
         Command::Bundle(args) => bundle::run(&home, &args)?,
         #[cfg(feature = "train")]
         Command::Eval(command) => return eval::run(&home, &command),

@@ -249,13 +249,15 @@ pub enum Missing {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unspecified {
-    /// The author whose texts in a mailbox, a repository or a folder of posts are the user's own.
-    #[error("{}: whose {texts} are the user's own?", path.display())]
+    /// The author whose texts in chats, a mailbox, a repository or a folder of posts are the user's own.
+    #[error("{}: whose {texts} are the user's own?{}", path.display(), if people.is_empty() { String::new() } else { format!(" They are by {people}") })]
     Author {
         /// The file or folder.
         path: PathBuf,
-        /// The kind of texts in it: `mails`, `commits` or `posts`.
+        /// The kind of texts in it: `messages`, `mails`, `commits` or `posts`.
         texts: String,
+        /// The people who wrote some, with their counts, as far as they were counted: `Nora Lind (7), Tom Berg (5)`.
+        people: String,
     },
     /// The user of a LaMP file that holds several.
     #[error("{}: {}holds {count} users ({}, …)", path.display(), asked.as_ref().map(|id| format!("has no user {id:?}; it ")).unwrap_or_default(), some.join(", "))]

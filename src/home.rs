@@ -33,6 +33,7 @@
 //! ```
 
 mod adapter_folder;
+mod audit_record;
 mod calibration;
 mod export;
 mod json_lines;
@@ -56,6 +57,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use adapter_folder::{AdapterFolder, Lock};
+pub use audit_record::{AuditRecord, ByArm, CanaryRecord, GivenBack, Membership};
 pub use calibration::{
     AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
     NoCalibration, SettingScores,

@@ -27,6 +27,7 @@
 //! In both, candle's autograd connects the gradients of a few large operations. The tests hold the two against each
 //! other.
 
+pub mod audit;
 mod block;
 mod block_reader;
 mod block_stack;

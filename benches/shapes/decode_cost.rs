@@ -1,9 +1,9 @@
-//! The time a token of the user model alone and of CoPe.
+//! The time a token of the user model alone and of CoPe, by several schedules.
 
 use std::path::Path;
 
 use anyhow::Result;
-use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder};
+use cope_llama::decode::{AnswerOptions, Arm, Contrast, Decoder, DecoderOptions, PassSchedule};
 use cope_llama::llama::{ContextOptions, Model, Token, Twin};
 
 use crate::process::memory_mb;
@@ -12,7 +12,36 @@ use crate::random_twin;
 /// Tokens of the prompt.
 const N_PROMPT: Token = 64;
 
-/// Prints a row for each repetition, of answers of `n_predict` tokens.
+/// The schedules that are compared. The base waits in both of the others while a choice is decided; in the last one the user
+/// model guesses ahead of it too.
+const SCHEDULES: [(&str, PassSchedule); 3] = [
+    ("side by side", WAITING),
+    (
+        "waiting",
+        PassSchedule {
+            side_by_side: false,
+            ..WAITING
+        },
+    ),
+    (
+        "guessing",
+        PassSchedule {
+            side_by_side: false,
+            speculate: PassSchedule::AHEAD,
+            ..WAITING
+        },
+    ),
+];
+
+const WAITING: PassSchedule = PassSchedule {
+    side_by_side: true,
+    lean: true,
+    lazy: true,
+    speculate: 0,
+    draft: PassSchedule::AHEAD,
+};
+
+/// Prints a row for each schedule and repetition, of answers of `n_predict` tokens.
 pub fn rows(name: &str, path: &Path, n_predict: usize, repeats: usize) -> Result<()> {
     let options = ContextOptions {
         n_ctx: 512,
@@ -21,24 +50,25 @@ pub fn rows(name: &str, path: &Path, n_predict: usize, repeats: usize) -> Result
     let (model, mut twin) = random_twin::open(path, &options)?;
     let cope = Arm::Cope(Contrast::default());
     // The first pass of a context sizes its buffers.
-    answer(&mut twin, &model, cope, 2)?;
-    for repeat in 0..repeats {
-        // Neither always comes second.
-        let (user, cope) = if repeat % 2 == 0 {
-            let user = answer(&mut twin, &model, Arm::User, n_predict)?;
-            (user, answer(&mut twin, &model, cope, n_predict)?)
-        } else {
-            let cope = answer(&mut twin, &model, cope, n_predict)?;
-            (answer(&mut twin, &model, Arm::User, n_predict)?, cope)
-        };
-        println!(
-            "| {name} | {:.1} | {:.1} | {:.2} | {:.0} % | {:.0} |",
-            user.milliseconds,
-            cope.milliseconds,
-            cope.milliseconds / user.milliseconds,
-            1e2 * cope.undecided,
-            memory_mb("self", "VmRSS")?
-        );
+    answer(&mut twin, &model, cope, WAITING, 2)?;
+    for _ in 0..repeats {
+        let mut answer = |arm, schedule| answer(&mut twin, &model, arm, schedule, n_predict);
+        let mut user = answer(Arm::User, WAITING)?.milliseconds;
+        for (schedule_name, schedule) in SCHEDULES {
+            let cope = answer(cope, schedule)?;
+            // The user model is measured before and after, so that a machine that grows slower harms both alike.
+            let after = answer(Arm::User, WAITING)?.milliseconds;
+            let mean = f64::midpoint(user, after);
+            user = after;
+            println!(
+                "| {name} | {schedule_name} | {mean:.1} | {:.1} | {:.2} | {:.0} % | {:.0} % | {:.0} |",
+                cope.milliseconds,
+                cope.milliseconds / mean,
+                1e2 * cope.undecided,
+                1e2 * cope.changed,
+                memory_mb("self", "VmRSS")?
+            );
+        }
     }
     Ok(())
 }
@@ -49,9 +79,17 @@ struct AnswerCost {
     milliseconds: f64,
     /// The part of the choices between several plausible tokens.
     undecided: f64,
+    /// The part of the choices that the contrast changed.
+    changed: f64,
 }
 
-fn answer(twin: &mut Twin, model: &Model, arm: Arm, n_predict: usize) -> Result<AnswerCost> {
+fn answer(
+    twin: &mut Twin,
+    model: &Model,
+    arm: Arm,
+    schedule: PassSchedule,
+    n_predict: usize,
+) -> Result<AnswerCost> {
     twin.base.truncate(0);
     twin.user.truncate(0);
     let prompt: Vec<Token> = (300..300 + N_PROMPT).collect();
@@ -59,12 +97,17 @@ fn answer(twin: &mut Twin, model: &Model, arm: Arm, n_predict: usize) -> Result<
         n_predict: Some(n_predict),
         ..AnswerOptions::default()
     };
-    let mut decoder = Decoder::new(twin.policy(arm), model, &prompt, options.into())?;
+    let options = DecoderOptions {
+        schedule,
+        ..options.into()
+    };
+    let mut decoder = Decoder::new(twin.policy(arm), model, &prompt, options)?;
     decoder.by_ref().try_for_each(|piece| piece.map(drop))?;
     let statistics = decoder.statistics();
     let n_chosen = statistics.n_chosen as f64;
     Ok(AnswerCost {
         milliseconds: 1e3 * statistics.time.as_secs_f64() / (n_chosen - 1.0),
         undecided: statistics.n_undecided as f64 / n_chosen,
+        changed: statistics.n_changed as f64 / n_chosen,
     })
 }

@@ -114,7 +114,7 @@ impl What {
                 "| model | settings | tokens a second | delta rule, of the time | peak, MB | estimated, MB |"
             }
             Self::Decoding => {
-                "| model | user model, ms a token | CoPe, ms a token | CoPe ÷ user model | choices undecided | memory, MB |"
+                "| model | schedule | user model, ms a token | CoPe, ms a token | CoPe ÷ user model | choices undecided | changed | memory, MB |"
             }
             Self::Peer => {
                 "| model | ours, tokens a second | transformers + peft, tokens a second | ours ÷ theirs | peak, MB | theirs, MB | ours ÷ theirs |"

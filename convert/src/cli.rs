@@ -40,6 +40,17 @@ pub enum Command {
     Requantize(requantize::Args),
 }
 
+impl Command {
+    /// The adapters whose weights the command writes to another file.
+    pub fn written_adapters(&self) -> Vec<&Path> {
+        match self {
+            Self::Adapter(args) => args.adapters(),
+            Self::Merge(args) => args.adapters(),
+            Self::Inspect(_) | Self::Diff(_) | Self::Check(_) | Self::Requantize(_) => Vec::new(),
+        }
+    }
+}
+
 /// Runs a command. Prints results to stdout, and an error in one line to stderr.
 #[must_use]
 pub fn run(command: &Command) -> ExitCode {

@@ -10,6 +10,8 @@ use cope_convert::say;
 use cope_llama::bundle::{BasePlace, bundle};
 use cope_llama::home::{Home, UserName};
 
+use super::audit_text;
+
 #[derive(ClapArgs)]
 #[command(after_help = "Examples:
   cope-llama bundle --user alice alice-bundle
@@ -34,6 +36,14 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     } else {
         BasePlace::Link
     };
+    match user.audit_record()? {
+        Some(record) => say!("{}", audit_text::summary(&record)),
+        None if cfg!(feature = "train") => say!(
+            "no audit is recorded of what the adapter gives back of {0}'s texts; `cope-llama user audit {0}` makes one",
+            user.name()
+        ),
+        None => {}
+    }
     let stop = Arc::default();
     signals::stop_sets(&stop);
     bundle(home, &user, &args.folder, place, &stop)?;

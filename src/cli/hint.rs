@@ -112,7 +112,7 @@ fn for_missing(missing: &Missing) -> Option<String> {
 
 fn for_unspecified(unspecified: &Unspecified) -> String {
     match unspecified {
-        Unspecified::Author { .. } => "name the author with --author".into(),
+        Unspecified::Author { .. } => "name the author with --author NAME".into(),
         Unspecified::LampUser { .. } => "name one with --lamp-user".into(),
         Unspecified::Columns { .. } => "name them with --columns PROMPT,RESPONSE".into(),
         Unspecified::CpuOnly { work, device } => {
@@ -143,6 +143,7 @@ mod tests {
         let author = Error::from(Unspecified::Author {
             path: path(),
             texts: "commits".into(),
+            people: String::new(),
         });
         let columns = Error::from(Unspecified::Columns {
             path: path(),
@@ -160,7 +161,7 @@ mod tests {
         });
         let user = "ann".to_owned();
         for (error, hint) in [
-            (author, "name the author with --author"),
+            (author, "name the author with --author NAME"),
             (columns, "name them with --columns PROMPT,RESPONSE"),
             (lamp_user, "name one with --lamp-user"),
             (

@@ -85,15 +85,16 @@ impl TrainProgress {
             TrainEvent::Replay { done, total } => {
                 if !std::mem::replace(&mut self.is_replaying, true) {
                     let what = "the base answers everyday prompts, to be learnt too";
-                    self.start(Stage::Sft, what, (total, 0));
+                    self.start(Stage::Sft.name(), what, (total, 0));
                 }
                 self.advance(done, work)
             }
+            TrainEvent::Audit { done, total } => self.audit(done, total, work),
             TrainEvent::Saved { .. } => Ok(()),
             TrainEvent::Started { stage, total, done } => {
                 self.is_replaying = false;
                 self.bar.finish_and_clear();
-                self.start(stage, purpose(stage), (total, done));
+                self.start(stage.name(), purpose(stage), (total, done));
                 work.check()
             }
             TrainEvent::Step { done, metrics, .. } => {
@@ -117,20 +118,34 @@ impl TrainProgress {
         }
     }
 
+    /// Shows a pass of an audit.
+    fn audit(&mut self, done: usize, total: usize, work: &LongWork) -> cope_llama::Result<()> {
+        if done == 1 {
+            self.bar.finish_and_clear();
+            let what = "the base and the user model read the texts";
+            self.start("audit", what, (total, 0));
+        }
+        self.advance(done, work)?;
+        if done == total {
+            self.bar.finish_and_clear();
+        }
+        Ok(())
+    }
+
     /// Moves the bar, unless a signal has stopped the training.
     fn advance(&self, done: usize, work: &LongWork) -> cope_llama::Result<()> {
         self.bar.set_position(done as u64);
         work.check().inspect_err(|_| self.bar.abandon())
     }
 
-    fn start(&mut self, stage: Stage, what: &str, (total, done): (usize, usize)) {
+    fn start(&mut self, work: &str, what: &str, (total, done): (usize, usize)) {
         if !io::stderr().is_terminal() {
-            say!("{stage}: {what}, {total} steps");
+            say!("{work}: {what}, {total} steps");
         }
         let style = "{prefix} {wide_bar} {pos}/{len} {msg} {eta} left";
         self.bar = ProgressBar::new(total as u64)
             .with_position(done as u64)
-            .with_prefix(format!("{stage}: {what}"));
+            .with_prefix(format!("{work}: {what}"));
         // A malformed template falls back to indicatif's own bar.
         self.bar.set_style(
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),

@@ -93,7 +93,7 @@ fn items(file: &Path, args: &Args) -> Result<(Vec<Example>, Masked)> {
         keeps_secrets: args.keep_secrets,
         ..Masking::default()
     };
-    if file.extension().is_none_or(|extension| extension != "json") {
+    if !lamp::is_lamp(file)? {
         let options = ImportOptions {
             masking,
             ..ImportOptions::default()

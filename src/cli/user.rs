@@ -7,8 +7,11 @@ mod item;
 mod keys;
 mod remove;
 mod review;
+#[cfg(feature = "train")]
+mod run_audit;
 
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -33,6 +36,9 @@ pub enum Command {
     /// Set the e-mail address by which Open WebUI identifies a user
     #[cfg(feature = "serve")]
     Identity(keys::IdentityArgs),
+    /// Measure how much of a user's texts their adapter gives away
+    #[cfg(feature = "train")]
+    Audit(run_audit::AuditArgs),
     /// Export everything stored about a user, also in formats of other programs
     Export(export::Export),
     /// Delete everything stored about a user: history, adapter, feedback, chats, key
@@ -54,20 +60,23 @@ pub struct Delete {
     yes: bool,
 }
 
-pub fn run(home: &Home, command: Command) -> Result<()> {
+pub fn run(home: &Home, command: Command) -> Result<ExitCode> {
     match command {
-        Command::Import(args) => import::run(home, &args),
-        Command::List => list(home),
-        Command::Show(args) => show(home, &args),
-        Command::Review(args) => review::run(home, &args),
-        Command::RemoveItem(args) => remove::run(home, &args),
+        Command::Import(args) => import::run(home, &args)?,
+        Command::List => list(home)?,
+        Command::Show(args) => show(home, &args)?,
+        Command::Review(args) => review::run(home, &args)?,
+        Command::RemoveItem(args) => remove::run(home, &args)?,
         #[cfg(feature = "serve")]
-        Command::Key(args) => keys::key(home, &args),
+        Command::Key(args) => keys::key(home, &args)?,
         #[cfg(feature = "serve")]
-        Command::Identity(args) => keys::identity(home, &args),
-        Command::Export(args) => export::run(home, &args),
-        Command::Delete(args) => delete(home, &args),
+        Command::Identity(args) => keys::identity(home, &args)?,
+        #[cfg(feature = "train")]
+        Command::Audit(args) => return run_audit::run(home, &args),
+        Command::Export(args) => export::run(home, &args)?,
+        Command::Delete(args) => delete(home, &args)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(home: &Home) -> Result<()> {

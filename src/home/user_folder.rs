@@ -1,10 +1,14 @@
 //! The folder of one user.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use super::{AdapterFolder, Lock, SavedChats, UserName, remove_if_there};
+use super::{
+    AdapterFolder, AuditRecord, Lock, SavedChats, UserName, audit_record, create_folder,
+    remove_if_there, write_json,
+};
 use crate::profile::{Example, HistoryPart, Profile};
 use crate::{Error, Result};
 
@@ -16,6 +20,8 @@ use crate::{Error, Result};
 /// identity.json                         e-mail address by which Open WebUI identifies the user
 /// prompt_cache.base  prompt_cache.user  KV caches of the last chat
 /// chats/<name>.json                     saved chats
+/// audit.json                            record of the audit of the adapter
+/// audit/                                the second training of an audit, while it runs
 /// ```
 #[derive(Clone, Debug)]
 pub struct UserFolder {
@@ -50,8 +56,8 @@ impl UserFolder {
     }
 
     /// Replaces each example, in the history and among the held-out ones, by what `change` makes of it; `None` removes it.
-    /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training,
-    /// and the KV caches of chats, which may hold retrieved examples. Adapters stay. Returns the number of changed examples.
+    /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training, the
+    /// second training of a stopped audit, and the KV caches of chats, which may hold retrieved examples. Adapters stay. Returns the number of changed examples.
     ///
     /// # Errors
     ///
@@ -86,6 +92,7 @@ impl UserFolder {
             made.iter()
                 .chain(&caches)
                 .try_for_each(|path| remove_if_there(path))?;
+            self.remove_audit_training()?;
             self.save_profile(&profile)?;
         }
         Ok(n_changed)
@@ -107,6 +114,51 @@ impl UserFolder {
     #[must_use]
     pub fn identity(&self) -> PathBuf {
         self.folder.path().join("identity.json")
+    }
+
+    /// Reads the record of the audit, if there is one of the present adapter.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AuditRecord::beside`].
+    pub fn audit_record(&self) -> Result<Option<AuditRecord>> {
+        AuditRecord::beside(&self.folder.adapter())
+    }
+
+    /// Replaces the record of the audit.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; it is then unchanged.
+    pub fn save_audit_record(&self, record: &AuditRecord) -> Result<()> {
+        write_json(&self.folder.path().join(audit_record::FILE), record)
+    }
+
+    /// The folder of an audit's second training, which is made with canaries among the user's texts. It is created if it is
+    /// not there, and goes on from where it was stopped if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be created.
+    pub fn audit_training(&self) -> Result<AdapterFolder> {
+        let path = self.folder.path().join("audit");
+        create_folder(&path)?;
+        Ok(AdapterFolder::at(path, self.name().clone()))
+    }
+
+    /// Deletes the folder of an audit's second training, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when it cannot be removed.
+    pub fn remove_audit_training(&self) -> Result<()> {
+        let path = self.folder.path().join("audit");
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Deletes the folder with everything in it. The folder is renamed first, so that an interrupted deletion never leaves

@@ -1,11 +1,18 @@
 //! Imports histories from the files that people have: one module per format.
 
+mod activity;
+mod authors;
+mod collection;
 mod csv;
+mod export_files;
 mod git;
 pub mod json;
+mod kind;
 pub mod lamp;
 mod mail;
 mod marks;
+mod messengers;
+mod parquet;
 mod posts;
 mod source;
 pub mod text;
@@ -13,9 +20,12 @@ pub mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use export_files::{ExportFile, ExportFiles};
 pub use json::{Speaker, sharegpt};
-use mail::Mailbox;
-use source::{malformed, read, require_text};
+use kind::{FileKind, READABLE};
+use mail::{MailFile, Mailbox};
+use messengers::Chats;
+use source::malformed;
 
 use super::{Example, Masked, Masking};
 use crate::Result;
@@ -53,15 +63,18 @@ pub enum ImportOption {
     KeepSignature,
 }
 
-/// Reads the examples in `path`. JSON is recognised by its content, and the extension of other files tells their format:
+/// Reads the examples in `path`: a file, a folder, or a zip archive, which is read as a folder is. JSON is recognised by its
+/// content, mails by both, and other files by their extension:
 ///
-/// | path | format |
+/// | file | format |
 /// |---|---|
-/// | JSON, and any `.json`, `.jsonl` or `.ndjson` | see [`json`] |
+/// | chats of messengers, by their content | see `messengers` |
+/// | JSON, and any `.json`, `.jsonl` or `.ndjson`; Parquet | see [`json`] |
 /// | `.csv`, `.tsv` | a table with a header |
-/// | `.mbox`, `.eml`, `.emlx`, and files that begin as a mailbox | mails |
-/// | `.txt`, `.md`, `.markdown` | see [`text`] |
-/// | a folder | a git repository, mails in any of these forms or a Maildir, or posts in Markdown |
+/// | `.mbox`, `.eml`, `.emlx`, files that begin as a mailbox, and those of a Maildir | mails |
+/// | `.txt` | see [`text`] |
+/// | `.md`, `.markdown` | alone a text, in a folder a post with a date and an author |
+/// | a folder | a git repository, or all files in it that are of one of these kinds |
 ///
 /// # Errors
 ///
@@ -81,10 +94,14 @@ pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result
     let mut all = Vec::new();
     for path in paths {
         let path = path.as_ref();
-        let mut imported = if path.is_dir() {
-            folder(path, options)?
+        let mut imported = if path.is_dir() && git::is_repository(path) {
+            git::import(path, &options.authors)?.with(ImportOption::Authors)
         } else {
-            file(path, options)?
+            let files = ExportFiles::find(path)?;
+            match files.alone().filter(|file| file.path() == path) {
+                Some(file) => alone(file, options)?,
+                None => collection::import(&files, options)?,
+            }
         };
         imported.mask(&options.masking);
         all.push(imported);
@@ -97,42 +114,34 @@ pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result
     Ok(all)
 }
 
-fn folder(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let imported = if git::is_repository(path) {
-        git::import(path, &options.authors)
-    } else if let Some(mailbox) = Mailbox::find(path)? {
-        return mailbox.import(options);
-    } else {
-        posts::import(path, &options.authors)
-    };
-    Ok(imported?.with(ImportOption::Authors))
-}
-
-fn file(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    require_text(path)?;
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let extension = extension.unwrap_or_default().to_ascii_lowercase();
-    let is_json = match extension.as_str() {
-        "json" | "jsonl" | "ndjson" => true,
-        // A post may begin with its front matter in JSON.
-        "md" | "markdown" => false,
-        _ => json::is_json(path)?,
-    };
-    if is_json {
-        return json::import(path, options);
+/// The examples of one file.
+fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
+    let path = file.path();
+    let mut chats = Chats::default();
+    if chats.claim(file)? {
+        return chats.import(path, None, options);
     }
-    if let Some(mailbox) = Mailbox::find(path)? {
-        return mailbox.import(options);
-    }
-    match extension.as_str() {
-        "csv" => csv::parse(path, &read(path)?, b',', options.columns.as_ref())
-            .map(|it| it.with(ImportOption::Columns)),
-        "tsv" => csv::parse(path, &read(path)?, b'\t', options.columns.as_ref())
-            .map(|it| it.with(ImportOption::Columns)),
-        "txt" | "md" | "markdown" => Ok(Imported::complete(vec![text::parse(path, &read(path)?)?])),
-        _ => Err(malformed(
+    match FileKind::of(file)? {
+        FileKind::Json => json::import(file, options),
+        FileKind::Activity => activity::import(file, options),
+        FileKind::Mail(form) => {
+            let file = file.clone();
+            let files = vec![MailFile { file, form }];
+            Mailbox { path, files }.import(options)
+        }
+        FileKind::Table(separator) => csv::import(file, separator, options),
+        FileKind::Markdown | FileKind::Text => {
+            let text = file.content(text::MAX_FILE_BYTES)?;
+            Ok(Imported::complete(vec![text::parse(path, &text)?]))
+        }
+        FileKind::Unreadable(what) => Err(malformed(path, what)),
+        FileKind::NoText(what) => Err(malformed(
             path,
-            "is of an unknown format; known are JSON, .csv, .tsv, .mbox, .eml, .txt, .md and folders",
+            format_args!("is {what}, and texts are needed: {READABLE}"),
+        )),
+        FileKind::Unknown => Err(malformed(
+            path,
+            format_args!("is of an unknown format; known are {READABLE}"),
         )),
     }
 }
@@ -156,6 +165,8 @@ pub struct Imported {
     pub cut: BTreeMap<&'static str, usize>,
     /// The number of places where something was masked, by its kind.
     pub masked: Masked,
+    /// Whose texts were taken of chats with assistants, in words: `of chats of ChatGPT the person's texts`.
+    pub taken: BTreeSet<String>,
     /// The options that apply to what was read, whether they were given or not.
     pub applied: BTreeSet<ImportOption>,
 }
@@ -205,6 +216,17 @@ impl Imported {
         }
     }
 
+    /// Notes that of a program's chats the texts of `speaker` are taken.
+    fn take_from(&mut self, program: &str, speaker: Speaker) {
+        let (whose, other) = match speaker {
+            Speaker::Human => ("person's", "assistant"),
+            Speaker::Assistant => ("assistant's", "human"),
+        };
+        self.taken.insert(format!(
+            "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
+        ));
+    }
+
     /// Notes that `option` applies to what was read.
     fn with(mut self, option: ImportOption) -> Self {
         self.applied.insert(option);
@@ -216,6 +238,19 @@ impl Imported {
         if n > 0 {
             *self.cut.entry(what).or_default() += n;
         }
+    }
+
+    /// Adds what was read elsewhere.
+    fn merge(&mut self, other: Self) {
+        self.examples.extend(other.examples);
+        for (why, n) in other.skipped {
+            *self.skipped.entry(why).or_default() += n;
+        }
+        for (what, n) in other.cut {
+            self.count_cut(what, n);
+        }
+        self.taken.extend(other.taken);
+        self.applied.extend(other.applied);
     }
 
     /// Counts an item that is too long.
@@ -255,6 +290,7 @@ fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
     Err(Unspecified::Author {
         path: path.to_owned(),
         texts: texts.to_owned(),
+        people: String::new(),
     }
     .into())
 }

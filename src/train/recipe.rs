@@ -44,10 +44,10 @@ pub(super) struct Recipe<'a> {
     base: &'a BaseRef,
     config: &'a TrainConfig,
     gguf: Gguf,
-    model: TrainModel,
+    pub(super) model: TrainModel,
     vocabulary: Arc<llama::Model>,
     hold_out: HoldOut,
-    texts: Texts,
+    pub(super) texts: Texts,
 }
 
 impl<'a> Recipe<'a> {
@@ -351,7 +351,7 @@ impl<'a> Recipe<'a> {
     }
 
     /// An encoder for texts beside the history: pairs, and liked answers.
-    fn encoder(&self) -> Result<Encoder<'_>> {
+    pub(super) fn encoder(&self) -> Result<Encoder<'_>> {
         Encoder::new(&self.vocabulary, self.model.shape().n_ctx)
     }
 
@@ -439,7 +439,7 @@ impl<'a> Recipe<'a> {
     }
 
     /// Reads the adapter of an earlier stage or of another user, to train it on or to measure it.
-    fn adapter(&self, path: &Path) -> Result<Lora> {
+    pub(super) fn adapter(&self, path: &Path) -> Result<Lora> {
         Lora::from_adapter(&self.read(path)?, self.model.shape())
     }
 

@@ -72,6 +72,13 @@ pub enum TrainEvent {
         /// Number of answers in all.
         total: usize,
     },
+    /// A pass of an audit has ended.
+    Audit {
+        /// Number of passes so far.
+        done: usize,
+        /// Number of passes in all.
+        total: usize,
+    },
     /// A stage begins, or resumes where it was stopped.
     Started {
         /// The stage.
@@ -117,6 +124,7 @@ impl TrainEvent {
             | Self::Memory { .. }
             | Self::LeftOut { .. }
             | Self::Replay { .. }
+            | Self::Audit { .. }
             | Self::Started { .. }
             | Self::Calibrated(_) => false,
         }

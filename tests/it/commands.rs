@@ -1,6 +1,7 @@
 //! The command line: the transcripts `tests/cmd/*.trycmd`, each with a data folder of its own, and tests that need pipes
 //! or several commands.
 
+mod audits;
 mod decoding;
 mod evaluation;
 mod items;
@@ -167,7 +168,7 @@ fn an_import_option_that_applies_to_no_file_is_refused() {
     for (arguments, told) in [
         (
             &["pair.jsonl", "--author", "bob"][..],
-            "--author applies to e-mails, commits and posts, and pair.jsonl has none; leave it out",
+            "--author applies to chats between people, e-mails, commits and posts, and pair.jsonl has none; leave it out",
         ),
         (
             &["pair.jsonl", "--columns", "q,a"],
@@ -175,7 +176,7 @@ fn an_import_option_that_applies_to_no_file_is_refused() {
         ),
         (
             &["table.csv", "--columns", "q,a", "--speaker", "human"],
-            "--speaker applies to chats, and table.csv has none; leave it out",
+            "--speaker applies to chats with a model, and table.csv has none; leave it out",
         ),
         (
             &[

@@ -1,5 +1,6 @@
 //! Importers of histories: the examples in well-formed files, and the errors for malformed ones.
 
+mod exports;
 mod mails;
 mod sources;
 
@@ -213,6 +214,72 @@ fn a_user_is_chosen_from_a_lamp_file() {
     assert_eq!(
         import(&path, &options("2")).unwrap_err().to_string(),
         format!("{}: holds no items", path.display())
+    );
+}
+
+#[test]
+fn lamp_is_read_as_it_is_published() {
+    let folder = Folder::new();
+    let options = |user: &str| ImportOptions {
+        lamp_user: Some(user.to_owned()),
+        ..ImportOptions::default()
+    };
+    let headlines = |path: &Path, user: &str| -> Vec<String> {
+        let examples = import(path, &options(user)).unwrap().examples;
+        examples.into_iter().map(|it| it.response).collect()
+    };
+    let question = |id: u32, more: &str| {
+        format!(
+            r#"{{"id": "{id}", "input": "Generate a headline for the following article: A mill."{more}, "profile": [{{"id": "{id}0", "text": "The ferry.", "title": "Noon"}}, {{"id": "{id}1", "text": "A goat.", "title": ""}}]}}"#
+        )
+    };
+    let questions = format!("[{}, {}]", question(110, ""), question(111, ""));
+    let path = folder.file("dev_questions.json", &questions);
+    assert_eq!(headlines(&path, "110"), ["Noon"]);
+    let golds = r#"{"task": "LaMP_4", "golds": [{"id": "110", "output": "Mill"}, {"id": 111, "output": "Rain"}]}"#;
+    let outputs = folder.file("dev_outputs.json", golds);
+    assert_eq!(headlines(&path, "111"), ["Noon", "Rain"]);
+    assert_eq!(headlines(folder.0.path(), "110"), ["Noon", "Mill"]);
+    let imported = import(&path, &options("110")).unwrap();
+    let left = [("an item of a profile that lacks a text".to_owned(), 1)];
+    assert_eq!(imported.skipped, left.into());
+    let read = lamp::read(&path).unwrap();
+    assert_eq!(read.users[1].query[0].example.response, "Rain");
+    assert_eq!(
+        folder.refusal("dev_questions.json", &questions),
+        "dev_questions.json: holds 2 users (110, 111, …)"
+    );
+    assert!(lamp::is_lamp(&path).unwrap() && lamp::is_lamp(&outputs).unwrap());
+    assert_eq!(
+        folder.refusal("dev_outputs.json", golds),
+        "dev_outputs.json: holds the golds of LaMP's questions alone; import the questions (dev_questions.json), beside which it is read"
+    );
+
+    // The rows of one user are joined, in one file or in lines.
+    let gold = |user: &str, gold: &str| {
+        question(1, &format!(r#", {user}, "output": "{gold}""#)).replace("\"id\": \"1\", ", "")
+    };
+    let user = r#""user_id": 7"#;
+    let merged = format!("[{}, {}]", gold(user, "Mill"), gold(user, "Rain"));
+    assert_eq!(
+        headlines(&folder.file("merged.json", merged), "7"),
+        ["Noon", "Mill", "Rain"]
+    );
+    for field in ["name", "author", "reviewerId"] {
+        let line = gold(&format!(r#""{field}": "ann""#), "Mill");
+        let path = folder.file("a.jsonl", format!("{line}\n{line}\n"));
+        assert_eq!(headlines(&path, "ann"), ["Noon", "Mill", "Mill"], "{field}");
+    }
+    let wrong = question(3, "").replace("\"Noon\"", "[1]");
+    assert_eq!(
+        folder.refusal("b.json", format!("[{}, {wrong}]", question(2, ""))),
+        "b.json: line 1, item 2: the question \"3\": profile[0].title: is a list, where a text is needed"
+    );
+    let unknown = question(4, "").replace("Generate a headline", "Which tag");
+    let refusal = folder.refusal("c.json", format!("[{unknown}]"));
+    assert!(
+        refusal.contains("the task of the question \"Which tag"),
+        "{refusal}"
     );
 }
 

@@ -34,6 +34,14 @@ pub struct Args {
     add: Vec<Factored>,
 }
 
+impl Args {
+    /// The adapters that are read.
+    pub fn adapters(&self) -> Vec<&Path> {
+        let added = self.add.iter().map(|(path, _)| path.as_path());
+        std::iter::once(self.input.as_path()).chain(added).collect()
+    }
+}
+
 pub fn run(args: &Args) -> Outcome {
     let base = args.base.base.as_deref();
     let adapter = open(&args.input, base)?;

@@ -34,6 +34,16 @@ pub struct Args {
     dtype: Option<TypeArg>,
 }
 
+impl Args {
+    /// The adapters that are merged.
+    pub fn adapters(&self) -> Vec<&Path> {
+        self.adapters
+            .iter()
+            .map(|(path, _)| path.as_path())
+            .collect()
+    }
+}
+
 pub fn run(args: &Args, out: &mut impl Write) -> Outcome {
     let base = Gguf::open(&args.base)?;
     let inputs = args.adapters.iter().map(|(path, _)| path);

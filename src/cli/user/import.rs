@@ -27,8 +27,14 @@ line. An item is
   {\"messages\": [{\"role\": \"user\", \"content\": \"…\"}, …]}, as for OpenAI
   {\"conversations\": [{\"from\": \"human\", \"value\": \"…\"}, …]}, as of ShareGPT
   {\"text\": \"…\"}, a text without a prompt
-  a chat exported from ChatGPT
-or the file is a LaMP file, whose user --lamp-user names.
+or the file is an export of ChatGPT, Claude, Gemini (MyActivity.json or .html),
+Open WebUI, LibreChat or SillyTavern, of which the person's texts are taken
+(--speaker assistant takes the assistant's), or a LaMP file, whose user
+--lamp-user names. Rows of Parquet files are items too.
+
+Chats exported from WhatsApp, Telegram, Signal, LINE, Slack, Discord, Messenger,
+Instagram and X are recognised by their content, too. The messages of --author
+are taken, each with what it answers.
 
 The extension of other files tells their format:
   .txt, .md   one item: the title (or first line) is the prompt, the rest is
@@ -37,14 +43,17 @@ The extension of other files tells their format:
   .mbox, .eml, .emlx
               e-mails; those sent by --author, or labelled as sent by Gmail,
               are taken, without quoted text, forwards and signatures
-A folder holds mails in these forms or as a Maildir, a git repository (commit
-messages by --author) or posts in Markdown.
+A folder is a git repository (commit messages by --author), or it is read for
+all files of these kinds, a Maildir's mails and posts in Markdown. A zip archive
+is read as a folder is: exports can be given as they were downloaded.
 
 Examples:
   cope-llama user import alice --demo
   cope-llama user import bob letters.jsonl notes/*.md
+  cope-llama user import bob chatgpt-export.zip takeout-001.zip
   cope-llama user import bob more.jsonl --held-out
   cope-llama user import bob sent.mbox --author bob@example.org
+  cope-llama user import bob \"WhatsApp Chat with Ann.txt\" --author \"Bob Hill\"
   cope-llama user import bob ~/src/project --author bob@example.org
   cope-llama user import bob answers.csv --columns question,answer
   cope-llama user import carol news_headline.json --lamp-user 42
@@ -71,14 +80,14 @@ pub struct Import {
     /// Id of the user in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
-    /// Author whose e-mails, commits or posts are the user's own: an e-mail address or a name, or for commits and posts a
-    /// part of it; may be repeated
+    /// Author whose messages, e-mails, commits or posts are the user's own: a name, an e-mail address or a telephone number,
+    /// or for commits and posts a part of it; may be repeated
     #[arg(long, value_name = "NAME")]
     author: Vec<String>,
     /// Names of the columns of a table that hold the prompts and the user's responses
     #[arg(long, value_name = "PROMPT,RESPONSE", value_delimiter = ',')]
     columns: Vec<String>,
-    /// Speaker of a chat whose texts are the user's [default: assistant, and human in ChatGPT's exports]
+    /// Speaker of a chat whose texts are the user's [default: assistant, and human in exports of programs]
     #[arg(
         long,
         value_enum,
@@ -188,6 +197,9 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
         say!("{}: {} items read", file.display(), imported.examples.len());
+        for what in &imported.taken {
+            say!("{}: {what}", file.display());
+        }
         for (what, n) in &imported.cut {
             say!("{}: {what} cut from {n} items", file.display());
         }
@@ -223,7 +235,7 @@ fn require_use(args: &Import, imported: &[Imported]) -> Result<()> {
         (
             !args.author.is_empty(),
             ImportOption::Authors,
-            "--author applies to e-mails, commits and posts",
+            "--author applies to chats between people, e-mails, commits and posts",
         ),
         (
             !args.columns.is_empty(),
@@ -233,7 +245,7 @@ fn require_use(args: &Import, imported: &[Imported]) -> Result<()> {
         (
             args.speaker.is_some(),
             ImportOption::Speaker,
-            "--speaker applies to chats",
+            "--speaker applies to chats with a model",
         ),
         (
             args.lamp_user.is_some(),

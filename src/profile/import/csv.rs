@@ -2,10 +2,29 @@
 
 use std::path::Path;
 
-use super::Imported;
+use super::export_files::ExportFile;
 use super::source::{malformed, utf8};
+use super::{ImportOption, ImportOptions, Imported};
 use crate::Result;
 use crate::error::Unspecified;
+
+/// The largest table, in bytes. It is read as a whole.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// The examples of a table in a file.
+///
+/// # Errors
+///
+/// Those of [`parse`], and [`crate::Error::Io`] when it cannot be read.
+pub(super) fn import(
+    file: &ExportFile,
+    delimiter: u8,
+    options: &ImportOptions,
+) -> Result<Imported> {
+    let bytes = file.content(MAX_FILE_BYTES)?;
+    let table = parse(file.path(), &bytes, delimiter, options.columns.as_ref())?;
+    Ok(table.with(ImportOption::Columns))
+}
 
 /// The examples of a table whose first row names the columns; `columns` are those of prompts and responses. A row that is
 /// shorter than the first is skipped.

@@ -10,8 +10,8 @@
 //! | `prompt`, `chosen`, `rejected` | a preference, of which the chosen response is taken |
 //! | `text`, `title` | a text without a prompt, or with a title alone |
 //! | `user`, `assistant` | a question and its answer |
-//! | `mapping` | a chat of `ChatGPT`'s export |
-//! | `task`, `users` | see [`lamp`] |
+//! | those of a program's export | a chat with an assistant: see `json/program.rs` |
+//! | `task`, `users`; `input`, `profile` | see [`lamp`] |
 //!
 //! `question`, `query` and `instruction` may stand for `prompt`; `completion`, `output` and `answer` for `response`;
 //! `context` for `input`. `system` is a system message, `history` what was said before: pairs of texts, or messages.
@@ -32,25 +32,35 @@
 //! ```
 
 mod chatgpt;
+mod claude;
 mod dialogue;
 mod form;
+mod gemini;
+mod librechat;
 mod object;
-mod stream;
+mod open_webui;
+mod program;
+pub(super) mod stream;
+mod tavern;
 #[cfg(test)]
 mod tests;
 mod turn;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufRead;
 use std::path::Path;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+pub(super) use form::NO_PROMPT;
+pub(super) use object::JsonObject;
+use object::{CHATS, LISTS};
+use program::Program;
 use stream::{JsonItem, for_each_item};
+use tavern::Line;
+use turn::Turn;
 pub use turn::{Speaker, sharegpt};
 
-use super::source::open;
-use super::{ImportOption, ImportOptions, Imported, lamp};
-use crate::Result;
+use super::export_files::ExportFile;
+use super::{ImportOptions, Imported, lamp, parquet};
+use crate::{Error, Result};
 
 /// The examples of a JSON text with these bytes, in any form but LaMP's; `path` is for messages only.
 ///
@@ -66,74 +76,210 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Imported> {
 /// # Errors
 ///
 /// Those of [`parse`], and those of LaMP files.
-pub(super) fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let reader = BufReader::new(open(path)?);
-    if is_lamp(reader) {
-        let lamp = lamp::read(path)?;
-        let user = lamp.into_user(path, options.lamp_user.as_deref())?;
-        let imported = Imported::complete(user.history);
-        return Ok(imported.with(ImportOption::LampUser));
-    }
-    items(path, BufReader::new(open(path)?), options.speaker)
-}
-
-/// Whether the file at `path` begins with a JSON object, or a list of objects.
-pub(super) fn is_json(path: &Path) -> Result<bool> {
-    let mut beginning = Vec::new();
-    open(path)?
-        .take(4096)
-        .read_to_end(&mut beginning)
-        .map_err(crate::Error::io("read", path))?;
-    let text = String::from_utf8_lossy(&beginning);
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_start();
-    let after = |text: &str, mark| {
-        text.strip_prefix(mark)
-            .map(|rest: &str| rest.trim_start().to_owned())
-    };
-    let object = after(text, '[').unwrap_or_else(|| text.to_owned());
-    Ok(after(&object, '{').is_some_and(|rest| rest.starts_with('"')))
-}
-
-/// Whether a text begins with an object that has the fields of a LaMP file. A serde struct could also be a list.
-fn is_lamp(mut reader: impl BufRead) -> bool {
-    #[derive(Deserialize)]
-    struct LampFields {
-        task: IgnoredAny,
-        users: IgnoredAny,
-    }
-    loop {
-        let Ok(beginning) = reader.fill_buf() else {
-            return false;
-        };
-        let is_blank = |byte: &&u8| byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(byte);
-        let n_blank = beginning.iter().take_while(is_blank).count();
-        let next = beginning.get(n_blank).copied();
-        let is_end = beginning.is_empty();
-        reader.consume(n_blank);
-        match next {
-            Some(b'{') => break,
-            None if !is_end => {}
-            _ => return false,
+pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
+    let user = options.lamp_user.as_deref();
+    match kind(file)? {
+        JsonKind::Users => lamp::import(file, false, user),
+        JsonKind::Questions => lamp::import(file, true, user),
+        JsonKind::Golds => Err(lamp::refuse_golds(file)),
+        _ => {
+            let mut items = Items::new(options.speaker);
+            for_each(file, |item| items.add(item))?;
+            Ok(items.finish())
         }
     }
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    matches!(
-        LampFields::deserialize(&mut deserializer),
-        Ok(LampFields {
-            task: IgnoredAny,
-            users: IgnoredAny,
-        })
-    )
+}
+
+/// What a file of JSON holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonKind {
+    /// A LaMP file in this program's form.
+    Users,
+    /// A LaMP file as it is published.
+    Questions,
+    /// The golds of one.
+    Golds,
+    /// Chats with an assistant, as a program exports them.
+    Chats,
+    /// Other items.
+    Items,
+    Unknown,
+}
+
+/// Tells what a file of JSON holds, by its first item.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be read.
+pub(super) fn kind(file: &ExportFile) -> Result<JsonKind> {
+    let mut kind = JsonKind::Unknown;
+    let read = for_each(file, |item| {
+        kind = match item {
+            JsonItem::Chat(_) => JsonKind::Items,
+            JsonItem::Object(object) => kind_of(object),
+        };
+        Err("the first item is enough".to_owned())
+    });
+    match read {
+        Err(error @ Error::Io { .. }) => Err(error),
+        _ => Ok(kind),
+    }
+}
+
+fn kind_of(object: JsonObject) -> JsonKind {
+    let has_both = |one, other| object.has(one) && object.has(other);
+    if has_both("task", "users") {
+        JsonKind::Users
+    } else if has_both("task", "golds") {
+        JsonKind::Golds
+    } else if lamp::is_question(&object) {
+        JsonKind::Questions
+    } else if is_of_program(&object) || wraps_program(&object) {
+        JsonKind::Chats
+    } else {
+        let read = form::add(object, None, &mut Imported::default());
+        read.map_or(JsonKind::Unknown, |()| JsonKind::Items)
+    }
+}
+
+/// Calls `take` with each object of a file.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be read; [`Error::Input`], with the place, when it is malformed or `take` refuses an object.
+pub(super) fn for_each_object(
+    file: &ExportFile,
+    mut take: impl FnMut(JsonObject) -> Result<(), String>,
+) -> Result<()> {
+    for_each(file, |item| match item {
+        JsonItem::Object(object) => take(object),
+        JsonItem::Chat(_) => Err("a list, where an object is needed".to_owned()),
+    })
+}
+
+/// Calls `take` with each item of a file in JSON or Parquet.
+fn for_each(file: &ExportFile, mut take: impl FnMut(JsonItem) -> Result<(), String>) -> Result<()> {
+    if file.beginning(parquet::MAGIC.len() as u64)? == parquet::MAGIC {
+        return parquet::for_each_row(file, |row| take(JsonItem::Object(row.into())));
+    }
+    file.read(|reader| for_each_item(file.path(), reader, take))
+}
+
+/// Whether an object is a list of items of a program, such as `{"conversations": […]}`.
+fn wraps_program(object: &JsonObject) -> bool {
+    let first = |name: &&str| object.given(name)?.as_array()?.first()?.as_object();
+    let firsts = CHATS.iter().chain(&LISTS).filter_map(first);
+    let mut items = firsts.map(|first| JsonObject::from(first.clone()));
+    items.any(|item| is_of_program(&item))
+}
+
+fn is_of_program(object: &JsonObject) -> bool {
+    Program::of(object).is_some() || tavern::line(object).is_some()
+}
+
+/// Adds the example of a question to an assistant and its answer, which may be empty.
+pub(super) fn add_exchange(
+    question: &str,
+    answer: &str,
+    speaker: Option<Speaker>,
+    imported: &mut Imported,
+) {
+    let mut turns = vec![Turn::asked(question)];
+    if !answer.is_empty() {
+        turns.push(Turn::answered(answer));
+    }
+    program::add_chat(None, turns, speaker, imported);
+    imported.take_from("Gemini", speaker.unwrap_or(Speaker::Human));
+}
+
+/// Whether a file that begins with these bytes begins with a JSON object, or a list of objects.
+pub(super) fn begins(beginning: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(beginning);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_start();
+    let object = text.strip_prefix('[').map_or(text, str::trim_start);
+    let inner = object.strip_prefix('{').map(str::trim_start);
+    inner.is_some_and(|inner| inner.starts_with('"'))
 }
 
 fn items(path: &Path, reader: impl BufRead, speaker: Option<Speaker>) -> Result<Imported> {
-    let mut imported = Imported::default();
-    for_each_item(path, reader, |item| match item {
-        JsonItem::Object(object) => form::add(object, speaker, &mut imported),
-        JsonItem::Chat(turns) => {
-            form::add_chat(turns, speaker, &mut imported);
-            Ok(())
+    let mut items = Items::new(speaker);
+    for_each_item(path, reader, |item| items.add(item))?;
+    Ok(items.finish())
+}
+
+/// Makes examples of items.
+struct Items {
+    speaker: Option<Speaker>,
+    /// The messages of a chat in which each is an item.
+    open: Vec<Turn>,
+    /// When the chats of programs began, and the place of the first example of each.
+    begun: Vec<(f64, usize)>,
+    imported: Imported,
+}
+
+impl Items {
+    fn new(speaker: Option<Speaker>) -> Self {
+        Self {
+            speaker,
+            open: Vec::new(),
+            begun: Vec::new(),
+            imported: Imported::default(),
         }
-    })?;
-    Ok(imported)
+    }
+
+    fn add(&mut self, item: JsonItem) -> Result<(), String> {
+        let line = match &item {
+            JsonItem::Object(object) => tavern::line(object),
+            JsonItem::Chat(_) => None,
+        };
+        if let Some(Line::Message(turn)) = line {
+            self.open.push(turn);
+            return Ok(());
+        }
+        self.end_chat();
+        match (item, line) {
+            (_, Some(_)) => Ok(()),
+            (JsonItem::Object(object), None) => {
+                let time = program::time(&object).filter(|_| Program::of(&object).is_some());
+                let time = time.or(self.begun.last().map(|(time, _)| *time));
+                self.begun
+                    .extend(time.map(|time| (time, self.imported.examples.len())));
+                form::add(object, self.speaker, &mut self.imported)
+            }
+            (JsonItem::Chat(turns), None) => {
+                form::add_chat(turns, self.speaker, &mut self.imported);
+                Ok(())
+            }
+        }
+    }
+
+    /// Adds the examples of a chat whose messages have been read.
+    fn end_chat(&mut self) {
+        let turns = std::mem::take(&mut self.open);
+        if !turns.is_empty() {
+            program::add_chat(None, turns, self.speaker, &mut self.imported);
+            let speaker = self.speaker.unwrap_or(Speaker::Human);
+            self.imported.take_from(tavern::NAME, speaker);
+        }
+    }
+
+    fn finish(mut self) -> Imported {
+        self.end_chat();
+        self.sort_chats();
+        self.imported
+    }
+
+    /// Puts the examples of programs' chats in the order of time.
+    fn sort_chats(&mut self) {
+        let mut examples = std::mem::take(&mut self.imported.examples);
+        let mut chats = Vec::new();
+        for (time, start) in self.begun.drain(..).rev() {
+            chats.push((time, examples.split_off(start)));
+        }
+        chats.push((f64::NEG_INFINITY, examples));
+        chats.reverse();
+        chats.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let examples = chats.into_iter().flat_map(|(_, examples)| examples);
+        self.imported.examples = examples.collect();
+    }
 }

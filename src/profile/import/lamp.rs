@@ -1,11 +1,18 @@
 //! LaMP files: many users with their profiles and held-out items, all of one [`LampTask`]. [`LampTask`] says where the
-//! format comes from.
+//! benchmarks come from. The files that they are published in are read too.
 
+mod published;
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::export_files::ExportFile;
+use super::json::{self, JsonKind};
 use super::source::{malformed, utf8};
+use super::{ImportOption, Imported};
 use crate::error::Unspecified;
 use crate::profile::text_value::required;
 use crate::profile::{Example, LampItem, LampTask};
@@ -31,6 +38,10 @@ pub struct User {
     pub dev: Vec<Query>,
     /// The latest, held-out items, on which results are reported.
     pub query: Vec<Query>,
+    /// Items of the profile that lack a text.
+    n_incomplete: usize,
+    /// Hashes of the items of the history, for published files, which repeat profiles.
+    known: HashSet<u64>,
 }
 
 /// A held-out item.
@@ -69,27 +80,77 @@ struct StoredQuery {
     output: String,
 }
 
-/// Reads a LaMP file.
+/// Reads a LaMP file, in this program's form or as published.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] when it cannot be read; [`Error::Input`] when it is malformed or its task is unknown.
 pub fn read(path: &Path) -> Result<Lamp> {
-    parse(path, &super::source::read(path)?)
+    let file = ExportFile::on_disk(path)?;
+    match json::kind(&file)? {
+        JsonKind::Questions => Ok(published::read(&file, |_| true)?.0),
+        JsonKind::Golds => Err(published::refuse_golds(&file)),
+        _ => parse(path, &file.content(MAX_FILE_BYTES)?),
+    }
 }
+
+/// Whether a file is one of LaMP.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it cannot be read.
+pub fn is_lamp(path: &Path) -> Result<bool> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    let kind = json::kind(&ExportFile::on_disk(path)?)?;
+    Ok(matches!(
+        kind,
+        JsonKind::Users | JsonKind::Questions | JsonKind::Golds
+    ))
+}
+
+/// The examples of a user, or of the only user where `id` is `None`: the profile, and in published files the questions with
+/// their golds.
+///
+/// # Errors
+///
+/// Those of [`read`], and [`Unspecified::LampUser`] when there is no such user, or there are several and `id` is `None`.
+pub(super) fn import(file: &ExportFile, is_published: bool, id: Option<&str>) -> Result<Imported> {
+    let path = file.path();
+    let mut first = None;
+    let mut keep = |user: &str| id.unwrap_or(first.get_or_insert_with(|| user.to_owned())) == user;
+    let (lamp, ids) = if is_published {
+        published::read(file, keep)?
+    } else {
+        let mut lamp = parse(path, &file.content(MAX_FILE_BYTES)?)?;
+        let ids = lamp.users.iter().map(|user| user.id.clone()).collect();
+        lamp.users.retain(|user| keep(&user.id));
+        (lamp, ids)
+    };
+    let user = lamp.users.into_iter().next();
+    let Some(user) = user.filter(|_| id.is_some() || ids.len() == 1) else {
+        return Err(unspecified_user(path, &ids, id));
+    };
+    let golds = if is_published { user.query } else { Vec::new() };
+    let golds = golds.into_iter().map(|query| query.example);
+    let mut imported = Imported::complete(user.history.into_iter().chain(golds).collect());
+    for _ in 0..user.n_incomplete {
+        imported.skip("an item of a profile that lacks a text");
+    }
+    Ok(imported.with(ImportOption::LampUser))
+}
+
+pub(super) use published::{is_question, refuse_golds};
+
+/// The largest file that is read as a whole, in bytes.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
     let mut deserializer = serde_json::Deserializer::from_str(utf8(path, bytes)?);
     let stored: StoredLamp = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| malformed(path, wrong_field(&error)))?;
-    let task = LampTask::from_name(&stored.task).ok_or_else(|| {
-        let known = LampTask::NAMES.join(", ");
-        let task = &stored.task;
-        malformed(
-            path,
-            format_args!("the task {task:?} is unknown; known are {known}"),
-        )
-    })?;
+        .map_err(|error| malformed(path, wrong_field("no LaMP file that can be read", &error)))?;
+    let task = task(path, &stored.task)?;
     let users = stored
         .users
         .into_iter()
@@ -98,16 +159,33 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lamp> {
     Ok(Lamp { task, users })
 }
 
+/// The task with this name.
+fn task(path: &Path, name: &str) -> Result<LampTask> {
+    LampTask::from_name(name).ok_or_else(|| {
+        let known = LampTask::NAMES.join(", ");
+        malformed(
+            path,
+            format_args!("the task {name:?} is unknown; known are {known}"),
+        )
+    })
+}
+
+fn hash(example: &Example) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    example.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A message about a LaMP file that cannot be read, with the field that is wrong.
-fn wrong_field(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+fn wrong_field(what: &str, error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     let (field, inner) = (error.path(), error.inner());
     let text = inner.to_string();
-    let what = text
+    let why = text
         .rsplit_once(" at line ")
-        .map_or(text.as_str(), |(what, _)| what);
-    let what = what.trim_start_matches("invalid type: ");
+        .map_or(text.as_str(), |(why, _)| why);
+    let why = why.trim_start_matches("invalid type: ");
     let (line, column) = (inner.line(), inner.column());
-    format!("no LaMP file that can be read: {field}: {what} (line {line}, column {column})")
+    format!("{what}: {field}: {why} (line {line}, column {column})")
 }
 
 fn stored_user(path: &Path, task: LampTask, stored: StoredUser) -> Result<User> {
@@ -126,53 +204,48 @@ fn stored_user(path: &Path, task: LampTask, stored: StoredUser) -> Result<User> 
         })
         .collect::<Result<_>>()?;
     let queries = |queries: Vec<StoredQuery>| -> Vec<Query> {
-        let query = |query: StoredQuery| Query {
-            id: query.id,
-            example: Example {
-                prompt: task.prompt(query.input),
-                response: query.output,
-            },
-        };
-        queries.into_iter().map(query).collect()
+        let queries = queries.into_iter();
+        queries.map(|query| Query::of(task, query)).collect()
     };
     Ok(User {
         history,
         dev: queries(stored.dev),
         query: queries(stored.query),
-        id,
+        ..User::new(id)
     })
 }
 
-impl Lamp {
-    /// The user with this id, or the only user when `id` is `None`.
-    ///
-    /// # Errors
-    ///
-    /// [`Unspecified::LampUser`] when there is no such user, or there are several and `id` is `None`.
-    pub(super) fn into_user(mut self, path: &Path, id: Option<&str>) -> Result<User> {
-        let position = match id {
-            Some(id) => self.users.iter().position(|user| user.id == id),
-            None => (self.users.len() == 1).then_some(0),
-        };
-        match position {
-            Some(position) => Ok(self.users.swap_remove(position)),
-            None => Err(self.unspecified_user(path, id)),
+impl User {
+    fn new(id: String) -> Self {
+        Self {
+            id,
+            history: Vec::new(),
+            dev: Vec::new(),
+            query: Vec::new(),
+            n_incomplete: 0,
+            known: HashSet::new(),
         }
     }
+}
 
-    fn unspecified_user(&self, path: &Path, id: Option<&str>) -> Error {
-        let known: Vec<String> = self
-            .users
-            .iter()
-            .take(3)
-            .map(|user| user.id.clone())
-            .collect();
-        Unspecified::LampUser {
-            path: path.to_owned(),
-            asked: id.map(str::to_owned),
-            count: self.users.len(),
-            some: known,
+impl Query {
+    fn of(task: LampTask, stored: StoredQuery) -> Self {
+        Self {
+            id: stored.id,
+            example: Example {
+                prompt: task.prompt(stored.input),
+                response: stored.output,
+            },
         }
-        .into()
     }
+}
+
+fn unspecified_user(path: &Path, ids: &[String], asked: Option<&str>) -> Error {
+    Unspecified::LampUser {
+        path: path.to_owned(),
+        asked: asked.map(str::to_owned),
+        count: ids.len(),
+        some: ids.iter().take(3).cloned().collect(),
+    }
+    .into()
 }

@@ -16,35 +16,25 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-use caseless::default_case_fold_str;
 use mail_parser::{Address, HeaderValue, Message, MessageParser};
-use unicode_normalization::UnicodeNormalization;
 
 use self::line::SIGNATURES;
-use self::mailbox::MailFile;
+pub(super) use self::mailbox::{MailFile, MailForm};
 use self::markers::MARKERS;
-use super::{ImportOption, ImportOptions, Imported, MAX_BYTES, require_authors};
+use super::authors::{Authors, People};
+use super::source::malformed;
+use super::{ImportOption, ImportOptions, Imported, MAX_BYTES};
 use crate::Result;
+use crate::error::Unspecified;
 
-/// The mails at a path, if it is known to hold some by its name or content.
+/// The mails in some files.
 pub(super) struct Mailbox<'a> {
-    path: &'a Path,
-    files: Vec<MailFile>,
+    /// What the person gave, for messages.
+    pub path: &'a Path,
+    pub files: Vec<MailFile>,
 }
 
-impl<'a> Mailbox<'a> {
-    /// # Errors
-    ///
-    /// [`crate::Error::Io`] when the file or folder cannot be read.
-    pub fn find(path: &'a Path) -> Result<Option<Self>> {
-        let files = if path.is_dir() {
-            mailbox::folder(path)?
-        } else {
-            mailbox::file(path)?.into_iter().collect()
-        };
-        Ok((!files.is_empty()).then_some(Self { path, files }))
-    }
-
+impl Mailbox<'_> {
     /// The user's own mails: those from one of the authors, by address or name, and those that Gmail has labelled as sent.
     ///
     /// The files are read twice, at first the headers alone, because only the texts of mails that are the user's own or are
@@ -60,8 +50,20 @@ impl<'a> Mailbox<'a> {
         for file in &self.files {
             file.for_each(&mut |bytes| mails.note(bytes))?;
         }
-        if !mails.has_sent {
-            require_authors(self.path, &options.authors, "mails")?;
+        if !mails.has_sent && authors.is_empty() {
+            return Err(Unspecified::Author {
+                path: self.path.to_owned(),
+                texts: "mails".to_owned(),
+                people: mails.senders.listed(),
+            }
+            .into());
+        }
+        if mails.n_own == 0 {
+            let what = format!(
+                "has no mails by that author; it has some by {}",
+                mails.senders.listed()
+            );
+            return Err(malformed(self.path, what));
         }
         for file in &self.files {
             file.for_each(&mut |bytes| mails.read(bytes))?;
@@ -71,39 +73,13 @@ impl<'a> Mailbox<'a> {
     }
 }
 
-/// The addresses and names of the user.
-struct Authors(Vec<Vec<String>>);
-
-impl Authors {
-    fn new(authors: &[String]) -> Self {
-        // `Tom Berg <tom@berg.example>` is a name and an address.
-        let authors = authors.iter().flat_map(|author| author.split(['<', '>']));
-        let authors = authors.map(words);
-        Self(authors.filter(|words| !words.is_empty()).collect())
-    }
-
-    /// Whether a mail is from one of these. The words of a name may stand in any order, as in `Hill, Bob`.
-    fn wrote(&self, message: &Message) -> bool {
-        let Some(sender) = message.from().and_then(Address::first) else {
-            return false;
-        };
-        let names = [sender.address(), sender.name()].into_iter().flatten();
-        let names: Vec<_> = names.map(words).collect();
-        self.0.iter().any(|author| names.contains(author))
-    }
-}
-
-/// The words of a name, in the order of the alphabet, with case and the forms of characters folded.
-fn words(name: &str) -> Vec<String> {
-    let folded = default_case_fold_str(&name.nfkc().collect::<String>());
-    let words =
-        folded.split(|character: char| character.is_whitespace() || ",\"'<>()".contains(character));
-    let mut words: Vec<_> = words
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
+/// The text of a piece of HTML, with a line for each block.
+pub(super) fn text_of_html(html: &str) -> String {
+    let lines: Vec<_> = html::lines(html)
+        .into_iter()
+        .map(|line| line.text)
         .collect();
-    words.sort_unstable();
-    words
+    lines.join("\n").trim().to_owned()
 }
 
 /// A mail of the user's own.
@@ -127,6 +103,10 @@ struct Mails<'a> {
     hasher: RandomState,
     /// Whether a mail is labelled as sent.
     has_sent: bool,
+    /// The senders by their addresses, or by their names where a mail has no address.
+    senders: People,
+    /// The number of the user's own mails.
+    n_own: usize,
     ids: HashSet<u64>,
     answered: HashSet<u64>,
     /// The user's own mails that were read.
@@ -144,6 +124,8 @@ impl<'a> Mails<'a> {
             keep_signature,
             hasher: RandomState::new(),
             has_sent: false,
+            senders: People::default(),
+            n_own: 0,
             ids: HashSet::new(),
             answered: HashSet::new(),
             read: HashSet::new(),
@@ -160,7 +142,12 @@ impl<'a> Mails<'a> {
         };
         self.ids.extend(self.id(&message));
         self.has_sent |= is_sent(&message);
+        if let Some(sender) = message.from().and_then(Address::first) {
+            let sender = sender.address().or(sender.name());
+            self.senders.count(sender.unwrap_or_default());
+        }
         if self.is_own(&message) {
+            self.n_own += 1;
             self.answered.extend(self.answered_id(&message));
         }
     }
@@ -244,7 +231,10 @@ impl<'a> Mails<'a> {
     }
 
     fn is_own(&self, message: &Message) -> bool {
-        self.authors.wrote(message) || is_sent(message)
+        let sender = message.from().and_then(Address::first);
+        let names = sender.map(|it| [it.address(), it.name()]);
+        let names = names.into_iter().flatten().flatten();
+        self.authors.include(names) || is_sent(message)
     }
 
     fn id(&self, message: &Message) -> Option<u64> {

@@ -1,29 +1,26 @@
 //! Folders of posts in Markdown, as generators of static sites use them.
 
-use std::path::{Path, PathBuf};
-
 use super::Imported;
-use super::source::{entries, malformed, read, utf8, why_no_text};
-use super::text::{FrontMatter, post};
-use crate::{Error, Result};
+use super::export_files::ExportFile;
+use super::source::utf8;
+use super::text::{FrontMatter, MAX_FILE_BYTES, post};
+use crate::Result;
 
-/// The posts in `folder` and its subfolders, sorted by date. When authors are named, posts by others are skipped.
+/// The posts in these files, sorted by date. When authors are named, posts by others are skipped.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] when a file or folder cannot be read; [`Error::Input`] when there are too many posts.
-pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
-    let mut paths = Vec::new();
-    find(folder, &mut paths)?;
+/// [`crate::Error::Io`] when a file cannot be read.
+pub(super) fn import(files: &[&ExportFile], authors: &[String]) -> Result<Imported> {
     let mut imported = Imported::default();
     let mut posts = Vec::new();
-    for path in paths {
-        let bytes = read(&path)?;
-        if let Some(what) = why_no_text(&bytes) {
-            imported.skip(format!("a file that {what}"));
+    for file in files {
+        if file.n_bytes() > MAX_FILE_BYTES {
+            imported.skip_long();
             continue;
         }
-        let Ok(text) = utf8(&path, &bytes) else {
+        let bytes = file.content(MAX_FILE_BYTES)?;
+        let Ok(text) = utf8(file.path(), &bytes) else {
             imported.skip("not UTF-8");
             continue;
         };
@@ -48,7 +45,7 @@ pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
             None => imported.skip("no title, or no text below it"),
             Some((title, body)) => {
                 let date = value("date").unwrap_or_default().to_owned();
-                posts.push((date, path, title.to_owned(), body.to_owned()));
+                posts.push((date, file.name(), title.to_owned(), body.to_owned()));
             }
         }
     }
@@ -58,29 +55,3 @@ pub(super) fn import(folder: &Path, authors: &[String]) -> Result<Imported> {
     }
     Ok(imported)
 }
-
-/// Collects the Markdown files of a folder and its subfolders, except hidden files and symbolic links.
-fn find(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in entries(folder)? {
-        let kind = entry.file_type().map_err(Error::io("read", folder))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let is_hidden = name.to_string_lossy().starts_with('.');
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if is_hidden {
-        } else if kind.is_dir() {
-            find(&path, paths)?;
-        } else if kind.is_file() && matches!(extension, Some("md" | "markdown")) {
-            paths.push(path);
-        }
-    }
-    if paths.len() > MAX_POSTS {
-        return Err(malformed(
-            folder,
-            format_args!("holds more than {MAX_POSTS} posts"),
-        ));
-    }
-    Ok(())
-}
-
-/// The largest number of posts; more are hardly one person's.
-const MAX_POSTS: usize = 100_000;

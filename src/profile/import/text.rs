@@ -7,6 +7,9 @@ use super::source::{malformed, utf8};
 use crate::Result;
 use crate::profile::Example;
 
+/// The largest file that is read, in bytes. No text in it is longer than an example may be, with room for its front matter.
+pub(super) const MAX_FILE_BYTES: u64 = 2 << 20;
+
 /// The example in a text file with these bytes; `path` is for messages only. The title is that of the front matter
 /// (`---`, `title: …`, `---`), or else the first line that is not empty, without Markdown's `#`.
 ///

@@ -55,6 +55,15 @@ impl TextScore {
     }
 }
 
+/// The scores of a text's tokens, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenScores {
+    /// Under the base, `[tokens]`.
+    pub base: Vec<TokenScore>,
+    /// Under each contrast of an adapter with it, `[contrasts][tokens]`.
+    pub contrasted: Vec<Vec<TokenScore>>,
+}
+
 /// The scores of some texts, `[texts]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextScores {
@@ -94,8 +103,63 @@ pub fn measure(
     contrasts: &[Contrast],
     ended: &mut dyn FnMut() -> Result<()>,
 ) -> Result<TextScores> {
-    let mut scores = TextScores::new(adapters.len(), contrasts.len());
-    for texts in texts.chunks(per_pass) {
+    let zeros = vec![TextScore::default(); texts.len()];
+    let mut scores = TextScores {
+        base: zeros.clone(),
+        contrasted: vec![vec![zeros; contrasts.len()]; adapters.len()],
+    };
+    let add = &mut |text: usize, under: Under, token| match under {
+        Under::Base => scores.base[text].add(token),
+        Under::Contrast { adapter, contrast } => {
+            scores.contrasted[adapter][contrast][text].add(token);
+        }
+    };
+    for_each_token(model, (texts, per_pass), adapters, contrasts, ended, add)?;
+    Ok(scores)
+}
+
+/// Scores each token of the responses of `texts`, as [`measure`] does. The scores of all tokens are held in memory.
+///
+/// # Errors
+/// Those of [`measure`].
+pub fn measure_tokens(
+    model: &TrainModel,
+    (texts, per_pass): (&[Encoded], usize),
+    adapter: &Lora,
+    contrasts: &[Contrast],
+    ended: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<TokenScores>> {
+    let none = TokenScores {
+        base: Vec::new(),
+        contrasted: vec![Vec::new(); contrasts.len()],
+    };
+    let mut scores = vec![none; texts.len()];
+    let push = &mut |text: usize, under, token| match under {
+        Under::Base => scores[text].base.push(token),
+        Under::Contrast { contrast, .. } => scores[text].contrasted[contrast].push(token),
+    };
+    let adapters = std::slice::from_ref(adapter);
+    for_each_token(model, (texts, per_pass), adapters, contrasts, ended, push)?;
+    Ok(scores)
+}
+
+/// The model that has scored a token, by the numbers of the adapter and of the contrast.
+#[derive(Clone, Copy)]
+enum Under {
+    Base,
+    Contrast { adapter: usize, contrast: usize },
+}
+
+/// Calls `found` with the score of each token, in the order of the tokens of each text, with the number of the text.
+fn for_each_token(
+    model: &TrainModel,
+    (texts, per_pass): (&[Encoded], usize),
+    adapters: &[Lora],
+    contrasts: &[Contrast],
+    ended: &mut dyn FnMut() -> Result<()>,
+    found: &mut dyn FnMut(usize, Under, TokenScore),
+) -> Result<()> {
+    for (first, texts) in (0..).step_by(per_pass).zip(texts.chunks(per_pass)) {
         let batch = sft::batch(texts);
         let mut run = |lora: Option<&Lora>| {
             let states = model.predicting_rows(&batch, lora)?;
@@ -105,9 +169,53 @@ pub fn measure(
         let base = run(None)?;
         let users = adapters.iter().map(|lora| run(Some(lora)));
         let users = users.collect::<Result<Vec<_>>>()?;
-        scores.add(model, &batch, (&base, &users), contrasts)?;
+        let found = &mut |text, under, token| found(first + text, under, token);
+        score_batch(model, &batch, (&base, &users), contrasts, found)?;
     }
-    Ok(scores)
+    Ok(())
+}
+
+/// [`for_each_token`] for the texts of `batch`. `base` and `users` are the states that the models predict its tokens from,
+/// `[r, n_embd]`.
+fn score_batch(
+    model: &TrainModel,
+    batch: &PackedBatch,
+    (base, users): (&[f32], &[Vec<f32>]),
+    contrasts: &[Contrast],
+    found: &mut dyn FnMut(usize, Under, TokenScore),
+) -> Result<()> {
+    // The text that each row belongs to.
+    let responses = batch.responses.iter().enumerate();
+    let of_row = responses.flat_map(|(text, rows)| rows.clone().map(move |_| text));
+    let of_row: Vec<usize> = of_row.collect();
+    let (n_embd, n_rows) = (model.shape().n_embd, of_row.len());
+    for start in (0..n_rows).step_by(ROWS) {
+        let rows = start..n_rows.min(start + ROWS);
+        let logits = |states: &[f32]| {
+            let states = &states[rows.start * n_embd..rows.end * n_embd];
+            model.head_logits(states.to_vec())
+        };
+        let (targets, of_row) = (&batch.targets[rows.clone()], &of_row[rows.clone()]);
+        let base = logits(base)?;
+        // With weight 0 a contrast leaves the first model as it is.
+        let alone = [Contrast::new(0.0, 1.0)?];
+        for (&text, row) in of_row
+            .iter()
+            .zip(row_scores(&base, &base, targets, &alone)?)
+        {
+            row.into_iter()
+                .for_each(|token| found(text, Under::Base, token));
+        }
+        for (adapter, user) in users.iter().enumerate() {
+            let rows = row_scores(&logits(user)?, &base, targets, contrasts)?;
+            for (&text, row) in of_row.iter().zip(rows) {
+                for (contrast, token) in row.into_iter().enumerate() {
+                    found(text, Under::Contrast { adapter, contrast }, token);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 impl TextScores {
@@ -126,51 +234,6 @@ impl TextScores {
         for (scores, further) in self.contrasted.iter_mut().flatten().zip(of_further) {
             scores.append(further);
         }
-    }
-
-    /// Adds the scores of the texts of `batch`. `base` and `users` are the states that the models predict its tokens
-    /// from, `[r, n_embd]`.
-    fn add(
-        &mut self,
-        model: &TrainModel,
-        batch: &PackedBatch,
-        (base, users): (&[f32], &[Vec<f32>]),
-        contrasts: &[Contrast],
-    ) -> Result<()> {
-        let first = self.base.len();
-        // The text that each row belongs to.
-        let responses = (first..).zip(&batch.responses);
-        let of_row = responses.flat_map(|(text, rows)| rows.clone().map(move |_| text));
-        let of_row: Vec<usize> = of_row.collect();
-        let all = self.contrasted.iter_mut().flatten().chain([&mut self.base]);
-        all.for_each(|texts| texts.resize(first + batch.responses.len(), TextScore::default()));
-        let (n_embd, n_rows) = (model.shape().n_embd, of_row.len());
-        for start in (0..n_rows).step_by(ROWS) {
-            let rows = start..n_rows.min(start + ROWS);
-            let logits = |states: &[f32]| {
-                let states = &states[rows.start * n_embd..rows.end * n_embd];
-                model.head_logits(states.to_vec())
-            };
-            let (targets, of_row) = (&batch.targets[rows.clone()], &of_row[rows.clone()]);
-            let base = logits(base)?;
-            // With weight 0 a contrast leaves the first model as it is.
-            let alone = [Contrast::new(0.0, 1.0)?];
-            for (&text, row) in of_row
-                .iter()
-                .zip(row_scores(&base, &base, targets, &alone)?)
-            {
-                row.into_iter().for_each(|token| self.base[text].add(token));
-            }
-            for (user, of_user) in users.iter().zip(&mut self.contrasted) {
-                let rows = row_scores(&logits(user)?, &base, targets, contrasts)?;
-                for (&text, row) in of_row.iter().zip(rows) {
-                    for (token, texts) in row.into_iter().zip(of_user.iter_mut()) {
-                        texts[text].add(token);
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }
 

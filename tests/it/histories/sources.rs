@@ -168,7 +168,8 @@ fn a_folder_of_posts_is_read_by_date() {
     post("c.md", "---\ntitle: Third\nauthor: Ann\n---\nNot by Bob.");
     post("d.md", "---\ntitle: Fourth\ndraft: true\n---\nNot yet.");
     post("e.md", "---\ntitle: Fifth\n---\n");
-    post("f.txt", "No post\nAt all.");
+    post("f.txt", "A letter\nTo Ann.");
+    post("README.md", "# About\n\nThese posts.");
     post("2026/.hidden/g.md", "Hidden\nText.");
     let options = ImportOptions {
         authors: vec!["bob".into()],
@@ -180,12 +181,14 @@ fn a_folder_of_posts_is_read_by_date() {
         [
             Example::new("Write a text titled \"First\".", "Sun."),
             Example::new("Write a text titled \"Second\".", "It rained."),
+            Example::new("Write a text titled \"A letter\".", "To Ann."),
         ]
     );
     assert_eq!(
         skipped(&imported),
         [
             ("a draft", 1),
+            ("a file about the others", 1),
             ("by another author", 1),
             ("no title, or no text below it", 1)
         ]

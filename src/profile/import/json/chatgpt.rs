@@ -1,45 +1,62 @@
-//! Chats as `ChatGPT` exports them:
+//! Chats of `ChatGPT`, in `conversations.json` or `conversations-000.json` … of the archive that it exports:
 //!
 //! ```text
-//! {"title": …, "current_node": …, "mapping": {id: {"parent": …, "message": {"author": {"role": …},
-//!  "content": {"content_type": "text", "parts": […]}}}}}
+//! {"title": …, "current_node": …, "mapping": {id: {"parent": …, "message": {"author": {"role": …}, "recipient": "all",
+//!  "content": {"content_type": "text", "parts": […]}, "metadata": {…}}}}}
 //! ```
+//!
+//! Public readers of these exports agree on this: `mapping` is a tree, of which the branch of `current_node` is shown; a
+//! `multimodal_text` has texts, pictures (`image_asset_pointer`) and recordings with their transcriptions
+//! (`audio_transcription`) as parts; what is said in the voice mode is marked in the metadata; custom instructions and memories
+//! are messages of types of their own, or hidden ones; calls of tools have another `recipient`. Links in answers stand between
+//! U+E200 and U+E201.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::Imported;
-use super::dialogue::Dialogue;
 use super::object::{JsonObject, shortened};
+use super::program::{ATTACHED, Node, add_chat, current_branch, list_in, text_in};
 use super::turn::{Party, Speaker, Turn};
 
+pub(super) const FIELDS: &[&str] = &["mapping", "current_node", "title"];
+
+const RECORDING: &str = "a recording";
+
 #[derive(Deserialize)]
-struct Node {
+struct StoredNode {
     parent: Option<String>,
-    message: Option<NodeMessage>,
+    message: Option<StoredMessage>,
 }
 
 #[derive(Deserialize)]
-struct NodeMessage {
-    author: Author,
+struct StoredMessage {
+    author: Option<Author>,
     content: Option<Content>,
+    #[serde(default)]
+    create_time: Option<f64>,
+    #[serde(default)]
+    recipient: Option<String>,
+    #[serde(default)]
+    weight: Option<f64>,
+    #[serde(default)]
+    metadata: Value,
 }
 
 #[derive(Deserialize)]
 struct Author {
-    role: String,
+    role: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Content {
-    content_type: String,
-    #[serde(default)]
-    parts: Vec<Value>,
+    content_type: Option<String>,
+    parts: Option<Vec<Value>>,
 }
 
-/// Adds the examples of one chat. By default the human's texts are taken, since the answers are a model's.
+/// Adds the examples of one chat.
 ///
 /// # Errors
 ///
@@ -50,42 +67,85 @@ pub(super) fn add(
     imported: &mut Imported,
 ) -> Result<(), String> {
     let mapping = chat.take("mapping").unwrap_or_default();
-    let mapping: HashMap<String, Node> =
+    let mapping: HashMap<String, StoredNode> =
         serde_path_to_error::deserialize(mapping).map_err(|error| {
             let (field, what) = (error.path().to_string(), error.into_inner().to_string());
             let what = what.trim_start_matches("invalid type: ");
             format!("the field \"mapping\" of a ChatGPT export cannot be read, at {field}: {what}")
         })?;
+    let mut nodes: Vec<_> = mapping.iter().collect();
+    // The last one is the newest where the export names none.
+    let time = |node: &StoredNode| {
+        node.message
+            .as_ref()
+            .and_then(|message| message.create_time)
+    };
+    nodes.sort_by(|a, b| {
+        let (a, b) = ((time(a.1), a.0), (time(b.1), b.0));
+        a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
+    });
+    let nodes = nodes.into_iter().map(|(id, node)| Node {
+        id: Some(id.as_str()),
+        parent: node.parent.as_deref(),
+        message: node.message.as_ref(),
+    });
     let newest = chat.given("current_node").and_then(Value::as_str);
-    let mut turns = turns(&mapping, newest);
-    let speaker = speaker.unwrap_or(Speaker::Human);
-    // When the speaker begins the chat, the title replaces the missing prompt.
+    let branch = current_branch(nodes.collect(), newest);
+    let turns = branch.into_iter().flatten().filter_map(StoredMessage::turn);
     let title = chat.given("title").and_then(Value::as_str);
-    if let Some(title) = title
-        && turns.first().is_some_and(|turn| turn.is_of(speaker))
-    {
-        let other = match speaker {
-            Speaker::Human => Speaker::Assistant,
-            Speaker::Assistant => Speaker::Human,
-        };
-        let text = format!("Start a chat about \"{title}\".");
-        turns.insert(0, Turn::said(Party::Speaker(other), text));
-    }
-    Dialogue::add(turns, speaker, imported);
+    add_chat(title, turns.collect(), speaker, imported);
     Ok(())
 }
 
+impl StoredMessage {
+    /// The turn that a message is; `None` if it is none of the chat: hidden ones, results of tools, custom instructions,
+    /// memories and thoughts.
+    fn turn(&self) -> Option<Turn> {
+        let is_set = |field: &str| self.metadata.get(field) == Some(&Value::Bool(true));
+        if is_set("is_visually_hidden_from_conversation") || self.weight == Some(0.0) {
+            return None;
+        }
+        let who = match self.author.as_ref()?.role.as_deref() {
+            Some("user") => Speaker::Human,
+            Some("assistant") => Speaker::Assistant,
+            _ => return None,
+        };
+        let Some(content) = &self.content else {
+            return Some(Turn::said(Party::Speaker(who), ""));
+        };
+        let mut turn = content.turn(who)?;
+        turn.calls_tool |= self
+            .recipient
+            .as_deref()
+            .is_some_and(|recipient| recipient != "all");
+        if is_set("voice_mode_message") && !turn.text.is_empty() {
+            turn.text.clear();
+            turn.left.push(RECORDING.to_owned());
+        }
+        let files = list_in(&self.metadata, "attachments").iter();
+        // Pictures are parts too.
+        let files = files.filter(|file| {
+            !text_in(file, "mime_type")
+                .or(text_in(file, "mimeType"))
+                .is_some_and(|kind| kind.starts_with("image/"))
+        });
+        turn.left.extend(files.map(|_| ATTACHED.to_owned()));
+        Some(turn)
+    }
+}
+
 impl Content {
-    /// The message with this content; `None` if it is none of the chat: custom instructions, memories and thoughts.
+    /// The message with this content; `None` if it is none of the chat.
     fn turn(&self, who: Speaker) -> Option<Turn> {
-        let texts = self.parts.iter().filter_map(Value::as_str);
+        let parts = self.parts.as_deref().unwrap_or_default();
+        let texts = parts.iter().filter_map(Value::as_str);
         let text = texts.collect::<Vec<_>>().join("\n");
-        let mut turn = Turn::said(Party::Speaker(who), text.trim());
-        match self.content_type.as_str() {
+        let mut turn = Turn::said(Party::Speaker(who), without_links(&text).trim());
+        match self.content_type.as_deref().unwrap_or("text") {
             "text" => {}
             "multimodal_text" => {
-                let others = self.parts.iter().filter(|part| !part.is_string());
-                turn.left = others.map(|_| "a picture or a recording".into()).collect();
+                let others = parts.iter().filter(|part| !part.is_string());
+                turn.left = others.filter_map(left_part).map(str::to_owned).collect();
             }
             "code" => turn.calls_tool = true,
             "user_editable_context" | "model_editable_context" | "thoughts" | "reasoning_recap" => {
@@ -99,31 +159,21 @@ impl Content {
     }
 }
 
-/// The turns on the path from the root to the newest message. A chat in which messages were edited has other branches,
-/// which are left out.
-fn turns(mapping: &HashMap<String, Node>, newest: Option<&str>) -> Vec<Turn> {
-    let mut turns = Vec::new();
-    let mut seen = HashSet::new();
-    let mut next = newest;
-    while let Some(id) = next.filter(|id| seen.insert(*id)) {
-        let Some(node) = mapping.get(id) else {
-            break;
-        };
-        next = node.parent.as_deref();
-        let Some(message) = &node.message else {
-            continue;
-        };
-        let who = match message.author.role.as_str() {
-            "user" => Speaker::Human,
-            "assistant" => Speaker::Assistant,
-            _ => continue,
-        };
-        if let Some(content) = &message.content
-            && let Some(turn) = content.turn(who)
-        {
-            turns.push(turn);
-        }
+/// What a part of a message is that is no text; `None` for the sound that belongs to a transcription.
+fn left_part(part: &Value) -> Option<&'static str> {
+    match text_in(part, "content_type") {
+        Some("image_asset_pointer") => Some("a picture"),
+        Some("audio_transcription") => Some(RECORDING),
+        Some("audio_asset_pointer" | "real_time_user_audio_video_asset_pointer") => None,
+        _ => Some("a part that is no text"),
     }
-    turns.reverse();
-    turns
+}
+
+/// An answer without its links to sources.
+fn without_links(text: &str) -> String {
+    let mut parts = text.split('\u{e200}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |kept, part| {
+        kept + part.split_once('\u{e201}').map_or(part, |(_, rest)| rest)
+    })
 }

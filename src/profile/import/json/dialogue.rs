@@ -23,6 +23,8 @@ const UNKNOWN: &str = "a message of an unknown speaker";
 /// those that follow, and the tools that the speaker calls in order to answer, with their results.
 pub(super) struct Dialogue<'a> {
     speaker: Speaker,
+    /// Of what was said before, so many bytes are kept for each example; everything if `None`.
+    window: Option<usize>,
     imported: &'a mut Imported,
     system: String,
     /// The messages since the last one that was left.
@@ -49,9 +51,25 @@ enum Standing {
 impl<'a> Dialogue<'a> {
     /// Adds the examples of a chat to `imported`.
     pub fn add(turns: Vec<Turn>, speaker: Speaker, imported: &'a mut Imported) {
+        Self::read(turns, speaker, None, imported);
+    }
+
+    /// Adds the examples of a chat, with the last messages before each alone: those that have `window` bytes together, and at
+    /// least the one that is answered.
+    pub fn add_windowed(
+        turns: Vec<Turn>,
+        speaker: Speaker,
+        window: usize,
+        imported: &'a mut Imported,
+    ) {
+        Self::read(turns, speaker, Some(window), imported);
+    }
+
+    fn read(turns: Vec<Turn>, speaker: Speaker, window: Option<usize>, imported: &'a mut Imported) {
         imported.applied.insert(ImportOption::Speaker);
         let mut dialogue = Self {
             speaker,
+            window,
             imported,
             system: String::new(),
             before: Vec::new(),
@@ -173,22 +191,43 @@ impl<'a> Dialogue<'a> {
             }
             Learning::Context => return,
         }
+        let (before, n_bytes) = self.kept_before();
         // Both lengths are checked before the messages are copied: a chat may have many thousands.
-        if self.before.len() > MAX_BEFORE {
+        if before.len() > MAX_BEFORE {
             let why = format!("an answer after more than {MAX_BEFORE} messages of a chat");
             return self.imported.skip(why);
         }
         let n_system = self.system.len();
-        if n_system + self.n_bytes + turn.text.len() > MAX_BYTES {
+        if n_system + n_bytes + turn.text.len() > MAX_BYTES {
             return self.imported.skip_long();
         }
         let system = Some(&self.system).filter(|text| !text.trim().is_empty());
         let mut prompt: Vec<_> = system.map(Message::system).into_iter().collect();
-        prompt.extend_from_slice(&self.before);
+        prompt.extend_from_slice(before);
         self.imported.add_example(Example {
             prompt,
             response: turn.text.clone(),
         });
+    }
+
+    /// The messages before an answer that are kept with it, and their bytes. They begin with one of the other side.
+    fn kept_before(&self) -> (&[Message], usize) {
+        let Some(window) = self.window else {
+            return (&self.before, self.n_bytes);
+        };
+        let mut n_bytes = 0;
+        let mut start = self.before.len();
+        let mut n_kept = 0;
+        for (place, message) in self.before.iter().enumerate().rev() {
+            n_bytes += message.content.len();
+            if n_bytes > window && start < self.before.len() {
+                break;
+            }
+            if message.role == Role::User {
+                (start, n_kept) = (place, n_bytes);
+            }
+        }
+        (&self.before[start..], n_kept)
     }
 
     /// Forgets what was said, except the system message.

@@ -4,21 +4,21 @@ use serde_json::Value;
 
 use super::super::Imported;
 use super::super::marks::written_out;
-use super::chatgpt;
 use super::dialogue::Dialogue;
 use super::object::{
     ANSWERS, CHATS, JsonObject, LABELS, LISTS, MATERIALS, QUESTIONS, SYSTEMS, wrong_type,
 };
+use super::program::Program;
 use super::turn::{Learning, Party, Speaker, Turn, is_weightless};
 use crate::profile::text_value::{kind, text_of};
 
 /// The forms, for messages.
 pub(super) const FORMS: &str = "{\"prompt\": …, \"response\": …}, {\"messages\": […]}, {\"conversations\": […]}, \
      {\"instruction\": …, \"output\": …}, {\"question\": …, \"answer\": …}, {\"prompt\": …, \"chosen\": …}, {\"text\": …}, \
-     ChatGPT's export and LaMP's {\"task\": …, \"users\": […]}";
+     the exports of ChatGPT, Claude, Gemini, Open WebUI, LibreChat and SillyTavern, and LaMP's {\"task\": …, \"users\": […]}";
 
 /// The prompt of a text that has none.
-const NO_PROMPT: &str = "Write a text.";
+pub(in crate::profile::import) const NO_PROMPT: &str = "Write a text.";
 
 /// Fields that make an item with a `text` one message among those of several people.
 const AUTHORS: [&str; 9] = [
@@ -38,8 +38,8 @@ pub(super) fn add(
     speaker: Option<Speaker>,
     imported: &mut Imported,
 ) -> Result<(), String> {
-    if object.given("mapping").is_some() {
-        return chatgpt::add(object, speaker, imported);
+    if let Some(program) = Program::of(&object) {
+        return program.add(object, speaker, imported);
     }
     if object.has("profile") {
         return Err(unknown(&object));

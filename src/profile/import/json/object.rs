@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::program::PROGRAMS;
+use super::tavern;
 use crate::profile::text_value::kind;
 
 /// Fields that hold the messages of a chat.
@@ -67,12 +70,10 @@ pub(super) const MASKS: [&str; 2] = ["mask", "masked"];
 /// Fields that say whether an answer is wanted.
 pub(super) const LABELS: [&str; 2] = ["label", "kto_tag"];
 /// Further fields of items and messages.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 17] = [
     "history",
     "text",
     "title",
-    "mapping",
-    "current_node",
     "role",
     "from",
     "content",
@@ -84,7 +85,12 @@ const OTHERS: [&str; 16] = [
     "channel",
     "type",
     "thought",
+    "profile",
+    "create_time",
+    "created_at",
 ];
+/// Names and numbers of items and people, of which some are not read.
+const IDS: [&str; 5] = ["id", "user_id", "reviewerid", "author", "name"];
 
 /// The most names that [`JsonObject`]'s `Display` lists, and the most characters of each.
 const MAX_LISTED: usize = 12;
@@ -93,7 +99,7 @@ const MAX_NAME: usize = 40;
 /// An object of a JSON text. Names are compared without regard to case and to white space around them, since tables that
 /// were turned into JSON have names such as `Prompt`.
 #[derive(Debug, Default)]
-pub(super) struct JsonObject {
+pub(in crate::profile::import) struct JsonObject {
     names: Vec<String>,
     values: BTreeMap<String, Value>,
     twice: Option<String>,
@@ -105,7 +111,14 @@ impl JsonObject {
     pub fn read<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
         let mut object = Self::default();
         while let Some(name) = map.next_key::<String>()? {
-            if is_known(&canonical(&name)) {
+            let canonical = canonical(&name);
+            if IDS.contains(&canonical.as_str()) {
+                let raw: Box<RawValue> = map.next_value()?;
+                match serde_json::from_str(raw.get()) {
+                    Ok(value) => object.insert(name, value),
+                    Err(_) => object.names.push(name),
+                }
+            } else if is_known(&canonical) {
                 object.insert(name, map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -116,8 +129,10 @@ impl JsonObject {
     }
 
     fn insert(&mut self, name: String, value: Value) {
-        if self.values.insert(canonical(&name), value).is_some() {
-            self.twice = Some(canonical(&name));
+        let canonical = canonical(&name);
+        let is_twice = self.values.insert(canonical.clone(), value).is_some();
+        if is_twice && !IDS.contains(&canonical.as_str()) {
+            self.twice = Some(canonical);
         }
         self.names.push(name);
     }
@@ -195,11 +210,13 @@ fn canonical(name: &str) -> String {
 }
 
 fn is_known(name: &str) -> bool {
+    let of_programs = PROGRAMS.iter().flat_map(|program| program.fields);
+    let mut of_programs = of_programs.chain(&tavern::FIELDS);
     let groups: [&[&str]; 12] = [
         &CHATS, &ANSWERS, &QUESTIONS, &MATERIALS, &SYSTEMS, &ASKERS, &ANSWERERS, &LISTS, &WEIGHTS,
         &MASKS, &LABELS, &OTHERS,
     ];
-    groups.iter().any(|group| group.contains(&name))
+    groups.iter().any(|group| group.contains(&name)) || of_programs.any(|it| *it == name)
 }
 
 /// The beginning of a name that a file gives, for messages.

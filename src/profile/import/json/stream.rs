@@ -16,7 +16,7 @@ use crate::profile::import::source::malformed;
 use crate::{Error, Result};
 
 /// The largest item, in bytes of the file.
-const MAX_ITEM_BYTES: u64 = 256 << 20;
+const MAX_ITEM_BYTES: u64 = 64 << 20;
 
 /// An item of a JSON text.
 pub(super) enum JsonItem {
@@ -40,7 +40,7 @@ pub(super) fn for_each_item(
     if beginning.starts_with(b"\xef\xbb\xbf") {
         reader.consume(3);
     }
-    let place = ReadingPlace::new();
+    let place = ReadingPlace::new(MAX_ITEM_BYTES);
     let counted = CountedBytes {
         reader,
         place: &place,
@@ -60,27 +60,30 @@ pub(super) fn for_each_item(
 }
 
 /// How far a text has been read.
-struct ReadingPlace {
+pub(in crate::profile::import) struct ReadingPlace {
     /// The line of the last byte that was read.
     line: Cell<usize>,
     /// Where the item begins.
     item_line: Cell<usize>,
     item_number: Cell<Option<usize>>,
     item_bytes: Cell<u64>,
+    max_item_bytes: u64,
 }
 
 impl ReadingPlace {
-    fn new() -> Self {
+    /// The beginning of a text whose items have at most this many bytes.
+    pub fn new(max_item_bytes: u64) -> Self {
         Self {
             line: Cell::new(1),
             item_line: Cell::new(1),
             item_number: Cell::new(None),
             item_bytes: Cell::new(0),
+            max_item_bytes,
         }
     }
 
     /// Notes that an item begins: the one with this number in a list, or one on its own.
-    fn begin(&self, number: Option<usize>) {
+    pub fn begin(&self, number: Option<usize>) {
         self.item_line.set(self.line.get());
         self.item_number.set(number);
         self.item_bytes.set(0);
@@ -100,9 +103,9 @@ impl Display for ReadingPlace {
 
 /// A reader that counts lines and bytes. It reads one byte at a time, as `serde_json` does, so that the counts are those of
 /// the place where the parser is.
-struct CountedBytes<'a, R> {
-    reader: R,
-    place: &'a ReadingPlace,
+pub(in crate::profile::import) struct CountedBytes<'a, R> {
+    pub reader: R,
+    pub place: &'a ReadingPlace,
 }
 
 impl<R: BufRead> Read for CountedBytes<'_, R> {
@@ -112,7 +115,7 @@ impl<R: BufRead> Read for CountedBytes<'_, R> {
             return Ok(0);
         };
         let place = self.place;
-        if place.item_bytes.get() == MAX_ITEM_BYTES {
+        if place.item_bytes.get() == place.max_item_bytes {
             return Err(ErrorKind::FileTooLarge.into());
         }
         place.item_bytes.update(|n| n + 1);
@@ -124,7 +127,11 @@ impl<R: BufRead> Read for CountedBytes<'_, R> {
 }
 
 /// The error of a value that cannot be read or was refused.
-fn explained(path: &Path, place: &ReadingPlace, error: serde_json::Error) -> Error {
+pub(in crate::profile::import) fn explained(
+    path: &Path,
+    place: &ReadingPlace,
+    error: serde_json::Error,
+) -> Error {
     let text = error.to_string();
     let text = text
         .rsplit_once(" at line ")
@@ -133,7 +140,10 @@ fn explained(path: &Path, place: &ReadingPlace, error: serde_json::Error) -> Err
         Category::Io => match io::Error::from(error) {
             error if error.kind() == ErrorKind::FileTooLarge => malformed(
                 path,
-                format_args!("{place}: an item of more than {} MiB", MAX_ITEM_BYTES >> 20),
+                format_args!(
+                    "{place}: an item of more than {} MiB",
+                    place.max_item_bytes >> 20
+                ),
             ),
             error => Error::io("read", path)(error),
         },

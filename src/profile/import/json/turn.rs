@@ -78,7 +78,7 @@ pub(super) const THOUGHT: &str = "a thought";
 
 impl Party {
     /// The party of a name, in any case.
-    fn of(name: &str) -> Self {
+    pub fn of(name: &str) -> Self {
         let lower = name.trim().to_lowercase();
         match lower.as_str() {
             "system" | "developer" => Self::System,
@@ -323,15 +323,18 @@ impl Parts {
         match (kind, part.given("text")) {
             _ if is_thought => self.left.push(THOUGHT.into()),
             (None | Some("text" | "input_text" | "output_text"), Some(text)) => {
+                // OpenAI's assistants and LibreChat put the text into an object.
+                let text = text.get("value").unwrap_or(text);
                 let wrong = || wrong_type(&format!("{place}.text"), text, "a text");
                 self.texts.push(text_of(text).ok_or_else(wrong)?);
             }
+            (Some("token_budget"), _) => {}
             (Some("text"), None) => return Err(format!("{place} has no \"text\"")),
             (Some("tool_use" | "tool_call" | "function_call" | "server_tool_use"), _) => {
                 self.has_call = true;
             }
             (Some("tool_result" | "function_response"), _) => self.has_result = true,
-            (Some("thinking" | "redacted_thinking" | "reasoning" | "thought"), _) => {
+            (Some("thinking" | "redacted_thinking" | "reasoning" | "thought" | "think"), _) => {
                 self.left.push(THOUGHT.into());
             }
             (Some(kind), _) => {

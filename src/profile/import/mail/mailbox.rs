@@ -1,11 +1,10 @@
 //! Finds the messages of mailboxes: mbox files, Maildir and Maildir++ folders, Apple Mail's folders, and messages in files of
 //! their own. They are read one after the other, so a mailbox may be far larger than the memory.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, Read};
+use std::path::Path;
 
-use crate::profile::import::source::{entries, open};
+use crate::profile::import::export_files::ExportFile;
 use crate::{Error, Result};
 
 /// The most bytes of a message that are read. Larger ones are cut: their ends are attached files.
@@ -14,78 +13,41 @@ const MAX_MESSAGE_BYTES: usize = 32 << 20;
 /// The most bytes of a line that are looked at as one.
 const MAX_LINE_BYTES: u64 = 64 << 10;
 
-/// A file with mails.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum MailFile {
+/// How a file holds mails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::profile::import) enum MailForm {
     /// One message after the other.
-    Mbox(PathBuf),
+    Mbox,
     /// A message.
-    Message(PathBuf),
+    Message,
     /// Apple Mail's: the length of the message, the message, and properties.
-    Emlx(PathBuf),
+    Emlx,
 }
 
-/// The mails in a file whose extension or beginning tells that it holds mails.
-pub(super) fn file(path: &Path) -> Result<Option<MailFile>> {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    let extension = extension.unwrap_or_default().to_ascii_lowercase();
-    let path = path.to_owned();
-    Ok(match extension.as_str() {
-        "mbox" | "mbx" => Some(MailFile::Mbox(path)),
-        "eml" => Some(MailFile::Message(path)),
-        "emlx" => Some(MailFile::Emlx(path)),
-        _ => match beginning(&path)? {
-            beginning if is_mbox(&beginning) => Some(MailFile::Mbox(path)),
-            beginning if extension.is_empty() && is_message(&beginning) => {
-                Some(MailFile::Message(path))
-            }
+/// A file with mails.
+pub(in crate::profile::import) struct MailFile {
+    pub file: ExportFile,
+    pub form: MailForm,
+}
+
+impl MailForm {
+    /// How a file holds mails, if its extension, its folder or its beginning tells that it does.
+    pub fn of(file: &ExportFile, beginning: &[u8]) -> Option<Self> {
+        let folder = file.path().parent().and_then(Path::file_name);
+        let is_maildir = folder.is_some_and(|folder| folder == "cur" || folder == "new");
+        let first_line = beginning.split(|&byte| byte == b'\n').next();
+        match file.extension().as_str() {
+            "mbox" | "mbx" => Some(Self::Mbox),
+            "eml" => Some(Self::Message),
+            "emlx" => Some(Self::Emlx),
+            "md" | "markdown" => None,
+            _ if is_mbox(beginning) => Some(Self::Mbox),
+            "" if is_message(beginning) => Some(Self::Message),
+            // The flags of a message end the name of its file, and look like an extension.
+            _ if is_maildir && first_line.is_some_and(is_header) => Some(Self::Message),
             _ => None,
-        },
-    })
-}
-
-/// All mails in a folder and its subfolders, in the order of their names; none if it holds posts in Markdown.
-pub(super) fn folder(path: &Path) -> Result<Vec<MailFile>> {
-    let mut files = Vec::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let name = folder.file_name().unwrap_or_default();
-        let is_maildir = ["cur", "new"].iter().any(|part| name == *part);
-        let mut inner = Vec::new();
-        for entry in entries(&folder)? {
-            let path = entry.path();
-            let kind = entry.file_type().map_err(Error::io("read", &path))?;
-            let extension = path.extension().unwrap_or_default();
-            if kind.is_dir() {
-                inner.push(path);
-            } else if ["md", "markdown"]
-                .iter()
-                .any(|markdown| extension == *markdown)
-            {
-                return Ok(Vec::new());
-            } else if !kind.is_file() {
-            } else if is_maildir {
-                files.push(MailFile::Message(path));
-            } else if extension.is_empty()
-                || ["mbox", "mbx", "eml", "emlx"]
-                    .iter()
-                    .any(|known| extension == *known)
-            {
-                files.extend(file(&path)?);
-            }
         }
-        folders.extend(inner.into_iter().rev());
     }
-    Ok(files)
-}
-
-fn beginning(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open(path)?
-        .take(4096)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read", path))?;
-    Ok(bytes)
 }
 
 fn is_mbox(beginning: &[u8]) -> bool {
@@ -155,20 +117,20 @@ impl MailFile {
     ///
     /// [`Error::Io`] when the file cannot be read.
     pub fn for_each(&self, receive: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let (Self::Mbox(path) | Self::Message(path) | Self::Emlx(path)) = self;
-        let mut reader = BufReader::with_capacity(256 << 10, open(path)?);
-        let read = match self {
-            Self::Mbox(_) => split(reader, receive),
-            Self::Message(_) => {
-                read_message(&mut reader, MAX_MESSAGE_BYTES as u64).map(|bytes| receive(&bytes))
-            }
-            Self::Emlx(_) => read_emlx(reader).map(|bytes| receive(&bytes)),
-        };
-        read.map_err(Error::io("read", path))
+        self.file.read(|reader| {
+            let read = match self.form {
+                MailForm::Mbox => split(reader, receive),
+                MailForm::Message => {
+                    read_message(reader, MAX_MESSAGE_BYTES as u64).map(|bytes| receive(&bytes))
+                }
+                MailForm::Emlx => read_emlx(reader).map(|bytes| receive(&bytes)),
+            };
+            read.map_err(Error::io("read", self.file.path()))
+        })
     }
 }
 
-fn read_message(reader: &mut impl Read, n_bytes: u64) -> io::Result<Vec<u8>> {
+fn read_message(reader: &mut dyn BufRead, n_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader
         .take(n_bytes.min(MAX_MESSAGE_BYTES as u64))
@@ -176,21 +138,18 @@ fn read_message(reader: &mut impl Read, n_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_emlx(mut reader: BufReader<File>) -> io::Result<Vec<u8>> {
+fn read_emlx(reader: &mut dyn BufRead) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    reader
-        .by_ref()
-        .take(MAX_LINE_BYTES)
-        .read_until(b'\n', &mut line)?;
+    reader.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
     let length = std::str::from_utf8(&line)
         .ok()
         .and_then(|line| line.trim().parse().ok());
-    read_message(&mut reader, length.unwrap_or_default())
+    read_message(reader, length.unwrap_or_default())
 }
 
 /// Splits an mbox file at the lines that begin with `From ` and a date, if a header follows. Such a line within a text is
 /// written as `>From `, and `>` is taken away again.
-fn split(mut reader: impl BufRead, receive: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+fn split(reader: &mut dyn BufRead, receive: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut message = Vec::new();
     let mut line = Vec::new();
     let mut separator = Vec::new();
@@ -198,10 +157,7 @@ fn split(mut reader: impl BufRead, receive: &mut dyn FnMut(&[u8])) -> io::Result
     let mut is_first = true;
     loop {
         line.clear();
-        reader
-            .by_ref()
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut line)?;
+        reader.take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
         if std::mem::take(&mut is_first) && line.starts_with(b"\xef\xbb\xbf") {
             line.drain(..3);
         }
@@ -248,7 +204,7 @@ mod tests {
     fn messages(mbox: &str) -> Vec<String> {
         let mut messages = Vec::new();
         let mut receive = |bytes: &[u8]| messages.push(String::from_utf8(bytes.to_vec()).unwrap());
-        split(mbox.as_bytes(), &mut receive).unwrap();
+        split(&mut mbox.as_bytes(), &mut receive).unwrap();
         messages
     }
 

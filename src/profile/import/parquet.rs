@@ -1,0 +1,96 @@
+//! Parquet files, in which data sets are published: each row is an item as in JSON.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ::parquet::errors::ParquetError;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::{Map, Value};
+
+use super::export_files::ExportFile;
+use super::source::{malformed, open};
+use crate::Result;
+
+/// The bytes with which a Parquet file begins and ends.
+pub(super) const MAGIC: &[u8] = b"PAR1";
+
+/// Calls `take` with each row, until it refuses one. One group of rows after the other is read.
+///
+/// # Errors
+///
+/// [`crate::Error::Input`], with the number of the row, when the file is damaged or `take` refuses a row;
+/// [`crate::Error::Io`] when it cannot be opened.
+pub(super) fn for_each_row(
+    file: &ExportFile,
+    mut take: impl FnMut(Map<String, Value>) -> Result<(), String>,
+) -> Result<()> {
+    let path = file.path();
+    if file.is_zipped() {
+        return Err(malformed(
+            path,
+            "is a Parquet file in an archive; unpack it first",
+        ));
+    }
+    let disk = open(path)?;
+    let mut number = 0;
+    // The crate checks what it reads in most places, and panics in some.
+    let read = catch_unwind(AssertUnwindSafe(|| rows(disk, &mut number, &mut take)));
+    match read {
+        Ok(read) => read.map_err(|why| malformed(path, why)),
+        Err(_) => Err(malformed(
+            path,
+            format_args!("row {}: the file is damaged", number + 1),
+        )),
+    }
+}
+
+fn rows(
+    file: File,
+    number: &mut usize,
+    take: &mut dyn FnMut(Map<String, Value>) -> Result<(), String>,
+) -> Result<(), String> {
+    let damaged = |number: usize| {
+        move |error: ParquetError| format!("row {}: the file is damaged ({error})", number + 1)
+    };
+    let reader = SerializedFileReader::new(file).map_err(damaged(0))?;
+    for group in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(group).map_err(damaged(*number))?;
+        for row in group.get_row_iter(None).map_err(damaged(*number))? {
+            let row = row.map_err(damaged(*number))?;
+            *number += 1;
+            if let Value::Object(mut fields) = row.to_json_value() {
+                for value in fields.values_mut() {
+                    transpose(value);
+                }
+                take(fields).map_err(|why| format!("row {number}: {why}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Turns lists in an object, `{"role": […], "content": […]}`, into a list of objects. The messages of a chat are stored so by
+/// older programs.
+fn transpose(value: &mut Value) {
+    let Value::Object(columns) = value else {
+        return;
+    };
+    let mut lengths = columns
+        .values()
+        .map(|column| column.as_array().map(Vec::len));
+    let Some(Some(length)) = lengths.next() else {
+        return;
+    };
+    if lengths.any(|other| other != Some(length)) {
+        return;
+    }
+    let mut rows = vec![Map::new(); length];
+    for (name, column) in std::mem::take(columns) {
+        if let Value::Array(cells) = column {
+            for (row, cell) in rows.iter_mut().zip(cells) {
+                row.insert(name.clone(), cell);
+            }
+        }
+    }
+    *value = rows.into_iter().map(Value::Object).collect();
+}
