@@ -57,7 +57,8 @@ impl UserFolder {
 
     /// Replaces each example, in the history and among the held-out ones, by what `change` makes of it; `None` removes it.
     /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training, the
-    /// second training of a stopped audit, and the KV caches of chats, which may hold retrieved examples. Adapters stay. Returns the number of changed examples.
+    /// second training of a stopped audit, and the KV caches of chats, which may hold retrieved examples. Adapters stay.
+    /// Returns the number of changed examples.
     ///
     /// # Errors
     ///

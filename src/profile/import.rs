@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use export_files::{ExportFile, ExportFiles};
+use json::JsonKind;
 pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
@@ -122,7 +123,7 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
         return chats.import(path, None, options);
     }
     match FileKind::of(file)? {
-        FileKind::Json => json::import(file, options),
+        FileKind::Json => of_json(file, options),
         FileKind::Activity => activity::import(file, options),
         FileKind::Mail(form) => {
             let file = file.clone();
@@ -146,6 +147,17 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     }
 }
 
+/// The examples of a file in JSON or Parquet.
+fn of_json(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
+    let user = options.lamp_user.as_deref();
+    match json::kind(file)? {
+        JsonKind::Users => lamp::import(file, false, user),
+        JsonKind::Questions => lamp::import(file, true, user),
+        JsonKind::Golds => Err(lamp::refuse_golds(file)),
+        _ => json::import(file, options),
+    }
+}
+
 /// The longest example, in bytes, that is taken. Longer ones fit few contexts, and people rarely want a model to write such
 /// texts. Characters of other scripts than the Latin one take more bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
@@ -163,10 +175,10 @@ pub struct Imported {
     /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
     /// and of mails quotations, signatures and the like.
     pub cut: BTreeMap<&'static str, usize>,
-    /// The number of places where something was masked, by its kind.
-    pub masked: Masked,
     /// Whose texts were taken of chats with assistants, in words: `of chats of ChatGPT the person's texts`.
     pub taken: BTreeSet<String>,
+    /// The number of places where something was masked, by its kind.
+    pub masked: Masked,
     /// The options that apply to what was read, whether they were given or not.
     pub applied: BTreeSet<ImportOption>,
 }
@@ -196,6 +208,17 @@ impl Imported {
         }
     }
 
+    /// Notes that of a program's chats the texts of `speaker` are taken.
+    fn take_from(&mut self, program: &str, speaker: Speaker) {
+        let (whose, other) = match speaker {
+            Speaker::Human => ("person's", "assistant"),
+            Speaker::Assistant => ("assistant's", "human"),
+        };
+        self.taken.insert(format!(
+            "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
+        ));
+    }
+
     /// Says of an import without examples what became of the items.
     fn why_empty(&self) -> String {
         let skipped = self.skipped.iter();
@@ -214,17 +237,6 @@ impl Imported {
         for example in &mut self.examples {
             masking.mask(example.texts_mut(), &mut self.masked);
         }
-    }
-
-    /// Notes that of a program's chats the texts of `speaker` are taken.
-    fn take_from(&mut self, program: &str, speaker: Speaker) {
-        let (whose, other) = match speaker {
-            Speaker::Human => ("person's", "assistant"),
-            Speaker::Assistant => ("assistant's", "human"),
-        };
-        self.taken.insert(format!(
-            "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
-        ));
     }
 
     /// Notes that `option` applies to what was read.

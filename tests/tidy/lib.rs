@@ -79,6 +79,8 @@ const RULES: [Rule; 8] = [
             // The everyday questions and prompts are a part of the program, and no files of the data folder.
             "src/train/calibrate/everyday.rs",
             "src/train/replay.rs",
+            // Names of fields in other programs' files.
+            "src/profile/import/",
             "examples/",
             "tests/",
             "benches/",

@@ -71,7 +71,7 @@ in the user's texts, before anything is stored. See docs/secrets.md.";
 pub struct Import {
     /// Name of the user, who is created if there is none of this name
     user: String,
-    /// Files or folders with the user's texts
+    /// Files, folders or zip archives with the user's texts
     #[arg(group = "source")]
     files: Vec<PathBuf>,
     /// Hold these items out: the model is not trained on them, and the gain of training is measured on them

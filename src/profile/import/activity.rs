@@ -6,9 +6,7 @@
 //! <div class="content-cell mdl-cell mdl-cell--6-col …">Prompted&nbsp;…<br>Mar 1, 2026, 8:00:00 AM CET<br><p>the answer</p></div>
 //! ```
 //!
-//! What a person typed stands after a verb in the language of the account. Nothing tells which prompts were of one chat, so each
-//! is a chat of its own. The elements, and the verbs in English and German, are those that public readers of real exports look
-//! for.
+//! The elements are those that public readers of real exports look for.
 
 use std::io::BufRead;
 use std::sync::LazyLock;
@@ -16,30 +14,10 @@ use std::sync::LazyLock;
 use scraper::{ElementRef, Html, Selector};
 
 use super::export_files::ExportFile;
+use super::json::{Activity, without_files};
 use super::mail::text_of_html;
-use super::{ImportOptions, Imported, Speaker, json};
+use super::{ImportOptions, Imported, Speaker};
 use crate::{Error, Result};
-
-/// Words before what a person typed.
-const TYPED: [&str; 8] = [
-    "Prompted with: ",
-    "Prompted: ",
-    "Prompted ",
-    "Asked Gemini: ",
-    "Asked Bard: ",
-    "Asked ",
-    "Answered ",
-    "Eingegebener Prompt: ",
-];
-
-/// Words before what a person said aloud.
-const SPOKEN: [&str; 1] = ["Said "];
-
-/// Words of activities with an answer that are no prompts.
-const OTHERS: [&str; 3] = ["Created ", "Used ", "Selected "];
-
-/// Beginnings of lines below a prompt about its files, after their number.
-const FILES: [&str; 4] = ["file.", "files.", "Datei angehängt", "Dateien angehängt"];
 
 /// The tag with which an activity begins, without its bracket.
 const CELL: &[u8] = b"div class=\"outer-cell";
@@ -58,62 +36,6 @@ fn selector(css: &str) -> Selector {
 /// Whether a page is a record of what a person did, by some of its beginning.
 pub(super) fn is_record(beginning: &[u8]) -> bool {
     beginning.windows(CELL.len()).any(|window| window == CELL)
-}
-
-/// An entry of the record.
-pub(super) struct Activity<'a> {
-    /// The name of the program, in the language of the account.
-    pub program: &'a str,
-    /// A verb and what the person typed.
-    pub title: &'a str,
-    /// The answer, in HTML.
-    pub answer: &'a str,
-}
-
-impl Activity<'_> {
-    /// Adds the example of an entry, or counts it.
-    pub fn add(&self, speaker: Option<Speaker>, imported: &mut Imported) {
-        let program = self.program.to_lowercase();
-        if !program.contains("gemini") && !program.contains("bard") {
-            imported.skip("an activity in another program of Google's");
-            return;
-        }
-        let title = self.title.replace('\u{a0}', " ");
-        let after = |verbs: &[&str]| {
-            let mut typed = verbs.iter().filter_map(|verb| title.strip_prefix(verb));
-            typed.next().map(str::trim).map(str::to_owned)
-        };
-        match (after(&TYPED), after(&SPOKEN)) {
-            (Some(typed), _) => {
-                json::add_exchange(
-                    without_files(&typed),
-                    &text_of_html(self.answer),
-                    speaker,
-                    imported,
-                );
-            }
-            (None, Some(_)) => imported.skip("a recording"),
-            (None, None) if self.answer.is_empty() || after(&OTHERS).is_some() => {
-                imported.skip("an activity that is no prompt");
-            }
-            (None, None) => imported.skip("a prompt after words of a language that are not known"),
-        }
-    }
-}
-
-/// A prompt without the line about the files that were attached to it.
-fn without_files(typed: &str) -> &str {
-    let line = typed.rsplit('\n').next().unwrap_or_default().trim();
-    let counted = line
-        .trim_start_matches("Attached ")
-        .trim_start_matches(|c: char| c.is_ascii_digit());
-    let is_about_files =
-        counted.len() < line.len() && FILES.iter().any(|it| counted.trim_start().starts_with(it));
-    if is_about_files {
-        typed[..typed.len() - line.len()].trim_end()
-    } else {
-        typed
-    }
 }
 
 /// The examples of the page with the record.

@@ -8,7 +8,7 @@ use super::kind::FileKind;
 use super::mail::{MailFile, Mailbox};
 use super::messengers::Chats;
 use super::source::malformed;
-use super::{ImportOption, ImportOptions, Imported, activity, alone, csv, posts, text};
+use super::{ImportOption, ImportOptions, Imported, activity, alone, csv, of_json, posts, text};
 use crate::Result;
 
 /// Files by which documents are known that are zip archives, with what they are.
@@ -100,7 +100,7 @@ impl<'a> Collection<'a> {
             FileKind::Markdown => self.posts.push(file),
             FileKind::Text => self.texts.push(file),
             FileKind::Unreadable(what) => self.imported.skip(format!("a file that {what}")),
-            FileKind::NoText(what) => self.imported.skip(what),
+            FileKind::NoText(what) => self.imported.skip(format!("a file that is {what}")),
             FileKind::Unknown => self.imported.skip("a file of an unknown format"),
         }
         Ok(())
@@ -135,7 +135,7 @@ impl<'a> Collection<'a> {
             imported.merge(self.talks.import(files.root(), Some(files), options)?);
         }
         for file in self.chats.iter().chain(&self.items) {
-            imported.merge(json::import(file, options)?);
+            imported.merge(of_json(file, options)?);
         }
         for file in self.records {
             imported.merge(activity::import(file, options)?);

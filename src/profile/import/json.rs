@@ -11,7 +11,7 @@
 //! | `text`, `title` | a text without a prompt, or with a title alone |
 //! | `user`, `assistant` | a question and its answer |
 //! | those of a program's export | a chat with an assistant: see `json/program.rs` |
-//! | `task`, `users`; `input`, `profile` | see [`lamp`] |
+//! | `task`, `users`; `input`, `profile` | see [`lamp`](super::lamp) |
 //!
 //! `question`, `query` and `instruction` may stand for `prompt`; `completion`, `output` and `answer` for `response`;
 //! `context` for `input`. `system` is a system message, `history` what was said before: pairs of texts, or messages.
@@ -31,6 +31,7 @@
 //! {"messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Gladly!"}]}
 //! ```
 
+mod assistant;
 mod chatgpt;
 mod claude;
 mod dialogue;
@@ -46,20 +47,21 @@ mod tavern;
 mod tests;
 mod turn;
 
-use std::io::BufRead;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 pub(super) use form::NO_PROMPT;
+pub(super) use gemini::{Activity, without_files};
 pub(super) use object::JsonObject;
 use object::{CHATS, LISTS};
 use program::Program;
 use stream::{JsonItem, for_each_item};
-use tavern::Line;
+use tavern::TavernLine;
 use turn::Turn;
 pub use turn::{Speaker, sharegpt};
 
 use super::export_files::ExportFile;
-use super::{ImportOptions, Imported, lamp, parquet};
+use super::{ImportOptions, Imported, parquet};
 use crate::{Error, Result};
 
 /// The examples of a JSON text with these bytes, in any form but LaMP's; `path` is for messages only.
@@ -71,26 +73,27 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Imported> {
     items(path, bytes, None)
 }
 
-/// The examples of a file.
+/// The examples of a file, in any form but LaMP's.
 ///
 /// # Errors
 ///
-/// Those of [`parse`], and those of LaMP files.
+/// Those of [`parse`], and [`Error::Io`] when it cannot be read.
 pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
-    let user = options.lamp_user.as_deref();
-    match kind(file)? {
-        JsonKind::Users => lamp::import(file, false, user),
-        JsonKind::Questions => lamp::import(file, true, user),
-        JsonKind::Golds => Err(lamp::refuse_golds(file)),
-        _ => {
-            let mut items = Items::new(options.speaker);
-            for_each(file, |item| items.add(item))?;
-            Ok(items.finish())
-        }
-    }
+    let mut items = Items::new(options.speaker);
+    for_each(file, |item| items.add(item))?;
+    Ok(items.finish())
 }
 
-/// What a file of JSON holds.
+/// Whether a file that begins with these bytes begins with a JSON object, or a list of objects.
+pub(super) fn begins(beginning: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(beginning);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_start();
+    let object = text.strip_prefix('[').map_or(text, str::trim_start);
+    let inner = object.strip_prefix('{').map(str::trim_start);
+    inner.is_some_and(|inner| inner.starts_with('"'))
+}
+
+/// The kinds of texts in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JsonKind {
     /// A LaMP file in this program's form.
@@ -132,7 +135,7 @@ fn kind_of(object: JsonObject) -> JsonKind {
         JsonKind::Users
     } else if has_both("task", "golds") {
         JsonKind::Golds
-    } else if lamp::is_question(&object) {
+    } else if has_both("input", "profile") {
         JsonKind::Questions
     } else if is_of_program(&object) || wraps_program(&object) {
         JsonKind::Chats
@@ -162,7 +165,8 @@ fn for_each(file: &ExportFile, mut take: impl FnMut(JsonItem) -> Result<(), Stri
     if file.beginning(parquet::MAGIC.len() as u64)? == parquet::MAGIC {
         return parquet::for_each_row(file, |row| take(JsonItem::Object(row.into())));
     }
-    file.read(|reader| for_each_item(file.path(), reader, take))
+    // The text is read byte by byte, which takes a reader of a known type.
+    file.read(|reader| for_each_item(file.path(), BufReader::new(reader), take))
 }
 
 /// Whether an object is a list of items of a program, such as `{"conversations": […]}`.
@@ -175,30 +179,6 @@ fn wraps_program(object: &JsonObject) -> bool {
 
 fn is_of_program(object: &JsonObject) -> bool {
     Program::of(object).is_some() || tavern::line(object).is_some()
-}
-
-/// Adds the example of a question to an assistant and its answer, which may be empty.
-pub(super) fn add_exchange(
-    question: &str,
-    answer: &str,
-    speaker: Option<Speaker>,
-    imported: &mut Imported,
-) {
-    let mut turns = vec![Turn::asked(question)];
-    if !answer.is_empty() {
-        turns.push(Turn::answered(answer));
-    }
-    program::add_chat(None, turns, speaker, imported);
-    imported.take_from("Gemini", speaker.unwrap_or(Speaker::Human));
-}
-
-/// Whether a file that begins with these bytes begins with a JSON object, or a list of objects.
-pub(super) fn begins(beginning: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(beginning);
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_start();
-    let object = text.strip_prefix('[').map_or(text, str::trim_start);
-    let inner = object.strip_prefix('{').map(str::trim_start);
-    inner.is_some_and(|inner| inner.starts_with('"'))
 }
 
 fn items(path: &Path, reader: impl BufRead, speaker: Option<Speaker>) -> Result<Imported> {
@@ -232,7 +212,7 @@ impl Items {
             JsonItem::Object(object) => tavern::line(object),
             JsonItem::Chat(_) => None,
         };
-        if let Some(Line::Message(turn)) = line {
+        if let Some(TavernLine::Message(turn)) = line {
             self.open.push(turn);
             return Ok(());
         }
@@ -257,7 +237,7 @@ impl Items {
     fn end_chat(&mut self) {
         let turns = std::mem::take(&mut self.open);
         if !turns.is_empty() {
-            program::add_chat(None, turns, self.speaker, &mut self.imported);
+            assistant::add_chat(None, turns, self.speaker, &mut self.imported);
             let speaker = self.speaker.unwrap_or(Speaker::Human);
             self.imported.take_from(tavern::NAME, speaker);
         }

@@ -5,7 +5,7 @@ use super::mail::MailForm;
 use super::{activity, json, parquet};
 use crate::Result;
 
-/// What a file holds.
+/// The kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileKind {
     /// Items in JSON, or in Parquet.
@@ -25,7 +25,7 @@ pub(super) enum FileKind {
     Unknown,
 }
 
-/// What can be read, for messages.
+/// The files that can be read, for messages.
 pub(super) const READABLE: &str =
     "JSON, Parquet, .csv, .tsv, .mbox, .eml, .txt, .md, and folders and zip archives of these";
 

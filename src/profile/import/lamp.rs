@@ -141,7 +141,7 @@ pub(super) fn import(file: &ExportFile, is_published: bool, id: Option<&str>) ->
     Ok(imported.with(ImportOption::LampUser))
 }
 
-pub(super) use published::{is_question, refuse_golds};
+pub(super) use published::refuse_golds;
 
 /// The largest file that is read as a whole, in bytes.
 const MAX_FILE_BYTES: u64 = 256 << 20;

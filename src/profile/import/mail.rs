@@ -29,7 +29,7 @@ use crate::error::Unspecified;
 
 /// The mails in some files.
 pub(super) struct Mailbox<'a> {
-    /// What the person gave, for messages.
+    /// The path that the person gave, for messages.
     pub path: &'a Path,
     pub files: Vec<MailFile>,
 }

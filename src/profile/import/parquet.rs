@@ -1,7 +1,9 @@
 //! Parquet files, in which data sets are published: each row is an item as in JSON.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
@@ -33,15 +35,45 @@ pub(super) fn for_each_row(
     }
     let disk = open(path)?;
     let mut number = 0;
-    // The crate checks what it reads in most places, and panics in some.
-    let read = catch_unwind(AssertUnwindSafe(|| rows(disk, &mut number, &mut take)));
-    match read {
+    let mut take = |row| loudly(|| take(row));
+    match quietly(|| rows(disk, &mut number, &mut take)) {
         Ok(read) => read.map_err(|why| malformed(path, why)),
         Err(_) => Err(malformed(
             path,
             format_args!("row {}: the file is damaged", number + 1),
         )),
     }
+}
+
+thread_local! {
+    /// Whether a panic on this thread is one of the crate's, and no fault of this program.
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+static HOOK: Once = Once::new();
+
+/// Runs a function of the crate, which checks what it reads in most places and panics in some; nothing is printed then.
+fn quietly<T>(run: impl FnOnce() -> T) -> std::thread::Result<T> {
+    HOOK.call_once(|| {
+        let print = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                print(panic);
+            }
+        }));
+    });
+    IS_QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    IS_QUIET.set(false);
+    result
+}
+
+/// Runs a function of this program within [`quietly`].
+fn loudly<T>(run: impl FnOnce() -> T) -> T {
+    IS_QUIET.set(false);
+    let result = run();
+    IS_QUIET.set(true);
+    result
 }
 
 fn rows(

@@ -88,8 +88,8 @@ fn an_archive_is_read_as_its_folder_is() {
         [
             ("a JSON file in no known form", 2),
             ("a file beside a program's chats", 2),
-            ("a picture", 1),
-            ("a web page", 1),
+            ("a file that is a picture", 1),
+            ("a file that is a web page", 1),
         ]
     );
     assert_eq!(read(&folder.0.path().join("export")), imported);
@@ -119,8 +119,8 @@ fn everything_of_the_users_in_a_folder_is_read() {
     assert_eq!(
         skipped(&all),
         [
-            ("a table (--columns names its columns)", 1),
-            ("a web page", 1)
+            ("a file that is a web page", 1),
+            ("a table (--columns names its columns)", 1)
         ]
     );
     let options = ImportOptions {
@@ -151,7 +151,7 @@ fn what_is_wrong_with_an_archive_or_its_only_file_is_told() {
     );
     assert_eq!(
         told(&[("a.jpg", b"x"), ("b.mp4", b"x"), ("c.bin", b"x")]),
-        "a.zip: holds no usable items (1 skipped: a file of an unknown format; 1 skipped: a film; 1 skipped: a picture)"
+        "a.zip: holds no usable items (1 skipped: a file of an unknown format; 1 skipped: a file that is a film; 1 skipped: a file that is a picture)"
     );
     let nested = told(&[("a.zip", b"PK\x03\x04"), ("b.jpg", b"x")]);
     assert!(

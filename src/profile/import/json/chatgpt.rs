@@ -17,11 +17,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::Imported;
+use super::assistant::{ATTACHED, Node, add_chat, current_branch, list_in, text_in};
 use super::object::{JsonObject, shortened};
-use super::program::{ATTACHED, Node, add_chat, current_branch, list_in, text_in};
 use super::turn::{Party, Speaker, Turn};
-
-pub(super) const FIELDS: &[&str] = &["mapping", "current_node", "title"];
 
 const RECORDING: &str = "a recording";
 
@@ -159,7 +157,7 @@ impl Content {
     }
 }
 
-/// What a part of a message is that is no text; `None` for the sound that belongs to a transcription.
+/// A part of a message that is no text, in words; `None` for the sound that belongs to a transcription.
 fn left_part(part: &Value) -> Option<&'static str> {
     match text_in(part, "content_type") {
         Some("image_asset_pointer") => Some("a picture"),

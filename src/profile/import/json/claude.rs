@@ -14,11 +14,9 @@
 use serde_json::Value;
 
 use super::super::Imported;
+use super::assistant::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::object::JsonObject;
-use super::program::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::turn::{Party, Speaker, Turn};
-
-pub(super) const FIELDS: &[&str] = &["chat_messages", "current_leaf_message_uuid"];
 
 /// Adds the examples of a chat.
 pub(super) fn add(

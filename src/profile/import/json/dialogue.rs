@@ -1,5 +1,7 @@
 //! Makes examples of the messages of a chat.
 
+use std::borrow::Cow;
+
 use super::super::{ImportOption, Imported, MAX_BYTES, THOUGHTS};
 use super::turn::{Learning, Party, Speaker, THOUGHT, TOOL, Turn};
 use crate::message::{Message, Role};
@@ -23,7 +25,7 @@ const UNKNOWN: &str = "a message of an unknown speaker";
 /// those that follow, and the tools that the speaker calls in order to answer, with their results.
 pub(super) struct Dialogue<'a> {
     speaker: Speaker,
-    /// Of what was said before, so many bytes are kept for each example; everything if `None`.
+    /// How many bytes of what was said before are kept for each example; everything if `None`.
     window: Option<usize>,
     imported: &'a mut Imported,
     system: String,
@@ -55,7 +57,7 @@ impl<'a> Dialogue<'a> {
     }
 
     /// Adds the examples of a chat, with the last messages before each alone: those that have `window` bytes together, and at
-    /// least the one that is answered.
+    /// least the one that is answered. Of a longer answer of the assistant its end is kept.
     pub fn add_windowed(
         turns: Vec<Turn>,
         speaker: Speaker,
@@ -191,7 +193,8 @@ impl<'a> Dialogue<'a> {
             }
             Learning::Context => return,
         }
-        let (before, n_bytes) = self.kept_before();
+        let before = self.kept_before();
+        let n_bytes: usize = before.iter().map(|message| message.content.len()).sum();
         // Both lengths are checked before the messages are copied: a chat may have many thousands.
         if before.len() > MAX_BEFORE {
             let why = format!("an answer after more than {MAX_BEFORE} messages of a chat");
@@ -203,31 +206,33 @@ impl<'a> Dialogue<'a> {
         }
         let system = Some(&self.system).filter(|text| !text.trim().is_empty());
         let mut prompt: Vec<_> = system.map(Message::system).into_iter().collect();
-        prompt.extend_from_slice(before);
+        prompt.extend(before.into_owned());
         self.imported.add_example(Example {
             prompt,
             response: turn.text.clone(),
         });
     }
 
-    /// The messages before an answer that are kept with it, and their bytes. They begin with one of the other side.
-    fn kept_before(&self) -> (&[Message], usize) {
-        let Some(window) = self.window else {
-            return (&self.before, self.n_bytes);
+    /// The messages before an answer that are kept with it. They begin with one of the other side.
+    fn kept_before(&self) -> Cow<'_, [Message]> {
+        let (Some(window), Some(last)) = (self.window, self.before.last()) else {
+            return Cow::Borrowed(&self.before);
         };
+        if self.speaker == Speaker::Human && last.content.len() > window {
+            return Cow::Owned(vec![Message::user(end_of(&last.content, window))]);
+        }
         let mut n_bytes = 0;
-        let mut start = self.before.len();
-        let mut n_kept = 0;
+        let mut start = self.before.len() - 1;
         for (place, message) in self.before.iter().enumerate().rev() {
             n_bytes += message.content.len();
-            if n_bytes > window && start < self.before.len() {
+            if n_bytes > window {
                 break;
             }
             if message.role == Role::User {
-                (start, n_kept) = (place, n_bytes);
+                start = place;
             }
         }
-        (&self.before[start..], n_kept)
+        Cow::Borrowed(&self.before[start..])
     }
 
     /// Forgets what was said, except the system message.
@@ -259,6 +264,15 @@ impl<'a> Dialogue<'a> {
             self.imported.skip(UNKNOWN);
         }
     }
+}
+
+/// The last `n_bytes` bytes of a longer text, from a word on.
+fn end_of(text: &str, n_bytes: usize) -> String {
+    let mut places = text.len() - n_bytes..text.len();
+    let start = places.find(|&place| text.is_char_boundary(place));
+    let end = &text[start.unwrap_or(text.len())..];
+    let words = end.split_once(char::is_whitespace);
+    format!("… {}", words.map_or(end, |(_, words)| words).trim_start())
 }
 
 const EMPTY: &str = "an empty message";

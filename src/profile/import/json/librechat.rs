@@ -12,11 +12,9 @@
 use serde_json::Value;
 
 use super::super::Imported;
+use super::assistant::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::object::JsonObject;
-use super::program::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::turn::{Party, Speaker, Turn};
-
-pub(super) const FIELDS: &[&str] = &["messages", "messagestree", "title"];
 
 /// The most messages that follow one another; more are taken for a loop of the exporting program.
 const MAX_DEPTH: usize = 100;

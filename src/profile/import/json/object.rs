@@ -7,8 +7,6 @@ use serde::de::{IgnoredAny, MapAccess};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::program::PROGRAMS;
-use super::tavern;
 use crate::profile::text_value::kind;
 
 /// Fields that hold the messages of a chat.
@@ -70,7 +68,7 @@ pub(super) const MASKS: [&str; 2] = ["mask", "masked"];
 /// Fields that say whether an answer is wanted.
 pub(super) const LABELS: [&str; 2] = ["label", "kto_tag"];
 /// Further fields of items and messages.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 15] = [
     "history",
     "text",
     "title",
@@ -86,8 +84,27 @@ const OTHERS: [&str; 17] = [
     "type",
     "thought",
     "profile",
+];
+/// Fields of chats that programs export.
+const OF_PROGRAMS: [&str; 18] = [
+    "mapping",
+    "current_node",
+    "chat_messages",
+    "current_leaf_message_uuid",
+    "header",
+    "products",
+    "safehtmlitem",
+    "chat",
+    "messagestree",
+    "user_name",
+    "character_name",
+    "chat_metadata",
+    "mes",
+    "is_user",
+    "is_system",
     "create_time",
     "created_at",
+    "time",
 ];
 /// Names and numbers of items and people, of which some are not read.
 const IDS: [&str; 5] = ["id", "user_id", "reviewerid", "author", "name"];
@@ -210,13 +227,22 @@ fn canonical(name: &str) -> String {
 }
 
 fn is_known(name: &str) -> bool {
-    let of_programs = PROGRAMS.iter().flat_map(|program| program.fields);
-    let mut of_programs = of_programs.chain(&tavern::FIELDS);
-    let groups: [&[&str]; 12] = [
-        &CHATS, &ANSWERS, &QUESTIONS, &MATERIALS, &SYSTEMS, &ASKERS, &ANSWERERS, &LISTS, &WEIGHTS,
-        &MASKS, &LABELS, &OTHERS,
+    let groups: [&[&str]; 13] = [
+        &CHATS,
+        &ANSWERS,
+        &QUESTIONS,
+        &MATERIALS,
+        &SYSTEMS,
+        &ASKERS,
+        &ANSWERERS,
+        &LISTS,
+        &WEIGHTS,
+        &MASKS,
+        &LABELS,
+        &OTHERS,
+        &OF_PROGRAMS,
     ];
-    groups.iter().any(|group| group.contains(&name)) || of_programs.any(|it| *it == name)
+    groups.iter().any(|group| group.contains(&name))
 }
 
 /// The beginning of a name that a file gives, for messages.

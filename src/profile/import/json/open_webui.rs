@@ -12,11 +12,9 @@
 use serde_json::Value;
 
 use super::super::Imported;
+use super::assistant::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::object::JsonObject;
-use super::program::{ATTACHED, Node, add_chat, current_branch, list_in, text_in, turn_of};
 use super::turn::{Party, Speaker, TOOL, Turn};
-
-pub(super) const FIELDS: &[&str] = &["chat"];
 
 /// The beginnings of what tools did, within a text.
 const TOOL_DETAILS: [&str; 2] = [

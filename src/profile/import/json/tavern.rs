@@ -16,25 +16,15 @@ use super::turn::{Party, Speaker, Turn};
 /// The program's name.
 pub(super) const NAME: &str = "SillyTavern";
 
-/// Fields that are kept of a line.
-pub(super) const FIELDS: [&str; 6] = [
-    "user_name",
-    "character_name",
-    "chat_metadata",
-    "mes",
-    "is_user",
-    "is_system",
-];
-
 /// A line of a chat.
-pub(super) enum Line {
+pub(super) enum TavernLine {
     /// A chat begins.
     Head,
     Message(Turn),
 }
 
 /// The line that an object is, if it is one of a chat.
-pub(super) fn line(object: &JsonObject) -> Option<Line> {
+pub(super) fn line(object: &JsonObject) -> Option<TavernLine> {
     if let (Some(Value::String(text)), Some(Value::Bool(is_user))) =
         (object.given("mes"), object.given("is_user"))
     {
@@ -49,9 +39,9 @@ pub(super) fn line(object: &JsonObject) -> Option<Line> {
             turn.text.clear();
             turn.left.push("a note of the program".to_owned());
         }
-        return Some(Line::Message(turn));
+        return Some(TavernLine::Message(turn));
     }
     let is_head =
         object.has("chat_metadata") || object.has("user_name") && object.has("character_name");
-    is_head.then_some(Line::Head)
+    is_head.then_some(TavernLine::Head)
 }

@@ -49,11 +49,6 @@ const QUESTIONS: [(&str, LampTask); 5] = [
 /// The largest file of golds, in bytes.
 const MAX_GOLDS: u64 = 64 << 20;
 
-/// Whether an object is a question with a profile.
-pub(in crate::profile::import) fn is_question(object: &JsonObject) -> bool {
-    object.has("profile") && object.has("input")
-}
-
 /// The golds beside a file of questions.
 #[derive(Deserialize)]
 struct Golds {
@@ -128,7 +123,7 @@ impl Row {
         number: usize,
         golds: &HashMap<String, String>,
     ) -> Result<Self, String> {
-        if !is_question(&object) {
+        if !(object.has("input") && object.has("profile")) {
             return Err(format!(
                 "{object} is no question with \"input\" and \"profile\""
             ));

@@ -237,28 +237,40 @@ fn of_geminis_activity_prompts_are_read() {
 
 #[test]
 fn of_a_long_chat_the_last_messages_are_kept_with_each_text() {
-    let message = |number: usize| {
-        let sender = ["human", "assistant"][number % 2];
+    let chat = |words: usize| {
+        let message = |number: usize| {
+            let sender = ["human", "assistant"][number % 2];
+            let text = format!("{number:03}{}", " words".repeat(words));
+            format!(r#"{{"sender": "{sender}", "text": "{text}"}}"#)
+        };
+        let messages: Vec<_> = (0..400).map(message).collect();
         format!(
-            r#"{{"sender": "{sender}", "text": "{number:03}{}"}}"#,
-            "x".repeat(997)
+            r#"[{{"name": "", "chat_messages": [{}]}}]"#,
+            messages.join(",")
         )
     };
-    let messages: Vec<_> = (0..400).map(message).collect();
-    let chat = format!(
-        r#"[{{"name": "", "chat_messages": [{}]}}]"#,
-        messages.join(",")
-    );
-    let said = read(&chat);
-    let lines: Vec<_> = said.lines().collect();
-    assert_eq!(lines.len(), 200);
-    let starts: Vec<_> = lines[100].split(" / ").map(|part| &part[..6]).collect();
-    assert_eq!(starts, ["U: 199", "A: 200"]);
-    let short = chat.replace(&"x".repeat(900), "");
-    let said = read(&short);
+    // 11 messages of 99 bytes: the last one, and five of each side before it.
+    let said = read(&chat(16));
+    assert_eq!(said.lines().count(), 200);
     let last = said.lines().last().unwrap();
-    assert_eq!(last.split(" / ").count(), 20, "{last}");
-    assert!(last.starts_with("U: "), "{last}");
+    let starts: Vec<_> = last.split(" / ").map(|part| &part[..6]).collect();
+    assert_eq!(
+        (starts.len(), starts[0], starts[11]),
+        (12, "U: 387", "A: 398")
+    );
+    // The end of a longer answer.
+    let said = read(&chat(1000));
+    let last = said.lines().last().unwrap();
+    let (before, own) = last.split_once(" / A: ").unwrap();
+    assert_eq!(before, format!("U: … {}", "words ".repeat(199) + "words"));
+    assert!(own.starts_with("398 words words"), "{own}");
+    // A question is kept whole.
+    let answers = read_by(&chat(1000), Some(Speaker::Assistant)).unwrap();
+    let last = answers.lines().last().unwrap();
+    assert!(
+        last.starts_with("U: 398 words") && last.contains(" / A: 399 words"),
+        "{last}"
+    );
 }
 
 #[test]
