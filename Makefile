@@ -25,7 +25,7 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test mutations environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding bench-mails bench-secrets bench-shapes smoke-shapes smoke-answers smoke-first-token bench-templates cases bench-exchange \
+	bench-decoding bench-mails bench-secrets bench-shapes smoke-shapes smoke-answers smoke-first-token smoke-imports bench-templates cases bench-exchange \
 	exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
@@ -201,9 +201,15 @@ DATA = ../shared/data/lamp
 bench-secrets: build $(SECRETS)/ready
 	$(SECRETS)/bin/python benches/secrets/measure.py --program $(PROGRAM) --seeds 101 102 103 --sets $(DATA)
 
+## smoke-imports: bench-secrets and bench-mails on a few texts, without the other packages
+smoke-imports: build $(SECRETS)/ready
+	$(SECRETS)/bin/python benches/secrets/measure.py --program $(PROGRAM) --seeds 1
+	$(SECRETS)/bin/python benches/mails/threads.py --count 60 --seed 1 > $(SECRETS)/mails.jsonl
+	$(SECRETS)/bin/python benches/mails/compare.py $(SECRETS)/mails.jsonl --program cope-llama=$(PROGRAM)
+
 $(SECRETS)/ready:
 	python3 -m venv $(SECRETS)
-	$(SECRETS)/bin/python -m pip install --disable-pip-version-check -q mnemonic==0.21
+	$(SECRETS)/bin/python -m pip install --disable-pip-version-check -q mnemonic==0.21 babel==2.19.0
 	touch $@
 
 CLIENTS = target/clients

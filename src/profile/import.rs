@@ -131,6 +131,11 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
             Mailbox { path, files }.import(options)
         }
         FileKind::Table(separator) => csv::import(file, separator, options),
+        FileKind::Markdown | FileKind::Text if file.n_bytes() > text::MAX_FILE_BYTES => {
+            let mut imported = Imported::default();
+            imported.skip_long();
+            Ok(imported)
+        }
         kind @ (FileKind::Markdown | FileKind::Text) => {
             let text = file.content(text::MAX_FILE_BYTES)?;
             if kind == FileKind::Text && is_unknown_chat(&String::from_utf8_lossy(&text)) {

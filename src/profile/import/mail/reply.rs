@@ -287,6 +287,12 @@ mod tests {
     }
 
     #[test]
+    fn an_attribution_that_begins_with_a_name_may_be_broken_within_the_address() {
+        let body = "Olur.\n\nÅsa Öberg <\nasa@lind.example>, 1 May 2021 Cmt, 23:28 tarihinde şunu yazdı:\n\n> Gelir misin?";
+        assert_eq!(divided(body).0, "Olur.");
+    }
+
+    #[test]
     fn the_authors_own_text_is_what_remains() {
         for (body, own, quoted) in [
             (

@@ -137,7 +137,10 @@ impl Template {
         let is_certain = is_exact || has_year(text) && has_address;
         Some(match &self.pieces[0] {
             _ if !is_dated => Attribution::Named,
-            TemplatePiece::Gap { has_date: true, .. } if !begins_as_date(text) => return None,
+            TemplatePiece::Gap {
+                has_date: true,
+                has_name: false,
+            } if !begins_as_date(text) => return None,
             _ if is_certain => Attribution::Certain,
             TemplatePiece::Gap { has_date: true, .. } => Attribution::Dated,
             _ => Attribution::Opened,
