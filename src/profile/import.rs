@@ -25,7 +25,7 @@ use json::JsonKind;
 pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
-use messengers::Chats;
+use messengers::{Chats, is_unknown_chat};
 use source::malformed;
 
 use super::{Example, Masked, Masking};
@@ -131,8 +131,11 @@ fn alone(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
             Mailbox { path, files }.import(options)
         }
         FileKind::Table(separator) => csv::import(file, separator, options),
-        FileKind::Markdown | FileKind::Text => {
+        kind @ (FileKind::Markdown | FileKind::Text) => {
             let text = file.content(text::MAX_FILE_BYTES)?;
+            if kind == FileKind::Text && is_unknown_chat(&String::from_utf8_lossy(&text)) {
+                return Err(malformed(path, UNKNOWN_CHAT));
+            }
             Ok(Imported::complete(vec![text::parse(path, &text)?]))
         }
         FileKind::Unreadable(what) => Err(malformed(path, what)),
@@ -157,6 +160,10 @@ fn of_json(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
         _ => json::import(file, options),
     }
 }
+
+/// The message about a chat in no known form.
+const UNKNOWN_CHAT: &str = "looks like a chat, with other people's words in it, of a program that is not known; known are \
+     WhatsApp, Telegram, Signal, LINE, Slack, Discord, Messenger, Instagram and X. If all of it is the user's own, save it as .md";
 
 /// The longest example, in bytes, that is taken. Longer ones fit few contexts, and people rarely want a model to write such
 /// texts. Characters of other scripts than the Latin one take more bytes, as they take more tokens.

@@ -22,7 +22,7 @@ impl Authors {
     pub fn new(authors: &[String]) -> Self {
         // `Tom Berg <tom@berg.example>` is a name and an address.
         let authors = authors.iter().flat_map(|author| author.split(['<', '>']));
-        let authors = authors.map(|author| words(author));
+        let authors = authors.map(words);
         Self(authors.filter(|words| !words.is_empty()).collect())
     }
 

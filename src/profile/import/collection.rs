@@ -6,7 +6,7 @@ use super::export_files::{ExportFile, ExportFiles};
 use super::json::{self, JsonKind};
 use super::kind::FileKind;
 use super::mail::{MailFile, Mailbox};
-use super::messengers::Chats;
+use super::messengers::{Chats, is_unknown_chat};
 use super::source::malformed;
 use super::{ImportOption, ImportOptions, Imported, activity, alone, csv, of_json, posts, text};
 use crate::Result;
@@ -159,10 +159,13 @@ impl<'a> Collection<'a> {
             imported.merge(posts.with(ImportOption::Authors));
         }
         for file in self.texts {
-            match file
-                .content(text::MAX_FILE_BYTES)
-                .and_then(|it| text::parse(file.path(), &it))
-            {
+            let text = file.content(text::MAX_FILE_BYTES);
+            let is_chat = |it: &Vec<u8>| is_unknown_chat(&String::from_utf8_lossy(it));
+            if text.as_ref().is_ok_and(is_chat) {
+                imported.skip("a chat of a program that is not known");
+                continue;
+            }
+            match text.and_then(|it| text::parse(file.path(), &it)) {
                 Ok(example) => imported.add_example(example),
                 Err(crate::Error::Input(_)) => imported.skip("no title, or no text below it"),
                 Err(error) => return Err(error),

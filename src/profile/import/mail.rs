@@ -148,8 +148,9 @@ impl<'a> Mails<'a> {
         self.ids.extend(self.id(&message));
         self.has_sent |= is_sent(&message);
         if let Some(sender) = message.from().and_then(Address::first) {
-            let sender = sender.address().or(sender.name());
-            self.senders.count(sender.unwrap_or_default());
+            let address = sender.address().map(str::to_lowercase);
+            let name = address.as_deref().or(sender.name());
+            self.senders.count(name.unwrap_or_default());
         }
         if self.is_own(&message) {
             self.n_own += 1;

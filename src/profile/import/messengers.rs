@@ -12,6 +12,7 @@ mod formats;
 mod json_walk;
 mod line_talk;
 mod meta;
+mod other_chat;
 mod placeholders;
 mod signal;
 mod slack;
@@ -27,6 +28,8 @@ mod who;
 mod x_archive;
 
 use std::path::Path;
+
+pub(super) use self::other_chat::is_unknown_chat;
 
 use self::exchange::Exchange;
 use self::formats::{Beside, ChatFormat};
@@ -84,7 +87,7 @@ impl<'a> Chats<'a> {
         let mut is_newest_first = Vec::new();
         for (file, format) in &self.0 {
             format.read(file, &beside, &mut |event| survey.note(&event))?;
-            is_newest_first.push(survey.ends_file(format.is_newest_first()));
+            is_newest_first.push(survey.ends_file(*format));
         }
         let whose = survey.decide(root)?;
         let mut exchange = Exchange::new();

@@ -24,6 +24,9 @@ use crate::profile::text_value::text_of;
 const OWN_COLUMNS: [&str; 3] = ["ID", "Timestamp", "Contents"];
 const CHANNEL_COLUMNS: [&str; 4] = ["AuthorID", "Author", "Date", "Content"];
 
+/// Fields beside the messages of a channel.
+pub(super) const BESIDE: [&str; 2] = ["guild", "channel"];
+
 /// Kinds of messages that people write.
 const WRITTEN: [&str; 5] = ["Default", "Reply", "ThreadStarterMessage", "0", "19"];
 
@@ -60,7 +63,7 @@ fn give_own(time: &str, contents: &str, give: &mut dyn FnMut(TalkEvent)) {
     let contents = readable(contents, &HashMap::new());
     let said = Said::text(contents, ATTACHMENT);
     give(TalkEvent::Talk(Talk::new(
-        Sender::owner(),
+        Sender::sole(),
         iso_time(time),
         said,
     )));
@@ -151,9 +154,9 @@ fn readable(text: &str, people: &HashMap<String, String>) -> String {
         let id = code.trim_start_matches(['@', '!', '&', '#']);
         if let Some((_, name)) = code.split_once(':') {
             let name = name.split(':').next().unwrap_or_default();
-            readable.push_str(&format!(":{name}:"));
+            readable.extend([":", name, ":"]);
         } else if let Some(name) = people.get(id) {
-            readable.push_str(&format!("@{name}"));
+            readable.extend(["@", name]);
         }
         rest = after;
     }

@@ -19,13 +19,13 @@ use super::talk_lines::{for_each_line, push_line};
 use crate::Result;
 use crate::profile::import::export_files::ExportFile;
 
-/// What follows the name of a pinned message.
+/// The words after the name of a pinned message.
 const PINNED: &str = " (pinned)";
 
 /// Lines that end the text of a message.
 const ENDS: [&str; 4] = ["{Attachments}", "{Embed}", "{Stickers}", "{Reactions}"];
 
-/// What is written for events.
+/// The words that stand for events.
 const NOTICES: [&str; 5] = [
     "Joined the server.",
     "Pinned a message.",

@@ -44,15 +44,15 @@ pub(super) struct Exchange {
     texts: Vec<OwnExample>,
     /// The bytes that they take.
     n_bytes: usize,
-    /// What has been said, by thread.
+    /// The conversation so far, by thread.
     strands: HashMap<Option<String>, Strand>,
     hasher: RandomState,
 }
 
-/// What has been said in a thread.
+/// A thread so far.
 #[derive(Default)]
 struct Strand {
-    /// What the others have said since the user's last text.
+    /// The messages of the others since the user's last text.
     asked: VecDeque<Asked>,
     /// The user's text that may go on.
     own: Option<OwnText>,
@@ -65,6 +65,15 @@ struct Asked {
     name: String,
     time: Option<i64>,
     text: String,
+}
+
+/// The message that a text of the user's answers.
+#[derive(PartialEq, Eq)]
+enum ToldQuestion {
+    /// The one before it.
+    Latest,
+    /// This text, as the file tells it; `None` if that text is not there.
+    Told(Option<String>),
 }
 
 struct OwnText {
@@ -122,12 +131,13 @@ impl Exchange {
                 };
                 self.imported
                     .count_cut(QUOTATIONS, usize::from(quoted.is_some()));
-                let answered = match &talk.reply {
-                    ReplyTo::Latest => quoted.map(Some),
-                    ReplyTo::Text(text) => Some(Some(text.clone())),
-                    ReplyTo::Id(id) => Some(strand.said(hash(id))),
+                let question = match (&talk.reply, quoted) {
+                    (ReplyTo::Latest, None) => ToldQuestion::Latest,
+                    (ReplyTo::Latest, quoted) => ToldQuestion::Told(quoted),
+                    (ReplyTo::Text(text), _) => ToldQuestion::Told(Some(text.clone())),
+                    (ReplyTo::Id(id), _) => ToldQuestion::Told(strand.said(hash(id))),
                 };
-                let text = strand.speak(text, talk.time, answered);
+                let text = strand.speak(text, talk.time, question);
                 self.keep(text);
             }
             (Said::Text(text), false) => {
@@ -212,10 +222,10 @@ impl Strand {
         &mut self,
         text: String,
         time: Option<i64>,
-        answered: Option<Option<String>>,
+        question: ToldQuestion,
     ) -> Option<OwnExample> {
         if let Some(own) = &mut self.own
-            && answered.is_none()
+            && question == ToldQuestion::Latest
             && is_within(own.time, time, SAME_TEXT)
         {
             own.text.push('\n');
@@ -224,7 +234,10 @@ impl Strand {
             return None;
         }
         let before = self.flush();
-        let question = answered.unwrap_or_else(|| self.question(time));
+        let question = match question {
+            ToldQuestion::Latest => self.question(time),
+            ToldQuestion::Told(question) => question,
+        };
         self.asked.clear();
         self.own = Some(OwnText {
             prompt: question.unwrap_or_else(|| NO_PROMPT.to_owned()),
@@ -247,7 +260,7 @@ impl Strand {
         found.map(|(_, text)| text.clone())
     }
 
-    /// What a text at this time answers, with names where several people have spoken.
+    /// The messages that a text at this time answers, with names where several people have spoken.
     fn question(&self, time: Option<i64>) -> Option<String> {
         let last = self.asked.back()?;
         if !is_within(last.time, time, STILL_ANSWERED) {

@@ -84,24 +84,31 @@ impl ChatFormat {
     /// The format of the messages in a JSON text.
     fn of_json(beginning: &[u8]) -> Option<Self> {
         type Is = fn(&Map<String, Value>) -> bool;
-        let known: [(Is, Self); 7] = [
+        let known: [(Is, Self); 6] = [
             (discord::is_own, Self::DiscordOwn),
-            (discord::is_of_channel, Self::DiscordChannel),
             (meta::is_message, Self::Meta),
             (telegram::is_message, Self::Telegram),
             (signal::is_message, Self::Sigexport),
             (signal::is_frame, Self::SignalFrames),
             (slack::is_message, Self::Slack),
         ];
+        let mut is_channel = false;
         glance(beginning).iter().find_map(|event| match event {
             JsonEvent::Field(name, value) if telegram::is_account(name, value) => {
                 Some(Self::Telegram)
+            }
+            JsonEvent::Field(name, _) => {
+                is_channel |= discord::BESIDE.contains(&name.as_str());
+                None
+            }
+            JsonEvent::Message(message) if is_channel && discord::is_of_channel(message) => {
+                Some(Self::DiscordChannel)
             }
             JsonEvent::Message(message) => known
                 .iter()
                 .find(|(is, _)| is(message))
                 .map(|(_, format)| *format),
-            _ => None,
+            JsonEvent::Begins => None,
         })
     }
 
@@ -113,6 +120,15 @@ impl ChatFormat {
     /// Whether the newest message comes first, as far as the format tells it.
     pub fn is_newest_first(self) -> bool {
         self == Self::Meta
+    }
+
+    /// Whether every file of the format tells whose export it is.
+    pub fn tells_owner(self) -> bool {
+        match self {
+            Self::DiscordOwn | Self::DiscordOwnTable | Self::Sigexport | Self::SignalFrames => true,
+            Self::X(file) => file != XFile::Messages,
+            _ => false,
+        }
     }
 
     /// Calls `give` with each message of a file.
@@ -168,7 +184,7 @@ impl ChatFormat {
     }
 }
 
-/// What other files of an export tell about its people.
+/// Facts about the people of an export, from files without messages.
 #[derive(Default)]
 pub(super) struct Beside {
     users: SlackUsers,

@@ -40,7 +40,7 @@ pub(super) enum JsonLayout {
     Unknown,
 }
 
-/// What is met on the way.
+/// Something that is met on the way.
 pub(super) enum JsonEvent {
     /// A list of messages begins.
     Begins,
@@ -62,7 +62,7 @@ pub(super) fn walk(
     file.read(|reader| walk_through(file.path(), reader, layout, take))
 }
 
-/// What is met in the beginning of a file, as far as it goes.
+/// The events in the beginning of a file, as far as it goes.
 pub(super) fn glance(beginning: &[u8]) -> Vec<JsonEvent> {
     let mut events = Vec::new();
     let mut take = |event| events.push(event);

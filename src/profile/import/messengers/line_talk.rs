@@ -6,8 +6,8 @@
 //! Saved on: 2026/03/12 18:02
 //!
 //! 2026/03/12(Thu)
-//! 18:02	Nora Lind	are you bringing the ladder?
-//! 18:05	Tom Berg	"aye
+//! 18:02 ⇥ Nora Lind ⇥ are you bringing the ladder?
+//! 18:05 ⇥ Tom Berg ⇥ "aye
 //! and the paint"
 //! ```
 //!
@@ -132,7 +132,7 @@ impl LineMessage {
     }
 }
 
-/// What a message says.
+/// Reads the text of a message.
 fn said(text: &str) -> Said {
     let text = text.trim();
     let inner = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));

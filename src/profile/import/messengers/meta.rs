@@ -13,8 +13,7 @@ use serde_json::{Map, Value};
 use super::talk::{ATTACHMENT, CALL, DELETED, NOTICE, Said, Sender, Talk};
 use crate::profile::text_value::text_of;
 
-/// What the program says for an attachment or a reaction, in the language of the account: how the text ends or, before an
-/// ellipsis, how it begins.
+/// The ends of texts that the program writes for an attachment, in the language of the account.
 const AUTOMATIC: [&str; 50] = [
     " sent an attachment.",
     " sent a photo.",

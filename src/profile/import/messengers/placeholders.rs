@@ -1,4 +1,4 @@
-//! What `WhatsApp` writes in place of messages: see `placeholders.tsv`.
+//! The words that `WhatsApp` writes in place of messages: see `placeholders.tsv`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -44,7 +44,7 @@ static PLACEHOLDERS: LazyLock<Placeholders> = LazyLock::new(|| {
 });
 
 impl Placeholder {
-    /// What a line without invisible marks stands for, if it is one of the table's, or names an attached file.
+    /// The kind of a line without invisible marks, if it is one of the table's, or names an attached file.
     pub fn of(line: &str) -> Option<Self> {
         let line = folded(line);
         let inner = line.strip_prefix('<').and_then(|it| it.strip_suffix('>'));
@@ -58,7 +58,8 @@ impl Placeholder {
             (1..=5).contains(&extension.len()) && extension.chars().all(char::is_alphanumeric)
         });
         let is_known = PLACEHOLDERS.after_files.iter().any(|it| it == words);
-        (is_file && (is_known || is_media_file(name))).then_some(Self::Attachment)
+        (is_file && (is_known || is_media_file(name) || name.ends_with(".vcf")))
+            .then_some(Self::Attachment)
     }
 
     /// The reason to leave the message.

@@ -21,14 +21,12 @@ use super::stamp::iso_time;
 use super::talk::{ATTACHMENT, CALL, DELETED, ReplyTo, Said, Sender, Talk, TalkEvent};
 use crate::profile::text_value::text_of;
 
-/// The frames of a backup.
-const FRAMES: [&str; 6] = [
-    "account",
-    "recipient",
-    "chat",
-    "chatItem",
-    "stickerPack",
-    "chatFolder",
+/// Frames of a backup, each with a field in it.
+const FRAMES: [(&str, &str); 4] = [
+    ("account", "profileKey"),
+    ("account", "givenName"),
+    ("recipient", "id"),
+    ("chatItem", "chatId"),
 ];
 
 /// The name that `sigexport` gives to the owner.
@@ -44,9 +42,12 @@ const NAMES: [[&str; 2]; 4] = [
 
 /// Whether an object is a line of Signal's own export.
 pub(super) fn is_frame(frame: &Map<String, Value>) -> bool {
-    let is_known = |name: &&str| frame.get(*name).is_some_and(Value::is_object);
     let is_first = frame.contains_key("backupTimeMs") && frame.contains_key("version");
-    is_first || frame.len() == 1 && FRAMES.iter().any(is_known)
+    let has = |(frame_name, field): &(&str, &str)| {
+        let inner = frame.get(*frame_name);
+        inner.is_some_and(|it| it.get(*field).is_some())
+    };
+    is_first || frame.len() == 1 && FRAMES.iter().any(has)
 }
 
 /// Whether an object is a message of `sigexport`.
@@ -158,6 +159,6 @@ fn names(person: &Value) -> Vec<String> {
     let names = NAMES
         .iter()
         .map(|parts| parts.iter().filter_map(field).collect::<Vec<_>>().join(" "));
-    let numbers = ["username", "e164"].iter().filter_map(|it| field(it));
+    let numbers = ["username", "e164"].iter().filter_map(field);
     names.filter(|it| !it.is_empty()).chain(numbers).collect()
 }

@@ -107,7 +107,7 @@ impl SlackUsers {
             .replace("&amp;", "&")
     }
 
-    /// What a code between `<` and `>` stands for.
+    /// The text that a code between `<` and `>` stands for.
     fn decoded(&self, code: &str) -> String {
         let (target, label) = match code.split_once('|') {
             Some((target, label)) => (target, Some(label).filter(|it| !it.is_empty())),

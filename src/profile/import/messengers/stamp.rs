@@ -1,12 +1,15 @@
 //! Dates and times as messengers write them before a message, in the manner of any locale: the day, the month or the year
 //! first, with slashes, dots, dashes or words between them, with 12 or 24 hours and any digits, in brackets or before a dash.
 //!
-//! The forms are those of Unicode's CLDR, short date and time, which WhatsApp's exports are written in.
+//! The forms are those of Unicode's CLDR, short date and time, which `WhatsApp` writes.
 
 use crate::profile::import::authors::is_mark;
 
 /// The most characters of a date and time.
 const MAX_STAMP: usize = 60;
+
+/// The most numbers in a date and time.
+const MAX_NUMBERS: usize = 7;
 
 /// The most characters of words between and after the numbers.
 const MAX_WORDS: usize = 24;
@@ -82,7 +85,7 @@ pub(super) struct Stamp {
     seconds: u32,
 }
 
-/// What all dates and times of one file have in common.
+/// The form that all dates and times of one file have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StampForm {
     is_bracketed: bool,
@@ -162,7 +165,7 @@ impl Stamp {
         let line: String = line.chars().filter(|it| !is_mark(*it)).map(plain).collect();
         let line = line.trim();
         let is_clock = |text: &str| {
-            let numbers = numbers(text).map(|(numbers, _)| numbers.len());
+            let numbers = numbers(text).map(|numbers| numbers.len());
             text.chars().count() <= MAX_STAMP
                 && text.contains(':')
                 && numbers.is_some_and(|it| it >= 2)
@@ -183,7 +186,7 @@ impl Stamp {
             return !name.is_empty() && is_clock(inner);
         }
         if let Some((name, clock)) = line.split_once(" — ") {
-            let numbers = numbers(clock).map_or(0, |(numbers, _)| numbers.len());
+            let numbers = numbers(clock).map_or(0, |numbers| numbers.len());
             return !name.is_empty()
                 && name.chars().count() <= MAX_STAMP
                 && [2, 5].contains(&numbers)
@@ -278,76 +281,79 @@ fn plain(character: char) -> char {
     }
 }
 
-/// The numbers in a text that begins with one, and the words after each.
-fn numbers(text: &str) -> Option<(Vec<(u32, usize)>, Vec<String>)> {
-    let (mut numbers, mut words) = (Vec::new(), Vec::<String>::new());
+/// A number in a date or time, and the words after it.
+struct DateNumber {
+    value: u32,
+    n_digits: usize,
+    words: String,
+}
+
+/// The numbers in a text that begins with one.
+fn numbers(text: &str) -> Option<Vec<DateNumber>> {
+    let mut numbers = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let n_digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        if !(1..=4).contains(&n_digits) || numbers.len() == 7 {
+        if !(1..=4).contains(&n_digits) || numbers.len() == MAX_NUMBERS {
             return None;
         }
-        numbers.push((rest[..n_digits].parse().ok()?, n_digits));
-        rest = &rest[n_digits..];
-        let end = rest
-            .find(|it: char| it.is_ascii_digit())
-            .unwrap_or(rest.len());
-        words.push(rest[..end].trim().to_owned());
-        rest = &rest[end..];
+        let (digits, after) = rest.split_at(n_digits);
+        let end = after.find(|it: char| it.is_ascii_digit());
+        let (words, after) = after.split_at(end.unwrap_or(after.len()));
+        numbers.push(DateNumber {
+            value: digits.parse().ok()?,
+            n_digits,
+            words: words.trim().to_owned(),
+        });
+        rest = after;
     }
-    Some((numbers, words))
+    Some(numbers)
 }
 
 /// The numbers of the date, and the seconds since midnight, of a whole text.
 fn date_and_time(text: &str, is_bracketed: bool) -> Option<(StampForm, [u32; 3], u32)> {
-    let (numbers, words) = numbers(text)?;
-    let is_time_first = words.first()?.contains(':');
+    let numbers = numbers(text)?;
     let n_time = numbers
         .len()
         .checked_sub(3)
         .filter(|n| [2, 3].contains(n))?;
+    let is_time_first = numbers[0].words.contains(':');
     let (date, time) = if is_time_first {
-        (n_time..numbers.len(), 0..n_time)
+        let (time, date) = numbers.split_at(n_time);
+        (date, time)
     } else {
-        (0..3, 3..numbers.len())
+        numbers.split_at(3)
     };
-    let between = &words[date.start..date.end - 1];
-    let is_date = match [between[0].as_str(), between[1].as_str()] {
+    let ([year_or_day, month_or_day, last], [.., last_of_time]) = (date, time) else {
+        return None;
+    };
+    let is_date = match [year_or_day.words.as_str(), month_or_day.words.as_str()] {
         [first, second] if first == second => ["/", ".", "-"].contains(&first),
         between => [["年", "月"], ["년", "월"]].contains(&between),
     };
-    let is_time = words[time.start..time.end - 1]
-        .iter()
-        .all(|it| [":", ".", "h", "時", "시"].contains(&it.as_str()));
-    let others = [words.last()?, &words[date.end.min(time.end) - 1]];
-    if !is_date || !is_time || others.iter().any(|it| it.chars().count() > MAX_WORDS) {
-        return None;
-    }
-    let date = [
-        numbers[date.start],
-        numbers[date.start + 1],
-        numbers[date.start + 2],
-    ];
-    let is_year_first = date[0].1 == 4 || date[0].0 > 31;
-    let [first, second, third] = date.map(|(number, _)| number);
+    let mut between = time[..n_time - 1].iter();
+    let is_time = between.all(|it| [":", ".", "h", "時", "시"].contains(&it.words.as_str()));
+    let is_short = |it: &DateNumber| it.words.chars().count() <= MAX_WORDS;
+    let is_year_first = year_or_day.n_digits == 4 || year_or_day.value > 31;
     let (one, other) = if is_year_first {
-        (second, third)
+        (month_or_day.value, last.value)
     } else {
-        (first, second)
+        (year_or_day.value, month_or_day.value)
     };
-    let is_day = |number: &u32| (1..=31).contains(number);
-    if !is_day(&one) || !is_day(&other) || one > 12 && other > 12 || is_year_first && date[0].1 == 3
-    {
+    let is_day = |number: u32| (1..=31).contains(&number);
+    let can_be = is_day(one) && is_day(other) && (one <= 12 || other <= 12);
+    if !(is_date && is_time && can_be && is_short(last) && is_short(last_of_time)) {
         return None;
     }
-    let clock: Vec<_> = numbers[time].iter().map(|(number, _)| *number).collect();
-    let seconds = clock_seconds(&clock, &others.map(String::as_str).concat())?;
+    let clock: Vec<_> = time.iter().map(|it| it.value).collect();
+    let seconds = clock_seconds(&clock, &format!("{}{}", last.words, last_of_time.words))?;
     let form = StampForm {
         is_bracketed,
         is_time_first,
         is_year_first,
     };
-    Some((form, [first, second, third], seconds))
+    let date = [year_or_day.value, month_or_day.value, last.value];
+    Some((form, date, seconds))
 }
 
 /// Seconds since midnight of hours, minutes and perhaps seconds; `words` may tell whether it is before or after noon.
@@ -371,16 +377,36 @@ fn clock_seconds(numbers: &[u32], words: &str) -> Option<u32> {
     Some(hours * 3600 + minutes * 60 + seconds)
 }
 
-/// The time of a line of hours and minutes alone, in seconds since midnight.
+/// Whether hours and minutes stand in a text.
+pub(super) fn holds_clock(text: &str) -> bool {
+    let text: Vec<_> = text.chars().map(plain).collect();
+    let mut parts = text.windows(4);
+    parts.any(|it| {
+        it[0].is_ascii_digit() && it[1] == ':' && it[2].is_ascii_digit() && it[3].is_ascii_digit()
+    })
+}
+
+/// The time of a text of hours and minutes alone, in seconds since midnight.
 pub(super) fn clock(text: &str) -> Option<u32> {
-    let text: String = text.chars().filter(|it| !is_mark(*it)).map(plain).collect();
+    let (before, numbers) = dated(text)?;
+    let [first, .., last] = numbers.as_slice() else {
+        return None;
+    };
+    let is_clock = numbers.len() < 4 && [":", "."].contains(&first.words.as_str());
+    let values: Vec<_> = numbers.iter().map(|it| it.value).collect();
+    clock_seconds(&values, &(before + &last.words)).filter(|_| is_clock)
+}
+
+/// The numbers of a short text, and the words before them.
+fn dated(text: &str) -> Option<(String, Vec<DateNumber>)> {
+    let characters = text.chars().filter(|it| !is_mark(*it)).map(plain);
+    let text: String = characters.take(MAX_STAMP).collect();
     let text = text.trim();
-    let start = text.find(|it: char| it.is_ascii_digit())?;
-    let (numbers, words) = numbers(&text[start..])?;
-    let is_clock = [2, 3].contains(&numbers.len()) && [":", "."].contains(&words[0].as_str());
-    let beside = text[..start].to_owned() + words.last()?;
-    let numbers: Vec<_> = numbers.iter().map(|(number, _)| *number).collect();
-    clock_seconds(&numbers, &beside).filter(|_| is_clock && text.chars().count() <= MAX_WORDS)
+    let (before, rest) = text.split_at(text.find(|it: char| it.is_ascii_digit())?);
+    let numbers = numbers(rest)?;
+    let is_short = |words: &str| words.chars().count() <= MAX_WORDS;
+    let is_date = is_short(before) && numbers.iter().all(|it| is_short(&it.words));
+    is_date.then(|| (before.to_owned(), numbers))
 }
 
 /// Days since 1970 of a date; years of two digits are those after 2000.
@@ -397,27 +423,18 @@ pub(super) fn day_number(year: u32, month: u32, day: u32) -> i64 {
 
 /// Days since 1970 of a line that is a date alone, perhaps with the day of the week: `2026/03/12(木)`, `Thu, 3/12/2026`.
 pub(super) fn day(text: &str) -> Option<i64> {
-    let text: String = text.chars().filter(|it| !is_mark(*it)).map(plain).collect();
-    let start = text.find(|it: char| it.is_ascii_digit())?;
-    let (numbers, words) = numbers(text[start..].trim())?;
-    let is_short = |words: &str| words.chars().count() <= MAX_WORDS;
-    let is_between = |at: usize| !words[at].is_empty() && is_short(&words[at]);
-    if numbers.len() != 3
-        || !is_between(0)
-        || !is_between(1)
-        || !is_short(&words[2])
-        || !is_short(&text[..start])
-    {
+    let (_, numbers) = dated(text)?;
+    let [first, second, third] = numbers.as_slice() else {
         return None;
-    }
-    let [first, second, third] = [numbers[0], numbers[1], numbers[2]].map(|(number, _)| number);
-    let (year, month, day) = match numbers[0].1 {
-        4 => (first, second, third),
-        _ if first > 12 => (third, second, first),
+    };
+    let (year, month, day) = match first {
+        it if it.n_digits == 4 => (first, second, third),
+        it if it.value > 12 => (third, second, first),
         _ => (third, first, second),
     };
-    let is_date = (1..=12).contains(&month) && (1..=31).contains(&day);
-    is_date.then(|| day_number(year, month, day))
+    let is_date = !first.words.is_empty() && !second.words.is_empty();
+    let is_date = is_date && (1..=12).contains(&month.value) && (1..=31).contains(&day.value);
+    is_date.then(|| day_number(year.value, month.value, day.value))
 }
 
 /// Seconds since 1970 of `2026-03-07T21:22:39.123+01:00` and shorter forms of it.

@@ -40,13 +40,13 @@ pub(super) struct Talk {
 pub(super) struct Sender {
     /// Whether the file tells that this is the one whose export it is.
     pub is_owner: bool,
-    /// What tells people of one name apart.
+    /// The id that tells people of one name apart.
     pub id: Option<String>,
     /// The names, the one that is shown first.
     pub names: Vec<String>,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Text(String),
@@ -56,7 +56,7 @@ pub(super) enum Said {
     Notice,
 }
 
-/// What a message answers, as far as the file tells it.
+/// The message that another answers, as far as the file tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum ReplyTo {
     /// Nothing in particular: what was said before.
@@ -77,15 +77,29 @@ impl Sender {
         }
     }
 
-    /// The one whose export a file is.
-    pub fn owner() -> Self {
+    /// The one whose words alone a file holds.
+    pub fn sole() -> Self {
         Self {
             is_owner: true,
             ..Self::default()
         }
     }
 
-    /// What the sender is told from others by: the id, or else the name.
+    /// The one whose export a file is, where it does not tell a name.
+    pub fn owner() -> Self {
+        Self {
+            is_owner: true,
+            id: Some("the owner".to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a file holds the words of this one alone.
+    pub fn is_sole(&self) -> bool {
+        self.is_owner && self.key().is_empty()
+    }
+
+    /// The id, or else the name, by which the sender is told from others.
     pub fn key(&self) -> &str {
         let name = self.names.first().map_or("", String::as_str);
         self.id.as_deref().unwrap_or(name)

@@ -30,11 +30,18 @@ pub(super) fn is_message(message: &Map<String, Value>) -> bool {
     let has_sender = ["from", "from_id", "actor"]
         .iter()
         .any(|it| message.contains_key(*it));
-    is_dated && has_text && has_sender && message.contains_key("type")
+    let kind = message.get("type").and_then(Value::as_str);
+    is_dated && has_text && has_sender && matches!(kind, Some("message" | "service"))
 }
 
 /// Whether a field shows that the file is the export of a whole account.
 pub(super) fn is_account(name: &str, value: &Value) -> bool {
+    let is_about = || value.as_str().is_some_and(|it| it.contains("Telegram"));
+    name == "about" && is_about() || is_owner(name, value)
+}
+
+/// Whether a field tells whose account it is.
+fn is_owner(name: &str, value: &Value) -> bool {
     name == "personal_information" && value.get("user_id").is_some()
 }
 
@@ -49,7 +56,7 @@ impl Telegram {
     pub fn take(&mut self, event: JsonEvent, give: &mut dyn FnMut(TalkEvent)) {
         match event {
             JsonEvent::Begins => give(TalkEvent::Begins),
-            JsonEvent::Field(name, value) if is_account(&name, &value) => {
+            JsonEvent::Field(name, value) if is_owner(&name, &value) => {
                 self.owner = value
                     .get("user_id")
                     .and_then(text_of)

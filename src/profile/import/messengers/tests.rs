@@ -1,25 +1,25 @@
 //! Chats in the layouts of messengers, with invented people. Each format has a file of its own.
 
-mod discord;
-mod line_talk;
-mod meta;
+mod discord_chats;
+mod line_chats;
+mod meta_chats;
 mod mutated;
-mod signal;
-mod slack;
-mod telegram;
-mod whatsapp;
-mod x_archive;
+mod signal_chats;
+mod slack_chats;
+mod telegram_chats;
+mod whatsapp_chats;
+mod x_posts;
 
 use tempfile::TempDir;
 
 use super::*;
 
-/// What an import of one file gives: `prompt → text` for each text of the user's, and what was left.
+/// The texts of an import of one file: `prompt → text` for each text of the user's.
 pub(super) fn read(name: &str, content: &str, author: &str) -> Result<Vec<String>> {
     read_all(&[(name, content)], author)
 }
 
-/// What an import of a folder with these files gives.
+/// The texts of an import of a folder with these files.
 pub(super) fn read_all(files: &[(&str, &str)], author: &str) -> Result<Vec<String>> {
     let imported = imported(files, author)?;
     let texts = imported.examples.iter();
@@ -27,7 +27,7 @@ pub(super) fn read_all(files: &[(&str, &str)], author: &str) -> Result<Vec<Strin
     Ok(texts.collect())
 }
 
-/// What was left of these files, by reason.
+/// The messages that were left of these files, by reason.
 pub(super) fn left(files: &[(&str, &str)], author: &str) -> Vec<String> {
     let imported = imported(files, author).unwrap();
     let left = imported.skipped.iter();

@@ -188,14 +188,14 @@ fn named(rest: &str) -> Option<(String, &str)> {
     })
 }
 
-/// What follows a damaged date and time at the beginning of a line.
+/// The text after a damaged date and time at the beginning of a line.
 fn damaged_head(line: &str) -> Option<&str> {
     let (before, rest) = heads(line).next()?;
     let n_letters = before.chars().filter(|it| it.is_alphabetic()).count();
     (before.chars().count() <= MAX_DAMAGED && n_letters < MAX_LETTERS).then_some(rest)
 }
 
-/// What a message says.
+/// Reads the text of a message.
 fn said(text: &str) -> Said {
     let text = text.trim_matches(|it: char| it.is_whitespace() || is_mark(it) && it != MARK);
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
@@ -211,11 +211,26 @@ fn said(text: &str) -> Said {
     if let Some(placeholder) = placeholder {
         return Said::Left(placeholder.reason());
     }
+    if is_poll(text) {
+        return Said::Left(NOTICE);
+    }
     if first.starts_with(MARK) {
         let is_sentence = plain.ends_with(['.', ':']) || plain.chars().count() > MAX_ADDED;
         return Said::Left(if is_sentence { NOTICE } else { ATTACHMENT });
     }
     Said::text(without_addition(text), ATTACHMENT)
+}
+
+/// Whether a message is a poll: a title, the question, and options with the number of votes.
+fn is_poll(text: &str) -> bool {
+    let (title, options) = text.split_once('\n').unwrap_or((text, ""));
+    let is_option = |line: &&str| {
+        let votes = line.strip_suffix(')').and_then(|it| it.rsplit_once(" ("));
+        votes.is_some_and(|(_, votes)| {
+            votes.starts_with(|it: char| it.is_numeric()) && votes.contains(' ')
+        })
+    };
+    title.trim_end().ends_with([':', '：']) && options.lines().filter(is_option).count() > 1
 }
 
 /// The caption in `caption <U+200E><attached: …>`, the line of an attachment.

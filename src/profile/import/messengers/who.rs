@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
+use super::formats::ChatFormat;
 use super::talk::{Said, Sender, TalkEvent};
 use crate::Result;
 use crate::error::Unspecified;
@@ -13,11 +14,15 @@ use crate::profile::import::source::malformed;
 /// The most people who are told apart.
 const MAX_SENDERS: usize = 100_000;
 
-/// What is learnt of the chats before the user's texts are taken.
+/// The facts that are learnt of the chats before the user's texts are taken.
 pub(super) struct Survey {
     authors: Authors,
     people: People,
     senders: HashMap<String, Sender>,
+    /// How many files hold texts and do not tell whose they are.
+    n_untold: usize,
+    /// How many texts of this file are there, and how many of them are its owner's.
+    n_texts: usize,
     n_own: usize,
     /// The time of the message before, and how often a message of this file was later and earlier than it.
     before: Option<i64>,
@@ -34,6 +39,8 @@ impl Survey {
             authors,
             people: People::default(),
             senders: HashMap::new(),
+            n_untold: 0,
+            n_texts: 0,
             n_own: 0,
             before: None,
             n_later: 0,
@@ -55,9 +62,8 @@ impl Survey {
             return;
         }
         let sender = &talk.sender;
-        if sender.is_owner {
-            self.n_own += 1;
-        }
+        self.n_texts += 1;
+        self.n_own += usize::from(sender.is_owner);
         if !sender.names.is_empty() {
             self.people.count(sender.name());
         }
@@ -66,11 +72,14 @@ impl Survey {
         }
     }
 
-    /// Ends a file. Returns whether its newest message comes first; where the times do not tell that, it is as `usual`.
-    pub fn ends_file(&mut self, usual: bool) -> bool {
+    /// Ends a file of a format. Returns whether its newest message comes first.
+    pub fn ends_file(&mut self, format: ChatFormat) -> bool {
+        let is_told = format.tells_owner() || self.n_own > 0 || self.n_texts == 0;
+        self.n_untold += usize::from(!is_told);
+        (self.n_own, self.n_texts) = (0, 0);
         let is_newest_first = match self.n_earlier.cmp(&self.n_later) {
             Ordering::Greater => true,
-            Ordering::Equal => usual,
+            Ordering::Equal => format.is_newest_first(),
             Ordering::Less => false,
         };
         (self.before, self.n_later, self.n_earlier) = (None, 0, 0);
@@ -84,15 +93,15 @@ impl Survey {
     /// [`crate::Error::Unspecified`] when no author is named and the files do not tell it, or several people have the name;
     /// [`crate::Error::Input`] when nobody has the name.
     pub fn decide(&self, root: &Path) -> Result<Whose> {
-        let mut whose = Whose(HashSet::new());
         let owners = self.senders.values().filter(|it| it.is_owner);
         let owners: HashSet<_> = owners.map(|it| it.key().to_owned()).collect();
         if self.authors.is_empty() {
-            if self.n_own == 0 && !self.senders.is_empty() {
+            if self.n_untold > 0 {
                 return Err(self.unspecified(root));
             }
             return Ok(Whose(owners));
         }
+        let mut whose = Whose(HashSet::new());
         for author in self.authors.iter() {
             whose.0.extend(self.of_name(author, root)?);
         }
@@ -154,6 +163,6 @@ impl Survey {
 impl Whose {
     /// Whether a sender is the user.
     pub fn is_own(&self, sender: &Sender) -> bool {
-        self.0.contains(sender.key())
+        sender.is_sole() || self.0.contains(sender.key())
     }
 }

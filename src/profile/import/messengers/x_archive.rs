@@ -1,4 +1,4 @@
-//! What a person has written on X, from the archive that it sends: `data/tweets.js`, `data/note-tweet.js` and
+//! The posts and messages of a person on X, from the archive that it sends: `data/tweets.js`, `data/note-tweet.js` and
 //! `data/direct-messages.js`, JSON after `window.YTD.tweets.part0 = `.
 //!
 //! ```text
@@ -100,7 +100,7 @@ pub(super) fn post(element: &Map<String, Value>, give: &mut dyn FnMut(TalkEvent)
     };
     let time = field("created_at").and_then(|it| post_time(&it));
     give(TalkEvent::Begins);
-    give(TalkEvent::Talk(Talk::new(Sender::owner(), time, said)));
+    give(TalkEvent::Talk(Talk::new(Sender::sole(), time, said)));
 }
 
 /// A long post.
@@ -113,7 +113,7 @@ pub(super) fn long_post(element: &Map<String, Value>, give: &mut dyn FnMut(TalkE
     let said = Said::text(without_names(&text), ATTACHMENT);
     let time = post.get("createdAt").and_then(|it| iso_time(it.as_str()?));
     give(TalkEvent::Begins);
-    give(TalkEvent::Talk(Talk::new(Sender::owner(), time, said)));
+    give(TalkEvent::Talk(Talk::new(Sender::sole(), time, said)));
 }
 
 /// A direct message; `owner` is the one whose archive it is, if that is known.

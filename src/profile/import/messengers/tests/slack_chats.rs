@@ -1,3 +1,5 @@
+//! Channels of Slack.
+
 use super::{failure, left, read, read_all};
 
 const USERS: &str = r#"[{"id": "U1", "name": "nlind", "real_name": "Nora Lind", "profile": {"real_name": "Nora Lind", "display_name": "nora", "email": "nora@lind.example"}},

@@ -1,3 +1,5 @@
+//! Posts and direct messages on X.
+
 use super::{failure, left, read, read_all};
 
 const POSTS: &str = r#"window.YTD.tweets.part0 = [
@@ -46,6 +48,10 @@ fn direct_messages_are_told_by_the_account() {
             read_all(&files, author).unwrap(),
             ["ladder? https://ladder.example → mine"]
         );
+    }
+    let all = [files[0], files[1], ("data/tweets.js", POSTS)];
+    for author in ["", "Tom Berg"] {
+        assert_eq!(read_all(&all, author).unwrap().len(), 3);
     }
     assert!(
         failure(&[("data/direct-messages.js", MESSAGES)], "")

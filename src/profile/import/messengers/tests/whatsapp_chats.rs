@@ -1,3 +1,5 @@
+//! Chats of `WhatsApp`, and of Signal in the same form.
+
 use super::super::whatsapp::is_chat;
 use super::{failure, left, read};
 
@@ -83,6 +85,8 @@ fn what_the_program_says_is_left_in_every_language() {
         "\u{200e}Messages and calls are end-to-end encrypted.",
         "\u{200e}ein Satz in einer Sprache, die keine Tabelle kennt.",
         "POLL:\nred or green?\nOPTION: red (2 votes)",
+        "투표:\nred or green?\n선택: red (2 표)\n선택: green (1 표)",
+        "Alex.vcf (in no table)",
         "location: https://maps.google.com/?q=59.1,18.2",
         "null",
         "",

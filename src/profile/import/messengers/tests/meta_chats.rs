@@ -1,3 +1,5 @@
+//! Chats of Messenger and Instagram.
+
 use super::{failure, left, read, read_all};
 
 const THREAD: &str = r#"{"participants": [{"name": "Zo\u00c3\u00ab"}, {"name": "Tom Berg"}], "messages": [

@@ -1,3 +1,5 @@
+//! Chats of Signal.
+
 use super::{failure, left, read};
 
 #[test]
@@ -67,5 +69,18 @@ fn sigexports_lines_are_read() {
     assert_eq!(
         read("data.json", &lines.join("\n"), "Nora").unwrap(),
         ["Write a text. → home yet?\ntrain?", "Write a text. → ok"]
+    );
+}
+
+#[test]
+fn another_chat_that_does_not_tell_its_owner_is_asked_for() {
+    let own = r#"{"date": "2026-03-07T21:01:00", "sender": "Me", "body": "nearly", "quote": "", "reactions": []}"#;
+    let other = "12/03/2026, 18:02 - Nora Lind: ladder?\n12/03/2026, 18:05 - Tom Berg: aye\n";
+    let files = [("a/data.json", own), ("b.txt", other)];
+    assert!(failure(&files, "").ends_with("They are by Nora Lind (1), Tom Berg (1)"));
+    // The name is that of somebody, who may not be the owner of the other file.
+    assert_eq!(
+        super::read_all(&files, "Tom Berg").unwrap(),
+        ["ladder? → aye"]
     );
 }

@@ -1,3 +1,5 @@
+//! Channels of Discord, and the package with the user's own messages.
+
 use super::{failure, left, read, read_all};
 
 const CHANNEL: &str = r#"{"guild": {"id": "1", "name": "Shed"}, "channel": {"id": "2", "name": "paint"}, "messages": [

@@ -1,3 +1,5 @@
+//! Chats of Telegram, of one person and of an account, as JSON and as web pages.
+
 use super::{failure, left, read};
 
 const CHAT: &str = r#"{"name": "Nora", "type": "personal_chat", "id": 1, "messages": [
