@@ -8,6 +8,7 @@ mod secrets;
 mod text_value;
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 
 pub use import::{
     ImportOption, ImportOptions, Imported, Speaker, import, import_all, json, lamp, sharegpt, text,
@@ -217,15 +218,18 @@ impl Profile {
 
     /// Adds those of `examples` that neither part has yet, so that no example is both trained and measured on.
     pub fn add(&mut self, part: HistoryPart, examples: Vec<Example>) -> Added {
-        let mut seen: HashSet<Example> =
-            self.history.iter().chain(&self.held_out).cloned().collect();
+        // Hashes take far less memory than the texts. Among a million texts, two have the same hash with a probability of less
+        // than one to ten million.
+        let hasher = RandomState::new();
+        let known = self.history.iter().chain(&self.held_out);
+        let mut seen: HashSet<u64> = known.map(|example| hasher.hash_one(example)).collect();
         let list = match part {
             HistoryPart::History => &mut self.history,
             HistoryPart::HeldOut => &mut self.held_out,
         };
         let mut added = Added::default();
         for example in examples {
-            if seen.insert(example.clone()) {
+            if seen.insert(hasher.hash_one(&example)) {
                 list.push(example);
                 added.new += 1;
             } else {
