@@ -69,11 +69,11 @@ enum Command {
     Model(model::Command),
     #[cfg_attr(
         feature = "serve",
-        doc = "Users: import a history, list, show, key, identity, export, delete"
+        doc = "Users: import a history, review it, list, show, key, identity, export, delete"
     )]
     #[cfg_attr(
         not(feature = "serve"),
-        doc = "Users: import a history, list, show, export, delete"
+        doc = "Users: import a history, review it, list, show, export, delete"
     )]
     #[command(subcommand)]
     User(user::Command),

@@ -12,15 +12,15 @@ use crate::random_twin;
 /// Tokens of the prompt.
 const N_PROMPT: Token = 64;
 
-/// The schedules that are compared. The base waits in both of the others while a choice is decided; in the last one the user
-/// model guesses ahead of it too.
+/// The schedules that are compared. In the second and the third one the base waits while a choice is decided, and in the third
+/// the user model reads ahead of it by its own guesses.
 const SCHEDULES: [(&str, PassSchedule); 3] = [
-    ("side by side", WAITING),
+    ("side by side", SIDE_BY_SIDE),
     (
         "waiting",
         PassSchedule {
             side_by_side: false,
-            ..WAITING
+            ..SIDE_BY_SIDE
         },
     ),
     (
@@ -28,12 +28,12 @@ const SCHEDULES: [(&str, PassSchedule); 3] = [
         PassSchedule {
             side_by_side: false,
             speculate: PassSchedule::AHEAD,
-            ..WAITING
+            ..SIDE_BY_SIDE
         },
     ),
 ];
 
-const WAITING: PassSchedule = PassSchedule {
+const SIDE_BY_SIDE: PassSchedule = PassSchedule {
     side_by_side: true,
     lean: true,
     lazy: true,
@@ -50,14 +50,14 @@ pub fn rows(name: &str, path: &Path, n_predict: usize, repeats: usize) -> Result
     let (model, mut twin) = random_twin::open(path, &options)?;
     let cope = Arm::Cope(Contrast::default());
     // The first pass of a context sizes its buffers.
-    answer(&mut twin, &model, cope, WAITING, 2)?;
+    answer(&mut twin, &model, cope, SIDE_BY_SIDE, 2)?;
     for _ in 0..repeats {
         let mut answer = |arm, schedule| answer(&mut twin, &model, arm, schedule, n_predict);
-        let mut user = answer(Arm::User, WAITING)?.milliseconds;
+        let mut user = answer(Arm::User, SIDE_BY_SIDE)?.milliseconds;
         for (schedule_name, schedule) in SCHEDULES {
             let cope = answer(cope, schedule)?;
             // The user model is measured before and after, so that a machine that grows slower harms both alike.
-            let after = answer(Arm::User, WAITING)?.milliseconds;
+            let after = answer(Arm::User, SIDE_BY_SIDE)?.milliseconds;
             let mean = f64::midpoint(user, after);
             user = after;
             println!(

@@ -56,8 +56,9 @@ impl UserFolder {
     }
 
     /// Replaces each example, in the history and among the held-out ones, by what `change` makes of it; `None` removes it.
-    /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training,
-    /// and the KV caches of chats, which may hold retrieved examples. Adapters stay. Returns the number of changed examples.
+    /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training, the
+    /// second training of a stopped audit, and the KV caches of chats, which may hold retrieved examples. Adapters stay.
+    /// Returns the number of changed examples.
     ///
     /// # Errors
     ///
@@ -92,6 +93,7 @@ impl UserFolder {
             made.iter()
                 .chain(&caches)
                 .try_for_each(|path| remove_if_there(path))?;
+            self.remove_audit_training()?;
             self.save_profile(&profile)?;
         }
         Ok(n_changed)

@@ -62,9 +62,9 @@ Examples:
 
 Items that the user already has are not added again.
 
-Passwords, keys, tokens, PINs, seed phrases, and the numbers of cards, accounts and
-identity papers are replaced by placeholders such as [password], in prompts and
-in the user's texts, before anything is stored. See docs/secrets.md.";
+Passwords, keys, tokens, PINs, seed phrases, and the numbers of cards, accounts
+and identity papers are replaced by placeholders such as [password], in prompts
+and in the user's texts, before anything is stored. See docs/secrets.md.";
 
 #[derive(Args)]
 #[command(after_help = IMPORT_EXAMPLES, group = ArgGroup::new("source").required(true), override_usage = IMPORT_USAGE)]

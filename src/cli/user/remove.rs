@@ -27,8 +27,9 @@ cope-llama user remove-item <USER> <ID>...
        cope-llama user remove-item <USER> --matching <TEXT>";
 
 const EXAMPLES: &str = "\
-Mined pairs, a stopped training and the caches of chats are removed too, since they
-may hold the items. An adapter keeps what it has learnt until the next training.
+Mined pairs, a stopped training and the caches of chats are removed too, since
+they may hold the items. An adapter keeps what it has learnt until the next
+training.
 
 Examples:
   cope-llama user remove-item bob 5c1b2f0a91 77e0a4d2b3

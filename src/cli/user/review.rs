@@ -26,9 +26,9 @@ pub struct Review {
 
 const EXAMPLES: &str = "\
 At a terminal the items come one by one, the history first and then the held-out
-texts, and each can be dropped or edited (in $VISUAL, $EDITOR or vi). Every step is
-stored at once. Without a terminal all items are printed, each under its id, by
-which `user remove-item` removes it.
+texts, and each can be dropped or edited (in $VISUAL, $EDITOR or vi). Every step
+is stored at once. Without a terminal all items are printed, each under its id,
+by which `user remove-item` removes it.
 
 Examples:
   cope-llama user review bob

@@ -15,7 +15,7 @@ use scraper::{ElementRef, Html, Selector};
 
 use super::export_files::ExportFile;
 use super::json::{Activity, without_files};
-use super::mail::text_of_html;
+use super::mail::{is_nested_deeply, text_of_html};
 use super::{ImportOptions, Imported, Speaker};
 use crate::{Error, Result};
 
@@ -47,7 +47,7 @@ pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Impor
     let mut imported = Imported::default();
     file.read(|reader| {
         let read = for_each_cell(reader, |cell| {
-            add_cell(cell, options.speaker, &mut imported)
+            add_cell(cell, options.speaker, &mut imported);
         });
         read.map_err(Error::io("read", file.path()))
     })?;
@@ -84,6 +84,10 @@ fn for_each_cell(reader: &mut dyn BufRead, mut take: impl FnMut(&str)) -> std::i
 }
 
 fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
+    if is_nested_deeply(html) {
+        imported.skip("an activity that cannot be read");
+        return;
+    }
     let cell = Html::parse_fragment(html);
     let text = |element: ElementRef| element.text().collect::<String>();
     let program = cell.select(&HEADER).next().map(text).unwrap_or_default();
@@ -94,7 +98,10 @@ fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
     // What was typed stands above the line with the time, and the answer below it.
     let lines: Vec<_> = content.split("<br>").collect();
     let time = lines.iter().position(|line| is_time(&text_of_html(line)));
-    let time = time.unwrap_or(lines.len());
+    let Some(time) = time else {
+        imported.skip("an activity without a time");
+        return;
+    };
     let title: Vec<_> = lines[..time]
         .iter()
         .map(|line| text_of_html(line))
@@ -113,18 +120,17 @@ fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
     activity.add(speaker, imported);
 }
 
-/// Whether a line is a date with a time, in any language.
+/// Whether a line is a date with a year and a time, in any language that writes them in these digits.
 fn is_time(line: &str) -> bool {
-    let has_time = line
-        .split([' ', ',', '\u{202f}', '\u{a0}', 'T'])
-        .any(|word| {
-            let parts: Vec<_> = word.split(':').collect();
-            parts.len() == 3
-                && parts
-                    .iter()
-                    .all(|part| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit()))
-        });
-    has_time && line.chars().count() < 60
+    let words = || line.split([' ', ',', '\u{202f}', '\u{a0}', 'T', '/', '-']);
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+    let has_time = words().any(|word| {
+        let parts: Vec<_> = word.split([':', '.']).collect();
+        parts.len() == 3 && parts.iter().all(|part| part.len() <= 2 && is_number(part))
+    });
+    let is_year = |part: &str| part.len() == 4 && is_number(part);
+    let has_year = words().any(|word| word.split(['.', '年', '년']).any(is_year));
+    has_time && has_year && line.chars().count() < 60
 }
 
 #[cfg(test)]
@@ -134,7 +140,7 @@ mod tests {
     fn read(page: &str, speaker: Option<Speaker>) -> Imported {
         let mut imported = Imported::default();
         for_each_cell(&mut page.as_bytes(), |cell| {
-            add_cell(cell, speaker, &mut imported)
+            add_cell(cell, speaker, &mut imported);
         })
         .unwrap();
         imported
@@ -148,6 +154,41 @@ mod tests {
 <div class="outer-cell"><div class="header-cell">Gemini Apps</div><div class="content-cell mdl-cell--6-col">Created Gemini Canvas titled x<br>18.04.2026, 17:38:51 MESZ<br></div></div>
 <div class="outer-cell"><div class="header-cell">Search</div><div class="content-cell mdl-cell--6-col">Searched for beans<br>18.04.2026, 17:38:51 MESZ<br></div></div>
 </div></body></html>"#;
+
+    #[test]
+    fn the_time_is_told_in_many_languages() {
+        for line in [
+            "Mar 1, 2026, 8:00:00\u{202f}AM CET",
+            "18.04.2026, 17:38:51 MESZ",
+            "1. maalis 2026 klo 8.00.00 EET",
+            "2026/03/01 8:00:00 JST",
+            "2026年3月1日 8:00:00 JST",
+            "1 mars 2026, 08:00:00 CET",
+        ] {
+            assert!(is_time(line), "{line}");
+        }
+        for line in [
+            "at 8:00 in 2026",
+            "1.2.3 is out",
+            "since 2026",
+            "18.04.2026",
+        ] {
+            assert!(!is_time(line), "{line}");
+        }
+    }
+
+    #[test]
+    fn of_a_page_without_times_nothing_is_taken() {
+        let page = PAGE.replace("2026, ", "26, ");
+        let imported = read(&page, None);
+        assert_eq!(imported.examples, []);
+        assert_eq!(imported.skipped["an activity without a time"], 4);
+        let deep = PAGE.replace("how do i", &"<div>".repeat(20_000));
+        assert_eq!(
+            read(&deep, None).skipped["an activity that cannot be read"],
+            1
+        );
+    }
 
     #[test]
     fn prompts_of_the_page_are_read() {

@@ -75,7 +75,7 @@ const BEGINNINGS: [(&[u8], &str); 18] = [
 const UTF_16: &str = "is in UTF-16; save it in UTF-8";
 
 /// Extensions of files without texts, with what they are.
-const NO_TEXTS: [(&[&str], &str); 5] = [
+const NO_TEXTS: [(&[&str], &str); 7] = [
     (
         &[
             "jpg", "jpeg", "png", "gif", "webp", "heic", "bmp", "tif", "tiff", "svg", "ico", "avif",
@@ -89,6 +89,14 @@ const NO_TEXTS: [(&[&str], &str); 5] = [
         "a recording",
     ),
     (&["mp4", "mov", "3gp", "webm", "mkv", "avi"], "a film"),
+    (
+        &["docx", "odt", "epub", "pptx", "odp"],
+        "a document (save it as .txt)",
+    ),
+    (
+        &["xlsx", "ods"],
+        "a table of an office program (save it as .csv)",
+    ),
     (&["vcf"], "an address"),
     (&["ics"], "a calendar"),
 ];

@@ -73,6 +73,11 @@ impl Mailbox<'_> {
     }
 }
 
+/// Whether the elements of a piece of HTML are nested so deeply that parsing it would take long.
+pub(super) fn is_nested_deeply(html: &str) -> bool {
+    html::depth(html) > html::MAX_DEPTH
+}
+
 /// The text of a piece of HTML, with a line for each block.
 pub(super) fn text_of_html(html: &str) -> String {
     let lines: Vec<_> = html::lines(html)

@@ -164,7 +164,7 @@ fn what_is_wrong_with_an_archive_or_its_only_file_is_told() {
         "a.zip: is a document of Microsoft Office; save it as .txt, and a table as .csv"
     );
     let broken = told(&[
-        ("conversations.json", CHATGPT[..400].as_bytes()),
+        ("conversations.json", &CHATGPT.as_bytes()[..400]),
         ("user.json", b"{}"),
     ]);
     assert!(broken.contains("no usable items"), "{broken}");
@@ -200,7 +200,11 @@ fn rows_of_parquet_are_items() {
         assert_eq!(read(&file(codec)).examples, expected, "{codec}");
     }
     for layout in ["messages", "columns"] {
-        assert_eq!(read(&file(layout)).examples, [ladder.clone()], "{layout}");
+        assert_eq!(
+            read(&file(layout)).examples,
+            std::slice::from_ref(&ladder),
+            "{layout}"
+        );
     }
     assert_eq!(
         responses(&read(&file("longlamp"))),

@@ -11,7 +11,10 @@ use super::turn::{Party, Speaker, TOOL, Turn};
 
 /// The bytes of what was said before that are kept with a text. Chats with assistants are long, and most of what they hold is
 /// the assistant's.
-const WINDOW: usize = 1_200;
+const WINDOW: usize = 1_000;
+
+/// Titles of chats that have none.
+const UNTITLED: [&str; 3] = ["", "new chat", "untitled"];
 
 /// Adds the examples of a chat with an assistant.
 pub(super) fn add_chat(
@@ -31,7 +34,8 @@ pub(super) fn add_chat(
         .iter()
         .filter(|turn| matches!(turn.party, Party::Speaker(_)));
     if said.next().is_some_and(|turn| turn.is_of(speaker)) {
-        let title = title.map(str::trim).filter(|title| !title.is_empty());
+        let title = title.map(str::trim);
+        let title = title.filter(|title| !UNTITLED.iter().any(|it| title.eq_ignore_ascii_case(it)));
         let opening = match title {
             Some(title) => format!("Start a chat about \"{title}\"."),
             None => "Start a chat.".to_owned(),
@@ -112,7 +116,7 @@ pub(super) fn turn_of(party: Party, content: Option<&Value>, text: Option<&str>)
         .and_then(|content| Turn::with_content(party.clone(), content, "content").ok());
     let mut turn = of_content.unwrap_or_else(|| Turn::said(party, ""));
     if turn.text.trim().is_empty() && !turn.calls_tool {
-        turn.text = text.unwrap_or_default().to_owned();
+        text.unwrap_or_default().clone_into(&mut turn.text);
     }
     turn.text = turn.text.trim().to_owned();
     turn

@@ -11,8 +11,6 @@
 //! are messages of types of their own, or hidden ones; calls of tools have another `recipient`. Links in answers stand between
 //! U+E200 and U+E201.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,17 +22,9 @@ use super::turn::{Party, Speaker, Turn};
 const RECORDING: &str = "a recording";
 
 #[derive(Deserialize)]
-struct StoredNode {
-    parent: Option<String>,
-    message: Option<StoredMessage>,
-}
-
-#[derive(Deserialize)]
 struct StoredMessage {
     author: Option<Author>,
     content: Option<Content>,
-    #[serde(default)]
-    create_time: Option<f64>,
     #[serde(default)]
     recipient: Option<String>,
     #[serde(default)]
@@ -55,44 +45,37 @@ struct Content {
 }
 
 /// Adds the examples of one chat.
-///
-/// # Errors
-///
-/// A field is missing or of another type.
-pub(super) fn add(
-    mut chat: JsonObject,
-    speaker: Option<Speaker>,
-    imported: &mut Imported,
-) -> Result<(), String> {
+pub(super) fn add(mut chat: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
     let mapping = chat.take("mapping").unwrap_or_default();
-    let mapping: HashMap<String, StoredNode> =
-        serde_path_to_error::deserialize(mapping).map_err(|error| {
-            let (field, what) = (error.path().to_string(), error.into_inner().to_string());
-            let what = what.trim_start_matches("invalid type: ");
-            format!("the field \"mapping\" of a ChatGPT export cannot be read, at {field}: {what}")
-        })?;
-    let mut nodes: Vec<_> = mapping.iter().collect();
+    let mut nodes: Vec<_> = mapping.as_object().into_iter().flatten().collect();
     // The last one is the newest where the export names none.
-    let time = |node: &StoredNode| {
-        node.message
-            .as_ref()
-            .and_then(|message| message.create_time)
+    let time = |node: &Value| {
+        let time = node
+            .get("message")
+            .and_then(|message| message.get("create_time"));
+        time.and_then(Value::as_f64).unwrap_or(f64::NEG_INFINITY)
     };
-    nodes.sort_by(|a, b| {
-        let (a, b) = ((time(a.1), a.0), (time(b.1), b.0));
-        a.partial_cmp(&b).unwrap_or(std::cmp::Ordering::Equal)
-    });
+    nodes.sort_by(|(_, a), (_, b)| time(a).total_cmp(&time(b)));
     let nodes = nodes.into_iter().map(|(id, node)| Node {
         id: Some(id.as_str()),
-        parent: node.parent.as_deref(),
-        message: node.message.as_ref(),
+        parent: text_in(node, "parent"),
+        message: node.get("message"),
     });
     let newest = chat.given("current_node").and_then(Value::as_str);
     let branch = current_branch(nodes.collect(), newest);
-    let turns = branch.into_iter().flatten().filter_map(StoredMessage::turn);
+    let messages = branch
+        .into_iter()
+        .flatten()
+        .filter(|message| !message.is_null());
+    let mut turns = Vec::new();
+    for message in messages {
+        match StoredMessage::deserialize(message) {
+            Ok(message) => turns.extend(message.turn()),
+            Err(_) => imported.skip("a message that cannot be read"),
+        }
+    }
     let title = chat.given("title").and_then(Value::as_str);
-    add_chat(title, turns.collect(), speaker, imported);
-    Ok(())
+    add_chat(title, turns, speaker, imported);
 }
 
 impl StoredMessage {

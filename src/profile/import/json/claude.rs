@@ -19,11 +19,7 @@ use super::object::JsonObject;
 use super::turn::{Party, Speaker, Turn};
 
 /// Adds the examples of a chat.
-pub(super) fn add(
-    mut chat: JsonObject,
-    speaker: Option<Speaker>,
-    imported: &mut Imported,
-) -> Result<(), String> {
+pub(super) fn add(mut chat: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
     let messages = chat.take("chat_messages").unwrap_or_default();
     let messages = messages.as_array().map_or(&[][..], Vec::as_slice);
     let nodes = messages.iter().map(|message| Node {
@@ -38,7 +34,6 @@ pub(super) fn add(
     let turns = branch.into_iter().map(turn).collect();
     let title = chat.given("name").and_then(Value::as_str);
     add_chat(title, turns, speaker, imported);
-    Ok(())
 }
 
 fn turn(message: &Value) -> Turn {

@@ -39,7 +39,8 @@ pub(super) fn add(
     imported: &mut Imported,
 ) -> Result<(), String> {
     if let Some(program) = Program::of(&object) {
-        return program.add(object, speaker, imported);
+        program.add(object, speaker, imported);
+        return Ok(());
     }
     if object.has("profile") {
         return Err(unknown(&object));

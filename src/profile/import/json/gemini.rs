@@ -50,11 +50,7 @@ pub(super) fn wrote(object: &JsonObject) -> bool {
 }
 
 /// Adds the example of an activity.
-pub(super) fn add(
-    mut object: JsonObject,
-    speaker: Option<Speaker>,
-    imported: &mut Imported,
-) -> Result<(), String> {
+pub(super) fn add(mut object: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
     let products = object.take("products").unwrap_or_default();
     let items = object.take("safehtmlitem").unwrap_or_default();
     let products = products.as_array().map_or(&[][..], Vec::as_slice);
@@ -72,7 +68,6 @@ pub(super) fn add(
         answer: &answer,
     };
     activity.add(speaker, imported);
-    Ok(())
 }
 
 /// An entry of the record.

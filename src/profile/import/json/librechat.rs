@@ -19,10 +19,8 @@ use super::turn::{Party, Speaker, Turn};
 /// The most messages that follow one another; more are taken for a loop of the exporting program.
 const MAX_DEPTH: usize = 100;
 
-fn messages(object: &JsonObject) -> &[Value] {
-    let list = object.given("messages").or(object.given("messagestree"));
-    list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
+/// Fields with the messages.
+const MESSAGES: [&str; 2] = ["messages", "messagestree"];
 
 pub(super) fn wrote(object: &JsonObject) -> bool {
     let is_message = |message: &Value| {
@@ -30,24 +28,23 @@ pub(super) fn wrote(object: &JsonObject) -> bool {
             .get("isCreatedByUser")
             .is_some_and(Value::is_boolean)
     };
-    messages(object).first().is_some_and(is_message)
+    let mut lists = MESSAGES
+        .iter()
+        .filter_map(|field| object.given(field)?.as_array());
+    lists.any(|list| list.first().is_some_and(is_message))
 }
 
 /// Adds the examples of a chat.
-pub(super) fn add(
-    chat: JsonObject,
-    speaker: Option<Speaker>,
-    imported: &mut Imported,
-) -> Result<(), String> {
+pub(super) fn add(mut chat: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
     let mut nodes = Vec::new();
-    for message in messages(&chat) {
+    let lists = MESSAGES.map(|field| chat.take(field).unwrap_or_default());
+    for message in lists.iter().filter_map(Value::as_array).flatten() {
         collect(message, None, MAX_DEPTH, &mut nodes);
     }
     let branch = current_branch(nodes, None);
     let turns = branch.into_iter().map(turn).collect();
     let title = chat.given("title").and_then(Value::as_str);
     add_chat(title, turns, speaker, imported);
-    Ok(())
 }
 
 /// Adds a message and those below it.

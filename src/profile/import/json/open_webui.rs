@@ -31,11 +31,7 @@ pub(super) fn wrote(object: &JsonObject) -> bool {
 }
 
 /// Adds the examples of a chat.
-pub(super) fn add(
-    mut item: JsonObject,
-    speaker: Option<Speaker>,
-    imported: &mut Imported,
-) -> Result<(), String> {
+pub(super) fn add(mut item: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
     let chat = item.take("chat").unwrap_or_default();
     let newest = chat
         .get("history")
@@ -54,7 +50,6 @@ pub(super) fn add(
     let turns = branch.into_iter().map(turn).collect();
     let title = text_in(&chat, "title").or(item.given("title").and_then(Value::as_str));
     add_chat(title, turns, speaker, imported);
-    Ok(())
 }
 
 fn tree(chat: &Value) -> Option<&serde_json::Map<String, Value>> {

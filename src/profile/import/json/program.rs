@@ -9,11 +9,11 @@ use super::{chatgpt, claude, gemini, librechat, open_webui};
 
 /// A program, and how an item of its exports is told and read.
 pub(super) struct Program {
-    pub name: &'static str,
+    name: &'static str,
     /// Whether an item is one of this program.
-    pub wrote: fn(&JsonObject) -> bool,
+    wrote: fn(&JsonObject) -> bool,
     /// Adds the examples of an item.
-    pub read: fn(JsonObject, Option<Speaker>, &mut Imported) -> Result<(), String>,
+    read: fn(JsonObject, Option<Speaker>, &mut Imported),
 }
 
 /// The programs, whose fields are kept by `object.rs`. `SillyTavern` is not among them, since each message of its chats is an item.
@@ -52,18 +52,9 @@ impl Program {
     }
 
     /// Adds the examples of an item.
-    ///
-    /// # Errors
-    ///
-    /// A field is of the wrong type.
-    pub fn add(
-        &self,
-        object: JsonObject,
-        speaker: Option<Speaker>,
-        imported: &mut Imported,
-    ) -> Result<(), String> {
+    pub fn add(&self, object: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
         imported.take_from(self.name, speaker.unwrap_or(Speaker::Human));
-        (self.read)(object, speaker, imported)
+        (self.read)(object, speaker, imported);
     }
 }
 

@@ -96,18 +96,12 @@ pub(super) fn read(
             Some(task) => task,
             None => *task.insert(task_of(&row.question.input)?),
         };
-        let place = match places.get(&row.user) {
-            Some(place) => *place,
-            None => {
-                let place = keep(&row.user).then_some(users.len());
-                if place.is_some() {
-                    users.push(User::new(row.user.clone()));
-                }
-                places.insert(row.user.clone(), place);
-                ids.push(row.user.clone());
-                place
-            }
-        };
+        let place = *places.entry(row.user.clone()).or_insert_with(|| {
+            ids.push(row.user.clone());
+            let place = keep(&row.user).then_some(users.len());
+            users.extend(place.map(|_| User::new(row.user.clone())));
+            place
+        });
         if let Some(place) = place {
             row.add(task, &mut users[place]);
         }
@@ -165,7 +159,7 @@ impl Row {
         for item in &self.profile {
             match task.example(item).and_then(Example::checked) {
                 Ok(example) if user.known.insert(super::hash(&example)) => {
-                    user.history.push(example)
+                    user.history.push(example);
                 }
                 Ok(_) => {}
                 Err(_) => user.n_incomplete += 1,

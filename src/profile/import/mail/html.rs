@@ -95,7 +95,7 @@ const SPACED: [&str; 9] = ["blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "p"
 const HIDDEN: [&str; 6] = ["head", "script", "style", "template", "title", "noscript"];
 
 /// The most elements that may be within each other. The time that a parser of HTML takes grows with the depth.
-const MAX_DEPTH: usize = 1_000;
+pub(super) const MAX_DEPTH: usize = 1_000;
 
 /// Elements that hold no others, or often have no end tag.
 const UNCLOSED: [&str; 18] = [
@@ -129,7 +129,7 @@ pub(super) fn lines(html: &str) -> Vec<Line> {
 }
 
 /// How deeply the elements of an HTML text are nested, at most, by its tags alone.
-fn depth(html: &str) -> usize {
+pub(super) fn depth(html: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     for tag in html.split('<').skip(1) {
         let name = tag

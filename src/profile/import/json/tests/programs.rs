@@ -132,6 +132,9 @@ fn of_claude_own_words_of_the_current_branch_are_read() {
     let pasted = r#"[{"name": "", "chat_messages": [{"sender": "human", "text": "", "content": [], "attachments": [{"file_name": "", "extracted_content": "pasted"}]},
         {"sender": "assistant", "text": "I see."}, {"sender": "human", "text": "do you?", "files": [{"file_name": "a.png"}]}]}]"#;
     assert_eq!(read(pasted), "U: I see. / A: do you?\n2 an attached file");
+    let untitled =
+        r#"[{"name": "New chat", "chat_messages": [{"sender": "human", "text": "hi"}]}]"#;
+    assert_eq!(read(untitled), "U: Start a chat. / A: hi");
     assert_eq!(
         read(r#"[{"name": "x", "chat_messages": []}]"#),
         "1 a chat without a question"
@@ -249,20 +252,20 @@ fn of_a_long_chat_the_last_messages_are_kept_with_each_text() {
             messages.join(",")
         )
     };
-    // 11 messages of 99 bytes: the last one, and five of each side before it.
+    // Ten messages of 99 bytes have room, of which the first is the person's.
     let said = read(&chat(16));
     assert_eq!(said.lines().count(), 200);
     let last = said.lines().last().unwrap();
     let starts: Vec<_> = last.split(" / ").map(|part| &part[..6]).collect();
     assert_eq!(
-        (starts.len(), starts[0], starts[11]),
-        (12, "U: 387", "A: 398")
+        (starts.len(), starts[0], starts[9]),
+        (10, "U: 389", "A: 398")
     );
     // The end of a longer answer.
     let said = read(&chat(1000));
     let last = said.lines().last().unwrap();
     let (before, own) = last.split_once(" / A: ").unwrap();
-    assert_eq!(before, format!("U: … {}", "words ".repeat(199) + "words"));
+    assert_eq!(before, format!("U: … {}", "words ".repeat(165) + "words"));
     assert!(own.starts_with("398 words words"), "{own}");
     // A question is kept whole.
     let answers = read_by(&chat(1000), Some(Speaker::Assistant)).unwrap();
