@@ -122,6 +122,16 @@ impl ChatFormat {
         self == Self::Meta
     }
 
+    /// Whether the newest message comes first in some files of the format.
+    pub fn is_of_any_order(self) -> bool {
+        let channels = [
+            Self::DiscordChannel,
+            Self::DiscordChannelTable,
+            Self::DiscordChannelText,
+        ];
+        channels.contains(&self) || [Self::Meta, Self::X(XFile::Messages)].contains(&self)
+    }
+
     /// Whether every file of the format tells whose export it is.
     pub fn tells_owner(self) -> bool {
         match self {

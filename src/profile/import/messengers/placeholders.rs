@@ -54,12 +54,12 @@ impl Placeholder {
             return Some(*kind);
         }
         let (name, words) = line.strip_suffix(')')?.rsplit_once(" (")?;
-        let is_file = name.rsplit_once('.').is_some_and(|(_, extension)| {
-            (1..=5).contains(&extension.len()) && extension.chars().all(char::is_alphanumeric)
-        });
+        let (_, extension) = name.rsplit_once('.')?;
+        let is_file =
+            (1..=5).contains(&extension.len()) && extension.chars().all(char::is_alphanumeric);
         let is_known = PLACEHOLDERS.after_files.iter().any(|it| it == words);
-        (is_file && (is_known || is_media_file(name) || name.ends_with(".vcf")))
-            .then_some(Self::Attachment)
+        let is_known = is_known || is_media_file(name) || extension == "vcf";
+        (is_file && is_known).then_some(Self::Attachment)
     }
 
     /// The reason to leave the message.

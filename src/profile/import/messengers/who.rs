@@ -78,7 +78,7 @@ impl Survey {
         self.n_untold += usize::from(!is_told);
         (self.n_own, self.n_texts) = (0, 0);
         let is_newest_first = match self.n_earlier.cmp(&self.n_later) {
-            Ordering::Greater => true,
+            Ordering::Greater => format.is_of_any_order(),
             Ordering::Equal => format.is_newest_first(),
             Ordering::Less => false,
         };
