@@ -7,13 +7,7 @@ stderr says how much was left of it and why. Where the file does not tell whose 
 must end with 1 and one line that lists the people with their counts, and leave no user behind.
 """
 
-import argparse
-import json
-import os
-import pathlib
-import subprocess
-import sys
-import tempfile
+import verdicts
 
 ALONE = "U: Write a text."
 NOTICE = "1 skipped: a notice of the messenger"
@@ -61,69 +55,15 @@ CASES = {
 }
 
 
-def history(home):
-    """The messages of each example of the user's, each with the first letter of its role."""
-    path = home / "users" / "tom" / "history.jsonl"
-    if not path.exists():
-        return None
-    marks = {"system": "S", "user": "U", "assistant": "A"}
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [[f"{marks[it['role']]}: {it['content']}" for it in line["messages"]] for line in lines]
-
-
-def read_wrong(done, found, expected, words):
-    """The reason why what was read is wrong; None if it is right."""
-    said = done.stderr.strip()
-    if done.returncode != 0:
-        return f"refused: {said}"
-    if found != expected:
-        return f"read as {found}"
-    missing = [word for word in words if word not in said]
-    return f"does not say {missing}: {said}" if missing else None
-
-
-def asked_wrong(done, found, people):
-    """The reason why the question for the author is wrong; None if it is right."""
-    said = done.stderr.strip()
-    if done.returncode != 1 or found is not None:
-        return f"exit {done.returncode}, read as {found}"
-    if len(said.splitlines()) != 1:
-        return f"not one line: {said}"
-    missing = [word for word in [", ".join(people), "--author NAME"] if word not in said]
-    return f"does not say {missing}: {said}" if missing else None
-
-
-def imported(program, path, options):
-    """The process of an import, and the user's history after it."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = pathlib.Path(folder)
-        done = subprocess.run(
-            [program.resolve(), "user", "import", "tom", path, *options],
-            env={**os.environ, "COPE_HOME": str(home)}, capture_output=True, text=True, timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-        return done, history(home)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=pathlib.Path, required=True)
-    parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/release/cope-llama"))
-    options = parser.parse_args()
-    verdicts = []
+def cases():
+    """Each file with --author, and without it: a question for the author where the file does not tell who that is."""
     for name, (author, expected, words, people) in CASES.items():
-        path = options.cases / name
-        done, found = imported(options.program, path, ["--author", author])
-        verdicts.append((name, read_wrong(done, found, expected, words)))
-        done, found = imported(options.program, path, [])
-        why = read_wrong(done, found, expected, words) if people is None else asked_wrong(done, found, people)
-        verdicts.append((f"{name} without --author", why))
-        for name, why in verdicts[-2:]:
-            print(f"{'right' if why is None else 'WRONG'}  {name}" + (f": {why}" if why else ""), flush=True)
-    n_right = sum(why is None for _, why in verdicts)
-    print(f"{n_right} of {len(verdicts)} right")
-    sys.exit(n_right != len(verdicts))
+        yield [name], ["--author", author], expected, words
+        if people is None:
+            yield [name], [], expected, words
+        else:
+            yield [name], [], None, [", ".join(people), "--author NAME"]
 
 
 if __name__ == "__main__":
-    main()
+    verdicts.run("", cases(), __doc__)

@@ -63,15 +63,15 @@ def forms(files, folder):
 
 
 def run(folder_name, cases, doc):
-    """Tries cases. Each is a name of a file, or several of files that belong together, further arguments, the expected
-    history (None for a refusal), and the words that stderr has to have."""
+    """Tries cases. Each has the name of a file (or a list, or several with blanks between them, of files that belong together),
+    further arguments, the expected history (None for a refusal), and the words that stderr has to have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=pathlib.Path, required=True)
     parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/release/cope-llama"))
     options = parser.parse_args()
     n_right = n_tried = 0
     for names, arguments, expected, words in cases:
-        names = names.split()
+        names = names.split() if isinstance(names, str) else names
         files = [options.cases / folder_name / name for name in names]
         with tempfile.TemporaryDirectory() as temporary:
             temporary = pathlib.Path(temporary)
@@ -89,7 +89,7 @@ def run(folder_name, cases, doc):
                 why = flaw(done, history(home), expected, words)
                 n_tried += 1
                 n_right += why is None
-                case = " ".join([folder_name + "/" + names[0], *arguments])
+                case = " ".join([str(pathlib.Path(folder_name, names[0])), *arguments])
                 print(f"{'right' if why is None else 'WRONG'}  {case}, {form}" + (f": {why}" if why else ""), flush=True)
     print(f"{n_right} of {n_tried} right")
     sys.exit(n_right != n_tried)
