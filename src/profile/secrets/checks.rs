@@ -108,7 +108,9 @@ fn is_striking(word: &str) -> bool {
     let has_letter = word.contains(char::is_alphabetic);
     let has_sign = word.contains(|c| SIGNS.contains(c));
     let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
-    is_number || word.len() >= 6 && has_letter && (has_digit && !is_measure(word) || has_sign)
+    let is_year = word.len() == 4 && (word.starts_with("19") || word.starts_with("20"));
+    is_number && !is_year
+        || word.len() >= 6 && has_letter && (has_digit && !is_measure(word) || has_sign)
 }
 
 /// Whether a word is a number with its unit, or a name with its number: `8-character`, `10MB`, `COVID-19`, `1990s`.

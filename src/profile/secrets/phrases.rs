@@ -9,8 +9,11 @@ const PHRASES: &str = include_str!("phrases.tsv");
 /// Words that may stand between a word and its secret without ending the sentence: "password *for the router*:".
 const GAP: &str = r"[^\n.!?;:=,，、。：＝|]{0,30}?";
 
+/// The same as far as it goes: "the password *for the router at home* is …".
+const LONG_GAP: &str = r"[^\n.!?;:=,，、。：＝|]{0,30}";
+
 /// Signs between a word and its secret.
-const SIGN: &str = r#"["'`*_)\]]{0,3}\s*(?:[:=：＝|→\t]|=>|->)+\s{0,3}"#;
+const SIGN: &str = r#"["'`*_)\]]{0,3}\s*(?:(?:[:=：＝|→\t>]|=>|->) ?)+\s{0,3}"#;
 
 /// Particles that follow the word without a blank.
 const PARTICLE: &str = r"\s*[はが是为為은는이]\s*";
@@ -27,7 +30,9 @@ const LONE: &str = r#"(?P<s>\p{L}[\p{L}\p{M}_-]{3,})["'`”»*_]{0,3}[.!]?(?:\s*
 /// Words in quotation marks.
 const QUOTED: &str = r#"(?:"(?P<s>[^\n"]{4,60})"|'(?P<t>[^\n']{4,60})'|[“„](?P<u>[^\n“”]{4,60})[“”]|«\s?(?P<v>[^\n»]{4,60}?)\s?»|「(?P<w>[^\n」]{4,60})」|`(?P<x>[^\n`]{4,60})`)"#;
 
-const DIGITS: &str = r"(?P<s>[0-9]{3,8})(?-u:\b)";
+const DIGITS: &str = r"(?P<s>[0-9]{4,8})(?-u:\b)";
+
+const CHECK_DIGITS: &str = r"(?P<s>[0-9]{3,8})(?-u:\b)";
 
 const NUMBER: &str =
     r"(?P<s>[A-Z]{0,3}[0-9](?:[ ./-]?[0-9]){4,24}[A-Z]?(?-u:\b)|[A-Z0-9]{6,12}(?-u:\b))";
@@ -57,19 +62,27 @@ pub(super) fn rules() -> Vec<SecretRule> {
         let ways = [
             (format!("{GAP}{SIGN}"), "after_sign"),
             (format!("{GAP}{is}"), "after_word"),
-            (r"\w{0,3}\s+".to_owned(), "after_word"),
+            (format!("{LONG_GAP}{is}"), "after_word"),
+            (r"\w{0,3}(?:['’]s)?\s+".to_owned(), "after_word"),
+            (r"\w{0,3}\s*\(".to_owned(), "after_sign"),
         ];
+        // "They pass x86_64" has a verb, not a password.
+        let is_beside = |between: &str| between.starts_with(r"\w");
         for (between, check) in &ways {
+            if form == "signed" && is_beside(between) {
+                continue;
+            }
             let between = format!("{between}{OPEN}");
             match form {
                 "digits" => add(&between, DIGITS, "-"),
+                "check" => add(&between, CHECK_DIGITS, "-"),
                 "number" => add(&between, NUMBER, "number"),
                 "key" => add(&between, WORD, "key"),
                 _ => add(&between, WORD, check),
             }
         }
         if form == "any" {
-            let [(sign, _), (verb, _), _] = &ways;
+            let [(sign, _), (verb, _), ..] = &ways;
             add(&format!("{sign}{OPEN}"), LONE, "lone");
             add(&format!("(?:{sign}|{verb})"), QUOTED, "quoted");
         }

@@ -115,6 +115,15 @@ fn words_for_passwords_are_known_in_many_languages() {
         "Kablosuz şifresi ~ olarak kaldı",
         "Şifre: ~",
         "Lösenordet är ~.",
+        "Lösenordet till nätet är ~.",
+        "I changed the password, it's ~ now",
+        "my password (~) leaked",
+        "anna, PW: ~",
+        "the pass for the archive is ~",
+        "<password>~</password>",
+        "password: |\n  ~\n",
+        "Het wachtwoord wordt ~",
+        "пароль поменял на ~",
     ] {
         for password in ["Trawler9!x", "kq7Lm2#Pz", "sommar2024"] {
             let text = text.replace('~', password);
@@ -154,6 +163,11 @@ fn the_placeholder_names_the_kind() {
         ),
         ("Kontonummer 532 013 000", "Kontonummer [account number]"),
         ("The PIN is 4711.", "The PIN is [PIN]."),
+        ("the pin's 4711, cvc 123", "the pin's [PIN], cvc [PIN]"),
+        (
+            "code for the front door is 4711",
+            "code for the front door is [PIN]",
+        ),
         ("暗証番号は4711です", "暗証番号は[PIN]です"),
         ("My SSN is 219-09-9999", "My SSN is [identity number]"),
         (
@@ -191,6 +205,7 @@ fn ordinary_sentences_stay_as_they_are() {
         "0.4111111111111111 and 1.38435736E+12 and 3.44051401359",
         "Is it in a password manager?",
         "token: string; secret: SecretStr",
+        "The password was changed in 2019, pass type_comments=True to Tom, pin 13 is free.",
         "The secret is out: we won 2019 and 2020.",
         "La parola amore è bella. A palavra-chave é amor.",
         "Das Passwort steht im Brief.",
