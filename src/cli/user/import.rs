@@ -77,6 +77,21 @@ pub struct Import {
     /// Hold these items out: the model is not trained on them, and the gain of training is measured on them
     #[arg(long, alias = "kept-apart")]
     held_out: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    masking: MaskingArgs,
+    /// Show what would be taken, masked, cut and left, with some of the items, and store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Import the history of alice, an invented person: 100 items and 12 held-out ones
+    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker", "keep_signature", "keep_secrets", "mask", "mask_name", "dry_run"])]
+    demo: bool,
+}
+
+/// Facts that the files themselves do not state.
+#[derive(Args)]
+struct FormatArgs {
     /// Id of the user in a LaMP file
     #[arg(long, value_name = "ID")]
     lamp_user: Option<String>,
@@ -98,6 +113,11 @@ pub struct Import {
     /// Keep the signatures of e-mails
     #[arg(long)]
     keep_signature: bool,
+}
+
+/// The secrets and contacts that are masked.
+#[derive(Args)]
+struct MaskingArgs {
     /// Keep passwords, keys, tokens, and numbers of cards, accounts and identity papers, which are masked otherwise
     #[arg(long)]
     keep_secrets: bool,
@@ -113,12 +133,6 @@ pub struct Import {
     /// Mask this name wherever it stands as a whole word; may be repeated
     #[arg(long, value_name = "NAME")]
     mask_name: Vec<String>,
-    /// Show what would be taken, masked, cut and left, with some of the items, and store nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Import the history of alice, an invented person: 100 items and 12 held-out ones
-    #[arg(long, group = "source", conflicts_with_all = ["held_out", "lamp_user", "author", "columns", "speaker", "keep_signature", "keep_secrets", "mask", "mask_name", "dry_run"])]
-    demo: bool,
 }
 
 pub fn run(home: &Home, args: &Import) -> Result<()> {
@@ -173,9 +187,9 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
         HistoryPart::History
     };
     let options = ImportOptions {
-        lamp_user: args.lamp_user.clone(),
-        authors: args.author.clone(),
-        columns: match args.columns.as_slice() {
+        lamp_user: args.format.lamp_user.clone(),
+        authors: args.format.author.clone(),
+        columns: match args.format.columns.as_slice() {
             [prompt, response] => Some([prompt.clone(), response.clone()]),
             [] => None,
             _ => {
@@ -183,13 +197,13 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
                 return Err(UsageError(what.into()).into());
             }
         },
-        speaker: args.speaker,
-        keep_signature: args.keep_signature,
+        speaker: args.format.speaker,
+        keep_signature: args.format.keep_signature,
         masking: Masking {
-            keeps_secrets: args.keep_secrets,
-            contacts: args.mask.clone(),
-            names: args.mask_name.clone(),
-            own_addresses: args.author.clone(),
+            keeps_secrets: args.masking.keep_secrets,
+            contacts: args.masking.mask.clone(),
+            names: args.masking.mask_name.clone(),
+            own_addresses: args.format.author.clone(),
         },
     };
     let imported = profile::import_all(&args.files, &options)?;
@@ -233,27 +247,27 @@ fn samples(examples: &[Example]) -> Result<()> {
 fn require_use(args: &Import, imported: &[Imported]) -> Result<()> {
     let given = [
         (
-            !args.author.is_empty(),
+            !args.format.author.is_empty(),
             ImportOption::Authors,
             "--author applies to chats between people, e-mails, commits and posts",
         ),
         (
-            !args.columns.is_empty(),
+            !args.format.columns.is_empty(),
             ImportOption::Columns,
             "--columns applies to tables (.csv, .tsv)",
         ),
         (
-            args.speaker.is_some(),
+            args.format.speaker.is_some(),
             ImportOption::Speaker,
             "--speaker applies to chats with a model",
         ),
         (
-            args.lamp_user.is_some(),
+            args.format.lamp_user.is_some(),
             ImportOption::LampUser,
             "--lamp-user applies to LaMP files",
         ),
         (
-            args.keep_signature,
+            args.format.keep_signature,
             ImportOption::KeepSignature,
             "--keep-signature applies to e-mails",
         ),

@@ -109,7 +109,7 @@ impl<'a> Collection<'a> {
     /// Leaves texts, tables and other JSON in the folders of a program's chats and below these.
     fn leave_what_is_beside_chats(&mut self) {
         let chats = self.chats.iter().copied().chain(self.talks.files());
-        let folders: BTreeSet<_> = chats.map(|file| file.folder()).collect();
+        let folders: BTreeSet<_> = chats.map(super::export_files::ExportFile::folder).collect();
         let is_beside = |file: &ExportFile| {
             let name = file.name();
             let ends = name.match_indices('/').map(|(at, _)| at + 1);
