@@ -12,34 +12,24 @@ use crate::random_twin;
 /// Tokens of the prompt.
 const N_PROMPT: Token = 64;
 
-/// The schedules that are compared. In the second and the third one the base waits while a choice is decided, and in the third
-/// the user model reads ahead of it by its own guesses.
-const SCHEDULES: [(&str, PassSchedule); 3] = [
-    ("side by side", SIDE_BY_SIDE),
-    (
-        "waiting",
-        PassSchedule {
-            side_by_side: false,
-            ..SIDE_BY_SIDE
-        },
-    ),
-    (
-        "guessing",
-        PassSchedule {
-            side_by_side: false,
-            speculate: PassSchedule::AHEAD,
-            ..SIDE_BY_SIDE
-        },
-    ),
-];
-
-const SIDE_BY_SIDE: PassSchedule = PassSchedule {
-    side_by_side: true,
-    lean: true,
-    lazy: true,
-    speculate: 0,
-    draft: PassSchedule::AHEAD,
-};
+/// The schedules that are compared, the default of a CPU first. In the second and the third one the base waits while a choice
+/// is decided, and in the third the user model reads ahead of it by its own guesses.
+fn schedules() -> [(&'static str, PassSchedule); 3] {
+    let side_by_side = PassSchedule::default();
+    let waiting = PassSchedule {
+        side_by_side: false,
+        ..side_by_side
+    };
+    let guessing = PassSchedule {
+        speculate: PassSchedule::AHEAD,
+        ..waiting
+    };
+    [
+        ("side by side", side_by_side),
+        ("waiting", waiting),
+        ("guessing", guessing),
+    ]
+}
 
 /// Prints a row for each schedule and repetition, of answers of `n_predict` tokens.
 pub fn rows(name: &str, path: &Path, n_predict: usize, repeats: usize) -> Result<()> {
@@ -50,14 +40,14 @@ pub fn rows(name: &str, path: &Path, n_predict: usize, repeats: usize) -> Result
     let (model, mut twin) = random_twin::open(path, &options)?;
     let cope = Arm::Cope(Contrast::default());
     // The first pass of a context sizes its buffers.
-    answer(&mut twin, &model, cope, SIDE_BY_SIDE, 2)?;
+    answer(&mut twin, &model, cope, PassSchedule::default(), 2)?;
     for _ in 0..repeats {
         let mut answer = |arm, schedule| answer(&mut twin, &model, arm, schedule, n_predict);
-        let mut user = answer(Arm::User, SIDE_BY_SIDE)?.milliseconds;
-        for (schedule_name, schedule) in SCHEDULES {
+        let mut user = answer(Arm::User, PassSchedule::default())?.milliseconds;
+        for (schedule_name, schedule) in schedules() {
             let cope = answer(cope, schedule)?;
             // The user model is measured before and after, so that a machine that grows slower harms both alike.
-            let after = answer(Arm::User, SIDE_BY_SIDE)?.milliseconds;
+            let after = answer(Arm::User, PassSchedule::default())?.milliseconds;
             let mean = f64::midpoint(user, after);
             user = after;
             println!(

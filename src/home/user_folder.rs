@@ -56,8 +56,8 @@ impl UserFolder {
     }
 
     /// Replaces each example, in the history and among the held-out ones, by what `change` makes of it; `None` removes it.
-    /// What was made of the examples before goes too: mined pairs, the journals and the checkpoint of a stopped training, the
-    /// second training of a stopped audit, and the KV caches of chats, which may hold retrieved examples. Adapters stay.
+    /// Removes everything that was made of the examples before, but adapters: mined pairs, the journals and the checkpoint of a
+    /// stopped training, the second training of a stopped audit, and the KV caches of chats, which may hold retrieved examples.
     /// Returns the number of changed examples.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl UserFolder {
     ///
     /// [`Error::Io`] when it cannot be created.
     pub fn audit_training(&self) -> Result<AdapterFolder> {
-        let path = self.folder.path().join("audit");
+        let path = self.audit_training_path();
         create_folder(&path)?;
         Ok(AdapterFolder::at(path, self.name().clone()))
     }
@@ -153,13 +153,17 @@ impl UserFolder {
     ///
     /// [`Error::Io`] when it cannot be removed.
     pub fn remove_audit_training(&self) -> Result<()> {
-        let path = self.folder.path().join("audit");
+        let path = self.audit_training_path();
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Error::io("remove", &path)(error))
             }
             _ => Ok(()),
         }
+    }
+
+    fn audit_training_path(&self) -> PathBuf {
+        self.folder.path().join("audit")
     }
 
     /// Deletes the folder with everything in it. The folder is renamed first, so that an interrupted deletion never leaves

@@ -106,9 +106,10 @@ impl ExportFiles {
             let path = entry.path();
             let kind = entry.file_type().map_err(Error::io("read", &path))?;
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-            if kind.is_dir() && entry.file_name() == ".git" {
-            } else if kind.is_dir() {
-                self.add_folder(&path, &format!("{name}/"))?;
+            if kind.is_dir() {
+                if entry.file_name() != ".git" {
+                    self.add_folder(&path, &format!("{name}/"))?;
+                }
             } else if kind.is_file() && has_extension(&path, "zip") && is_archive(&path)? {
                 self.add_archive(&path, &format!("{name}/"))?;
             } else if kind.is_file() {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::de::IoRead;
 use serde_json::error::Category;
 
 use super::object::JsonObject;
@@ -36,28 +37,57 @@ pub(super) fn for_each_item(
     mut reader: impl BufRead,
     mut take: impl FnMut(JsonItem) -> Result<(), String>,
 ) -> Result<()> {
-    let beginning = reader.fill_buf().map_err(Error::io("read", path))?;
-    if beginning.starts_with(b"\xef\xbb\xbf") {
-        reader.consume(3);
-    }
+    skip_byte_order_mark(path, &mut reader)?;
     let place = ReadingPlace::new(MAX_ITEM_BYTES);
-    let counted = CountedBytes {
-        reader,
-        place: &place,
-    };
-    let mut deserializer = serde_json::Deserializer::from_reader(counted);
-    // `end` is an error while there is something left.
-    while deserializer.end().is_err() {
-        place.begin(None);
+    for_each_value(path, reader, &place, |deserializer| {
         let seed = TopLevel {
             place: &place,
             take: &mut take,
         };
-        seed.deserialize(&mut deserializer)
-            .map_err(|error| explained(path, &place, error))?;
+        seed.deserialize(deserializer)
+    })
+}
+
+/// Passes a byte-order mark at the beginning of a text in UTF-8.
+///
+/// # Errors
+///
+/// [`Error::Io`] when the text cannot be read.
+pub(in crate::profile::import) fn skip_byte_order_mark(
+    path: &Path,
+    reader: &mut impl BufRead,
+) -> Result<()> {
+    let beginning = reader.fill_buf().map_err(Error::io("read", path))?;
+    if beginning.starts_with(b"\xef\xbb\xbf") {
+        reader.consume(3);
     }
     Ok(())
 }
+
+/// Reads the values that follow each other in a text, each by a call of `read`. `place` is kept at the place of the parser,
+/// and `path` is for messages only.
+///
+/// # Errors
+///
+/// [`Error::Input`] with the place when the text is no JSON or `read` refuses a value; [`Error::Io`] when the text cannot be
+/// read.
+pub(in crate::profile::import) fn for_each_value<R: BufRead>(
+    path: &Path,
+    reader: R,
+    place: &ReadingPlace,
+    mut read: impl FnMut(&mut CountedDeserializer<R>) -> serde_json::Result<()>,
+) -> Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_reader(CountedBytes { reader, place });
+    // `end` is an error while there is something left.
+    while deserializer.end().is_err() {
+        place.begin(None);
+        read(&mut deserializer).map_err(|error| explained(path, place, error))?;
+    }
+    Ok(())
+}
+
+/// A parser whose place is known.
+type CountedDeserializer<'a, R> = serde_json::Deserializer<IoRead<CountedBytes<'a, R>>>;
 
 /// How far a text has been read.
 pub(in crate::profile::import) struct ReadingPlace {
@@ -104,8 +134,8 @@ impl Display for ReadingPlace {
 /// A reader that counts lines and bytes. It reads one byte at a time, as `serde_json` does, so that the counts are those of
 /// the place where the parser is.
 pub(in crate::profile::import) struct CountedBytes<'a, R> {
-    pub reader: R,
-    pub place: &'a ReadingPlace,
+    reader: R,
+    place: &'a ReadingPlace,
 }
 
 impl<R: BufRead> Read for CountedBytes<'_, R> {
@@ -127,11 +157,7 @@ impl<R: BufRead> Read for CountedBytes<'_, R> {
 }
 
 /// The error of a value that cannot be read or was refused.
-pub(in crate::profile::import) fn explained(
-    path: &Path,
-    place: &ReadingPlace,
-    error: serde_json::Error,
-) -> Error {
+fn explained(path: &Path, place: &ReadingPlace, error: serde_json::Error) -> Error {
     let text = error.to_string();
     let text = text
         .rsplit_once(" at line ")

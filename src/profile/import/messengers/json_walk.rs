@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::profile::import::authors::shown;
 use crate::profile::import::export_files::ExportFile;
-use crate::profile::import::json::stream::{CountedBytes, ReadingPlace, explained};
+use crate::profile::import::json::stream::{ReadingPlace, for_each_value, skip_byte_order_mark};
 use crate::{Error, Result};
 
 /// The largest message, in bytes of the file.
@@ -77,10 +77,7 @@ fn walk_through(
     layout: JsonLayout,
     take: &mut dyn FnMut(JsonEvent),
 ) -> Result<()> {
-    let beginning = reader.fill_buf().map_err(Error::io("read", path))?;
-    if beginning.starts_with(b"\xef\xbb\xbf") {
-        reader.consume(3);
-    }
+    skip_byte_order_mark(path, &mut reader)?;
     if reader
         .fill_buf()
         .map_err(Error::io("read", path))?
@@ -89,23 +86,14 @@ fn walk_through(
         reader.skip_until(b'=').map_err(Error::io("read", path))?;
     }
     let place = ReadingPlace::new(MAX_MESSAGE);
-    let counted = CountedBytes {
-        reader,
-        place: &place,
-    };
-    let mut deserializer = serde_json::Deserializer::from_reader(counted);
-    // `end` is an error while there is something left.
-    while deserializer.end().is_err() {
-        place.begin(None);
+    for_each_value(path, reader, &place, |deserializer| {
         let node = JsonNode {
             place: &place,
             layout,
             take: &mut *take,
         };
-        node.deserialize(&mut deserializer)
-            .map_err(|error| explained(path, &place, error))?;
-    }
-    Ok(())
+        node.deserialize(deserializer)
+    })
 }
 
 /// A value that holds messages, or is one.
