@@ -29,6 +29,13 @@ use super::lineage::{Lineage, Predecessor};
 /// Rows of a chunk: enough for efficient products, few enough to keep those within a chunk small.
 const CHUNK: usize = 64;
 
+/// Chunks that all heads go through before the next ones, so that the rows of a long text are in a cache when the heads'
+/// results are put side by side.
+const BLOCK: usize = 4;
+
+/// The least number of rows that are worth a task of their own where results are put side by side.
+const ROWS_A_TASK: usize = 8;
+
 /// The shape of the heads. Value head `h` uses key head `h mod n_k`, as the files order the heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaHeads {
@@ -89,27 +96,31 @@ impl DeltaHeads {
         lineage: &Lineage,
         earlier: impl Fn(usize) -> Option<&'s [f32]> + Sync,
     ) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let heads: Vec<_> = (0..self.n_v)
-            .into_par_iter()
-            .map(|head| DeltaHead::new(self, inputs, head).forward(lineage, &earlier))
-            .collect();
+        let mut heads = self.each(inputs);
         let mut o = vec![0.0; inputs.v.len()];
-        let mut states = vec![Vec::with_capacity(self.state_len()); lineage.links().len()];
-        for (head, (part, ends)) in heads.into_iter().enumerate() {
-            put(&mut o, &part, (self.n_v, head, self.dim_v));
-            for (state, end) in states.iter_mut().zip(ends) {
-                state.extend(end);
+        for block in steps(lineage).chunks(BLOCK) {
+            let parts: Vec<Vec<_>> = run(&mut heads, |head| {
+                let out = |step: &Step| head.forward(step, &earlier);
+                block.iter().map(out).collect()
+            });
+            for (place, step) in block.iter().enumerate() {
+                let of_heads = parts.iter().map(|of_steps| of_steps[place].as_slice());
+                put(&mut o, step, &of_heads.collect::<Vec<_>>(), self.n_v);
             }
+        }
+        let mut states = vec![Vec::with_capacity(self.state_len()); lineage.links().len()];
+        for head in heads {
+            let ends = states.iter_mut().zip(head.ends);
+            ends.for_each(|(state, end)| state.extend(end));
         }
         (o, states)
     }
 
     /// The gradients of the inputs from `d_o`, that of the results. No row goes on from an earlier pass.
     pub fn backward(self, inputs: DeltaInputs, lineage: &Lineage, d_o: &[f32]) -> DeltaGradients {
-        let heads: Vec<_> = (0..self.n_v)
-            .into_par_iter()
-            .map(|head| DeltaHead::new(self, inputs, head).backward(lineage, d_o))
-            .collect();
+        let steps = steps(lineage);
+        let mut heads = self.each(inputs);
+        run(&mut heads, |head| head.find_states(&steps));
         let zeros = |x: &[f32]| vec![0.0; x.len()];
         let mut total = DeltaGradients {
             q: zeros(inputs.q),
@@ -118,126 +129,154 @@ impl DeltaHeads {
             log_decay: zeros(inputs.log_decay),
             beta: zeros(inputs.beta),
         };
-        for (head, part) in heads.into_iter().enumerate() {
-            let key_head = head % self.n_k;
-            put(&mut total.q, &part.q, (self.n_k, key_head, self.dim_k));
-            put(&mut total.k, &part.k, (self.n_k, key_head, self.dim_k));
-            put(&mut total.v, &part.v, (self.n_v, head, self.dim_v));
-            put(&mut total.log_decay, &part.log_decay, (self.n_v, head, 1));
-            put(&mut total.beta, &part.beta, (self.n_v, head, 1));
+        for block in steps.chunks(BLOCK).rev() {
+            let parts: Vec<Vec<_>> = run(&mut heads, |head| {
+                let gradients = |step: &Step| head.backward(step, d_o);
+                block.iter().rev().map(gradients).collect()
+            });
+            for (place, step) in block.iter().rev().enumerate() {
+                let put = |total: &mut [f32], n_heads, of: fn(&DeltaGradients) -> &[f32]| {
+                    let of_heads = parts.iter().map(|of_steps| of(&of_steps[place]));
+                    put(total, step, &of_heads.collect::<Vec<_>>(), n_heads);
+                };
+                put(&mut total.q, self.n_k, |it| &it.q);
+                put(&mut total.k, self.n_k, |it| &it.k);
+                put(&mut total.v, self.n_v, |it| &it.v);
+                put(&mut total.log_decay, self.n_v, |it| &it.log_decay);
+                put(&mut total.beta, self.n_v, |it| &it.beta);
+            }
         }
         total
     }
-}
 
-/// Adds `part`, `[t, dim]`, to the columns of one head of `total`, `[t, n_heads · dim]`.
-fn put(total: &mut [f32], part: &[f32], (n_heads, head, dim): (usize, usize, usize)) {
-    let rows = total.chunks_exact_mut(n_heads * dim);
-    for (row, part) in rows.zip(part.chunks_exact(dim)) {
-        add(&mut row[head * dim..][..dim], part, 1.0);
+    fn each(self, inputs: DeltaInputs) -> Vec<DeltaHead> {
+        let head = |head| DeltaHead {
+            heads: self,
+            inputs,
+            head,
+            ends: Vec::new(),
+            befores: Vec::new(),
+            d_ends: Vec::new(),
+        };
+        (0..self.n_v).map(head).collect()
     }
 }
 
-/// One head of all rows.
+/// A chunk, and the segment that it is a part of.
+struct Step {
+    rows: Range<usize>,
+    segment: usize,
+    /// The state that the segment begins with, in the segment's first chunk.
+    begins: Option<Predecessor>,
+    /// Position among all steps.
+    number: usize,
+}
+
+/// The chunks of all segments, each after those that it goes on from.
+fn steps(lineage: &Lineage) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (segment, link) in lineage.links().iter().enumerate() {
+        let Range { start, end } = link.rows;
+        for first in (start..end).step_by(CHUNK) {
+            steps.push(Step {
+                rows: first..end.min(first + CHUNK),
+                segment,
+                begins: (first == start).then_some(link.before),
+                number: steps.len(),
+            });
+        }
+    }
+    steps
+}
+
+/// Runs all heads in parallel.
+fn run<'a, T: Send>(
+    heads: &mut [DeltaHead<'a>],
+    work: impl Fn(&mut DeltaHead<'a>) -> T + Send + Sync,
+) -> Vec<T> {
+    heads.par_iter_mut().map(work).collect()
+}
+
+/// Adds the `parts` of all value heads, a step's `[n, dim]` each, to the step's rows of `total`, `[t, n_heads · dim]`. Value
+/// head `h` has the columns of head `h mod n_heads`.
+fn put(total: &mut [f32], step: &Step, parts: &[&[f32]], n_heads: usize) {
+    let n = step.rows.len();
+    let dim = parts[0].len() / n;
+    let width = n_heads * dim;
+    total[step.rows.start * width..][..n * width]
+        .par_chunks_exact_mut(width)
+        .zip(0..n)
+        .with_min_len(ROWS_A_TASK)
+        .for_each(|(row, place)| {
+            for (head, part) in parts.iter().enumerate() {
+                let columns = &mut row[head % n_heads * dim..][..dim];
+                add(columns, &part[place * dim..][..dim], 1.0);
+            }
+        });
+}
+
+/// One head, which goes through the steps in their order, and backward in the reverse order.
 struct DeltaHead<'a> {
     heads: DeltaHeads,
     inputs: DeltaInputs<'a>,
     head: usize,
+    /// The state after each segment; that of the last one is the state so far.
+    ends: Vec<Vec<f32>>,
+    /// The state before each step, for the backward pass.
+    befores: Vec<Vec<f32>>,
+    /// The gradient of the state after each segment, or before the last step that was gone back over.
+    d_ends: Vec<Vec<f32>>,
 }
 
-impl<'a> DeltaHead<'a> {
-    fn new(heads: DeltaHeads, inputs: DeltaInputs<'a>, head: usize) -> Self {
-        Self {
-            heads,
-            inputs,
-            head,
-        }
-    }
-
-    /// The results, `[t, dim_v]`, and the state after each segment.
+impl DeltaHead<'_> {
+    /// The results of a step, `[n, dim_v]`.
     fn forward<'s>(
-        &self,
-        lineage: &Lineage,
-        earlier: &(impl Fn(usize) -> Option<&'s [f32]> + Sync),
-    ) -> (Vec<f32>, Vec<Vec<f32>>) {
-        let dim = self.heads.dim_v;
-        let mut o = vec![0.0; self.inputs.log_decay.len() / self.heads.n_v * dim];
-        let mut ends: Vec<Vec<f32>> = Vec::with_capacity(lineage.links().len());
-        for link in lineage.links() {
-            let mut state = self.begin(link.before, &ends, earlier);
-            for rows in chunks(&link.rows) {
-                let out = &mut o[rows.start * dim..rows.end * dim];
-                Chunk::new(self, rows).forward(&mut state, Some(out));
-            }
-            ends.push(state);
-        }
-        (o, ends)
+        &mut self,
+        step: &Step,
+        earlier: impl Fn(usize) -> Option<&'s [f32]>,
+    ) -> Vec<f32> {
+        self.begin(step, earlier);
+        let chunk = Chunk::new(self, &step.rows);
+        chunk.forward(&mut self.ends[step.segment])
     }
 
-    /// The state that a segment begins with.
-    fn begin<'s>(
-        &self,
-        before: Predecessor,
-        ends: &[Vec<f32>],
-        earlier: &impl Fn(usize) -> Option<&'s [f32]>,
-    ) -> Vec<f32> {
+    /// Makes the state before `step` the last one.
+    fn begin<'s>(&mut self, step: &Step, earlier: impl Fn(usize) -> Option<&'s [f32]>) {
         let len = self.heads.head_len();
-        let given = match before {
-            Predecessor::Nothing => None,
-            Predecessor::Segment(index) => Some(ends[index].clone()),
-            Predecessor::Earlier { row, .. } => {
+        let given = match step.begins {
+            None => return,
+            Some(Predecessor::Nothing) => None,
+            Some(Predecessor::Segment(index)) => Some(self.ends[index].clone()),
+            Some(Predecessor::Earlier { row, .. }) => {
                 earlier(row).map(|state| state[self.head * len..][..len].to_vec())
             }
         };
-        given.unwrap_or_else(|| vec![0.0; len])
+        self.ends.push(given.unwrap_or_else(|| vec![0.0; len]));
     }
 
-    /// This head's gradients, from that of the results of all heads.
-    fn backward(&self, lineage: &Lineage, d_o: &[f32]) -> DeltaGradients {
-        let (links, len) = (lineage.links(), self.heads.head_len());
-        let n_rows = self.inputs.log_decay.len() / self.heads.n_v;
-        // The states before the chunks of each segment, and after the last one.
-        let mut states: Vec<Vec<Vec<f32>>> = Vec::with_capacity(links.len());
-        for link in links {
-            let mut state = match link.before {
-                Predecessor::Segment(index) => states[index][states[index].len() - 1].clone(),
-                _ => vec![0.0; len],
-            };
-            let mut of_chunks = Vec::new();
-            for rows in chunks(&link.rows) {
-                of_chunks.push(state.clone());
-                Chunk::new(self, rows).forward(&mut state, None);
-            }
-            of_chunks.push(state);
-            states.push(of_chunks);
+    /// Finds the state before each step.
+    fn find_states(&mut self, steps: &[Step]) {
+        for step in steps {
+            self.begin(step, |_| None);
+            let chunk = Chunk::new(self, &step.rows);
+            let state = &mut self.ends[step.segment];
+            self.befores.push(state.clone());
+            chunk.pass_on(state);
         }
-        let mut gradients = DeltaGradients {
-            q: vec![0.0; n_rows * self.heads.dim_k],
-            k: vec![0.0; n_rows * self.heads.dim_k],
-            v: vec![0.0; n_rows * self.heads.dim_v],
-            log_decay: vec![0.0; n_rows],
-            beta: vec![0.0; n_rows],
-        };
-        let mut d_ends = vec![vec![0.0; len]; links.len()];
-        for (index, link) in links.iter().enumerate().rev() {
-            let mut d_state = std::mem::take(&mut d_ends[index]);
-            let of_chunks: Vec<_> = chunks(&link.rows).collect();
-            for (rows, state) in of_chunks.into_iter().zip(&states[index]).rev() {
-                Chunk::new(self, rows).backward(state, &mut d_state, d_o, &mut gradients);
-            }
-            if let Predecessor::Segment(parent) = link.before {
-                add(&mut d_ends[parent], &d_state, 1.0);
-            }
+        self.d_ends = vec![vec![0.0; self.heads.head_len()]; self.ends.len()];
+    }
+
+    /// This head's gradients of a step's rows, from that of the results of all heads.
+    fn backward(&mut self, step: &Step, d_o: &[f32]) -> DeltaGradients {
+        let chunk = Chunk::new(self, &step.rows);
+        let before = &self.befores[step.number];
+        let gradients = chunk.backward(before, &mut self.d_ends[step.segment], d_o);
+        if let Some(Predecessor::Segment(parent)) = step.begins {
+            let d_state = std::mem::take(&mut self.d_ends[step.segment]);
+            add(&mut self.d_ends[parent], &d_state, 1.0);
         }
         gradients
     }
-}
-
-/// The chunks of a segment.
-fn chunks(rows: &Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
-    let Range { start, end } = *rows;
-    let starts = (start..end).step_by(CHUNK);
-    starts.map(move |start| start..end.min(start + CHUNK))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ struct ByState {
 }
 
 impl<'a> Chunk<'a> {
-    pub fn new(of: &DeltaHead<'a>, rows: Range<usize>) -> Self {
+    pub fn new(of: &DeltaHead<'a>, rows: &Range<usize>) -> Self {
         let DeltaHeads {
             n_k,
             n_v,
@@ -79,7 +79,7 @@ impl<'a> Chunk<'a> {
             beta: column(of.inputs.beta),
             decay: logs.iter().map(|&log| exp(log as f32)).collect(),
             decays,
-            rows,
+            rows: rows.clone(),
         }
     }
 
@@ -89,16 +89,27 @@ impl<'a> Chunk<'a> {
         &self.decays[(n - 1) * n..]
     }
 
-    /// Replaces the state before the chunk by the one after it, and adds the results to `out`, `[n, dim_v]`.
-    pub fn forward(&self, state: &mut [f32], out: Option<&mut [f32]>) {
+    /// Replaces the state before the chunk by the one after it, and gives the results, `[n, dim_v]`.
+    pub fn forward(&self, state: &mut [f32]) -> Vec<f32> {
         let (n, dim_v) = (self.rows.len(), self.heads.dim_v);
         let solved = self.solve(state);
+        let mut out = product(self.q, self.state(state));
+        multiply_rows(&mut out, &self.decay);
         let u = Matrix::new(&solved.u, n, dim_v);
-        if let Some(out) = out {
-            let before = product(self.q, self.state(state));
-            scale_rows(out, &before, &self.decay, dim_v);
-            add_product(out, Matrix::new(&self.m(), n, n), u);
-        }
+        add_product(&mut out, Matrix::new(&self.m(), n, n), u);
+        self.add_to_state(state, u);
+        out
+    }
+
+    /// Replaces the state before the chunk by the one after it.
+    pub fn pass_on(&self, state: &mut [f32]) {
+        let solved = self.solve(state);
+        let u = Matrix::new(&solved.u, self.rows.len(), self.heads.dim_v);
+        self.add_to_state(state, u);
+    }
+
+    fn add_to_state(&self, state: &mut [f32], u: Matrix) {
+        let n = self.rows.len();
         let last = self.decay[n - 1];
         state.iter_mut().for_each(|s| *s *= last);
         let w = scaled_rows(self.k, self.to_last());
@@ -143,15 +154,9 @@ impl<'a> Chunk<'a> {
         Solved { seen, l, u }
     }
 
-    /// Replaces `d_state`, the gradient of the state after the chunk, by that of the state before it, which is `state`. Adds
-    /// the gradients of the chunk's inputs to `gradients`, from `d_o`, that of the results of all heads.
-    pub fn backward(
-        &self,
-        state: &[f32],
-        d_state: &mut [f32],
-        d_o: &[f32],
-        gradients: &mut DeltaGradients,
-    ) {
+    /// The gradients of the chunk's inputs, `n` rows of this head, from `d_o`, that of the results of all heads. Replaces
+    /// `d_state`, the gradient of the state after the chunk, by that of the state before it, which is `state`.
+    pub fn backward(&self, state: &[f32], d_state: &mut [f32], d_o: &[f32]) -> DeltaGradients {
         let (n, dim_v) = (self.rows.len(), self.heads.dim_v);
         let first = (self.rows.start * self.heads.n_v + self.head) * dim_v;
         let d_o = Matrix::strided(&d_o[first..], n, dim_v, self.heads.n_v * dim_v);
@@ -174,14 +179,18 @@ impl<'a> Chunk<'a> {
         let d_beta = self.d_beta(&d_l, &solved, &d_right);
         self.scale_d_products(&mut d_m, &mut d_l);
 
-        self.add_d_rows((&d_m, &d_l), &by_state, &d_right, gradients);
-        let mut sum = 0.0;
-        for t in (0..n).rev() {
-            sum += d_log[t];
-            gradients.log_decay[self.rows.start + t] = sum;
-            gradients.beta[self.rows.start + t] = d_beta[t];
+        let [q, k, v] = self.d_rows((&d_m, &d_l), by_state, &d_right);
+        for t in (1..n).rev() {
+            d_log[t - 1] += d_log[t];
         }
         self.pass_back(d_state, d_o, r);
+        DeltaGradients {
+            q,
+            k,
+            v,
+            log_decay: d_log,
+            beta: d_beta,
+        }
     }
 
     /// `−β γ`, the factors of the rows of `K S` in the right side of the equation for `U`.
@@ -204,28 +213,27 @@ impl<'a> Chunk<'a> {
         d
     }
 
-    /// Adds the gradients of queries, keys and values. `d_m` and `d_l` are those of `Q Kᵀ` and of `K Kᵀ`.
-    fn add_d_rows(
+    /// The gradients of queries, keys and values. `d_m` and `d_l` are those of `Q Kᵀ` and of `K Kᵀ`.
+    fn d_rows(
         &self,
         (d_m, d_l): (&[f32], &[f32]),
-        by_state: &ByState,
+        by_state: ByState,
         d_right: &[f32],
-        gradients: &mut DeltaGradients,
-    ) {
-        let (n, dim_k, dim_v) = (self.rows.len(), self.heads.dim_k, self.heads.dim_v);
+    ) -> [Vec<f32>; 3] {
+        let (n, dim_k) = (self.rows.len(), self.heads.dim_k);
         let (d_m, d_l) = (Matrix::new(d_m, n, n), Matrix::new(d_l, n, n));
-        let own = self.rows.start * dim_k..self.rows.end * dim_k;
-        let dq = &mut gradients.q[own.clone()];
-        scale_rows(dq, &by_state.d_o, &self.decay, dim_k);
-        add_product(dq, d_m, self.k);
-        let dk = &mut gradients.k[own];
-        add_product(dk, d_m.t(), self.q);
-        add_product(dk, d_l, self.k);
-        add_product(dk, d_l.t(), self.k);
-        scale_rows(dk, &by_state.d_right, &self.of_seen(), dim_k);
-        scale_rows(dk, &by_state.u, self.to_last(), dim_k);
-        let dv = &mut gradients.v[self.rows.start * dim_v..self.rows.end * dim_v];
-        scale_rows(dv, d_right, &self.beta, dim_v);
+        let mut dq = by_state.d_o;
+        multiply_rows(&mut dq, &self.decay);
+        add_product(&mut dq, d_m, self.k);
+        let mut dk = by_state.d_right;
+        multiply_rows(&mut dk, &self.of_seen());
+        add_scaled_rows(&mut dk, &by_state.u, self.to_last(), dim_k);
+        add_product(&mut dk, d_m.t(), self.q);
+        add_product(&mut dk, d_l, self.k);
+        add_product(&mut dk, d_l.t(), self.k);
+        let mut dv = d_right.to_vec();
+        multiply_rows(&mut dv, &self.beta);
+        [dq, dk, dv]
     }
 
     /// Adds the gradients of the sums of log decays through the products with the states.
@@ -326,8 +334,16 @@ fn scaled_rows(x: Matrix, factors: &[f32]) -> Vec<f32> {
     y
 }
 
+/// `x = factors ∘ x`, a factor for each row.
+fn multiply_rows(x: &mut [f32], factors: &[f32]) {
+    let cols = x.len() / factors.len();
+    for (row, factor) in x.chunks_exact_mut(cols).zip(factors) {
+        row.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
 /// `y += factors ∘ x`, `[n, cols]`, a factor for each row.
-fn scale_rows(y: &mut [f32], x: &[f32], factors: &[f32], cols: usize) {
+fn add_scaled_rows(y: &mut [f32], x: &[f32], factors: &[f32], cols: usize) {
     let rows = y.chunks_exact_mut(cols).zip(x.chunks_exact(cols));
     for ((y, x), factor) in rows.zip(factors) {
         add(y, x, *factor);
