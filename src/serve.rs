@@ -20,12 +20,15 @@
 mod api_error;
 mod app;
 mod auth;
+mod base_choice;
+mod bases_api;
 mod engine;
 mod extract;
 mod fields;
 mod harmless;
 mod identity;
 mod jwt;
+mod loaded_base;
 mod metrics;
 mod model_cache;
 mod openai;
@@ -40,6 +43,7 @@ mod trainer;
 #[cfg(feature = "train")]
 mod training_api;
 mod usage;
+mod users_api;
 mod voice_request;
 
 use std::convert::Infallible;
@@ -65,7 +69,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// Serves until `stop` is ready, and then until the answers that have begun are complete. A training that the page has
-/// started is stopped, and can be resumed. `listening` is called with the address, before the base is loaded.
+/// started is stopped, and can be resumed. `listening` is called with the address, before the base is loaded. Where the
+/// options name no base, the page chooses one.
 ///
 /// # Errors
 ///
@@ -88,8 +93,8 @@ pub fn serve(
         listening(listener.local_addr().map_err(failed)?);
         // Otherwise a chunk may wait until the client has acknowledged the chunk before. It is sent late where this fails.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let loading = Arc::clone(&app);
-        let loading = tokio::task::spawn_blocking(move || loading.load());
+        let choice = Arc::clone(&app.base_choice);
+        let loading = tokio::task::spawn_blocking(move || choice.load_given());
         let routes = routes::routes(&app);
         #[cfg(feature = "train")]
         let stopping = Arc::clone(&app);
@@ -122,6 +127,7 @@ pub fn serve(
         };
         #[cfg(feature = "train")]
         app.trainer.end();
+        app.base_choice.end();
         ended
     })
 }

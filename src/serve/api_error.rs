@@ -173,7 +173,16 @@ impl ApiError {
         }
     }
 
-    /// 503: the base is still being loaded.
+    /// 503: no base is chosen yet.
+    pub fn no_base() -> Self {
+        let message = "there is no base model yet: choose one on the page, or stop the server and run `cope-llama model pull`";
+        Self {
+            code: Some("no_base"),
+            ..Self::unavailable(message)
+        }
+    }
+
+    /// 503: the base is still being pulled or loaded.
     pub fn loading() -> Self {
         Self {
             code: Some("model_loading"),

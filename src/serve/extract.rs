@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::api_error::ApiError;
 use super::fields::{Fields, FromFields};
@@ -33,6 +34,18 @@ impl<S: Send + Sync, T: FromFields> FromRequest<S> for JsonFields<T> {
         let body = json_bytes(request, state).await?;
         T::from_fields(Fields::of_body(&body)?).map(Self)
     }
+}
+
+/// Does work that can take a while, such as reading a history, during which other requests go on.
+///
+/// # Errors
+///
+/// Those of `work`; [`ApiError::panicked`] when it panics.
+pub async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = spawn_blocking(work).await;
+    done.map_err(|_: JoinError| ApiError::panicked())?
 }
 
 /// The bytes of a body that says that it is JSON.

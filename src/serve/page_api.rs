@@ -11,35 +11,12 @@ use super::api_error::ApiError;
 use super::app::App;
 use super::auth::Caller;
 use super::extract::{JsonBody, PathPart, QueryFields};
-use crate::decode::Contrast;
-use crate::home::UserFolder;
 use crate::message::Message;
 use crate::profile::Example;
 use crate::profile::feedback::{Feedback, Verdict, Verdicts};
 
 /// The most items of a history in one response.
 const MAX_ITEMS: usize = 200;
-
-/// The caller's own name, and the users in whose voices the caller can have answers.
-pub async fn me(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-) -> Result<Json<Value>, ApiError> {
-    let voice = |user: &UserFolder| {
-        let adapter = cope_convert::Adapter::read_gguf(&user.adapter()).ok();
-        let contrast = adapter.and_then(|adapter| adapter.contrast);
-        json!({
-            "name": user.name().as_str(),
-            "contrast": contrast.unwrap_or(Contrast::default().contrast()),
-        })
-    };
-    let voices: Vec<Value> = caller.users(&app.home)?.iter().map(voice).collect();
-    let name = match &caller {
-        Caller::Admin => None,
-        Caller::User(name) => Some(name.as_str()),
-    };
-    Ok(Json(json!({ "user": name, "voices": voices })))
-}
 
 /// A range of a history's items.
 #[derive(Deserialize)]

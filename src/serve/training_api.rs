@@ -28,7 +28,7 @@ pub async fn start(
     PathPart(name): PathPart,
 ) -> Result<Json<Value>, ApiError> {
     let user = caller.user_folder(&app.home, &name)?;
-    let path = app.options.base.clone();
+    let path = app.base()?.path.clone();
     let base = app.home.base_ref(&path)?;
     let name = user.name().clone();
     app.trainer.start(user, path, base)?;

@@ -248,7 +248,7 @@ impl Drop for Running {
 pub fn options(base: &Path) -> ServeOptions {
     ServeOptions {
         address: ([127, 0, 0, 1], 0).into(),
-        base: base.to_owned(),
+        base: Some(base.to_owned()),
         gpu_layers: None,
         settings: EngineSettings {
             context: exact(),
@@ -258,6 +258,7 @@ pub fn options(base: &Path) -> ServeOptions {
         },
         limits: RequestLimits {
             body: 1 << 16,
+            uploads: 1 << 20,
             n_predict: 64,
             queue: 8,
             time: Duration::from_secs(60),
