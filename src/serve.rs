@@ -19,13 +19,16 @@
 
 mod api_error;
 mod app;
+mod aside;
 mod auth;
 mod base_choice;
 mod bases_api;
 mod engine;
 mod extract;
+mod feedback_api;
 mod fields;
 mod harmless;
+mod history_api;
 mod identity;
 mod jwt;
 mod loaded_base;
@@ -34,7 +37,6 @@ mod model_cache;
 mod openai;
 mod origin;
 mod page;
-mod page_api;
 mod retriever_cache;
 mod routes;
 mod settings;
@@ -42,6 +44,9 @@ mod settings;
 mod trainer;
 #[cfg(feature = "train")]
 mod training_api;
+mod upload_preview;
+mod uploads;
+mod uploads_api;
 mod usage;
 mod users_api;
 mod voice_request;
@@ -62,7 +67,7 @@ use crate::home::Home;
 use crate::llama::check_threads;
 use crate::{Error, Result};
 
-/// The interval at which indexes of histories that have changed or are gone are dropped.
+/// The interval at which indexes of histories that have changed or are gone, and uploads that nobody has taken, are dropped.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Time for sending the end of the last answer.
@@ -86,6 +91,9 @@ pub fn serve(
     let app = Arc::new(app::App::new(home, options));
     if !address.ip().is_loopback() && !app.auth.has_keys()? {
         return Err(Error::NoKeys(address));
+    }
+    for user in home.users()? {
+        user.remove_uploads()?;
     }
     runtime()?.block_on(async {
         let failed = |error| Error::lack(format!("cannot listen on {address}: {error}"));
@@ -143,10 +151,11 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .map_err(|error| Error::lack(format!("cannot start the server: {error}")))
 }
 
-/// Drops the indexes of users' histories that nobody can ask for any more, again and again.
+/// Drops the indexes of users' histories and the uploads that nobody can ask for any more, again and again.
 async fn sweep(app: &app::App) -> Infallible {
     loop {
         tokio::time::sleep(SWEEP).await;
         app.retrievers.sweep();
+        app.uploads.sweep();
     }
 }

@@ -13,6 +13,7 @@ use super::retriever_cache::RetrieverCache;
 use super::settings::{RequestLimits, ServeOptions};
 #[cfg(feature = "train")]
 use super::trainer::Trainer;
+use super::uploads::UploadStore;
 use crate::home::Home;
 
 /// The state that all requests share.
@@ -25,6 +26,7 @@ pub struct App {
     #[cfg(feature = "train")]
     pub(super) trainer: Trainer,
     pub(super) retrievers: RetrieverCache,
+    pub(super) uploads: Arc<UploadStore>,
     pub(super) options: ServeOptions,
     /// Places for texts: those that are decoded at once, and those that may wait.
     places: Arc<Semaphore>,
@@ -42,6 +44,7 @@ impl App {
             #[cfg(feature = "train")]
             trainer: Trainer::default(),
             retrievers: RetrieverCache::default(),
+            uploads: Arc::default(),
             places: Arc::new(Semaphore::new(n_places(&options))),
             base_choice: Arc::new(BaseChoice::new(home, &options)),
             options,

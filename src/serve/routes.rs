@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ use super::auth::Caller;
 use super::openai::{completions, models, tokenize};
 #[cfg(feature = "train")]
 use super::training_api;
-use super::{bases_api, origin, page, page_api, users_api};
+use super::{bases_api, feedback_api, history_api, origin, page, uploads_api, users_api};
 
 /// The OpenAPI description of these routes.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -51,8 +51,19 @@ pub fn routes(app: &Arc<App>) -> Router {
             "/api/bases/{name}",
             post(bases_api::choose).delete(bases_api::stop),
         )
-        .route("/api/users/{name}/history", get(page_api::history))
-        .route("/api/users/{name}/feedback", post(page_api::feedback))
+        .route("/api/users/{name}/history", get(history_api::list))
+        .route(
+            "/api/users/{name}/history/{item}",
+            put(history_api::edit).delete(history_api::remove),
+        )
+        .route("/api/users/{name}/uploads", post(uploads_api::receive))
+        .route(
+            "/api/users/{name}/uploads/{id}",
+            get(uploads_api::preview)
+                .post(uploads_api::take)
+                .delete(uploads_api::remove),
+        )
+        .route("/api/users/{name}/feedback", post(feedback_api::add))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()
@@ -180,11 +191,6 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let response = match handler.join_next().await {
         Some(Ok(response)) => response,
         _ => ApiError::panicked().into_response(),
-    };
-    // The body is refused while it is read, where its limit is not known.
-    let response = match response.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_long(app.limits.body).into_response(),
-        _ => response,
     };
     app.metrics
         .count_request(&route, response.status().as_u16());

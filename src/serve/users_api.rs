@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use super::api_error::ApiError;
 use super::app::App;
+use super::aside::aside;
 use super::auth::Caller;
-use super::extract::{JsonBody, aside};
+use super::extract::JsonBody;
 use crate::Result;
 use crate::decode::Contrast;
 use crate::home::{UserFolder, UserName};

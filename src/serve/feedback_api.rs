@@ -1,4 +1,4 @@
-//! Handlers of `/api`, which the page asks for voices and histories, and tells of verdicts.
+//! Handler of `/api/users/{name}/feedback`, by which the page tells what a person thinks of answers.
 
 use std::sync::Arc;
 
@@ -10,50 +10,9 @@ use serde_json::{Value, json};
 use super::api_error::ApiError;
 use super::app::App;
 use super::auth::Caller;
-use super::extract::{JsonBody, PathPart, QueryFields};
+use super::extract::{JsonBody, PathPart};
 use crate::message::Message;
-use crate::profile::Example;
-use crate::profile::feedback::{Feedback, Verdict, Verdicts};
-
-/// The most items of a history in one response.
-const MAX_ITEMS: usize = 200;
-
-/// A range of a history's items.
-#[derive(Deserialize)]
-pub struct ItemRange {
-    /// The number of items to leave out.
-    #[serde(default)]
-    from: usize,
-    /// The number of items to give, at most [`MAX_ITEMS`].
-    #[serde(default)]
-    n: usize,
-}
-
-/// A user's history, the newest item first.
-pub async fn history(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    PathPart(name): PathPart,
-    QueryFields(range): QueryFields<ItemRange>,
-) -> Result<Json<Value>, ApiError> {
-    let user = caller.user_folder(&app.home, &name)?;
-    let profile = user.profile()?;
-    let verdicts = Verdicts::from_feedback(&user.feedback()?);
-    let newest = profile
-        .history
-        .iter()
-        .rev()
-        .skip(range.from)
-        .take(range.n.min(MAX_ITEMS));
-    let item =
-        |example: &Example| json!({ "prompt": example.prompt, "response": example.response });
-    Ok(Json(json!({
-        "items": newest.map(item).collect::<Vec<_>>(),
-        "total": profile.history.len(),
-        "held_out": profile.held_out.len(),
-        "pairs": verdicts.pairs().len(),
-    })))
-}
+use crate::profile::feedback::{Feedback, Verdict};
 
 /// Feedback on an answer: a verdict, or the text that the answer should have been.
 #[derive(Deserialize)]
@@ -98,7 +57,7 @@ impl FeedbackRequest {
 }
 
 /// Stores a user's feedback on an answer.
-pub async fn feedback(
+pub async fn add(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     PathPart(name): PathPart,
