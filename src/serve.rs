@@ -44,6 +44,8 @@ mod settings;
 mod trainer;
 #[cfg(feature = "train")]
 mod training_api;
+#[cfg(feature = "train")]
+mod training_progress;
 mod upload_preview;
 mod uploads;
 mod uploads_api;

@@ -79,7 +79,7 @@ pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;
 pub use optimizer::AdamW;
 pub use shape::Shape;
-pub use train_event::{Figures, StepMetrics, TrainEvent, TrainObserver};
+pub use train_event::{Figures, PassObserver, StepMetrics, TrainEvent, TrainObserver};
 
 use crate::home::{
     AdapterFolder, BaseRef, Calibration, CalibrationBasis, GainTexts, Lock, Stage, remove_if_there,

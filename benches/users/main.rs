@@ -320,7 +320,7 @@ fn logprobs(model: &TrainModel, lora: Option<&Lora>, items: &[Encoded]) -> Resul
     let item = |item: &Encoded| {
         let n = item.response.len() as f64;
         Ok((
-            n * sft::mean_logprob(model, lora, std::slice::from_ref(item))?,
+            n * sft::mean_logprob(model, lora, std::slice::from_ref(item), &mut || Ok(()))?,
             n,
         ))
     };
