@@ -36,6 +36,7 @@ mod adapter_folder;
 mod audit_record;
 mod calibration;
 mod export;
+mod guesses;
 mod json_lines;
 mod manifest;
 mod saved_chats;
@@ -63,9 +64,10 @@ pub use calibration::{
     AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
     NoCalibration, SettingScores,
 };
+pub use guesses::{Guess, GuessScore};
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord, StartAdapter};
-pub use saved_chats::SavedChats;
+pub use saved_chats::{ListedChat, SavedChat, SavedChats};
 pub use stage::Stage;
 pub use uploads::UploadedFile;
 pub use user_folder::UserFolder;

@@ -18,7 +18,10 @@ use super::auth::Caller;
 use super::openai::{completions, models, tokenize};
 #[cfg(feature = "train")]
 use super::training_api;
-use super::{bases_api, feedback_api, history_api, origin, page, uploads_api, users_api};
+use super::{
+    bases_api, chats_api, feedback_api, guesses_api, history_api, markdown, origin, page,
+    uploads_api, users_api,
+};
 
 /// The OpenAPI description of these routes.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -64,6 +67,18 @@ pub fn routes(app: &Arc<App>) -> Router {
                 .delete(uploads_api::remove),
         )
         .route("/api/users/{name}/feedback", post(feedback_api::add))
+        .route("/api/users/{name}/chats", get(chats_api::list))
+        .route(
+            "/api/users/{name}/chats/{id}",
+            get(chats_api::load)
+                .put(chats_api::save)
+                .delete(chats_api::remove),
+        )
+        .route(
+            "/api/users/{name}/guesses",
+            get(guesses_api::next).post(guesses_api::add),
+        )
+        .route("/api/markdown", post(markdown::render))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()

@@ -153,6 +153,7 @@ pub fn fit(
         total: fitting.n_steps,
         done,
     })?;
+    let mut n_taken = done;
     let batches = config.batches(n_items, seed).into_iter().enumerate();
     for (step, items) in batches.skip(done) {
         if best
@@ -173,6 +174,7 @@ pub fn fit(
             best = Some(better(best, score, &optimizer)?);
         }
         let done = step + 1;
+        n_taken = done;
         checkpoint.save_now_and_then(done, &optimizer, best.as_ref())?;
         let event = TrainEvent::Step {
             stage,
@@ -184,6 +186,8 @@ pub fn fit(
             return Err(stopped);
         }
     }
+    // The stage can be stopped while it measures the adapter.
+    checkpoint.save(n_taken, &optimizer, best.as_ref())?;
     match best {
         Some(best) => optimizer.set_values(best.values),
         None => Ok(()),

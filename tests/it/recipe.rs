@@ -6,6 +6,7 @@ mod feedback;
 mod replay;
 mod start;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -242,6 +243,51 @@ fn stop_at_every_step(new: impl Fn() -> (Setting, TrainConfig)) -> usize {
         assert!(!path.exists(), "{}", path.display());
     }
     stops
+}
+
+#[test]
+fn a_training_can_be_stopped_at_each_pass_beside_its_steps_and_loses_no_step() {
+    let (whole, stopped, config) = (Setting::new(), Setting::new(), Setting::config());
+    whole.train(&config, &STAGES).unwrap();
+    let (mut n_passes, mut n_before_dpo) = (0, 0);
+    let mut is_kept: BTreeMap<Stage, usize> = BTreeMap::new();
+    for stop_at in 1.. {
+        // Each run stops one pass later than the one before.
+        let (mut passed, mut is_dpo_next) = (0, false);
+        let result = stopped.observed(&config, &STAGES, &mut |event| {
+            match event {
+                TrainEvent::Pass => {
+                    passed += 1;
+                    n_before_dpo += usize::from(is_dpo_next);
+                    if passed == stop_at {
+                        return Err(Error::Interrupted);
+                    }
+                }
+                TrainEvent::Started { stage, done, .. } if stage != Stage::Calibrate => {
+                    is_dpo_next = false;
+                    assert_eq!(done, is_kept.get(&stage).copied().unwrap_or(0), "{stage}");
+                }
+                TrainEvent::Step { stage, done, .. } => {
+                    is_kept.insert(stage, done);
+                }
+                TrainEvent::UpToDate { stage, .. } | TrainEvent::Ended { stage, .. } => {
+                    is_dpo_next = stage == Stage::Mine;
+                }
+                _ => {}
+            }
+            Ok(())
+        });
+        match result {
+            Ok(()) => break,
+            Err(Error::Interrupted) => n_passes += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(
+        n_passes > 4 && n_before_dpo > 0,
+        "{n_passes}, {n_before_dpo}"
+    );
+    assert_eq!(stopped.files(), whole.files());
 }
 
 #[test]
