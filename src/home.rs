@@ -42,7 +42,7 @@ mod manifest;
 mod saved_chats;
 mod stage;
 mod undo;
-mod uploads;
+mod uploaded_file;
 mod user_folder;
 mod user_name;
 
@@ -69,7 +69,7 @@ pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord, StartAdapter};
 pub use saved_chats::{ListedChat, SavedChat, SavedChats};
 pub use stage::Stage;
-pub use uploads::UploadedFile;
+pub use uploaded_file::UploadedFile;
 pub use user_folder::UserFolder;
 pub use user_name::UserName;
 

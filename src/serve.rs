@@ -34,7 +34,7 @@ mod history_api;
 mod identity;
 mod jwt;
 mod loaded_base;
-mod markdown;
+mod markdown_api;
 mod metrics;
 mod model_cache;
 mod openai;
@@ -50,7 +50,7 @@ mod training_api;
 #[cfg(feature = "train")]
 mod training_progress;
 mod upload_preview;
-mod uploads;
+mod upload_store;
 mod uploads_api;
 mod usage;
 mod users_api;

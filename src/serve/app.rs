@@ -13,7 +13,7 @@ use super::retriever_cache::RetrieverCache;
 use super::settings::{RequestLimits, ServeOptions};
 #[cfg(feature = "train")]
 use super::trainer::Trainer;
-use super::uploads::UploadStore;
+use super::upload_store::UploadStore;
 use crate::home::Home;
 
 /// The state that all requests share.

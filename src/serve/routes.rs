@@ -19,7 +19,7 @@ use super::openai::{completions, models, tokenize};
 #[cfg(feature = "train")]
 use super::training_api;
 use super::{
-    bases_api, chats_api, feedback_api, guesses_api, history_api, markdown, origin, page,
+    bases_api, chats_api, feedback_api, guesses_api, history_api, markdown_api, origin, page,
     uploads_api, users_api,
 };
 
@@ -78,7 +78,7 @@ pub fn routes(app: &Arc<App>) -> Router {
             "/api/users/{name}/guesses",
             get(guesses_api::next).post(guesses_api::add),
         )
-        .route("/api/markdown", post(markdown::render))
+        .route("/api/markdown", post(markdown_api::render))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::uploads::{Upload, UploadOptions};
+use super::upload_store::{Upload, UploadOptions};
 use crate::error::{TextCounts, Unspecified};
 use crate::home::UserFolder;
 use crate::profile::{self, Example, ImportOption, Imported};

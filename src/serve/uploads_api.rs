@@ -20,7 +20,7 @@ use super::aside::aside;
 use super::auth::Caller;
 use super::extract::{JsonBody, PathPart, PathParts, QueryFields};
 use super::upload_preview::message;
-use super::uploads::UploadOptions;
+use super::upload_store::UploadOptions;
 use crate::Error;
 use crate::profile;
 
