@@ -7,14 +7,19 @@
 //! The modules, each of which uses only those above it:
 //!
 //! ```text
-//! settings, usage, error            data
-//! identity, jwt, auth, origin       who asks
-//! voice_request, model_cache        in which voice, and its models
-//! retriever_cache                   the indexes of users' histories
-//! metrics, engine, trainer          the threads behind the requests
-//! app                               the state that requests share
-//! extract, openai, page, page_api, training_api    handlers
-//! routes                            all handlers by their paths
+//! settings, usage, api_error, aside    data and errors; work beside the requests
+//! identity, jwt, auth, origin          who asks
+//! voice_request, model_cache           in which voice, and its models
+//! retriever_cache                      the indexes of users' histories
+//! metrics, engine, loaded_base         the thread that decodes, on the base that is loaded
+//! base_choice                          which base that is, and pulling it
+//! training_progress, trainer           the thread that trains
+//! upload_options, upload_preview, upload_store    files that were uploaded, and what an import of them would give
+//! app                                  the state that requests share
+//! extract                              the parts of a request
+//! openai, page, bases_api, users_api, uploads_api, history_api, feedback_api, training_api, guesses_api, chats_api,
+//!   markdown_api                       handlers
+//! routes                               all handlers by their paths
 //! ```
 
 mod api_error;
@@ -49,6 +54,7 @@ mod trainer;
 mod training_api;
 #[cfg(feature = "train")]
 mod training_progress;
+mod upload_options;
 mod upload_preview;
 mod upload_store;
 mod uploads_api;

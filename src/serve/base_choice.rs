@@ -145,7 +145,9 @@ impl BaseChoice {
             stop,
         } = pulling;
         if !base.is_pulled(&self.home) {
-            let progress = |bytes| n_bytes.store(bytes, Ordering::Relaxed);
+            let progress = |bytes| {
+                n_bytes.fetch_max(bytes, Ordering::Relaxed);
+            };
             let pulled = bases::pull(base, &self.home, stop, Stdio::null, progress);
             let mut state = self.state();
             match pulled {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::upload_store::{Upload, UploadOptions};
+use super::upload_options::UploadOptions;
 use crate::error::{TextCounts, Unspecified};
-use crate::home::UserFolder;
+use crate::home::{UploadedFile, UserFolder};
 use crate::profile::{self, Example, ImportOption, Imported};
 use crate::{Error, Result};
 
@@ -17,27 +17,43 @@ const MAX_SAMPLES: usize = 5;
 /// The most choices of an option.
 const MAX_CHOICES: usize = 200;
 
+/// A file that has arrived in full.
+#[derive(Debug)]
+pub struct ReceivedFile {
+    /// The name that it had where it came from, for people to read.
+    pub name: String,
+    pub n_bytes: u64,
+    pub file: UploadedFile,
+}
+
+impl ReceivedFile {
+    /// Whether the file is still there: it goes with its user.
+    pub fn is_there(&self) -> bool {
+        self.file.path().is_file()
+    }
+
+    /// A message about the file by the name that the person knows.
+    pub fn message(&self, error: &Error) -> String {
+        let path = self.file.path().to_string_lossy().into_owned();
+        error.to_string().replace(&path, &self.name)
+    }
+}
+
 /// Reads the file as an import with these options would, and stores nothing. The state is `read`, `needs` where only the
 /// person can tell a fact, or `failed`.
-pub fn preview(upload: &Upload, user: &UserFolder, options: &UploadOptions) -> Value {
-    let mut preview = match read(upload, user, options) {
+pub fn preview(received: &ReceivedFile, user: &UserFolder, options: &UploadOptions) -> Value {
+    let mut preview = match read(received, user, options) {
         Ok(preview) => preview,
-        Err(Error::Unspecified(unspecified)) => needs(upload, unspecified),
-        Err(error) => json!({ "state": "failed", "message": message(upload, &error) }),
+        Err(Error::Unspecified(unspecified)) => needs(received, unspecified),
+        Err(error) => json!({ "state": "failed", "message": received.message(&error) }),
     };
-    preview["file"] = json!(upload.name);
-    preview["bytes"] = json!(upload.n_bytes);
+    preview["file"] = json!(received.name);
+    preview["bytes"] = json!(received.n_bytes);
     preview
 }
 
-/// A message about a file by the name that the person knows.
-pub fn message(upload: &Upload, error: &Error) -> String {
-    let path = upload.file.path().to_string_lossy().into_owned();
-    error.to_string().replace(&path, &upload.name)
-}
-
-fn read(upload: &Upload, user: &UserFolder, options: &UploadOptions) -> Result<Value> {
-    let imported = profile::import(upload.file.path(), &options.import_options())?;
+fn read(received: &ReceivedFile, user: &UserFolder, options: &UploadOptions) -> Result<Value> {
+    let imported = profile::import(received.file.path(), &options.import_options())?;
     let samples = samples(&imported.examples);
     let n = imported.examples.len();
     let Imported {
@@ -80,7 +96,7 @@ fn counts<T: Serialize>(counts: &BTreeMap<T, usize>) -> Vec<(&T, usize)> {
 }
 
 /// The option that a person has to choose, and what there is to choose from.
-fn needs(upload: &Upload, unspecified: Unspecified) -> Value {
+fn needs(received: &ReceivedFile, unspecified: Unspecified) -> Value {
     let named = |names: &[String]| -> Vec<Value> {
         let names = names.iter().take(MAX_CHOICES);
         names
@@ -100,7 +116,7 @@ fn needs(upload: &Upload, unspecified: Unspecified) -> Value {
         Unspecified::Columns { known, .. } => (Some(ImportOption::Columns), named(known)),
         _ => (None, Vec::new()),
     };
-    let message = message(upload, &unspecified.into());
+    let message = received.message(&unspecified.into());
     match option {
         Some(option) => json!({
             "state": "needs",

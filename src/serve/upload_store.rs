@@ -4,16 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::api_error::ApiError;
 use super::aside::aside;
-use super::upload_preview::preview;
-use crate::home::{UploadedFile, UserFolder, UserName};
-use crate::profile::{HistoryPart, ImportOptions, Masking, Speaker};
+use super::upload_options::UploadOptions;
+use super::upload_preview::{ReceivedFile, preview};
+use crate::home::{UserFolder, UserName};
 
 /// The time after which an upload is deleted whose texts nobody has taken.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
@@ -32,11 +31,8 @@ pub struct UploadStore {
 /// A file that has arrived.
 #[derive(Debug)]
 pub struct Upload {
-    pub user: UserName,
-    /// The name that it had where it came from, for people to read.
-    pub name: String,
-    pub n_bytes: u64,
-    pub file: UploadedFile,
+    user: UserName,
+    pub received: ReceivedFile,
     arrived: Instant,
     reading: watch::Sender<Reading>,
 }
@@ -50,47 +46,6 @@ struct Reading {
     preview: Option<Value>,
 }
 
-/// Facts that a file itself does not state, as a request gives them.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct UploadOptions {
-    pub author: Vec<String>,
-    pub speaker: Option<Speaker>,
-    pub lamp_user: Option<String>,
-    pub columns: Option<[String; 2]>,
-    pub keep_secrets: bool,
-    pub keep_signature: bool,
-    /// Whether the texts are to be held out.
-    pub held_out: bool,
-}
-
-impl UploadOptions {
-    /// The part of the history that the texts are for.
-    pub fn part(&self) -> HistoryPart {
-        if self.held_out {
-            HistoryPart::HeldOut
-        } else {
-            HistoryPart::History
-        }
-    }
-
-    /// The options of an import.
-    pub fn import_options(&self) -> ImportOptions {
-        ImportOptions {
-            lamp_user: self.lamp_user.clone(),
-            authors: self.author.clone(),
-            columns: self.columns.clone(),
-            speaker: self.speaker,
-            keep_signature: self.keep_signature,
-            masking: Masking {
-                keeps_secrets: self.keep_secrets,
-                own_addresses: self.author.clone(),
-                ..Masking::default()
-            },
-        }
-    }
-}
-
 impl Default for UploadStore {
     fn default() -> Self {
         Self {
@@ -102,13 +57,11 @@ impl Default for UploadStore {
 
 impl UploadStore {
     /// Adds a file of `user` that has arrived in full, and returns its id.
-    pub fn add(&self, user: &UserName, name: String, n_bytes: u64, file: UploadedFile) -> String {
-        let id = file.id();
+    pub fn add(&self, user: &UserName, received: ReceivedFile) -> String {
+        let id = received.file.id();
         let upload = Upload {
             user: user.clone(),
-            name,
-            n_bytes,
-            file,
+            received,
             arrived: Instant::now(),
             reading: watch::Sender::default(),
         };
@@ -120,7 +73,7 @@ impl UploadStore {
     pub fn n_bytes(&self, user: &UserName) -> u64 {
         let uploads = self.uploads();
         let own = uploads.values().filter(|upload| upload.user == *user);
-        own.map(|upload| upload.n_bytes).sum()
+        own.map(|upload| upload.received.n_bytes).sum()
     }
 
     /// The user's file of this id.
@@ -133,20 +86,20 @@ impl UploadStore {
         // The files of a user who was deleted are gone.
         let found = uploads
             .get(id)
-            .filter(|upload| upload.user == *user && upload.file.path().is_file());
+            .filter(|upload| upload.user == *user && upload.received.is_there());
         let unknown = || ApiError::not_found("there is no such upload; it may have expired");
         found.cloned().ok_or_else(unknown)
     }
 
     /// Deletes a file.
     pub fn remove(&self, upload: &Upload) {
-        self.uploads().remove(&upload.file.id());
+        self.uploads().remove(&upload.received.file.id());
     }
 
     /// Deletes the files that have been here for long, and forgets those that are gone.
     pub fn sweep(&self) {
         let is_kept =
-            |upload: &Upload| upload.arrived.elapsed() < LIFETIME && upload.file.path().is_file();
+            |upload: &Upload| upload.arrived.elapsed() < LIFETIME && upload.received.is_there();
         self.uploads().retain(|_, upload| is_kept(upload));
     }
 
@@ -192,7 +145,7 @@ impl UploadStore {
             return;
         }
         let (file, asked) = (Arc::clone(upload), options.clone());
-        let read = aside(move || Ok(preview(&file, &user, &asked))).await;
+        let read = aside(move || Ok(preview(&file.received, &user, &asked))).await;
         let read =
             read.unwrap_or_else(|error| json!({ "state": "failed", "message": error.message }));
         upload.reading.send_modify(|reading| {

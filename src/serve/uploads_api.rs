@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,8 +21,8 @@ use super::app::App;
 use super::aside::aside;
 use super::auth::Caller;
 use super::extract::{JsonBody, PathPart, PathParts, QueryFields};
-use super::upload_preview::message;
-use super::upload_store::UploadOptions;
+use super::upload_options::UploadOptions;
+use super::upload_preview::ReceivedFile;
 use crate::Error;
 use crate::profile;
 
@@ -39,15 +41,22 @@ pub async fn receive(
     Extension(caller): Extension<Caller>,
     PathPart(name): PathPart,
     QueryFields(FileName { file: file_name }): QueryFields<FileName>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
+    // A page of another site can send this type only after the browser's preflight.
+    if headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) != Some(b"application/octet-stream") {
+        return Err(ApiError::invalid(
+            "the body has to be a file: send `Content-Type: application/octet-stream`",
+        ));
+    }
     let user = caller.user_folder(&app.home, &name)?;
     let room = app
         .limits
         .uploads
         .saturating_sub(app.uploads.n_bytes(user.name()));
-    let (upload, file) = user.create_upload(&file_name)?;
-    let n_bytes = store(body, file, room).await?.ok_or_else(|| {
+    let (file, open) = user.create_upload(&file_name)?;
+    let n_bytes = store(body, open, room).await?.ok_or_else(|| {
         ApiError::too_large(format!(
             "a user's uploads together may have {} MiB: take or drop those before, or split the file",
             app.limits.uploads >> 20
@@ -56,7 +65,12 @@ pub async fn receive(
     if n_bytes == 0 {
         return Err(ApiError::invalid("the file is empty"));
     }
-    let id = app.uploads.add(user.name(), file_name, n_bytes, upload);
+    let received = ReceivedFile {
+        name: file_name,
+        n_bytes,
+        file,
+    };
+    let id = app.uploads.add(user.name(), received);
     Ok(Json(json!({ "id": id })))
 }
 
@@ -113,9 +127,11 @@ pub async fn take(
     let upload = app.uploads.get(user.name(), &id)?;
     aside(move || {
         let _lock = user.lock()?;
-        let imported = profile::import(upload.file.path(), &options.import_options());
+        let imported = profile::import(upload.received.file.path(), &options.import_options());
         let imported = imported.map_err(|error| match error {
-            Error::Input(_) | Error::Unspecified(_) => ApiError::invalid(message(&upload, &error)),
+            Error::Input(_) | Error::Unspecified(_) => {
+                ApiError::invalid(upload.received.message(&error))
+            }
             error => error.into(),
         })?;
         let mut profile = user.profile()?;

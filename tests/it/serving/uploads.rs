@@ -166,9 +166,17 @@ fn an_upload_that_is_dropped_too_long_or_cut_short_leaves_nothing() {
         "the file is empty",
     ));
 
+    let path = server.url("/api/users/ann/uploads?file=e.txt");
+    let plain = agent().post(path).header("Content-Type", "text/plain");
+    reply(plain.send("hello").unwrap()).assert_refused(&Refusal::new(
+        400,
+        "invalid_request_error",
+        "the body has to be a file: send `Content-Type: application/octet-stream`",
+    ));
+
     // The client goes away in the middle.
     let mut client = std::net::TcpStream::connect(server.address()).unwrap();
-    let head = "POST /api/users/ann/uploads?file=e.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\nhello";
+    let head = "POST /api/users/ann/uploads?file=e.txt HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: 900\r\n\r\nhello";
     std::io::Write::write_all(&mut client, head.as_bytes()).unwrap();
     let begun = Instant::now();
     while left(&server).is_empty() {
