@@ -1,12 +1,14 @@
 //! Files that the page uploads: what is shown before anything is taken, what is taken, and what is left behind.
 
-use std::io::Read;
+use std::io::{Cursor, Read, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cope_llama::home::UserName;
 use cope_llama::serve::KeyOf;
 use serde_json::{Value, json};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 use super::{Refusal, Reply, Server, agent, merge, reply};
 
@@ -145,6 +147,46 @@ fn a_file_of_which_nothing_can_be_taken_says_why_by_its_own_name() {
     assert_eq!(read["samples"][0]["response"], "hello", "{read}");
 }
 
+/// A zip archive with a text, and what else `add` puts into it.
+fn archive(add: impl FnOnce(&mut ZipWriter<Cursor<Vec<u8>>>)) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default();
+    zip.start_file("notes/a.txt", options).unwrap();
+    zip.write_all(b"Title\nhello").unwrap();
+    add(&mut zip);
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn an_archive_reaches_no_file_outside_of_itself() {
+    let server = Server::new();
+    let secret = server.fixture.folder.path().join("secret.txt");
+    std::fs::write(&secret, "Secret\nof the host").unwrap();
+    let options = SimpleFileOptions::default();
+    let linked = archive(|zip| {
+        for target in [secret.to_str().unwrap(), "../../../../../secret.txt"] {
+            let name = format!("notes/{}.txt", target.len());
+            zip.add_symlink(name, target, options).unwrap();
+        }
+    });
+    let read = preview(&server, &path_of(&upload(&server, "ann", "a.zip", linked)));
+    assert_eq!(
+        (&read["state"], &read["n"]),
+        (&json!("read"), &json!(1)),
+        "{read}"
+    );
+    assert_eq!(read["samples"][0]["response"], "hello");
+
+    let outside = archive(|zip| {
+        zip.start_file("../../evil.txt", options).unwrap();
+        zip.write_all(b"Title\nevil").unwrap();
+    });
+    let failed = preview(&server, &path_of(&upload(&server, "ann", "b.zip", outside)));
+    assert_eq!(failed["state"], "failed", "{failed}");
+    let message = "b.zip: is an archive with a file that lies outside of it, which no export has";
+    assert_eq!(failed["message"], message);
+}
+
 #[test]
 fn an_upload_that_is_dropped_too_long_or_cut_short_leaves_nothing() {
     let server = Server::with(|options| options.limits.uploads = 1000);
@@ -177,7 +219,7 @@ fn an_upload_that_is_dropped_too_long_or_cut_short_leaves_nothing() {
     // The client goes away in the middle.
     let mut client = std::net::TcpStream::connect(server.address()).unwrap();
     let head = "POST /api/users/ann/uploads?file=e.txt HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\nContent-Length: 900\r\n\r\nhello";
-    std::io::Write::write_all(&mut client, head.as_bytes()).unwrap();
+    client.write_all(head.as_bytes()).unwrap();
     let begun = Instant::now();
     while left(&server).is_empty() {
         assert!(
