@@ -263,6 +263,7 @@ impl Bench {
             base: &self.base,
             config: &self.options.config(),
             stages,
+            stop: None,
         };
         train(training, &mut |event| {
             if let TrainEvent::Ended {
@@ -304,6 +305,7 @@ impl Bench {
             base,
             config,
             stages,
+            stop: None,
         };
         Ok(train(training, &mut |_| Ok(()))?)
     }

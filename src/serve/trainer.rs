@@ -28,7 +28,7 @@ pub struct Trainer(Arc<Mutex<Option<UserTraining>>>);
 struct UserTraining {
     user: UserName,
     state: State,
-    /// Set to stop the training at its next event.
+    /// Set to stop the training, within a pass or at its next event.
     stop: Arc<AtomicBool>,
     progress: TrainingProgress,
 }
@@ -62,13 +62,14 @@ impl Trainer {
         let progress = TrainingProgress::new(seconds_of_last(manifest.as_ref(), &base));
         let config = settings_of_last(manifest, &mut base);
         let user = folder.name().clone();
-        let work = move |observe: TrainObserver| {
+        let work = move |observe: TrainObserver, stop: &Arc<AtomicBool>| {
             let training = Training {
                 folder: &folder,
                 base_path: &path,
                 base: &base,
                 config: &config,
                 stages: &Stage::ALL,
+                stop: Some(stop),
             };
             train_locked(&lock, training, observe)
         };
@@ -84,7 +85,7 @@ impl Trainer {
         &self,
         user: UserName,
         progress: TrainingProgress,
-        work: impl FnOnce(TrainObserver) -> Result<()> + Send + 'static,
+        work: impl FnOnce(TrainObserver, &Arc<AtomicBool>) -> Result<()> + Send + 'static,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
     ) -> Result<(), ApiError> {
         let stop = Arc::new(AtomicBool::new(false));
@@ -101,7 +102,7 @@ impl Trainer {
                 Ok(())
             };
             // Nothing that the work leaves half done is used after a panic: it is read from disk again.
-            let result = catch_unwind(AssertUnwindSafe(|| work(&mut observe)));
+            let result = catch_unwind(AssertUnwindSafe(|| work(&mut observe, &stop)));
             let state = match result {
                 Ok(Ok(())) => State::Ended,
                 Ok(Err(Error::Interrupted)) => State::Stopped,
@@ -251,7 +252,9 @@ mod tests {
     }
 
     /// Runs `work` to its end on this thread, and gives the state that the page then shows.
-    fn state_after(work: impl FnOnce(TrainObserver) -> Result<()> + Send + 'static) -> Value {
+    fn state_after(
+        work: impl FnOnce(TrainObserver, &Arc<AtomicBool>) -> Result<()> + Send + 'static,
+    ) -> Value {
         let trainer = Trainer::default();
         let here = |work: Box<dyn FnOnce() + Send>| {
             work();
@@ -310,7 +313,12 @@ mod tests {
             Ok(())
         };
         trainer
-            .run(ann(), fresh(), |_| panic!("step 3 is not a number"), spawn)
+            .run(
+                ann(),
+                fresh(),
+                |_, _| panic!("step 3 is not a number"),
+                spawn,
+            )
             .unwrap();
         let status = trainer.status(&ann());
         assert_eq!(status["state"], "failed");
@@ -318,7 +326,7 @@ mod tests {
             status["message"],
             "step 3 is not a number; this is a bug of cope-llama"
         );
-        trainer.run(ann(), fresh(), |_| Ok(()), spawn).unwrap();
+        trainer.run(ann(), fresh(), |_, _| Ok(()), spawn).unwrap();
         assert_eq!(trainer.status(&ann())["state"], "ended");
     }
 
@@ -326,7 +334,9 @@ mod tests {
     fn a_training_thread_that_cannot_start_has_failed() {
         let trainer = Trainer::default();
         let refuse = |_| Err(io::Error::other("too many threads"));
-        let error = trainer.run(ann(), fresh(), |_| Ok(()), refuse).unwrap_err();
+        let error = trainer
+            .run(ann(), fresh(), |_, _| Ok(()), refuse)
+            .unwrap_err();
         assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(error.retry_after.is_some());
         let status = trainer.status(&ann());
@@ -338,10 +348,10 @@ mod tests {
 
     #[test]
     fn the_state_says_how_a_training_ended() {
-        let failed = state_after(|_| Err(Error::Train("the loss is not finite".into())));
+        let failed = state_after(|_, _| Err(Error::Train("the loss is not finite".into())));
         assert_eq!(failed["state"], "failed");
         assert_eq!(failed["message"], "training failed: the loss is not finite");
-        let stopped = state_after(|_| Err(Error::Interrupted));
+        let stopped = state_after(|_, _| Err(Error::Interrupted));
         assert_eq!(stopped["state"], "stopped");
         assert_eq!(stopped["message"], Value::Null);
     }
@@ -351,7 +361,7 @@ mod tests {
         let trainer = Trainer::default();
         let (end, ended) = channel::<()>();
         let (thread, join) = channel();
-        let work = move |_: TrainObserver| {
+        let work = move |_: TrainObserver, _: &Arc<AtomicBool>| {
             let _ = ended.recv();
             Ok(())
         };
@@ -362,7 +372,7 @@ mod tests {
         trainer.run(ann(), fresh(), work, spawn).unwrap();
         assert_eq!(trainer.status(&ann())["state"], "running");
         let error = trainer
-            .run(ann(), fresh(), |_| Ok(()), |_| Ok(()))
+            .run(ann(), fresh(), |_, _| Ok(()), |_| Ok(()))
             .unwrap_err();
         assert_eq!(error.status, StatusCode::CONFLICT);
         drop(end);

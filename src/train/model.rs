@@ -32,6 +32,7 @@ use super::ops::norm::RmsNorm;
 use super::packing::{PackedBatch, PackedRows};
 use super::shape::Shape;
 use super::stem::Stem;
+use super::stop_flag::StopFlag;
 use super::train_event::PassObserver;
 use super::weights::Weights;
 use crate::Result;
@@ -48,6 +49,8 @@ pub struct TrainModel {
     recompute: bool,
     /// A copy of the weights on a device, which computes in their place.
     candle: Option<CandleModel>,
+    /// Ends a pass between two blocks.
+    stop: StopFlag,
 }
 
 /// Reads the divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, of the set `rope_factors`
@@ -166,6 +169,7 @@ impl TrainModel {
             head: Arc::new(head),
             recompute: false,
             candle: None,
+            stop: StopFlag::default(),
         })
     }
 
@@ -186,6 +190,12 @@ impl TrainModel {
     #[must_use]
     pub fn recomputing(self, recompute: bool) -> Self {
         Self { recompute, ..self }
+    }
+
+    /// Has this flag end the passes of the model's own operations.
+    #[must_use]
+    pub(super) fn stopped_by(self, stop: StopFlag) -> Self {
+        Self { stop, ..self }
     }
 
     /// The model's sizes.
@@ -311,7 +321,7 @@ impl TrainModel {
             &rows.segments,
             x,
             lora.stack()?,
-            self.recompute,
+            (self.recompute, self.stop.clone()),
         )?)
     }
 
@@ -334,6 +344,7 @@ impl TrainModel {
         let inputs = self.stem.inputs(tokens, &x)?;
         let mut keys = SharedKeys::default();
         for (layer, block) in self.blocks.iter().enumerate() {
+            self.stop.check()?;
             let earlier_keys = self.shape().earlier_keys(layer);
             let view = View {
                 rope: self.stem.rotation(&ropes, layer),

@@ -29,6 +29,7 @@ use super::sample::{SLOTS, Sample};
 use super::sft::{self, Sft};
 use super::shape::Shape;
 use super::start::read_adapter;
+use super::stop_flag::StopFlag;
 use super::texts::Texts;
 use super::train_event::{Figures, LogLine, SettingLine, StepMetrics, TrainEvent, TrainObserver};
 use crate::digest::digest;
@@ -96,6 +97,7 @@ impl<'a> Recipe<'a> {
             memory::check(bytes)?;
             load(config.weight_type, observe)?.recomputing(config.recompute)
         };
+        let model = model.stopped_by(StopFlag::new(training.stop));
         Ok(Self {
             folder,
             base,
