@@ -45,7 +45,7 @@ pub(super) fn count_lines(path: &Path) -> Result<usize> {
         if read.is_empty() {
             return Ok(n_lines);
         }
-        n_lines += read.iter().filter(|&&byte| byte == b'\n').count();
+        n_lines += read.split(|&byte| byte == b'\n').count() - 1;
         let n_bytes = read.len();
         reader.consume(n_bytes);
     }

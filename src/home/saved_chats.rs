@@ -1,5 +1,6 @@
 //! Chats that a person goes on with later, at the terminal or on the page.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -98,7 +99,7 @@ impl SavedChats {
             })
         };
         let mut chats: Vec<_> = self.names()?.into_iter().filter_map(listed).collect();
-        chats.sort_by(|one, other| other.changed.cmp(&one.changed));
+        chats.sort_by_key(|chat| Reverse(chat.changed));
         Ok(chats)
     }
 

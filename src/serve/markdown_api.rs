@@ -70,11 +70,10 @@ fn to_html(text: &str) -> String {
 }
 
 fn is_allowed(address: &str) -> bool {
-    let begins = |scheme: &&str| {
+    SCHEMES.iter().any(|scheme| {
         let beginning = address.get(..scheme.len());
         beginning.is_some_and(|it| it.eq_ignore_ascii_case(scheme))
-    };
-    SCHEMES.iter().any(|scheme| begins(&scheme))
+    })
 }
 
 fn start_of_link<'a>(address: &str) -> Event<'a> {

@@ -196,7 +196,10 @@ mod tests {
         };
         let both = [(Stage::Dpo, 30.0), (Stage::Calibrate, 1000.0)];
         assert_eq!(left(&both, &[]), (None, Some(1030.0)));
-        assert_eq!(left(&both, &[started.clone()]), (None, Some(1030.0)));
+        assert_eq!(
+            left(&both, std::slice::from_ref(&started)),
+            (None, Some(1030.0))
+        );
         let (of_stage, whole) = left(&both, &[started.clone(), step(stage, 1)]);
         // A few microseconds a step.
         assert!(of_stage.unwrap() < 10.0);
