@@ -177,8 +177,8 @@ impl<'a> Judge<'a> {
     fn margins(&self, adapter: &Adapter, pairs: &[EncodedPair]) -> Result<Vec<f64>> {
         let lora = Lora::from_adapter(adapter, self.model.shape())?;
         let pairs: Vec<&EncodedPair> = pairs.iter().collect();
-        let user = pair_logps(&self.model, Some(&lora), &pairs)?;
-        let base = pair_logps(&self.model, None, &pairs)?;
+        let user = pair_logps(&self.model, Some(&lora), &pairs, &mut || Ok(()))?;
+        let base = pair_logps(&self.model, None, &pairs, &mut || Ok(()))?;
         let margin = |(user, base): (&[f32; 2], &[f32; 2])| {
             let reward = |it: usize| BETA * f64::from(user[it] - base[it]);
             reward(0) - reward(1)

@@ -42,6 +42,7 @@ fn main() -> Result<()> {
         base: &home.base_ref(&base_path)?,
         config: &TrainConfig::default(),
         stages: &[Stage::Sft],
+        stop: None,
     };
     train(training, &mut |event| {
         if let TrainEvent::Step { done, metrics, .. } = event {

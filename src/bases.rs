@@ -2,12 +2,15 @@
 
 mod pull;
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 pub use pull::pull;
 
 use crate::Result;
 use crate::error::Missing;
+use crate::home::Home;
 
 /// A base model in the list.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +40,13 @@ pub struct Base {
 }
 
 impl Base {
+    /// Whether the models folder has a file of this name and length.
+    #[must_use]
+    pub fn is_pulled(&self, home: &Home) -> bool {
+        let metadata = std::fs::metadata(home.base(&self.file));
+        metadata.is_ok_and(|it| it.is_file() && it.len() == self.bytes)
+    }
+
     /// The Python packages that contain the parts of the file, in order, as `NAME==VERSION`.
     pub fn packages(&self) -> impl Iterator<Item = String> {
         (1..=self.parts).map(|part| {
@@ -66,6 +76,15 @@ pub fn default_base() -> Base {
     all().swap_remove(0)
 }
 
+/// The name by which the base in this file is pulled, else the file's name without its extension.
+#[must_use]
+pub fn name_of(path: &Path) -> String {
+    let file = path.file_name().unwrap_or_default();
+    let listed = all().into_iter().find(|base| *base.file == *file);
+    let stem = || path.file_stem().unwrap_or_default().to_string_lossy();
+    listed.map_or_else(|| stem().into_owned(), |base| base.name)
+}
+
 /// The base of this name.
 ///
 /// # Errors
@@ -87,8 +106,6 @@ pub fn find(name: &str) -> Result<Base> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -4,9 +4,14 @@
 //! Messages say what is wrong and where. What to do about it depends on the front end (an option of the command line, a
 //! field of a request), so the front ends add that in their own words.
 
+mod text_counts;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+
+pub use text_counts::TextCounts;
+pub(crate) use text_counts::{is_mark, shown};
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -250,26 +255,24 @@ pub enum Missing {
 #[non_exhaustive]
 pub enum Unspecified {
     /// The author whose texts in chats, a mailbox, a repository or a folder of posts are the user's own.
-    #[error("{}: whose {texts} are the user's own?{}", path.display(), if people.is_empty() { String::new() } else { format!(" They are by {people}") })]
+    #[error("{}: whose {texts} are the user's own?{}", path.display(), if people.0.is_empty() { String::new() } else { format!(" They are by {people}") })]
     Author {
         /// The file or folder.
         path: PathBuf,
         /// The kind of texts in it: `messages`, `mails`, `commits` or `posts`.
         texts: String,
-        /// The people who wrote some, with their counts, as far as they were counted: `Nora Lind (7), Tom Berg (5)`.
-        people: String,
+        /// The people who wrote some, as far as they were counted.
+        people: TextCounts,
     },
     /// The user of a LaMP file that holds several.
-    #[error("{}: {}holds {count} users ({}, …)", path.display(), asked.as_ref().map(|id| format!("has no user {id:?}; it ")).unwrap_or_default(), some.join(", "))]
+    #[error("{}: {}holds {} users ({}, …)", path.display(), asked.as_ref().map(|id| format!("has no user {id:?}; it ")).unwrap_or_default(), ids.len(), ids.iter().take(3).cloned().collect::<Vec<_>>().join(", "))]
     LampUser {
         /// The file.
         path: PathBuf,
         /// The id that the person asked for, if any.
         asked: Option<String>,
-        /// How many users the file holds.
-        count: usize,
-        /// The ids of the first few.
-        some: Vec<String>,
+        /// The ids of the users in the file.
+        ids: Vec<String>,
     },
     /// The columns of a table that hold prompts and responses.
     #[error("{}: which columns hold the prompts and the responses? it has {}", path.display(), known.join(", "))]

@@ -36,11 +36,13 @@ mod adapter_folder;
 mod audit_record;
 mod calibration;
 mod export;
+mod guesses;
 mod json_lines;
 mod manifest;
 mod saved_chats;
 mod stage;
 mod undo;
+mod uploaded_file;
 mod user_folder;
 mod user_name;
 
@@ -62,10 +64,12 @@ pub use calibration::{
     AdapterSetting, Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts,
     NoCalibration, SettingScores,
 };
+pub use guesses::{Guess, GuessScore};
 pub use json_lines::{append_jsonl, read_jsonl, write_jsonl};
 pub use manifest::{AdapterRecord, BaseRef, Manifest, StageRecord, StartAdapter};
-pub use saved_chats::SavedChats;
+pub use saved_chats::{ListedChat, SavedChat, SavedChats};
 pub use stage::Stage;
+pub use uploaded_file::UploadedFile;
 pub use user_folder::UserFolder;
 pub use user_name::UserName;
 
@@ -258,6 +262,22 @@ impl Home {
         }
         create_folder(folder.path())?;
         Ok(folder)
+    }
+
+    /// The users whose adapters started from this user's, and know what it knew, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the folder of the users cannot be read.
+    pub fn started_from(&self, name: &UserName) -> Result<Vec<UserName>> {
+        let mut users = self.users()?;
+        users.retain(|user| {
+            // A manifest that cannot be read says nothing of what it started from.
+            let manifest = user.manifest().ok().flatten();
+            let mut starts = manifest.iter().flat_map(Manifest::starts);
+            starts.any(|start| start.user == name.as_str())
+        });
+        Ok(users.iter().map(|user| user.name().clone()).collect())
     }
 
     /// The file of the lines typed in chats without a user. Its folder is created if it is missing.

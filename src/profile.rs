@@ -11,7 +11,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
 pub use import::{
-    ImportOption, ImportOptions, Imported, Speaker, import, import_all, json, lamp, sharegpt, text,
+    ImportOption, ImportOptions, Imported, Speaker, TakenSide, import, import_all, json, lamp,
+    sharegpt, text,
 };
 pub use lamp_task::{LampItem, LampTask};
 pub use pair::{BaseLogps, Pair};
@@ -184,9 +185,11 @@ pub struct Profile {
 }
 
 /// One of the two parts of a [`Profile`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HistoryPart {
     /// [`Profile::history`].
+    #[default]
     History,
     /// [`Profile::held_out`].
     HeldOut,

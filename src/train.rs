@@ -62,13 +62,15 @@ pub mod sft;
 mod shape;
 mod start;
 mod stem;
+mod stop_flag;
 mod target;
 mod texts;
 mod train_event;
 mod weights;
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 pub use checkpoint::Checkpoint;
@@ -79,7 +81,7 @@ pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;
 pub use optimizer::AdamW;
 pub use shape::Shape;
-pub use train_event::{Figures, StepMetrics, TrainEvent, TrainObserver};
+pub use train_event::{Figures, PassObserver, StepMetrics, TrainEvent, TrainObserver};
 
 use crate::home::{
     AdapterFolder, BaseRef, Calibration, CalibrationBasis, GainTexts, Lock, Stage, remove_if_there,
@@ -87,12 +89,6 @@ use crate::home::{
 use crate::{Error, Result};
 use recipe::Recipe;
 use record::Records;
-
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Train(error.to_string())
-    }
-}
 
 /// A training to do: whose adapter, on which base, and how.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +103,9 @@ pub struct Training<'a> {
     pub config: &'a TrainConfig,
     /// The stages to bring up to date, in the order in which they run.
     pub stages: &'a [Stage],
+    /// A flag that another thread sets to stop the training, without waiting for its next event. What the pass that is then
+    /// running has computed is lost.
+    pub stop: Option<&'a Arc<AtomicBool>>,
 }
 
 /// Brings the stages of a training up to date. Locks the folder while it works.

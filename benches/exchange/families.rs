@@ -93,6 +93,7 @@ impl Subject {
                 WeightType::F32,
                 None,
                 llama::rope_factors(&base, N_CTX),
+                &mut || Ok(()),
             )?,
             adapter: Adapter::open_peft(&folder.join("peft"), &base)?.load()?,
             expected: Expected::read(folder)?,
@@ -285,7 +286,7 @@ impl Subject {
             };
             let pairs: Vec<_> = batch.map(pair).collect();
             let pairs: Vec<_> = pairs.iter().collect();
-            let base = pair_logps(&self.trained, None, &pairs)?;
+            let base = pair_logps(&self.trained, None, &pairs, &mut || Ok(()))?;
             Ok(pair_loss(&self.trained, lora, &pairs, &base, &config)?)
         })
     }

@@ -97,7 +97,13 @@ impl Starts {
             profiles,
             users: folders,
             task: folder,
-            on_task: TrainModel::load_with_task(&bench.gguf, weight_type, Some(&adapter), None)?,
+            on_task: TrainModel::load_with_task(
+                &bench.gguf,
+                weight_type,
+                Some(&adapter),
+                None,
+                &mut || Ok(()),
+            )?,
         })
     }
 

@@ -263,6 +263,7 @@ impl Bench {
             base: &self.base,
             config: &self.options.config(),
             stages,
+            stop: None,
         };
         train(training, &mut |event| {
             if let TrainEvent::Ended {
@@ -304,6 +305,7 @@ impl Bench {
             base,
             config,
             stages,
+            stop: None,
         };
         Ok(train(training, &mut |_| Ok(()))?)
     }
@@ -320,7 +322,7 @@ fn logprobs(model: &TrainModel, lora: Option<&Lora>, items: &[Encoded]) -> Resul
     let item = |item: &Encoded| {
         let n = item.response.len() as f64;
         Ok((
-            n * sft::mean_logprob(model, lora, std::slice::from_ref(item))?,
+            n * sft::mean_logprob(model, lora, std::slice::from_ref(item), &mut || Ok(()))?,
             n,
         ))
     };

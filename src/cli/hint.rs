@@ -128,6 +128,8 @@ fn for_unspecified(unspecified: &Unspecified) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cope_llama::error::TextCounts;
+
     use super::*;
 
     fn no_user(name: &str) -> Error {
@@ -143,7 +145,7 @@ mod tests {
         let author = Error::from(Unspecified::Author {
             path: path(),
             texts: "commits".into(),
-            people: String::new(),
+            people: TextCounts::default(),
         });
         let columns = Error::from(Unspecified::Columns {
             path: path(),
@@ -152,8 +154,7 @@ mod tests {
         let lamp_user = Error::from(Unspecified::LampUser {
             path: path(),
             asked: None,
-            count: 2,
-            some: vec!["7".into(), "8".into()],
+            ids: vec!["7".into(), "8".into()],
         });
         let cpu_only = Error::from(Unspecified::CpuOnly {
             work: CpuWork::Recompute,

@@ -71,7 +71,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
         );
         let stop = Arc::default();
         signals::stop_sets(&stop);
-        let pulled = bases::pull(&base, home, &stop, || Stdio::from(io::stderr()));
+        let pulled = bases::pull(&base, home, &stop, || Stdio::from(io::stderr()), |_| ());
         pulled.map_err(|error| match error {
             Error::Lack(reason) => anyhow!("{reason}, or use another GGUF file with -m FILE"),
             error => error.into(),

@@ -71,6 +71,15 @@ impl BaseArg {
         }
         default_base(home)
     }
+
+    /// Path of the base that was asked for, else of the default base if it is there.
+    pub fn path_if_there(&self, home: &Home) -> Option<PathBuf> {
+        let default = || home.base(&bases::default_base().file);
+        match &self.model {
+            Some(model) => Some(named_base(home, model)),
+            None => Some(default()).filter(|path| path.exists()),
+        }
+    }
 }
 
 impl ModelArgs {

@@ -71,6 +71,9 @@ Examples:
 /// The largest body of a request, in bytes: many times the text of a context.
 const MAX_BODY_BYTES: usize = 4 << 20;
 
+/// The most bytes of a user's uploads together: a large export of a messenger with its pictures.
+const MAX_UPLOAD_BYTES: u64 = 8 << 30;
+
 /// Parses a number of texts that one context can hold.
 fn texts_at_once(number: &str) -> Result<usize, String> {
     let number = count(number)?;
@@ -102,7 +105,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     });
     let options = ServeOptions {
         address: SocketAddr::new(args.host, args.port),
-        base: args.model.base.path(home, None)?,
+        base: args.model.base.path_if_there(home),
         gpu_layers: args.model.gpu_layers,
         settings: EngineSettings {
             context: args.model.context(),
@@ -112,6 +115,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         },
         limits: RequestLimits {
             body: MAX_BODY_BYTES,
+            uploads: MAX_UPLOAD_BYTES,
             n_predict: args.predict,
             queue: args.queue,
             time: Duration::from_secs(args.time_limit),
@@ -121,6 +125,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         origins: args.allow_origin.clone(),
         open_webui_secret: secret.transpose()?,
     };
+    let has_base = options.base.is_some();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut stop = Some(stop);
     // The first signal drops the sender, which the receiver notices.
@@ -129,7 +134,12 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     serve(
         home,
         options,
-        |address| say!("listening on http://{address}"),
+        |address| {
+            say!("listening on http://{address}");
+            if !has_base {
+                say!("no base model is installed; the page at this address can pull one");
+            }
+        },
         stopped,
     )?;
     Ok(())

@@ -249,6 +249,7 @@ fn train_user(home: &Home, args: &Args, name: &str, work: &LongWork) -> Result<(
         base: &base,
         config: &config,
         stages: &stages,
+        stop: Some(work.stop()),
     };
     train(training, &mut |event| progress.tell(event, work))?;
     Ok(())

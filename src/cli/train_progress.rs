@@ -91,6 +91,7 @@ impl TrainProgress {
             }
             TrainEvent::Audit { done, total } => self.audit(done, total, work),
             TrainEvent::Saved { .. } => Ok(()),
+            TrainEvent::Pass => work.check(),
             TrainEvent::Started { stage, total, done } => {
                 self.is_replaying = false;
                 self.bar.finish_and_clear();
@@ -215,7 +216,8 @@ fn show(stage: Stage, figures: &BTreeMap<String, f64>) -> cope_llama::Result<()>
 fn show_calibration(calibration: &Calibration) -> cope_llama::Result<()> {
     let choice = calibration_text::choice(calibration).into_iter();
     let choice = choice.map(|line| format!("{}: {line}", Stage::Calibrate));
-    print(choice.chain(calibration_text::gain(calibration)))
+    let gain = calibration.gain.map(|gain| gain.to_string());
+    print(choice.chain(gain))
 }
 
 fn print(mut lines: impl Iterator<Item = String>) -> cope_llama::Result<()> {

@@ -80,6 +80,7 @@ fn train_task(home: &Home, args: &Args, work: &LongWork) -> Result<()> {
         base: &base,
         config: &config,
         stages: &[Stage::Sft],
+        stop: Some(work.stop()),
     };
     let lock = folder.lock()?;
     folder.save_profile(&profile)?;

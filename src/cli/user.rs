@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use cope_convert::say;
-use cope_llama::home::{Home, Manifest, StageRecord, StartAdapter, UserFolder, UserName};
+use cope_llama::home::{Home, StageRecord, StartAdapter, UserFolder, UserName};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -181,16 +181,10 @@ fn delete(home: &Home, args: &Delete) -> Result<()> {
 
 /// Names the users whose adapters started from this user's and know what it knew.
 fn say_starts(home: &Home, name: &UserName) -> Result<()> {
-    for other in home.users()? {
-        // A manifest that cannot be read says nothing of what it started from.
-        let manifest = other.manifest().ok().flatten();
-        let mut starts = manifest.iter().flat_map(Manifest::starts);
-        if starts.any(|start| start.user == name.as_str()) {
-            let other = other.name();
-            say!(
-                "{other}'s adapter started from {name}'s and keeps what it learnt from it; train {other} again without it"
-            );
-        }
+    for other in home.started_from(name)? {
+        say!(
+            "{other}'s adapter started from {name}'s and keeps what it learnt from it; train {other} again without it"
+        );
     }
     Ok(())
 }

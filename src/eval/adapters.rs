@@ -118,6 +118,7 @@ impl StudyAdapters<'_, '_> {
             base: &base,
             config: &config,
             stages,
+            stop: None,
         };
         let trained = train_locked(&lock, training, &mut observe);
         // The folder is named by a hash, which says nothing to a person, so the error names the task and the user.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::json_lines::{append_jsonl, read_jsonl, write_jsonl};
+use super::json_lines::{append_jsonl, count_lines, read_jsonl, write_jsonl};
 use super::{
     Manifest, StartAdapter, UserName, entries, open_if_there, remove_if_there, write_atomic,
     write_json,
 };
 use crate::error::Missing;
-use crate::profile::Profile;
 use crate::profile::feedback::Feedback;
+use crate::profile::{HistoryPart, Profile};
 use crate::{Error, Result};
 
 /// The prefix of the file names of task adapters.
@@ -272,6 +272,18 @@ impl AdapterFolder {
         let mut profile = self.stored_profile()?;
         profile.cut_thoughts();
         Ok(profile)
+    }
+
+    /// The number of stored examples of a part. The examples themselves are not read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] when the file cannot be read.
+    pub fn n_examples(&self, part: HistoryPart) -> Result<usize> {
+        count_lines(&match part {
+            HistoryPart::History => self.history(),
+            HistoryPart::HeldOut => self.held_out(),
+        })
     }
 
     /// Whether the stored texts have thoughts of models, which [`profile`](Self::profile) leaves out.

@@ -1,5 +1,7 @@
 //! The record of how the scale of a user's adapter and its contrast were chosen.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Stage;
@@ -119,6 +121,35 @@ pub struct GainOverBase {
     pub chosen: f64,
 }
 
+impl fmt::Display for GainOverBase {
+    /// The gain as a sentence.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            texts,
+            n_texts,
+            base,
+            chosen,
+        } = self;
+        let plural = if *n_texts == 1 { "" } else { "s" };
+        let texts = match texts {
+            GainTexts::HeldOut => format!("on the {n_texts} held-out text{plural}"),
+            GainTexts::Calibration => {
+                format!("on the {n_texts} text{plural} that it was chosen on")
+            }
+        };
+        let times = (chosen - base).exp();
+        let (nearer, times) = if chosen > base {
+            ("nearer", format!("{times:.1}"))
+        } else {
+            ("no nearer", format!("{times:.2}"))
+        };
+        write!(
+            f,
+            "The model is {nearer} to the user's texts than the base: {texts}, a token is {times} times as likely ({base:.3} → {chosen:.3} nats)."
+        )
+    }
+}
+
 /// The texts on which the gain over the base was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -127,4 +158,33 @@ pub enum GainTexts {
     HeldOut,
     /// The texts that the setting was chosen on.
     Calibration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gain_names_its_texts() {
+        let gain = GainOverBase {
+            texts: GainTexts::Calibration,
+            n_texts: 10,
+            base: -4.5,
+            chosen: -3.5,
+        };
+        assert_eq!(
+            gain.to_string(),
+            "The model is nearer to the user's texts than the base: on the 10 texts that it was chosen on, a token is 2.7 times as likely (-4.500 → -3.500 nats)."
+        );
+        let gain = GainOverBase {
+            texts: GainTexts::HeldOut,
+            n_texts: 1,
+            chosen: -4.6,
+            ..gain
+        };
+        assert_eq!(
+            gain.to_string(),
+            "The model is no nearer to the user's texts than the base: on the 1 held-out text, a token is 0.90 times as likely (-4.500 → -4.600 nats)."
+        );
+    }
 }

@@ -30,6 +30,27 @@ pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     (1..).zip(BufReader::new(file).lines()).map(parse).collect()
 }
 
+/// The number of lines of a file; 0 when there is no such file.
+///
+/// # Errors
+///
+/// [`Error::Io`] when the file cannot be read.
+pub(super) fn count_lines(path: &Path) -> Result<usize> {
+    let Some(file) = open_if_there(path)? else {
+        return Ok(0);
+    };
+    let (mut reader, mut n_lines) = (BufReader::new(file), 0);
+    loop {
+        let read = reader.fill_buf().map_err(Error::io("read", path))?;
+        if read.is_empty() {
+            return Ok(n_lines);
+        }
+        n_lines += read.split(|&byte| byte == b'\n').count() - 1;
+        let n_bytes = read.len();
+        reader.consume(n_bytes);
+    }
+}
+
 /// Replaces a file by one with these values.
 ///
 /// # Errors

@@ -20,6 +20,8 @@ use crate::{Error, Result};
 /// identity.json                         e-mail address by which Open WebUI identifies the user
 /// prompt_cache.base  prompt_cache.user  KV caches of the last chat
 /// chats/<name>.json                     saved chats
+/// guesses.jsonl                         the user's guesses which of two texts is their own
+/// uploads/<id>/upload.<extension>       files from the page whose texts are not taken yet
 /// audit.json                            record of the audit of the adapter
 /// audit/                                the second training of an audit, while it runs
 /// ```

@@ -18,6 +18,7 @@ mod source;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
 
 use export_files::{ExportFile, ExportFiles};
@@ -26,11 +27,12 @@ pub use json::{Speaker, sharegpt};
 use kind::{FileKind, READABLE};
 use mail::{MailFile, Mailbox};
 use messengers::{Chats, is_unknown_chat};
+use serde::Serialize;
 use source::malformed;
 
 use super::{Example, Masked, Masking};
 use crate::Result;
-use crate::error::Unspecified;
+use crate::error::{TextCounts, Unspecified};
 
 /// Facts that a file itself does not state.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +52,8 @@ pub struct ImportOptions {
 }
 
 /// One of the [`ImportOptions`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ImportOption {
     /// [`ImportOptions::lamp_user`].
     LampUser,
@@ -177,6 +180,26 @@ const MAX_BYTES: usize = 24_000;
 /// The name of what is cut from answers of models that think.
 const THOUGHTS: &str = "thoughts of a model";
 
+/// The side of a program's chats with assistants whose texts were taken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TakenSide {
+    /// The program's name.
+    pub program: String,
+    /// The side.
+    pub speaker: Speaker,
+}
+
+impl fmt::Display for TakenSide {
+    /// As in `of chats of ChatGPT the person's texts`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = match self.speaker {
+            Speaker::Human => "person's",
+            Speaker::Assistant => "assistant's",
+        };
+        write!(f, "of chats of {} the {whose} texts", self.program)
+    }
+}
+
 /// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -187,8 +210,8 @@ pub struct Imported {
     /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
     /// and of mails quotations, signatures and the like.
     pub cut: BTreeMap<&'static str, usize>,
-    /// Whose texts were taken of chats with assistants, in words: `of chats of ChatGPT the person's texts`.
-    pub taken: BTreeSet<String>,
+    /// Whose texts were taken of chats with assistants.
+    pub taken: BTreeSet<TakenSide>,
     /// The number of places where something was masked, by its kind.
     pub masked: Masked,
     /// The options that apply to what was read, whether they were given or not.
@@ -222,13 +245,10 @@ impl Imported {
 
     /// Notes that of a program's chats the texts of `speaker` are taken.
     fn take_from(&mut self, program: &str, speaker: Speaker) {
-        let (whose, other) = match speaker {
-            Speaker::Human => ("person's", "assistant"),
-            Speaker::Assistant => ("assistant's", "human"),
-        };
-        self.taken.insert(format!(
-            "of chats of {program} the {whose} texts (--speaker {other} takes the other side's)"
-        ));
+        self.taken.insert(TakenSide {
+            program: program.to_owned(),
+            speaker,
+        });
     }
 
     /// Says of an import without examples what became of the items.
@@ -314,7 +334,7 @@ fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
     Err(Unspecified::Author {
         path: path.to_owned(),
         texts: texts.to_owned(),
-        people: String::new(),
+        people: TextCounts::default(),
     }
     .into())
 }

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use axum::Json;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cope_contrast::Error as ContrastError;
@@ -133,9 +133,14 @@ impl ApiError {
 
     /// 413: the body is longer than `limit` bytes.
     pub fn body_too_long(limit: usize) -> Self {
+        Self::too_large(format!("the body is longer than {limit} bytes"))
+    }
+
+    /// 413: more is sent than may be.
+    pub fn too_large(message: impl Display) -> Self {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..Self::invalid(format!("the body is longer than {limit} bytes"))
+            ..Self::invalid(message)
         }
     }
 
@@ -173,7 +178,16 @@ impl ApiError {
         }
     }
 
-    /// 503: the base is still being loaded.
+    /// 503: no base is chosen yet.
+    pub fn no_base() -> Self {
+        let message = "there is no base model yet: choose one on the page, or stop the server and run `cope-llama model pull`";
+        Self {
+            code: Some("no_base"),
+            ..Self::unavailable(message)
+        }
+    }
+
+    /// 503: the base is still being pulled or loaded.
     pub fn loading() -> Self {
         Self {
             code: Some("model_loading"),
@@ -234,16 +248,6 @@ impl From<PathRejection> for ApiError {
 impl From<QueryRejection> for ApiError {
     fn from(rejection: QueryRejection) -> Self {
         Self::invalid(rejection.body_text())
-    }
-}
-
-impl From<BytesRejection> for ApiError {
-    /// The status is that of the rejection: 413 for a body that is too long, which the routes then put into words.
-    fn from(rejection: BytesRejection) -> Self {
-        Self {
-            status: rejection.status(),
-            ..Self::invalid(rejection.body_text())
-        }
     }
 }
 

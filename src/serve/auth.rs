@@ -57,15 +57,40 @@ impl Caller {
         }
     }
 
+    /// The users that the caller may use, trained or not, by name.
+    ///
+    /// # Errors
+    ///
+    /// The folder of the users cannot be read.
+    pub fn known_users(&self, home: &Home) -> Result<Vec<UserFolder>> {
+        let mut users = home.users()?;
+        users.retain(|user| self.may_use(user.name()));
+        Ok(users)
+    }
+
     /// The users with an adapter that the caller may use, by name.
     ///
     /// # Errors
     ///
     /// The folder of the users cannot be read.
     pub fn users(&self, home: &Home) -> Result<Vec<UserFolder>> {
-        let mut users = home.users()?;
-        users.retain(|user| self.may_use(user.name()) && user.adapter().is_file());
+        let mut users = self.known_users(home)?;
+        users.retain(|user| user.adapter().is_file());
         Ok(users)
+    }
+
+    /// Checks that the caller is the administrator, as they have to be to do `what`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::forbidden`] otherwise.
+    pub fn require_admin(&self, what: &str) -> Result<(), ApiError> {
+        match self {
+            Self::Admin => Ok(()),
+            Self::User(_) => Err(ApiError::forbidden(format!(
+                "only the administrator's key may {what}"
+            ))),
+        }
     }
 
     /// The folder of the user `name`.

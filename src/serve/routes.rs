@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -18,7 +18,10 @@ use super::auth::Caller;
 use super::openai::{completions, models, tokenize};
 #[cfg(feature = "train")]
 use super::training_api;
-use super::{origin, page, page_api};
+use super::{
+    bases_api, chats_api, feedback_api, guesses_api, history_api, markdown_api, origin, page,
+    uploads_api, users_api,
+};
 
 /// The OpenAPI description of these routes.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -44,9 +47,38 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/apply-template", post(completions::apply_template))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
-        .route("/api/me", get(page_api::me))
-        .route("/api/users/{name}/history", get(page_api::history))
-        .route("/api/users/{name}/feedback", post(page_api::feedback))
+        .route("/api/me", get(users_api::me))
+        .route("/api/users", post(users_api::create))
+        .route("/api/bases", get(bases_api::list))
+        .route(
+            "/api/bases/{name}",
+            post(bases_api::choose).delete(bases_api::stop),
+        )
+        .route("/api/users/{name}/history", get(history_api::list))
+        .route(
+            "/api/users/{name}/history/{item}",
+            put(history_api::edit).delete(history_api::remove),
+        )
+        .route("/api/users/{name}/uploads", post(uploads_api::receive))
+        .route(
+            "/api/users/{name}/uploads/{id}",
+            get(uploads_api::preview)
+                .post(uploads_api::take)
+                .delete(uploads_api::remove),
+        )
+        .route("/api/users/{name}/feedback", post(feedback_api::add))
+        .route("/api/users/{name}/chats", get(chats_api::list))
+        .route(
+            "/api/users/{name}/chats/{id}",
+            get(chats_api::load)
+                .put(chats_api::save)
+                .delete(chats_api::remove),
+        )
+        .route(
+            "/api/users/{name}/guesses",
+            get(guesses_api::next).post(guesses_api::add),
+        )
+        .route("/api/markdown", post(markdown_api::render))
         .route("/metrics", get(metrics))
         .route_layer(from_fn_with_state(Arc::clone(app), authorize));
     Router::new()
@@ -94,11 +126,7 @@ async fn metrics(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, ApiError> {
-    if caller != Caller::Admin {
-        return Err(ApiError::forbidden(
-            "only the administrator's key may read the metrics",
-        ));
-    }
+    caller.require_admin("read the metrics")?;
     let gauges = app.base().ok().map(|base| base.engine.gauges());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let kind = HeaderValue::from_static(kind);
@@ -179,11 +207,6 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Some(Ok(response)) => response,
         _ => ApiError::panicked().into_response(),
     };
-    // The body is refused while it is read, where its limit is not known.
-    let response = match response.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::body_too_long(app.limits.body).into_response(),
-        _ => response,
-    };
     app.metrics
         .count_request(&route, response.status().as_u16());
     response
@@ -203,10 +226,10 @@ mod tests {
     use crate::llama::ContextOptions;
     use crate::serve::settings::{EngineSettings, RequestLimits, ServeOptions};
 
-    fn options(base: &Path) -> ServeOptions {
+    fn options(base: Option<&Path>) -> ServeOptions {
         ServeOptions {
             address: ([127, 0, 0, 1], 0).into(),
-            base: base.to_owned(),
+            base: base.map(Path::to_owned),
             gpu_layers: None,
             settings: EngineSettings {
                 context: ContextOptions::default(),
@@ -216,6 +239,7 @@ mod tests {
             },
             limits: RequestLimits {
                 body: 1 << 16,
+                uploads: 1 << 16,
                 n_predict: 8,
                 queue: 1,
                 time: Duration::from_secs(60),
@@ -282,7 +306,7 @@ mod tests {
     fn requests_that_need_the_base_are_503_while_it_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("base.gguf");
-        let app = Arc::new(App::new(&Home::at(folder.path()), options(&base)));
+        let app = Arc::new(App::new(&Home::at(folder.path()), options(Some(&base))));
         let told = serve(&app, ask_everything);
         assert_eq!(told.len(), 8);
         for (path, status, retry_after, error) in told {
@@ -294,12 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_need_a_base_are_503_and_say_where_one_comes_from_until_one_is_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = Arc::new(App::new(&Home::at(folder.path()), options(None)));
+        app.base_choice.load_given().unwrap();
+        for (path, status, retry_after, error) in serve(&app, ask_everything) {
+            assert_eq!(status, 503, "{path}: {error}");
+            assert_eq!(retry_after.as_deref(), Some("10"), "{path}");
+            assert_eq!(error["code"], "no_base", "{path}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("`cope-llama model pull`"), "{message}");
+        }
+    }
+
+    #[test]
     fn requests_that_need_a_base_that_cannot_be_loaded_are_500() {
         let folder = tempfile::tempdir().unwrap();
         let base = folder.path().join("base.gguf");
         std::fs::write(&base, b"not a model").unwrap();
-        let app = Arc::new(App::new(&Home::at(folder.path()), options(&base)));
-        app.load().unwrap_err();
+        let app = Arc::new(App::new(&Home::at(folder.path()), options(Some(&base))));
+        app.base_choice.load_given().unwrap_err();
         for (path, status, retry_after, error) in serve(&app, ask_everything) {
             assert_eq!(status, 500, "{path}: {error}");
             assert_eq!(retry_after, None, "{path}");

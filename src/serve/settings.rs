@@ -11,8 +11,8 @@ use crate::llama::ContextOptions;
 pub struct ServeOptions {
     /// The address to listen at; port 0 stands for any free port.
     pub address: SocketAddr,
-    /// The GGUF file of the base.
-    pub base: PathBuf,
+    /// The GGUF file of the base; `None` to let the page choose one.
+    pub base: Option<PathBuf>,
     /// Number of the base's layers that a GPU computes; `None` for all.
     pub gpu_layers: Option<u32>,
     /// The contexts that the engine makes.
@@ -37,8 +37,10 @@ impl ServeOptions {
 /// The limits of each request.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
-    /// The longest body, in bytes.
+    /// The longest body, in bytes, except of an upload.
     pub body: usize,
+    /// The most bytes of a user's uploads together.
+    pub uploads: u64,
     /// The longest answer, in tokens.
     pub n_predict: usize,
     /// Number of texts that may wait while [`EngineSettings::parallel`] others are decoded.

@@ -7,13 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::api_error::ApiError;
+use super::training_progress::TrainingProgress;
 use crate::home::{BaseRef, Manifest, Stage, UserFolder, UserName};
-use crate::train::{TrainConfig, TrainEvent, TrainObserver, Training, train};
+use crate::train::{TrainConfig, TrainEvent, TrainObserver, Training, train_locked};
 use crate::{Error, Result};
 
 /// Time between two looks at whether a training has ended.
@@ -27,17 +28,9 @@ pub struct Trainer(Arc<Mutex<Option<UserTraining>>>);
 struct UserTraining {
     user: UserName,
     state: State,
-    /// Set to stop the training at its next event.
+    /// Set to stop the training, within a pass or at its next event.
     stop: Arc<AtomicBool>,
-    stage: Option<Stage>,
-    /// Steps of the stage that are done.
-    done: usize,
-    /// Steps of the stage.
-    total: usize,
-    /// When this session of the stage began, and the steps that were done then.
-    began: (Instant, usize),
-    /// The loss of each step, by stage.
-    losses: BTreeMap<String, Vec<f64>>,
+    progress: TrainingProgress,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -51,31 +44,36 @@ enum State {
 
 impl Trainer {
     /// Trains a user on the base at `path`, with the settings of their last training. A training that was stopped is
-    /// resumed.
+    /// resumed. The user's folder is locked until it ends.
     ///
     /// # Errors
     ///
-    /// [`ApiError::conflict`] while another training is running; [`ApiError::unavailable`] when no thread can be started;
-    /// [`ApiError::internal`] when the user's manifest cannot be read.
+    /// [`ApiError::conflict`] while another training is running, or the user's texts are being imported;
+    /// [`ApiError::unavailable`] when no thread can be started; [`ApiError::internal`] when the user's manifest cannot be
+    /// read.
     pub fn start(
         &self,
         folder: UserFolder,
         path: PathBuf,
         mut base: BaseRef,
     ) -> Result<(), ApiError> {
-        let config = settings_of_last(folder.manifest()?, &mut base);
+        let lock = folder.lock()?;
+        let manifest = folder.manifest()?;
+        let progress = TrainingProgress::new(seconds_of_last(manifest.as_ref(), &base));
+        let config = settings_of_last(manifest, &mut base);
         let user = folder.name().clone();
-        let work = move |observe: TrainObserver| {
+        let work = move |observe: TrainObserver, stop: &Arc<AtomicBool>| {
             let training = Training {
                 folder: &folder,
                 base_path: &path,
                 base: &base,
                 config: &config,
                 stages: &Stage::ALL,
+                stop: Some(stop),
             };
-            train(training, observe)
+            train_locked(&lock, training, observe)
         };
-        self.run(user, work, |work| {
+        self.run(user, progress, work, |work| {
             let thread = std::thread::Builder::new().name("train".into());
             thread.spawn(work).map(drop)
         })
@@ -86,16 +84,17 @@ impl Trainer {
     fn run(
         &self,
         user: UserName,
-        work: impl FnOnce(TrainObserver) -> Result<()> + Send + 'static,
+        progress: TrainingProgress,
+        work: impl FnOnce(TrainObserver, &Arc<AtomicBool>) -> Result<()> + Send + 'static,
         spawn: impl FnOnce(Box<dyn FnOnce() + Send>) -> io::Result<()>,
     ) -> Result<(), ApiError> {
         let stop = Arc::new(AtomicBool::new(false));
-        self.begin(user, Arc::clone(&stop))?;
+        self.begin(user, progress, Arc::clone(&stop))?;
         let shared = Arc::clone(&self.0);
         let thread = move || {
             let mut observe = |event: TrainEvent| {
                 if let Some(training) = &mut *locked(&shared) {
-                    training.update(&event);
+                    training.progress.update(&event);
                 }
                 if stop.load(Ordering::Relaxed) {
                     return Err(Error::Interrupted);
@@ -103,7 +102,7 @@ impl Trainer {
                 Ok(())
             };
             // Nothing that the work leaves half done is used after a panic: it is read from disk again.
-            let result = catch_unwind(AssertUnwindSafe(|| work(&mut observe)));
+            let result = catch_unwind(AssertUnwindSafe(|| work(&mut observe, &stop)));
             let state = match result {
                 Ok(Ok(())) => State::Ended,
                 Ok(Err(Error::Interrupted)) => State::Stopped,
@@ -120,7 +119,12 @@ impl Trainer {
     }
 
     /// Records that the training of `user` is running.
-    fn begin(&self, user: UserName, stop: Arc<AtomicBool>) -> Result<(), ApiError> {
+    fn begin(
+        &self,
+        user: UserName,
+        progress: TrainingProgress,
+        stop: Arc<AtomicBool>,
+    ) -> Result<(), ApiError> {
         let mut training = self.training();
         let is_running = |it: &UserTraining| it.state == State::Running;
         if training.as_ref().is_some_and(is_running) {
@@ -132,11 +136,7 @@ impl Trainer {
             user,
             state: State::Running,
             stop,
-            stage: None,
-            done: 0,
-            total: 0,
-            began: (Instant::now(), 0),
-            losses: BTreeMap::new(),
+            progress,
         });
         Ok(())
     }
@@ -168,28 +168,39 @@ impl Trainer {
     pub fn status(&self, user: &UserName) -> Value {
         let training = self.training();
         let Some(training) = training.as_ref().filter(|it| it.user == *user) else {
-            return json!({ "state": "none", "stage": null, "done": 0, "total": 0, "seconds_left": null, "losses": {}, "message": null });
+            return with_state(
+                TrainingProgress::new(BTreeMap::new()).json(false),
+                "none",
+                None,
+            );
         };
         let (state, message) = match &training.state {
             State::Running => ("running", None),
             State::Ended => ("ended", None),
             State::Stopped => ("stopped", None),
-            State::Failed(message) => ("failed", Some(message)),
+            State::Failed(message) => ("failed", Some(message.as_str())),
         };
-        json!({
-            "state": state,
-            "stage": training.stage.map(|stage| stage.to_string()),
-            "done": training.done,
-            "total": training.total,
-            "seconds_left": training.seconds_left(),
-            "losses": training.losses,
-            "message": message,
-        })
+        let is_running = training.state == State::Running;
+        with_state(training.progress.json(is_running), state, message)
     }
 
     fn training(&self) -> MutexGuard<'_, Option<UserTraining>> {
         locked(&self.0)
     }
+}
+
+/// The fields of a training's progress, and how it ended.
+fn with_state(mut progress: Value, state: &str, message: Option<&str>) -> Value {
+    progress["state"] = json!(state);
+    progress["message"] = json!(message);
+    progress
+}
+
+/// Seconds that each stage of the last training took, if that was on this base too.
+fn seconds_of_last(manifest: Option<&Manifest>, base: &BaseRef) -> BTreeMap<Stage, f64> {
+    let last = manifest.filter(|last| last.base.sha256 == base.sha256);
+    let stages = last.into_iter().flat_map(|last| &last.stages);
+    stages.map(|(stage, it)| (*stage, it.seconds)).collect()
 }
 
 /// The settings of the last training. If that was on this base too, its task adapter and the adapter that it started from
@@ -223,44 +234,6 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or("the training panicked").to_owned()
 }
 
-impl UserTraining {
-    fn update(&mut self, event: &TrainEvent) {
-        match event {
-            TrainEvent::Started { stage, total, done } => {
-                (self.stage, self.total, self.done) = (Some(*stage), *total, *done);
-                self.began = (Instant::now(), *done);
-            }
-            TrainEvent::Replay { done: 0, total } => {
-                (self.stage, self.total, self.done) = (Some(Stage::Sft), *total, 0);
-                self.began = (Instant::now(), 0);
-            }
-            TrainEvent::Replay { done, .. } => self.done = *done,
-            TrainEvent::Step {
-                stage,
-                done,
-                metrics,
-            } => {
-                self.done = *done;
-                if let Some(loss) = metrics.get("loss") {
-                    self.losses
-                        .entry(stage.to_string())
-                        .or_default()
-                        .push(*loss);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// An estimate of the seconds until the stage is done; `None` before its first step.
-    fn seconds_left(&self) -> Option<f64> {
-        let (began, done_before) = self.began;
-        let n = self.done.checked_sub(done_before).filter(|n| *n > 0)?;
-        let left = self.total.saturating_sub(self.done);
-        Some(began.elapsed().as_secs_f64() / n as f64 * left as f64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -274,14 +247,20 @@ mod tests {
         UserName::new("ann").unwrap()
     }
 
+    fn fresh() -> TrainingProgress {
+        TrainingProgress::new(BTreeMap::new())
+    }
+
     /// Runs `work` to its end on this thread, and gives the state that the page then shows.
-    fn state_after(work: impl FnOnce(TrainObserver) -> Result<()> + Send + 'static) -> Value {
+    fn state_after(
+        work: impl FnOnce(TrainObserver, &Arc<AtomicBool>) -> Result<()> + Send + 'static,
+    ) -> Value {
         let trainer = Trainer::default();
         let here = |work: Box<dyn FnOnce() + Send>| {
             work();
             Ok(())
         };
-        trainer.run(ann(), work, here).unwrap();
+        trainer.run(ann(), fresh(), work, here).unwrap();
         trainer.status(&ann())
     }
 
@@ -334,7 +313,12 @@ mod tests {
             Ok(())
         };
         trainer
-            .run(ann(), |_| panic!("step 3 is not a number"), spawn)
+            .run(
+                ann(),
+                fresh(),
+                |_, _| panic!("step 3 is not a number"),
+                spawn,
+            )
             .unwrap();
         let status = trainer.status(&ann());
         assert_eq!(status["state"], "failed");
@@ -342,7 +326,7 @@ mod tests {
             status["message"],
             "step 3 is not a number; this is a bug of cope-llama"
         );
-        trainer.run(ann(), |_| Ok(()), spawn).unwrap();
+        trainer.run(ann(), fresh(), |_, _| Ok(()), spawn).unwrap();
         assert_eq!(trainer.status(&ann())["state"], "ended");
     }
 
@@ -350,7 +334,9 @@ mod tests {
     fn a_training_thread_that_cannot_start_has_failed() {
         let trainer = Trainer::default();
         let refuse = |_| Err(io::Error::other("too many threads"));
-        let error = trainer.run(ann(), |_| Ok(()), refuse).unwrap_err();
+        let error = trainer
+            .run(ann(), fresh(), |_, _| Ok(()), refuse)
+            .unwrap_err();
         assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(error.retry_after.is_some());
         let status = trainer.status(&ann());
@@ -362,10 +348,10 @@ mod tests {
 
     #[test]
     fn the_state_says_how_a_training_ended() {
-        let failed = state_after(|_| Err(Error::Train("the loss is not finite".into())));
+        let failed = state_after(|_, _| Err(Error::Train("the loss is not finite".into())));
         assert_eq!(failed["state"], "failed");
         assert_eq!(failed["message"], "training failed: the loss is not finite");
-        let stopped = state_after(|_| Err(Error::Interrupted));
+        let stopped = state_after(|_, _| Err(Error::Interrupted));
         assert_eq!(stopped["state"], "stopped");
         assert_eq!(stopped["message"], Value::Null);
     }
@@ -375,7 +361,7 @@ mod tests {
         let trainer = Trainer::default();
         let (end, ended) = channel::<()>();
         let (thread, join) = channel();
-        let work = move |_: TrainObserver| {
+        let work = move |_: TrainObserver, _: &Arc<AtomicBool>| {
             let _ = ended.recv();
             Ok(())
         };
@@ -383,9 +369,11 @@ mod tests {
             thread.send(std::thread::spawn(work)).unwrap();
             Ok(())
         };
-        trainer.run(ann(), work, spawn).unwrap();
+        trainer.run(ann(), fresh(), work, spawn).unwrap();
         assert_eq!(trainer.status(&ann())["state"], "running");
-        let error = trainer.run(ann(), |_| Ok(()), |_| Ok(())).unwrap_err();
+        let error = trainer
+            .run(ann(), fresh(), |_, _| Ok(()), |_| Ok(()))
+            .unwrap_err();
         assert_eq!(error.status, StatusCode::CONFLICT);
         drop(end);
         join.recv().unwrap().join().unwrap();

@@ -21,6 +21,8 @@ pub struct VoiceFields {
     pub user: Option<String>,
     /// Adapters by their numbers, as llama-server has them; where `model` names a user, that user's alone.
     pub lora: Option<Vec<LoraRequest>>,
+    /// The factor by which the adapter's effect is multiplied, where `lora` gives none.
+    pub scale: Option<f32>,
     /// The arm; without it CoPe for a user, and the base without one.
     pub arm: Option<ArmKind>,
     /// α, the strength of CoPe's contrast; without it the adapter's own.
@@ -73,6 +75,7 @@ impl VoiceFields {
             model: fields.read("model")?,
             user: fields.read("user")?,
             lora: fields.take("lora").as_ref().map(lora).transpose()?,
+            scale: fields.read("scale")?,
             arm: fields.take("arm").as_ref().map(arm).transpose()?,
             contrast: fields.read("contrast")?,
             plausibility: fields.read("plausibility")?,
@@ -93,6 +96,7 @@ impl VoiceFields {
     ) -> Result<ResolvedVoice, ApiError> {
         let users = caller.users(home)?;
         let (user, scale) = self.adapter(&users, caller, base_name)?;
+        let scale = self.own_scale(user)?.unwrap_or(scale);
         let arm = match (self.arm, user) {
             (Some(arm), _) => arm,
             (None, Some(_)) => ArmKind::Cope,
@@ -118,6 +122,21 @@ impl VoiceFields {
             name: name.to_owned(),
             request,
         })
+    }
+
+    /// The field `scale`, which is for a user's adapter, and says what `lora` may say too.
+    fn own_scale(&self, user: Option<&UserName>) -> Result<Option<f32>, ApiError> {
+        let refuse = |message: &str| Err(ApiError::invalid_field("scale", message));
+        match self.scale {
+            None => Ok(None),
+            Some(_) if user.is_none() => {
+                refuse("only a user's model has an adapter to scale: name a user as the model")
+            }
+            Some(_) if self.lora.as_ref().is_some_and(|lora| !lora.is_empty()) => {
+                refuse("the scale is that of `lora`: leave out one of both")
+            }
+            Some(scale) => check_scale("scale", scale).map(Some),
+        }
     }
 
     /// Checks that α and τ are given to CoPe alone: the other arms have neither.
@@ -231,8 +250,14 @@ fn adapter_by_number<'a>(
     let Some(user) = users.get(lora.id) else {
         return refuse("there is no adapter of that number for this key");
     };
-    if !(0.0..=MAX_SCALE).contains(&lora.scale) {
-        return refuse(&format!("an adapter's scale is 0 to {MAX_SCALE}"));
+    Ok((Some(user.name()), check_scale("lora", lora.scale)?))
+}
+
+/// The scale of an adapter in the field `param`, if it can be one.
+fn check_scale(param: &'static str, scale: f32) -> Result<f32, ApiError> {
+    if !(0.0..=MAX_SCALE).contains(&scale) {
+        let message = format!("an adapter's scale is 0 to {MAX_SCALE}");
+        return Err(ApiError::invalid_field(param, message));
     }
-    Ok((Some(user.name()), lora.scale))
+    Ok(scale)
 }

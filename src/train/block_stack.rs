@@ -14,6 +14,7 @@ use super::lora::{LoraLayout, StackLora};
 use super::ops::attention::{Mask, Segment};
 use super::ops::rope::Ropes;
 use super::ops::{contiguous, map_f32};
+use super::stop_flag::StopFlag;
 
 /// The operation: from the adapters' matrices to the rows after the last block, with a gradient for the matrices.
 pub struct StackOp {
@@ -29,6 +30,8 @@ pub struct StackOp {
     kept: Mutex<Option<KeptPass>>,
     /// Whether the backward pass recomputes activations.
     recompute: bool,
+    /// Ends a pass between two blocks.
+    stop: StopFlag,
 }
 
 /// The rotations of a block's positions, the window of its attention, and what it is given beside the residual stream.
@@ -56,17 +59,18 @@ struct Kept {
 }
 
 impl StackOp {
-    /// Runs the blocks on `x`: `[t, n_embd]` → `[t, n_embd]`.
+    /// Runs the blocks on `x`: `[t, n_embd]` → `[t, n_embd]`. The backward pass recomputes activations where `recompute` says
+    /// so, and `stop` ends both passes.
     ///
     /// # Errors
-    /// A tensor operation failed.
+    /// A tensor operation failed, or the flag was set.
     pub fn apply(
         blocks: &Arc<Vec<Block>>,
         views: Vec<BlockView>,
         segments: &Arc<Vec<Segment>>,
         x: Vec<f32>,
         lora: StackLora,
-        recompute: bool,
+        (recompute, stop): (bool, StopFlag),
     ) -> Result<Tensor> {
         lora.flat.apply_op1(Self {
             blocks: Arc::clone(blocks),
@@ -76,6 +80,7 @@ impl StackOp {
             x,
             kept: Mutex::default(),
             recompute,
+            stop,
         })
     }
 
@@ -114,11 +119,12 @@ impl StackOp {
         self.layouts.iter().map(part).collect()
     }
 
-    fn forward(&self, flat: &[f32]) -> (Vec<f32>, KeptPass) {
+    fn forward(&self, flat: &[f32]) -> Result<(Vec<f32>, KeptPass)> {
         let mut x = self.x.clone();
         let mut blocks = Vec::with_capacity(self.blocks.len());
         let mut keys = SharedKeys::default();
         for (layer, flat) in self.parts(flat).into_iter().enumerate() {
+            self.stop.check_in_graph()?;
             let (y, activations) = self.block(layer, &x, flat, &keys);
             let is_source = |view: &BlockView| view.earlier_keys == Some(layer);
             if self.views.iter().any(is_source)
@@ -131,11 +137,11 @@ impl StackOp {
                 activations: (!self.recompute).then_some(activations),
             });
         }
-        (x, KeptPass { blocks, keys })
+        Ok((x, KeptPass { blocks, keys }))
     }
 
     /// The gradient of `flat`, from `dy`, that of the result.
-    fn backward(&self, flat: &[f32], kept: KeptPass, dy: &[f32]) -> Vec<f32> {
+    fn backward(&self, flat: &[f32], kept: KeptPass, dy: &[f32]) -> Result<Vec<f32>> {
         let KeptPass { blocks, keys } = kept;
         let mut dy = dy.to_vec();
         let mut gradients = Vec::with_capacity(self.blocks.len());
@@ -143,6 +149,7 @@ impl StackOp {
         let mut d_keys = BTreeMap::new();
         let blocks = self.parts(flat).into_iter().zip(blocks).enumerate();
         for (layer, (flat, Kept { x, activations })) in blocks.rev() {
+            self.stop.check_in_graph()?;
             let activations = activations.unwrap_or_else(|| self.block(layer, &x, flat, &keys).1);
             let adapters = self.layouts[layer].split(flat);
             let (block, view) = (&self.blocks[layer], self.view(layer, &keys));
@@ -153,7 +160,7 @@ impl StackOp {
             gradients.push(self.layouts[layer].flat_gradients(lora_gradients));
         }
         gradients.reverse();
-        gradients.concat()
+        Ok(gradients.concat())
     }
 }
 
@@ -163,7 +170,7 @@ impl CustomOp1 for StackOp {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, kept) = self.forward(contiguous(storage, layout)?);
+        let (y, kept) = self.forward(contiguous(storage, layout)?)?;
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let t = self
             .segments
@@ -183,7 +190,7 @@ impl CustomOp1 for StackOp {
         let Some(kept) = kept else {
             bail!("the backward pass of this forward pass has already run");
         };
-        let d_flat = map_f32(flat, |flat| map_f32(dy, |dy| self.backward(flat, kept, dy)))??;
+        let d_flat = map_f32(flat, |flat| map_f32(dy, |dy| self.backward(flat, kept, dy)))???;
         Ok(Some(Tensor::from_vec(d_flat, flat.shape(), flat.device())?))
     }
 }

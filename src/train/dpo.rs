@@ -10,7 +10,7 @@ use super::lora::Lora;
 use super::loss::{RewardWeights, chosen_loss, dpo_loss, response_logps};
 use super::model::TrainModel;
 use super::packing::PackedBatch;
-use super::train_event::StepMetrics;
+use super::train_event::{PassObserver, StepMetrics};
 use crate::Result;
 use crate::home::Stage;
 use crate::llama::Token;
@@ -77,15 +77,19 @@ impl ScoredPairs {
     /// Takes pairs with the base's log-probabilities where these are known, and computes the others.
     ///
     /// # Errors
-    /// A tensor operation failed.
-    pub fn new(model: &TrainModel, pairs: Vec<(EncodedPair, Option<[f32; 2]>)>) -> Result<Self> {
+    /// A tensor operation failed, or `ended`, which is called after each pass, returned an error.
+    pub fn new(
+        model: &TrainModel,
+        pairs: Vec<(EncodedPair, Option<[f32; 2]>)>,
+        ended: PassObserver,
+    ) -> Result<Self> {
         let (pairs, known): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         let unknown = pairs
             .iter()
             .zip(&known)
             .filter(|(_, known)| known.is_none());
         let unknown: Vec<_> = unknown.map(|(pair, _)| pair).collect();
-        let mut computed = pair_logps(model, None, &unknown)?.into_iter();
+        let mut computed = pair_logps(model, None, &unknown, ended)?.into_iter();
         let base_logps = known
             .into_iter()
             .filter_map(|known| known.or_else(|| computed.next()));
@@ -126,7 +130,7 @@ impl Objective for Dpo<'_> {
         if self.held_out.pairs.is_empty() {
             return Ok(None);
         }
-        let rewards = rewards(self.model, lora, self.held_out, self.config)?;
+        let rewards = rewards(self.model, lora, self.held_out, self.config, &mut || Ok(()))?;
         let loss = dpo_loss(&Tensor::new(rewards, &Device::Cpu)?)?;
         Ok(Some(-f64::from(loss.to_scalar::<f32>()?)))
     }
@@ -171,14 +175,15 @@ pub fn pair_loss(
 /// Mean reward of the chosen responses minus that of the rejected ones.
 ///
 /// # Errors
-/// A tensor operation failed.
+/// A tensor operation failed, or `ended`, which is called after each pass, returned an error.
 pub fn mean_margin(
     model: &TrainModel,
     lora: &Lora,
     pairs: &ScoredPairs,
     config: &DpoConfig,
+    ended: PassObserver,
 ) -> Result<f64> {
-    let rewards = rewards(model, lora, pairs, config)?;
+    let rewards = rewards(model, lora, pairs, config, ended)?;
     Ok(mean(&rewards, 0) - mean(&rewards, 1))
 }
 
@@ -188,9 +193,10 @@ fn rewards(
     lora: &Lora,
     pairs: &ScoredPairs,
     config: &DpoConfig,
+    ended: PassObserver,
 ) -> Result<Vec<f32>> {
     let each: Vec<_> = pairs.pairs.iter().collect();
-    let user = pair_logps(model, Some(lora), &each)?.into_flattened();
+    let user = pair_logps(model, Some(lora), &each, ended)?.into_flattened();
     let weights = config.weights();
     let base = pairs.base_logps.as_flattened();
     let responses = pairs
@@ -214,14 +220,16 @@ fn batch<'a>(pairs: impl IntoIterator<Item = &'a EncodedPair, IntoIter: Clone>) 
     batch
 }
 
-/// Log-probabilities of each pair's chosen and rejected response, in nats, with an adapter or under the base.
+/// Log-probabilities of each pair's chosen and rejected response, in nats, with an adapter or under the base. `ended` is
+/// called after each pass.
 ///
 /// # Errors
-/// A tensor operation failed.
+/// A tensor operation failed, or `ended` returned an error.
 pub fn pair_logps(
     model: &TrainModel,
     lora: Option<&Lora>,
     pairs: &[&EncodedPair],
+    ended: PassObserver,
 ) -> Result<Vec<[f32; 2]>> {
     let lora = lora.map(Lora::frozen);
     let mut logps = Vec::with_capacity(pairs.len());
@@ -230,6 +238,7 @@ pub fn pair_logps(
         let sums = response_logps(&model.logprobs(&batch, lora.as_ref())?, &batch.responses)?
             .to_vec1::<f32>()?;
         logps.extend(sums.chunks_exact(2).map(|pair| [pair[0], pair[1]]));
+        ended()?;
     }
     Ok(logps)
 }

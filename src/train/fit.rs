@@ -127,8 +127,8 @@ pub struct StepLoss {
 /// Fits `lora` to the objective. Resumes from `checkpoint`, if it has a state. Equal seeds give equal adapters.
 ///
 /// # Errors
-/// A loss or a gradient is not finite (its step is named), a tensor operation failed, or the observer stopped the work;
-/// the checkpoint then holds the last good state.
+/// A loss or a gradient is not finite (its step is named), a tensor operation failed, or the work was stopped, by the
+/// observer or within a step; the checkpoint then holds the last good state.
 pub fn fit(
     objective: &dyn Objective,
     lora: &Lora,
@@ -153,6 +153,7 @@ pub fn fit(
         total: fitting.n_steps,
         done,
     })?;
+    let mut n_taken = done;
     let batches = config.batches(n_items, seed).into_iter().enumerate();
     for (step, items) in batches.skip(done) {
         if best
@@ -161,6 +162,10 @@ pub fn fit(
         {
             break;
         }
+        if fitting.is_scored_after(step) {
+            // A score that is stopped leaves no state to go on from: the step is taken again.
+            checkpoint.save(step, &optimizer, best.as_ref())?;
+        }
         let mut metrics = match fitting.step(step, &items, &mut optimizer) {
             Ok(metrics) => metrics,
             Err(error) => {
@@ -168,11 +173,14 @@ pub fn fit(
                 return Err(in_step(error, step + 1, stage));
             }
         };
-        if let Some(score) = fitting.score_after(step)? {
+        if fitting.is_scored_after(step)
+            && let Some(score) = fitting.objective.score(fitting.lora)?
+        {
             metrics.insert("eval_loss", -score);
             best = Some(better(best, score, &optimizer)?);
         }
         let done = step + 1;
+        n_taken = done;
         checkpoint.save_now_and_then(done, &optimizer, best.as_ref())?;
         let event = TrainEvent::Step {
             stage,
@@ -184,6 +192,8 @@ pub fn fit(
             return Err(stopped);
         }
     }
+    // The stage can be stopped while it measures the adapter.
+    checkpoint.save(n_taken, &optimizer, best.as_ref())?;
     match best {
         Some(best) => optimizer.set_values(best.values),
         None => Ok(()),
@@ -226,14 +236,10 @@ impl Fitting<'_> {
         Ok(metrics)
     }
 
-    /// The adapter's score on the held-out items, where `step` ends an epoch and early stopping asks for it.
-    fn score_after(&self, step: usize) -> Result<Option<f64>> {
+    /// Whether the adapter is scored after `step`: where it ends an epoch and early stopping asks for it.
+    fn is_scored_after(&self, step: usize) -> bool {
         let steps_an_epoch = self.config.steps_an_epoch(self.n_items);
-        if self.config.patience > 0 && (step + 1).is_multiple_of(steps_an_epoch) {
-            self.objective.score(self.lora)
-        } else {
-            Ok(None)
-        }
+        self.config.patience > 0 && (step + 1).is_multiple_of(steps_an_epoch)
     }
 }
 

@@ -32,6 +32,8 @@ use super::ops::norm::RmsNorm;
 use super::packing::{PackedBatch, PackedRows};
 use super::shape::Shape;
 use super::stem::Stem;
+use super::stop_flag::StopFlag;
+use super::train_event::PassObserver;
 use super::weights::Weights;
 use crate::Result;
 use crate::llama::{self, ContextOptions, Token};
@@ -47,6 +49,8 @@ pub struct TrainModel {
     recompute: bool,
     /// A copy of the weights on a device, which computes in their place.
     candle: Option<CandleModel>,
+    /// Ends a pass between two blocks.
+    stop: StopFlag,
 }
 
 /// Reads the divisors of the rotary frequencies in blocks with full attention, `[n_rot / 2]`, of the set `rope_factors`
@@ -118,20 +122,21 @@ impl TrainModel {
     /// The architecture belongs to no [`Family`]; a setting or a tensor is missing or has another shape; or the file
     /// has a setting or a tensor that this code does not know.
     pub fn load(gguf: &Gguf, weight_type: WeightType) -> Result<Self> {
-        Self::load_with_task(gguf, weight_type, None, None)
+        Self::load_with_task(gguf, weight_type, None, None, &mut || Ok(()))
     }
 
     /// [`Self::load`], with a task adapter added to the weights, and with these factors of the rotary frequencies where the
     /// file has two sets of them; `None` takes those of a context of the default size. The adapter must fit the base
-    /// (`Adapter::check_fits`).
+    /// (`Adapter::check_fits`). `read` is called after each layer.
     ///
     /// # Errors
-    /// Those of [`Self::load`].
+    /// Those of [`Self::load`], or `read` returned an error.
     pub fn load_with_task(
         gguf: &Gguf,
         weight_type: WeightType,
         task: Option<&Adapter>,
         rope_factors: Option<RopeFactors>,
+        read: PassObserver,
     ) -> Result<Self> {
         let family = Family::of(gguf)?;
         let shape = Shape::read(gguf, family)?;
@@ -139,6 +144,7 @@ impl TrainModel {
         let mut blocks = Vec::with_capacity(shape.n_layer);
         for layer in 0..shape.n_layer {
             blocks.push(block_reader::read(&mut weights, layer, &shape, family)?);
+            read()?;
         }
         let (embedding, head) = read_ends(&mut weights, &shape, family)?;
         let usual = llama::rope_factors(gguf, ContextOptions::default().n_ctx);
@@ -163,6 +169,7 @@ impl TrainModel {
             head: Arc::new(head),
             recompute: false,
             candle: None,
+            stop: StopFlag::default(),
         })
     }
 
@@ -183,6 +190,12 @@ impl TrainModel {
     #[must_use]
     pub fn recomputing(self, recompute: bool) -> Self {
         Self { recompute, ..self }
+    }
+
+    /// Has this flag end the passes of the model's own operations.
+    #[must_use]
+    pub(super) fn stopped_by(self, stop: StopFlag) -> Self {
+        Self { stop, ..self }
     }
 
     /// The model's sizes.
@@ -308,7 +321,7 @@ impl TrainModel {
             &rows.segments,
             x,
             lora.stack()?,
-            self.recompute,
+            (self.recompute, self.stop.clone()),
         )?)
     }
 
@@ -331,6 +344,7 @@ impl TrainModel {
         let inputs = self.stem.inputs(tokens, &x)?;
         let mut keys = SharedKeys::default();
         for (layer, block) in self.blocks.iter().enumerate() {
+            self.stop.check()?;
             let earlier_keys = self.shape().earlier_keys(layer);
             let view = View {
                 rope: self.stem.rotation(&ropes, layer),

@@ -29,6 +29,7 @@ use super::sample::{SLOTS, Sample};
 use super::sft::{self, Sft};
 use super::shape::Shape;
 use super::start::read_adapter;
+use super::stop_flag::StopFlag;
 use super::texts::Texts;
 use super::train_event::{Figures, LogLine, SettingLine, StepMetrics, TrainEvent, TrainObserver};
 use crate::digest::digest;
@@ -82,19 +83,21 @@ impl<'a> Recipe<'a> {
         let shape = Shape::read(&gguf, Family::of(&gguf)?)?;
         let encoder = Encoder::new(&vocabulary, shape.n_ctx)?;
         let texts = Texts::load(folder, &encoder, hold_out, shape.n_ctx, observe)?;
-        let load = |weight_type| {
+        let load = |weight_type, observe: TrainObserver| {
             let (task, rope_factors) = (task.as_ref(), config.rope_factors);
-            TrainModel::load_with_task(&gguf, weight_type, task, rope_factors)
+            let mut read = || observe(TrainEvent::Pass);
+            TrainModel::load_with_task(&gguf, weight_type, task, rope_factors, &mut read)
         };
         let model = if let Some((gpu, dtype)) = gpu {
-            load(WeightType::Quantized)?.on_candle(&gpu, dtype)?
+            load(WeightType::Quantized, observe)?.on_candle(&gpu, dtype)?
         } else {
             let n_replayed = replay::n_items(config, hold_out, texts.examples.len());
             let bytes = memory(training, &gguf, &shape, &texts.examples, n_replayed)?;
             observe(TrainEvent::Memory { bytes })?;
             memory::check(bytes)?;
-            load(config.weight_type)?.recomputing(config.recompute)
+            load(config.weight_type, observe)?.recomputing(config.recompute)
         };
+        let model = model.stopped_by(StopFlag::new(training.stop));
         Ok(Self {
             folder,
             base,
@@ -120,7 +123,6 @@ impl<'a> Recipe<'a> {
         };
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
         let replayed = self.replayed(observe)?;
-        let mut observe = self.logged(observe);
         let objective = Sft {
             model: &self.model,
             examples: &[&*self.texts.examples, &replayed].concat(),
@@ -132,10 +134,12 @@ impl<'a> Recipe<'a> {
             &self.config.sft,
             self.config.seed,
             &mut checkpoint,
-            &mut observe,
+            &mut self.logged(observe),
         )?;
         self.save(&lora, &self.folder.sft())?;
-        let measure = |lora| sft::mean_logprob(&self.model, lora, &self.texts.held_out);
+        let mut ended = || observe(TrainEvent::Pass);
+        let mut measure =
+            |lora| sft::mean_logprob(&self.model, lora, &self.texts.held_out, &mut ended);
         let mut figures = Figures::new();
         if !self.texts.held_out.is_empty() {
             figures.insert("held_out/logprob_before", measure(None)?);
@@ -247,8 +251,8 @@ impl<'a> Recipe<'a> {
         let mined: Vec<Pair> = read_jsonl(&self.folder.pairs())?;
         let judged = self.verdicts()?.pairs();
         let n_judged = judged.len();
-        let pairs = self.pairs(&self.folder.pairs(), mined)?;
-        let pairs = pairs.and(self.pairs(&self.folder.feedback_path(), judged)?);
+        let pairs = self.pairs(&self.folder.pairs(), mined, observe)?;
+        let pairs = pairs.and(self.pairs(&self.folder.feedback_path(), judged, observe)?);
         if pairs.pairs.is_empty() {
             // No example gave a pair, for instance because all texts are longer than a sample may be. The adapter then
             // stays what SFT made.
@@ -257,16 +261,17 @@ impl<'a> Recipe<'a> {
         }
         let config = &self.config.dpo;
         let path = self.folder.held_out_pairs();
-        let held_out_pairs = self.pairs(&path, read_jsonl(&path)?)?;
-        let measure = |lora: &Lora| -> Result<_> {
+        let held_out_pairs = self.pairs(&path, read_jsonl(&path)?, observe)?;
+        let measure = |lora: &Lora, observe: TrainObserver| -> Result<_> {
+            let mut ended = || observe(TrainEvent::Pass);
+            let (model, texts) = (&self.model, &self.texts.held_out);
             Ok((
-                sft::mean_logprob(&self.model, Some(lora), &self.texts.held_out)?,
-                dpo::mean_margin(&self.model, lora, &held_out_pairs, config)?,
+                sft::mean_logprob(model, Some(lora), texts, &mut ended)?,
+                dpo::mean_margin(model, lora, &held_out_pairs, config, &mut ended)?,
             ))
         };
-        let (logprob_before, margin_before) = measure(&lora)?;
+        let (logprob_before, margin_before) = measure(&lora, observe)?;
         let mut checkpoint = Checkpoint::at(&self.folder.checkpoint(), inputs);
-        let mut observe = self.logged(observe);
         let objective = Dpo {
             model: &self.model,
             config,
@@ -279,7 +284,7 @@ impl<'a> Recipe<'a> {
             &config.fit,
             self.config.seed,
             &mut checkpoint,
-            &mut observe,
+            &mut self.logged(observe),
         )?;
         self.save(&lora, &self.folder.dpo())?;
         let mut figures = Figures::new();
@@ -287,7 +292,7 @@ impl<'a> Recipe<'a> {
             figures.insert("feedback/pairs", n_judged as f64);
         }
         if !self.texts.held_out.is_empty() {
-            let (logprob, margin) = measure(&lora)?;
+            let (logprob, margin) = measure(&lora, observe)?;
             figures.insert("held_out/logprob_before", logprob_before);
             figures.insert("held_out/logprob", logprob);
             figures.insert("held_out/margin_before", margin_before);
@@ -396,7 +401,7 @@ impl<'a> Recipe<'a> {
 
     /// Encodes the pairs that `path` holds line by line, and adds the base's log-probabilities: those of mining, where
     /// they are of this base and these tokens, or new ones.
-    fn pairs(&self, path: &Path, pairs: Vec<Pair>) -> Result<ScoredPairs> {
+    fn pairs(&self, path: &Path, pairs: Vec<Pair>, observe: TrainObserver) -> Result<ScoredPairs> {
         let encoded = self.encoder()?.pairs(&pairs, path)?;
         let known = |(encoded, pair): (EncodedPair, Pair)| {
             let known = pair.base_logps;
@@ -406,6 +411,7 @@ impl<'a> Recipe<'a> {
         ScoredPairs::new(
             &self.model,
             encoded.into_iter().zip(pairs).map(known).collect(),
+            &mut || observe(TrainEvent::Pass),
         )
     }
 

@@ -7,7 +7,7 @@ use super::lora::Lora;
 use super::loss::sft_loss;
 use super::model::TrainModel;
 use super::packing::PackedBatch;
-use super::train_event::StepMetrics;
+use super::train_event::{PassObserver, StepMetrics};
 use crate::Result;
 use crate::home::Stage;
 
@@ -45,7 +45,7 @@ impl Objective for Sft<'_> {
         if self.held_out.is_empty() {
             return Ok(None);
         }
-        mean_logprob(self.model, Some(lora), self.held_out).map(Some)
+        mean_logprob(self.model, Some(lora), self.held_out, &mut || Ok(())).map(Some)
     }
 }
 
@@ -78,11 +78,17 @@ pub fn batch<'a>(examples: impl IntoIterator<Item = &'a Encoded, IntoIter: Clone
     batch
 }
 
-/// Mean log-probability of the responses' tokens, in nats a token, with an adapter or under the base.
+/// Mean log-probability of the responses' tokens, in nats a token, with an adapter or under the base. `ended` is called
+/// after each pass.
 ///
 /// # Errors
-/// A tensor operation failed.
-pub fn mean_logprob(model: &TrainModel, lora: Option<&Lora>, examples: &[Encoded]) -> Result<f64> {
+/// A tensor operation failed, or `ended` returned an error.
+pub fn mean_logprob(
+    model: &TrainModel,
+    lora: Option<&Lora>,
+    examples: &[Encoded],
+    ended: PassObserver,
+) -> Result<f64> {
     let lora = lora.map(Lora::frozen);
     let (mut sum, mut n_tokens) = (0.0, 0);
     for examples in examples.chunks(EXAMPLES) {
@@ -94,6 +100,7 @@ pub fn mean_logprob(model: &TrainModel, lora: Option<&Lora>, examples: &[Encoded
             .map(|&logprob| f64::from(logprob))
             .sum::<f64>();
         n_tokens += logprobs.len();
+        ended()?;
     }
     Ok(sum / n_tokens.max(1) as f64)
 }

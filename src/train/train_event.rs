@@ -79,6 +79,9 @@ pub enum TrainEvent {
         /// Number of passes in all.
         total: usize,
     },
+    /// Work beside the steps goes on: a part of the base was loaded, or a pass over held-out texts or pairs has ended. It lets
+    /// the observer stop the work there too.
+    Pass,
     /// A stage begins, or resumes where it was stopped.
     Started {
         /// The stage.
@@ -125,11 +128,16 @@ impl TrainEvent {
             | Self::LeftOut { .. }
             | Self::Replay { .. }
             | Self::Audit { .. }
+            | Self::Pass
             | Self::Started { .. }
             | Self::Calibrated(_) => false,
         }
     }
 }
+
+/// A function that is called after each pass of a model, or another part of long work. It stops the work by returning an
+/// error.
+pub type PassObserver<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// A function that is called with every event. It stops the training by returning an error.
 pub type TrainObserver<'a> = &'a mut (dyn FnMut(TrainEvent) -> Result<()> + Send);

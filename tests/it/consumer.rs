@@ -77,6 +77,7 @@ fn trained_adapter(folder: &Path) -> PathBuf {
         base: &base,
         config: &config,
         stages: &[Stage::Sft],
+        stop: None,
     };
     train(training, &mut |_| Ok(())).unwrap();
     user.sft()

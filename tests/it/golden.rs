@@ -244,7 +244,7 @@ fn dpo_steps_agree_with_peft() {
     let pairs = golden.pairs();
     let config = TrainConfig::paper().dpo;
     let pairs: Vec<_> = pairs.iter().collect();
-    let base_logps = pair_logps(&golden.model, None, &pairs).unwrap();
+    let base_logps = pair_logps(&golden.model, None, &pairs, &mut || Ok(())).unwrap();
     let names = ["rewards/chosen", "rewards/rejected", "logps/chosen"];
     golden.check_steps("dpo", &names, |lora| {
         pair_loss(&golden.model, lora, &pairs, &base_logps, &config).unwrap()

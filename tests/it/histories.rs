@@ -191,9 +191,9 @@ fn a_user_is_chosen_from_a_lamp_file() {
             &error,
             Error::Unspecified(Unspecified::LampUser {
                 asked: None,
-                count: 2,
+                ids,
                 ..
-            })
+            }) if ids == &["1", "2"]
         ),
         "{error:?}"
     );

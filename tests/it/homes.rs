@@ -6,7 +6,10 @@ use std::path::Path;
 
 use cope_llama::Error;
 use cope_llama::error::Missing;
-use cope_llama::home::{Home, Manifest, Stage, StageRecord, StartAdapter, UserName, write_atomic};
+use cope_llama::home::{
+    Home, Manifest, SavedChat, Stage, StageRecord, StartAdapter, UserName, write_atomic,
+};
+use cope_llama::message::Message;
 use cope_llama::profile::{Example, HistoryPart, Profile};
 
 use crate::tiny::TinyModel;
@@ -187,27 +190,30 @@ fn a_saved_chat_is_private_and_named_like_a_user() {
     let user = home.create_user(name("alice")).unwrap();
     let chats = user.chats();
     assert_eq!(chats.names().unwrap(), []);
-    chats.save(&name("b"), &["first"]).unwrap();
-    chats.save(&name("b"), &["second"]).unwrap();
-    chats.save(&name("a.1"), &["other"]).unwrap();
+    let saying = |text: &str| SavedChat {
+        messages: vec![Message::user(text)],
+        ..SavedChat::default()
+    };
+    chats.save(&name("b"), &saying("first")).unwrap();
+    chats.save(&name("b"), &saying("second")).unwrap();
+    chats.save(&name("a.1"), &saying("other")).unwrap();
     assert_eq!(chats.names().unwrap(), [name("a.1"), name("b")]);
     assert!(chats.has(&name("b")) && !home.chats().has(&name("b")));
-    let words: Vec<String> = chats.load(&name("b")).unwrap();
-    assert_eq!(words, ["second"]);
+    assert_eq!(chats.load(&name("b")).unwrap(), saying("second"));
     let file = chats.folder().join("b.json");
     assert_eq!((mode(chats.folder()), mode(&file)), (0o700, 0o600));
 
-    let missing = chats.load::<Vec<String>>(&name("c")).unwrap_err();
+    let missing = chats.load(&name("c")).unwrap_err();
     assert_eq!(missing.to_string(), "no saved chat c, there are: a.1, b");
     fs::write(&file, "[").unwrap();
-    let damaged = chats.load::<Vec<String>>(&name("b")).unwrap_err();
+    let damaged = chats.load(&name("b")).unwrap_err();
     assert!(
         matches!(&damaged, Error::Damaged { path, .. } if *path == file),
         "{damaged:?}"
     );
 
     // A chat may have the name of a file that is not exported.
-    chats.save(&name("key"), &["mine"]).unwrap();
+    chats.save(&name("key"), &saying("mine")).unwrap();
     let exported = folder.path().join("exported");
     user.export(&exported).unwrap();
     assert_eq!(mode(&exported.join("chats")), 0o700);

@@ -2,15 +2,18 @@
 
 mod access;
 mod answers;
+mod beginnings;
 mod faults;
 mod fields;
 mod forms;
+mod keepsakes;
 mod load;
 mod page;
 mod retrieval;
 mod scores;
 mod shapes;
 mod thoughts;
+mod uploads;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -171,7 +174,15 @@ impl Server {
 }
 
 impl Running {
+    /// A server whose base is loaded.
     pub fn start(home: &Home, options: ServeOptions) -> Self {
+        let mut server = Self::start_without_base(home, options);
+        server.wait_for_base();
+        server
+    }
+
+    /// A server whose base need not be loaded.
+    pub fn start_without_base(home: &Home, options: ServeOptions) -> Self {
         let (listening, address) = channel();
         let (stop, stopped) = oneshot::channel();
         let served = home.clone();
@@ -181,24 +192,27 @@ impl Running {
             };
             serve(&served, options, |it| listening.send(it).unwrap(), stopped)
         });
-        let mut server = Self {
+        Self {
             address: address.recv().unwrap(),
             was_loading: false,
             stop: Some(stop),
             thread: Some(thread),
-        };
+        }
+    }
+
+    fn wait_for_base(&mut self) {
         let loading = Refusal {
             code: Some("model_loading"),
             retry_after: Some("1"),
             ..Refusal::new(503, "unavailable_error", "the model is still being loaded")
         };
         loop {
-            let health = server.get("/health", None);
+            let health = self.get("/health", None);
             if health.status == 200 {
-                return server;
+                return;
             }
             health.assert_refused(&loading);
-            server.was_loading = true;
+            self.was_loading = true;
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -248,7 +262,7 @@ impl Drop for Running {
 pub fn options(base: &Path) -> ServeOptions {
     ServeOptions {
         address: ([127, 0, 0, 1], 0).into(),
-        base: base.to_owned(),
+        base: Some(base.to_owned()),
         gpu_layers: None,
         settings: EngineSettings {
             context: exact(),
@@ -258,6 +272,7 @@ pub fn options(base: &Path) -> ServeOptions {
         },
         limits: RequestLimits {
             body: 1 << 16,
+            uploads: 1 << 20,
             n_predict: 64,
             queue: 8,
             time: Duration::from_secs(60),

@@ -283,8 +283,14 @@ fn a_model_with_a_task_adapter_agrees_with_llama_cpp() {
         twin.user.extend_all(&tokens).unwrap()
     };
     for weight_type in [WeightType::F32, WeightType::Quantized] {
-        let model =
-            TrainModel::load_with_task(&tiny.fixture.base, weight_type, Some(&task), None).unwrap();
+        let model = TrainModel::load_with_task(
+            &tiny.fixture.base,
+            weight_type,
+            Some(&task),
+            None,
+            &mut || Ok(()),
+        )
+        .unwrap();
         // Quantised weights are multiplied in bf16.
         let tolerance = match weight_type {
             WeightType::F32 => 1e-3,
@@ -439,7 +445,7 @@ fn dpo_gradients_are_finite_differences() {
     let tiny = Tiny::new();
     let pairs = tiny.pairs();
     let pairs: Vec<_> = pairs.iter().collect();
-    let base_logps = pair_logps(&tiny.model, None, &pairs).unwrap();
+    let base_logps = pair_logps(&tiny.model, None, &pairs, &mut || Ok(())).unwrap();
     for (length_normalized, beta, rpo_alpha) in
         [(false, 0.1, 0.0), (true, 1.0, 0.0), (false, 0.1, 0.5)]
     {

@@ -2,22 +2,11 @@
 
 use anyhow::{Context, Result, bail};
 use cope_convert::say;
-use cope_llama::home::{SavedChats, UserFolder, UserName};
-use cope_llama::message::Message;
-use serde::{Deserialize, Serialize};
+use cope_llama::home::{SavedChat, SavedChats, UserFolder, UserName};
+use serde_json::{Map, Value, json};
 
 use super::Chat;
 use super::chat_settings::ChatSettings;
-
-/// The content of a saved chat's file.
-#[derive(Serialize, Deserialize)]
-struct SavedChat {
-    settings: ChatSettings,
-    /// The messages without the system prompt.
-    messages: Vec<Message>,
-    /// The number of answers so far to the last message.
-    n_answers: u32,
-}
 
 impl Chat<'_> {
     /// Saves the chat under `name`, or under the name that it has. A chat that was saved by another one is not replaced.
@@ -28,11 +17,15 @@ impl Chat<'_> {
             (None, None) => bail!("/save needs a name, for example /save letters"),
         };
         let chats = self.saved_chats();
-        if self.saved_as.as_ref() != Some(&name) && chats.has(&name) {
+        let is_same = self.saved_as.as_ref() == Some(&name);
+        if !is_same && chats.has(&name) {
             bail!("there is a saved chat {name} already; choose another name, or /load it");
         }
+        // The title that the page has given it.
+        let title = chats.load(&name).ok().and_then(|chat| chat.title);
         let chat = SavedChat {
-            settings: self.settings.clone(),
+            title,
+            settings: json!(self.settings).as_object().cloned(),
             messages: self.messages.clone(),
             n_answers: self.n_answers,
         };
@@ -49,13 +42,13 @@ impl Chat<'_> {
     pub(super) fn load(&mut self, name: &str) -> Result<()> {
         let name = UserName::new(name)?;
         let SavedChat {
-            mut settings,
+            settings,
             messages,
             n_answers,
+            ..
         } = self.saved_chats().load(&name)?;
-        // Without an adapter there is nothing to scale; a chat that was saved so keeps the scale in force.
-        settings.scale = self.settings.scale.map(|now| settings.scale.unwrap_or(now));
-        self.adopt(settings)
+        self.with_saved(settings.unwrap_or_default())
+            .and_then(|settings| self.adopt(settings))
             .with_context(|| format!("the saved chat {name} cannot be used"))?;
         self.messages = messages;
         self.n_answers = n_answers;
@@ -63,6 +56,18 @@ impl Chat<'_> {
         say!("[loaded {name}: {} messages]", self.messages.len());
         self.saved_as = Some(name);
         Ok(())
+    }
+
+    /// The settings in force, with those that a chat was saved with in their places.
+    fn with_saved(&self, saved: Map<String, Value>) -> Result<ChatSettings> {
+        let mut settings = json!(self.settings);
+        for (name, value) in saved {
+            settings[name] = value;
+        }
+        let settings: ChatSettings = serde_json::from_value(settings)?;
+        // Without an adapter there is nothing to scale; a chat that was saved so keeps the scale in force.
+        let scale = self.settings.scale.map(|now| settings.scale.unwrap_or(now));
+        Ok(ChatSettings { scale, ..settings })
     }
 
     fn saved_chats(&self) -> SavedChats {

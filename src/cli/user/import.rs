@@ -211,8 +211,15 @@ fn files(args: &Import) -> Result<Vec<(HistoryPart, Vec<Example>)>> {
     let mut examples = Vec::new();
     for (file, imported) in args.files.iter().zip(imported) {
         say!("{}: {} items read", file.display(), imported.examples.len());
-        for what in &imported.taken {
-            say!("{}: {what}", file.display());
+        for side in &imported.taken {
+            let other = match side.speaker {
+                Speaker::Human => "assistant",
+                Speaker::Assistant => "human",
+            };
+            say!(
+                "{}: {side} (--speaker {other} takes the other side's)",
+                file.display()
+            );
         }
         for (what, n) in &imported.cut {
             say!("{}: {what} cut from {n} items", file.display());

@@ -64,6 +64,7 @@ fn audit(home: &Home, args: &AuditArgs, work: &LongWork) -> Result<()> {
             base: &base,
             config: &TrainConfig::from_manifest(&manifest),
             stages: &Stage::ALL,
+            stop: Some(work.stop()),
         },
         n_canaries: args.canaries.into(),
     };

@@ -244,8 +244,7 @@ fn unspecified_user(path: &Path, ids: &[String], asked: Option<&str>) -> Error {
     Unspecified::LampUser {
         path: path.to_owned(),
         asked: asked.map(str::to_owned),
-        count: ids.len(),
-        some: ids.iter().take(3).cloned().collect(),
+        ids: ids.to_vec(),
     }
     .into()
 }

@@ -54,14 +54,14 @@ impl Mailbox<'_> {
             return Err(Unspecified::Author {
                 path: self.path.to_owned(),
                 texts: "mails".to_owned(),
-                people: mails.senders.listed(),
+                people: mails.senders.counts(),
             }
             .into());
         }
         if mails.n_own == 0 {
             let what = format!(
                 "has no mails by that author; it has some by {}",
-                mails.senders.listed()
+                mails.senders.counts()
             );
             return Err(malformed(self.path, what));
         }

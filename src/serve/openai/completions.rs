@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::channel;
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::answer_stream::{AnswerStream, Client, WantedText, send};
@@ -19,9 +19,11 @@ use super::response::{AnswerPart, Envelope, Kind};
 use crate::decode::AnswerOptions;
 use crate::home::UserName;
 use crate::serve::api_error::ApiError;
-use crate::serve::app::{App, LoadedBase};
+use crate::serve::app::App;
+use crate::serve::aside::aside;
 use crate::serve::auth::Caller;
 use crate::serve::extract::JsonFields;
+use crate::serve::loaded_base::LoadedBase;
 use crate::serve::usage::{PromptCount, Usage};
 use crate::serve::voice_request::ResolvedVoice;
 use crate::thought::ThoughtSplitter;
@@ -60,14 +62,6 @@ pub async fn chat(
         is_echoed: false,
     };
     answer(&app, base, &caller, &request.common, wanted).await
-}
-
-/// Does work that can take a while, such as making a grammar, during which other requests go on.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = spawn_blocking(work).await;
-    done.map_err(|_: JoinError| ApiError::panicked())?
 }
 
 /// The voice of a request by `caller`.

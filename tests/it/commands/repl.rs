@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::decoding::with_adapter;
 use super::{Sandbox, error, stderr, stdout};
@@ -253,6 +253,28 @@ fn a_saved_chat_goes_on_as_if_it_had_not_been_left() {
         let message = last_error(&sandbox, &VOICE, "/load letters\n");
         assert!(message.contains(why), "{message}");
     }
+}
+
+#[test]
+fn a_chat_of_the_page_goes_on_at_the_terminal_and_keeps_its_title() {
+    let sandbox = with_adapter();
+    // The page stores some of the settings, or none.
+    let message = json!({ "role": "user", "content": "hello" });
+    let chat_of_page =
+        json!({ "title": "Cake", "settings": { "contrast": 0.25 }, "messages": [message] });
+    let chats = sandbox.path().join("home/chats");
+    std::fs::create_dir_all(&chats).unwrap();
+    std::fs::write(chats.join("cake-1.json"), chat_of_page.to_string()).unwrap();
+    std::fs::write(chats.join("bare.json"), r#"{"messages":[]}"#).unwrap();
+    let lines = "/set temperature 0.5\n/load bare\n/load cake-1\nthanks\n/save\n/show\n";
+    let (shown, notes) = chat(&sandbox, &VOICE, lines);
+    assert!(notes.contains("[loaded cake-1: 1 messages]"), "{notes}");
+    for line in ["contrast           0.25", "temperature        0.5"] {
+        assert!(shown.lines().any(|found| found == line), "{line}: {shown}");
+    }
+    let saved = saved(&sandbox, "cake-1");
+    assert_eq!(saved["title"], "Cake");
+    assert_eq!(saved["messages"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -255,6 +256,59 @@ fn only_a_sigint_two_seconds_after_the_first_signal_ends_the_program_at_once() {
     );
 }
 
+/// A server that has been started, with the port that it listens on, and the further lines on stderr as far as they come.
+fn listening(command: &mut Command) -> (Child, u16, Receiver<String>) {
+    let mut child = spawn(command);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let port = line.rsplit(':').next().unwrap().parse().unwrap();
+    let (told, further) = channel();
+    // All of them are read, so that the server can write them.
+    std::thread::spawn(move || lines.for_each(|line| drop(told.send(line.unwrap()))));
+    (child, port, further)
+}
+
+#[test]
+fn a_server_without_a_base_pulls_one_until_it_is_stopped_and_leaves_nothing() {
+    let (sandbox, path) = with_python("touch started; exec sleep 100");
+    let serve = ["serve", "--port", "0"];
+    let (child, port, further) = listening(sandbox.command(&serve).env("PATH", path));
+    assert_eq!(
+        further.recv_timeout(LIMIT).unwrap(),
+        "no base model is installed; the page at this address can pull one"
+    );
+    let url = format!("http://127.0.0.1:{port}/api/bases");
+    let own = format!("{url}/smollm2-135m");
+    let state = |mut response: ureq::http::Response<ureq::Body>| -> Value {
+        response.body_mut().read_json().unwrap()
+    };
+    let pull = || {
+        let started = sandbox.path().join("started");
+        let _ = std::fs::remove_file(&started);
+        let begun = state(ureq::post(&own).send_json(json!({})).unwrap());
+        assert_eq!(begun["pulling"]["name"], "smollm2-135m", "{begun}");
+        assert_eq!(begun["pulling"]["bytes"], 98_362_432, "{begun}");
+        wait_until("pip", || started.exists());
+    };
+    let models = || {
+        std::fs::read_dir(sandbox.path().join("home/models"))
+            .unwrap()
+            .count()
+    };
+    pull();
+    assert!(models() > 0);
+    ureq::delete(&own).call().unwrap();
+    wait_until("the stop", || {
+        state(ureq::get(&url).call().unwrap())["pulling"] == Value::Null
+    });
+    assert_eq!(models(), 0);
+    // The end of the server stops it too.
+    pull();
+    send(&child, SIGTERM);
+    assert_eq!(ended(child).code(), Some(0));
+    assert_eq!(models(), 0);
+}
+
 /// A server on the tiny model, with the port that it listens on.
 fn server(sandbox: &Sandbox) -> (Child, u16) {
     sandbox.tiny_model();
@@ -269,12 +323,7 @@ fn server(sandbox: &Sandbox) -> (Child, u16) {
         "-c",
         "4096",
     ];
-    let mut child = spawn(&mut sandbox.command(&serve));
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let port = line.rsplit(':').next().unwrap().parse().unwrap();
-    // The rest is read, so that the server can write it.
-    std::thread::spawn(move || lines.for_each(drop));
+    let (child, port, _) = listening(&mut sandbox.command(&serve));
     let health = format!("http://127.0.0.1:{port}/health");
     wait_until("loading", || ureq::get(&health).call().is_ok());
     (child, port)

@@ -197,6 +197,8 @@ fn a_request_names_its_voice_in_several_ways() {
     assert_eq!(of(json!({"lora": [{"id": 1, "scale": 0.0}]})), base);
     let half = of(json!({"lora": [{"id": 1, "scale": 0.5}]}));
     assert!(half != base && half != bob, "{half}");
+    assert_eq!(of(json!({"model": "bob", "scale": 0.5})), half);
+    assert_eq!(of(json!({"model": "bob", "scale": 0})), base);
     assert_eq!(of(json!({"model": null, "lora": [{"id": 0}]})), ann);
     assert_eq!(of(json!({"model": "ann", "arm": "base"})), base);
     // With a contrast of 0, CoPe chooses like the user model alone.
@@ -383,6 +385,17 @@ fn a_chat_or_a_voice_that_cannot_be_used_is_refused() {
             json!({"lora": [{"id": 0, "scale": 5}]}),
             "lora",
             "scale is 0 to 4",
+        ),
+        (
+            json!({"model": "ann", "scale": 4.5}),
+            "scale",
+            "scale is 0 to 4",
+        ),
+        (json!({"scale": 0.5}), "scale", "name a user"),
+        (
+            json!({"lora": [{"id": 0}], "scale": 0.5}),
+            "scale",
+            "leave out one of both",
         ),
     ];
     for (more, param, message) in fields {

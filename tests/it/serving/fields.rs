@@ -79,6 +79,7 @@ const OBEYED: &[&str] = &[
     r#"{"max_tokens": null, "max_completion_tokens": 3}"#,
     r#"{"max_tokens": null, "n_predict": 3}"#,
     r#"{"lora": [{"id": 0, "scale": 3}]}"#,
+    r#"{"scale": 3}"#,
     r#"{"seed": 6}"#,
     r#"{"top_k": 1.0}"#,
     r#"{"top_p": 0.01}"#,

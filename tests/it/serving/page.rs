@@ -135,6 +135,10 @@ fn a_training_is_started_watched_and_its_adapter_used() {
         assert_eq!(server.chat("ann", &json!({ "max_tokens": 1 })).status, 200);
     };
     assert_eq!(status["state"], "ended", "{status}");
+    let stages = ["sft", "mine", "dpo", "calibrate"];
+    let done = stages.map(|name| json!({ "name": name, "state": "done" }));
+    assert_eq!(status["stages"], json!(done));
+    assert_eq!(status["seconds_left"], json!(null));
     assert!(
         !status["losses"]["sft"].as_array().unwrap().is_empty(),
         "{status}"

@@ -91,7 +91,7 @@ fn losses_and_gradients_of_both_implementations_agree() {
             assert_same_step(&lora, &both(&tiny, &device).map(sft));
         }
         let dpo = |model: TrainModel| {
-            let base_logps = pair_logps(&model, None, &pairs).unwrap();
+            let base_logps = pair_logps(&model, None, &pairs, &mut || Ok(())).unwrap();
             pair_loss(&model, &lora, &pairs, &base_logps, &config)
                 .unwrap()
                 .loss
@@ -175,7 +175,7 @@ fn samples_of_both_implementations_agree() {
         // Our own operations give candle's samples the log-probabilities that candle gave them while drawing.
         let pairs: Vec<_> = std::iter::zip(&requests, &candle).map(pair).collect();
         let pairs: Vec<_> = pairs.iter().collect();
-        let logps = pair_logps(&models[0], None, &pairs).unwrap();
+        let logps = pair_logps(&models[0], None, &pairs, &mut || Ok(())).unwrap();
         for (logps, sampled) in logps.iter().zip(&candle) {
             for (logp, sample) in logps.iter().zip(&sampled.samples) {
                 assert!((f64::from(*logp) - sample.logps).abs() < 1e-3);

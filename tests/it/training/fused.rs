@@ -39,8 +39,14 @@ fn a_task_adapter_of_fused_layers_is_added_to_each() {
     let fixture = Fixture::of(tiny);
     let task = family_adapter("llama", 8, 2, &["attn_qkv"]);
     let theirs = fixture.twin(&task, 1.0).user.extend_all(&TOKENS).unwrap();
-    let model =
-        TrainModel::load_with_task(&fixture.base, WeightType::F32, Some(&task), None).unwrap();
+    let model = TrainModel::load_with_task(
+        &fixture.base,
+        WeightType::F32,
+        Some(&task),
+        None,
+        &mut || Ok(()),
+    )
+    .unwrap();
     assert!(largest_difference(&train_logits(&model, &TOKENS, None), &theirs) < 1e-3);
 }
 

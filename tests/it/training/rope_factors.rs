@@ -44,7 +44,14 @@ fn training_rotates_by_the_factors_of_the_context_that_serves() {
         let mut context = Context::new(&fixture.model, None, &in_context(n_ctx)).unwrap();
         let theirs = context.extend_all(&TOKENS).unwrap();
         let load = |factors| {
-            TrainModel::load_with_task(&fixture.base, WeightType::F32, None, factors).unwrap()
+            TrainModel::load_with_task(
+                &fixture.base,
+                WeightType::F32,
+                None,
+                factors,
+                &mut || Ok(()),
+            )
+            .unwrap()
         };
         let model = load(Some(factors));
         assert_eq!(model.rope_factors(), Some(factors));

@@ -1,6 +1,7 @@
 //! Messages of a chat, in the forms of `OpenAI`, `ShareGPT`, Anthropic and Gemini.
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::object::{ANSWERERS, ASKERS, JsonObject, MASKS, WEIGHTS, shortened, wrong_type};
@@ -8,7 +9,8 @@ use crate::message::{Message, Role};
 use crate::profile::text_value::{kind, text_of};
 
 /// The speaker of a chat whose texts are imported as the user's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Speaker {
     /// The one who answers. Chats of training sets hold answers as they should be.
     Assistant,

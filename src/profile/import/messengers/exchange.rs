@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 use super::talk::{NOTICE, ReplyTo, Said, Talk, beginning_of, own_words};
+use crate::error::shown;
 use crate::profile::import::Imported;
-use crate::profile::import::authors::shown;
 use crate::profile::import::json::NO_PROMPT;
 
 /// Messages of one person with at most this many seconds between them are one text.

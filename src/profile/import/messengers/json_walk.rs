@@ -9,7 +9,7 @@ use serde::de::{
 };
 use serde_json::{Map, Value};
 
-use crate::profile::import::authors::shown;
+use crate::error::shown;
 use crate::profile::import::export_files::ExportFile;
 use crate::profile::import::json::stream::{ReadingPlace, for_each_value, skip_byte_order_mark};
 use crate::{Error, Result};

@@ -3,7 +3,7 @@
 //!
 //! The forms are those of Unicode's CLDR, short date and time, which `WhatsApp` writes.
 
-use crate::profile::import::authors::is_mark;
+use crate::error::is_mark;
 
 /// The most characters of a date and time.
 const MAX_STAMP: usize = 60;

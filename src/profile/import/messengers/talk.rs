@@ -1,7 +1,7 @@
 //! A message of a chat, in the form that all formats are read into.
 
 use super::stamp::Stamp;
-use crate::profile::import::authors::is_mark;
+use crate::error::is_mark;
 
 /// Reasons to leave a message.
 pub(super) const ATTACHMENT: &str = "an attachment without a text";

@@ -16,7 +16,7 @@ use super::stamp::{DateOrder, Stamp, StampForm, begins_with_date, heads};
 use super::talk::{ATTACHMENT, NOTICE, Said, Sender, Talk, TalkEvent};
 use super::talk_lines::{for_each_line, push_line};
 use crate::Result;
-use crate::profile::import::authors::is_mark;
+use crate::error::is_mark;
 use crate::profile::import::export_files::ExportFile;
 
 /// The bytes from which the form of dates is learnt.

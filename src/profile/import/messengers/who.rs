@@ -7,8 +7,8 @@ use std::path::Path;
 use super::formats::ChatFormat;
 use super::talk::{Said, Sender, TalkEvent};
 use crate::Result;
-use crate::error::Unspecified;
-use crate::profile::import::authors::{Authors, People, shown, words};
+use crate::error::{Unspecified, shown};
+use crate::profile::import::authors::{Authors, People, words};
 use crate::profile::import::source::malformed;
 
 /// The most people who are told apart.
@@ -111,7 +111,7 @@ impl Survey {
             return Ok(Whose(owners));
         }
         if whose.0.is_empty() && !self.senders.is_empty() {
-            let listed = self.people.listed();
+            let listed = self.people.counts();
             return Err(malformed(
                 root,
                 format_args!("has no messages by that author; it has some by {listed}"),
@@ -154,7 +154,7 @@ impl Survey {
         Unspecified::Author {
             path: root.to_owned(),
             texts: "messages".to_owned(),
-            people: self.people.listed(),
+            people: self.people.counts(),
         }
         .into()
     }
