@@ -1,6 +1,6 @@
 //! The base, once it is loaded, with the engine that decodes on it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,8 +18,9 @@ pub struct LoadedBase {
     pub model: Arc<Model>,
     pub template: ChatTemplate,
     pub engine: Engine,
-    /// The GGUF file.
-    pub path: PathBuf,
+    /// The GGUF file, which users are trained on.
+    #[cfg(feature = "train")]
+    pub path: std::path::PathBuf,
     /// The name of the file, without folder and extension.
     pub name: String,
     /// The time at which it was loaded, in seconds since 1970.
@@ -43,6 +44,7 @@ impl LoadedBase {
             template: ChatTemplate::of_model(&model)?,
             engine: Engine::start(home, &model, &options.settings)?,
             model,
+            #[cfg(feature = "train")]
             path: path.to_owned(),
             name: name.to_string_lossy().into_owned(),
             created: now.map_or(0, |it| it.as_secs()),
