@@ -12,11 +12,12 @@ pub fn run(options: &Options) -> Result<()> {
     let users = Users::train(options.model.as_ref(), &["alice"])?;
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving");
     let node = |script: &str, server: &Server| -> Result<Command> {
-        // Node.js looks for packages beside the script.
-        let copy = options.node.join(script);
-        std::fs::copy(scripts.join(script), &copy)?;
+        // Node.js looks for packages, and for `page_driver.mjs`, beside the script.
+        for name in [script, "page_driver.mjs"] {
+            std::fs::copy(scripts.join(name), options.node.join(name))?;
+        }
         let mut node = Command::new("node");
-        node.arg(copy).arg(&server.url);
+        node.arg(options.node.join(script)).arg(&server.url);
         Ok(node)
     };
     println!("| client | |\n|---|---|");
@@ -30,8 +31,17 @@ pub fn run(options: &Options) -> Result<()> {
     let server = Server::start(&users, &["--predict", "64"])?;
     let mut browser = node("with_browser.mjs", &server)?;
     browser.arg(&options.browser);
-    report("Chromium", &mut browser)?;
+    report("Chromium, chats", &mut browser)?;
     drop(server);
+
+    for hand in ["mouse", "keyboard"] {
+        let users = Users::none(options.model.as_ref())?;
+        let server = Server::start_without_base(&users, &["--predict", "64"])?;
+        users.link_base()?;
+        let mut browser = node("page_from_nothing.mjs", &server)?;
+        browser.arg(&options.browser).arg(hand);
+        report(&format!("Chromium, from nothing by {hand}"), &mut browser)?;
+    }
 
     let server = Server::start(&users, &["--predict", "8"])?;
     let mut random = Command::new(&options.python);

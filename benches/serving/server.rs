@@ -25,7 +25,7 @@ pub struct Users {
 
 impl Users {
     /// A folder without users, for the base at `model` or the default one.
-    fn none(model: Option<&PathBuf>) -> Result<Self> {
+    pub fn none(model: Option<&PathBuf>) -> Result<Self> {
         let base = match model {
             Some(model) => model.clone(),
             None => Home::open()?.base(&bases::default_base().file),
@@ -80,6 +80,18 @@ impl Users {
         Path::new(&self.base)
     }
 
+    /// Puts the base where `model pull` would put the default one.
+    pub fn link_base(&self) -> Result<()> {
+        let place = Home::at(self.folder.path()).base(&bases::default_base().file);
+        std::fs::create_dir_all(place.parent().context("a folder")?)?;
+        let base = self.base().canonicalize()?;
+        // A hard link cannot cross file systems.
+        if std::fs::hard_link(&base, &place).is_err() {
+            std::fs::copy(&base, &place)?;
+        }
+        Ok(())
+    }
+
     /// The file of a user's adapter.
     pub fn adapter(&self, name: &str) -> Result<PathBuf> {
         let home = Home::at(self.folder.path());
@@ -107,24 +119,39 @@ pub struct Server {
 }
 
 impl Server {
+    /// A server that has loaded the users' base.
     pub fn start(users: &Users, options: &[&str]) -> Result<Self> {
-        let mut child = users
-            .command(&["serve", "--port", "0", "-m", &users.base])
-            .args(options)
+        let server = Self::spawn(users.command(&["serve", "-m", &users.base]).args(options))?;
+        while ureq::get(format!("{}/health", server.url)).call().is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    /// A server in a data folder in which no base is yet.
+    pub fn start_without_base(users: &Users, options: &[&str]) -> Result<Self> {
+        let server = Self::spawn(users.command(&["serve"]).args(options))?;
+        // The server looks for a base before it answers.
+        while ureq::get(format!("{}/api/me", server.url)).call().is_err() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    /// Starts a server and waits until it listens.
+    fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command
+            .args(["--port", "0"])
             .stderr(Stdio::piped())
             .spawn()?;
         let stderr = child.stderr.take().context("a pipe")?;
         let mut line = String::new();
         BufReader::new(stderr).read_line(&mut line)?;
         let url = line.trim().strip_prefix("listening on ");
-        let server = Self {
+        Ok(Self {
             child,
             url: url.context("where it listens")?.to_owned(),
-        };
-        while ureq::get(format!("{}/health", server.url)).call().is_err() {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(server)
+        })
     }
 
     /// The server's resident memory, in MB.

@@ -17,20 +17,32 @@ fn the_page_loads_nothing_from_other_servers() {
         policy.contains("default-src 'none'") && !policy.contains("unsafe"),
         "{policy}"
     );
-    for (path, kind) in [("/page.css", "text/css"), ("/page.js", "text/javascript")] {
-        assert!(html.text.contains(path));
+    let paths = html.text.split('"').filter(|it| it.starts_with("/page/"));
+    let mut n_files = 0;
+    for path in paths {
         let file = server.get(path, None);
-        assert!(
-            file.headers["content-type"]
-                .to_str()
-                .unwrap()
-                .starts_with(kind)
-        );
+        assert_eq!(file.status, 200, "{path}");
+        let kind = file.headers["content-type"].to_str().unwrap();
+        let is_style = path.ends_with(".css");
+        let expected = if is_style {
+            "text/css"
+        } else {
+            "text/javascript"
+        };
+        assert!(kind.starts_with(expected), "{path}: {kind}");
         let links = file.text.replace("http://www.w3.org/2000/svg", "");
         assert!(
             !links.contains("//fonts") && !links.contains("http:") && !links.contains("https:")
         );
+        n_files += 1;
     }
+    assert_eq!(n_files, 5);
+    let unknown = server.get("/page/page.rs", None);
+    assert_eq!(unknown.status, 404);
+    assert_eq!(
+        unknown.json()["error"]["message"],
+        "there is nothing at /page/page.rs"
+    );
     assert!(!html.text.contains("http"));
 }
 
