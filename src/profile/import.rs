@@ -190,7 +190,7 @@ pub struct TakenSide {
 }
 
 impl fmt::Display for TakenSide {
-    /// As in `of chats of ChatGPT the person's texts`.
+    /// For example `of chats of ChatGPT the person's texts`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whose = match self.speaker {
             Speaker::Human => "person's",

@@ -27,7 +27,7 @@ pub struct BaseChoice {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What happens to the base before it is loaded.
+/// The state of the base before it is loaded.
 #[derive(Debug)]
 enum BaseState {
     /// No base is chosen yet.

@@ -52,10 +52,9 @@ pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
     let found = FILES.iter().find(|(known, _)| *known == name);
     let (name, text) =
         found.ok_or_else(|| ApiError::not_found(format!("there is nothing at /page/{name}")))?;
-    let kind = if name.ends_with(".css") {
-        "text/css; charset=utf-8"
-    } else {
-        "text/javascript; charset=utf-8"
+    let kind = match name.rsplit_once('.') {
+        Some((_, "css")) => "text/css; charset=utf-8",
+        _ => "text/javascript; charset=utf-8",
     };
     Ok(answer(kind, text))
 }
@@ -92,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_module_imports_is_served() {
-        for (name, text) in FILES.iter().filter(|(name, _)| name.ends_with(".js")) {
+    fn every_module_that_is_imported_is_served() {
+        for (name, text) in FILES {
             for part in text.split("from \"./").skip(1) {
                 let (imported, _) = part.split_once('"').unwrap();
                 let is_served = FILES.iter().any(|(known, _)| *known == imported);

@@ -28,7 +28,29 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 /// The routes of a server.
 pub fn routes(app: &Arc<App>) -> Router {
-    let with_caller = training()
+    let with_caller = openai()
+        .merge(page_interface())
+        .merge(training())
+        .route("/metrics", get(metrics))
+        .route_layer(from_fn_with_state(Arc::clone(app), authorize));
+    Router::new()
+        .merge(with_caller)
+        .route("/", get(page::html))
+        .route("/page/{file}", get(page::file))
+        .route("/health", get(health))
+        .route("/v1/health", get(health))
+        .route("/openapi.json", get(openapi))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(app.limits.body))
+        .layer(from_fn_with_state(Arc::clone(app), count))
+        .layer(from_fn_with_state(Arc::clone(app), check))
+        .with_state(Arc::clone(app))
+}
+
+/// The routes of OpenAI's API and of llama-server's.
+fn openai() -> Router<Arc<App>> {
+    Router::new()
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
         .route("/lora-adapters", get(models::adapters))
@@ -47,6 +69,11 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/apply-template", post(completions::apply_template))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
+}
+
+/// The routes that only the page asks.
+fn page_interface() -> Router<Arc<App>> {
+    Router::new()
         .route("/api/me", get(users_api::me))
         .route("/api/users", post(users_api::create))
         .route("/api/bases", get(bases_api::list))
@@ -79,21 +106,6 @@ pub fn routes(app: &Arc<App>) -> Router {
             get(guesses_api::next).post(guesses_api::add),
         )
         .route("/api/markdown", post(markdown_api::render))
-        .route("/metrics", get(metrics))
-        .route_layer(from_fn_with_state(Arc::clone(app), authorize));
-    Router::new()
-        .merge(with_caller)
-        .route("/", get(page::html))
-        .route("/page/{file}", get(page::file))
-        .route("/health", get(health))
-        .route("/v1/health", get(health))
-        .route("/openapi.json", get(openapi))
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(app.limits.body))
-        .layer(from_fn_with_state(Arc::clone(app), count))
-        .layer(from_fn_with_state(Arc::clone(app), check))
-        .with_state(Arc::clone(app))
 }
 
 #[cfg(feature = "train")]

@@ -1,4 +1,4 @@
-//! What an import of an upload would give.
+//! The preview of an upload: the result that an import of it would have.
 
 use std::collections::BTreeMap;
 

@@ -37,12 +37,12 @@ pub struct Upload {
     reading: watch::Sender<Reading>,
 }
 
-/// What reading a file gave.
+/// The reading of a file, and its result.
 #[derive(Debug, Default)]
 struct Reading {
     /// The options of the last reading; `None` before the first one.
     options: Option<UploadOptions>,
-    /// What it gave; `None` while the file is being read.
+    /// Its result; `None` while the file is being read.
     preview: Option<Value>,
 }
 
@@ -107,7 +107,7 @@ impl UploadStore {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What an import of the file with these options would give. The state is `reading` while that is not known yet.
+    /// The preview of an import of the file with these options. The state is `reading` while that is not known yet.
     pub async fn preview(
         self: &Arc<Self>,
         upload: &Arc<Upload>,

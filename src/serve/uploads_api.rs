@@ -103,7 +103,7 @@ async fn store(body: Body, file: File, room: u64) -> Result<Option<u64>, ApiErro
     Ok(Some(n_bytes))
 }
 
-/// What an import of a file would give.
+/// Previews an import of a file.
 pub async fn preview(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,

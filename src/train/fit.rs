@@ -147,57 +147,16 @@ pub fn fit(
         n_steps: config.n_steps(n_items),
     };
     let mut optimizer = AdamW::new(lora.variables(), config.weight_decay);
-    let (done, mut best) = checkpoint.restore(&mut optimizer)?;
+    let (done, best) = checkpoint.restore(&mut optimizer)?;
     observe(TrainEvent::Started {
         stage,
         total: fitting.n_steps,
         done,
     })?;
-    let mut n_taken = done;
-    let batches = config.batches(n_items, seed).into_iter().enumerate();
-    for (step, items) in batches.skip(done) {
-        if best
-            .as_ref()
-            .is_some_and(|best| best.stale >= config.patience)
-        {
-            break;
-        }
-        if fitting.is_scored_after(step) {
-            // A score that is stopped leaves no state to go on from: the step is taken again.
-            checkpoint.save(step, &optimizer, best.as_ref())?;
-        }
-        let mut metrics = match fitting.step(step, &items, &mut optimizer) {
-            Ok(metrics) => metrics,
-            Err(error) => {
-                checkpoint.save(step, &optimizer, best.as_ref())?;
-                return Err(in_step(error, step + 1, stage));
-            }
-        };
-        if fitting.is_scored_after(step)
-            && let Some(score) = fitting.objective.score(fitting.lora)?
-        {
-            metrics.insert("eval_loss", -score);
-            best = Some(better(best, score, &optimizer)?);
-        }
-        let done = step + 1;
-        n_taken = done;
-        checkpoint.save_now_and_then(done, &optimizer, best.as_ref())?;
-        let event = TrainEvent::Step {
-            stage,
-            done,
-            metrics,
-        };
-        if let Err(stopped) = observe(event) {
-            checkpoint.save(done, &optimizer, best.as_ref())?;
-            return Err(stopped);
-        }
+    if let Some(best) = fitting.take_steps(done, &mut optimizer, best, checkpoint, observe)? {
+        optimizer.set_values(best.values)?;
     }
-    // The stage can be stopped while it measures the adapter.
-    checkpoint.save(n_taken, &optimizer, best.as_ref())?;
-    match best {
-        Some(best) => optimizer.set_values(best.values),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// One call of [`fit`]: what stays the same in all of its steps.
@@ -211,6 +170,60 @@ struct Fitting<'a> {
 }
 
 impl Fitting<'_> {
+    /// Takes the steps after the first `done` ones, until the last one, or until no score has been better than `best` for as
+    /// many epochs as early stopping allows. Returns the best adapter, if adapters are scored.
+    fn take_steps(
+        &self,
+        done: usize,
+        optimizer: &mut AdamW,
+        mut best: Option<Best>,
+        checkpoint: &mut Checkpoint,
+        observe: TrainObserver,
+    ) -> Result<Option<Best>> {
+        let mut n_taken = done;
+        let batches = self.config.batches(self.n_items, self.seed);
+        for (step, items) in batches.into_iter().enumerate().skip(done) {
+            if best
+                .as_ref()
+                .is_some_and(|best| best.stale >= self.config.patience)
+            {
+                break;
+            }
+            if self.is_scored_after(step) {
+                // A score that is stopped leaves no state to go on from: the step is taken again.
+                checkpoint.save(step, optimizer, best.as_ref())?;
+            }
+            let mut metrics = match self.step(step, &items, optimizer) {
+                Ok(metrics) => metrics,
+                Err(error) => {
+                    checkpoint.save(step, optimizer, best.as_ref())?;
+                    return Err(in_step(error, step + 1, self.objective.stage()));
+                }
+            };
+            if self.is_scored_after(step)
+                && let Some(score) = self.objective.score(self.lora)?
+            {
+                metrics.insert("eval_loss", -score);
+                best = Some(better(best, score, optimizer)?);
+            }
+            let done = step + 1;
+            n_taken = done;
+            checkpoint.save_now_and_then(done, optimizer, best.as_ref())?;
+            let event = TrainEvent::Step {
+                stage: self.objective.stage(),
+                done,
+                metrics,
+            };
+            if let Err(stopped) = observe(event) {
+                checkpoint.save(done, optimizer, best.as_ref())?;
+                return Err(stopped);
+            }
+        }
+        // The stage can be stopped while it measures the adapter.
+        checkpoint.save(n_taken, optimizer, best.as_ref())?;
+        Ok(best)
+    }
+
     /// Takes the step of this number, from 0, over `items`. Returns its metrics.
     fn step(&self, step: usize, items: &[usize], optimizer: &mut AdamW) -> Result<StepMetrics> {
         let config = self.config;

@@ -100,7 +100,7 @@ impl DeltaHeads {
         let mut o = vec![0.0; inputs.v.len()];
         for block in steps(lineage).chunks(BLOCK) {
             let parts: Vec<Vec<_>> = run(&mut heads, |head| {
-                let out = |step: &Step| head.forward(step, &earlier);
+                let out = |step: &ChunkStep| head.forward(step, &earlier);
                 block.iter().map(out).collect()
             });
             for (place, step) in block.iter().enumerate() {
@@ -131,7 +131,7 @@ impl DeltaHeads {
         };
         for block in steps.chunks(BLOCK).rev() {
             let parts: Vec<Vec<_>> = run(&mut heads, |head| {
-                let gradients = |step: &Step| head.backward(step, d_o);
+                let gradients = |step: &ChunkStep| head.backward(step, d_o);
                 block.iter().rev().map(gradients).collect()
             });
             for (place, step) in block.iter().rev().enumerate() {
@@ -163,7 +163,7 @@ impl DeltaHeads {
 }
 
 /// A chunk, and the segment that it is a part of.
-struct Step {
+struct ChunkStep {
     rows: Range<usize>,
     segment: usize,
     /// The state that the segment begins with, in the segment's first chunk.
@@ -173,12 +173,12 @@ struct Step {
 }
 
 /// The chunks of all segments, each after those that it goes on from.
-fn steps(lineage: &Lineage) -> Vec<Step> {
+fn steps(lineage: &Lineage) -> Vec<ChunkStep> {
     let mut steps = Vec::new();
     for (segment, link) in lineage.links().iter().enumerate() {
         let Range { start, end } = link.rows;
         for first in (start..end).step_by(CHUNK) {
-            steps.push(Step {
+            steps.push(ChunkStep {
                 rows: first..end.min(first + CHUNK),
                 segment,
                 begins: (first == start).then_some(link.before),
@@ -199,7 +199,7 @@ fn run<'a, T: Send>(
 
 /// Adds the `parts` of all value heads, a step's `[n, dim]` each, to the step's rows of `total`, `[t, n_heads · dim]`. Value
 /// head `h` has the columns of head `h mod n_heads`.
-fn put(total: &mut [f32], step: &Step, parts: &[&[f32]], n_heads: usize) {
+fn put(total: &mut [f32], step: &ChunkStep, parts: &[&[f32]], n_heads: usize) {
     let n = step.rows.len();
     let dim = parts[0].len() / n;
     let width = n_heads * dim;
@@ -232,7 +232,7 @@ impl DeltaHead<'_> {
     /// The results of a step, `[n, dim_v]`.
     fn forward<'s>(
         &mut self,
-        step: &Step,
+        step: &ChunkStep,
         earlier: impl Fn(usize) -> Option<&'s [f32]>,
     ) -> Vec<f32> {
         self.begin(step, earlier);
@@ -241,7 +241,7 @@ impl DeltaHead<'_> {
     }
 
     /// Makes the state before `step` the last one.
-    fn begin<'s>(&mut self, step: &Step, earlier: impl Fn(usize) -> Option<&'s [f32]>) {
+    fn begin<'s>(&mut self, step: &ChunkStep, earlier: impl Fn(usize) -> Option<&'s [f32]>) {
         let len = self.heads.head_len();
         let given = match step.begins {
             None => return,
@@ -255,7 +255,7 @@ impl DeltaHead<'_> {
     }
 
     /// Finds the state before each step.
-    fn find_states(&mut self, steps: &[Step]) {
+    fn find_states(&mut self, steps: &[ChunkStep]) {
         for step in steps {
             self.begin(step, |_| None);
             let chunk = Chunk::new(self, &step.rows);
@@ -267,7 +267,7 @@ impl DeltaHead<'_> {
     }
 
     /// This head's gradients of a step's rows, from that of the results of all heads.
-    fn backward(&mut self, step: &Step, d_o: &[f32]) -> DeltaGradients {
+    fn backward(&mut self, step: &ChunkStep, d_o: &[f32]) -> DeltaGradients {
         let chunk = Chunk::new(self, &step.rows);
         let before = &self.befores[step.number];
         let gradients = chunk.backward(before, &mut self.d_ends[step.segment], d_o);

@@ -10,7 +10,8 @@ use cope_llama::profile::Example;
 use cope_llama::train::TrainConfig;
 use cope_llama::train::lora::TargetModule;
 
-use super::{STAGES, Setting, stop_at_every_step};
+use super::stops::stop_at_every_step;
+use super::{STAGES, Setting};
 use crate::tiny::tiny_adapter;
 
 /// Gives the home of `setting` another user, whose adapter after SFT is a random one of this seed.

@@ -1,4 +1,4 @@
-//! What the page keeps of a user: texts that are edited, chats, and guesses.
+//! The page's records of a user: texts that are edited, chats, and guesses.
 
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::profile::{Example, Profile};

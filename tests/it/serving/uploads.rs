@@ -33,7 +33,7 @@ fn path_of(reply: &Reply) -> String {
     format!("/api/users/ann/uploads/{id}")
 }
 
-/// What an import of an upload would give, once it was read.
+/// The preview of an upload, once it was read.
 fn preview(server: &Server, path: &str) -> Value {
     let begun = Instant::now();
     loop {
