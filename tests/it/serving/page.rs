@@ -23,11 +23,9 @@ fn the_page_loads_nothing_from_other_servers() {
         let file = server.get(path, None);
         assert_eq!(file.status, 200, "{path}");
         let kind = file.headers["content-type"].to_str().unwrap();
-        let is_style = path.ends_with(".css");
-        let expected = if is_style {
-            "text/css"
-        } else {
-            "text/javascript"
+        let expected = match path.rsplit_once('.') {
+            Some((_, "css")) => "text/css",
+            _ => "text/javascript",
         };
         assert!(kind.starts_with(expected), "{path}: {kind}");
         let links = file.text.replace("http://www.w3.org/2000/svg", "");
