@@ -73,6 +73,7 @@ impl BaseArg {
     }
 
     /// Path of the base that was asked for, else of the default base if it is there.
+    #[cfg(feature = "serve")]
     pub fn path_if_there(&self, home: &Home) -> Option<PathBuf> {
         let default = || home.base(&bases::default_base().file);
         match &self.model {
