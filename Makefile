@@ -25,7 +25,7 @@ endif
 export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test mutations environments test-cuda test-metal test-vulkan fuzz bench-training \
-	bench-decoding bench-mails bench-secrets bench-shapes smoke-shapes smoke-answers smoke-first-token smoke-imports bench-templates cases bench-exchange \
+	bench-decoding bench-leaks bench-mails bench-secrets bench-shapes smoke-shapes smoke-answers smoke-first-token smoke-imports bench-templates cases bench-exchange \
 	exchange-llama bench-serving serve-clients aarch64 bench-device
 
 ## help: list these targets
@@ -201,6 +201,10 @@ DATA = ../shared/data/lamp
 bench-secrets: build $(SECRETS)/ready
 	$(SECRETS)/bin/python benches/secrets/measure.py --program $(PROGRAM) --seeds 101 102 103 --sets $(DATA)
 
+## bench-leaks: what the adapters of two users in DATA give away, with secrets in their texts and with masked ones
+bench-leaks: build $(SECRETS)/ready
+	$(SECRETS)/bin/python benches/secrets/leaks.py --program $(PROGRAM) --model $$($(PROGRAM) model pull) --data $(DATA)
+
 ## smoke-imports: bench-secrets and bench-mails on a few texts, without the other packages
 smoke-imports: build $(SECRETS)/ready
 	$(SECRETS)/bin/python benches/secrets/measure.py --program $(PROGRAM) --seeds 1
@@ -219,7 +223,7 @@ bench-serving: $(CLIENTS)/ready $(ORACLE)/ready
 
 ## serve-clients: the part of bench-serving that every change must pass
 serve-clients: $(CLIENTS)/ready
-	cargo bench --bench serving -- --what clients --examples 50
+	cargo bench --bench serving -- --what clients --examples 30
 
 $(CLIENTS)/ready: | $(UV)
 	@.ci/needs clients

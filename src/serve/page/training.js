@@ -102,7 +102,9 @@ function show(status) {
   $("training-gain").textContent = status.gain ?? "";
   showLosses(status.losses);
   $("training-badge").hidden = !isRunning;
-  $("training-badge").textContent = status.total > 0 ? `${Math.floor((status.done / status.total) * 100)} %` : "…";
+  // The share of the stages, as if each took as long as the others.
+  const nDone = status.stages.filter(({ state }) => state === "done").length + (status.total > 0 ? status.done / status.total : 0);
+  $("training-badge").textContent = `${Math.floor((nDone / status.stages.length) * 100)} %`;
 }
 
 function showButtons({ state }, before) {

@@ -33,9 +33,6 @@ const CHUNK: usize = 64;
 /// results are put side by side.
 const BLOCK: usize = 4;
 
-/// The least number of rows that are worth a task of their own where results are put side by side.
-const ROWS_A_TASK: usize = 8;
-
 /// The shape of the heads. Value head `h` uses key head `h mod n_k`, as the files order the heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeltaHeads {
@@ -103,9 +100,10 @@ impl DeltaHeads {
                 let out = |step: &ChunkStep| head.forward(step, &earlier);
                 block.iter().map(out).collect()
             });
-            for (place, step) in block.iter().enumerate() {
-                let of_heads = parts.iter().map(|of_steps| of_steps[place].as_slice());
-                put(&mut o, step, &of_heads.collect::<Vec<_>>(), self.n_v);
+            for (head, parts) in parts.iter().enumerate() {
+                for (step, part) in block.iter().zip(parts) {
+                    put(&mut o, step, part, (self.n_v, head));
+                }
             }
         }
         let mut states = vec![Vec::with_capacity(self.state_len()); lineage.links().len()];
@@ -134,16 +132,15 @@ impl DeltaHeads {
                 let gradients = |step: &ChunkStep| head.backward(step, d_o);
                 block.iter().rev().map(gradients).collect()
             });
-            for (place, step) in block.iter().rev().enumerate() {
-                let put = |total: &mut [f32], n_heads, of: fn(&DeltaGradients) -> &[f32]| {
-                    let of_heads = parts.iter().map(|of_steps| of(&of_steps[place]));
-                    put(total, step, &of_heads.collect::<Vec<_>>(), n_heads);
-                };
-                put(&mut total.q, self.n_k, |it| &it.q);
-                put(&mut total.k, self.n_k, |it| &it.k);
-                put(&mut total.v, self.n_v, |it| &it.v);
-                put(&mut total.log_decay, self.n_v, |it| &it.log_decay);
-                put(&mut total.beta, self.n_v, |it| &it.beta);
+            for (head, parts) in parts.iter().enumerate() {
+                let (key_column, column) = ((self.n_k, head % self.n_k), (self.n_v, head));
+                for (step, part) in block.iter().rev().zip(parts) {
+                    put(&mut total.q, step, &part.q, key_column);
+                    put(&mut total.k, step, &part.k, key_column);
+                    put(&mut total.v, step, &part.v, column);
+                    put(&mut total.log_decay, step, &part.log_decay, column);
+                    put(&mut total.beta, step, &part.beta, column);
+                }
             }
         }
         total
@@ -197,22 +194,14 @@ fn run<'a, T: Send>(
     heads.par_iter_mut().map(work).collect()
 }
 
-/// Adds the `parts` of all value heads, a step's `[n, dim]` each, to the step's rows of `total`, `[t, n_heads · dim]`. Value
-/// head `h` has the columns of head `h mod n_heads`.
-fn put(total: &mut [f32], step: &ChunkStep, parts: &[&[f32]], n_heads: usize) {
-    let n = step.rows.len();
-    let dim = parts[0].len() / n;
+/// Adds `part`, a step's `[n, dim]`, to the columns of one head of `total`, `[t, n_heads · dim]`.
+fn put(total: &mut [f32], step: &ChunkStep, part: &[f32], (n_heads, head): (usize, usize)) {
+    let dim = part.len() / step.rows.len();
     let width = n_heads * dim;
-    total[step.rows.start * width..][..n * width]
-        .par_chunks_exact_mut(width)
-        .zip(0..n)
-        .with_min_len(ROWS_A_TASK)
-        .for_each(|(row, place)| {
-            for (head, part) in parts.iter().enumerate() {
-                let columns = &mut row[head % n_heads * dim..][..dim];
-                add(columns, &part[place * dim..][..dim], 1.0);
-            }
-        });
+    let rows = total[step.rows.start * width..].chunks_exact_mut(width);
+    for (row, part) in rows.zip(part.chunks_exact(dim)) {
+        add(&mut row[head * dim..][..dim], part, 1.0);
+    }
 }
 
 /// One head, which goes through the steps in their order, and backward in the reverse order.
