@@ -473,6 +473,18 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder with everything in it if it exists.
+///
+/// # Errors
+///
+/// [`Error::Io`] when it exists and cannot be removed.
+fn remove_folder_if_there(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// The value of a JSON file; `None` when there is no such file.
 pub(crate) fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let Some(file) = open_if_there(path)? else {

@@ -1,13 +1,12 @@
 //! Files that the page has uploaded, until their texts are taken.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::ErrorKind;
+use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{UserFolder, create_folder};
+use super::{UserFolder, create_folder, remove_folder_if_there};
 use crate::{Error, Result};
 
 /// The most characters of an extension. Longer ones are no extensions.
@@ -72,13 +71,7 @@ impl UserFolder {
     ///
     /// [`Error::Io`] when one cannot be removed.
     pub fn remove_uploads(&self) -> Result<()> {
-        let uploads = self.uploads();
-        match fs::remove_dir_all(&uploads) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", &uploads)(error))
-            }
-            _ => Ok(()),
-        }
+        remove_folder_if_there(&self.uploads())
     }
 
     fn uploads(&self) -> PathBuf {
@@ -88,6 +81,8 @@ impl UserFolder {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::home::{Home, UserName};
 

@@ -1,13 +1,12 @@
 //! The folder of one user.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::ops::Deref;
 use std::path::PathBuf;
 
 use super::{
     AdapterFolder, AuditRecord, Lock, SavedChats, UserName, audit_record, create_folder,
-    remove_if_there, write_json,
+    remove_folder_if_there, remove_if_there, write_json,
 };
 use crate::profile::{Example, HistoryPart, Profile};
 use crate::{Error, Result};
@@ -155,13 +154,7 @@ impl UserFolder {
     ///
     /// [`Error::Io`] when it cannot be removed.
     pub fn remove_audit_training(&self) -> Result<()> {
-        let path = self.audit_training_path();
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        remove_folder_if_there(&self.audit_training_path())
     }
 
     fn audit_training_path(&self) -> PathBuf {
