@@ -8,12 +8,12 @@
 //!
 //! The elements are those that public readers of real exports look for.
 
-use std::io::BufRead;
 use std::sync::LazyLock;
 
 use scraper::{ElementRef, Html, Selector};
 
 use super::export_files::ExportFile;
+use super::html_blocks::for_each_element;
 use super::json::{Activity, without_files};
 use super::mail::{is_nested_deeply, text_of_html};
 use super::{ImportOptions, Imported, Speaker};
@@ -21,9 +21,6 @@ use crate::{Error, Result};
 
 /// The tag with which an activity begins, without its bracket.
 const CELL: &[u8] = b"div class=\"outer-cell";
-
-/// The most bytes of an activity.
-const MAX_CELL: usize = 4 << 20;
 
 static HEADER: LazyLock<Selector> = LazyLock::new(|| selector(".header-cell"));
 static CONTENT: LazyLock<Selector> =
@@ -46,7 +43,7 @@ pub(super) fn is_record(beginning: &[u8]) -> bool {
 pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     let mut imported = Imported::default();
     file.read(|reader| {
-        let read = for_each_cell(reader, |cell| {
+        let read = for_each_element(reader, begins_cell, |cell| {
             add_cell(cell, options.speaker, &mut imported);
         });
         read.map_err(Error::io("read", file.path()))
@@ -54,33 +51,8 @@ pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Impor
     Ok(imported)
 }
 
-/// Calls `take` with the HTML of each entry.
-fn for_each_cell(reader: &mut dyn BufRead, mut take: impl FnMut(&str)) -> std::io::Result<()> {
-    let mut cell = Vec::new();
-    let mut is_in_cell = false;
-    loop {
-        let start = cell.len();
-        let n_read = reader.read_until(b'<', &mut cell)?;
-        let begins = cell[start..].starts_with(CELL);
-        if begins || n_read == 0 {
-            let next = cell.split_off(start);
-            if is_in_cell {
-                take(&format!(
-                    "<{}",
-                    String::from_utf8_lossy(&cell).trim_end_matches('<')
-                ));
-            }
-            cell = next;
-            is_in_cell = begins;
-        }
-        if n_read == 0 {
-            return Ok(());
-        }
-        if !is_in_cell {
-            cell.clear();
-        }
-        cell.truncate(MAX_CELL);
-    }
+fn begins_cell(tag: &[u8]) -> bool {
+    tag.starts_with(CELL)
 }
 
 fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
@@ -139,7 +111,7 @@ mod tests {
 
     fn read(page: &str, speaker: Option<Speaker>) -> Imported {
         let mut imported = Imported::default();
-        for_each_cell(&mut page.as_bytes(), |cell| {
+        for_each_element(&mut page.as_bytes(), begins_cell, |cell| {
             add_cell(cell, speaker, &mut imported);
         })
         .unwrap();

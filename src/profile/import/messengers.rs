@@ -12,6 +12,7 @@ mod formats;
 mod json_walk;
 mod line_talk;
 mod meta;
+mod meta_page;
 mod other_chat;
 mod placeholders;
 mod signal;
@@ -25,6 +26,7 @@ mod telegram_page;
 mod tests;
 mod whatsapp;
 mod who;
+mod written_date;
 mod x_archive;
 
 use std::path::Path;

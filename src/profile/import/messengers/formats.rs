@@ -8,7 +8,9 @@ use super::slack::SlackUsers;
 use super::talk::{Sender, TalkEvent};
 use super::telegram::Telegram;
 use super::x_archive::{self, XFile};
-use super::{discord_text, line_talk, meta, signal, slack, telegram, telegram_page, whatsapp};
+use super::{
+    discord_text, line_talk, meta, meta_page, signal, slack, telegram, telegram_page, whatsapp,
+};
 use crate::Result;
 use crate::profile::import::export_files::{ExportFile, ExportFiles};
 use crate::profile::import::source::malformed;
@@ -17,8 +19,8 @@ use crate::profile::import::source::malformed;
 const BEGINNING: u64 = 128 << 10;
 
 /// Extensions of files that may hold chats. Others are not opened: they may be large recordings.
-const EXTENSIONS: [&str; 9] = [
-    "txt", "md", "json", "jsonl", "ndjson", "js", "csv", "html", "",
+const EXTENSIONS: [&str; 10] = [
+    "txt", "md", "json", "jsonl", "ndjson", "js", "csv", "html", "htm", "",
 ];
 
 /// A format of chats.
@@ -36,6 +38,7 @@ pub(super) enum ChatFormat {
     DiscordChannelTable,
     DiscordChannelText,
     Meta,
+    MetaPage,
     Sigexport,
     SignalFrames,
     Slack,
@@ -63,8 +66,12 @@ impl ChatFormat {
         {
             return Ok(Some(format));
         }
-        if file.extension() == "html" {
-            return Ok(telegram_page::is_chat(text).then_some(Self::TelegramPage));
+        if file.extension().starts_with("htm") {
+            return Ok(if telegram_page::is_chat(text) {
+                Some(Self::TelegramPage)
+            } else {
+                meta_page::is_chat(file)?.then_some(Self::MetaPage)
+            });
         }
         Ok(if line_talk::is_chat(text) {
             Some(Self::Line)
@@ -119,7 +126,7 @@ impl ChatFormat {
 
     /// Whether the newest message comes first, as far as the format tells it.
     pub fn is_newest_first(self) -> bool {
-        self == Self::Meta
+        [Self::Meta, Self::MetaPage].contains(&self)
     }
 
     /// Whether the newest message comes first in some files of the format.
@@ -129,7 +136,8 @@ impl ChatFormat {
             Self::DiscordChannelTable,
             Self::DiscordChannelText,
         ];
-        channels.contains(&self) || [Self::Meta, Self::X(XFile::Messages)].contains(&self)
+        let others = [Self::Meta, Self::MetaPage, Self::X(XFile::Messages)];
+        channels.contains(&self) || others.contains(&self)
     }
 
     /// Whether every file of the format tells whose export it is.
@@ -156,6 +164,7 @@ impl ChatFormat {
             Self::WhatsApp => return whatsapp::read(file, give),
             Self::Line => return line_talk::read(file, give),
             Self::TelegramPage => return telegram_page::read(file, give),
+            Self::MetaPage => return meta_page::read(file, give),
             Self::DiscordChannelText => return discord_text::read(file, give),
             Self::DiscordOwnTable => return table(file, true, give),
             Self::DiscordChannelTable => return table(file, false, give),
