@@ -12,6 +12,7 @@ use super::{
     discord_text, line_talk, meta, meta_page, signal, slack, telegram, telegram_page, whatsapp,
 };
 use crate::Result;
+use crate::profile::import::authors::Authors;
 use crate::profile::import::export_files::{ExportFile, ExportFiles};
 use crate::profile::import::source::malformed;
 
@@ -162,7 +163,7 @@ impl ChatFormat {
     ) -> Result<()> {
         let layout = match self {
             Self::WhatsApp => return whatsapp::read(file, give),
-            Self::Line => return line_talk::read(file, give),
+            Self::Line => return line_talk::read(file, &beside.authors, give),
             Self::TelegramPage => return telegram_page::read(file, give),
             Self::MetaPage => return meta_page::read(file, give),
             Self::DiscordChannelText => return discord_text::read(file, give),
@@ -203,23 +204,28 @@ impl ChatFormat {
     }
 }
 
-/// Facts about the people of an export, from files without messages.
-#[derive(Default)]
+/// Facts about the people of an export: the names of the user, and what files without messages tell.
 pub(super) struct Beside {
+    authors: Authors,
     users: SlackUsers,
     /// The one whose archive of X it is.
     owner: Option<Sender>,
 }
 
 impl Beside {
-    /// Reads the files beside those with messages.
+    /// Reads the files beside those with messages, if there are others.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Io`] and [`crate::Error::Input`] when a file cannot be read.
-    pub fn read(files: &ExportFiles) -> Result<Self> {
-        let mut beside = Self::default();
-        for file in files.iter().filter(|it| !it.is_hidden()) {
+    pub fn read(files: Option<&ExportFiles>, authors: &[String]) -> Result<Self> {
+        let mut beside = Self {
+            authors: Authors::new(authors),
+            users: SlackUsers::default(),
+            owner: None,
+        };
+        let files = files.into_iter().flat_map(ExportFiles::iter);
+        for file in files.filter(|it| !it.is_hidden()) {
             let mut note = |event| {
                 if let JsonEvent::Message(element) = event {
                     if slack::is_user(&element) {

@@ -35,7 +35,7 @@ const LAYOUTS: [PageLayout; 5] = [
     PageLayout {
         head: "<main>",
         message: r#"<section class="_a6-g"><h2 class="_a6-h">NAME</h2><div class="_2ph_ _a6-p">SLOTS</div><footer><div class="_a72d">DATE</div></footer></section>"#,
-        reactions: r#"<div><ul><li>😆Zoë</li></ul></div>"#,
+        reactions: "<div><ul><li>😆Zoë</li></ul></div>",
     },
 ];
 

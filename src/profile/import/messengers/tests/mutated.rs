@@ -25,6 +25,10 @@ fn exports() -> Vec<(&'static str, String)> {
             "[LINE] Chat history with Nora\nSaved on: 2026/03/12 18:02\n\n2026/03/12(Thu)\n18:02\tNora Lind\tsecret\n18:05\tTom Berg\t\"aye\nand paint\"\n18:06\tNora Lind\t\"secret\nsecret\"\n18:09\tTom Berg\tmud\n".into(),
         ),
         (
+            "desktop.txt",
+            "2026.03.12 Thursday\n18:02 Nora Lind secret ladder?\n18:05 Tom Berg aye\nand paint\n18:06 Nora Lind secret\nsecret two\n18:09 Tom Berg mud\n18:10 Nora Lind secret three\n".into(),
+        ),
+        (
             "channel.txt",
             format!("{rule}\nGuild: Shed\nChannel: paint\n{rule}\n\n[3/7/2026 9:20 PM] Nora Lind\nsecret?\n\n\n[3/7/2026 9:21 PM] Tom Berg\nmine\n\n\n[3/7/2026 9:22 PM] Nora Lind\nsecret!\n\n\n"),
         ),
