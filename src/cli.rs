@@ -68,11 +68,11 @@ enum Command {
     #[command(subcommand)]
     Model(model::Command),
     #[cfg_attr(
-        feature = "serve",
-        doc = "Users: import a history, review it, list, show, key, identity, export, delete"
+        all(feature = "serve", feature = "train"),
+        doc = "Users: import a history, review it, audit, list, show, key, identity, export, delete"
     )]
     #[cfg_attr(
-        not(feature = "serve"),
+        not(all(feature = "serve", feature = "train")),
         doc = "Users: import a history, review it, list, show, export, delete"
     )]
     #[command(subcommand)]
