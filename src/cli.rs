@@ -6,6 +6,7 @@ mod bundle;
 #[cfg(feature = "train")]
 mod calibration_text;
 mod chat;
+mod completions;
 mod decode_options;
 mod doctor;
 #[cfg(feature = "train")]
@@ -15,6 +16,7 @@ mod generate;
 mod hint;
 #[cfg(feature = "train")]
 mod long_work;
+mod manual;
 mod model;
 mod options;
 mod prompt_cache;
@@ -101,6 +103,10 @@ enum Command {
     Eval(Box<eval::Command>),
     /// Check the CPU, devices, base models and users, and say what to fix
     Doctor,
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::Args),
+    /// Write man pages of all commands
+    Manual(manual::Args),
 }
 
 /// Wrong usage that only a command itself can tell; its message.
@@ -158,6 +164,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Eval(command) => return eval::run(&home, &command),
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
+        Command::Completions(args) => completions::run(&args)?,
+        Command::Manual(args) => manual::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
