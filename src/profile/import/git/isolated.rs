@@ -163,7 +163,7 @@ fn run(path: &Path, command: &mut Command, input: &[u8]) -> Result<Output> {
     })
 }
 
-/// What a command has printed.
+/// The text that a command has printed.
 fn text(path: &Path, output: &Output) -> Result<String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
