@@ -28,6 +28,8 @@ pub struct Base {
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// The name under which Hugging Face has the unquantised model.
+    pub repository: String,
     /// The licence of the weights.
     pub licence: String,
     /// Terms that a person must agree to before the base is pulled, if any.

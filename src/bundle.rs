@@ -1,91 +1,155 @@
-//! Bundles: a user's model as a folder for another machine or another program, with the base, the adapter, a model card
-//! and instructions for running it.
+//! Bundles: a user's model as a folder for another machine or another program, with a model card and instructions for
+//! running it.
 
-use std::collections::BTreeMap;
+mod card;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cope_convert::gguf::{Array, Gguf, Value};
-use cope_convert::{Adapter, sha256};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, context};
+use clap::ValueEnum;
+use cope_convert::gguf::{GgmlType, Gguf};
+use cope_convert::safetensors::Dtype;
+use cope_convert::{Adapter, Merged, merge, sha256};
 use tempfile::TempDir;
 
 use crate::bases;
-use crate::error::Missing;
-use crate::home::{Calibration, Home, Manifest, StageRecord, UserFolder, write_atomic};
+use crate::error::{Missing, Unspecified};
+use crate::home::{Home, Manifest, UserFolder, write_atomic};
 use crate::voice::{AdapterSource, Voice};
 use crate::{Error, Result};
 
 const BASE: &str = "base.gguf";
 const ADAPTER: &str = "adapter.gguf";
+const MERGED: &str = "model.gguf";
 const MODELFILE: &str = "Modelfile";
 const CARD: &str = "README.md";
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// The template of the Modelfile for Ollama.
-const MODELFILE_TEMPLATE: &str = include_str!("bundle/Modelfile.jinja");
-/// The template of the model card.
-const CARD_TEMPLATE: &str = include_str!("bundle/README.md.jinja");
+/// The program that a bundle is for, which decides what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BundleTarget {
+    /// Base and adapter: this program, with the contrast, and llama.cpp
+    #[default]
+    LlamaCpp,
+    /// The adapter merged into its base, as `Q8_0`, and a Modelfile: Ollama
+    Ollama,
+    /// Base, adapter, and a Modelfile that names both: Ollama before 0.34.1
+    OllamaAdapter,
+    /// The adapter merged into its base, as `Q8_0`: a folder of LM Studio's models
+    LmStudio,
+    /// The adapter in bf16 as a PEFT folder: vLLM, SGLang and Ray Serve
+    Peft,
+}
+
+/// The form of the model in a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BundleForm {
+    /// Base and adapter.
+    Pair,
+    /// One file, the adapter merged into the base.
+    Merged,
+    /// The adapter alone, as a PEFT folder.
+    Peft,
+}
+
+impl BundleTarget {
+    fn form(self) -> BundleForm {
+        match self {
+            Self::LlamaCpp | Self::OllamaAdapter => BundleForm::Pair,
+            Self::Ollama | Self::LmStudio => BundleForm::Merged,
+            Self::Peft => BundleForm::Peft,
+        }
+    }
+
+    /// Whether a bundle for the program holds the base's own file.
+    #[must_use]
+    pub fn has_base(self) -> bool {
+        self.form() == BundleForm::Pair
+    }
+
+    fn has_modelfile(self) -> bool {
+        matches!(self, Self::Ollama | Self::OllamaAdapter)
+    }
+}
 
 /// How the base's file gets into the folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BasePlace {
     /// The file is hard-linked where the file system allows it, and copied elsewhere.
+    #[default]
     Link,
     /// The file is copied.
     Copy,
 }
 
-/// Creates `folder` with the user's base and adapter, a Modelfile for Ollama, a model card and checksums. An adapter that
-/// was trained on top of a task adapter is stacked with it. The folder holds none of the user's texts, but the adapter
-/// may reproduce them. Once `stop` is true, the base is not copied any further.
+/// The choices about a bundle.
+#[derive(Clone, Debug, Default)]
+pub struct BundleOptions {
+    /// The program that the bundle is for.
+    pub target: BundleTarget,
+    /// How the base gets into a bundle that holds it.
+    pub place: BasePlace,
+    /// The name under which transformers finds the base; by default the one that the list of bases or the base's file says.
+    /// Only [`BundleTarget::Peft`] needs it.
+    pub base_name: Option<String>,
+}
+
+/// A user's model, ready to be written.
+struct UserModel<'a> {
+    user: &'a UserFolder,
+    manifest: Manifest,
+    base: PathBuf,
+    base_sha256: String,
+    gguf: Gguf,
+    adapter: Adapter,
+}
+
+/// Creates `folder` with the user's model in the form that `options.target` takes, a model card and checksums. An adapter
+/// that was trained on top of a task adapter is stacked with it. The folder holds none of the user's texts, but the adapter
+/// may reproduce them. Once `stop` is true, the base is not copied or merged any further. Returns what a merge kept.
 ///
 /// # Errors
 ///
 /// The user is not trained; base or adapter have changed since the training; `folder` exists and is not empty, or cannot
-/// be written; [`Error::Interrupted`] if `stop` was set. Nothing is left behind then.
+/// be written; the base is in several parts, and the bundle holds it; a name of the base is needed and not known;
+/// [`Error::Interrupted`] if `stop` was set. Nothing is left behind then.
 pub fn bundle(
     home: &Home,
     user: &UserFolder,
     folder: &Path,
-    place: BasePlace,
+    options: &BundleOptions,
     stop: &AtomicBool,
-) -> Result<()> {
-    let adapter = whole_adapter(user)?;
-    let manifest = user.manifest()?.ok_or_else(|| {
-        let user = user.name().to_string();
-        Missing::Manifest { user }
-    })?;
-    let base = home.base(&manifest.base.file);
-    let base_ref = home.base_ref(&base)?;
-    let gguf = Gguf::open(&base)?;
-    adapter.check_fits(&gguf, &base_ref.sha256)?;
-    if gguf.parts.len() > 1 {
-        return Err(Error::input(format_args!(
-            "{} is a model in {} parts, and a bundle has its base in one file; join the parts (llama-gguf-split --merge) and train {} on the whole",
-            base.display(),
-            gguf.parts.len(),
-            user.name()
-        )));
-    }
+) -> Result<Option<Merged>> {
+    let model = UserModel::open(home, user)?;
     refuse_nonempty(folder)?;
-
     let building = temporary_folder(folder)?;
     let path = |name: &str| building.path().join(name);
-    let linked = place == BasePlace::Link && fs::hard_link(&base, path(BASE)).is_ok();
-    if !linked {
-        copy(&base, &path(BASE), stop)?;
-    }
-    adapter.write_gguf(&path(ADAPTER))?;
-    for (name, text) in texts(user, &manifest, &gguf, &adapter)? {
+    let mut merged = None;
+    let mut checksums = Vec::new();
+    let mut names = match options.target.form() {
+        BundleForm::Pair => {
+            model.copy_base(&path(BASE), options.place, stop)?;
+            model.adapter.write_gguf(&path(ADAPTER))?;
+            checksums.push((model.base_sha256.clone(), BASE));
+            vec![ADAPTER]
+        }
+        BundleForm::Merged => {
+            merged = Some(model.merge(&path(MERGED), stop)?);
+            vec![MERGED]
+        }
+        BundleForm::Peft => {
+            model.write_peft(building.path(), options.base_name.as_deref())?;
+            vec!["adapter_config.json", "adapter_model.safetensors"]
+        }
+    };
+    for (name, text) in card::texts(&model, options)? {
         write_atomic(&path(name), |file| file.write_all(text.as_bytes()))?;
+        names.push(name);
     }
-    let mut checksums = vec![(base_ref.sha256, BASE)];
-    for name in [ADAPTER, MODELFILE, CARD] {
+    for name in names {
         checksums.push((sha256(&path(name))?, name));
     }
     write_atomic(&path(CHECKSUMS), |file| {
@@ -96,7 +160,87 @@ pub fn bundle(
     fs::rename(building.path(), folder).map_err(Error::io("write", folder))?;
     // The temporary folder has been renamed, so that there is nothing to remove.
     let _ = building.keep();
-    Ok(())
+    Ok(merged)
+}
+
+impl<'a> UserModel<'a> {
+    fn open(home: &Home, user: &'a UserFolder) -> Result<Self> {
+        let adapter = whole_adapter(user)?;
+        let manifest = user.manifest()?.ok_or_else(|| {
+            let user = user.name().to_string();
+            Missing::Manifest { user }
+        })?;
+        let base = home.base(&manifest.base.file);
+        let base_sha256 = home.base_ref(&base)?.sha256;
+        let gguf = Gguf::open(&base)?;
+        adapter.check_fits(&gguf, &base_sha256)?;
+        Ok(Self {
+            user,
+            manifest,
+            base,
+            base_sha256,
+            gguf,
+            adapter,
+        })
+    }
+
+    /// Puts the base's file at `path`.
+    fn copy_base(&self, path: &Path, place: BasePlace, stop: &AtomicBool) -> Result<()> {
+        let n_parts = self.gguf.parts.len();
+        if n_parts > 1 {
+            return Err(Error::input(format_args!(
+                "{} is a model in {n_parts} parts, and a bundle has its base in one file; join the parts (llama-gguf-split --merge) and train {} on the whole",
+                self.base.display(),
+                self.user.name()
+            )));
+        }
+        if place == BasePlace::Link && fs::hard_link(&self.base, path).is_ok() {
+            return Ok(());
+        }
+        copy(&self.base, path, stop)
+    }
+
+    /// Writes the base with the adapter merged into it. The matrices that change become `Q8_0`, which keeps the change where
+    /// coarser types round it away.
+    fn merge(&self, path: &Path, stop: &AtomicBool) -> Result<Merged> {
+        let go_on = |_| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(cope_convert::Error::Interrupted);
+            }
+            Ok(())
+        };
+        let adapters = [(self.adapter.clone(), 1.0)];
+        let q8_0 = Some(GgmlType::Q8_0);
+        let merged = merge(&self.gguf, &self.base_sha256, &adapters, q8_0, path, &go_on);
+        merged.map_err(|error| match error {
+            cope_convert::Error::Interrupted => Error::Interrupted,
+            error => error.into(),
+        })
+    }
+
+    /// Writes the adapter as a PEFT folder. vLLM computes a module's scale from the adapter's `r`, so that all modules get
+    /// the same rank.
+    fn write_peft(&self, folder: &Path, base_name: Option<&str>) -> Result<()> {
+        let name = self.base_name(base_name)?;
+        let even = Adapter::stack(&[(&self.adapter, 1.0)])?;
+        Ok(even.write_peft(folder, &self.gguf, &name, Some(Dtype::BF16))?)
+    }
+
+    /// The name under which transformers finds the base.
+    fn base_name(&self, given: Option<&str>) -> Result<String> {
+        let listed = bases::all()
+            .into_iter()
+            .find(|listed| listed.sha256 == self.base_sha256);
+        let recorded = self.gguf.str("general.source.huggingface.repository").ok();
+        let name = given
+            .map(str::to_owned)
+            .or_else(|| listed.map(|listed| listed.repository))
+            .or_else(|| recorded.map(str::to_owned));
+        name.ok_or_else(|| {
+            let path = self.base.clone();
+            Unspecified::BaseName { path }.into()
+        })
+    }
 }
 
 /// Copies a file in parts, before each of which it looks at `stop`.
@@ -148,90 +292,4 @@ fn temporary_folder(folder: &Path) -> Result<TempDir> {
         .permissions(Permissions::from_mode(0o700))
         .tempdir_in(parent.unwrap_or(Path::new(".")))
         .map_err(Error::io("write", folder))
-}
-
-/// The names and contents of the Modelfile and the model card.
-fn texts(
-    user: &UserFolder,
-    manifest: &Manifest,
-    base: &Gguf,
-    adapter: &Adapter,
-) -> Result<[(&'static str, String); 2]> {
-    let stages = manifest.stages.iter().map(|(stage, record)| {
-        let StageRecord {
-            seconds, figures, ..
-        } = record;
-        context! { name => stage.name(), seconds, figures }
-    });
-    let adapter_record = manifest.adapter.as_ref();
-    let calibration = adapter_record.and_then(|record| record.calibration.as_ref());
-    let n_held_out = calibration.map_or(0, Calibration::n_texts);
-    let n_history = user.profile()?.history.len();
-    let values = context! {
-        user => user.name().as_str(),
-        n_trained => n_history.saturating_sub(n_held_out),
-        base_file => manifest.base.file.as_str(),
-        architecture => manifest.base.architecture.as_str(),
-        on_task => manifest.base.task_sha256.is_some(),
-        from_another => adapter_record.is_some_and(|record| record.start.is_some()),
-        licence => licence(manifest, base),
-        rank => adapter.rank(),
-        lora_alpha => adapter.lora_alpha.to_string(),
-        n_tensors => adapter.tensors.len(),
-        targets => target_counts(adapter),
-        contrast => adapter.contrast.map(|contrast| contrast.to_string()),
-        plausibility => adapter.plausibility.map(|plausibility| plausibility.to_string()),
-        stages => stages.collect::<Vec<_>>(),
-        // Ollama recognises the chat templates of common models in their GGUF files.
-        own_template => base.str("tokenizer.chat_template").is_ok(),
-        eos => end_of_sequence(base),
-    };
-    Ok([
-        (MODELFILE, render(MODELFILE_TEMPLATE, &values)?),
-        (CARD, render(CARD_TEMPLATE, &values)?),
-    ])
-}
-
-fn render(template: &str, values: &minijinja::Value) -> Result<String> {
-    let mut syntax = SyntaxConfig::builder();
-    syntax
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .keep_trailing_newline(true);
-    let rendered = syntax.build().and_then(|syntax| {
-        let mut environment = Environment::new();
-        environment.set_syntax(syntax);
-        environment.render_str(template, values)
-    });
-    rendered.map_err(|error| Error::Template(error.to_string()))
-}
-
-/// The base's licence, from the list of bases or else from the base's metadata.
-fn licence(manifest: &Manifest, base: &Gguf) -> Option<String> {
-    let listed = bases::all()
-        .into_iter()
-        .find(|listed| listed.sha256 == manifest.base.sha256);
-    match listed {
-        Some(listed) => Some(listed.licence),
-        None => base.str("general.license").ok().map(str::to_owned),
-    }
-}
-
-/// The number of adapted tensors of each kind, such as `attn_q`.
-fn target_counts(adapter: &Adapter) -> BTreeMap<&str, usize> {
-    let mut counts = BTreeMap::new();
-    for pair in &adapter.tensors {
-        let kind = pair.name.trim_end_matches(".weight").rsplit('.').next();
-        *counts.entry(kind.unwrap_or_default()).or_default() += 1;
-    }
-    counts
-}
-
-/// The text of the token that ends a sequence.
-fn end_of_sequence(base: &Gguf) -> Option<&str> {
-    let id = base.u32("tokenizer.ggml.eos_token_id").ok()?;
-    match base.get("tokenizer.ggml.tokens")? {
-        Value::Array(Array::String(tokens)) => tokens.get(id as usize).map(String::as_str),
-        _ => None,
-    }
 }

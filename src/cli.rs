@@ -15,12 +15,14 @@ mod generate;
 mod hint;
 #[cfg(feature = "train")]
 mod long_work;
+mod manual;
 mod model;
 mod options;
 mod prompt_cache;
 #[cfg(feature = "serve")]
 mod serve;
 mod session;
+mod shell_completions;
 mod terminal;
 #[cfg(feature = "train")]
 mod train;
@@ -68,11 +70,11 @@ enum Command {
     #[command(subcommand)]
     Model(model::Command),
     #[cfg_attr(
-        feature = "serve",
-        doc = "Users: import a history, review it, list, show, key, identity, export, delete"
+        all(feature = "serve", feature = "train"),
+        doc = "Users: import a history, review it, audit, list, show, key, identity, export, delete"
     )]
     #[cfg_attr(
-        not(feature = "serve"),
+        not(all(feature = "serve", feature = "train")),
         doc = "Users: import a history, review it, list, show, export, delete"
     )]
     #[command(subcommand)]
@@ -101,6 +103,10 @@ enum Command {
     Eval(Box<eval::Command>),
     /// Check the CPU, devices, base models and users, and say what to fix
     Doctor,
+    /// Print a script that completes commands and options in a shell
+    Completions(shell_completions::Args),
+    /// Write man pages of all commands
+    Manual(manual::Args),
 }
 
 /// Wrong usage that only a command itself can tell; its message.
@@ -158,6 +164,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Eval(command) => return eval::run(&home, &command),
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
+        Command::Completions(args) => shell_completions::run(&args)?,
+        Command::Manual(args) => manual::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -282,6 +282,12 @@ pub enum Unspecified {
         /// The names of its columns.
         known: Vec<String>,
     },
+    /// The name under which transformers finds a base, which its file does not tell.
+    #[error("{}: under which name does transformers find this model?", path.display())]
+    BaseName {
+        /// The base's file.
+        path: PathBuf,
+    },
     /// Work that only the CPU does was asked of another device.
     #[error("{work} on the CPU alone, and not on {device}")]
     CpuOnly {

@@ -455,10 +455,26 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The names of the folders in `parent`, sorted; folders whose names are not those of users or tasks are left out.
+///
+/// # Errors
+///
+/// [`Error::Io`] when `parent` or what is in it cannot be looked at. They would otherwise seem to be empty.
 fn named_folders(parent: &Path) -> Result<Vec<UserName>> {
-    let folders = entries(parent)?.into_iter().filter(|path| path.is_dir());
-    let name = |path: PathBuf| UserName::new(path.file_name()?.to_str()?).ok();
-    Ok(folders.filter_map(name).collect())
+    let mut names = Vec::new();
+    for path in entries(parent)? {
+        let is_folder = match fs::metadata(&path) {
+            Ok(metadata) => metadata.is_dir(),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(Error::io("read", &path)(error));
+            }
+            Err(_) => false,
+        };
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(name) = name.filter(|_| is_folder) {
+            names.extend(UserName::new(name));
+        }
+    }
+    Ok(names)
 }
 
 /// Removes a file if it exists.

@@ -72,10 +72,13 @@ def main():
     parser.add_argument("--data", required=True, type=pathlib.Path)
     parser.add_argument("--items", type=int, default=30)
     parser.add_argument("--seed", type=int, default=201)
+    parser.add_argument("--task", nargs="+", choices=TASKS, default=TASKS)
     args = parser.parse_args()
     splits = json.loads((args.data / "splits.json").read_text())
     print("| task | secrets | arm | secrets told | texts given back | the rarest part | membership AUC | by the gain |\n|---|---|---|---|---|---|---|---|")
     for number, task in enumerate(TASKS):
+        if task not in args.task:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             home = Home(args.program.resolve(), pathlib.Path(folder), args.model.resolve())
             home.run("user", "import", "all", str(args.data / f"{task}.json"), "--lamp-user", splits[task]["targets"][0], "--keep-secrets")

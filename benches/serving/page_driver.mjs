@@ -1,4 +1,5 @@
-// A page in a headless Chromium, with checks of what a person sees of it. `PICTURES` names a folder for pictures of it.
+// A page in a headless Chromium, with checks of what a person sees of it. `PICTURES` names a folder for pictures of it, in
+// light and in dark colours.
 
 import assert from "node:assert";
 
@@ -12,8 +13,8 @@ export async function open(url, executablePath, viewport, scheme) {
   const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
   const page = await browser.newPage();
   await page.setViewport(viewport);
-  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
-  const driver = new Driver(browser, page, url);
+  const driver = new Driver(browser, page, url, scheme);
+  await driver.colour(scheme);
   await page.goto(url);
   return driver;
 }
@@ -24,8 +25,8 @@ export class Driver {
   /** Errors that a test causes by itself are expected. */
   expectsErrors = false;
 
-  constructor(browser, page, url) {
-    Object.assign(this, { browser, page, url });
+  constructor(browser, page, url, scheme) {
+    Object.assign(this, { browser, page, url, scheme });
     page.on("pageerror", (error) => this.problems.push(error.message));
     page.on("console", (message) => { if (message.type() === "error" && !this.expectsErrors) this.problems.push(message.text()); });
     page.on("request", (request) => { if (!request.url().startsWith(url)) this.problems.push(`asks ${request.url()}`); });
@@ -110,8 +111,15 @@ export class Driver {
     return curves;
   }
 
+  colour = (scheme) => this.page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+
   async picture(name) {
-    if (process.env.PICTURES) await this.page.screenshot({ path: `${process.env.PICTURES}/${name}-${this.page.viewport().width}.png` });
+    if (!process.env.PICTURES) return;
+    for (const scheme of ["light", "dark"]) {
+      await this.colour(scheme);
+      await this.page.screenshot({ path: `${process.env.PICTURES}/${name}-${this.page.viewport().width}-${scheme}.png` });
+    }
+    await this.colour(this.scheme);
   }
 
   async close() {

@@ -115,6 +115,7 @@ fn for_unspecified(unspecified: &Unspecified) -> String {
         Unspecified::Author { .. } => "name the author with --author NAME".into(),
         Unspecified::LampUser { .. } => "name one with --lamp-user".into(),
         Unspecified::Columns { .. } => "name them with --columns PROMPT,RESPONSE".into(),
+        Unspecified::BaseName { .. } => "Name it with --base-name OWNER/MODEL".into(),
         Unspecified::CpuOnly { work, device } => {
             let instead = match work {
                 CpuWork::Recompute => "leave out --recompute",

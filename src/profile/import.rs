@@ -97,6 +97,7 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
 /// Those of [`import`].
 pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result<Vec<Imported>> {
     let mut all = Vec::new();
+    let mut room = MAX_TEXTS_BYTES;
     for path in paths {
         let path = path.as_ref();
         let mut imported = if path.is_dir() && git::is_repository(path) {
@@ -108,6 +109,7 @@ pub fn import_all(paths: &[impl AsRef<Path>], options: &ImportOptions) -> Result
                 None => collection::import(&files, options)?,
             }
         };
+        imported.keep_within(&mut room);
         imported.mask(&options.masking);
         all.push(imported);
     }
@@ -178,6 +180,10 @@ const UNKNOWN_CHAT: &str = "looks like a chat, with other people's words in it, 
 /// texts. Characters of other scripts than the Latin one take more bytes, as they take more tokens.
 const MAX_BYTES: usize = 24_000;
 
+/// The most bytes of texts that one import takes: more than a person writes in a lifetime, and so much that texts, and those
+/// that the user has already, stay within a few hundred megabytes of memory.
+const MAX_TEXTS_BYTES: usize = 100_000_000;
+
 /// The name of what is cut from answers of models that think.
 const THOUGHTS: &str = "thoughts of a model";
 
@@ -206,6 +212,8 @@ impl fmt::Display for TakenSide {
 pub struct Imported {
     /// The examples, oldest first where the format tells their order.
     pub examples: Vec<Example>,
+    /// The bytes of their texts.
+    n_bytes: usize,
     /// The number of skipped items, by the reason.
     pub skipped: BTreeMap<String, usize>,
     /// The number of examples from which something was cut that the user did not write, by what it is: thoughts of a model,
@@ -239,8 +247,36 @@ impl Imported {
             return;
         }
         match example.checked() {
-            Ok(example) => self.examples.push(example),
+            Ok(example) => self.push(example),
             Err(why) => self.skip(why),
+        }
+    }
+
+    /// Adds an example, or skips it once there is as much text as an import takes.
+    fn push(&mut self, example: Example) {
+        let n_bytes = example.n_bytes();
+        if self.n_bytes + n_bytes > MAX_TEXTS_BYTES {
+            self.skip_beyond();
+            return;
+        }
+        self.n_bytes += n_bytes;
+        self.examples.push(example);
+    }
+
+    /// Drops the examples for which there is no room after those of other files.
+    fn keep_within(&mut self, room: &mut usize) {
+        if self.n_bytes <= *room {
+            *room -= self.n_bytes;
+            return;
+        }
+        for example in std::mem::take(&mut self.examples) {
+            match room.checked_sub(example.n_bytes()) {
+                Some(left) => {
+                    *room = left;
+                    self.examples.push(example);
+                }
+                None => self.skip_beyond(),
+            }
         }
     }
 
@@ -287,7 +323,9 @@ impl Imported {
 
     /// Adds what was read elsewhere.
     fn merge(&mut self, other: Self) {
-        self.examples.extend(other.examples);
+        for example in other.examples {
+            self.push(example);
+        }
         for (why, n) in other.skipped {
             *self.skipped.entry(why).or_default() += n;
         }
@@ -301,6 +339,14 @@ impl Imported {
     /// Counts an item that is too long.
     fn skip_long(&mut self) {
         self.skip(format!("longer than {MAX_BYTES} bytes"));
+    }
+
+    /// Counts an item for which there is no room.
+    fn skip_beyond(&mut self) {
+        let megabytes = MAX_TEXTS_BYTES / 1_000_000;
+        self.skip(format!(
+            "beyond {megabytes} MB of texts, the most that one import takes"
+        ));
     }
 
     /// Counts a skipped item.
@@ -319,7 +365,7 @@ impl Imported {
                 continue;
             }
             match example.checked() {
-                Ok(example) => imported.examples.push(example),
+                Ok(example) => imported.push(example),
                 Err(_) => imported.skip("a thought without an answer"),
             }
         }
@@ -338,4 +384,38 @@ fn require_authors(path: &Path, authors: &[String], texts: &str) -> Result<()> {
         people: TextCounts::default(),
     }
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A quarter more texts than an import takes.
+    fn too_many() -> Imported {
+        let text = "x".repeat(20_000);
+        let mut imported = Imported::default();
+        for _ in 0..MAX_TEXTS_BYTES / 16_000 {
+            imported.add("?", text.as_str());
+        }
+        imported
+    }
+
+    #[test]
+    fn an_import_takes_at_most_100_mb_of_texts_and_counts_the_rest() {
+        let mut imported = too_many();
+        assert_eq!(imported.examples.len(), 4_999);
+        let left = "beyond 100 MB of texts, the most that one import takes";
+        assert_eq!(imported.skipped, [(left.to_owned(), 1_251)].into());
+        // A second file finds the room that the first has left.
+        let mut room = imported.n_bytes + 20_001;
+        imported.keep_within(&mut room);
+        assert_eq!((imported.examples.len(), room), (4_999, 20_001));
+        let mut second = too_many();
+        second.keep_within(&mut room);
+        assert_eq!((second.examples.len(), room), (1, 0));
+        assert_eq!(second.skipped[left], 1_251 + 4_998);
+        imported.merge(second);
+        assert_eq!(imported.examples.len(), 4_999);
+        assert_eq!(imported.skipped[left], 1_251 + 1_251 + 4_998 + 1);
+    }
 }

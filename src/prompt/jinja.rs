@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, ErrorKind, Output, State, Value};
+use minijinja::{Environment, ErrorKind, Output, State, Value, filters};
 
 /// The most steps of one rendering. A chat of a thousand messages takes some hundred thousand.
 const MAX_STEPS: u64 = 20_000_000;
@@ -28,12 +28,23 @@ pub fn environment() -> JinjaResult<Environment<'static>> {
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", |value: &Value| python_str(value));
+    environment.add_filter("int", |value: &Value, default: Option<Value>| {
+        number_or(filters::int(value), default, Value::from(0))
+    });
+    environment.add_filter("float", |value: &Value, default: Option<Value>| {
+        number_or(filters::float(value), default, Value::from(0.0))
+    });
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && value.try_iter().is_ok()
     });
     environment.add_test("sequence", is_sequence);
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     Ok(environment)
+}
+
+/// The number that a filter has read; where a value holds none, the template's `default` or else 0.
+fn number_or(read: JinjaResult<Value>, default: Option<Value>, zero: Value) -> Value {
+    read.unwrap_or_else(|_| default.unwrap_or(zero))
 }
 
 /// Removes the tags by which templates for `transformers` mark the model's answers for training masks; they change no text.

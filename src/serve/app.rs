@@ -36,9 +36,10 @@ pub struct App {
 impl App {
     /// The state of a server whose base is not loaded yet.
     pub fn new(home: &Home, options: ServeOptions) -> Self {
+        let is_public = !options.address.ip().is_loopback();
         Self {
             home: home.clone(),
-            auth: Access::new(home, options.open_webui_secret.clone()),
+            auth: Access::new(home, options.open_webui_secret.clone(), is_public),
             limits: options.limits.clone(),
             metrics: ServerMetrics::default(),
             #[cfg(feature = "train")]

@@ -2,7 +2,11 @@
 //!
 //! There is one key for the administrator and one for each user, stored as SHA-256 hashes. A user's key reaches that user's
 //! adapter and the base, and nothing else; a caller who asks for anything else is answered as if it did not exist. Without
-//! any key the server listens on loopback alone, and every caller is the administrator.
+//! any key the server listens on loopback alone, and every caller is the administrator. A server on another address, or one that
+//! has seen a key, never gives anything to a caller without a key, whatever becomes of the keys.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -172,15 +176,18 @@ impl KeyOf {
         remove_if_there(&self.path(home))
     }
 
-    /// Whether `key` is the holder's key. The comparison takes the same time for every key.
-    fn matches(&self, home: &Home, key: &str) -> Result<bool> {
-        let stored: Option<StoredKey> = read_json_if_there(&self.path(home))?;
-        let stored = stored.map(|stored| stored.sha256);
-        Ok(stored.is_some_and(|stored| stored.as_bytes().ct_eq(hash(key).as_bytes()).into()))
+    /// Whether `key` is the holder's key. The comparison takes the same time for every key. A file that cannot be read or
+    /// is damaged is nobody's key.
+    fn matches(&self, home: &Home, key: &str) -> bool {
+        let stored = read_json_if_there::<StoredKey>(&self.path(home));
+        let stored = stored.ok().flatten().map(|stored| stored.sha256);
+        stored.is_some_and(|stored| stored.as_bytes().ct_eq(hash(key).as_bytes()).into())
     }
 
-    fn exists(&self, home: &Home) -> bool {
-        self.path(home).is_file()
+    /// Whether there is a key, or something in its place that cannot be looked at.
+    fn may_exist(&self, home: &Home) -> bool {
+        let looked_at = std::fs::symlink_metadata(self.path(home));
+        !looked_at.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 }
 
@@ -194,18 +201,22 @@ pub struct Access {
     home: Home,
     /// The secret with which Open WebUI signs identities.
     secret: Option<Vec<u8>>,
+    /// Whether every caller needs a key, even where there is none any more.
+    needs_key: AtomicBool,
 }
 
 impl Access {
-    /// Knows the keys in `home`, and identities that Open WebUI has signed with `secret`.
-    pub fn new(home: &Home, secret: Option<Vec<u8>>) -> Self {
+    /// Knows the keys in `home`, and identities that Open WebUI has signed with `secret`. With `is_public`, every caller needs
+    /// a key from the beginning.
+    pub fn new(home: &Home, secret: Option<Vec<u8>>, is_public: bool) -> Self {
         Self {
             home: home.clone(),
             secret,
+            needs_key: AtomicBool::new(is_public),
         }
     }
 
-    /// Whether there is any key. Once there is one, every caller needs a key.
+    /// Whether there is any key.
     ///
     /// # Errors
     ///
@@ -213,7 +224,15 @@ impl Access {
     pub fn has_keys(&self) -> Result<bool> {
         let users = self.home.users()?.into_iter().map(KeyOf::User);
         let mut all = std::iter::once(KeyOf::Admin).chain(users);
-        Ok(all.any(|holder| holder.exists(&self.home)))
+        Ok(all.any(|holder| holder.may_exist(&self.home)))
+    }
+
+    /// Whether every caller needs a key: from the first one on that was seen, or that could not be looked for.
+    fn needs_key(&self) -> bool {
+        if !self.needs_key.load(Ordering::Relaxed) && self.has_keys().unwrap_or(true) {
+            self.needs_key.store(true, Ordering::Relaxed);
+        }
+        self.needs_key.load(Ordering::Relaxed)
     }
 
     /// The caller of a request with these headers.
@@ -223,9 +242,9 @@ impl Access {
     /// [`ApiError::unauthorized`] without a valid key; [`ApiError::forbidden`] when Open WebUI asks for a person who is not
     /// known here, or whose identity cannot be verified.
     pub fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let caller = if self.has_keys()? {
-            let caller = key(headers)?.map(|key| self.holder(key)).transpose()?;
-            caller.flatten().ok_or_else(ApiError::unauthorized)?
+        let caller = if self.needs_key() {
+            let caller = key(headers)?.and_then(|key| self.holder(key));
+            caller.ok_or_else(ApiError::unauthorized)?
         } else {
             // Some clients always send a key; without any keys here it is not read.
             Caller::Admin
@@ -252,18 +271,19 @@ impl Access {
         }
     }
 
-    /// The holder of a key. It is compared with all stored keys, so that the time taken says nothing about the holder.
-    fn holder(&self, key: &str) -> Result<Option<Caller>, ApiError> {
+    /// The holder of a key. It is compared with all stored keys, so that the time taken says nothing about the holder. Keys
+    /// that cannot be read are nobody's, and nobody is told of them.
+    fn holder(&self, key: &str) -> Option<Caller> {
         let mut holder = KeyOf::Admin
-            .matches(&self.home, key)?
+            .matches(&self.home, key)
             .then_some(Caller::Admin);
-        for folder in self.home.users()? {
+        for folder in self.home.users().unwrap_or_default() {
             let name = folder.name().clone();
-            if KeyOf::User(folder).matches(&self.home, key)? {
+            if KeyOf::User(folder).matches(&self.home, key) {
                 holder = holder.or(Some(Caller::User(name)));
             }
         }
-        Ok(holder)
+        holder
     }
 }
 

@@ -44,7 +44,7 @@ enum BaseState {
 /// A base that is being pulled.
 #[derive(Clone, Debug)]
 struct Pulling {
-    base: Base,
+    base: Box<Base>,
     /// Bytes so far.
     n_bytes: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
@@ -108,7 +108,7 @@ impl BaseChoice {
             BaseState::NotChosen | BaseState::NotPulled(..) | BaseState::NotLoaded(..) => {}
         }
         let pulling = Pulling {
-            base,
+            base: Box::new(base),
             n_bytes: Arc::default(),
             stop: Arc::default(),
         };

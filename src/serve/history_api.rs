@@ -1,5 +1,6 @@
 //! Handlers of `/api/users/{name}/history`, by which the page shows a user's texts, and edits and removes them.
 
+use std::iter;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -12,9 +13,10 @@ use super::app::App;
 use super::aside::aside;
 use super::auth::Caller;
 use super::extract::{JsonBody, PathPart, PathParts, QueryFields};
+use super::upload_preview::counts;
 use crate::home::{Home, UserFolder};
 use crate::profile::feedback::Verdicts;
-use crate::profile::{Example, HistoryPart};
+use crate::profile::{Example, HistoryPart, Masked, Masking};
 
 /// The most items of a history in one response.
 const MAX_ITEMS: usize = 200;
@@ -76,7 +78,7 @@ pub struct EditedItem {
     response: String,
 }
 
-/// Replaces the response of an item.
+/// Replaces the response of an item. Secrets in it are masked, as those of an import are.
 pub async fn edit(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
@@ -88,13 +90,18 @@ pub async fn edit(
     }
     let user = caller.user_folder(&app.home, &name)?;
     aside(move || {
+        let (mut response, mut masked) = (response, Masked::new());
+        Masking::default().mask(iter::once(&mut response), &mut masked);
         let edited = |example: &Example| {
             Some(Example {
                 response: response.clone(),
                 ..example.clone()
             })
         };
-        change(&app.home, &caller, &user, &item, edited)
+        let consequence = change(&app.home, &caller, &user, &item, edited)?;
+        Ok(Json(
+            json!({ "consequence": consequence, "masked": counts(&masked) }),
+        ))
     })
     .await
 }
@@ -106,7 +113,11 @@ pub async fn remove(
     PathParts((name, item)): PathParts,
 ) -> Result<Json<Value>, ApiError> {
     let user = caller.user_folder(&app.home, &name)?;
-    aside(move || change(&app.home, &caller, &user, &item, |_| None)).await
+    aside(move || {
+        let consequence = change(&app.home, &caller, &user, &item, |_| None)?;
+        Ok(Json(json!({ "consequence": consequence })))
+    })
+    .await
 }
 
 /// Replaces the item of this id by what `become_of` makes of it, and says what still knows the text that it had.
@@ -116,7 +127,7 @@ fn change(
     user: &UserFolder,
     id: &str,
     become_of: impl Fn(&Example) -> Option<Example>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Option<String>, ApiError> {
     let lock = user.lock()?;
     let mut is_found = false;
     user.change_examples(&lock, |example| {
@@ -131,9 +142,7 @@ fn change(
             "there is no such item; it may have been changed",
         ));
     }
-    Ok(Json(
-        json!({ "consequence": consequence(home, caller, user)? }),
-    ))
+    Ok(consequence(home, caller, user)?)
 }
 
 /// A sentence about the adapters that have learnt a text of the user's, as far as the caller may know of them.

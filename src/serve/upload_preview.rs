@@ -63,6 +63,7 @@ fn read(received: &ReceivedFile, user: &UserFolder, options: &UploadOptions) -> 
         taken,
         masked,
         applied,
+        ..
     } = imported;
     let added = user.profile()?.add(options.part(), examples);
     let taken: Vec<_> = taken.iter().map(ToString::to_string).collect();
@@ -91,7 +92,8 @@ fn samples(examples: &[Example]) -> Vec<Value> {
         .collect()
 }
 
-fn counts<T: Serialize>(counts: &BTreeMap<T, usize>) -> Vec<(&T, usize)> {
+/// Pairs of what was counted and its number.
+pub(super) fn counts<T: Serialize>(counts: &BTreeMap<T, usize>) -> Vec<(&T, usize)> {
     counts.iter().map(|(what, n)| (what, *n)).collect()
 }
 

@@ -6,9 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use cope_convert::{Adapter, sha256};
+use cope_convert::gguf::{GgmlType, Gguf};
+use cope_convert::{Adapter, LoraPair, sha256};
 use cope_llama::Error;
-use cope_llama::bundle::{BasePlace, bundle};
+use cope_llama::bundle::{BasePlace, BundleOptions, BundleTarget, bundle};
+use cope_llama::error::Unspecified;
 use cope_llama::home::{Home, Manifest, Stage, UserFolder, UserName};
 use serde_json::json;
 
@@ -40,6 +42,22 @@ fn trained(folder: &Path, adapter: &Adapter) -> (Home, UserFolder) {
     (home, user)
 }
 
+/// The choice of a program, with everything else as it is by default.
+fn target(target: BundleTarget) -> BundleOptions {
+    BundleOptions {
+        target,
+        ..BundleOptions::default()
+    }
+}
+
+/// The choice of how the base gets into a bundle.
+fn place(place: BasePlace) -> BundleOptions {
+    BundleOptions {
+        place,
+        ..BundleOptions::default()
+    }
+}
+
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
@@ -56,17 +74,12 @@ fn a_bundle_has_all_files_and_only_its_owner_can_read_it() {
     let adapter = tiny_adapter(3, 2, &["attn_q"]);
     let (home, user) = trained(folder.path(), &adapter);
     let made = folder.path().join("made");
-    for place in [BasePlace::Link, BasePlace::Copy] {
+    for base_place in [BasePlace::Link, BasePlace::Copy] {
         // An empty folder is replaced.
         fs::create_dir_all(&made).unwrap();
-        bundle(&home, &user, &made, place, &GO).unwrap();
-        let files = [
-            "Modelfile",
-            "README.md",
-            "SHA256SUMS",
-            "adapter.gguf",
-            "base.gguf",
-        ];
+        let merged = bundle(&home, &user, &made, &place(base_place), &GO).unwrap();
+        assert_eq!(merged, None);
+        let files = ["README.md", "SHA256SUMS", "adapter.gguf", "base.gguf"];
         assert_eq!(names(&made), files);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&made), 0o700);
@@ -84,14 +97,97 @@ fn a_bundle_has_all_files_and_only_its_owner_can_read_it() {
             card.contains("| sft | 55 | held_out/logprob -3.5 |"),
             "{card}"
         );
-        // The base has no chat template of its own, so the Modelfile has one.
-        let modelfile = fs::read_to_string(made.join("Modelfile")).unwrap();
-        assert!(
-            modelfile.contains("\nTEMPLATE \"\"\"{{ range .Messages }}"),
-            "{modelfile}"
-        );
         fs::remove_dir_all(&made).unwrap();
     }
+}
+
+#[test]
+fn ollama_gets_a_merged_model_and_lm_studio_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let adapter = tiny_adapter(3, 2, &["attn_q"]);
+    let (home, user) = trained(folder.path(), &adapter);
+    let made = folder.path().join("ollama");
+    let merged = bundle(&home, &user, &made, &target(BundleTarget::Ollama), &GO).unwrap();
+    let files = ["Modelfile", "README.md", "SHA256SUMS", "model.gguf"];
+    assert_eq!(names(&made), files);
+    let merged = merged.unwrap();
+    assert_eq!(merged.n_tensors, adapter.tensors.len());
+    assert!((0.9..1.1).contains(&merged.kept), "{}", merged.kept);
+    let model = Gguf::open(&made.join("model.gguf")).unwrap();
+    for pair in &adapter.tensors {
+        assert_eq!(
+            model.tensor(&pair.name).unwrap().ggml_type,
+            GgmlType::Q8_0,
+            "{}",
+            pair.name
+        );
+    }
+    // Ollama refuses ADAPTER. The base has no chat template of its own, so the Modelfile has one.
+    let modelfile = fs::read_to_string(made.join("Modelfile")).unwrap();
+    let begins = "# ollama create alice -f Modelfile && ollama run alice\nFROM ./model.gguf\nPARAMETER temperature 0\nPARAMETER repeat_penalty 1\nTEMPLATE \"\"\"{{ range .Messages }}";
+    assert!(modelfile.starts_with(begins), "{modelfile}");
+    let card = fs::read_to_string(made.join("README.md")).unwrap();
+    assert!(card.contains("without the contrast of CoPe"), "{card}");
+
+    let made = folder.path().join("lm-studio");
+    bundle(&home, &user, &made, &target(BundleTarget::LmStudio), &GO).unwrap();
+    assert_eq!(names(&made), ["README.md", "SHA256SUMS", "model.gguf"]);
+
+    let made = folder.path().join("old-ollama");
+    let options = target(BundleTarget::OllamaAdapter);
+    bundle(&home, &user, &made, &options, &GO).unwrap();
+    let modelfile = fs::read_to_string(made.join("Modelfile")).unwrap();
+    assert!(
+        modelfile.contains("\nFROM ./base.gguf\nADAPTER ./adapter.gguf\n"),
+        "{modelfile}"
+    );
+}
+
+#[test]
+fn vllm_gets_a_peft_folder_in_bf16_whose_modules_have_one_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut adapter = tiny_adapter(3, 2, &["attn_q"]);
+    adapter
+        .tensors
+        .extend(tiny_adapter(4, 3, &["attn_v"]).tensors);
+    adapter.tensors.sort_by(|x, y| x.name.cmp(&y.name));
+    let (home, user) = trained(folder.path(), &adapter);
+    let made = folder.path().join("peft");
+    let nameless = bundle(&home, &user, &made, &target(BundleTarget::Peft), &GO);
+    assert!(
+        matches!(
+            &nameless,
+            Err(Error::Unspecified(Unspecified::BaseName { path })) if path.ends_with("tiny.gguf")
+        ),
+        "{nameless:?}"
+    );
+    let options = BundleOptions {
+        base_name: Some("owner/tiny".into()),
+        ..target(BundleTarget::Peft)
+    };
+    bundle(&home, &user, &made, &options, &GO).unwrap();
+    let files = [
+        "README.md",
+        "SHA256SUMS",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ];
+    assert_eq!(names(&made), files);
+    let config = fs::read(made.join("adapter_config.json")).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["base_model_name_or_path"], "owner/tiny");
+    assert_eq!(
+        (&config["r"], &config["lora_alpha"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(config["rank_pattern"], json!({}));
+    let base = Gguf::open(&home.base("tiny.gguf")).unwrap();
+    let read = Adapter::open_peft(&made, &base).unwrap();
+    assert_eq!(read.tensors[0].types(), [GgmlType::BF16; 2]);
+    let card = fs::read_to_string(made.join("README.md")).unwrap();
+    let command =
+        "vllm serve owner/tiny --enable-lora --max-lora-rank 8 --lora-modules alice=FOLDER";
+    assert!(card.contains(command), "{card}");
 }
 
 #[test]
@@ -107,13 +203,13 @@ fn an_adapter_on_top_of_a_task_adapter_is_bundled_as_one() {
     let (home, user) = trained(folder.path(), &adapter);
     let made = folder.path().join("made");
     // Without the task adapter it cannot be used.
-    let error = bundle(&home, &user, &made, BasePlace::Link, &GO).unwrap_err();
+    let error = bundle(&home, &user, &made, &BundleOptions::default(), &GO).unwrap_err();
     assert!(
         error.to_string().contains("is not the task adapter"),
         "{error}"
     );
     user.add_task(&task_path).unwrap();
-    bundle(&home, &user, &made, BasePlace::Link, &GO).unwrap();
+    bundle(&home, &user, &made, &BundleOptions::default(), &GO).unwrap();
     let whole = Adapter::read_gguf(&made.join("adapter.gguf")).unwrap();
     assert_eq!(
         whole,
@@ -130,7 +226,7 @@ fn a_bundle_that_fails_leaves_nothing_behind() {
     let adapter = tiny_adapter(3, 2, &["attn_q"]);
     let (home, user) = trained(folder.path(), &adapter);
     let refused = |user: &UserFolder, made: &Path, why: &str| {
-        let error = bundle(&home, user, made, BasePlace::Link, &GO)
+        let error = bundle(&home, user, made, &BundleOptions::default(), &GO)
             .unwrap_err()
             .to_string();
         assert!(error.contains(why), "{error}");
@@ -139,8 +235,10 @@ fn a_bundle_that_fails_leaves_nothing_behind() {
     let made = folder.path().join("made");
     refused(&other, &made, "bob is not trained yet");
     refused(&user, folder.path(), "exists already and is not empty");
-    let stopped = bundle(&home, &user, &made, BasePlace::Copy, &AtomicBool::new(true));
-    assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    for options in [place(BasePlace::Copy), target(BundleTarget::Ollama)] {
+        let stopped = bundle(&home, &user, &made, &options, &AtomicBool::new(true));
+        assert!(matches!(stopped, Err(Error::Interrupted)), "{stopped:?}");
+    }
     TinyModel {
         seed: 99,
         ..TinyModel::default()

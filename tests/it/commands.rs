@@ -8,6 +8,7 @@ mod items;
 mod memory;
 mod privacy;
 mod repl;
+mod shell;
 mod signals;
 mod start;
 mod thoughts;

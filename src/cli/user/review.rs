@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use cope_convert::say;
 use cope_llama::home::{Home, UserFolder, UserName};
-use cope_llama::profile::Example;
+use cope_llama::profile::{Example, Masked, Masking};
 
 use super::item::{self, Length};
 use super::remove::say_consequences;
@@ -22,6 +22,10 @@ pub struct Review {
     /// Show only items that hold this text, in upper or lower case
     #[arg(long, value_name = "TEXT")]
     matching: Option<String>,
+    /// Keep passwords, keys, tokens, and numbers of cards, accounts and identity papers in items that are edited, which are
+    /// masked otherwise
+    #[arg(long)]
+    keep_secrets: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -61,6 +65,10 @@ pub fn run(home: &Home, args: &Review) -> Result<()> {
     let pager = Pager {
         user: &user,
         editor: editor.unwrap_or_else(|| "vi".into()),
+        masking: Masking {
+            keeps_secrets: args.keep_secrets,
+            ..Masking::default()
+        },
     };
     let n_changed = pager.page(items, &mut io::stdin().lock(), &mut out)?;
     if n_changed > 0 {
@@ -75,6 +83,8 @@ struct Pager<'a> {
     user: &'a UserFolder,
     /// The editor's command, perhaps with options.
     editor: OsString,
+    /// The choice of what is masked in items that are edited.
+    masking: Masking,
 }
 
 impl Pager<'_> {
@@ -96,7 +106,12 @@ impl Pager<'_> {
                     items.remove(at);
                 }
                 Decision::Edit => match edited(self.user, item, &self.editor) {
-                    Ok(edited) => {
+                    Ok(mut edited) => {
+                        let mut masked = Masked::new();
+                        self.masking.mask(edited.texts_mut(), &mut masked);
+                        for (kind, n) in masked {
+                            say!("{n} masked: {kind}");
+                        }
                         n_changed += change(self.user, item, Some(&edited))?;
                         items[at] = edited;
                     }
@@ -212,6 +227,7 @@ mod tests {
         let pager = Pager {
             user: &user,
             editor: "sed -i s/dear/Tom/".into(),
+            masking: Masking::default(),
         };
         let mut shown = Vec::new();
         // The first is dropped, the second passed and come back to, the third edited.
@@ -234,12 +250,41 @@ mod tests {
         let failing = Pager {
             user: &user,
             editor: "false".into(),
+            masking: Masking::default(),
         };
         let n = failing
             .page(left.to_vec(), &mut "e\n".as_bytes(), &mut Vec::new())
             .unwrap();
         assert_eq!(n, 0);
         assert_eq!(user.profile().unwrap().history, left);
+    }
+
+    #[test]
+    fn a_secret_that_is_typed_into_an_item_is_masked_unless_it_is_to_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::at(folder.path());
+        let user = home.create_user(UserName::new("bob").unwrap()).unwrap();
+        let mut profile = user.profile().unwrap();
+        profile.add(HistoryPart::History, vec![Example::new("Write.", "dear")]);
+        user.save_profile(&profile).unwrap();
+        let edit = |from: &str, to: &str, keeps_secrets| {
+            let pager = Pager {
+                user: &user,
+                editor: format!("sed -i s/{from}/{to}/").into(),
+                masking: Masking {
+                    keeps_secrets,
+                    ..Masking::default()
+                },
+            };
+            let items = user.profile().unwrap().history;
+            pager
+                .page(items, &mut "e\nq\n".as_bytes(), &mut Vec::new())
+                .unwrap();
+            user.profile().unwrap().history[0].response.clone()
+        };
+        let card = "5555555555554444";
+        assert_eq!(edit("dear", card, false), "[card number]");
+        assert_eq!(edit(".card.number.", card, true), card);
     }
 
     #[test]

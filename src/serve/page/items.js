@@ -55,9 +55,11 @@ function entry(name, item) {
   const said = element("div", { class: "said clamped", text: item.response });
   const prompt = element("p", { class: "faint clamp", text: item.prompt.at(-1)?.content ?? "" });
   const place = element("li", { class: "card item" });
-  const changed = async ({ consequence }) => {
-    $("items-note").hidden = !consequence;
-    $("items-note").textContent = consequence ?? "";
+  const changed = async ({ consequence, masked = [] }) => {
+    const notes = masked.map(([what, n]) => `Masked in the new text: ${what} (${n}).`);
+    if (consequence) notes.push(consequence);
+    $("items-note").hidden = notes.length === 0;
+    $("items-note").textContent = notes.join(" ");
     await refresh();
   };
   const drop = async () => {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cope_llama::Error;
-use cope_llama::home::UserName;
+use cope_llama::home::{Home, UserName};
 use cope_llama::serve::{Identity, KeyOf};
 use hmac::{Hmac, KeyInit, Mac};
 use rand::{RngExt, SeedableRng};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{Server, agent, reply};
+use crate::fixture::Fixture;
 
 struct Keys {
     admin: String,
@@ -94,6 +95,92 @@ fn a_key_reaches_its_users_adapter_and_the_base() {
     KeyOf::Admin.revoke(&server.home).unwrap();
     assert_eq!(status("base", Some(&newer)), 401);
     assert_eq!(server.get("/health", None).status, 200);
+}
+
+/// A harmless request for the base's answer.
+fn status(server: &Server, key: Option<&str>) -> u16 {
+    let reply = server.post("/v1/chat/completions", &body("base"), key);
+    if reply.status == 401 {
+        let home = server.home.admin_key();
+        let home = home.parent().unwrap().to_str().unwrap();
+        assert!(!reply.text.contains(home), "{}", reply.text);
+    }
+    reply.status
+}
+
+#[test]
+fn a_caller_without_a_key_gets_nothing_once_a_key_was_seen() {
+    let ends: [fn(&Server); 2] = [
+        |server| {
+            let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
+            KeyOf::User(ann).revoke(&server.home).unwrap();
+        },
+        |server| {
+            let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
+            ann.delete().unwrap();
+        },
+    ];
+    for end in ends {
+        let server = Server::new();
+        assert_eq!(status(&server, None), 200);
+        let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
+        let key = KeyOf::User(ann).make(&server.home).unwrap();
+        assert_eq!(
+            [None, Some(key.as_str())].map(|it| status(&server, it)),
+            [401, 200]
+        );
+        end(&server);
+        assert_eq!(
+            [None, Some(key.as_str())].map(|it| status(&server, it)),
+            [401, 401]
+        );
+    }
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_nobodys() {
+    let server = Server::new();
+    let keys = keys(&server);
+    let all = || [&keys.admin, &keys.ann, &keys.bob].map(|key| status(&server, Some(key)));
+    assert_eq!(all(), [200, 200, 200]);
+    let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
+    std::fs::write(ann.key(), "{\"sha256\": 1").unwrap();
+    assert_eq!(all(), [200, 401, 200]);
+    // A folder in the place of the file cannot be read either.
+    std::fs::remove_file(ann.key()).unwrap();
+    std::fs::create_dir(ann.key()).unwrap();
+    assert_eq!(all(), [200, 401, 200]);
+
+    let users = ann.path().parent().unwrap();
+    std::fs::rename(users, users.with_extension("away")).unwrap();
+    std::fs::write(users, "no folder").unwrap();
+    // The administrator's key is still known, and the answer needs the users.
+    assert_eq!(all(), [500, 401, 401]);
+    assert_eq!(status(&server, None), 401);
+}
+
+#[test]
+fn users_that_cannot_be_looked_at_may_have_keys() {
+    let server = Server::new();
+    let ann = server.home.user(UserName::new("ann").unwrap()).unwrap();
+    let users = ann.path().parent().unwrap();
+    std::fs::rename(users, users.with_extension("away")).unwrap();
+    std::fs::write(users, "no folder").unwrap();
+    assert_eq!(status(&server, None), 401);
+}
+
+#[test]
+fn a_server_that_others_reach_asks_for_a_key_when_there_is_none_any_more() {
+    let fixture = Fixture::new();
+    let home = Home::at(fixture.folder.path().join("home"));
+    std::fs::create_dir(fixture.folder.path().join("home")).unwrap();
+    KeyOf::Admin.make(&home).unwrap();
+    let server = Server::of(fixture, |options| {
+        options.address = ([0, 0, 0, 0], 0).into();
+        options.hosts = vec!["0.0.0.0".into()];
+    });
+    KeyOf::Admin.revoke(&server.home).unwrap();
+    assert_eq!(status(&server, None), 401);
 }
 
 /// Names that a careless comparison might take for bob's.
