@@ -122,9 +122,12 @@ fn is_time(line: &str) -> bool {
                 .iter()
                 .all(|it| it.chars().count() <= 2 && is_number(it))
     };
-    // Before the hours, the half of the day may stand without a blank.
-    let hours = |word: &str| word.trim_start_matches(char::is_alphabetic).to_owned();
-    let has_time = words().any(|it| is_clock(it, &[':', '.']) || is_clock(&hours(it), &[':']));
+    // Around the hours, the half of the day and the date may stand without a blank.
+    let holds_clock = |word: &str| {
+        word.split(char::is_alphabetic)
+            .any(|it| is_clock(it, &[':']))
+    };
+    let has_time = words().any(|it| is_clock(it, &[':', '.']) || holds_clock(it));
     let is_year = |part: &str| part.chars().count() == 4 && is_number(part);
     let has_year = words().any(|word| word.split(['.', '年', '년', '년']).any(is_year));
     has_time && has_year && line.chars().count() < 60

@@ -237,7 +237,7 @@ fn of_deepseeks_tree_the_newest_branch_is_read_without_thoughts() {
     );
     assert_eq!(
         read(&chat),
-        "U: Start a chat about \"Garden\". / A: when to sow?\nU: In May. / A: and beans?\n1 an attached file"
+        "U: Start a chat about \"Garden\". / A: when to sow?\nU: Start a chat about \"Garden\". / A: when to sow? / U: In May. / A: and beans?\n1 an attached file"
     );
 }
 
@@ -254,8 +254,7 @@ fn of_groks_export_the_persons_messages_are_read() {
         response("ASSISTANT", "In May."),
         response("human", "and beans?")
     );
-    let expected =
-        "U: Start a chat about \"Garden\". / A: when to sow?\nU: In May. / A: and beans?";
+    let expected = "U: Start a chat about \"Garden\". / A: when to sow?\nU: Start a chat about \"Garden\". / A: when to sow? / U: In May. / A: and beans?";
     assert_eq!(read(&chat), expected);
 }
 
