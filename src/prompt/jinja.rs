@@ -28,23 +28,14 @@ pub fn environment() -> JinjaResult<Environment<'static>> {
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", |value: &Value| python_str(value));
-    environment.add_filter("int", |value: &Value, default: Option<Value>| {
-        number_or(filters::int(value), default, Value::from(0))
-    });
-    environment.add_filter("float", |value: &Value, default: Option<Value>| {
-        number_or(filters::float(value), default, Value::from(0.0))
-    });
+    environment.add_filter("int", int);
+    environment.add_filter("float", float);
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && value.try_iter().is_ok()
     });
     environment.add_test("sequence", is_sequence);
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     Ok(environment)
-}
-
-/// The number that a filter has read; where a value holds none, the template's `default` or else 0.
-fn number_or(read: JinjaResult<Value>, default: Option<Value>, zero: Value) -> Value {
-    read.unwrap_or_else(|_| default.unwrap_or(zero))
 }
 
 /// Removes the tags by which templates for `transformers` mark the model's answers for training masks; they change no text.
@@ -101,6 +92,31 @@ fn string_method(text: &str, name: &str, first: &Value, second: Option<&Value>) 
         ("rjust", None) => format!("{text:>0$}", first.as_usize()?).into(),
         _ => return None,
     })
+}
+
+/// The filter `int`, which in Jinja gives 0 where a value holds no number and the template names no default.
+fn int(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> JinjaResult<Value> {
+    let default = default.or(kwargs.get("default")?);
+    let default = default.unwrap_or_else(|| Value::from(0));
+    filters::int(state, value, Some(default), base, kwargs)
+}
+
+/// The filter `float`, which has a default as [`int`] does.
+fn float(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    kwargs: Kwargs,
+) -> JinjaResult<Value> {
+    let default = default.or(kwargs.get("default")?);
+    let default = default.unwrap_or_else(|| Value::from(0.0));
+    filters::float(state, value, Some(default), kwargs)
 }
 
 /// The test `sequence`, which in Python holds for all that has a length and items.

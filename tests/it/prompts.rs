@@ -379,7 +379,7 @@ fn values_are_tested_and_written_as_in_python() {
             "12 3 0 7 0",
         ),
         (
-            "{{ '1.5' | float }} {{ 'x' | float }} {{ none | float(2.5) }}",
+            "{{ '1.5' | float }} {{ 'x' | float }} {{ 'x' | float(default=2.5) }}",
             "1.5 0.0 2.5",
         ),
         (

@@ -10,7 +10,7 @@ const MAX_ELEMENT: usize = 4 << 20;
 ///
 /// # Errors
 ///
-/// That of the reader.
+/// The error of the reader.
 pub(super) fn for_each_element(
     reader: &mut dyn BufRead,
     begins: impl Fn(&[u8]) -> bool,
