@@ -46,7 +46,7 @@ pub enum BundleTarget {
 
 /// The form of the model in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
+enum BundleForm {
     /// Base and adapter.
     Pair,
     /// One file, the adapter merged into the base.
@@ -56,18 +56,18 @@ enum Form {
 }
 
 impl BundleTarget {
-    fn form(self) -> Form {
+    fn form(self) -> BundleForm {
         match self {
-            Self::LlamaCpp | Self::OllamaAdapter => Form::Pair,
-            Self::Ollama | Self::LmStudio => Form::Merged,
-            Self::Peft => Form::Peft,
+            Self::LlamaCpp | Self::OllamaAdapter => BundleForm::Pair,
+            Self::Ollama | Self::LmStudio => BundleForm::Merged,
+            Self::Peft => BundleForm::Peft,
         }
     }
 
     /// Whether a bundle for the program holds the base's own file.
     #[must_use]
     pub fn has_base(self) -> bool {
-        self.form() == Form::Pair
+        self.form() == BundleForm::Pair
     }
 
     fn has_modelfile(self) -> bool {
@@ -98,7 +98,7 @@ pub struct BundleOptions {
 }
 
 /// A user's model, ready to be written.
-struct Model<'a> {
+struct UserModel<'a> {
     user: &'a UserFolder,
     manifest: Manifest,
     base: PathBuf,
@@ -123,24 +123,24 @@ pub fn bundle(
     options: &BundleOptions,
     stop: &AtomicBool,
 ) -> Result<Option<Merged>> {
-    let model = Model::open(home, user)?;
+    let model = UserModel::open(home, user)?;
     refuse_nonempty(folder)?;
     let building = temporary_folder(folder)?;
     let path = |name: &str| building.path().join(name);
     let mut merged = None;
     let mut checksums = Vec::new();
     let mut names = match options.target.form() {
-        Form::Pair => {
+        BundleForm::Pair => {
             model.copy_base(&path(BASE), options.place, stop)?;
             model.adapter.write_gguf(&path(ADAPTER))?;
             checksums.push((model.base_sha256.clone(), BASE));
             vec![ADAPTER]
         }
-        Form::Merged => {
+        BundleForm::Merged => {
             merged = Some(model.merge(&path(MERGED), stop)?);
             vec![MERGED]
         }
-        Form::Peft => {
+        BundleForm::Peft => {
             model.write_peft(building.path(), options.base_name.as_deref())?;
             vec!["adapter_config.json", "adapter_model.safetensors"]
         }
@@ -163,7 +163,7 @@ pub fn bundle(
     Ok(merged)
 }
 
-impl<'a> Model<'a> {
+impl<'a> UserModel<'a> {
     fn open(home: &Home, user: &'a UserFolder) -> Result<Self> {
         let adapter = whole_adapter(user)?;
         let manifest = user.manifest()?.ok_or_else(|| {

@@ -6,7 +6,6 @@ mod bundle;
 #[cfg(feature = "train")]
 mod calibration_text;
 mod chat;
-mod completions;
 mod decode_options;
 mod doctor;
 #[cfg(feature = "train")]
@@ -23,6 +22,7 @@ mod prompt_cache;
 #[cfg(feature = "serve")]
 mod serve;
 mod session;
+mod shell_completions;
 mod terminal;
 #[cfg(feature = "train")]
 mod train;
@@ -104,7 +104,7 @@ enum Command {
     /// Check the CPU, devices, base models and users, and say what to fix
     Doctor,
     /// Print a script that completes commands and options in a shell
-    Completions(completions::Args),
+    Completions(shell_completions::Args),
     /// Write man pages of all commands
     Manual(manual::Args),
 }
@@ -164,7 +164,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Eval(command) => return eval::run(&home, &command),
         Command::Doctor if doctor::run(&home)? => {}
         Command::Doctor => return Ok(ExitCode::FAILURE),
-        Command::Completions(args) => completions::run(&args)?,
+        Command::Completions(args) => shell_completions::run(&args)?,
         Command::Manual(args) => manual::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use cope_convert::gguf::{Array, Gguf, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
-use super::{BundleOptions, BundleTarget, CARD, MODELFILE, Model};
+use super::{BundleOptions, BundleTarget, CARD, MODELFILE, UserModel};
 use crate::bases;
 use crate::home::{Calibration, Manifest, StageRecord};
 use crate::{Error, Result};
@@ -23,10 +23,10 @@ const VLLM_RANKS: [usize; 8] = [8, 16, 32, 64, 128, 256, 320, 512];
 
 /// The names and contents of a bundle's texts.
 pub(super) fn texts(
-    model: &Model<'_>,
+    model: &UserModel<'_>,
     options: &BundleOptions,
 ) -> Result<Vec<(&'static str, String)>> {
-    let Model {
+    let UserModel {
         user,
         manifest,
         gguf: base,

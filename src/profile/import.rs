@@ -6,6 +6,7 @@ mod collection;
 mod csv;
 mod export_files;
 mod git;
+mod html_blocks;
 pub mod json;
 mod kind;
 pub mod lamp;

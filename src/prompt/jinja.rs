@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, ErrorKind, Output, State, Value};
+use minijinja::{Environment, ErrorKind, Output, State, Value, filters};
 
 /// The most steps of one rendering. A chat of a thousand messages takes some hundred thousand.
 const MAX_STEPS: u64 = 20_000_000;
@@ -28,6 +28,8 @@ pub fn environment() -> JinjaResult<Environment<'static>> {
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", |value: &Value| python_str(value));
+    environment.add_filter("int", int);
+    environment.add_filter("float", float);
     environment.add_test("iterable", |value: &Value| {
         !value.is_none() && value.try_iter().is_ok()
     });
@@ -90,6 +92,31 @@ fn string_method(text: &str, name: &str, first: &Value, second: Option<&Value>) 
         ("rjust", None) => format!("{text:>0$}", first.as_usize()?).into(),
         _ => return None,
     })
+}
+
+/// The filter `int`, which in Jinja gives 0 where a value holds no number and the template names no default.
+fn int(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> JinjaResult<Value> {
+    let default = default.or(kwargs.get("default")?);
+    let default = default.unwrap_or_else(|| Value::from(0));
+    filters::int(state, value, Some(default), base, kwargs)
+}
+
+/// The filter `float`, which has a default as [`int`] does.
+fn float(
+    state: &State,
+    value: &Value,
+    default: Option<Value>,
+    kwargs: Kwargs,
+) -> JinjaResult<Value> {
+    let default = default.or(kwargs.get("default")?);
+    let default = default.unwrap_or_else(|| Value::from(0.0));
+    filters::float(state, value, Some(default), kwargs)
 }
 
 /// The test `sequence`, which in Python holds for all that has a length and items.

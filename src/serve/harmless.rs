@@ -129,7 +129,7 @@ impl Harmless {
             ("tool_calls", "[[]]"),
             // lm-evaluation-harness and LlamaIndex.
             ("type", r#"["text", "message"]"#),
-            ("status", r#"["completed"]"#),
+            ("status", r#"["completed", "incomplete"]"#),
         ],
     };
 

@@ -2,6 +2,7 @@
 
 mod exports;
 mod mails;
+mod repositories;
 mod sources;
 
 use std::fs;
@@ -49,6 +50,12 @@ impl Folder {
         assert_eq!(message.lines().count(), 1, "{message}");
         message.replace(&format!("{}/", self.0.path().display()), "")
     }
+}
+
+/// The reasons for skipped items with their numbers.
+fn skipped(imported: &Imported) -> Vec<(&str, usize)> {
+    let skipped = imported.skipped.iter();
+    skipped.map(|(why, n)| (why.as_str(), *n)).collect()
 }
 
 #[test]

@@ -375,6 +375,14 @@ fn values_are_tested_and_written_as_in_python() {
             "True True False",
         ),
         (
+            "{{ '12' | int }} {{ '3.9' | int }} {{ 'x' | int }} {{ 'x' | int(7) }} {{ none | int }}",
+            "12 3 0 7 0",
+        ),
+        (
+            "{{ '1.5' | float }} {{ 'x' | float }} {{ 'x' | float(default=2.5) }}",
+            "1.5 0.0 2.5",
+        ),
+        (
             "{{ {'b': 1, 'a': \"<é'>&\"} | tojson }}",
             "{\"b\": 1, \"a\": \"<é'>&\"}",
         ),

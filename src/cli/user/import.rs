@@ -28,9 +28,9 @@ line. An item is
   {\"conversations\": [{\"from\": \"human\", \"value\": \"…\"}, …]}, as of ShareGPT
   {\"text\": \"…\"}, a text without a prompt
 or the file is an export of ChatGPT, Claude, Gemini (MyActivity.json or .html),
-Open WebUI, LibreChat or SillyTavern, of which the person's texts are taken
-(--speaker assistant takes the assistant's), or a LaMP file, whose user
---lamp-user names. Rows of Parquet files are items too.
+DeepSeek, Grok, Open WebUI, LibreChat or SillyTavern, of which the person's
+texts are taken (--speaker assistant takes the assistant's), or a LaMP file,
+whose user --lamp-user names. Rows of Parquet files are items too.
 
 Chats exported from WhatsApp, Telegram, Signal, LINE, Slack, Discord, Messenger,
 Instagram and X are recognised by their content, too. The messages of --author

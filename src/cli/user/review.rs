@@ -282,7 +282,7 @@ mod tests {
                 .unwrap();
             user.profile().unwrap().history[0].response.clone()
         };
-        let card = "5555.5555.5555.4444";
+        let card = "5555555555554444";
         assert_eq!(edit("dear", card, false), "[card number]");
         assert_eq!(edit(".card.number.", card, true), card);
     }

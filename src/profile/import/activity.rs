@@ -8,22 +8,19 @@
 //!
 //! The elements are those that public readers of real exports look for.
 
-use std::io::BufRead;
 use std::sync::LazyLock;
 
 use scraper::{ElementRef, Html, Selector};
 
 use super::export_files::ExportFile;
-use super::json::{Activity, without_files};
+use super::html_blocks::for_each_element;
+use super::json::{Activity, PromptLabels, without_files};
 use super::mail::{is_nested_deeply, text_of_html};
 use super::{ImportOptions, Imported, Speaker};
 use crate::{Error, Result};
 
 /// The tag with which an activity begins, without its bracket.
 const CELL: &[u8] = b"div class=\"outer-cell";
-
-/// The most bytes of an activity.
-const MAX_CELL: usize = 4 << 20;
 
 static HEADER: LazyLock<Selector> = LazyLock::new(|| selector(".header-cell"));
 static CONTENT: LazyLock<Selector> =
@@ -38,56 +35,56 @@ pub(super) fn is_record(beginning: &[u8]) -> bool {
     beginning.windows(CELL.len()).any(|window| window == CELL)
 }
 
-/// The examples of the page with the record.
+/// The examples of the page with the record. It is read again if the words around its prompts have to be learnt.
 ///
 /// # Errors
 ///
 /// [`Error::Io`] when the page cannot be read.
 pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
-    let mut imported = Imported::default();
-    file.read(|reader| {
-        let read = for_each_cell(reader, |cell| {
-            add_cell(cell, options.speaker, &mut imported);
-        });
-        read.map_err(Error::io("read", file.path()))
-    })?;
-    Ok(imported)
-}
-
-/// Calls `take` with the HTML of each entry.
-fn for_each_cell(reader: &mut dyn BufRead, mut take: impl FnMut(&str)) -> std::io::Result<()> {
-    let mut cell = Vec::new();
-    let mut is_in_cell = false;
-    loop {
-        let start = cell.len();
-        let n_read = reader.read_until(b'<', &mut cell)?;
-        let begins = cell[start..].starts_with(CELL);
-        if begins || n_read == 0 {
-            let next = cell.split_off(start);
-            if is_in_cell {
-                take(&format!(
-                    "<{}",
-                    String::from_utf8_lossy(&cell).trim_end_matches('<')
-                ));
-            }
-            cell = next;
-            is_in_cell = begins;
-        }
-        if n_read == 0 {
-            return Ok(());
-        }
-        if !is_in_cell {
-            cell.clear();
-        }
-        cell.truncate(MAX_CELL);
+    let read = |labels: &mut PromptLabels| {
+        let mut imported = Imported::default();
+        file.read(|reader| {
+            let read = for_each_element(reader, begins_cell, |cell| {
+                add_cell(cell, options.speaker, labels, &mut imported);
+            });
+            read.map_err(Error::io("read", file.path()))
+        })?;
+        Ok(imported)
+    };
+    let mut labels = PromptLabels::default();
+    let imported = read(&mut labels)?;
+    match labels.learn() {
+        Some(mut labels) => read(&mut labels),
+        None => Ok(imported),
     }
 }
 
-fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
+fn begins_cell(tag: &[u8]) -> bool {
+    tag.starts_with(CELL)
+}
+
+fn add_cell(
+    html: &str,
+    speaker: Option<Speaker>,
+    labels: &mut PromptLabels,
+    imported: &mut Imported,
+) {
     if is_nested_deeply(html) {
         imported.skip("an activity that cannot be read");
         return;
     }
+    let Some(mut activity) = activity(html) else {
+        imported.skip("an activity without a time");
+        return;
+    };
+    if let Some(title) = activity.english(labels) {
+        activity.title = title;
+    }
+    activity.add(speaker, imported);
+}
+
+/// The activity in a cell, if it has a time.
+fn activity(html: &str) -> Option<Activity> {
     let cell = Html::parse_fragment(html);
     let text = |element: ElementRef| element.text().collect::<String>();
     let program = cell.select(&HEADER).next().map(text).unwrap_or_default();
@@ -97,11 +94,7 @@ fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
         .unwrap_or_default();
     // What was typed stands above the line with the time, and the answer below it.
     let lines: Vec<_> = content.split("<br>").collect();
-    let time = lines.iter().position(|line| is_time(&text_of_html(line)));
-    let Some(time) = time else {
-        imported.skip("an activity without a time");
-        return;
-    };
+    let time = lines.iter().position(|line| is_time(&text_of_html(line)))?;
     let title: Vec<_> = lines[..time]
         .iter()
         .map(|line| text_of_html(line))
@@ -111,25 +104,29 @@ fn add_cell(html: &str, speaker: Option<Speaker>, imported: &mut Imported) {
         .skip(1)
         .position(|line| without_files(line).is_empty() && !line.is_empty());
     let title = title[..files.map_or(title.len(), |at| at + 1)].join("\n");
-    let answer = lines.get(time + 1..).unwrap_or_default().join("<br>");
-    let activity = Activity {
-        program: &program,
-        title: title.trim(),
-        answer: &answer,
-    };
-    activity.add(speaker, imported);
+    Some(Activity {
+        program,
+        title: title.trim().to_owned(),
+        answer: lines[time + 1..].join("<br>"),
+    })
 }
 
 /// Whether a line is a date with a year and a time, in any language that writes them in these digits.
 fn is_time(line: &str) -> bool {
-    let words = || line.split([' ', ',', '\u{202f}', '\u{a0}', 'T', '/', '-']);
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
-    let has_time = words().any(|word| {
-        let parts: Vec<_> = word.split([':', '.']).collect();
-        parts.len() == 3 && parts.iter().all(|part| part.len() <= 2 && is_number(part))
-    });
-    let is_year = |part: &str| part.len() == 4 && is_number(part);
-    let has_year = words().any(|word| word.split(['.', '年', '년']).any(is_year));
+    let words = || line.split([' ', ',', '،', '\u{202f}', '\u{a0}', 'T', '/', '-']);
+    let is_number = |part: &str| !part.is_empty() && part.chars().all(char::is_numeric);
+    let is_clock = |word: &str, separators: &[char]| {
+        let parts: Vec<_> = word.split(separators).collect();
+        parts.len() == 3
+            && parts
+                .iter()
+                .all(|it| it.chars().count() <= 2 && is_number(it))
+    };
+    // Before the hours, the half of the day may stand without a blank.
+    let hours = |word: &str| word.trim_start_matches(char::is_alphabetic).to_owned();
+    let has_time = words().any(|it| is_clock(it, &[':', '.']) || is_clock(&hours(it), &[':']));
+    let is_year = |part: &str| part.chars().count() == 4 && is_number(part);
+    let has_year = words().any(|word| word.split(['.', '年', '년', '년']).any(is_year));
     has_time && has_year && line.chars().count() < 60
 }
 
@@ -138,12 +135,14 @@ mod tests {
     use super::*;
 
     fn read(page: &str, speaker: Option<Speaker>) -> Imported {
-        let mut imported = Imported::default();
-        for_each_cell(&mut page.as_bytes(), |cell| {
-            add_cell(cell, speaker, &mut imported);
-        })
-        .unwrap();
-        imported
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("MyActivity.html");
+        std::fs::write(&path, page).unwrap();
+        let options = ImportOptions {
+            speaker,
+            ..ImportOptions::default()
+        };
+        import(&ExportFile::on_disk(&path).unwrap(), &options).unwrap()
     }
 
     const PAGE: &str = r#"<html><head><style>.outer-cell{}</style></head><body><div class="mdl-grid">
@@ -163,6 +162,11 @@ mod tests {
             "1. maalis 2026 klo 8.00.00 EET",
             "2026/03/01 8:00:00 JST",
             "2026年3月1日 8:00:00 JST",
+            "2026年3月1日下午8:00:00 [GMT+08:00]",
+            "2026. 3. 1. 오전 8:00:00 KST",
+            "1 марта 2026 г., 08:00:00 MSK",
+            "1 de mar. de 2026, 08:00:00 BRT",
+            "١ مارس ٢٠٢٦، ٨:٠٠:٠٠ ص",
             "1 mars 2026, 08:00:00 CET",
         ] {
             assert!(is_time(line), "{line}");
@@ -170,6 +174,7 @@ mod tests {
         for line in [
             "at 8:00 in 2026",
             "1.2.3 is out",
+            "v1.2.3 since 2026",
             "since 2026",
             "18.04.2026",
         ] {
@@ -187,6 +192,35 @@ mod tests {
         assert_eq!(
             read(&deep, None).skipped["an activity that cannot be read"],
             1
+        );
+    }
+
+    #[test]
+    fn words_of_other_languages_are_learnt() {
+        let cell = |title: &str| {
+            format!(
+                "<div class=\"outer-cell mdl-cell\"><div class=\"header-cell\"><p>Приложения Gemini</p></div><div class=\"content-cell mdl-cell mdl-cell--6-col\">{title}<br>1 мар. 2026 г., 08:00:00 MSK<br><p>an answer</p></div></div>"
+            )
+        };
+        let prompts = ["slugs", "rain", "tea?", "more tea", "soup"];
+        let page: String = prompts
+            .iter()
+            .map(|it| cell(&format!("Вы спросили&nbsp;{it}")))
+            .collect();
+        let imported = read(&page, None);
+        let texts: Vec<_> = imported
+            .examples
+            .iter()
+            .map(|it| it.response.as_str())
+            .collect();
+        assert_eq!(texts, prompts);
+        let few: String = prompts[..2]
+            .iter()
+            .map(|it| cell(&format!("Вы спросили&nbsp;{it}")))
+            .collect();
+        assert_eq!(
+            read(&few, None).skipped["a prompt after words of a language that are not known"],
+            2
         );
     }
 

@@ -1,11 +1,16 @@
 //! Git repositories: a summary of a commit's changes is the prompt, its message the response.
 
+mod isolated;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+
+use isolated::Isolated;
 
 use super::source::malformed;
 use super::{Imported, require_authors};
-use crate::{Error, Result};
+use crate::Result;
 
 /// The largest number of files that a summary lists; of the others it gives the number.
 const MAX_FILES: usize = 20;
@@ -18,33 +23,29 @@ pub(super) fn is_repository(path: &Path) -> bool {
     path.join(".git").exists() || path.join("HEAD").is_file() && path.join("objects").is_dir()
 }
 
-/// The commits of a repository by these authors, oldest first, without merges.
+/// The commits of a repository by these authors, oldest first, without merges. An author matches by any part of the name or
+/// the address, as the commit has them or as `.mailmap` changes them. Nothing in the folder is run, and nothing is fetched.
 ///
 /// # Errors
 ///
-/// [`Error::Unspecified`] when no author is named; [`Error::Input`] when there are no commits by them, or git fails;
-/// [`Error::Lack`] when git is not installed.
+/// [`Error::Unspecified`](crate::Error::Unspecified) when no author is named; [`Error::Input`](crate::Error::Input) when
+/// there are no commits by them, or git fails; [`Error::Lack`](crate::Error::Lack) when git is not installed.
 pub(super) fn import(path: &Path, authors: &[String]) -> Result<Imported> {
     require_authors(path, authors, "commits")?;
+    let repository = Isolated::open(path)?;
+    let by_authors = commits_by(path, &repository, authors)?;
     let format = format!("--format={COMMIT}%B{MESSAGE_END}");
-    let mut arguments = vec![
+    let arguments = [
         "log",
-        "--reverse",
-        "--no-merges",
+        "--stdin",
+        "--no-walk=unsorted",
         "--no-ext-diff",
         "--no-textconv",
-        "--fixed-strings",
-        "--regexp-ignore-case",
         "--numstat",
         "--summary",
         &format,
     ];
-    let authors: Vec<_> = authors
-        .iter()
-        .map(|author| format!("--author={author}"))
-        .collect();
-    arguments.extend(authors.iter().map(String::as_str));
-    let log = git(path, &arguments)?;
+    let log = repository.run(&arguments, by_authors.join("\n").as_bytes())?;
     let mut imported = Imported::default();
     for commit in log.split(COMMIT).skip(1) {
         let (message, changes) = commit.split_once(MESSAGE_END).unwrap_or((commit, ""));
@@ -56,46 +57,53 @@ pub(super) fn import(path: &Path, authors: &[String]) -> Result<Imported> {
             ),
         }
     }
-    if imported == Imported::default() {
-        let authors = git(
-            path,
-            &["shortlog", "--summary", "--numbered", "--email", "HEAD"],
-        )?;
-        let known = authors.lines().filter_map(|line| line.split_once('\t'));
-        let known: Vec<_> = known.map(|(_, author)| author).take(3).collect();
+    Ok(imported)
+}
+
+/// The hashes of the commits by these authors, oldest first.
+fn commits_by(path: &Path, repository: &Isolated, authors: &[String]) -> Result<Vec<String>> {
+    let authors: Vec<_> = authors.iter().map(|author| author.to_lowercase()).collect();
+    let arguments = [
+        "log",
+        "--reverse",
+        "--no-merges",
+        "--format=%H%x1f%an <%ae>%x1f%aN <%aE>",
+        repository.head.as_str(),
+    ];
+    let log = repository.run(&arguments, b"")?;
+    let mut hashes = Vec::new();
+    let mut others = BTreeMap::<&str, usize>::new();
+    for line in log.lines() {
+        let mut fields = line.split(MESSAGE_END);
+        let hash = fields.next().unwrap_or_default();
+        if repository.boundary.iter().any(|end| end == hash) {
+            continue;
+        }
+        let names: Vec<_> = fields.collect();
+        let is_by = |name: &str| {
+            authors
+                .iter()
+                .any(|author| name.to_lowercase().contains(author))
+        };
+        if names.iter().any(|name| is_by(name)) {
+            hashes.push(hash.to_owned());
+        } else {
+            *others
+                .entry(names.last().copied().unwrap_or_default())
+                .or_default() += 1;
+        }
+    }
+    if hashes.is_empty() {
+        let mut others: Vec<_> = others.into_iter().collect();
+        others.sort_by_key(|(_, n)| Reverse(*n));
+        let known: Vec<_> = others.iter().map(|(author, _)| *author).take(3).collect();
         let what = format!(
             "has no commits by that author; it has some by {}",
             known.join(", ")
         );
         return Err(malformed(path, what));
     }
-    Ok(imported)
-}
-
-fn git(path: &Path, arguments: &[&str]) -> Result<String> {
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(path)
-        .args([
-            "-c",
-            "core.quotePath=false",
-            "-c",
-            "log.showSignature=false",
-        ])
-        .args(arguments)
-        .output()
-        .map_err(|error| {
-            Error::lack(format_args!(
-                "git is needed to read {} and cannot be started: {error}",
-                path.display()
-            ))
-        })?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        let message = message.lines().next().unwrap_or("git failed").to_owned();
-        return Err(malformed(path, message));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(hashes)
 }
 
 /// Summarises the output of `git log --numstat --summary` for one commit: a line per file with the numbers of added and

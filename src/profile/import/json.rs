@@ -34,13 +34,16 @@
 mod assistant;
 mod chatgpt;
 mod claude;
+mod deepseek;
 mod dialogue;
 mod form;
 mod gemini;
+mod grok;
 mod librechat;
 mod object;
 mod open_webui;
 mod program;
+mod prompt_label;
 pub(super) mod stream;
 mod tavern;
 #[cfg(test)]
@@ -55,6 +58,7 @@ pub(super) use gemini::{Activity, without_files};
 pub(super) use object::JsonObject;
 use object::{CHATS, LISTS};
 use program::Program;
+pub(super) use prompt_label::PromptLabels;
 use stream::{JsonItem, for_each_item};
 use tavern::TavernLine;
 use turn::Turn;
@@ -81,6 +85,11 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Imported> {
 pub(super) fn import(file: &ExportFile, options: &ImportOptions) -> Result<Imported> {
     let mut items = Items::new(options.speaker);
     for_each(file, |item| items.add(item))?;
+    if let Some(labels) = items.labels.learn() {
+        items = Items::new(options.speaker);
+        items.labels = labels;
+        for_each(file, |item| items.add(item))?;
+    }
     Ok(items.finish())
 }
 
@@ -194,6 +203,8 @@ struct Items {
     open: Vec<Turn>,
     /// When the chats of programs began, and the place of the first example of each.
     begun: Vec<(f64, usize)>,
+    /// The words around prompts in a record of Google's.
+    labels: PromptLabels,
     imported: Imported,
 }
 
@@ -203,6 +214,7 @@ impl Items {
             speaker,
             open: Vec::new(),
             begun: Vec::new(),
+            labels: PromptLabels::default(),
             imported: Imported::default(),
         }
     }
@@ -219,7 +231,8 @@ impl Items {
         self.end_chat();
         match (item, line) {
             (_, Some(_)) => Ok(()),
-            (JsonItem::Object(object), None) => {
+            (JsonItem::Object(mut object), None) => {
+                gemini::translate(&mut object, &mut self.labels);
                 let time = program::time(&object).filter(|_| Program::of(&object).is_some());
                 let time = time.or(self.begun.last().map(|(time, _)| *time));
                 self.begun

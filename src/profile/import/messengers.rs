@@ -10,8 +10,10 @@ mod discord_text;
 mod exchange;
 mod formats;
 mod json_walk;
+mod line_desktop;
 mod line_talk;
 mod meta;
+mod meta_page;
 mod other_chat;
 mod placeholders;
 mod signal;
@@ -25,6 +27,7 @@ mod telegram_page;
 mod tests;
 mod whatsapp;
 mod who;
+mod written_date;
 mod x_archive;
 
 use std::path::Path;
@@ -82,7 +85,7 @@ impl<'a> Chats<'a> {
         files: Option<&ExportFiles>,
         options: &ImportOptions,
     ) -> Result<Imported> {
-        let beside = files.map(Beside::read).transpose()?.unwrap_or_default();
+        let beside = Beside::read(files, &options.authors)?;
         let mut survey = Survey::new(Authors::new(&options.authors));
         let mut is_newest_first = Vec::new();
         for (file, format) in &self.0 {

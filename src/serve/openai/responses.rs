@@ -74,6 +74,11 @@ impl FromFields for ResponsesBody {
             Value::String(text) => {
                 Field::new("input", &json!([{ "role": "user", "content": text }]))
             }
+            // Thoughts of earlier turns are not part of a prompt.
+            Value::Array(mut items) if items.iter().any(is_thought) => {
+                items.retain(|item| !is_thought(item));
+                Field::new("input", &json!(items))
+            }
             _ => input,
         };
         asked.put("messages", Some(input));
@@ -93,6 +98,11 @@ impl FromFields for ResponsesBody {
             stream,
         })
     }
+}
+
+/// Whether an item of an earlier output is a thought.
+fn is_thought(item: &Value) -> bool {
+    item["type"] == "reasoning"
 }
 
 /// The JSON schema of the field `text`, if it wants one.

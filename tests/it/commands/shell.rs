@@ -1,4 +1,4 @@
-//! What the program writes for a person's shell: scripts that complete commands, and man pages.
+//! The program's files for a person's shell: scripts that complete commands, and man pages.
 
 use super::{Sandbox, error, stderr, stdout};
 

@@ -8,7 +8,7 @@ use cope_llama::profile::{Example, ImportOptions, Imported, import};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::Folder;
+use super::{Folder, skipped};
 
 const CHATGPT: &str = r#"[{"title": "Soup", "current_node": "c", "mapping": {
     "a": {"parent": null, "message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": ["a soup?"]}}},
@@ -41,14 +41,6 @@ fn responses(imported: &Imported) -> Vec<&str> {
         .examples
         .iter()
         .map(|it| it.response.as_str())
-        .collect()
-}
-
-fn skipped(imported: &Imported) -> Vec<(&str, usize)> {
-    imported
-        .skipped
-        .iter()
-        .map(|(why, n)| (why.as_str(), *n))
         .collect()
 }
 

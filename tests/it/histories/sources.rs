@@ -6,14 +6,9 @@ use std::fs;
 use cope_llama::Error;
 use cope_llama::error::Unspecified;
 use cope_llama::message::Message;
-use cope_llama::profile::{Example, ImportOptions, Imported, Speaker, import};
+use cope_llama::profile::{Example, ImportOptions, Speaker, import};
 
-use super::Folder;
-
-fn skipped(imported: &Imported) -> Vec<(&str, usize)> {
-    let skipped = imported.skipped.iter();
-    skipped.map(|(why, n)| (why.as_str(), *n)).collect()
-}
+use super::{Folder, skipped};
 
 #[test]
 fn two_named_columns_of_a_table_are_imported() {
@@ -192,65 +187,6 @@ fn a_folder_of_posts_is_read_by_date() {
             ("by another author", 1),
             ("no title, or no text below it", 1)
         ]
-    );
-}
-
-#[test]
-fn an_authors_commits_are_imported_from_a_repository() {
-    let folder = Folder::new();
-    let path = folder.0.path();
-    let git = |arguments: &[&str], author: &str| {
-        let status = std::process::Command::new("git")
-            .arg("-C")
-            .arg(path)
-            .args(["-c", "commit.gpgsign=false"])
-            .args(arguments)
-            .envs([
-                ("GIT_AUTHOR_NAME", author),
-                ("GIT_AUTHOR_EMAIL", "x@example.org"),
-                ("GIT_COMMITTER_NAME", author),
-                ("GIT_COMMITTER_EMAIL", "x@example.org"),
-                ("GIT_CONFIG_GLOBAL", "/dev/null"),
-            ])
-            .output()
-            .unwrap();
-        assert!(status.status.success(), "{status:?}");
-    };
-    git(&["init", "--quiet"], "Bob");
-    folder.file("a b.txt", "one\ntwo\n");
-    git(&["add", "."], "Bob");
-    git(
-        &[
-            "commit",
-            "-qm",
-            "Begin\n\nWith two lines.\n\nSigned-off-by: Bob <x@example.org>",
-        ],
-        "Bob B",
-    );
-    folder.file("a b.txt", "one\n");
-    git(&["commit", "-qam", "Ann's"], "Ann");
-    git(&["commit", "-qm", "Nothing", "--allow-empty"], "Bob B");
-    let options = |author: &str| ImportOptions {
-        authors: vec![author.to_owned()],
-        ..ImportOptions::default()
-    };
-    let imported = import(path, &options("bob b")).unwrap();
-    let prompt = "Write the commit message for this change:\n\na b.txt: 2 lines added, 0 removed\nnew: a b.txt";
-    assert_eq!(
-        imported.examples,
-        [Example::new(prompt, "Begin\n\nWith two lines.")]
-    );
-    assert_eq!(skipped(&imported), [("the commit changes no file", 1)]);
-    let message = import(path, &options("Carol")).unwrap_err().to_string();
-    assert!(
-        message.contains("has no commits by that author"),
-        "{message}"
-    );
-    assert!(message.contains("Bob B <x@example.org>"), "{message}");
-    let error = import(path, &ImportOptions::default()).unwrap_err();
-    assert!(
-        matches!(&error, Error::Unspecified(Unspecified::Author { texts, .. }) if texts == "commits"),
-        "{error:?}"
     );
 }
 

@@ -64,7 +64,8 @@ fn a_response_says_what_a_chat_says() {
     // Turns as a list, with the parts that an earlier response had, and instructions.
     let turns = json!([
         { "role": "user", "content": [{ "type": "input_text", "text": "hello alice" }] },
-        { "type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
+        { "type": "reasoning", "id": "rs_1", "summary": [], "content": [{ "type": "reasoning_text", "text": "hm" }] },
+        { "type": "message", "id": "msg_1", "status": "incomplete", "role": "assistant",
           "content": [{ "type": "output_text", "text": "the wine", "annotations": [], "logprobs": [] }] },
         { "role": "user", "content": "hello alice" },
     ]);

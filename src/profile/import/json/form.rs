@@ -15,7 +15,7 @@ use crate::profile::text_value::{kind, text_of};
 /// The forms, for messages.
 pub(super) const FORMS: &str = "{\"prompt\": …, \"response\": …}, {\"messages\": […]}, {\"conversations\": […]}, \
      {\"instruction\": …, \"output\": …}, {\"question\": …, \"answer\": …}, {\"prompt\": …, \"chosen\": …}, {\"text\": …}, \
-     the exports of ChatGPT, Claude, Gemini, Open WebUI, LibreChat and SillyTavern, and LaMP's {\"task\": …, \"users\": […]}";
+     the exports of ChatGPT, Claude, Gemini, DeepSeek, Grok, Open WebUI, LibreChat and SillyTavern, and LaMP's {\"task\": …, \"users\": […]}";
 
 /// The prompt of a text that has none.
 pub(in crate::profile::import) const NO_PROMPT: &str = "Write a text.";

@@ -7,8 +7,9 @@
 //! The activity of Google's other programs has the same form. `header` and `products` are in the account's language and always
 //! hold the name.
 //!
-//! The text that a person typed stands after a verb in the language of the account. Nothing tells which prompts were of one
-//! chat, so each is a chat of its own. The verbs in English and German are those that public readers of real exports look for.
+//! The text that a person typed stands after a verb, or before one, in the language of the account. Nothing tells which
+//! prompts were of one chat, so each is a chat of its own. The verbs are those that public readers of real exports look for;
+//! in other languages they are learnt (`prompt_label.rs`).
 
 use serde_json::Value;
 
@@ -16,13 +17,14 @@ use super::super::Imported;
 use super::super::mail::text_of_html;
 use super::assistant::{add_chat, text_in};
 use super::object::JsonObject;
+use super::prompt_label::PromptLabels;
 use super::turn::{Speaker, Turn};
 
 /// The program's name.
 pub(super) const NAME: &str = "Gemini";
 
 /// Words before what a person typed.
-const TYPED: [&str; 8] = [
+const TYPED: [&str; 12] = [
     "Prompted with: ",
     "Prompted: ",
     "Prompted ",
@@ -31,13 +33,42 @@ const TYPED: [&str; 8] = [
     "Asked ",
     "Answered ",
     "Eingegebener Prompt: ",
+    "送信したメッセージ: ",
+    "送信したメッセージ：",
+    "已提示 ",
+    "已給予提示 ",
 ];
+
+/// Words behind it.
+const TYPED_BEFORE: [&str; 1] = ["と入力しました"];
+
+/// Parts of the words before a colon that a prompt stands after, folded, in further languages: `Prompt inserito: `.
+const PROMPTS: [&str; 8] = [
+    "prompt",
+    "promt",
+    "промпт",
+    "プロンプト",
+    "프롬프트",
+    "提示",
+    "запрос",
+    "istem",
+];
+
+/// The most characters and words before that colon.
+const MAX_LABEL: usize = 40;
+const MAX_WORDS: usize = 5;
 
 /// Words before what a person said aloud.
 const SPOKEN: [&str; 1] = ["Said "];
 
 /// Words of activities with an answer that are no prompts.
-const OTHERS: [&str; 3] = ["Created ", "Used ", "Selected "];
+const OTHERS: [&str; 5] = [
+    "Created ",
+    "Used ",
+    "Selected ",
+    "Gave feedback",
+    "フィードバックを送信しました",
+];
 
 /// Beginnings of lines below a prompt about its files, after their number.
 const FILES: [&str; 4] = ["file.", "files.", "Datei angehängt", "Dateien angehängt"];
@@ -50,65 +81,117 @@ pub(super) fn wrote(object: &JsonObject) -> bool {
 }
 
 /// Adds the example of an activity.
-pub(super) fn add(mut object: JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
-    let products = object.take("products").unwrap_or_default();
-    let items = object.take("safehtmlitem").unwrap_or_default();
-    let products = products.as_array().map_or(&[][..], Vec::as_slice);
-    let names = products.iter().chain(object.given("header"));
-    let names: Vec<_> = names.filter_map(Value::as_str).collect();
-    let items = items.as_array().map_or(&[][..], Vec::as_slice);
-    let answer: String = items
-        .iter()
-        .filter_map(|item| text_in(item, "html"))
-        .collect();
-    let title = object.given("title").and_then(Value::as_str);
-    let activity = Activity {
-        program: &names.join(" "),
-        title: title.unwrap_or_default(),
-        answer: &answer,
-    };
-    activity.add(speaker, imported);
+pub(super) fn add(object: &JsonObject, speaker: Option<Speaker>, imported: &mut Imported) {
+    Activity::of(object).add(speaker, imported);
+}
+
+/// Puts the title of an activity into English, if the words around the prompt have been learnt, and counts them otherwise.
+pub(super) fn translate(object: &mut JsonObject, labels: &mut PromptLabels) {
+    if wrote(object)
+        && let Some(title) = Activity::of(object).english(labels)
+    {
+        object.set("title", Value::String(title));
+    }
 }
 
 /// An entry of the record.
-pub(in crate::profile::import) struct Activity<'a> {
+pub(in crate::profile::import) struct Activity {
     /// The name of the program, in the language of the account.
-    pub program: &'a str,
+    pub program: String,
     /// A verb and what the person typed.
-    pub title: &'a str,
+    pub title: String,
     /// The answer, in HTML.
-    pub answer: &'a str,
+    pub answer: String,
 }
 
-impl Activity<'_> {
+/// The meaning of a title.
+enum ActivityTitle {
+    Typed(String),
+    Spoken,
+    Other,
+    /// The words in it are not known.
+    Unknown,
+}
+
+impl Activity {
+    fn of(object: &JsonObject) -> Self {
+        let list = |name| object.given(name).and_then(Value::as_array);
+        let products = list("products").into_iter().flatten();
+        let names = products.chain(object.given("header"));
+        let names: Vec<_> = names.filter_map(Value::as_str).collect();
+        let items = list("safehtmlitem").into_iter().flatten();
+        let title = object.given("title").and_then(Value::as_str);
+        Self {
+            program: names.join(" "),
+            title: title.unwrap_or_default().to_owned(),
+            answer: items.filter_map(|item| text_in(item, "html")).collect(),
+        }
+    }
+
+    /// The title in English, if it is an answered prompt to Gemini among words that are not known, but have been learnt.
+    pub fn english(&self, labels: &mut PromptLabels) -> Option<String> {
+        let is_unknown = matches!(self.meaning(), ActivityTitle::Unknown);
+        let is_asked = is_unknown && self.is_of_gemini() && !self.answer.is_empty();
+        is_asked.then(|| labels.english(&self.title()))?
+    }
+
+    /// The title with blanks that are all alike.
+    fn title(&self) -> String {
+        self.title.replace(['\u{a0}', '\u{202f}'], " ")
+    }
+
+    fn is_of_gemini(&self) -> bool {
+        let program = self.program.to_lowercase();
+        program.contains("gemini") || program.contains("bard")
+    }
+
+    fn meaning(&self) -> ActivityTitle {
+        let title = self.title();
+        let begins = |words: &[&str]| words.iter().any(|it| title.starts_with(it));
+        let after = TYPED.iter().find_map(|it| title.strip_prefix(it));
+        let before = || {
+            let mut ends = TYPED_BEFORE.iter();
+            ends.find_map(|it| title.strip_suffix(it))
+        };
+        match after.or_else(before) {
+            Some(typed) => ActivityTitle::Typed(typed.trim().to_owned()),
+            None if begins(&SPOKEN) => ActivityTitle::Spoken,
+            None if begins(&OTHERS) => ActivityTitle::Other,
+            None => labelled(&title).map_or(ActivityTitle::Unknown, |typed| {
+                ActivityTitle::Typed(typed.trim().to_owned())
+            }),
+        }
+    }
+
     /// Adds the example of an entry, or counts it.
     pub fn add(&self, speaker: Option<Speaker>, imported: &mut Imported) {
-        let program = self.program.to_lowercase();
-        if !program.contains("gemini") && !program.contains("bard") {
+        if !self.is_of_gemini() {
             imported.skip("an activity in another program of Google's");
             return;
         }
-        let title = self.title.replace('\u{a0}', " ");
-        let after = |verbs: &[&str]| {
-            let mut typed = verbs.iter().filter_map(|verb| title.strip_prefix(verb));
-            typed.next().map(str::trim).map(str::to_owned)
-        };
-        match (after(&TYPED), after(&SPOKEN)) {
-            (Some(typed), _) => {
-                add_exchange(
-                    without_files(&typed),
-                    &text_of_html(self.answer),
-                    speaker,
-                    imported,
-                );
+        match self.meaning() {
+            ActivityTitle::Typed(typed) => {
+                let answer = text_of_html(&self.answer);
+                add_exchange(without_files(&typed), &answer, speaker, imported);
             }
-            (None, Some(_)) => imported.skip("a recording"),
-            (None, None) if self.answer.is_empty() || after(&OTHERS).is_some() => {
+            ActivityTitle::Spoken => imported.skip("a recording"),
+            ActivityTitle::Unknown if !self.answer.is_empty() => {
+                imported.skip("a prompt after words of a language that are not known");
+            }
+            ActivityTitle::Other | ActivityTitle::Unknown => {
                 imported.skip("an activity that is no prompt");
             }
-            (None, None) => imported.skip("a prompt after words of a language that are not known"),
         }
     }
+}
+
+/// The text after words with a colon that speak of a prompt.
+fn labelled(title: &str) -> Option<&str> {
+    let (label, typed) = title.split_once([':', '：'])?;
+    let folded = label.to_lowercase();
+    let is_short = label.chars().count() <= MAX_LABEL && label.split(' ').count() <= MAX_WORDS;
+    let is_label = is_short && PROMPTS.iter().any(|it| folded.contains(it));
+    (is_label && !typed.starts_with("//")).then_some(typed)
 }
 
 /// A prompt without the line about the files that were attached to it.

@@ -86,7 +86,7 @@ const OTHERS: [&str; 15] = [
     "profile",
 ];
 /// Fields of chats that programs export.
-const OF_PROGRAMS: [&str; 18] = [
+const OF_PROGRAMS: [&str; 20] = [
     "mapping",
     "current_node",
     "chat_messages",
@@ -104,6 +104,8 @@ const OF_PROGRAMS: [&str; 18] = [
     "is_system",
     "create_time",
     "created_at",
+    "inserted_at",
+    "responses",
     "time",
 ];
 /// Names and numbers of items and people, of which some are not read.
@@ -157,6 +159,11 @@ impl JsonObject {
     /// The value of a field; `None` if it is null or not there.
     pub fn given(&self, name: &str) -> Option<&Value> {
         self.values.get(name).filter(|value| !value.is_null())
+    }
+
+    /// Replaces the value of a field.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.values.insert(name.to_owned(), value);
     }
 
     /// Removes the value of a field.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::Imported;
 use super::object::JsonObject;
 use super::turn::Speaker;
-use super::{chatgpt, claude, gemini, librechat, open_webui};
+use super::{chatgpt, claude, deepseek, gemini, grok, librechat, open_webui};
 
 /// A program, and how an item of its exports is told and read.
 pub(super) struct Program {
@@ -17,7 +17,17 @@ pub(super) struct Program {
 }
 
 /// The programs, whose fields are kept by `object.rs`. `SillyTavern` is not among them, since each message of its chats is an item.
-pub(super) const PROGRAMS: [Program; 5] = [
+pub(super) const PROGRAMS: [Program; 7] = [
+    Program {
+        name: "DeepSeek",
+        wrote: deepseek::wrote,
+        read: deepseek::add,
+    },
+    Program {
+        name: "Grok",
+        wrote: grok::wrote,
+        read: grok::add,
+    },
     Program {
         name: "ChatGPT",
         wrote: |object| object.given("mapping").is_some_and(Value::is_object),
@@ -31,7 +41,7 @@ pub(super) const PROGRAMS: [Program; 5] = [
     Program {
         name: gemini::NAME,
         wrote: gemini::wrote,
-        read: gemini::add,
+        read: |object, speaker, imported| gemini::add(&object, speaker, imported),
     },
     Program {
         name: "Open WebUI",
@@ -60,7 +70,7 @@ impl Program {
 
 /// When a chat began, as a number that grows with time within one export: most list the newest chat first.
 pub(super) fn time(object: &JsonObject) -> Option<f64> {
-    let mut times = ["create_time", "created_at", "time"].into_iter();
+    let mut times = ["create_time", "created_at", "inserted_at", "time"].into_iter();
     times.find_map(|name| match object.given(name)? {
         Value::String(text) => {
             let digits: String = text.chars().filter(char::is_ascii_digit).take(14).collect();

@@ -8,8 +8,11 @@ use super::slack::SlackUsers;
 use super::talk::{Sender, TalkEvent};
 use super::telegram::Telegram;
 use super::x_archive::{self, XFile};
-use super::{discord_text, line_talk, meta, signal, slack, telegram, telegram_page, whatsapp};
+use super::{
+    discord_text, line_talk, meta, meta_page, signal, slack, telegram, telegram_page, whatsapp,
+};
 use crate::Result;
+use crate::profile::import::authors::Authors;
 use crate::profile::import::export_files::{ExportFile, ExportFiles};
 use crate::profile::import::source::malformed;
 
@@ -17,8 +20,8 @@ use crate::profile::import::source::malformed;
 const BEGINNING: u64 = 128 << 10;
 
 /// Extensions of files that may hold chats. Others are not opened: they may be large recordings.
-const EXTENSIONS: [&str; 9] = [
-    "txt", "md", "json", "jsonl", "ndjson", "js", "csv", "html", "",
+const EXTENSIONS: [&str; 10] = [
+    "txt", "md", "json", "jsonl", "ndjson", "js", "csv", "html", "htm", "",
 ];
 
 /// A format of chats.
@@ -36,6 +39,7 @@ pub(super) enum ChatFormat {
     DiscordChannelTable,
     DiscordChannelText,
     Meta,
+    MetaPage,
     Sigexport,
     SignalFrames,
     Slack,
@@ -63,8 +67,12 @@ impl ChatFormat {
         {
             return Ok(Some(format));
         }
-        if file.extension() == "html" {
-            return Ok(telegram_page::is_chat(text).then_some(Self::TelegramPage));
+        if file.extension().starts_with("htm") {
+            return Ok(if telegram_page::is_chat(text) {
+                Some(Self::TelegramPage)
+            } else {
+                meta_page::is_chat(file)?.then_some(Self::MetaPage)
+            });
         }
         Ok(if line_talk::is_chat(text) {
             Some(Self::Line)
@@ -119,7 +127,7 @@ impl ChatFormat {
 
     /// Whether the newest message comes first, as far as the format tells it.
     pub fn is_newest_first(self) -> bool {
-        self == Self::Meta
+        [Self::Meta, Self::MetaPage].contains(&self)
     }
 
     /// Whether the newest message comes first in some files of the format.
@@ -129,7 +137,8 @@ impl ChatFormat {
             Self::DiscordChannelTable,
             Self::DiscordChannelText,
         ];
-        channels.contains(&self) || [Self::Meta, Self::X(XFile::Messages)].contains(&self)
+        let others = [Self::Meta, Self::MetaPage, Self::X(XFile::Messages)];
+        channels.contains(&self) || others.contains(&self)
     }
 
     /// Whether every file of the format tells whose export it is.
@@ -154,8 +163,9 @@ impl ChatFormat {
     ) -> Result<()> {
         let layout = match self {
             Self::WhatsApp => return whatsapp::read(file, give),
-            Self::Line => return line_talk::read(file, give),
+            Self::Line => return line_talk::read(file, &beside.authors, give),
             Self::TelegramPage => return telegram_page::read(file, give),
+            Self::MetaPage => return meta_page::read(file, give),
             Self::DiscordChannelText => return discord_text::read(file, give),
             Self::DiscordOwnTable => return table(file, true, give),
             Self::DiscordChannelTable => return table(file, false, give),
@@ -194,23 +204,28 @@ impl ChatFormat {
     }
 }
 
-/// Facts about the people of an export, from files without messages.
-#[derive(Default)]
+/// Facts about the people of an export: the names of the user, and what files without messages tell.
 pub(super) struct Beside {
+    authors: Authors,
     users: SlackUsers,
     /// The one whose archive of X it is.
     owner: Option<Sender>,
 }
 
 impl Beside {
-    /// Reads the files beside those with messages.
+    /// Reads the files beside those with messages, if there are others.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Io`] and [`crate::Error::Input`] when a file cannot be read.
-    pub fn read(files: &ExportFiles) -> Result<Self> {
-        let mut beside = Self::default();
-        for file in files.iter().filter(|it| !it.is_hidden()) {
+    pub fn read(files: Option<&ExportFiles>, authors: &[String]) -> Result<Self> {
+        let mut beside = Self {
+            authors: Authors::new(authors),
+            users: SlackUsers::default(),
+            owner: None,
+        };
+        let files = files.into_iter().flat_map(ExportFiles::iter);
+        for file in files.filter(|it| !it.is_hidden()) {
             let mut note = |event| {
                 if let JsonEvent::Message(element) = event {
                     if slack::is_user(&element) {

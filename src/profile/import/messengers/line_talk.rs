@@ -13,10 +13,12 @@
 //!
 //! The facts are from public exports in Japanese, English, Korean and Chinese.
 
+use super::line_desktop::{self, DesktopNames};
 use super::stamp::{clock, day};
 use super::talk::{ATTACHMENT, CALL, Said, Sender, Talk, TalkEvent};
 use super::talk_lines::{for_each_line, push_line};
 use crate::Result;
+use crate::profile::import::authors::Authors;
 use crate::profile::import::export_files::ExportFile;
 
 /// How such a file begins.
@@ -30,18 +32,29 @@ const MAX_STAND_IN: usize = 40;
 
 /// Whether a text is the beginning of such a chat.
 pub(super) fn is_chat(beginning: &str) -> bool {
-    beginning.trim_start().starts_with(TITLE)
+    beginning.trim_start().starts_with(TITLE) || line_desktop::is_chat(beginning)
 }
 
-/// Calls `take` with each message.
+/// Calls `take` with each message. The names of the user tell them from the texts where no tabs do.
 ///
 /// # Errors
 ///
 /// [`crate::Error::Io`] when the file cannot be read; [`crate::Error::Input`] when it is no UTF-8.
-pub(super) fn read(file: &ExportFile, take: &mut dyn FnMut(TalkEvent)) -> Result<()> {
+pub(super) fn read(
+    file: &ExportFile,
+    authors: &Authors,
+    take: &mut dyn FnMut(TalkEvent),
+) -> Result<()> {
     let mut chat = LineChat::default();
+    let names = DesktopNames::learn(file, authors)?;
     take(TalkEvent::Begins);
-    for_each_line(file, &mut |line| chat.add(line, take))?;
+    for_each_line(
+        file,
+        &mut |line| match names.as_ref().and_then(|it| it.tabbed(line)) {
+            Some(line) => chat.add(&line, take),
+            None => chat.add(line, take),
+        },
+    )?;
     chat.end(take);
     Ok(())
 }

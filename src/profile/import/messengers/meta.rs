@@ -86,7 +86,7 @@ const REACTIONS: [(&str, &str); 14] = [
 ];
 
 /// How a notice about the owner begins in English, and how notices of calls end or begin.
-const NOTICES: [&str; 14] = [
+const NOTICES: [&str; 17] = [
     "You named the group ",
     "You set the nickname ",
     "You set your nickname ",
@@ -100,6 +100,9 @@ const NOTICES: [&str; 14] = [
     "You left the group",
     "You missed a ",
     "You are now connected on Messenger",
+    "You unsent a message",
+    "This message was unsent",
+    "This poll is no longer available",
     "The video chat ended",
 ];
 
@@ -138,19 +141,25 @@ pub(super) fn talk(message: &Map<String, Value>) -> Talk {
         Some("Call") => Said::Left(CALL),
         _ if message.contains_key("call_duration") => Said::Left(CALL),
         Some("Subscribe" | "Unsubscribe" | "placeholder") => Said::Notice,
-        _ => said(&name, &text, message),
+        _ => {
+            let is_attached = ATTACHED.iter().any(|it| message.contains_key(*it));
+            said(&name, &text, is_attached)
+        }
     };
     Talk::new(Sender::named(name), time.map(|it| it / 1000), said)
 }
 
-fn said(name: &str, text: &str, message: &Map<String, Value>) -> Said {
+/// Reads the text of somebody's message, to which something may be attached.
+pub(super) fn said(name: &str, text: &str, is_attached: bool) -> Said {
     let text = text.trim();
     let is_reaction = |(start, end): &(&str, &str)| text.starts_with(start) && text.ends_with(end);
-    let is_attached = ATTACHED.iter().any(|it| message.contains_key(*it));
-    if AUTOMATIC
-        .iter()
-        .any(|it| text.ends_with(it.trim_start()) && (is_attached || !text.contains('\n')))
-    {
+    let is_automatic = |it: &&str| {
+        text.ends_with(it.trim_start()) && (is_attached || !text.contains('\n'))
+            // What was sent may have words of its own, behind the program's.
+            || text.strip_prefix(name).is_some_and(|rest| rest.starts_with(*it))
+    };
+    let is_link = is_attached && text.starts_with("http") && !text.contains(char::is_whitespace);
+    if is_link || AUTOMATIC.iter().any(is_automatic) {
         return Said::Left(ATTACHMENT);
     }
     let first = name.split_whitespace().next().unwrap_or(name);

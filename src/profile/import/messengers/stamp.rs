@@ -22,7 +22,7 @@ const ZEROS: [char; 19] = [
 ];
 
 /// Words of the hours after noon, folded, without dots and blanks. Noon itself is among the Chinese ones.
-const AFTER_NOON: [&str; 24] = [
+const AFTER_NOON: [&str; 25] = [
     "pm",
     "μμ",
     "下午",
@@ -46,6 +46,7 @@ const AFTER_NOON: [&str; 24] = [
     "मउ",
     "பிற்பகல்",
     "popoldne",
+    "popołudniu",
     "ишм",
 ];
 
@@ -282,10 +283,10 @@ fn plain(character: char) -> char {
 }
 
 /// A number in a date or time, and the words after it.
-struct DateNumber {
-    value: u32,
-    n_digits: usize,
-    words: String,
+pub(super) struct DateNumber {
+    pub value: u32,
+    pub n_digits: usize,
+    pub words: String,
 }
 
 /// The numbers in a text that begins with one.
@@ -357,7 +358,7 @@ fn date_and_time(text: &str, is_bracketed: bool) -> Option<(StampForm, [u32; 3],
 }
 
 /// Seconds since midnight of hours, minutes and perhaps seconds; `words` may tell whether it is before or after noon.
-fn clock_seconds(numbers: &[u32], words: &str) -> Option<u32> {
+pub(super) fn clock_seconds(numbers: &[u32], words: &str) -> Option<u32> {
     let (hours, minutes) = (*numbers.first()?, *numbers.get(1)?);
     let seconds = numbers.get(2).copied().unwrap_or(0);
     if hours > 24 || minutes > 59 || seconds > 59 {
@@ -398,7 +399,7 @@ pub(super) fn clock(text: &str) -> Option<u32> {
 }
 
 /// The numbers of a short text, and the words before them.
-fn dated(text: &str) -> Option<(String, Vec<DateNumber>)> {
+pub(super) fn dated(text: &str) -> Option<(String, Vec<DateNumber>)> {
     let characters = text.chars().filter(|it| !is_mark(*it)).map(plain);
     let text: String = characters.take(MAX_STAMP).collect();
     let text = text.trim();

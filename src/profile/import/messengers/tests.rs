@@ -3,6 +3,7 @@
 mod discord_chats;
 mod line_chats;
 mod meta_chats;
+mod meta_pages;
 mod mutated;
 mod signal_chats;
 mod slack_chats;

@@ -142,7 +142,10 @@ impl ChatText {
             let begins = |(at, _): &(usize, char)| !before[..*at].ends_with(char::is_alphanumeric);
             let mut starts = before.char_indices().filter(begins);
             let is_known = |start: usize| {
-                n_digits(&before[..start]) > 2 && self.names.contains(&before[start..])
+                let head = &before[..start];
+                // The end of a date whose beginning is in the line above.
+                let is_rest = n_digits(head) > 0 && (head.ends_with("- ") || head.ends_with("] "));
+                (n_digits(head) > 2 || is_rest) && self.names.contains(&before[start..])
             };
             if let Some((start, _)) = starts.find(|(start, _)| is_known(*start)) {
                 return Some((before[start..].to_owned(), line[end + 1..].trim_start()));

@@ -204,6 +204,62 @@ fn each_line_of_sillytavern_is_a_message() {
 }
 
 #[test]
+fn of_deepseeks_tree_the_newest_branch_is_read_without_thoughts() {
+    let message = |kind: &str, text: &str, time: u32| {
+        format!(
+            r#"{{"files": [], "inserted_at": "2026-03-01T08:{time:02}:00+08:00", "fragments": [{{"type": "THINK", "content": "a thought"}}, {{"type": "{kind}", "content": "{text}"}}]}}"#
+        )
+    };
+    let nodes = [
+        ("root", "null".to_owned(), "null".to_owned()),
+        (
+            "1",
+            "\"root\"".to_owned(),
+            message("REQUEST", "when to sow?", 1),
+        ),
+        ("2", "\"1\"".to_owned(), message("RESPONSE", "In June.", 2)),
+        ("10", "\"1\"".to_owned(), message("RESPONSE", "In May.", 3)),
+        (
+            "11",
+            "\"10\"".to_owned(),
+            message("REQUEST", "and beans?", 4).replace("[]", r#"[{"file_name": "a.txt"}]"#),
+        ),
+    ];
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|(id, parent, message)| {
+            format!(r#""{id}": {{"id": "{id}", "parent": {parent}, "children": [], "message": {message}}}"#)
+        })
+        .collect();
+    let chat = format!(
+        r#"[{{"id": "c", "title": "Garden", "inserted_at": "2026-03-01T08:00:00+08:00", "mapping": {{{}}}}}]"#,
+        nodes.join(", ")
+    );
+    assert_eq!(
+        read(&chat),
+        "U: Start a chat about \"Garden\". / A: when to sow?\nU: In May. / A: and beans?\n1 an attached file"
+    );
+}
+
+#[test]
+fn of_groks_export_the_persons_messages_are_read() {
+    let response = |sender: &str, text: &str| {
+        format!(
+            r#"{{"response": {{"_id": "{text}", "sender": "{sender}", "message": "{text}", "create_time": {{"$date": {{"$numberLong": "1772352000000"}}}}}}}}"#
+        )
+    };
+    let chat = format!(
+        r#"{{"conversations": [{{"conversation": {{"id": "c", "title": "Garden"}}, "responses": [{}, {}, {}]}}], "projects": [], "tasks": []}}"#,
+        response("human", "when to sow?"),
+        response("ASSISTANT", "In May."),
+        response("human", "and beans?")
+    );
+    let expected =
+        "U: Start a chat about \"Garden\". / A: when to sow?\nU: In May. / A: and beans?";
+    assert_eq!(read(&chat), expected);
+}
+
+#[test]
 fn of_geminis_activity_prompts_are_read() {
     let item = |product: &str, title: &str, more: &str| {
         format!(
@@ -236,6 +292,51 @@ fn of_geminis_activity_prompts_are_read() {
         )
         .replace("\n\n", "|")
     );
+}
+
+#[test]
+fn of_geminis_activity_the_words_of_other_languages_are_known_or_learnt() {
+    let item = |title: &str| {
+        format!(
+            r#"{{"header": "Gemini", "title": "{title}", "time": "2026-03-01T08:00:00Z", "products": ["Gemini"], "safeHtmlItem": [{{"html": "<p>x</p>"}}]}}"#
+        )
+    };
+    for title in [
+        "送信したメッセージ: slugs",
+        "slugs と入力しました",
+        "已提示 slugs",
+        "已給予提示 slugs",
+        "Prompt inserito: slugs",
+        "Prompt saisi\u{a0}: slugs",
+        "Wpisany prompt: slugs",
+        "输入的提示：slugs",
+    ] {
+        let list = format!("[{}]", item(title));
+        assert_eq!(read(&list), "U: Start a chat. / A: slugs", "{title}");
+    }
+    let feedback = format!("[{}]", item("フィードバックを送信しました: bad"));
+    assert_eq!(read(&feedback), "1 an activity that is no prompt");
+    let unknown = format!("[{}]", item("Has preguntado slugs"));
+    assert_eq!(
+        read(&unknown),
+        "1 a prompt after words of a language that are not known"
+    );
+    let prompts = ["slugs", "rain", "tea?", "more tea", "soup"];
+    let items: Vec<_> = prompts
+        .iter()
+        .map(|it| item(&format!("Has preguntado {it}")))
+        .collect();
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("MiActividad.json");
+    std::fs::write(&path, format!("[{}]", items.join(","))).unwrap();
+    let imported =
+        crate::profile::import(&path, &crate::profile::ImportOptions::default()).unwrap();
+    let texts: Vec<_> = imported
+        .examples
+        .iter()
+        .map(|it| it.response.as_str())
+        .collect();
+    assert_eq!(texts, prompts);
 }
 
 #[test]

@@ -25,6 +25,10 @@ fn exports() -> Vec<(&'static str, String)> {
             "[LINE] Chat history with Nora\nSaved on: 2026/03/12 18:02\n\n2026/03/12(Thu)\n18:02\tNora Lind\tsecret\n18:05\tTom Berg\t\"aye\nand paint\"\n18:06\tNora Lind\t\"secret\nsecret\"\n18:09\tTom Berg\tmud\n".into(),
         ),
         (
+            "desktop.txt",
+            "2026.03.12 Thursday\n18:02 Nora Lind secret ladder?\n18:05 Tom Berg aye\nand paint\n18:06 Nora Lind secret\nsecret two\n18:09 Tom Berg mud\n18:10 Nora Lind secret three\n".into(),
+        ),
+        (
             "channel.txt",
             format!("{rule}\nGuild: Shed\nChannel: paint\n{rule}\n\n[3/7/2026 9:20 PM] Nora Lind\nsecret?\n\n\n[3/7/2026 9:21 PM] Tom Berg\nmine\n\n\n[3/7/2026 9:22 PM] Nora Lind\nsecret!\n\n\n"),
         ),
@@ -60,7 +64,25 @@ fn exports() -> Vec<(&'static str, String)> {
             "messages.html",
             "<div class=\"history\"><div class=\"message default clearfix\" id=\"message1\"><div class=\"body\"><div class=\"from_name\">Nora Lind</div><div class=\"text\">secret</div></div></div><div class=\"message default clearfix joined\" id=\"message2\"><div class=\"body\"><div class=\"text\">secret</div></div></div><div class=\"message default clearfix\" id=\"message3\"><div class=\"body\"><div class=\"from_name\">Tom Berg</div><div class=\"text\">mine</div></div></div><div class=\"message default clearfix\" id=\"message4\"><div class=\"body\"><div class=\"from_name\">Nora Lind</div><div class=\"text\">secret</div></div></div></div>".into(),
         ),
+        ("message_1.html", page("section", "h2", "footer")),
+        ("message_2.html", page("div", "div", "div")),
     ]
+}
+
+/// A page of Meta's of these elements.
+fn page(message: &str, heading: &str, date: &str) -> String {
+    let said = [
+        ("Nora Lind", "secret 2"),
+        ("Tom Berg", "mine"),
+        ("Nora Lind", "secret 1"),
+    ];
+    let messages = said.iter().map(|(name, text)| {
+        format!("<{message} class=\"_3-95 _a6-g\"><{heading} class=\"_2ph_ _a6-h _a6-i\">{name}</{heading}><div class=\"_2ph_ _a6-p\"><div><div></div><div>{text}</div><div></div><div></div><div><ul class=\"_a6-q\"><li><span>❤Nora Lind</span></li></ul></div></div></div><{date} class=\"_3-94 _a6-o\"><div class=\"_a72d\">Mar 07, 2026 9:22:39 pm</div></{date}></{message}>")
+    });
+    format!(
+        "<html><head><title>Nora Lind</title></head><body><main role=\"main\">{}</main></body></html>",
+        messages.collect::<String>()
+    )
 }
 
 /// A change of a text: where, in parts of its length, how many bytes go, and what comes instead.
