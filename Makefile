@@ -26,7 +26,7 @@ export COPE_SAMPLER = $(CURDIR)/target/sampler
 
 .PHONY: help chat build sampler check lint test mutations environments test-cuda test-metal test-vulkan fuzz bench-training \
 	bench-decoding bench-leaks bench-mails bench-secrets bench-shapes smoke-shapes smoke-answers smoke-first-token smoke-imports bench-templates cases bench-exchange \
-	exchange-llama bench-serving serve-clients aarch64 bench-device
+	exchange-llama bench-serving serve-clients serve-langchain aarch64 bench-device
 
 ## help: list these targets
 help:
@@ -217,20 +217,28 @@ $(SECRETS)/ready:
 	touch $@
 
 CLIENTS = target/clients
-## bench-serving: the server with OpenAI's clients, a browser, Schemathesis, many clients at once, and beside llama-server
+## bench-serving: the server with OpenAI's and Ollama's clients, a browser, Schemathesis, many clients at once, and beside llama-server
 bench-serving: $(CLIENTS)/ready $(ORACLE)/ready
 	cargo bench --bench serving
 
 ## serve-clients: the part of bench-serving that every change must pass
 serve-clients: $(CLIENTS)/ready
-	cargo bench --bench serving -- --what clients --examples 30
+	cargo bench --bench serving -- --what clients --examples 15
+
+## serve-langchain: the server with LangChain's classes for Ollama
+serve-langchain: $(CLIENTS)/langchain
+	cargo bench --bench serving -- --what langchain
+
+$(CLIENTS)/langchain: $(CLIENTS)/ready
+	$(UV_INSTALL) --python $(CLIENTS)/bin/python langchain-ollama==1.1.0
+	touch $@
 
 $(CLIENTS)/ready: | $(UV)
 	@.ci/needs clients
 	python3 -m venv $(CLIENTS)
-	$(UV_INSTALL) --python $(CLIENTS)/bin/python openai==3.57.0 schemathesis==4.32.5
+	$(UV_INSTALL) --python $(CLIENTS)/bin/python openai==3.57.0 ollama==0.6.3 schemathesis==4.32.5
 	mkdir -p $(CLIENTS)/node
-	npm install --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund --silent openai@6.49.0 puppeteer-core@24.10.0
+	npm install --prefix $(CLIENTS)/node --ignore-scripts --no-audit --no-fund --silent openai@6.49.0 ollama@0.6.4 puppeteer-core@24.10.0
 	touch $@
 
 # Only the converters of llama.cpp's sources, and node-llama-cpp's build without a GPU.

@@ -90,7 +90,7 @@ enum Command {
     /// Answer one prompt
     Generate(Box<generate::Args>),
     #[cfg(feature = "serve")]
-    /// Serve the users' models to other programs through OpenAI's API
+    /// Serve the users' models to other programs through OpenAI's API and Ollama's
     Serve(Box<serve::Args>),
     /// Adapter and model files: adapter, inspect, diff, check, merge, requantize (also the program cope-convert)
     #[command(subcommand)]

@@ -33,7 +33,7 @@
 //! | [`voice`] | which adapters and which contrast a request means |
 //! | [`bundle`] | a user's model as a folder for other programs and machines |
 //! | [`eval`] | the paper's methods on real texts, scored and compared (feature `train`) |
-//! | [`serve`] | an HTTP server with OpenAI's API and users (feature `serve`) |
+//! | [`serve`] | an HTTP server with OpenAI's API and Ollama's, and users (feature `serve`) |
 //! | [`estimate`] | figures with their intervals |
 //! | [`error`] | the one error type, with variants by whose fault it is |
 //! | `cope_contrast` | the contrast of two models' logits |

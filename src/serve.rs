@@ -1,4 +1,4 @@
-//! A server for other programs: OpenAI's API, with each user's voice as a model, and a page for people.
+//! A server for other programs: OpenAI's API and Ollama's, with each user's voice as a model, and a page for people.
 //!
 //! ```text
 //! client ─→ routes ─→ auth, limits ─→ Job ─→ engine (one thread, all contexts) ─→ events ─→ client
@@ -11,13 +11,13 @@
 //! identity, jwt, auth, origin          who asks
 //! voice_request, model_cache           in which voice, and its models
 //! retriever_cache                      the indexes of users' histories
-//! metrics, engine, loaded_base         the thread that decodes, on the base that is loaded
+//! metrics, engine, base_details, loaded_base    the thread that decodes, on the base that is loaded
 //! base_choice                          which base that is, and pulling it
 //! training_progress, trainer           the thread that trains
 //! upload_options, upload_preview, upload_store    files that were uploaded, and what an import of them would give
 //! app                                  the state that requests share
 //! extract                              the parts of a request
-//! openai, page, bases_api, users_api, uploads_api, history_api, feedback_api, training_api, guesses_api, chats_api,
+//! openai, ollama, page, bases_api, users_api, uploads_api, history_api, feedback_api, training_api, guesses_api, chats_api,
 //!   markdown_api                       handlers
 //! routes                               all handlers by their paths
 //! ```
@@ -27,6 +27,7 @@ mod app;
 mod aside;
 mod auth;
 mod base_choice;
+mod base_details;
 mod bases_api;
 mod chats_api;
 mod engine;
@@ -42,6 +43,7 @@ mod loaded_base;
 mod markdown_api;
 mod metrics;
 mod model_cache;
+mod ollama;
 mod openai;
 mod origin;
 mod page;

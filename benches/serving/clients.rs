@@ -1,4 +1,4 @@
-//! OpenAI's own clients, a browser, and random requests that Schemathesis makes from the server's OpenAPI description.
+//! OpenAI's own clients and Ollama's, a browser, and random requests that Schemathesis makes from the server's OpenAPI description.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,12 +20,13 @@ pub fn run(options: &Options) -> Result<()> {
         node.arg(options.node.join(script)).arg(&server.url);
         Ok(node)
     };
+    let python = |script: &str, server: &Server| python(options, script, server);
     println!("| client | |\n|---|---|");
     let server = Server::start(&users, &[])?;
-    let mut python = Command::new(&options.python);
-    python.arg(scripts.join("with_openai.py")).arg(&server.url);
-    report("openai for Python", &mut python)?;
+    report("openai for Python", &mut python("with_openai.py", &server))?;
     report("openai for Node.js", &mut node("with_openai.mjs", &server)?)?;
+    report("ollama for Python", &mut python("with_ollama.py", &server))?;
+    report("ollama for Node.js", &mut node("with_ollama.mjs", &server)?)?;
     drop(server);
 
     let server = Server::start(&users, &["--predict", "64"])?;
@@ -43,7 +44,7 @@ pub fn run(options: &Options) -> Result<()> {
         report(&format!("Chromium, from nothing by {hand}"), &mut browser)?;
     }
 
-    let server = Server::start(&users, &["--predict", "8"])?;
+    let server = Server::start(&users, &["--predict", "4"])?;
     let mut random = Command::new(&options.python);
     // Schemathesis leaves notes for its next run in the current folder.
     random.current_dir(&options.node);
@@ -59,6 +60,25 @@ pub fn run(options: &Options) -> Result<()> {
     random.args(["--url", &server.url]);
     random.arg(format!("{}/openapi.json", server.url));
     report("Schemathesis", &mut random)
+}
+
+/// LangChain's classes for Ollama.
+pub fn run_langchain(options: &Options) -> Result<()> {
+    let users = Users::train(options.model.as_ref(), &["alice"])?;
+    let server = Server::start(&users, &[])?;
+    println!("| client | |\n|---|---|");
+    report(
+        "langchain-ollama",
+        &mut python(options, "with_langchain.py", &server),
+    )
+}
+
+/// A script of this folder for Python, which asks `server`.
+fn python(options: &Options, script: &str, server: &Server) -> Command {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/serving");
+    let mut python = Command::new(&options.python);
+    python.arg(scripts.join(script)).arg(&server.url);
+    python
 }
 
 /// The checks that every response has to pass.

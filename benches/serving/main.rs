@@ -1,4 +1,4 @@
-//! The server with its users: OpenAI's own clients, a browser, a generator of random requests, many clients at once, and the
+//! The server with its users: OpenAI's own clients and Ollama's, a browser, a generator of random requests, many clients at once, and the
 //! first token beside llama-server's.
 //!
 //! ```text
@@ -35,7 +35,7 @@ struct Options {
     /// The parts to run
     #[arg(long, value_enum, num_args = 1.., default_values = ["clients", "load", "first-token"])]
     what: Vec<What>,
-    /// The Python with the packages openai and schemathesis
+    /// The Python with the packages openai, ollama and schemathesis
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/bin/python"))]
     python: PathBuf,
     /// The Python with the package xllamacpp, whose llama-server is compared with
@@ -53,7 +53,7 @@ struct Options {
     /// The lengths in tokens of the prompts whose first tokens are measured
     #[arg(long, num_args = 1.., default_values_t = [40, 200, 700])]
     prompt_tokens: Vec<usize>,
-    /// The folder with npm's package openai
+    /// The folder with npm's packages openai and ollama
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/target/clients/node"))]
     node: PathBuf,
     /// The Chromium to drive
@@ -78,8 +78,10 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// OpenAI's clients for Python and Node.js, Chromium, and Schemathesis
+    /// OpenAI's and Ollama's clients for Python and Node.js, Chromium, and Schemathesis
     Clients,
+    /// LangChain's classes for Ollama
+    Langchain,
     /// Many clients at once
     Load,
     /// The time to the first token, beside llama-server's
@@ -101,6 +103,7 @@ fn run(options: &Options) -> Result<()> {
     for what in &options.what {
         match what {
             What::Clients => clients::run(options)?,
+            What::Langchain => clients::run_langchain(options)?,
             What::Load => load::run(options)?,
             What::FirstToken => first_token::run(options)?,
         }

@@ -58,6 +58,16 @@ check(completion.choices[0].text and len(completion.choices[0].logprobs.tokens) 
 streamed = client.completions.create(model="alice", prompt="Dear Ines,", max_tokens=12, stream=True)
 check("".join(chunk.choices[0].text for chunk in streamed) == completion.choices[0].text, "stream of a text")
 
+respond = dict(model="alice", input=messages[0]["content"], max_output_tokens=24)
+response = client.responses.create(**respond)
+check(response.output_text == text and response.usage.output_tokens == whole.usage.completion_tokens, response)
+events = list(client.responses.create(**respond, stream=True))
+check("".join(event.delta for event in events if event.type == "response.output_text.delta") == text, "stream of a response")
+check(events[-1].type in ("response.completed", "response.incomplete") and events[-1].response.output_text == text, events[-1])
+turns = [*messages, *[item.model_dump() for item in response.output], {"role": "user", "content": "Why?"}]
+check(client.responses.create(**respond | {"input": turns}, instructions="Be brief.").output_text, "an output sent back")
+check(client.models.retrieve("alice").id == "alice", "one model")
+
 contrasts = [client.chat.completions.create(**ask, extra_body={"contrast": x}).choices[0].message.content for x in (0, 0.5)]
 check(contrasts[0] != contrasts[1], contrasts)
 for error, more in [(NotFoundError, {"model": "bob"}), (BadRequestError, {"temperature": -1})]:

@@ -1,4 +1,4 @@
-//! `serve`: starts the server with OpenAI's API.
+//! `serve`: starts the server with OpenAI's API and Ollama's.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
 use cope_convert::say;
+use cope_llama::decode::ArmKind;
 use cope_llama::home::Home;
 use cope_llama::llama::Sequences;
 use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
@@ -48,6 +49,10 @@ pub struct Args {
     /// field `retrieve` overrides it
     #[arg(long, value_name = "N", default_value = "0", value_parser = retrieved)]
     retrieve: usize,
+    /// Arm (base, user or cope) that answers Open WebUI's requests for titles, tags, follow-up questions and search queries,
+    /// unless a request names one [default: as for other requests]
+    #[arg(long, value_enum, value_name = "ARM", hide_possible_values = true)]
+    task_arm: Option<ArmKind>,
     /// Number of answers that may wait while --parallel texts are being generated
     #[arg(long, value_name = "N", default_value_t = 64)]
     queue: usize,
@@ -59,8 +64,9 @@ pub struct Args {
 }
 
 const EXAMPLES: &str = "\
-OpenAI's API is at /v1; a request's model is `base` or a user's name. While there
-are no keys, every program on this machine may use the server.
+OpenAI's API is at /v1, and Ollama's at /api; a request's model is `base` or a
+user's name. While there are no keys, every program on this machine may use the
+server.
 
 Examples:
   cope-llama serve
@@ -121,6 +127,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
             time: Duration::from_secs(args.time_limit),
         },
         retrieve: args.retrieve,
+        task_arm: args.task_arm,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
         open_webui_secret: secret.transpose()?,

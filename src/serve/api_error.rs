@@ -281,6 +281,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // Where another API has a form of its own for errors, it is made of this.
+        response.extensions_mut().insert(self);
         response
     }
 }

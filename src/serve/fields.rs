@@ -26,7 +26,7 @@ pub trait FromFields: Sized {
 pub struct Fields {
     /// The object's path in the body; empty for the body itself.
     path: String,
-    rest: BTreeMap<String, Box<RawValue>>,
+    rest: BTreeMap<String, Field>,
 }
 
 /// A value with its path in the body, as the client wrote it.
@@ -52,25 +52,31 @@ impl Fields {
         Ok(Self::new(String::new(), rest))
     }
 
-    fn new(path: String, mut rest: BTreeMap<String, Box<RawValue>>) -> Self {
-        rest.retain(|_, text| text.get() != "null");
+    fn new(path: String, rest: BTreeMap<String, Box<RawValue>>) -> Self {
+        let given = rest.into_iter().filter(|(_, text)| text.get() != "null");
+        let field = |(name, text): (String, Box<RawValue>)| {
+            let path = path_of(&path, &name);
+            (name, Field { path, text })
+        };
+        let rest = given.map(field).collect();
         Self { path, rest }
     }
 
-    /// The path of the field `name`.
-    fn path(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
+    /// No fields yet: those of a request that asks for the same as another one, [`put`](Self::put) one by one.
+    pub fn none() -> Self {
+        Self::new(String::new(), BTreeMap::new())
+    }
+
+    /// Adds a field, if it is given, under the name `name`. Errors name it by the path that it had.
+    pub fn put(&mut self, name: &str, field: Option<Field>) {
+        if let Some(field) = field {
+            self.rest.insert(name.to_owned(), field);
         }
     }
 
     /// The field `name`, if it is given.
     pub fn take(&mut self, name: &str) -> Option<Field> {
-        let text = self.rest.remove(name)?;
-        let path = self.path(name);
-        Some(Field { path, text })
+        self.rest.remove(name)
     }
 
     /// The field `name`.
@@ -80,7 +86,7 @@ impl Fields {
     /// [`ApiError::invalid_field`] when it is not given.
     pub fn need(&mut self, name: &str) -> Result<Field, ApiError> {
         self.take(name).ok_or_else(|| {
-            let path = self.path(name);
+            let path = path_of(&self.path, name);
             let message = format!("`{path}` is missing");
             ApiError::invalid_field(path, message)
         })
@@ -100,12 +106,9 @@ impl Fields {
     /// # Errors
     ///
     /// [`ApiError::invalid_field`] naming the first that is not.
-    pub fn finish(mut self, harmless: &Harmless) -> Result<(), ApiError> {
-        while let Some((name, _)) = self.rest.first_key_value() {
-            let name = name.clone();
-            if let Some(field) = self.take(&name)
-                && let Err(reason) = harmless.allows(&name, &field.value()?)
-            {
+    pub fn finish(self, harmless: &Harmless) -> Result<(), ApiError> {
+        for (name, field) in self.rest {
+            if let Err(reason) = harmless.allows(&name, &field.value()?) {
                 return Err(field.wrong(reason));
             }
         }
@@ -113,7 +116,25 @@ impl Fields {
     }
 }
 
+/// The path of the field `name` of the object at `path`.
+fn path_of(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
 impl Field {
+    /// A field that stands for what the client wrote at `path`.
+    pub fn new(path: &str, value: &Value) -> Self {
+        let text = serde_json::value::to_raw_value(value).expect("a value is JSON");
+        Self {
+            path: path.to_owned(),
+            text,
+        }
+    }
+
     /// An error of this field, whose message follows its name.
     pub fn wrong(&self, what: impl Display) -> ApiError {
         let message = format!("`{}` {what}", self.path);

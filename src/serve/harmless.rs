@@ -119,22 +119,24 @@ impl Harmless {
             "reasoning",
             "reasoning_content",
             "reasoning_details",
+            "thinking",
         ],
         only: &[
             ("annotations", "[[]]"),
             ("audio", "[]"),
+            ("images", "[[]]"),
             ("refusal", r#"[""]"#),
             ("tool_calls", "[[]]"),
             // lm-evaluation-harness and LlamaIndex.
             ("type", r#"["text", "message"]"#),
-            ("status", r#"["completed"]"#),
+            ("status", r#"["completed", "incomplete"]"#),
         ],
     };
 
     /// Fields of a part of a message.
     pub const PART: Self = Self {
         always: &["cache_control", "prompt_cache_breakpoint"],
-        only: &[("annotations", "[[]]")],
+        only: &[("annotations", "[[]]"), ("logprobs", "[[]]")],
     };
 
     /// Fields of `stream_options`.
@@ -146,6 +148,76 @@ impl Harmless {
     /// Fields beside the schema in `response_format.json_schema`. Every schema is obeyed strictly.
     pub const JSON_SCHEMA: Self = Self {
         always: &["description", "name", "strict"],
+        only: &[],
+    };
+
+    /// Fields of a request for a response.
+    pub const RESPONSES: Self = Self {
+        always: &[
+            "max_tool_calls",
+            "metadata",
+            "parallel_tool_calls",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "stream_options",
+        ],
+        only: &[
+            ("background", "[false]"),
+            ("include", "[[]]"),
+            ("reasoning", r#"[{}, {"effort": "none"}]"#),
+            ("top_logprobs", "[0]"),
+            ("truncation", r#"["disabled"]"#),
+        ],
+    };
+
+    /// Fields of `text` in such a request.
+    pub const RESPONSES_TEXT: Self = Self {
+        always: &[],
+        only: &[("verbosity", r#"["medium"]"#)],
+    };
+
+    /// Fields of Ollama's requests for an answer. Prompts that are too long are refused, so that nothing is cut.
+    pub const OLLAMA: Self = Self {
+        always: &["keep_alive", "metadata", "shift", "truncate"],
+        only: &[
+            ("context", "[[]]"),
+            ("images", "[[]]"),
+            ("suffix", r#"[""]"#),
+            ("system", r#"[""]"#),
+            ("template", r#"[""]"#),
+        ],
+    };
+
+    /// Fields of Ollama's `options`: how a model is loaded and computed, and samplers that are switched off.
+    pub const OLLAMA_OPTIONS: Self = Self {
+        always: &[
+            "f16_kv",
+            "logits_all",
+            "low_vram",
+            "main_gpu",
+            "mirostat_eta",
+            "mirostat_tau",
+            "num_batch",
+            "num_gpu",
+            "num_keep",
+            "num_thread",
+            "numa",
+            "use_mlock",
+            "use_mmap",
+        ],
+        only: &[
+            ("mirostat", "[0]"),
+            ("penalize_newline", "[true]"),
+            ("tfs_z", "[0, 1]"),
+            ("vocab_only", "[false]"),
+        ],
+    };
+
+    /// Fields of the body of `/api/show`.
+    pub const OLLAMA_SHOW: Self = Self {
+        always: &["verbose"],
         only: &[],
     };
 
@@ -235,6 +307,11 @@ mod tests {
             Harmless::PART,
             Harmless::STREAM_OPTIONS,
             Harmless::JSON_SCHEMA,
+            Harmless::RESPONSES,
+            Harmless::RESPONSES_TEXT,
+            Harmless::OLLAMA,
+            Harmless::OLLAMA_OPTIONS,
+            Harmless::OLLAMA_SHOW,
             Harmless::TOKENS,
         ];
         for list in lists {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::api_error::ApiError;
+use super::base_details::BaseDetails;
 use super::engine::Engine;
 use super::settings::ServeOptions;
 use crate::Result;
@@ -23,6 +24,8 @@ pub struct LoadedBase {
     pub path: std::path::PathBuf,
     /// The name of the file, without folder and extension.
     pub name: String,
+    /// Facts about the file that clients are told.
+    pub details: BaseDetails,
     /// The time at which it was loaded, in seconds since 1970.
     pub created: u64,
     /// The most tokens of a prompt and its answer together.
@@ -43,6 +46,7 @@ impl LoadedBase {
         Ok(Self {
             template: ChatTemplate::of_model(&model)?,
             engine: Engine::start(home, &model, &options.settings)?,
+            details: BaseDetails::of_file(home, path)?,
             model,
             #[cfg(feature = "train")]
             path: path.to_owned(),

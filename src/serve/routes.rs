@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use super::api_error::ApiError;
 use super::app::App;
 use super::auth::Caller;
-use super::openai::{completions, models, tokenize};
+use super::ollama::{self, own_errors};
+use super::openai::{completions, models, responses, tokenize};
 #[cfg(feature = "train")]
 use super::training_api;
 use super::{
@@ -29,6 +30,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// The routes of a server.
 pub fn routes(app: &Arc<App>) -> Router {
     let with_caller = openai()
+        .merge(ollama())
         .merge(page_interface())
         .merge(training())
         .route("/metrics", get(metrics))
@@ -39,12 +41,14 @@ pub fn routes(app: &Arc<App>) -> Router {
         .route("/page/{file}", get(page::file))
         .route("/health", get(health))
         .route("/v1/health", get(health))
+        .route("/api/version", get(ollama::model_list::version))
         .route("/openapi.json", get(openapi))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(app.limits.body))
         .layer(from_fn_with_state(Arc::clone(app), count))
         .layer(from_fn_with_state(Arc::clone(app), check))
+        .layer(from_fn(own_errors::in_own_form))
         .with_state(Arc::clone(app))
 }
 
@@ -53,7 +57,14 @@ fn openai() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/models", get(models::list))
         .route("/models", get(models::list))
+        .route("/v1/models/{name}", get(models::find))
+        .route("/models/{name}", get(models::find))
         .route("/lora-adapters", get(models::adapters))
+        .route("/props", get(models::props))
+        .route("/v1/responses", post(responses::create))
+        .route("/responses", post(responses::create))
+        .route("/v1/embeddings", post(embeddings))
+        .route("/embeddings", post(embeddings))
         .route("/v1/chat/completions", post(completions::chat))
         .route("/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::completion))
@@ -69,6 +80,18 @@ fn openai() -> Router<Arc<App>> {
         .route("/apply-template", post(completions::apply_template))
         .route("/tokenize", post(tokenize::tokenize))
         .route("/detokenize", post(tokenize::detokenize))
+}
+
+/// The routes of Ollama's API.
+fn ollama() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/chat", post(ollama::answers::chat))
+        .route("/api/generate", post(ollama::answers::generate))
+        .route("/api/tags", get(ollama::model_list::tags))
+        .route("/api/show", post(ollama::model_list::show))
+        .route("/api/ps", get(ollama::model_list::ps))
+        .route("/api/embed", post(embeddings))
+        .route("/api/embeddings", post(embeddings))
 }
 
 /// The routes that only the page asks.
@@ -142,6 +165,11 @@ async fn metrics(
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let kind = HeaderValue::from_static(kind);
     Ok(([(header::CONTENT_TYPE, kind)], app.metrics.text(gauges)).into_response())
+}
+
+/// Says that there are no embeddings, so that no client takes the path for misspelt.
+async fn embeddings() -> ApiError {
+    ApiError::not_found("this server makes no embeddings: its models are for writing")
 }
 
 async fn unknown(request: Request) -> ApiError {
@@ -256,6 +284,7 @@ mod tests {
                 time: Duration::from_secs(60),
             },
             retrieve: 0,
+            task_arm: None,
             hosts: Vec::new(),
             origins: Vec::new(),
             open_webui_secret: None,
@@ -295,6 +324,10 @@ mod tests {
             ("/v1/chat/completions/input_tokens", &chat),
             ("/apply-template", &chat),
             ("/v1/completions", &prompt),
+            (
+                "/v1/responses",
+                &json!({ "model": "base", "input": "hello" }),
+            ),
             ("/tokenize", &json!({ "content": "hello" })),
             ("/detokenize", &json!({ "tokens": [1] })),
         ];
@@ -306,8 +339,8 @@ mod tests {
             (path.to_owned(), status, retry_after, body["error"].clone())
         };
         let url = |path: &str| format!("http://{address}{path}");
-        let got =
-            ["/health", "/v1/models"].map(|path| told(path, agent.get(url(path)).call().unwrap()));
+        let got = ["/health", "/v1/models", "/v1/models/base", "/props"]
+            .map(|path| told(path, agent.get(url(path)).call().unwrap()));
         let posted =
             posts.map(|(path, body)| told(path, agent.post(url(path)).send_json(body).unwrap()));
         got.into_iter().chain(posted).collect()
@@ -319,7 +352,7 @@ mod tests {
         let base = folder.path().join("base.gguf");
         let app = Arc::new(App::new(&Home::at(folder.path()), options(Some(&base))));
         let told = serve(&app, ask_everything);
-        assert_eq!(told.len(), 8);
+        assert_eq!(told.len(), 11);
         for (path, status, retry_after, error) in told {
             assert_eq!(status, 503, "{path}: {error}");
             assert_eq!(retry_after.as_deref(), Some("1"), "{path}");

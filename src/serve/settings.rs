@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::decode::ArmKind;
 use crate::llama::ContextOptions;
 
 /// The options of a server.
@@ -21,6 +22,9 @@ pub struct ServeOptions {
     pub limits: RequestLimits,
     /// The number of items of a user's history that are put before each message of a chat, unless the request says another.
     pub retrieve: usize,
+    /// The arm that answers Open WebUI's tasks around a chat, such as its title, in a user's voice, unless the request says
+    /// another; `None` for that of other requests.
+    pub task_arm: Option<ArmKind>,
     /// Names that a `Host` header may have beside the server's address.
     pub hosts: Vec<String>,
     /// Origins of other sites whose pages may use the server.

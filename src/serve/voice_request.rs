@@ -82,6 +82,24 @@ impl VoiceFields {
         })
     }
 
+    /// The fields of a request that has a model's name alone.
+    pub fn of_model(model: &str) -> Self {
+        Self {
+            model: Some(model.to_owned()),
+            user: None,
+            lora: None,
+            scale: None,
+            arm: None,
+            contrast: None,
+            plausibility: None,
+        }
+    }
+
+    /// Whether neither the arm is given nor what only one of them has.
+    pub fn leaves_the_arm_open(&self) -> bool {
+        self.arm.is_none() && self.contrast.is_none() && self.plausibility.is_none()
+    }
+
     /// The voice. `base_name` is the name of the base's file.
     ///
     /// # Errors

@@ -8,10 +8,13 @@ mod fields;
 mod forms;
 mod keepsakes;
 mod load;
+mod ollama;
 mod page;
+mod responses;
 mod retrieval;
 mod scores;
 mod shapes;
+mod tasks;
 mod thoughts;
 mod uploads;
 
@@ -278,6 +281,7 @@ pub fn options(base: &Path) -> ServeOptions {
             time: Duration::from_secs(60),
         },
         retrieve: 0,
+        task_arm: None,
         hosts: Vec::new(),
         origins: Vec::new(),
         open_webui_secret: None,

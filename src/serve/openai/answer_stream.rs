@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::sse::Event;
 use serde_json::Value;
@@ -20,6 +21,12 @@ use crate::serve::loaded_base::LoadedBase;
 use crate::serve::usage::Usage;
 use crate::serve::voice_request::VoiceRequest;
 use crate::thought::{SplitText, ThoughtSplitter};
+
+/// The interval of comments that keep a stream without chunks open.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The most chunks that wait for a client who reads slowly.
+pub const MAX_CHUNKS: usize = 64;
 
 /// The sender of the server-sent events that a client reads.
 pub type Client = Sender<Result<Event, Infallible>>;
@@ -162,11 +169,20 @@ impl AnswerStream {
     }
 
     /// The next part of the answer: some text, or its end.
-    async fn part(&mut self) -> Result<AnswerPart, ApiError> {
+    ///
+    /// # Errors
+    ///
+    /// The text cannot be decoded.
+    pub async fn part(&mut self) -> Result<AnswerPart, ApiError> {
         match self.first_part.take() {
             Some(part) => Ok(part),
             None => self.decoded().await,
         }
+    }
+
+    /// The counts and times of the answer, once it has ended.
+    pub fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// The next part from the decoder. At the deadline the answer ends as it is.

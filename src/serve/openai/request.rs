@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::common_request::CommonRequest;
 use super::prompt_settings::{KWARGS, prompt_settings};
+use super::task_prompt::is_task;
 use crate::decode::AnswerOptions;
 use crate::home::UserName;
 use crate::llama::{Boundary, Model, Special, Token};
@@ -143,6 +144,20 @@ impl ChatTurns {
 }
 
 impl ChatRequest {
+    /// The same request with `text` as the system's message before the others, unless it is empty.
+    #[must_use]
+    pub fn with_system(mut self, text: String) -> Self {
+        if !text.is_empty() {
+            self.messages.insert(0, Message::system(text));
+        }
+        self
+    }
+
+    /// Whether it is one of Open WebUI's tasks around a chat, such as its title.
+    pub fn is_task(&self) -> bool {
+        is_task(&self.messages)
+    }
+
     /// The number of items that are retrieved for each message, `default` unless the request says another, in the voice of a
     /// user or, without one, of the base, which has no items.
     ///
@@ -297,7 +312,8 @@ fn part_text(field: &Field) -> Result<String, ApiError> {
     let mut fields = field.fields()?;
     if let Some(kind) = fields.take("type") {
         let name = kind.read::<String>()?;
-        if name != "text" {
+        // A part of an input, and one of an output, in `/v1/responses`.
+        if !["text", "input_text", "output_text"].contains(&name.as_str()) {
             return Err(kind.wrong(format!("{name:?} cannot be read, only `text` can")));
         }
     }

@@ -180,7 +180,7 @@ impl Envelope {
 }
 
 /// The number whose digits are the fewest that stand for `x`: 0.7 and not 0.699999988, which the same `f32` is in `f64`.
-fn shortest(x: f32) -> f64 {
+pub fn shortest(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
 
@@ -223,7 +223,7 @@ fn timings_json(usage: Usage) -> Value {
 }
 
 /// The reason of an end in OpenAI's words.
-fn finish_reason(finish: Finish) -> &'static str {
+pub fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::EndOfTurn | Finish::Stop | Finish::Loop => "stop",
         Finish::Length | Finish::ContextFull | Finish::Interrupted => "length",
@@ -232,7 +232,7 @@ fn finish_reason(finish: Finish) -> &'static str {
 
 /// The log-probabilities of a chat's tokens. `logprob` is the user model's, or that of the one model of another arm;
 /// `p_user` and `p_base` are this program's own fields.
-fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
+pub fn chat_logprobs(explained: &[Explained], model: &Model) -> Value {
     let token = |choice: &Choice| {
         let bytes = model.token_bytes(choice.token, Special::ByName);
         json!({

@@ -9,14 +9,15 @@
 //! | `test_completion`: `…_with_openai_library`, `…_stream_with_openai_library`, `…_stream_vs_non_stream`, `…_with_tokens_input`, `test_consistent_result_same_seed`, `test_different_result_different_seed`, `test_logit_bias` | [`a_completion_continues_texts_and_tokens`], [`a_seed_repeats_its_answer`], [`a_bias_bans_its_tokens`] |
 //! | `test_ignore_eos`, `test_tokenize`, `test_lora` | [`a_bias_bans_its_tokens`], [`tokens_and_texts_convert_both_ways`], [`an_adapter_has_a_number_and_a_scale`] |
 //! | `test_basic`: `/health`, `/models`; `test_metrics`: the format | [`a_server_lists_its_models_and_metrics`] |
+//! | `test_compat_oai_responses`, `/props` of `test_basic` | on tiny models, in `responses` |
 //! | `test_security`: keys, `X-Api-Key`, origins; `test_completion_parallel_slots`, `test_cancel_request` | on tiny models, in `access` and `load` |
 //!
 //! These are left out, since this server does not have them:
 //!
-//! - `/completion`, `/infill`, `/props`, `/slots`, `n_probs`, `post_sampling_probs`, `response_fields`, `return_tokens`,
+//! - `/completion`, `/infill`, `/slots`, `n_probs`, `post_sampling_probs`, `response_fields`, `return_tokens`,
 //!   `id_slot`: llama-server's own API, whose slots and settings
 //!   describe one model, where an answer here comes from two.
-//! - `/v1/responses`, `/v1/messages`, embeddings, reranking, tools, reasoning, images, audio: other endpoints and
+//! - `/v1/messages`, embeddings, reranking, tools, reasoning, images, audio: other endpoints and
 //!   other kinds of models. A request for tools or with an image is refused.
 //! - `__verbose`, `prompt_progress`, `system_fingerprint` as llama.cpp's build: they debug llama-server itself.
 //! - `POST /lora-adapters`: it would change the voice of other clients' requests. A request can have `lora` instead.
