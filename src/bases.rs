@@ -1,8 +1,12 @@
 //! Base models: the list of those that can be pulled, which is compiled in from `models/bases.json`, and those that other
 //! programs keep on this machine.
 
+mod hub;
 mod hub_cache;
+mod hub_client;
+mod hub_download;
 mod hub_file;
+mod hub_listing;
 mod model_facts;
 mod places;
 mod pull;
@@ -12,6 +16,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub use hub::Hub;
+pub use hub_download::HubEvent;
 pub use hub_file::{HubModel, RepoName, WantedFile};
 pub use model_facts::ModelFacts;
 pub use places::Places;

@@ -4,6 +4,7 @@
 //! models--OWNER--NAME/refs/main               the commit that is meant by `main`
 //! models--OWNER--NAME/snapshots/COMMIT/FILE   links to blobs
 //! models--OWNER--NAME/blobs/ETAG              files under their SHA-256, or the id of git's object
+//! .locks/models--OWNER--NAME/ETAG.lock        locked while the blob is downloaded
 //! ```
 
 use std::fs;
@@ -56,6 +57,13 @@ impl HubCache {
     #[must_use]
     pub fn repo(&self, repo: &RepoName) -> PathBuf {
         self.folder.join(repo.folder())
+    }
+
+    /// The lock of a blob of a repository.
+    #[must_use]
+    pub fn lock(&self, repo: &RepoName, etag: &str) -> PathBuf {
+        let locks = self.folder.join(".locks").join(repo.folder());
+        locks.join(format!("{etag}.lock"))
     }
 
     /// The repositories of models in the cache, sorted.

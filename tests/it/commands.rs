@@ -3,6 +3,7 @@
 
 mod audits;
 mod decoding;
+mod downloads;
 mod evaluation;
 mod items;
 mod memory;

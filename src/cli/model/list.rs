@@ -9,7 +9,8 @@ use cope_llama::bases::{self, Base, Places};
 use cope_llama::home::Home;
 use unicode_width::UnicodeWidthStr;
 
-use super::measured::{MeasuredModel, size};
+use super::measured::MeasuredModel;
+use crate::cli::byte_size::size;
 
 /// The cells of a row but the last, which is of any width.
 const COLUMNS: [&str; 7] = [

@@ -38,12 +38,3 @@ fn usual_training(header: &Gguf) -> Option<u64> {
 fn usual_training(_header: &Gguf) -> Option<u64> {
     None
 }
-
-/// A number of bytes, for people.
-pub fn size(bytes: u64) -> String {
-    if bytes < 1_000_000_000 {
-        format!("{} MB", bytes.div_ceil(1_000_000))
-    } else {
-        format!("{:.1} GB", bytes as f64 / 1e9)
-    }
-}
