@@ -66,7 +66,7 @@ Models and users are stored in $COPE_HOME, by default ~/.local/share/cope-llama.
 
 #[derive(Subcommand)]
 enum Command {
-    /// Base models: pull, list
+    /// Base models: pull, list, recommend
     #[command(subcommand)]
     Model(model::Command),
     #[cfg_attr(

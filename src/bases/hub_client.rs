@@ -1,6 +1,6 @@
 //! Requests to Hugging Face's Hub. Redirects are followed here, so that the token reaches no other host than the Hub's.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -243,7 +243,8 @@ pub fn encoded(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             text.push(byte as char);
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            // Writing into a String never fails.
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text

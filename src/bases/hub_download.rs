@@ -13,6 +13,7 @@ use ureq::http::header::CONTENT_RANGE;
 use ureq::http::{HeaderMap, StatusCode};
 
 use super::hub_client::{HubClient, HubFailure};
+use super::hub_file::is_gguf;
 use super::hub_listing::ListedFile;
 use crate::{Error, Result};
 
@@ -244,8 +245,8 @@ pub fn is_whole(blob: &Path, file: &ListedFile) -> bool {
     };
     let has_length = opened.metadata().is_ok_and(|it| it.len() == file.bytes);
     let mut start = [0; 4];
-    let mut is_gguf = || opened.read_exact(&mut start).is_ok() && start == *b"GGUF";
-    has_length && (!file.path.ends_with(".gguf") || is_gguf())
+    let mut begins_right = || opened.read_exact(&mut start).is_ok() && start == *b"GGUF";
+    has_length && (!is_gguf(&file.path) || begins_right())
 }
 
 /// Whether an answer goes on at the byte `from`.

@@ -137,15 +137,20 @@ impl WantedFile {
     }
 }
 
+/// Whether a file's name ends as a GGUF file's.
+#[must_use]
+pub fn is_gguf(name: &str) -> bool {
+    let extension = Path::new(name).extension();
+    extension.is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+}
+
 /// Whether a file with this name is a model that can be named: no image encoder, no draft model of another
 /// one, no unfinished download, and of a model in parts the first.
 #[must_use]
 pub fn is_model_file(name: &str) -> bool {
     const OTHERS: [&str; 6] = ["mmproj", "imatrix", "mtp-", "eagle3-", "dflash-", "dspark-"];
     let file = name.rsplit('/').next().unwrap_or(name);
-    Path::new(file)
-        .extension()
-        .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+    is_gguf(file)
         && !file.starts_with("incomplete-")
         && !OTHERS.iter().any(|other| file.contains(other))
         && (!is_part(Path::new(file)) || file.contains("-00001-of-"))

@@ -1,7 +1,8 @@
-//! `model`: pulls and lists base models.
+//! `model`: pulls, lists and recommends base models.
 
 mod list;
 mod measured;
+mod recommend;
 
 use std::io::{self, Write};
 use std::process::Stdio;
@@ -26,6 +27,9 @@ pub enum Command {
     /// List the base models on this machine, those of other programs too, and those that can be pulled
     #[command(after_help = LIST_NOTES)]
     List,
+    /// Say which published model this machine can be trained on, and why
+    #[command(after_help = RECOMMEND_NOTES)]
+    Recommend,
 }
 
 const PULL_EXAMPLES: &str = "\
@@ -47,6 +51,12 @@ TYPE is the type of most weights. CHAT is about the memory of a chat with a user
 context of the default size, and TRAINING that of a training with default settings on 100
 texts of 200 tokens, or `no` for a model that cannot be trained.";
 
+const RECOMMEND_NOTES: &str = "\
+TRAINING is about the memory of a training with default settings on 100 texts of 200 tokens, and
+TIME how many times as long as on smollm2-135m it takes, by the number of parameters. Files that
+are not marked `tried` were not downloaded by the authors of the list; their sizes are those that
+are published.";
+
 #[derive(Args)]
 pub struct Pull {
     /// Name from `model list` [default: smollm2-135m]
@@ -63,6 +73,7 @@ pub fn run(home: &Home, command: Command) -> Result<()> {
     match command {
         Command::Pull(args) => pull(home, &args),
         Command::List => list::run(home),
+        Command::Recommend => recommend::run(home),
     }
 }
 

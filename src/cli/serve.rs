@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
 use cope_convert::say;
+use cope_llama::bases::Places;
 use cope_llama::home::Home;
 use cope_llama::llama::Sequences;
 use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
@@ -123,6 +124,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         retrieve: args.retrieve,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
+        places: Places::of_this_user(),
         open_webui_secret: secret.transpose()?,
     };
     let has_base = options.base.is_some();

@@ -258,6 +258,7 @@ mod tests {
             retrieve: 0,
             hosts: Vec::new(),
             origins: Vec::new(),
+            places: crate::bases::Places::default(),
             open_webui_secret: None,
         }
     }

@@ -26,7 +26,7 @@ impl Stores {
         self.0.path().join(inside)
     }
 
-    fn places(&self) -> Places {
+    pub fn places(&self) -> Places {
         Places {
             hub_caches: vec![self.path("hub")],
             hub_token: None,

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(largest(1, Some(2)), None);
         assert_eq!(largest(2, Some(2)).unwrap(), "-m smollm2-135m");
         let on_two_cores = largest(64, Some(2)).unwrap();
-        assert_eq!(on_two_cores, "-hf ggml-org/Qwen3-0.6B-GGUF:Q8_0");
+        assert_eq!(on_two_cores, "-hf ggml-org/gemma-3-1b-it-GGUF:Q8_0");
         let on_many_cores = largest(16, Some(16)).unwrap();
         assert_eq!(on_many_cores, "-hf ggml-org/Qwen3-1.7B-GGUF:Q8_0");
         let on_a_gpu = largest(80, None).unwrap();
