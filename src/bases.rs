@@ -1,12 +1,30 @@
-//! The list of base models that can be pulled, which is compiled in from `models/bases.json`.
+//! Base models: the list of those that can be pulled, which is compiled in from `models/bases.json`, and those that other
+//! programs keep on this machine.
 
+mod hub;
+mod hub_cache;
+mod hub_client;
+mod hub_download;
+mod hub_file;
+mod hub_listing;
+mod model_facts;
+mod places;
+mod published_model;
 mod pull;
+mod stores;
 
 use std::path::Path;
 
 use serde::Deserialize;
 
+pub use hub::Hub;
+pub use hub_download::HubEvent;
+pub use hub_file::{HubModel, RepoName, WantedFile};
+pub use model_facts::ModelFacts;
+pub use places::Places;
+pub use published_model::{PublishedModel, TrainingFit, TrainingRoom, published};
 pub use pull::pull;
+pub use stores::{ModelStore, StoredModel, StoredModels, all_stored, find_stored};
 
 use crate::Result;
 use crate::error::Missing;
@@ -78,13 +96,26 @@ pub fn default_base() -> Base {
     all().swap_remove(0)
 }
 
-/// The name by which the base in this file is pulled, else the file's name without its extension.
+/// The name by which the base in this file is pulled, else [its title](title_of).
 #[must_use]
 pub fn name_of(path: &Path) -> String {
     let file = path.file_name().unwrap_or_default();
     let listed = all().into_iter().find(|base| *base.file == *file);
-    let stem = || path.file_stem().unwrap_or_default().to_string_lossy();
-    listed.map_or_else(|| stem().into_owned(), |base| base.name)
+    listed.map_or_else(|| title_of(path), |base| base.name)
+}
+
+/// The name of the file without its extension; of a file without a model's name, as Ollama's are, the name in the other
+/// program's store.
+#[must_use]
+pub fn title_of(path: &Path) -> String {
+    if path.extension().is_none_or(|extension| extension != "gguf") {
+        let stored = all_stored(&Places::of_this_user()).models;
+        if let Some(model) = stored.into_iter().find(|model| model.path == path) {
+            return model.name;
+        }
+    }
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
 }
 
 /// The base of this name.

@@ -3,6 +3,7 @@
 
 mod audit_text;
 mod bundle;
+mod byte_size;
 #[cfg(feature = "train")]
 mod calibration_text;
 mod chat;
@@ -13,6 +14,7 @@ mod eval;
 mod explain;
 mod generate;
 mod hint;
+mod hub_options;
 #[cfg(feature = "train")]
 mod long_work;
 mod manual;
@@ -66,7 +68,7 @@ Models and users are stored in $COPE_HOME, by default ~/.local/share/cope-llama.
 
 #[derive(Subcommand)]
 enum Command {
-    /// Base models: pull, list
+    /// Base models: pull, list, recommend
     #[command(subcommand)]
     Model(model::Command),
     #[cfg_attr(
@@ -114,26 +116,31 @@ enum Command {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// The program's arguments, with llama.cpp's `-ngl` and `-np` replaced by their long forms: clap has no short options
-/// of several letters.
+/// The program's arguments, with llama.cpp's short options of several letters replaced by their long forms: clap has no
+/// such options.
 pub fn arguments() -> impl Iterator<Item = OsString> {
     std::env::args_os().map(|argument| match argument.to_str() {
         Some("-ngl") => "--gpu-layers".into(),
         Some("-np") => "--parallel".into(),
+        Some("-hf" | "-hfr") => "--hf-repo".into(),
+        Some("-hff") => "--hf-file".into(),
         _ => argument,
     })
 }
 
-/// The error for an argument by which llama.cpp's programs download a model, if there is one. clap would take `-hf` for
-/// `-h` and print the help.
+/// The error for an option of llama.cpp's downloads that there is not here, if one is among the arguments. clap would take
+/// `-hft` for `-h` and print the help.
 pub fn refused_download(arguments: impl Iterator<Item = OsString>) -> Option<String> {
-    const OPTIONS: [&str; 6] = ["-hf", "-hfr", "-hff", "--hf-repo", "--hf-file", "-mu"];
     let mut options = arguments.take_while(|argument| argument != "--");
-    let option = options.find(|argument| OPTIONS.iter().any(|it| argument == it))?;
-    Some(format!(
-        "{} would download a model, which only `cope-llama model pull` does: pull one of `cope-llama model list`, or download the GGUF file yourself and name it with -m FILE",
-        option.display()
-    ))
+    options.find_map(|option| match option.to_str()? {
+        option @ ("-mu" | "--model-url") => Some(format!(
+            "{option} is not supported: download the GGUF file and name it with -m FILE, or use -hf for a model of Hugging Face"
+        )),
+        option @ ("-hft" | "--hf-token") => Some(format!(
+            "{option} is not supported, since other users see the arguments of programs: set HF_TOKEN to the token"
+        )),
+        _ => None,
+    })
 }
 
 /// Runs the command and returns the program's exit code.

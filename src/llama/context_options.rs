@@ -1,7 +1,9 @@
 //! Options of a context.
 
 use clap::ValueEnum;
+use cope_convert::gguf::Gguf;
 
+use super::model::kv_values;
 use super::{Model, devices, padded_ctx, sys};
 
 /// ggml's limit on threads.
@@ -79,12 +81,28 @@ impl ContextOptions {
     /// An upper bound on the bytes of the KV cache of one sequence of `model`; sliding windows may take less.
     #[must_use]
     pub fn kv_bytes(&self, model: &Model) -> u64 {
+        self.cache_bytes(self.padded_ctx(model), model.kv_values())
+    }
+
+    /// About the bytes that a chat with a user's model takes, as far as the model's header tells: its files, and the KV
+    /// caches of the base and of the user's model.
+    #[must_use]
+    pub fn chat_bytes(&self, header: &Gguf, file_bytes: u64) -> u64 {
+        let architecture = header.architecture().unwrap_or_default();
+        let n_ctx_train = header.u32(&format!("{architecture}.context_length"));
+        let n_ctx = padded_ctx(self.n_ctx, n_ctx_train.unwrap_or(self.n_ctx));
+        let cache = self.cache_bytes(n_ctx, kv_values(header));
+        file_bytes.saturating_add(cache.saturating_mul(2))
+    }
+
+    /// The bytes of a KV cache of `n_ctx` tokens with this many values each.
+    fn cache_bytes(&self, n_ctx: u32, kv_values: u64) -> u64 {
         let n_bits = match self.kv_type {
             KvType::F32 => 64,
             KvType::F16 => 32,
             KvType::Q8_0 => 17,
         };
-        let values = u64::from(self.padded_ctx(model)).saturating_mul(model.kv_values());
+        let values = u64::from(n_ctx).saturating_mul(kv_values);
         values.saturating_mul(n_bits) / 16
     }
 

@@ -248,7 +248,7 @@ impl Drop for Model {
 
 /// The number of values in a KV cache for each token, from the header: heads times the lengths of keys and values, times
 /// layers. Where layers differ, the most of any layer counts.
-fn kv_values(header: &Gguf) -> u64 {
+pub(super) fn kv_values(header: &Gguf) -> u64 {
     let architecture = header.architecture().unwrap_or_default();
     let number = |name: &str| {
         let largest = match header.get(&format!("{architecture}.{name}"))? {

@@ -1,7 +1,7 @@
 //! The choice of the server's base: none yet, one that is being pulled or loaded, or the one that answers. Once a base is
 //! loaded it stays.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -95,6 +95,38 @@ impl BaseChoice {
     ///
     /// [`ApiError::conflict`] when a base is chosen already; [`ApiError::unavailable`] when no thread can be started.
     pub fn choose(self: &Arc<Self>, base: Base) -> Result<(), ApiError> {
+        let name = base.name.clone();
+        if base.is_pulled(&self.home) {
+            return self.choose_file(name, self.home.base(&base.file));
+        }
+        let pulling = Pulling {
+            base: Box::new(base),
+            n_bytes: Arc::default(),
+            stop: Arc::default(),
+        };
+        let state = BaseState::Pulling(pulling.clone());
+        self.begin(name, state, move |choice| choice.prepare(&pulling))
+    }
+
+    /// Loads the base of this name in the file at `path`, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`choose`](Self::choose).
+    pub fn choose_file(self: &Arc<Self>, name: String, path: PathBuf) -> Result<(), ApiError> {
+        let state = BaseState::Loading(name.clone());
+        // The state has the error.
+        let load = move |choice: &Self| drop(choice.load(&path));
+        self.begin(name, state, load)
+    }
+
+    /// Begins `work` on the base of this name, unless a base is chosen already.
+    fn begin(
+        self: &Arc<Self>,
+        name: String,
+        begun: BaseState,
+        work: impl FnOnce(&Self) + Send + 'static,
+    ) -> Result<(), ApiError> {
         let mut state = self.state();
         match &*state {
             BaseState::Pulling(_) => {
@@ -107,22 +139,11 @@ impl BaseChoice {
             }
             BaseState::NotChosen | BaseState::NotPulled(..) | BaseState::NotLoaded(..) => {}
         }
-        let pulling = Pulling {
-            base: Box::new(base),
-            n_bytes: Arc::default(),
-            stop: Arc::default(),
-        };
-        let is_pulled = pulling.base.is_pulled(&self.home);
-        let name = pulling.base.name.clone();
-        *state = if is_pulled {
-            BaseState::Loading(name.clone())
-        } else {
-            BaseState::Pulling(pulling.clone())
-        };
+        *state = begun;
         drop(state);
         let choice = Arc::clone(self);
-        let work = move || choice.prepare(&pulling);
-        let thread = std::thread::Builder::new().name("base".into()).spawn(work);
+        let thread = std::thread::Builder::new().name("base".into());
+        let thread = thread.spawn(move || work(&choice));
         match thread {
             Ok(thread) => {
                 let mut place = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,26 +165,25 @@ impl BaseChoice {
             n_bytes,
             stop,
         } = pulling;
-        if !base.is_pulled(&self.home) {
-            let progress = |bytes| {
-                n_bytes.fetch_max(bytes, Ordering::Relaxed);
-            };
-            let pulled = bases::pull(base, &self.home, stop, Stdio::null, progress);
-            let mut state = self.state();
-            match pulled {
-                Ok(_) if !stop.load(Ordering::Relaxed) => {
-                    *state = BaseState::Loading(base.name.clone());
-                }
-                Ok(_) | Err(Error::Interrupted) => {
-                    *state = BaseState::NotChosen;
-                    return;
-                }
-                Err(error) => {
-                    *state = BaseState::NotPulled(base.name.clone(), error.to_string());
-                    return;
-                }
+        let progress = |bytes| {
+            n_bytes.fetch_max(bytes, Ordering::Relaxed);
+        };
+        let pulled = bases::pull(base, &self.home, stop, Stdio::null, progress);
+        let mut state = self.state();
+        match pulled {
+            Ok(_) if !stop.load(Ordering::Relaxed) => {
+                *state = BaseState::Loading(base.name.clone());
+            }
+            Ok(_) | Err(Error::Interrupted) => {
+                *state = BaseState::NotChosen;
+                return;
+            }
+            Err(error) => {
+                *state = BaseState::NotPulled(base.name.clone(), error.to_string());
+                return;
             }
         }
+        drop(state);
         // The state has the error.
         let _ = self.load(&self.home.base(&base.file));
     }

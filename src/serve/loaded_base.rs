@@ -9,6 +9,7 @@ use super::base_details::BaseDetails;
 use super::engine::Engine;
 use super::settings::ServeOptions;
 use crate::Result;
+use crate::bases;
 use crate::home::Home;
 use crate::llama::Model;
 use crate::prompt::ChatTemplate;
@@ -22,7 +23,7 @@ pub struct LoadedBase {
     /// The GGUF file, which users are trained on.
     #[cfg(feature = "train")]
     pub path: std::path::PathBuf,
-    /// The name of the file, without folder and extension.
+    /// The name of the file, without folder and extension, or the one in another program's store.
     pub name: String,
     /// Facts about the file that clients are told.
     pub details: BaseDetails,
@@ -41,7 +42,6 @@ impl LoadedBase {
     pub fn load(home: &Home, path: &Path, options: &ServeOptions) -> Result<Self> {
         let model = Model::load(path, options.gpu_layers)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let name = path.file_stem().unwrap_or_default();
         let n_ctx = options.settings.context.n_ctx.min(model.n_ctx_train());
         Ok(Self {
             template: ChatTemplate::of_model(&model)?,
@@ -50,7 +50,7 @@ impl LoadedBase {
             model,
             #[cfg(feature = "train")]
             path: path.to_owned(),
-            name: name.to_string_lossy().into_owned(),
+            name: bases::title_of(path),
             created: now.map_or(0, |it| it.as_secs()),
             n_ctx: n_ctx as usize,
         })

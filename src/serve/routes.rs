@@ -287,6 +287,7 @@ mod tests {
             task_arm: None,
             hosts: Vec::new(),
             origins: Vec::new(),
+            places: crate::bases::Places::default(),
             open_webui_secret: None,
         }
     }

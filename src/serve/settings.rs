@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bases::Places;
 use crate::decode::ArmKind;
 use crate::llama::ContextOptions;
 
@@ -29,6 +30,8 @@ pub struct ServeOptions {
     pub hosts: Vec<String>,
     /// Origins of other sites whose pages may use the server.
     pub origins: Vec<String>,
+    /// The folders of models of other programs, which the administrator can choose on the page.
+    pub places: Places,
     /// The secret with which Open WebUI signs its users' identities.
     pub open_webui_secret: Option<Vec<u8>>,
 }

@@ -4,11 +4,16 @@
 //! what each stage holds for a while: the activations of its largest step, which grow with the step's tokens (those of
 //! all blocks, or with recomputation of one block, and every block's inputs), or the KV cache that mining samples with.
 
+use cope_convert::gguf::Gguf;
+
 use super::calibrate;
 use super::config::TrainConfig;
 use super::encoder::Encoded;
+use super::family::Family;
 use super::fit::FitConfig;
 use super::head;
+use super::hold_out::HoldOut;
+use super::layer_inputs;
 use super::lora::TargetModule;
 use super::ops::attention::QUERIES;
 use super::ops::linear::WeightType;
@@ -39,6 +44,29 @@ pub(super) fn check(bytes: u64) -> Result<()> {
     }
 }
 
+/// The number of texts of a usual training, and the tokens of their prompts and responses.
+const USUAL: (usize, usize, usize) = (100, 40, 160);
+
+/// About the bytes that a usual training of a model takes at its peak: with the default settings, on 100 texts of 200
+/// tokens each.
+///
+/// # Errors
+/// The model cannot be trained, for the reason that the error gives.
+pub fn usual_memory(gguf: &Gguf) -> Result<u64> {
+    let shape = Shape::read(gguf, Family::of(gguf)?)?;
+    let config = TrainConfig::default();
+    let (n_texts, n_prompt, n_response) = USUAL;
+    let example = Encoded {
+        prompt: vec![0; n_prompt],
+        response: vec![0; n_response],
+    };
+    let examples = vec![example; n_texts];
+    let hold_out = HoldOut::new(config.hold_out, n_texts)?;
+    let n_replayed = replay::n_items(&config, hold_out, n_texts);
+    let estimate = MemoryEstimate::of(gguf, &shape, &config, &Stage::ALL, &examples, n_replayed)?;
+    Ok(estimate.bytes())
+}
+
 /// The quantities that a training's memory depends on.
 pub(super) struct MemoryEstimate<'a> {
     pub shape: &'a Shape,
@@ -54,7 +82,40 @@ pub(super) struct MemoryEstimate<'a> {
     pub n_replayed: usize,
 }
 
-impl MemoryEstimate<'_> {
+impl<'a> MemoryEstimate<'a> {
+    /// The estimate for a model with this header and shape.
+    ///
+    /// # Errors
+    /// A file of the model is gone.
+    pub fn of(
+        gguf: &Gguf,
+        shape: &'a Shape,
+        config: &'a TrainConfig,
+        stages: &'a [Stage],
+        examples: &'a [Encoded],
+        n_replayed: usize,
+    ) -> Result<Self> {
+        let mut file_bytes = 0;
+        for part in &gguf.parts {
+            file_bytes += std::fs::metadata(part)
+                .map_err(Error::io("read", part))?
+                .len();
+        }
+        let embedding = gguf.tensor("token_embd.weight");
+        let untied = gguf.tensor("output.weight").and(embedding);
+        let left = gguf.tensor(layer_inputs::TABLE);
+        let n_left = left.map_or(0, |table| table.n_bytes);
+        Ok(Self {
+            shape,
+            file_bytes: file_bytes.saturating_sub(n_left),
+            table_bytes: untied.map_or(0, |table| table.n_bytes),
+            config,
+            stages,
+            examples,
+            n_replayed,
+        })
+    }
+
     /// The estimated peak in bytes.
     pub fn bytes(&self) -> u64 {
         let stage = |stage: &Stage| match stage {

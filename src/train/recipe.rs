@@ -18,7 +18,6 @@ use super::family::Family;
 use super::fit::fit;
 use super::hold_out::HoldOut;
 use super::journal::Journal;
-use super::layer_inputs;
 use super::lora::Lora;
 use super::memory::{self, MemoryEstimate};
 use super::mine::{Found, Miner};
@@ -37,7 +36,7 @@ use crate::home::{AdapterFolder, BaseRef, Calibration, Stage, read_jsonl, write_
 use crate::profile::feedback::Verdicts;
 use crate::profile::{BaseLogps, Example, Pair};
 use crate::rouge::Rouge;
-use crate::{Error, Result, decode, llama};
+use crate::{Result, decode, llama};
 
 /// The base, the texts and the settings that all stages share, loaded once.
 pub(super) struct Recipe<'a> {
@@ -92,7 +91,9 @@ impl<'a> Recipe<'a> {
             load(WeightType::Quantized, observe)?.on_candle(&gpu, dtype)?
         } else {
             let n_replayed = replay::n_items(config, hold_out, texts.examples.len());
-            let bytes = memory(training, &gguf, &shape, &texts.examples, n_replayed)?;
+            let (stages, examples) = (training.stages, &texts.examples);
+            let estimate = MemoryEstimate::of(&gguf, &shape, config, stages, examples, n_replayed)?;
+            let bytes = estimate.bytes();
             observe(TrainEvent::Memory { bytes })?;
             memory::check(bytes)?;
             load(config.weight_type, observe)?.recomputing(config.recompute)
@@ -492,37 +493,6 @@ impl<'a> Recipe<'a> {
             observe(event)
         }
     }
-}
-
-/// The memory in bytes that `training` takes on the CPU, with `n_replayed` replayed answers.
-fn memory(
-    training: Training,
-    gguf: &Gguf,
-    shape: &Shape,
-    examples: &[Encoded],
-    n_replayed: usize,
-) -> Result<u64> {
-    let Training { config, stages, .. } = training;
-    let mut file_bytes = 0;
-    for part in &gguf.parts {
-        file_bytes += std::fs::metadata(part)
-            .map_err(Error::io("read", part))?
-            .len();
-    }
-    let embedding = gguf.tensor("token_embd.weight");
-    let untied = gguf.tensor("output.weight").and(embedding);
-    let left = gguf.tensor(layer_inputs::TABLE);
-    let n_left = left.map_or(0, |table| table.n_bytes);
-    let estimate = MemoryEstimate {
-        shape,
-        file_bytes: file_bytes.saturating_sub(n_left),
-        table_bytes: untied.map_or(0, |table| table.n_bytes),
-        config,
-        stages,
-        examples,
-        n_replayed,
-    };
-    Ok(estimate.bytes())
 }
 
 /// Reads the task adapter that is part of `base`, from the user's folder. `None` if `base` has no task adapter.

@@ -3,9 +3,11 @@
 
 mod audits;
 mod decoding;
+mod downloads;
 mod evaluation;
 mod items;
 mod memory;
+mod models;
 mod privacy;
 mod repl;
 mod shell;
@@ -20,6 +22,19 @@ use std::process::{Command, Output, Stdio};
 
 use crate::default_model;
 use crate::tiny::TinyModel;
+
+/// Variables by which other programs keep their models elsewhere than in the home directory.
+const ELSEWHERE: [&str; 9] = [
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_TOKEN",
+    "HUGGINGFACE_HUB_CACHE",
+    "LLAMA_CACHE",
+    "OLLAMA_MODELS",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+];
 
 /// Runs the program in a temporary folder, with its data in `home` there.
 struct Sandbox(tempfile::TempDir);
@@ -39,6 +54,11 @@ impl Sandbox {
             .args(arguments)
             .env("COPE_HOME", self.path().join("home"))
             .current_dir(self.path());
+        // Models of other programs are looked for in the home directory, unless these say otherwise.
+        command.env("HOME", self.path());
+        for name in ELSEWHERE {
+            command.env_remove(name);
+        }
         command.stdin(Stdio::null());
         command
     }

@@ -26,5 +26,6 @@ mod recipe;
 mod rouge;
 mod sampler;
 mod serving;
+mod stores;
 mod tiny;
 mod training;

@@ -26,6 +26,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cope_convert::Adapter;
+use cope_llama::bases::Places;
 use cope_llama::home::{Home, UserFolder, UserName};
 use cope_llama::llama::Token;
 use cope_llama::serve::{EngineSettings, RequestLimits, ServeOptions, serve};
@@ -284,6 +285,7 @@ pub fn options(base: &Path) -> ServeOptions {
         task_arm: None,
         hosts: Vec::new(),
         origins: Vec::new(),
+        places: Places::default(),
         open_webui_secret: None,
     }
 }

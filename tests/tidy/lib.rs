@@ -81,6 +81,8 @@ const RULES: [Rule; 8] = [
             "src/train/replay.rs",
             // Names of fields in other programs' files.
             "src/profile/import/",
+            // Names of folders of other programs.
+            "src/bases/places.rs",
             "examples/",
             "tests/",
             "benches/",

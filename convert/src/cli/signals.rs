@@ -98,6 +98,22 @@ pub fn die_of_received() {
     }
 }
 
+/// Until the result is dropped, signals are treated as after [`stop_sets`], and then as they were before.
+pub fn stop_sets_within(stop: &Arc<AtomicBool>) -> StopScope {
+    let stop = Arc::clone(stop);
+    let response = Response::Stop(Box::new(move || stop.store(true, Ordering::Relaxed)));
+    StopScope(std::mem::replace(&mut state().response, response))
+}
+
+/// The work that [`stop_sets_within`] begins.
+pub struct StopScope(Response);
+
+impl Drop for StopScope {
+    fn drop(&mut self) {
+        state().response = std::mem::replace(&mut self.0, Response::Die);
+    }
+}
+
 fn receive(signal: Signal) {
     let dies = {
         let mut state = state();

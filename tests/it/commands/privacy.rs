@@ -150,7 +150,7 @@ fn no_text_is_logged() {
     }
 }
 
-/// Every command except `model pull` works in a network namespace of its own, from which nothing can be reached.
+/// Every command except `model pull`, and those with `-hf`, works in a network namespace of its own, from which nothing can be reached.
 #[test]
 fn nothing_needs_the_network() {
     let sandbox = with_ann();

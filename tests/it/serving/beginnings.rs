@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use super::{Refusal, Reply, Running, agent, options, reply};
 use crate::default_model;
+use crate::stores::Stores;
+use crate::tiny::TinyModel;
 
 /// A server without a base, and its home.
 fn server() -> (tempfile::TempDir, Home, Running) {
@@ -63,6 +65,37 @@ fn a_base_that_is_there_is_loaded_from_the_page_and_answers() {
     let message = format!("this server's base is {}", default.name);
     let refusal = Refusal::new(409, "conflict_error", &message);
     choose(&server, &default.name, None).assert_refused(&refusal);
+}
+
+#[test]
+fn a_model_of_another_program_is_chosen_on_the_page() {
+    let (folder, stores) = (tempfile::tempdir().unwrap(), Stores::new());
+    let file = folder.path().join("tiny.gguf");
+    TinyModel::default().write(&file);
+    let bytes = std::fs::read(file).unwrap();
+    stores.ollama_model("registry.ollama.ai/library/tiny/1b", 1, &bytes);
+    stores.ollama_model("registry.ollama.ai/library/cut/1b", 2, &bytes[..99]);
+    let home = Home::at(folder.path().join("home"));
+    let mut options = options(folder.path());
+    options.base = None;
+    options.places = stores.places();
+    let server = Running::start_without_base(&home, options);
+    let listed = server.get("/api/bases", None).json();
+    let bases = listed["bases"].as_array().unwrap();
+    assert_eq!(bases.len(), bases::all().len() + 1);
+    let expected = json!({
+        "name": "ollama:tiny:1b",
+        "title": "ollama:tiny:1b (llama)",
+        "bytes": bytes.len(),
+        "licence": null,
+        "consent": null,
+        "is_pulled": true,
+    });
+    assert_eq!(bases.last(), Some(&expected));
+    assert_eq!(choose(&server, "ollama%3Aother", None).status, 400);
+    assert_eq!(choose(&server, "ollama%3Atiny%3A1b", None).status, 200);
+    let ready = json!({ "state": "ready", "name": "ollama:tiny:1b", "message": null });
+    assert_eq!(state_after_loading(&server), ready);
 }
 
 #[test]
