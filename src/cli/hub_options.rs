@@ -15,9 +15,9 @@ use super::byte_size::size;
 /// The choice of a model of Hugging Face's Hub.
 #[derive(Args)]
 pub struct HubArgs {
-    /// Base model of Hugging Face, also spelled -hf: its repository of GGUF files, and a quantisation [default: `Q4_K_M`,
-    /// else `Q8_0`, else the first file]. What is missing is downloaded into Hugging Face's cache
-    #[arg(long, value_name = "OWNER/REPO[:QUANT]")]
+    /// Base model of Hugging Face, also spelled -hf: a repository of GGUF files as owner/repo, and a quantisation [default:
+    /// `Q4_K_M`, else `Q8_0`, else the first file]. What is missing is downloaded into Hugging Face's cache
+    #[arg(long, value_name = "REPO[:QUANT]")]
     hf_repo: Option<String>,
     /// File of the repository instead of a quantisation, also spelled -hff
     #[arg(long, value_name = "FILE", requires = "hf_repo")]
