@@ -185,14 +185,14 @@ impl<'a> DesktopNames<'a> {
         Some(format!("{time}\t{name}\t{text}"))
     }
 
-    /// A text with a tab after each number that a name follows, which marks the beginning of a message, if there are any.
+    /// A text with a tab after each word with a digit that a name follows, which marks the beginning of a message, if there are any.
     /// After hours and minutes, that of somebody who has spoken once will do.
     fn with_heads(&self, text: &str) -> Option<String> {
         let words: Vec<_> = text.split(' ').collect();
         let is_head = |pair: &[&str]| {
             let time = pair[0].rsplit_once(':').map_or("", |(_, minutes)| minutes);
             let is_time = !time.is_empty() && time.bytes().all(|it| it.is_ascii_digit());
-            let is_number = pair[0].ends_with(|it: char| it.is_ascii_digit());
+            let is_number = pair[0].contains(|it: char| it.is_ascii_digit());
             is_time && self.learnt.contains_key(pair[1])
                 || is_number && self.speakers.contains(pair[1])
         };
