@@ -134,8 +134,8 @@ mod tests {
 
     #[test]
     fn memory_and_cores_decide_which_model_is_the_largest() {
-        assert_eq!(largest(1, Some(2)), None);
-        assert_eq!(largest(2, Some(2)).unwrap(), "-m smollm2-135m");
+        assert_eq!(largest(2, Some(2)), None);
+        assert_eq!(largest(3, Some(2)).unwrap(), "-m gemma3-270m");
         let on_two_cores = largest(64, Some(2)).unwrap();
         assert_eq!(on_two_cores, "-hf ggml-org/gemma-3-1b-it-GGUF:Q8_0");
         let on_many_cores = largest(16, Some(16)).unwrap();
