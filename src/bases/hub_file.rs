@@ -69,7 +69,8 @@ impl fmt::Display for RepoName {
 pub enum WantedFile {
     /// `Q4_K_M`, else `Q8_0`, else the first model.
     Usual,
-    /// The first model whose path contains this, in any case, before a dot or a hyphen.
+    /// The first model whose path contains this, in any case, before a dot or a hyphen; if one does as a whole word, the
+    /// first that does, so that `F16` is not `BF16`.
     Quant(String),
     /// The file of this path.
     Path(String),
@@ -125,7 +126,10 @@ impl WantedFile {
     #[must_use]
     pub fn choose<'a>(&self, files: &[&'a str]) -> Option<&'a str> {
         let models = || files.iter().copied().filter(|file| is_model_file(file));
-        let of_quant = |quant: &str| models().find(|file| has_quant(file, quant));
+        let of_quant = |quant: &str| {
+            let whole = models().find(|file| has_quant(file, quant, true));
+            whole.or_else(|| models().find(|file| has_quant(file, quant, false)))
+        };
         match self {
             Self::Usual => {
                 let usual = USUAL.iter().find_map(|quant| of_quant(quant));
@@ -156,11 +160,15 @@ pub fn is_model_file(name: &str) -> bool {
         && (!is_part(Path::new(file)) || file.contains("-00001-of-"))
 }
 
-/// Whether a file's path contains the name of a quantisation before a dot or a hyphen.
-fn has_quant(file: &str, quant: &str) -> bool {
+/// Whether a file's path contains the name of a quantisation before a dot or a hyphen, and, if it has to be `whole`, not
+/// within a word.
+fn has_quant(file: &str, quant: &str, whole: bool) -> bool {
     let (file, quant) = (file.to_ascii_uppercase(), quant.to_ascii_uppercase());
     let mut places = file.match_indices(&quant);
-    places.any(|(at, found)| file[at + found.len()..].starts_with(['.', '-']))
+    places.any(|(at, found)| {
+        let is_within = file[..at].ends_with(|c: char| c.is_alphanumeric());
+        file[at + found.len()..].starts_with(['.', '-']) && !(whole && is_within)
+    })
 }
 
 /// The quantisation that a file's name ends with, in capitals.
