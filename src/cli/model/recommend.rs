@@ -45,9 +45,11 @@ pub fn run(home: &Home) -> Result<()> {
 }
 
 fn table(out: &mut impl Write, models: &[PublishedModel], room: &TrainingRoom) -> Result<()> {
+    let options = models.iter().map(|model| model.option.chars().count());
+    let width = options.max().unwrap_or_default();
     writeln!(
         out,
-        "{:<44}{:>9}{:>10}{:>6}  {:<10}LICENCE",
+        "{:<width$}{:>9}{:>10}{:>6}  {:<10}LICENCE",
         "MODEL", "SIZE", "TRAINING", "TIME", "HERE"
     )?;
     for model in models {
@@ -59,7 +61,7 @@ fn table(out: &mut impl Write, models: &[PublishedModel], room: &TrainingRoom) -
         let tried = if model.is_tried { "; tried" } else { "" };
         writeln!(
             out,
-            "{:<44}{:>9}{:>10}{:>5}×  {fit:<10}{}{tried}",
+            "{:<width$}{:>9}{:>10}{:>5}×  {fit:<10}{}{tried}",
             model.option,
             size(model.bytes),
             size(model.training_memory(room)),
