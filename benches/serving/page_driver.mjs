@@ -117,6 +117,8 @@ export class Driver {
     if (!process.env.PICTURES) return;
     for (const scheme of ["light", "dark"]) {
       await this.colour(scheme);
+      // Colours change over a part of a second.
+      await new Promise((done) => { setTimeout(done, 400); });
       await this.page.screenshot({ path: `${process.env.PICTURES}/${name}-${this.page.viewport().width}-${scheme}.png` });
     }
     await this.colour(this.scheme);
