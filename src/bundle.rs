@@ -128,6 +128,7 @@ pub fn bundle(
     let building = temporary_folder(folder)?;
     let path = |name: &str| building.path().join(name);
     let mut merged = None;
+    let mut base_name = None;
     let mut checksums = Vec::new();
     let mut names = match options.target.form() {
         BundleForm::Pair => {
@@ -141,11 +142,13 @@ pub fn bundle(
             vec![MERGED]
         }
         BundleForm::Peft => {
-            model.write_peft(building.path(), options.base_name.as_deref())?;
+            let name = model.base_name(options.base_name.as_deref())?;
+            model.write_peft(building.path(), &name)?;
+            base_name = Some(name);
             vec!["adapter_config.json", "adapter_model.safetensors"]
         }
     };
-    for (name, text) in card::texts(&model, options)? {
+    for (name, text) in card::texts(&model, options.target, base_name)? {
         write_atomic(&path(name), |file| file.write_all(text.as_bytes()))?;
         names.push(name);
     }
@@ -220,10 +223,9 @@ impl<'a> UserModel<'a> {
 
     /// Writes the adapter as a PEFT folder. vLLM computes a module's scale from the adapter's `r`, so that all modules get
     /// the same rank.
-    fn write_peft(&self, folder: &Path, base_name: Option<&str>) -> Result<()> {
-        let name = self.base_name(base_name)?;
+    fn write_peft(&self, folder: &Path, base_name: &str) -> Result<()> {
         let even = Adapter::stack(&[(&self.adapter, 1.0)])?;
-        Ok(even.write_peft(folder, &self.gguf, &name, Some(Dtype::BF16))?)
+        Ok(even.write_peft(folder, &self.gguf, base_name, Some(Dtype::BF16))?)
     }
 
     /// The name under which transformers finds the base.

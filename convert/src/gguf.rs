@@ -19,7 +19,7 @@ mod tensor_source;
 mod value;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 pub use crate::ggml_type::GgmlType;
@@ -108,6 +108,31 @@ impl Gguf {
     /// The key is missing or is not a string.
     pub fn architecture(&self) -> Result<&str> {
         self.str("general.architecture")
+    }
+
+    /// The length of all files together, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], if a file is gone.
+    pub fn n_file_bytes(&self) -> Result<u64> {
+        let lengths = self.parts.iter().map(|part| {
+            let file = std::fs::metadata(part).map_err(Error::io("read", part))?;
+            Ok(file.len())
+        });
+        lengths.sum()
+    }
+
+    /// The type of most weights; `None` for a file without tensors.
+    #[must_use]
+    pub fn main_type(&self) -> Option<GgmlType> {
+        let mut counts = BTreeMap::<u32, (u64, GgmlType)>::new();
+        for tensor in &self.tensors {
+            let counted = counts.entry(tensor.ggml_type.id());
+            counted.or_insert((0, tensor.ggml_type)).0 += tensor.shape.iter().product::<u64>();
+        }
+        let most = counts.into_values().max_by_key(|(n, _)| *n);
+        most.map(|(_, ggml_type)| ggml_type)
     }
 
     /// Makes sure that the file is no adapter's.

@@ -1,8 +1,5 @@
 //! The facts about a model that the header of its GGUF file gives.
 
-use std::collections::HashMap;
-use std::fs;
-
 use cope_convert::gguf::{GgmlType, Gguf};
 
 use crate::{Error, Result};
@@ -34,19 +31,10 @@ impl ModelFacts {
         if architecture.contains("bert") || architecture == "t5encoder" {
             return does("makes embeddings");
         }
-        let mut bytes = 0;
-        for part in &header.parts {
-            bytes += fs::metadata(part).map_err(Error::io("read", part))?.len();
-        }
-        let mut by_type: HashMap<GgmlType, u64> = HashMap::new();
-        for tensor in &header.tensors {
-            *by_type.entry(tensor.ggml_type).or_default() += tensor.shape.iter().product::<u64>();
-        }
-        let largest = by_type.into_iter().max_by_key(|&(_, values)| values);
         Ok(Self {
             architecture,
-            weight_type: largest.map(|(weight_type, _)| weight_type),
-            bytes,
+            weight_type: header.main_type(),
+            bytes: header.n_file_bytes()?,
         })
     }
 }

@@ -8,7 +8,7 @@ use cope_convert::gguf::{Array, Gguf, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, context};
 
-use super::{BundleOptions, BundleTarget, CARD, MODELFILE, UserModel};
+use super::{BundleTarget, CARD, MODELFILE, UserModel};
 use crate::bases;
 use crate::home::{Calibration, Manifest, StageRecord};
 use crate::{Error, Result};
@@ -21,10 +21,12 @@ const CARD_TEMPLATE: &str = include_str!("README.md.jinja");
 /// The highest ranks of adapters that vLLM can be set to.
 const VLLM_RANKS: [usize; 8] = [8, 16, 32, 64, 128, 256, 320, 512];
 
-/// The names and contents of a bundle's texts.
+/// The names and contents of a bundle's texts. `base_name` is the name under which transformers finds the base, for a PEFT
+/// folder.
 pub(super) fn texts(
     model: &UserModel<'_>,
-    options: &BundleOptions,
+    target: BundleTarget,
+    base_name: Option<String>,
 ) -> Result<Vec<(&'static str, String)>> {
     let UserModel {
         user,
@@ -33,11 +35,6 @@ pub(super) fn texts(
         adapter,
         ..
     } = model;
-    let target = options.target;
-    let base_name = match target {
-        BundleTarget::Peft => Some(model.base_name(options.base_name.as_deref())?),
-        _ => None,
-    };
     let rank = adapter.rank();
     let stages = manifest.stages.iter().map(|(stage, record)| {
         let StageRecord {

@@ -1,6 +1,5 @@
 //! Facts about the base's file that clients are told: its family, size and type, and its metadata.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -38,29 +37,20 @@ impl BaseDetails {
     pub fn of_file(home: &Home, path: &Path) -> Result<Self> {
         let file = std::fs::metadata(path).map_err(Error::io("read", path))?;
         let header = Gguf::open(path)?;
-        let mut types = BTreeMap::<u32, (u64, GgmlType)>::new();
-        for tensor in &header.tensors {
-            let n = tensor.shape.iter().product::<u64>();
-            let counted = types.entry(tensor.ggml_type.id());
-            counted.or_insert((0, tensor.ggml_type)).0 += n;
-        }
-        let most = types.values().max_by_key(|(n, _)| *n);
+        let weights = header.tensors.iter();
+        let weights = weights.map(|tensor| tensor.shape.iter().product::<u64>());
         let told = header.metadata.iter();
         let told = told.filter_map(|(key, value)| Some((key.clone(), scalar(value)?)));
         Ok(Self {
             family: header.architecture()?.to_owned(),
-            n_weights: types.values().map(|(n, _)| n).sum(),
-            weight_type: most.map_or("unknown", |(_, ggml_type)| ggml_type.name()),
-            n_bytes: header.parts.iter().map(|part| n_bytes(part)).sum(),
+            n_weights: weights.sum(),
+            weight_type: header.main_type().map_or("unknown", GgmlType::name),
+            n_bytes: header.n_file_bytes()?,
             modified: file.modified().unwrap_or(SystemTime::UNIX_EPOCH),
             sha256: home.base_ref(path)?.sha256,
             metadata: told.collect(),
         })
     }
-}
-
-fn n_bytes(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
 /// The value in JSON; `None` for a list.

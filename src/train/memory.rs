@@ -95,19 +95,13 @@ impl<'a> MemoryEstimate<'a> {
         examples: &'a [Encoded],
         n_replayed: usize,
     ) -> Result<Self> {
-        let mut file_bytes = 0;
-        for part in &gguf.parts {
-            file_bytes += std::fs::metadata(part)
-                .map_err(Error::io("read", part))?
-                .len();
-        }
         let embedding = gguf.tensor("token_embd.weight");
         let untied = gguf.tensor("output.weight").and(embedding);
         let left = gguf.tensor(layer_inputs::TABLE);
         let n_left = left.map_or(0, |table| table.n_bytes);
         Ok(Self {
             shape,
-            file_bytes: file_bytes.saturating_sub(n_left),
+            file_bytes: gguf.n_file_bytes()?.saturating_sub(n_left),
             table_bytes: untied.map_or(0, |table| table.n_bytes),
             config,
             stages,
